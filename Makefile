@@ -1,0 +1,48 @@
+# `make quickstart` and `make test` do everything, set-up included. The rest stands beside them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# glibc's huge pages: the first training step spends most of its time in page faults without them
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
+.PHONY: quickstart test lint docs soak judges bench clean
+
+quickstart: $(VENV)/runtime
+	$(BIN)/gpt2dsl run specs/quickstart.toml
+	$(BIN)/gpt2dsl generate runs/quickstart-* --prompt "The statement" --max-new-tokens 40
+
+test: lint
+	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/mkdocs build --strict --quiet
+
+lint: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/test
+	$(BIN)/mkdocs build --strict
+
+soak: $(VENV)/test
+	$(BIN)/pytest -m soak
+
+judges: $(VENV)/test
+	@echo "nothing is judged against MindFormers so far"
+
+bench: $(VENV)/test
+	$(BIN)/python bench/step.py
+
+clean:
+	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/test: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@ $(VENV)/runtime

@@ -1,0 +1,81 @@
+"""gpt2dsl: typed recipes that train, evaluate and generate with GPT-2 on MindSpore.
+
+>>> from gpt2dsl import Model, Parallel, Task
+>>> recipe = Model(size="13b") | Parallel(dp=4, mp=8) | Task.finetune(data="wiki.train.tokens")
+>>> recipe.set("parallel.mp", 4).parts["parallel"]
+Parallel(dp=4, mp=4)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpt2dsl.errors import (
+    Fault,
+    Gpt2DslError,
+    InputError,
+    Interrupted,
+    NotYetError,
+    RunError,
+    SpecError,
+)
+from gpt2dsl.parts import (
+    Classifier,
+    Data,
+    Generation,
+    LoRA,
+    Model,
+    Optim,
+    Parallel,
+    Part,
+    Precision,
+    Runtime,
+    Schedule,
+    Task,
+    Train,
+)
+from gpt2dsl.plan.plan import Plan
+from gpt2dsl.recipe import Recipe
+
+if TYPE_CHECKING:
+    from gpt2dsl.engine.language_model import LanguageModel
+
+__all__ = [
+    "Classifier",
+    "Data",
+    "Fault",
+    "Generation",
+    "Gpt2DslError",
+    "InputError",
+    "Interrupted",
+    "LoRA",
+    "Model",
+    "NotYetError",
+    "Optim",
+    "Parallel",
+    "Part",
+    "Plan",
+    "Precision",
+    "Recipe",
+    "RunError",
+    "Runtime",
+    "Schedule",
+    "SpecError",
+    "Task",
+    "Train",
+    "load",
+]
+
+
+def load(weights: str) -> LanguageModel:
+    """A model with its tokenizer, ready to use: ``lm.generate(["text"], max_new_tokens=20)``.
+
+    Args:
+        weights: a Hugging Face folder, or a checkpoint or run of ours.
+
+    Raises:
+        InputError: there are no such weights, or they are damaged.
+    """
+    from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
+
+    return LanguageModel.load(weights)

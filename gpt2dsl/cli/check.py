@@ -1,0 +1,51 @@
+"""``gpt2dsl check``: every fault of recipes, in one report."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.errors import Fault
+from gpt2dsl.recipe import Recipe
+from gpt2dsl.spec.report import report
+
+
+@click.command("check", help="Print every fault of SPECs; exit code 2 if there is one.")
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@options.settings
+@options.as_json
+@click.pass_context
+def command(
+    context: click.Context, specs: tuple[str, ...], settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Print every fault of recipes."""
+    faults = [fault for spec in specs for fault in _faults(spec, settings)]
+    if as_json:
+        options.echo_json(
+            [
+                {"code": f.code, "origin": f.origin, "key": f.key, "message": f.message}
+                for f in sorted(faults, key=lambda fault: fault.order)
+            ]
+        )
+    elif faults:
+        click.echo(report(faults))
+    else:
+        click.echo("no faults")
+    context.exit(2 if faults else 0)
+
+
+def _faults(spec: str, settings: tuple[str, ...]) -> list[Fault]:
+    """The faults of values, of the recipe as a whole, and of its inputs.
+
+    One fault doesn't hide another, but a value that is faulty itself isn't blamed a second time.
+    """
+    recipe, found = Recipe.examine(spec, settings)
+    faulty = {fault.key for fault in found}
+    whole = recipe.faults() if recipe.parts else ()
+    return [*found, *(fault for fault in whole if not _blamed(fault, faulty))]
+
+
+def _blamed(fault: Fault, faulty: set[str]) -> bool:
+    key = fault.key.partition(" ")[0]
+    no_task = key == "task" and any(key.startswith("task") for key in faulty)
+    return key in faulty or no_task

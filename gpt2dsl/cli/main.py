@@ -1,0 +1,90 @@
+"""The group of all commands, and what every one of them shares: errors and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from gpt2dsl.errors import Gpt2DslError, SpecError
+
+COMMANDS = {
+    "run": "plan, show and run a recipe",
+    "plan": "show what a recipe would do",
+    "check": "print every fault of recipes",
+    "show": "print a recipe as TOML or Python",
+    "list": "the recipes of the library",
+    "generate": "continue a text with given weights",
+}
+"""Name → what it does; the module gpt2dsl.cli.<name> is imported when the command is called."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"gpt2dsl.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="gpt2dsl")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Typed recipes that train, evaluate and generate with GPT-2 on MindSpore.
+
+    SPEC is a .toml file, module:name, or the name of a recipe of the library.
+    The result is on stdout, progress on stderr. Exit codes: 0 done, 1 the run failed, 2 the spec
+    or the command is wrong.
+    """
+    context.obj = debug
+
+
+def main() -> NoReturn:
+    """Run the command line; no traceback without ``--debug``."""
+    debug = "--debug" in sys.argv
+    try:
+        code = cli.main(standalone_mode=False) or 0
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except click.Abort:
+        code = 1
+    except Gpt2DslError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(_text(error), err=True)
+        code = error.exit_code
+    except BrokenPipeError:
+        # whoever read our output has left; nothing more can be said to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:  # noqa: BLE001  # the last door: a fault of ours is one line too
+        if debug:
+            traceback.print_exc()
+        kind = type(error).__name__
+        click.echo(f"{kind}: {error}\nThis is a fault of gpt2dsl; --debug shows where.", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _text(error: Gpt2DslError) -> str:
+    if isinstance(error, SpecError) and len(error.faults) > 1:
+        from gpt2dsl.spec.report import report  # noqa: PLC0415  # only errors pay for it
+
+        return report(error.faults)
+    return str(error)

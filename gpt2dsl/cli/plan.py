@@ -1,0 +1,35 @@
+"""``gpt2dsl plan``: everything short of running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.recipe import Recipe
+
+
+@click.command("plan", help="Show what SPEC would do, without MindSpore and without its inputs.")
+@options.spec
+@options.settings
+@options.as_json
+@click.option("--why", is_flag=True, help="Show where each value came from.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the plan as JSON to a file.")
+def command(
+    spec: str, settings: tuple[str, ...], as_json: bool, why: bool, out: Path | None
+) -> None:
+    """Show what a recipe would do."""
+    recipe = Recipe.load(spec, settings)
+    plan = recipe.plan()
+    if out:
+        out.write_text(plan.to_json_text(), encoding="utf-8")
+    if as_json:
+        click.echo(plan.to_json_text())
+        return
+    click.echo(str(plan))
+    if why:
+        rows = [(key, repr(value), origin) for key, value, origin in recipe.why()]
+        widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
+        for key, value, origin in rows:
+            click.echo(f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")

@@ -1,0 +1,25 @@
+"""``gpt2dsl show``: a recipe as TOML or Python."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.recipe import Recipe
+
+
+@click.command("show", help="Print SPEC as TOML or Python.")
+@options.spec
+@options.settings
+@click.option("--as", "form", type=click.Choice(["toml", "python"]), default="toml")
+def command(spec: str, settings: tuple[str, ...], form: str) -> None:
+    """Print a recipe."""
+    recipe = Recipe.load(spec, settings)
+    if form == "toml":
+        click.echo(recipe.to_toml(), nl=False)
+        return
+    names = sorted({type(part).__mro__[1 if part.table == "task" else 0].__name__
+                    for part in recipe.parts.values()})
+    names = names if len(recipe.parts) > 1 else sorted([*names, "Recipe"])
+    code = repr(recipe).replace(" | ", "\n    | ")
+    click.echo(f"from gpt2dsl import {', '.join(names)}\n\nrecipe = (\n    {code}\n)")

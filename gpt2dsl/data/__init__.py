@@ -1,0 +1,1 @@
+"""Text → tokens → rows → batches, and the tokenizer. Knows no MindSpore."""

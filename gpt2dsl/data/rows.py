@@ -1,0 +1,104 @@
+"""Rows of a token stream. Each predicts every token after its first.
+
+A row holds one token more than the sequence is long, and its last token is the next row's first,
+so that every token of the stream but the very first is predicted exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpt2dsl.errors import InputError
+
+Ids = NDArray[np.int32]
+Mask = NDArray[np.float32]
+
+
+class Rows:
+    """The rows of a token stream.
+
+    Training reads whole rows and leaves out the incomplete one at the end; evaluation reads all.
+
+    Args:
+        tokens: the stream; may be memory-mapped.
+        seq_length: tokens that a row predicts.
+        name: of the data, for messages.
+    """
+
+    def __init__(
+        self, tokens: NDArray[np.integer[Any]], seq_length: int, name: str = "data"
+    ) -> None:
+        self.tokens = tokens
+        self.seq_length = seq_length
+        self.name = name
+
+    def __len__(self) -> int:
+        """Whole rows."""
+        return count(len(self.tokens), self.seq_length)
+
+    def require(self, batch_size: int) -> None:
+        """Refuses data that does not fill one training batch (G2-305)."""
+        need(len(self.tokens), self.seq_length, batch_size, self.name)
+
+    def batch(self, indices: ArrayLike) -> tuple[Ids, Ids]:
+        """Inputs and labels of whole rows, both ``[rows, seq_length]``."""
+        starts = np.asarray(indices, dtype=np.int64) * self.seq_length
+        row = self.tokens[starts[:, None] + np.arange(self.seq_length + 1)].astype(np.int32)
+        return np.ascontiguousarray(row[:, :-1]), np.ascontiguousarray(row[:, 1:])
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, Mask]]:
+        """Inputs, labels and mask of all rows in their order, every batch of full size.
+
+        The mask is 1 where a label is a token of the stream, 0 where it is padding.
+        """
+        if len(self.tokens) < 2:
+            raise InputError(
+                "G2-305",
+                self.name,
+                f"it has {_tokens(len(self.tokens))}; evaluation needs 2 at least",
+            )
+        return self._evaluation_batches(batch_size)
+
+    def _evaluation_batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, Mask]]:
+        length = self.seq_length
+        for start in range(0, len(self.tokens) - 1, batch_size * length):
+            part = self.tokens[start : start + batch_size * length + 1].astype(np.int32)
+            batch = np.zeros((3, batch_size * length), np.int32)
+            found = len(part) - 1
+            batch[:, :found] = part[:-1], part[1:], np.ones(found, np.int32)
+            ids, labels, mask = batch.reshape(3, batch_size, length)
+            yield ids, labels, mask.astype(np.float32)
+
+
+def count(tokens: int, seq_length: int) -> int:
+    """Whole rows in a stream of so many tokens."""
+    return max(0, (tokens - 1) // seq_length)
+
+
+def need(tokens: int, seq_length: int, batch_size: int, name: str = "data") -> None:
+    """Refuses data that does not fill one training batch.
+
+    Args:
+        tokens: length of the stream.
+        seq_length: tokens that a row predicts.
+        batch_size: rows of a batch, over all ranks.
+        name: of the data, for the message.
+
+    Raises:
+        InputError: it is too short (G2-305).
+    """
+    needed = batch_size * seq_length + 1
+    if tokens < needed:
+        raise InputError(
+            "G2-305",
+            name,
+            f"it has {_tokens(tokens)}; a batch of {batch_size} x {seq_length} needs {needed:,}",
+        )
+
+
+def _tokens(number: int) -> str:
+    return f"{number:,} token" if number == 1 else f"{number:,} tokens"

@@ -1,0 +1,103 @@
+"""What an engine is given, and what it gives back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.parts.bundle import Parts
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """One planned run.
+
+    Attributes:
+        parts: the whole recipe.
+        name: of the run.
+        geometry: the network.
+        tokenizer: gpt2, or a folder.
+        weights: where they are; "" for new ones.
+        steps: optimizer steps, 0 where nothing is trained.
+        directory: of the run; None where nothing is kept.
+        documents: file name → text that describes the run: ``plan.json``, ``recipe.toml``.
+        plan_text: the plan as a table, for the report.
+        resume_command: what goes on after an interruption.
+        not_yet: what no engine carries out so far.
+    """
+
+    parts: Parts
+    name: str
+    geometry: Geometry
+    tokenizer: str
+    weights: str
+    steps: int
+    directory: Path | None
+    documents: dict[str, str]
+    plan_text: str
+    resume_command: str
+    not_yet: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What a run gave. Fields that its task has no use for are None or empty.
+
+    Attributes:
+        task: the kind of task.
+        directory: of the run.
+        checkpoint: the last one.
+        steps: optimizer steps that were done.
+        loss: per token, in nats: on ``eval_data`` or ``data`` of evaluate, else of the last steps.
+        perplexity: ``exp(loss)`` where the loss is one of held-out text.
+        loss_before: of the held-out text before training.
+        perplexity_before: ``exp(loss_before)``.
+        tokens: that were evaluated.
+        tokens_per_second: of training or generation, compilation left out.
+        texts: prompt and continuation.
+    """
+
+    task: str
+    directory: Path | None = None
+    checkpoint: Path | None = None
+    steps: int = 0
+    loss: float | None = None
+    perplexity: float | None = None
+    loss_before: float | None = None
+    perplexity_before: float | None = None
+    tokens: int = 0
+    tokens_per_second: float | None = None
+    texts: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that say something, as JSON has them."""
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in attrs.asdict(self).items()
+            if value not in (None, ()) and not (name in ("steps", "tokens") and not value)
+        }
+
+    def __str__(self) -> str:
+        if self.task == "generate":
+            return "\n---\n".join(self.texts)
+        lines = []
+        if self.perplexity_before is not None and self.perplexity is not None:
+            lines.append(
+                f"perplexity  {self.perplexity_before:,.1f} before, {self.perplexity:,.2f} after: "
+                f"{self.perplexity_before / self.perplexity:.1f} times lower"
+            )
+        elif self.perplexity is not None:
+            lines.append(f"perplexity  {self.perplexity:,.4f}")
+        if self.loss is not None:
+            over = f" over {self.tokens:,} tokens" if self.tokens else ""
+            lines.append(f"loss        {self.loss:.4f}{over}")
+        if self.tokens_per_second:
+            lines.append(f"speed       {self.tokens_per_second:,.0f} tokens/s")
+        if self.checkpoint:
+            lines.append(f"checkpoint  {self.checkpoint}")
+        if self.directory:
+            lines.append(f"run         {self.directory}")
+        return "\n".join(lines)

@@ -1,0 +1,127 @@
+"""``report.html``: what a training run learned, in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from string import Template
+
+import attrs
+
+from gpt2dsl.engine import pictures
+from gpt2dsl.engine.job import Job, Result
+
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>$title</title>
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 52rem; padding: 0 1rem;
+       color: #222 }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
+pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.35 }
+svg { width: 100%; height: auto }
+table { border-collapse: collapse } td, th { padding: .15rem 1rem .15rem 0; text-align: left }
+.passage { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap;
+           overflow-wrap: anywhere; border: 1px solid #ddd; padding: .6rem; margin: .3rem 0 1rem }
+.said { background: #eaf3ea }
+small { color: #666 }
+</style></head><body>
+<h1>$title</h1>
+$body
+</body></html>
+""")
+
+
+@attrs.frozen
+class Surprise:
+    """A held-out passage and what each of its tokens cost the model.
+
+    Attributes:
+        tokens: the text of each token.
+        before: loss of each token before training, nats.
+        after: the same after training.
+    """
+
+    tokens: tuple[str, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+
+@attrs.frozen
+class Sample:
+    """A held-out beginning and its continuations before and after training."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+def training_report(
+    job: Job,
+    result: Result,
+    metrics: Sequence[dict[str, float]],
+    surprise: Surprise | None,
+    samples: Sequence[Sample],
+) -> str:
+    """The page.
+
+    Args:
+        job: what ran.
+        result: what it gave.
+        metrics: the lines of metrics.jsonl.
+        surprise: a held-out passage, if there was held-out text.
+        samples: continuations of held-out beginnings.
+    """
+    training = [(int(m["step"]), m["loss"]) for m in metrics if "loss" in m]
+    held_out = [(int(m["step"]), m["eval_loss"]) for m in metrics if "eval_loss" in m]
+    sections = [_section("Result", f"<pre>{html.escape(str(result))}</pre>")]
+    sections.append(_section("Loss", pictures.loss_curve(training, held_out)))
+    if surprise:
+        sections.append(_section("What it learned: a held-out passage", _surprise(surprise)))
+    if samples:
+        sections.append(_section("What it writes", "".join(map(_sample, samples))))
+    for key, label in (
+        ("tokens_per_second", "tokens/s"),
+        ("lr", "learning rate"),
+        ("gradient_norm", "gradient norm"),
+    ):
+        points = [(int(m["step"]), m[key]) for m in metrics if key in m]
+        sections.append(_section(label.capitalize(), pictures.curve(points, label)))
+    for heading, text in (("Plan", job.plan_text), ("Recipe", job.documents["recipe.toml"])):
+        sections.append(_section(heading, f"<pre>{html.escape(text)}</pre>"))
+    return _PAGE.substitute(title=html.escape(job.name), body="\n".join(sections))
+
+
+def _section(heading: str, body: str) -> str:
+    return f"<h2>{heading}</h2>\n{body}"
+
+
+def _surprise(surprise: Surprise) -> str:
+    key = (
+        "<small>The redder a token, the less the model expected it; hover for its probability."
+        "</small>"
+    )
+    passages = "".join(
+        f"<p>{label}: {sum(losses) / len(losses):.2f} nats per token</p>"
+        f'<div class="passage">{_coloured(surprise.tokens, losses)}</div>'
+        for label, losses in (("Before", surprise.before), ("After", surprise.after))
+    )
+    return key + passages
+
+
+def _coloured(tokens: Sequence[str], losses: Sequence[float]) -> str:
+    return "".join(
+        f'<span style="background:rgba(192,57,43,{min(loss / 10, 1) * 0.7:.2f})" '
+        f'title="probability {math.exp(-loss):.2g}">{html.escape(token)}</span>'
+        for token, loss in zip(tokens, losses, strict=True)
+    )
+
+
+def _sample(sample: Sample) -> str:
+    return "".join(
+        f'<p>{label}:</p><div class="passage">{html.escape(sample.prompt)}'
+        f'<span class="said">{html.escape(continuation)}</span></div>'
+        for label, continuation in (("Before", sample.before), ("After", sample.after))
+    )

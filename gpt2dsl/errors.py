@@ -1,0 +1,117 @@
+"""The tree of errors. Whatever a user can cause ends in one of these, never in a traceback.
+
+Gpt2DslError
+├── SpecError     the spec, the recipe or the command is wrong     exit code 2
+│   └── InputError    weights or data that it names can't be used  exit code 2
+└── RunError      the run failed                                   exit code 1
+    ├── NotYetError   no engine carries this out so far
+    └── Interrupted   stopped by the user, with a checkpoint
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+import attrs
+
+CODES = {
+    "G2-001": "the file is not valid TOML",
+    "G2-002": "the spec can't be found or read",
+    "G2-003": "a table or key is written twice",
+    "G2-004": "`extends` names no recipe, or leads back to itself",
+    "G2-101": "unknown key",
+    "G2-102": "unknown table",
+    "G2-103": "a key that has no default is missing",
+    "G2-104": "the key belongs to another task",
+    "G2-105": "keys that exclude each other",
+    "G2-106": "the same part twice",
+    "G2-107": "the recipe lacks a part, or has one that its task can't use",
+    "G2-201": "wrong type",
+    "G2-202": "out of range, or not one of the values allowed",
+    "G2-203": "does not divide",
+    "G2-204": "the sequence is longer than the model has positions",
+    "G2-205": "the vocabulary of the tokenizer does not fit the model",
+    "G2-301": "an input is absent",
+    "G2-302": "an input is empty",
+    "G2-303": "a text is not UTF-8",
+    "G2-304": "an input is unreadable or damaged",
+    "G2-305": "the text is too short for one batch",
+    "G2-306": "the weights do not fit the model",
+    "G2-401": "no engine carries this out so far",
+    "G2-402": "the run failed",
+}
+"""What each code stands for. docs/errors.md explains them; a test holds the two together."""
+
+
+@attrs.frozen
+class Fault:
+    """One fault of one value.
+
+    Attributes:
+        code: a key of ``CODES``.
+        origin: where the value was written: ``file.toml:7``, ``recipe.py:8``, ``--set``, or "".
+        key: the value's name, ``train.batch_size``; with `` = value`` where that helps.
+        message: what was expected and what was found, or what to do.
+    """
+
+    code: str
+    origin: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        head = "  ".join(word for word in (self.origin, self.key) if word)
+        return f"{head}: {self.message} [{self.code}]" if head else f"{self.message} [{self.code}]"
+
+    @property
+    def order(self) -> tuple[str, int, str, str]:
+        """Sort key: file, then line as a number, then key."""
+        file, _, line = self.origin.rpartition(":")
+        return (
+            (file, int(line), self.key, self.code)
+            if line.isdigit()
+            else (self.origin, 0, self.key, self.code)
+        )
+
+
+class Gpt2DslError(Exception):
+    """Base of all; its text is what the user reads."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SpecError(Gpt2DslError):
+    """The spec, the recipe or the command is wrong; ``faults`` has every fault, sorted."""
+
+    exit_code = 2
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(faults, key=lambda fault: fault.order))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class InputError(SpecError):
+    """Weights or data can't be used. One fault, one line: ``path: what is wrong``."""
+
+    def __init__(self, code: str, path: object, message: str) -> None:
+        super().__init__([Fault(code, "", str(path), message)])
+
+
+class RunError(Gpt2DslError):
+    """The run failed for a reason that lies in no input."""
+
+
+class NotYetError(RunError):
+    """The recipe is valid and can be planned, but no engine carries it out so far."""
+
+
+class Interrupted(RunError):  # noqa: N818  # it is what happened, not a fault
+    """The user stopped the run; what was done is in a checkpoint."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` where one of ``known`` is close to ``word``, else ""."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""

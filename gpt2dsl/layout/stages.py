@@ -1,0 +1,32 @@
+"""Which pipeline stage holds which layers."""
+
+from __future__ import annotations
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import Tensor, tensors
+
+
+def stage_of(layer: int, layers: int, pp: int) -> int:
+    """The stage of a block: balanced, so that stages differ by one block at most.
+
+    What comes before the blocks (layer -1) is on the first stage, what comes after on the last.
+    """
+    if layer < 0:
+        return 0
+    if layer >= layers:
+        return pp - 1
+    longer = layers % pp  # this many stages have one block more
+    short = layers // pp
+    if layer < longer * (short + 1):
+        return layer // (short + 1)
+    return longer + (layer - longer * (short + 1)) // short
+
+
+def stage_tensors(geometry: Geometry, stage: int, pp: int) -> list[Tensor]:
+    """The parameters of one stage. The word table is on the first and, as the head, on the last."""
+    return [
+        tensor
+        for tensor in tensors(geometry)
+        if stage_of(tensor.layer, geometry.layers, pp) == stage
+        or (tensor.name == "transformer.wte.weight" and stage == pp - 1)
+    ]

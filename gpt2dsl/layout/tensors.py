@@ -1,0 +1,74 @@
+"""The one table of the network's tensors: names and shapes as Hugging Face's GPT-2 has them.
+
+The network, the files, the memory of a rank and the strategy files all come from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import attrs
+
+from gpt2dsl.layout.geometry import Geometry
+
+
+@attrs.frozen
+class Tensor:
+    """One parameter.
+
+    Attributes:
+        name: Hugging Face's name, ``transformer.h.0.attn.c_attn.weight``.
+        shape: in files; the network's word table has ``Geometry.padded_vocab`` rows.
+        split: the axis that tensor parallelism splits, None where every rank holds it whole.
+            For c_attn it is the axis of the heads, within each of query, key and value.
+        layer: the block it belongs to, -1 before the blocks, ``Geometry.layers`` after them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    split: int | None
+    layer: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def decays(self) -> bool:
+        """Whether weight decay applies: matrices and tables do, biases and layer norms don't."""
+        return len(self.shape) > 1
+
+
+def tensors(geometry: Geometry) -> Iterator[Tensor]:
+    """Every parameter of the network, in the order of the forward pass."""
+    h, inner = geometry.hidden, geometry.inner_width
+    yield Tensor("transformer.wte.weight", (geometry.vocab, h), 0, -1)
+    yield Tensor("transformer.wpe.weight", (geometry.positions, h), None, -1)
+    for i in range(geometry.layers):
+        block = f"transformer.h.{i}"
+        for name, shape, split in (
+            ("ln_1.weight", (h,), None),
+            ("ln_1.bias", (h,), None),
+            ("attn.c_attn.weight", (h, 3 * h), 1),
+            ("attn.c_attn.bias", (3 * h,), 0),
+            ("attn.c_proj.weight", (h, h), 0),
+            ("attn.c_proj.bias", (h,), None),
+            ("ln_2.weight", (h,), None),
+            ("ln_2.bias", (h,), None),
+            ("mlp.c_fc.weight", (h, inner), 1),
+            ("mlp.c_fc.bias", (inner,), 0),
+            ("mlp.c_proj.weight", (inner, h), 0),
+            ("mlp.c_proj.bias", (h,), None),
+        ):
+            yield Tensor(f"{block}.{name}", shape, split, i)
+    yield Tensor("transformer.ln_f.weight", (h,), None, geometry.layers)
+    yield Tensor("transformer.ln_f.bias", (h,), None, geometry.layers)
+    if geometry.labels:
+        yield Tensor("score.weight", (geometry.labels, h), None, geometry.layers)
+
+
+def parameters(geometry: Geometry) -> int:
+    """Exact number of parameters; the language-model head is the word table and adds none."""
+    return sum(tensor.size for tensor in tensors(geometry))

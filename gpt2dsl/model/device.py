@@ -1,0 +1,17 @@
+"""What differs by device, and how graphs are compiled: in this one place."""
+
+from __future__ import annotations
+
+import mindspore as ms
+
+TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
+
+
+def use(device: str) -> None:
+    """Compile whole graphs for a device.
+
+    Args:
+        device: cpu, gpu or ascend.
+    """
+    ms.set_context(mode=ms.GRAPH_MODE, max_call_depth=20_000)
+    ms.set_device(TARGETS[device])

@@ -1,0 +1,35 @@
+"""The loss of every token, without dropout and without gradients."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Tensor, nn
+from numpy.typing import NDArray
+
+from gpt2dsl.model.network import GPT2, TABLE
+
+
+class TokenLosses(nn.Cell):
+    """Cross-entropy of each token."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.table = network.by_name[TABLE]
+        self.log_softmax = P.LogSoftmax(-1)
+        self.pick = P.GatherD()
+
+    def construct(self, ids: Tensor, labels: Tensor) -> Tensor:
+        """``[b, t], [b, t] → [b, t]``."""
+        logits = self.network.logits_of(self.network(ids), self.table)  # [b t, v]
+        losses = -self.pick(self.log_softmax(logits), 1, labels.reshape((-1, 1)))
+        return losses.reshape(ids.shape)
+
+    def losses(
+        self, ids: NDArray[np.int32], labels: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """``[b, t], [b, t] → [b, t]``, nats."""
+        found: NDArray[np.float32] = self(Tensor(ids, ms.int32), Tensor(labels, ms.int32)).asnumpy()
+        return found

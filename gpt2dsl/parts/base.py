@@ -1,0 +1,176 @@
+"""What a part is: a frozen attrs object that knows where each of its values was written."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import attrs
+from typing_extensions import dataclass_transform
+
+from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.parts import rules
+from gpt2dsl.parts.rules import RULE, Rule
+
+if TYPE_CHECKING:
+    from gpt2dsl.recipe import Recipe
+
+DEFAULT = "default"
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+class Part:
+    """One word of the vocabulary.
+
+    Class attributes:
+        table: the name of its TOML table.
+        exclusive: pairs of fields of which only one may be given.
+
+    Attributes:
+        origin: where the part was written, ``recipe.py:8`` or ``file.toml:3``.
+        origins: the same for each field that was written; the others have their default.
+    """
+
+    table: ClassVar[str]
+    exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()
+    origin: str
+    origins: Mapping[str, str]
+
+    @classmethod
+    def rules(cls) -> dict[str, Rule]:
+        """Each field's name and what it accepts."""
+        return {field.name: field.metadata[RULE] for field in attrs.fields(cls)}
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were written, and their values."""
+        return {name: getattr(self, name) for name in self.rules() if name in self.origins}
+
+    def changed(self) -> dict[str, Any]:
+        """The fields whose value is not the default, and their values."""
+        return {
+            field.name: value
+            for field in attrs.fields(type(self))
+            if (value := getattr(self, field.name)) != field.default
+        }
+
+    def why(self, field: str) -> str:
+        """Where a field's value came from."""
+        return self.origins.get(field, DEFAULT)
+
+    def written(self, origin: str, origins: Mapping[str, str]) -> Part:
+        """The same part, said to be written elsewhere."""
+        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "origins", dict(origins))
+        return self
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={value!r}" for name, value in self.changed().items())
+        return f"{self._called()}({inside})"
+
+    @classmethod
+    def _called(cls) -> str:
+        """The name that code builds it by."""
+        return cls.__name__
+
+    if TYPE_CHECKING:  # gpt2dsl.recipe, which stands above the parts, gives them their `|`
+
+        def __or__(self, other: Part | Recipe) -> Recipe: ...
+
+
+P = TypeVar("P", bound=Part)
+
+
+@dataclass_transform(
+    kw_only_default=True,
+    frozen_default=True,
+    field_specifiers=(
+        rules.integer,
+        rules.number,
+        rules.steps_or_share,
+        rules.flag,
+        rules.choice,
+        rules.text,
+        rules.texts,
+        rules.labels,
+        rules.nested,
+    ),
+)
+def part(cls: type[P]) -> type[P]:
+    """Make a class a part: frozen, keyword-only, checked as a whole, aware of its origin."""
+    made = attrs.frozen(kw_only=True, slots=False, repr=False)(cls)
+    attrs_init: Callable[..., None] = made.__init__
+
+    @functools.wraps(attrs_init)
+    def __init__(self: P, **given: Any) -> None:  # noqa: N807
+        origin = _caller()
+        if faults := check(made, given, dict.fromkeys(given, origin), origin):
+            raise SpecError(faults)
+        attrs_init(self, **given)
+        self.written(origin, dict.fromkeys(given, origin))
+
+    made.__init__ = __init__  # type: ignore[assignment]  # keeps the signature that attrs gave it
+    return made
+
+
+def check(
+    cls: type[Part], values: Mapping[str, object], origins: Mapping[str, str], origin: str
+) -> list[Fault]:
+    """Every fault of the values of one part.
+
+    Args:
+        cls: the part's class.
+        values: field → value, as written.
+        origins: field → where it was written.
+        origin: where the part was written, for what is missing.
+    """
+    accepted = cls.rules()
+    faults = [
+        Fault(
+            "G2-101",
+            origins[name],
+            f"{cls.table}.{name}",
+            f"unknown key{did_you_mean(name, accepted)}",
+        )
+        for name in values
+        if name not in accepted
+    ]
+    for name, rule in accepted.items():
+        if name not in values:
+            if rule.required:
+                faults.append(
+                    Fault(
+                        "G2-103",
+                        origin,
+                        f"{cls.table}.{name}",
+                        f"missing; expected {rule.expected}",
+                    )
+                )
+        elif problem := rule.problem(values[name]):
+            faults.append(Fault(problem[0], origins[name], f"{cls.table}.{name}", problem[1]))
+    for one, other in cls.exclusive:
+        if values.get(one) is not None and values.get(other) is not None:
+            first, last = sorted((one, other), key=lambda key: _line(origins[key]))
+            message = f"expected {one} or {other}, found both ({first} at {origins[first]})"
+            faults.append(Fault("G2-105", origins[last], f"{cls.table}.{last}", message))
+    return faults
+
+
+def _line(origin: str) -> tuple[str, int]:
+    file, _, line = origin.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (origin, 0)
+
+
+def _caller() -> str:
+    """``file.py:line`` of the code outside this package that is building a part."""
+    frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: slow
+    while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, "<attrs generated")):
+        frame = frame.f_back
+    return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _shown(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -1,0 +1,88 @@
+"""All parts of a recipe together, with defaults in the place of those that it leaves out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from gpt2dsl.parts.base import Part
+from gpt2dsl.parts.classifier import Classifier
+from gpt2dsl.parts.data import Data
+from gpt2dsl.parts.generation import Generation
+from gpt2dsl.parts.lora import LoRA
+from gpt2dsl.parts.model import Model
+from gpt2dsl.parts.optim import Optim
+from gpt2dsl.parts.parallel import Parallel
+from gpt2dsl.parts.precision import Precision
+from gpt2dsl.parts.runtime import Runtime
+from gpt2dsl.parts.schedule import Schedule
+from gpt2dsl.parts.task import Task
+from gpt2dsl.parts.train import Train
+
+NOT_IDENTITY = ("parallel", "runtime")
+"""They say how and where, and leave the result as it is."""
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """One part of each kind; ``task``, ``lora`` and ``classifier`` may be absent."""
+
+    model: Model = attrs.field(factory=Model)
+    classifier: Classifier | None = None
+    lora: LoRA | None = None
+    parallel: Parallel = attrs.field(factory=Parallel)
+    data: Data = attrs.field(factory=Data)
+    train: Train = attrs.field(factory=Train)
+    optim: Optim = attrs.field(factory=Optim)
+    schedule: Schedule = attrs.field(factory=Schedule)
+    precision: Precision = attrs.field(factory=Precision)
+    generation: Generation = attrs.field(factory=Generation)
+    runtime: Runtime = attrs.field(factory=Runtime)
+    task: Task | None = None
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> Parts:
+        """The parts of a recipe, completed. Parts that are made here say ``default``."""
+        bundle = cls(**{part.table: part for part in parts})  # type: ignore[arg-type]
+        return bundle
+
+    def __iter__(self) -> Any:
+        """The parts that are there, in the order of the tables."""
+        return (value for field in attrs.fields(Parts) if (value := getattr(self, field.name)))
+
+    def origin(self, key: str) -> str:
+        """Where ``table.field`` was written: its own line, else ``default``."""
+        table, _, field = key.partition(".")
+        part: Part | None = getattr(self, table)
+        return part.why(field) if part else "default"
+
+    def identity(self) -> dict[str, dict[str, object]]:
+        """What decides the result: every field of every part but ``NOT_IDENTITY``."""
+        found = {
+            part.table: {name: _plain(getattr(part, name)) for name in part.rules()}
+            for part in self
+            if part.table not in NOT_IDENTITY
+        }
+        found["model"]["size"] = self.model.canonical_size
+        found["train"]["epochs"] = None if self.train.steps else self.train.passes
+        if self.task:
+            found["task"]["kind"] = self.task.name
+        return found
+
+    def digest(self) -> str:
+        """SHA-256 of the identity; equal recipes have equal ones, whatever their order."""
+        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    """JSON's form of a value, in which equal numbers look equal: 1 and 1.0 are one learning rate."""
+    if isinstance(value, Part):
+        return {name: _plain(getattr(value, name)) for name in value.rules()}
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return int(value) if value == int(value) else value

@@ -1,0 +1,28 @@
+"""How data is read, and which tokenizer turns it into tokens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gpt2dsl.parts.base import Part, part
+from gpt2dsl.parts.rules import choice, integer, text
+
+FORMATS = (
+    "text", "jsonl", "tsv", "csv", "mindrecord", "wikitext", "sst2", "imdb", "agnews", "cola",
+)  # fmt: skip
+
+
+@part
+class Data(Part):
+    """How data is read, and which tokenizer turns it into tokens."""
+
+    table: ClassVar[str] = "data"
+
+    format: str = choice("text", FORMATS, "of the task's data")
+    tokenizer: str = text(
+        "auto",
+        "auto: the weights' own, else gpt2; gpt2: the published vocabulary; a folder with vocab.json + merges.txt or tokenizer.json; "
+        "or train: a vocabulary made from the training text",
+        empty=False,
+    )
+    vocab: int = integer(2048, "entries of a vocabulary that is trained", low=257, high=1_000_000)

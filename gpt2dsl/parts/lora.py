@@ -1,0 +1,22 @@
+"""Low-rank adapters: train a few parameters beside frozen weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gpt2dsl.parts.base import Part, part
+from gpt2dsl.parts.rules import integer, number, text
+
+
+@part
+class LoRA(Part):
+    """Low-rank adapters (Hu et al. 2021): ``y = Wx + (alpha / r) B A dropout(x)``."""
+
+    table: ClassVar[str] = "lora"
+
+    r: int = integer(8, "rank", low=1)
+    alpha: float = number(16, "numerator of the scale alpha / r", above=True)
+    dropout: float = number(0.0, "probability on the adapter's input", high=1.0, below=True)
+    targets: str = text(
+        "c_attn", "regex on the module's name; q, k, v name the thirds of c_attn", empty=False
+    )

@@ -1,0 +1,95 @@
+"""Which network, and the weights it starts from."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gpt2dsl.layout.geometry import ACTIVATIONS, Geometry
+from gpt2dsl.parts.base import Part, part
+from gpt2dsl.parts.rules import choice, integer, number, text
+
+GPT2_VOCAB = 50257
+
+SIZES = {
+    "nano": Geometry(layers=4, heads=4, hidden=128, positions=256, vocab=GPT2_VOCAB),
+    "124m": Geometry(layers=12, heads=12, hidden=768, positions=1024, vocab=GPT2_VOCAB),
+    "355m": Geometry(layers=24, heads=16, hidden=1024, positions=1024, vocab=GPT2_VOCAB),
+    "774m": Geometry(layers=36, heads=20, hidden=1280, positions=1024, vocab=GPT2_VOCAB),
+    "1.5b": Geometry(layers=48, heads=25, hidden=1600, positions=1024, vocab=GPT2_VOCAB),
+    "13b": Geometry(
+        layers=40, heads=40, hidden=5120, positions=2048, vocab=GPT2_VOCAB, activation="gelu"
+    ),
+    "52b": Geometry(layers=64, heads=32, hidden=8192, positions=1024, vocab=GPT2_VOCAB),
+}
+"""Radford et al. 2019 (124m to 1.5b), Cerebras-GPT (13b), MindFormers r0.8 (52b)."""
+
+ALIASES = {"small": "124m", "medium": "355m", "large": "774m", "xl": "1.5b"}
+
+PUBLISHED = {
+    "124m": "openai-community/gpt2",
+    "355m": "openai-community/gpt2-medium",
+    "774m": "openai-community/gpt2-large",
+    "1.5b": "openai-community/gpt2-xl",
+    "13b": "cerebras/Cerebras-GPT-13B",
+}
+"""Size → hub name of its published weights."""
+
+
+@part
+class Model(Part):
+    """Which network, and the weights it starts from. A size's numbers can be overridden."""
+
+    table: ClassVar[str] = "model"
+
+    size: str = choice(
+        "", ("", *SIZES, *ALIASES), "the network's size; that of its weights, or 124m, if not said"
+    )
+    layers: int | None = integer(None, "number of blocks", low=1, optional=True)
+    heads: int | None = integer(None, "attention heads a block", low=1, optional=True)
+    hidden: int | None = integer(None, "width", low=1, optional=True)
+    positions: int | None = integer(None, "longest sequence, tokens", low=1, optional=True)
+    vocab: int | None = integer(None, "rows of the word table", low=1, optional=True)
+    inner: int | None = integer(None, "width inside the MLP; 4 * hidden", low=1, optional=True)
+    activation: str = choice(
+        "", ("", *ACTIVATIONS), "of the MLP; the size's own where it is not said"
+    )
+    dropout: float = number(0.1, "probability, in training", high=1.0, below=True)
+    weights: str = text(
+        "auto",
+        "auto: random for pretrain, the size's published weights for all else; or random, a hub "
+        "name, a Hugging Face folder or file, a MindFormers .ckpt, or a checkpoint or run of ours",
+        empty=False,
+    )
+
+    @property
+    def canonical_size(self) -> str:
+        """The size without aliases, 124m where neither it nor a file of weights is said."""
+        if not self.size:
+            return "" if self.has_file else "124m"
+        return ALIASES.get(self.size, self.size)
+
+    @property
+    def has_file(self) -> bool:
+        """Whether the weights are those of a file, which has numbers of its own."""
+        return self.weights not in ("auto", "random")
+
+    def geometry(self, *, vocab: int | None = None, labels: int = 0) -> Geometry:
+        """The network's numbers.
+
+        Args:
+            vocab: entries of the data's vocabulary, which the nano size takes over.
+            labels: classes of the classification head.
+        """
+        base = SIZES[self.canonical_size or "124m"]
+        own_vocab = vocab if self.size == "nano" and vocab is not None else base.vocab
+        return Geometry(
+            layers=self.layers or base.layers,
+            heads=self.heads or base.heads,
+            hidden=self.hidden or base.hidden,
+            positions=self.positions or base.positions,
+            vocab=self.vocab or own_vocab,
+            inner=self.inner or 0,
+            activation=self.activation or base.activation,
+            dropout=self.dropout,
+            labels=labels,
+        )

@@ -1,0 +1,23 @@
+"""Number formats of parameters and of computing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gpt2dsl.parts.base import Part, part
+from gpt2dsl.parts.rules import choice
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@part
+class Precision(Part):
+    """Number formats of parameters and of computing."""
+
+    table: ClassVar[str] = "precision"
+
+    params: str = choice("float32", DTYPES, "of the parameters")
+    compute: str = choice("float32", DTYPES, "of matrix products and activations")
+    loss_scale: str = choice(
+        "dynamic", ("dynamic", "none"), "used with float16; starts at 2^16, factor 2, window 1000"
+    )

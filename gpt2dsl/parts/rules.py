@@ -1,0 +1,204 @@
+"""What a field of a part accepts: its type, its range, and the words that say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import did_you_mean
+
+RULE = "gpt2dsl.rule"
+LARGEST = 2**63 - 1
+"""TOML's integers have 64 bits."""
+
+
+@attrs.frozen
+class Rule:
+    """What one field accepts.
+
+    Attributes:
+        expected: in words, after "expected".
+        typed: whether a value has the right type.
+        fits: whether a value of the right type is in range.
+        doc: what the field means, with its unit.
+        required: whether there is no default.
+        options: the values to choose from, if it is a choice.
+    """
+
+    expected: str
+    typed: Callable[[object], bool]
+    fits: Callable[[Any], bool]
+    doc: str
+    required: bool = False
+    options: tuple[str, ...] = ()
+
+    def problem(self, value: object) -> tuple[str, str] | None:
+        """Code and message of what is wrong with ``value``, None where nothing is."""
+        if not self.typed(value):
+            found = "a boolean" if isinstance(value, bool) else _TYPES.get(type(value), "")
+            found = f"{found} {value!r}".strip() if found else repr(value)
+            return "G2-201", f"expected {self.expected}, found {found}"
+        if not self.fits(value):
+            hint = did_you_mean(value, self.options) if isinstance(value, str) else ""
+            return "G2-202", f"expected {self.expected}, found {value!r}{hint}"
+        return None
+
+
+_TYPES = {
+    str: "the string",
+    int: "the integer",
+    float: "the number",
+    list: "the list",
+    dict: "the table",
+}
+
+
+def integer(
+    default: int | None, doc: str, *, low: int = 0, high: int = LARGEST, optional: bool = False
+) -> Any:
+    """An integer from ``low`` to ``high``; None where ``optional``."""
+    bounds = (
+        f"an integer of at least {low}" if high == LARGEST else f"an integer from {low} to {high}"
+    )
+    rule = Rule(
+        bounds,
+        lambda value: (optional and value is None) or (type(value) is int),
+        lambda value: value is None or low <= value <= high,
+        doc,
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
+def number(  # noqa: D417  # the bounds say what they are
+    default: float | None,
+    doc: str,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: bool = False,
+    below: bool = False,
+    optional: bool = False,
+) -> Any:
+    """A finite number from ``low`` (``above`` it) to ``high`` (``below`` it)."""
+    words = f"{'above' if above else 'of at least'} {low:g}"
+    if high < math.inf:
+        words += f" and {'below' if below else 'at most'} {high:g}"
+
+    def fits(value: float | None) -> bool:
+        if value is None:
+            return True
+        if not math.isfinite(value) or abs(value) > LARGEST:
+            return False
+        return (value > low if above else value >= low) and (
+            value < high if below else value <= high
+        )
+
+    rule = Rule(
+        f"a number {words}",
+        lambda value: (optional and value is None) or type(value) in (int, float),
+        fits,
+        doc,
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
+def steps_or_share(default: float, doc: str) -> Any:
+    """A whole number of steps, or a fraction below 1 of all steps."""
+    rule = Rule(
+        "a whole number of steps, or a fraction below 1",
+        lambda value: type(value) in (int, float),
+        lambda value: 0 <= value < LARGEST and (value < 1 or value == int(value)),
+        doc,
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
+def flag(default: bool, doc: str) -> Any:
+    """True or false."""
+    rule = Rule("true or false", lambda value: type(value) is bool, lambda _: True, doc)
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
+def choice(default: str, options: Sequence[str], doc: str) -> Any:
+    """One of ``options``."""
+    rule = Rule(
+        f"one of {', '.join(option or repr('') for option in options)}",
+        lambda value: type(value) is str,
+        lambda value: value in options,
+        doc,
+        options=tuple(options),
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
+def text(default: str | None, doc: str, *, empty: bool = True) -> Any:
+    """A string; one without a default is required."""
+    rule = Rule(
+        "a string" if empty else "a string that is not empty",
+        lambda value: type(value) is str,
+        lambda value: _is_unicode(value) and (empty or bool(value)),
+        doc,
+        required=default is None,
+    )
+    field_default = attrs.NOTHING if default is None else default
+    return attrs.field(default=field_default, metadata={RULE: rule})
+
+
+def texts(default: Sequence[str] | None, doc: str, *, or_path: bool = False) -> Any:
+    """A list of strings, kept as a tuple; also a file's path where ``or_path``."""
+    rule = Rule(
+        "a list of strings" + (", or a file's path" if or_path else ""),
+        lambda value: _is_list_of_text(value) or (or_path and type(value) is str),
+        lambda value: bool(value) and all(map(_is_unicode, value)),
+        doc,
+        required=default is None,
+    )
+    return attrs.field(
+        default=attrs.NOTHING if default is None else default,
+        converter=_frozen_list,
+        metadata={RULE: rule},
+    )
+
+
+def labels(default: int, doc: str) -> Any:
+    """A number of classes, or a list of their names."""
+    rule = Rule(
+        "a number of classes of at least 2, or a list of at least 2 different names",
+        lambda value: type(value) is int or _is_list_of_text(value),
+        lambda value: (
+            2 <= value <= LARGEST
+            if isinstance(value, int)
+            else len(set(value)) == len(value) >= 2 and all(map(_is_unicode, value))
+        ),
+        doc,
+    )
+    return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
+
+
+def nested(part: type, doc: str, *, required: bool = False) -> Any:
+    """Another part as a value."""
+    rule = Rule(
+        f"a {part.__name__}",
+        lambda value: isinstance(value, part) or (not required and value is None),
+        lambda _: True,
+        doc,
+        required=required,
+    )
+    field_default = attrs.NOTHING if required else None
+    return attrs.field(default=field_default, metadata={RULE: rule, "gpt2dsl.part": part})
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(type(item) is str for item in value)
+
+
+def _is_unicode(value: str) -> bool:
+    """Lone surrogates can't be written to any file."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _frozen_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

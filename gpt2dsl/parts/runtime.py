@@ -1,0 +1,18 @@
+"""Where it runs and where it writes; it never changes the result."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gpt2dsl.parts.base import Part, part
+from gpt2dsl.parts.rules import choice, text
+
+
+@part
+class Runtime(Part):
+    """Where it runs and where it writes."""
+
+    table: ClassVar[str] = "runtime"
+
+    device: str = choice("cpu", ("cpu", "ascend", "gpu"), "what MindSpore runs on")
+    output: str = text("runs", "folder under which each run has its own", empty=False)

@@ -1,0 +1,1 @@
+"""Recipe → plan: what will run, exactly, checked before anything starts. No MindSpore."""

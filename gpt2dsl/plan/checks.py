@@ -1,0 +1,143 @@
+"""Faults that lie between values: what does not divide, does not fit, or does not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpt2dsl.errors import Fault
+from gpt2dsl.layout.geometry import PADDED_TO, Geometry
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.model import PUBLISHED
+
+METRICS = ("perplexity", "accuracy")
+
+
+def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
+    """Every fault of a recipe as a whole; the values by themselves are right."""
+    return [
+        fault
+        for rule in (_together, _model, _layout, _rows, _length, _rate, _adapters)
+        for fault in rule(parts, geometry)
+    ]
+
+
+def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> Fault:
+    """A fault at the line of ``key``, or of the first of ``else_keys`` that was written."""
+    table, _, field = key.partition(".")
+    part = getattr(parts, table)
+    shown = f"{key} = {getattr(part, field)}" if hasattr(part, field) else key
+    for name in (key, *else_keys):
+        if (origin := parts.origin(name)) != "default":
+            return Fault(code, origin, shown, message)
+    return Fault(code, part.origin if part and part.origins else "", shown, message)
+
+
+def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    task = parts.task
+    if task is None:
+        yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
+        return
+    if task.name == "classify" and parts.classifier is None:
+        yield Fault("G2-107", task.origin, "classifier", "missing; classify needs one")
+    if task.name == "generate" and parts.classifier is not None:
+        origin = parts.classifier.origin
+        yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
+    if task.name not in ("pretrain", "convert", "reshard", "export"):
+        yield from _published(parts)
+    for metric in getattr(task, "metrics", ()):
+        if metric not in METRICS:
+            message = f"expected some of {', '.join(METRICS)}, found {metric!r}"
+            yield fault(parts, "G2-202", "task.metrics", message)
+
+
+def _published(parts: Parts) -> Iterator[Fault]:
+    model = parts.model
+    if model.weights == "auto" and model.canonical_size not in PUBLISHED:
+        message = f"missing; {model.canonical_size} has no published weights, name some or random"
+        yield fault(parts, "G2-103", "model.weights", message, "model.size", "task.data")
+
+
+def _model(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+    if geometry.hidden % geometry.heads:
+        message = f"{geometry.heads} heads do not divide the width {geometry.hidden}"
+        yield fault(
+            parts, "G2-203", "model.heads", message, "model.hidden", "model.size", "model.weights"
+        )
+
+
+def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+    mp, pp = parts.parallel.mp, parts.parallel.pp
+    widths = {
+        f"the {geometry.heads} heads": geometry.heads,
+        f"the inner width {geometry.inner_width}": geometry.inner_width,
+    }
+    undivided = [str(PADDED_TO)] if PADDED_TO % mp else []
+    undivided += [words for words, width in widths.items() if width % mp]
+    if undivided:
+        whole = (PADDED_TO, *widths.values())
+        able = [n for n in range(1, PADDED_TO + 1) if not any(width % n for width in whole)]
+        words = ", nor ".join(undivided)
+        message = f"{mp} does not divide {words}; {', '.join(map(str, able))} do"
+        yield fault(parts, "G2-203", "parallel.mp", message)
+    if pp > geometry.layers:
+        message = f"{pp} stages can't share {geometry.layers} layers; each needs one"
+        yield fault(parts, "G2-203", "parallel.pp", message)
+    if parts.parallel.sequence_parallel and parts.train.seq_length % mp:
+        message = f"mp = {mp} does not divide {parts.train.seq_length} tokens (sequence_parallel)"
+        yield fault(parts, "G2-203", "train.seq_length", message, "parallel.sequence_parallel")
+
+
+def _rows(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    rows, dp, micro = parts.train.batch_size, parts.parallel.dp, parts.parallel.micro_batches
+    if parts.task is None or parts.task.name not in ("pretrain", "finetune", "evaluate"):
+        return
+    if rows % (dp * micro):
+        message = f"{rows} rows do not divide by dp = {dp} times micro_batches = {micro}"
+        yield fault(
+            parts,
+            "G2-203",
+            "train.batch_size",
+            message,
+            "parallel.dp",
+            "parallel.micro_batches",
+        )
+
+
+def _length(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+    length = parts.train.seq_length
+    reads_rows = parts.task is not None and hasattr(parts.task, "data")
+    if reads_rows and length > geometry.positions:
+        message = f"{length} tokens are more than the model's {geometry.positions} positions"
+        yield fault(
+            parts,
+            "G2-204",
+            "train.seq_length",
+            message,
+            "model.positions",
+            "model.size",
+            "model.weights",
+            "task.data",
+        )
+
+
+def _rate(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    if parts.task is None or parts.task.name not in ("pretrain", "finetune"):
+        return
+    schedule, lr, steps = parts.schedule, parts.optim.lr, parts.train.steps
+    if schedule.kind in ("cosine", "cosine_restarts", "polynomial") and schedule.end > lr:
+        message = f"{schedule.end:g} at the end is above the peak, optim.lr = {lr:g}"
+        yield fault(parts, "G2-202", "schedule.end", message, "optim.lr")
+    if steps is not None and schedule.warmup >= max(steps, 1):
+        message = f"{schedule.warmup:g} steps of warm-up leave none of the {steps} steps"
+        yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps")
+
+
+def _adapters(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    if parts.lora is None:
+        return
+    import regex  # noqa: PLC0415  # only recipes with an adapter pay for its import
+
+    try:
+        regex.compile(parts.lora.targets)
+    except regex.error as error:
+        yield fault(parts, "G2-202", "lora.targets", f"expected a regex: {error}")

@@ -1,0 +1,29 @@
+"""What the engines can carry out so far. The rest can be written and planned, not run."""
+
+from __future__ import annotations
+
+from gpt2dsl.parts.bundle import Parts
+
+TASKS = ("pretrain", "finetune", "evaluate", "generate")
+
+
+def not_yet(parts: Parts) -> tuple[str, ...]:
+    """Each thing in a recipe that no engine carries out so far, in words."""
+    task, parallel, precision = parts.task, parts.parallel, parts.precision
+    wanted = {
+        f"the task {task.name if task else ''}": task is not None and task.name not in TASKS,
+        "LoRA": parts.lora is not None,
+        "Classifier": parts.classifier is not None,
+        f"{parallel.ranks} ranks (dp {parallel.dp} x mp {parallel.mp} x pp {parallel.pp})": (
+            parallel.ranks > 1
+        ),
+        f"micro_batches = {parallel.micro_batches}": parallel.micro_batches > 1,
+        f"recompute = {parallel.recompute}": parallel.recompute != "none",
+        f"data.format = {parts.data.format}": parts.data.format != "text",
+        f"optim.name = {parts.optim.name}": parts.optim.name != "adamw",
+        f"params in {precision.params}": precision.params != "float32",
+        f"compute in {precision.compute}": precision.compute != "float32",
+        f"beams = {parts.generation.beams}": parts.generation.beams > 1,
+        "stream": parts.generation.stream,
+    }
+    return tuple(words for words, is_wanted in wanted.items() if is_wanted)

@@ -1,0 +1,76 @@
+"""What a plan reads: whether it is there, its digest, and why a run would refuse it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.data.source import Source
+from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.model import PUBLISHED
+from gpt2dsl.plan.checks import fault
+
+
+@attrs.frozen(kw_only=True)
+class Input:
+    """One thing that a run reads.
+
+    Attributes:
+        key: the value that names it: ``task.data``.
+        name: as written.
+        state: present, absent or unusable.
+        digest: SHA-256 of the contents; "" where it is absent or would take long (pending).
+        size: bytes.
+        detail: what is known of it, in words.
+        refusal: why check and run refuse it, None where they don't.
+    """
+
+    key: str
+    name: str
+    state: str = "present"
+    digest: str = ""
+    size: int = 0
+    detail: str = ""
+    refusal: Fault | None = None
+
+
+def find_source(parts: Parts, key: str) -> tuple[Input, Source | None]:
+    """The text that ``key`` names, as an input, and itself where it can be used."""
+    name = getattr(parts.task, key.partition(".")[2])
+    try:
+        source = Source.open(name)
+        found = Input(
+            key=key,
+            name=name,
+            digest=source.known_digest() or "",
+            size=source.size,
+            detail=parts.data.format,
+        )
+    except InputError as error:
+        return refused(parts, key, name, error), None
+    return found, source
+
+
+def weights_name(parts: Parts) -> str:
+    """The file, folder or hub name of the weights that a task starts from; "" for new ones."""
+    named = parts.model.weights
+    if named == "random" or (named == "auto" and parts.task and parts.task.name == "pretrain"):
+        return ""
+    return PUBLISHED.get(parts.model.canonical_size, "") if named == "auto" else named
+
+
+def refused(parts: Parts, key: str, name: str, error: InputError) -> Input:
+    """An input that check and run refuse; the fault is said at the line that names the input."""
+    first = error.faults[0]
+    inner = first.key if first.key and Path(first.key) != Path(name) else ""
+    message = f"{inner}: {first.message}" if inner else first.message
+    said = fault(parts, first.code, key, message, "model.size", "task.data", "task.prompts")
+    return Input(
+        key=key,
+        name=name,
+        state="absent" if first.code == "G2-301" else "unusable",
+        detail=message,
+        refusal=said,
+    )

@@ -1,0 +1,130 @@
+"""Which network a run has: its geometry, its tokenizer, and where its weights come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.model import GPT2_VOCAB
+from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.inputs import Input, refused, weights_name
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.huggingface import Look
+
+PUBLISHED = "gpt2"
+TRAIN = "train"
+
+
+@attrs.frozen(kw_only=True)
+class Network:
+    """The network of a run.
+
+    Attributes:
+        geometry: its numbers.
+        tokenizer: gpt2, a folder, or train.
+        weights: where they are; "" for new ones.
+        inputs: the weights and the tokenizer, where they are read.
+        faults: where the recipe, the weights and the tokenizer contradict each other.
+    """
+
+    geometry: Geometry
+    tokenizer: str
+    weights: str
+    inputs: tuple[Input, ...]
+    faults: tuple[Fault, ...]
+
+
+def find_network(parts: Parts) -> Network:
+    """The network that a recipe describes, or that its weights are of."""
+    read, looked = _weights(parts)
+    tokenizer, tokenizer_input, entries = _tokenizer(parts, looked)
+    labels = parts.classifier.count if parts.classifier else 0
+    said = parts.model.geometry(vocab=entries, labels=labels)
+    geometry = said
+    faults = []
+    if looked:
+        geometry = attrs.evolve(looked.geometry, dropout=parts.model.dropout, labels=labels)
+        faults = _contradictions(parts, said, geometry)
+    if entries and entries > geometry.vocab:
+        message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
+        faults.append(fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab"))
+    return Network(
+        geometry=geometry,
+        tokenizer=tokenizer,
+        weights=str(looked.path) if looked else "",
+        inputs=tuple(found for found in (read, tokenizer_input) if found),
+        faults=tuple(faults),
+    )
+
+
+def _weights(parts: Parts) -> tuple[Input | None, Look | None]:
+    """The weights as an input, and what they are of; nothing for new ones."""
+    name = weights_name(parts)
+    if not name or parts.task is None or not hasattr(parts.model, "weights"):
+        return None, None
+    from gpt2dsl.weights import huggingface  # noqa: PLC0415  # NumPy: only where there are weights
+
+    try:
+        looked = huggingface.look(name)
+    except InputError as error:
+        return refused(parts, "model.weights", name, error), None
+    found = Input(
+        key="model.weights",
+        name=name,
+        digest=looked.digest or "",
+        size=looked.size,
+        detail=looked.kind,
+    )
+    return found, looked
+
+
+def _tokenizer(
+    parts: Parts, looked: Look | None
+) -> tuple[str, Input | None, int | None]:
+    """What the tokenizer is, the input that it is read from, and its number of entries."""
+    name = parts.data.tokenizer
+    if name == "auto":
+        name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
+        if name != PUBLISHED:
+            return name, None, None
+    if name == PUBLISHED:
+        return name, None, GPT2_VOCAB
+    if name == TRAIN:
+        return name, None, parts.data.vocab
+    from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
+
+    try:
+        loaded = Tokenizer.load(name)
+    except InputError as error:
+        return name, refused(parts, "data.tokenizer", name, error), None
+    found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
+    return str(Path(name)), found, len(loaded)
+
+
+def _contradictions(parts: Parts, said: Geometry, found: Geometry) -> list[Fault]:
+    """Where the recipe says one number of the network, and the file of weights another."""
+    keys = {
+        "layers": "layers", "heads": "heads", "hidden": "hidden", "positions": "positions",
+        "vocab": "vocab", "inner": "inner_width", "activation": "activation",
+    }  # fmt: skip
+    spoken = [key for key in keys if getattr(parts.model, key)]
+    if parts.model.size:
+        spoken += [key for key in keys if key not in spoken and (key, parts.model.size) != ("vocab", "nano")]
+    return [
+        fault(
+            parts,
+            "G2-306",
+            f"model.{key}",
+            f"{getattr(said, keys[key])} here, {getattr(found, keys[key])} in the weights "
+            f"{parts.model.weights}; leave it out to take theirs",
+            "model.size",
+        )
+        for key in spoken
+        if getattr(said, keys[key]) != getattr(found, keys[key])
+    ]

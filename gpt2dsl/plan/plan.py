@@ -1,0 +1,275 @@
+"""The plan: frozen, JSON-serialisable, and made without MindSpore."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from gpt2dsl.data.source import Source
+from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan import checks, inputs
+from gpt2dsl.plan.engines import not_yet
+from gpt2dsl.plan.inputs import Input
+from gpt2dsl.plan.memory import Memory, memory, trained_parameters
+from gpt2dsl.plan.network import Network, find_network
+from gpt2dsl.plan.render import render
+from gpt2dsl.plan.steps import Step, steps_of
+
+if TYPE_CHECKING:
+    from gpt2dsl.engine.job import Result
+
+TRAINING = ("pretrain", "finetune")
+
+
+@attrs.frozen(kw_only=True)
+class Batches:
+    """How the data is cut.
+
+    Attributes:
+        rows: whole rows of the data; None before it was tokenised once.
+        row_tokens: tokens of a row, the label of the last one included.
+        batch: rows of an optimizer step, over all ranks.
+        per_rank: rows that a rank computes at once.
+        steps: optimizer steps; None where they depend on rows that are not counted yet.
+        epochs: passes over the data; None where steps are said instead.
+    """
+
+    rows: int | None
+    row_tokens: int
+    batch: int
+    per_rank: int
+    steps: int | None
+    epochs: int | None
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What will run, on which ranks, how much memory, what it reads and writes.
+
+    Attributes:
+        name: of the run.
+        digest: of the recipe; equal recipes have equal ones.
+        task: its kind.
+        size: the model's size, "" where only its weights know.
+        geometry: the network.
+        parameters: exactly.
+        trained: how many of them training changes; 0 where nothing is trained.
+        ranks: dp, mp, pp and micro_batches.
+        device: cpu, ascend or gpu.
+        inputs: what is read.
+        batches: how the data is cut; None for tasks without rows.
+        memory: bytes on the rank that needs the most.
+        steps: what is done, in order.
+        directory: what is written.
+        not_yet: what no engine carries out so far.
+        toml: the recipe.
+    """
+
+    name: str
+    digest: str
+    task: str
+    size: str
+    geometry: Geometry
+    parameters: int
+    trained: int
+    ranks: dict[str, int]
+    device: str
+    inputs: tuple[Input, ...]
+    batches: Batches | None
+    memory: Memory
+    steps: tuple[Step, ...]
+    directory: str
+    not_yet: tuple[str, ...]
+    toml: str
+    _parts: Parts = attrs.field(repr=False, eq=False)
+    _network: Network = attrs.field(repr=False, eq=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        import cattrs  # noqa: PLC0415  # a plan that is only shown need not wait for it
+
+        convert = cattrs.Converter().unstructure
+        return {
+            name: convert(getattr(self, name))
+            for field in attrs.fields(Plan)
+            if not (name := field.name).startswith("_")
+        }
+
+    def to_json_text(self) -> str:
+        """As the text of a JSON document."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+    def __str__(self) -> str:
+        return render(self)
+
+    def refusals(self) -> tuple[Fault, ...]:
+        """Why check and run refuse the inputs."""
+        return tuple(found.refusal for found in self.inputs if found.refusal)
+
+    def run(self, *, keep: bool = True, resume_command: str = "") -> Result:
+        """Carry it out.
+
+        Args:
+            keep: whether the run gets a directory of its own; training always does.
+            resume_command: what a user types to go on after an interruption.
+
+        Raises:
+            SpecError: an input is absent or can't be used.
+            NotYetError: no engine carries this out so far.
+            RunError: it failed.
+        """
+        if refusals := self.refusals():
+            raise SpecError(refusals)
+        if self.batches and self.batches.steps is None:
+            return make(self._parts, self.toml, self.name, prepare_data=True).run(
+                keep=keep, resume_command=resume_command
+            )
+        from gpt2dsl.engine.job import Job  # noqa: PLC0415  # engines import MindSpore
+        from gpt2dsl.engine.run import run  # noqa: PLC0415
+
+        return run(
+            Job(
+                parts=self._parts,
+                name=self.name,
+                geometry=self.geometry,
+                tokenizer=self._network.tokenizer,
+                weights=self._network.weights,
+                steps=(self.batches.steps or 0) if self.batches else 0,
+                directory=Path(self.directory) if keep or self.task in TRAINING else None,
+                documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
+                plan_text=str(self),
+                resume_command=resume_command or "plan.run()",
+                not_yet=self.not_yet,
+            )
+        )
+
+
+def make(parts: Parts, toml: str, name: str = "", *, prepare_data: bool = False) -> Plan:
+    """The plan of a recipe.
+
+    Args:
+        parts: the recipe's, completed.
+        toml: the recipe as a spec.
+        name: of the run; "" for the one that size and task give.
+        prepare_data: tokenise data that never was, so that rows and steps are exact.
+
+    Raises:
+        SpecError: with every fault of the recipe as a whole.
+    """
+    network = find_network(parts)
+    geometry = network.geometry
+    if found := [*checks.faults(parts, geometry), *network.faults]:
+        raise SpecError(found)
+    assert parts.task is not None
+    sources = _sources(parts)
+    read = [*network.inputs, *(found for found, _ in sources.values())]
+    batches = None
+    if "task.data" in sources:
+        training = sources["task.data"][1]
+        ready = prepare_data and not any(found.refusal for found in read)
+        network, batches = _batches(parts, network, training, ready=ready)
+        read += _too_short(parts, batches, sources["task.data"][0])
+    digest = parts.digest()
+    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, parts.task.name)))
+    parallel = parts.parallel
+    return Plan(
+        name=run_name,
+        digest=digest,
+        task=parts.task.name,
+        size=parts.model.canonical_size,
+        geometry=geometry,
+        parameters=parameters(geometry),
+        trained=trained_parameters(parts, geometry) if parts.task.name in TRAINING else 0,
+        ranks={
+            "dp": parallel.dp,
+            "mp": parallel.mp,
+            "pp": parallel.pp,
+            "micro_batches": parallel.micro_batches,
+        },
+        device=parts.runtime.device,
+        inputs=tuple(read),
+        batches=batches,
+        memory=memory(parts, geometry),
+        steps=steps_of(parts),
+        directory=str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}"),
+        not_yet=not_yet(parts),
+        toml=toml,
+        parts=parts,
+        network=network,
+    )
+
+
+def faults(parts: Parts) -> tuple[Fault, ...]:
+    """Every fault of a recipe as a whole and of its inputs; one doesn't hide another."""
+    network = find_network(parts)
+    read = [*network.inputs, *(found for found, _ in _sources(parts).values())]
+    return (
+        *checks.faults(parts, network.geometry),
+        *network.faults,
+        *(found.refusal for found in read if found.refusal),
+    )
+
+
+def _sources(parts: Parts) -> dict[str, tuple[Input, Source | None]]:
+    """Key → the text that it names, as an input and itself."""
+    return {
+        key: inputs.find_source(parts, key)
+        for key in ("task.data", "task.eval_data")
+        if getattr(parts.task, key.partition(".")[2], "")
+    }
+
+
+def _batches(
+    parts: Parts, network: Network, source: Source | None, *, ready: bool
+) -> tuple[Network, Batches]:
+    """How the data is cut, and the network with the tokenizer that cuts it."""
+    train = parts.train
+    network, tokens = _tokens(parts, network, source, ready=ready) if source else (network, None)
+    count = None if tokens is None else max(0, tokens - 1) // train.seq_length
+    trains = parts.task is not None and parts.task.name in TRAINING
+    steps = train.steps if trains else 0
+    if trains and steps is None and count is not None:
+        steps = count * train.passes // train.batch_size
+    return network, Batches(
+        rows=count,
+        row_tokens=train.seq_length + 1,
+        batch=train.batch_size,
+        per_rank=max(1, train.batch_size // parts.parallel.dp // parts.parallel.micro_batches),
+        steps=steps,
+        epochs=train.passes if trains and train.steps is None else None,
+    )
+
+
+def _tokens(
+    parts: Parts, network: Network, source: Source, *, ready: bool
+) -> tuple[Network, int | None]:
+    """The network with the tokenizer of the data, and the data's tokens if they are counted."""
+    from gpt2dsl.data import prepare  # noqa: PLC0415  # NumPy: only where there is data
+
+    vocab = parts.data.vocab
+    if ready:
+        tokenizer = prepare.tokenizer(network.tokenizer, source, vocab)
+        tokens = len(prepare.stream(source, tokenizer))
+        return attrs.evolve(network, tokenizer=tokenizer), tokens
+    if known := prepare.known_tokenizer(network.tokenizer, source, vocab):
+        return attrs.evolve(network, tokenizer=known), prepare.known_tokens(source, known)
+    return network, None
+
+
+def _too_short(parts: Parts, batches: Batches, data: Input) -> list[Input]:
+    """The refusal of data that doesn't fill one batch, where that is known."""
+    if batches.rows is None or parts.task is None or parts.task.name not in TRAINING:
+        return []
+    if batches.rows >= batches.batch:
+        return []
+    message = (
+        f"too short: {batches.rows} rows of {batches.row_tokens:,} tokens do not fill "
+        f"a batch of {batches.batch}"
+    )
+    return [inputs.refused(parts, data.key, data.name, InputError("G2-305", data.name, message))]

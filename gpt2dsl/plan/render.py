@@ -1,0 +1,112 @@
+"""A plan as a table for people."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from gpt2dsl.plan.inputs import Input
+    from gpt2dsl.plan.plan import Batches, Plan
+
+WIDTH = 110
+
+
+def render(plan: Plan) -> str:
+    """The plan as text: a line a subject, and at the end what a run would refuse."""
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, words in _rows(plan):
+        table.add_row(f"  {label}", words)
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(_title(plan))
+    console.print(table)
+    for line in _verdict(plan):
+        console.print(line)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _title(plan: Plan) -> str:
+    r = plan.ranks
+    count = r["dp"] * r["mp"] * r["pp"]
+    layout = f"{count} ranks = dp {r['dp']} x mp {r['mp']} x pp {r['pp']}" if count > 1 else "1 rank"
+    return f"{plan.name}   {plan.task}   digest {plan.digest[:8]}   {layout}   {plan.device}"
+
+
+def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    yield "model", _model(plan)
+    labels = {"model.weights": "weights", "task.data": "data", "task.eval_data": "eval"}
+    if not any(found.key == "model.weights" for found in plan.inputs):
+        yield "weights", "new: normal 0.02, residual projections divided by sqrt(2 layers)"
+    for found in plan.inputs:
+        yield labels.get(found.key, found.key.partition(".")[2]), _input(found)
+    if plan.batches:
+        yield "rows", _batches(plan.batches)
+    memory = plan.memory
+    yield (
+        "memory",
+        f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
+        f"{_gb(memory.gradients)}, optimizer {_gb(memory.optimizer)}, activations "
+        f"{_gb(memory.activations)}",
+    )
+    yield "steps", ", ".join(step.kind for step in plan.steps)
+    yield "writes", plan.directory
+
+
+def _model(plan: Plan) -> str:
+    g = plan.geometry
+    words = (
+        f"{plan.size or 'as its weights'}: {g.layers} layers, {g.heads} heads, {g.hidden} wide, "
+        f"{g.positions} positions, {plan.parameters:,} parameters"
+    )
+    if 0 < plan.trained != plan.parameters:
+        whole = plan.parameters + plan.trained
+        words += f"; trains {plan.trained:,} ({plan.trained / whole:.2%})"
+    return words
+
+
+def _input(found: Input) -> str:
+    if found.state != "present":
+        return f"{found.name}   {found.state}: {found.detail}"
+    digest = f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending"
+    return f"{found.name}   {found.detail}   {_size(found.size)}   {digest}"
+
+
+def _batches(batches: Batches) -> str:
+    rows = "rows not counted yet" if batches.rows is None else f"{batches.rows:,} rows"
+    words = f"{rows} of {batches.row_tokens:,} tokens, in batches of {batches.batch:,}"
+    words += f" ({batches.per_rank:,} per rank at once)"
+    if batches.steps is None:
+        return f"{words}, {batches.epochs} epochs"
+    if batches.epochs:
+        passes = f"{batches.epochs} epoch{'s' if batches.epochs > 1 else ''}"
+        return f"{words}: {batches.steps:,} steps = {passes}"
+    return f"{words}: {batches.steps:,} steps" if batches.steps else words
+
+
+def _verdict(plan: Plan) -> Iterator[str]:
+    refused = len(plan.refusals())
+    if refused:
+        verb = "inputs are" if refused > 1 else "input is"
+        kind = "absent" if all(i.state == "absent" for i in plan.inputs if i.refusal) else "refused"
+        yield f"{refused} {verb} {kind}; run would refuse."
+    if plan.not_yet:
+        yield f"No engine so far for: {', '.join(plan.not_yet)}."
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f}" if size < 1e10 else f"{size / 1e9:.1f}"
+
+
+def _size(size: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000  # type: ignore[assignment]
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

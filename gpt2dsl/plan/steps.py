@@ -1,0 +1,48 @@
+"""The steps of a plan: what is done, in order, with what it reads and writes."""
+
+from __future__ import annotations
+
+import attrs
+
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.inputs import weights_name
+
+
+@attrs.frozen
+class Step:
+    """One step; an engine carries it out.
+
+    Attributes:
+        kind: tokenise, train, evaluate, generate, or the task's own kind.
+        reads: names of inputs, and of what earlier steps wrote.
+        writes: files of the run's directory.
+    """
+
+    kind: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+
+
+def steps_of(parts: Parts) -> tuple[Step, ...]:
+    """The steps of a recipe's task."""
+    task = parts.task
+    assert task is not None
+    weights = weights_name(parts) or "new weights"
+    data, held_out = getattr(task, "data", ""), getattr(task, "eval_data", "")
+    if task.name in ("pretrain", "finetune"):
+        texts = tuple(filter(None, (data, held_out)))
+        steps = [Step("tokenise", texts, ("tokens",))]
+        if held_out:
+            steps.append(Step("evaluate", (weights, held_out), ("metrics.jsonl",)))
+        steps.append(Step("train", (weights, data), ("metrics.jsonl", "checkpoints")))
+        if held_out:
+            steps.append(Step("evaluate", ("checkpoints", held_out), ("metrics.jsonl",)))
+        return (*steps, Step("report", ("metrics.jsonl",), ("report.html", "result.json")))
+    if task.name == "evaluate":
+        return (
+            Step("tokenise", (data,), ("tokens",)),
+            Step("evaluate", (weights, data), ("result.json",)),
+        )
+    if task.name in ("generate", "classify"):
+        return (Step(task.name, (weights,), ("result.json",)),)
+    return (Step(task.name, (getattr(task, "source", ""),), (getattr(task, "target", ""),)),)

@@ -1,0 +1,165 @@
+"""TOML text → draft: syntax, tables, and what ``extends`` brings in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.parts import TABLES
+from gpt2dsl.spec.positions import positions, statements
+from gpt2dsl.spec.tables import Draft, Table, Value
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Find = Callable[[str, str], Draft]
+"""Name of a recipe, and the file that names it → its draft."""
+
+_AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
+
+
+def read_text(text: str, name: str, find: Find) -> Draft:
+    """The draft of a TOML text.
+
+    Args:
+        text: a TOML document.
+        name: what its lines are called in messages: ``specs/x.toml``.
+        find: gives the draft of what ``extends`` names.
+
+    Raises:
+        SpecError: it is not TOML, so that nothing further can be said about it.
+    """
+    document = _parse(text, name)
+    lines = positions(text)
+    tables: dict[str, Table] = {}
+    faults: list[Fault] = []
+    for key, raw in document.items():
+        origin = f"{name}:{lines.get(key, 1)}"
+        if key == "extends":
+            continue
+        if key == "stage":
+            faults.append(Fault("G2-401", origin, "stage", "chains of stages are not there yet"))
+        elif key not in TABLES:
+            what = "table" if isinstance(raw, dict) else "key outside of a table"
+            faults.append(
+                Fault("G2-102", origin, key, f"unknown {what}{did_you_mean(key, TABLES)}")
+            )
+        elif not isinstance(raw, dict):
+            faults.append(
+                Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}")
+            )
+        else:
+            tables[key] = Table(
+                origin,
+                {
+                    field: Value(value, f"{name}:{lines.get(f'{key}.{field}', lines.get(key, 1))}")
+                    for field, value in raw.items()
+                },
+            )
+    draft = Draft(tables, tuple(faults))
+    if "extends" not in document:
+        return draft
+    return draft.over(_base(document["extends"], f"{name}:{lines['extends']}", name, find))
+
+
+def overrides(settings: tuple[str, ...]) -> Draft:
+    """The draft of ``--set table.key=value``; a value that is not TOML is a string."""
+    said: dict[str, Value] = {}
+    faults = []
+    for setting in settings:
+        key, equals, written = setting.partition("=")
+        if equals:
+            said[key.strip()] = Value(_toml_value(written.strip()), "--set")
+        else:
+            message = "expected table.key=value, as in optim.lr=3e-4"
+            faults.append(Fault("G2-201", "--set", setting, message))
+    draft = values(said)
+    return Draft(draft.tables, (*faults, *draft.faults))
+
+
+def values(said: Mapping[str, Value]) -> Draft:
+    """The draft of single values, named ``table.key``."""
+    found: dict[str, dict[str, Value]] = {}
+    faults = []
+    for key, value in said.items():
+        table, _, field = key.partition(".")
+        if table in TABLES and field:
+            found.setdefault(table, {})[field] = value
+        else:
+            message = f"expected table.key, with a table of a part{did_you_mean(table, TABLES)}"
+            faults.append(Fault("G2-102", value.origin, key, message))
+    return Draft({name: Table("", fields) for name, fields in found.items()}, tuple(faults))
+
+
+def read_file(path: Path, name: str, find: Find) -> Draft:
+    """The draft of a TOML file. Raises SpecError where it can't be read."""
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        message = f"is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise SpecError([Fault("G2-002", f"{name}:{line}", "", message)]) from None
+    except OSError as error:
+        raise SpecError([Fault("G2-002", name, "", f"can't be read: {error.strerror}")]) from None
+    return read_text(text.removeprefix("\ufeff"), name, find)
+
+
+def _base(raw: Any, origin: str, name: str, find: Find) -> Draft:
+    if not isinstance(raw, str) or not raw:
+        message = f"expected the name of a recipe or a file, found {raw!r}"
+        return Draft({}, (Fault("G2-201", origin, "extends", message),))
+    try:
+        return find(raw, name)
+    except SpecError as error:
+        if error.faults[0].origin:
+            return Draft({}, error.faults)
+        message = f"{raw!r} {error.faults[0].message}"
+        return Draft({}, (Fault("G2-004", origin, "extends", message),))
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        at = _AT.search(message)
+        line = int(at[1]) if at and at[1] else text.count("\n") + 1
+        message = _AT.sub("", message).strip()
+        if first := _written_before(text, line):
+            raise SpecError(
+                [
+                    Fault(
+                        "G2-003",
+                        f"{name}:{line}",
+                        first[0],
+                        f"written twice; first at {name}:{first[1]}",
+                    )
+                ]
+            ) from None
+        raise SpecError(
+            [Fault("G2-001", f"{name}:{line}", "", f"not valid TOML: {message}")]
+        ) from None
+
+
+def _written_before(text: str, line: int) -> tuple[str, int] | None:
+    """The name on ``line`` and the line where it stood before, if it did."""
+    seen: dict[str, int] = {}
+    for key, at in statements(text):
+        if at == line and key in seen:
+            return key, seen[key]
+        seen.setdefault(key, at)
+    return None
+
+
+def _toml_value(written: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {written}")["value"]
+    except tomllib.TOMLDecodeError:
+        return written

@@ -1,0 +1,155 @@
+"""A recipe before it is checked: tables of raw values, each of which knows where it was written.
+
+TOML files, Python recipes and ``--set`` all become this; later ones lie over earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import Fault
+from gpt2dsl.parts import TABLES, TASKS, Part
+from gpt2dsl.parts.base import check
+from gpt2dsl.parts.parallel import Parallel
+
+
+@attrs.frozen
+class Value:
+    """A raw value and where it was written."""
+
+    raw: Any
+    origin: str
+
+
+@attrs.frozen
+class Table:
+    """One part's raw values, and where its table was written."""
+
+    origin: str
+    values: Mapping[str, Value]
+
+    def over(self, below: Table) -> Table:
+        """Both, where this one wins; of two keys that exclude each other, too."""
+        kind, kind_below = self.values.get("kind"), below.values.get("kind")
+        if kind and kind_below and kind.raw != kind_below.raw and kind.raw in TASKS:
+            return self
+        return Table(self.origin or below.origin, {**below.values, **self.values})
+
+
+@attrs.frozen
+class Draft:
+    """All tables of a recipe, and the faults that were found so far."""
+
+    tables: Mapping[str, Table]
+    faults: tuple[Fault, ...] = ()
+
+    def over(self, below: Draft) -> Draft:
+        """Both, where this one wins."""
+        tables = dict(below.tables)
+        for name, table in self.tables.items():
+            below_it = tables.get(name, Table(table.origin, {}))
+            tables[name] = table.over(_without_rivals(table, below_it, name))
+        return Draft(tables, below.faults + self.faults)
+
+
+def of_parts(parts: Mapping[str, Part]) -> Draft:
+    """The draft of a recipe that was built in Python."""
+    return Draft(
+        {
+            name: Table(
+                part.origin,
+                {
+                    key: Value(value, part.why(key))
+                    for key, value in {**_kind(part), **part.given()}.items()
+                },
+            )
+            for name, part in parts.items()
+        }
+    )
+
+
+def structure(draft: Draft) -> tuple[dict[str, Part], tuple[Fault, ...]]:
+    """The parts of a draft, made of its good values only, and every fault so far.
+
+    A part that lacks a required key, because it is missing or faulty, is left out.
+    """
+    parts: dict[str, Part] = {}
+    faults = list(draft.faults)
+    for name, table in draft.tables.items():
+        cls, raw, found = _class_of(name, table)
+        faults += found
+        if cls is None:
+            continue
+        values = {key: _nested(cls, key, value.raw) for key, value in raw.items()}
+        origins = {key: value.origin for key, value in raw.items()}
+        found = [_elsewhere(fault, cls) for fault in check(cls, values, origins, table.origin)]
+        faults += found
+        faulty = {fault.key.partition(".")[2].partition(" ")[0] for fault in found}
+        good = {key: value for key, value in values.items() if key not in faulty}
+        if not any(rule.required and key not in good for key, rule in cls.rules().items()):
+            parts[name] = cls(**good).written(
+                table.origin, {key: origins[key] for key in good}
+            )
+    ordered = {name: parts[name] for name in TABLES if name in parts}
+    return ordered, tuple(faults)
+
+
+def _without_rivals(above: Table, below: Table, name: str) -> Table:
+    """``below`` without the keys that exclude one of ``above``: who says steps has done with epochs."""
+    pairs = TABLES[name].exclusive if name in TABLES else ()
+    rivals = {
+        rival
+        for pair in pairs
+        for said, rival in (pair, pair[::-1])
+        if said in above.values and rival not in above.values
+    }
+    return Table(below.origin, {k: v for k, v in below.values.items() if k not in rivals})
+
+
+def _kind(part: Part) -> dict[str, str]:
+    return {"kind": part.name} if hasattr(part, "name") and part.table == "task" else {}
+
+
+def _class_of(
+    name: str, table: Table
+) -> tuple[type[Part] | None, Mapping[str, Value], list[Fault]]:
+    """The class of a table, its values without the one that chose the class, and faults."""
+    if name != "task":
+        return TABLES[name], table.values, []
+    kind = table.values.get("kind")
+    rest = {key: value for key, value in table.values.items() if key != "kind"}
+    expected = f"expected one of {', '.join(TASKS)}"
+    if kind is None:
+        return None, rest, [Fault("G2-103", table.origin, "task.kind", f"missing; {expected}")]
+    if not isinstance(kind.raw, str) or kind.raw not in TASKS:
+        found = Fault("G2-202", kind.origin, "task.kind", f"{expected}, found {kind.raw!r}")
+        return None, rest, [found]
+    return TASKS[kind.raw], rest, []
+
+
+def _nested(cls: type[Part], key: str, raw: Any) -> Any:
+    """An inline table as the part that the field holds, where its values are right."""
+    holds_part = "layout" in key and key in cls.rules()
+    if holds_part and isinstance(raw, dict):
+        if not check(Parallel, raw, dict.fromkeys(raw, ""), ""):
+            return Parallel(**raw)
+    return raw
+
+
+def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
+    """An unknown key, told apart: one of another task, one of another table, or just unknown."""
+    if fault.code != "G2-101":
+        return fault
+    key = fault.key.partition(".")[2]
+    if cls.table == "task":
+        owners = [task.name for task in TASKS.values() if key in task.rules()]
+        if owners:
+            message = f"belongs to {' and '.join(owners)}, this is {cls.name}"  # type: ignore[attr-defined]
+            return attrs.evolve(fault, code="G2-104", message=message)
+    tables = [name for name, part in TABLES.items() if name != "task" and key in part.rules()]
+    if tables and "did you mean" not in fault.message:
+        return attrs.evolve(fault, message=f"unknown key; [{']['.join(tables)}] has {key}")
+    return fault

@@ -1,0 +1,48 @@
+"""What a checkpoint holds besides the weights: the optimizer's tensors and the state of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.weights import tensorfile
+
+TENSORS = "optimizer.safetensors"
+STATE = "state.json"
+
+
+def write(folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+    """Writes both files.
+
+    Args:
+        folder: of the checkpoint, as :func:`gpt2dsl.weights.store.writing` gives it.
+        arrays: float32.
+        state: the step and whatever else a resume needs, as JSON has it.
+    """
+    tensorfile.write(folder / TENSORS, arrays)
+    (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def read(folder: Path) -> tuple[tensorfile.Arrays, dict[str, Any]]:
+    """The tensors, read when they are asked for, and the state.
+
+    Raises:
+        InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
+    """
+    path = folder / STATE
+    try:
+        state = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError("G2-301", path, "the checkpoint holds no state to resume from") from error
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError("G2-304", path, f"it is not JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise InputError("G2-304", path, "it is not a JSON object")
+    return tensorfile.Arrays(tensorfile.stored(folder / TENSORS)), state

@@ -1,0 +1,217 @@
+"""Folders that are whole or not there, and that can prove it.
+
+A folder is written beside its place under a hidden name, synced, given a manifest of checksums,
+and renamed. A crash at any point leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.data import atomic
+from gpt2dsl.errors import InputError, RunError
+
+MANIFEST = "manifest.json"
+
+_STEP = re.compile(r"step-(\d+)")
+
+
+@contextmanager
+def writing(
+    final: Path, meta: dict[str, Any] | None = None, *, replace: bool = False
+) -> Iterator[Path]:
+    """Gives a folder to write into, which becomes ``final`` once the block ends without error.
+
+    Args:
+        final: where the folder is to be; its parent is made where it is not there.
+        meta: what the manifest says besides; it may be filled in the block.
+        replace: whether a folder of that name may be there, and goes.
+
+    Raises:
+        RunError: it can't be written (a full disk), or ``final`` is there already.
+    """
+    final = final.absolute()
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        atomic.sweep(final.parent)
+        if final.exists() and not replace:
+            raise RunError(f"{final}: it is there already")
+        with atomic.neighbour(final) as folder:
+            folder.mkdir()
+            yield folder
+            _seal(folder, meta or {})
+            _put(folder, final)
+    except OSError as error:
+        raise RunError(f"{final}: it can't be written: {error.strerror or error}") from error
+
+
+def _seal(folder: Path, meta: dict[str, Any]) -> None:
+    """Syncs everything, and the manifest last: where it is, the rest is."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        atomic.sync(path)
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+    content = {"gpt2dsl": metadata.version("gpt2dsl"), "meta": meta, "files": files}
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    atomic.sync(manifest)
+    atomic.sync(folder)
+
+
+def _put(folder: Path, final: Path) -> None:
+    """Renames the folder to its final name, and what is there out of the way."""
+    if not final.exists():
+        folder.rename(final)
+        atomic.sync(final.parent)
+        return
+    with atomic.neighbour(final, "old") as old:
+        final.rename(old)
+        try:
+            folder.rename(final)
+            atomic.sync(final.parent)
+        except BaseException:
+            if not final.exists():
+                old.rename(final)
+            raise
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """What a folder's manifest says.
+
+    Raises:
+        InputError: the folder is absent (G2-301), or it has no manifest or a damaged one (G2-304).
+    """
+    path = folder / MANIFEST
+    if not folder.exists():
+        raise InputError("G2-301", folder, "there is no such folder")
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError("G2-304", folder, f"it has no {MANIFEST}: it is not whole") from None
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        content = None
+    if not _is_manifest(content):
+        raise InputError("G2-304", path, "it is damaged: this is no manifest of ours")
+    found: dict[str, Any] = content
+    return found
+
+
+def _is_manifest(content: Any) -> bool:
+    files = content.get("files") if isinstance(content, dict) else None
+    return isinstance(files, dict) and all(
+        isinstance(known, dict)
+        and type(known.get("size")) is int
+        and type(known.get("sha256")) is str
+        for known in files.values()
+    )
+
+
+def verify(folder: Path, *, contents: bool = True) -> None:
+    """Refuses a folder that is not what was written.
+
+    Args:
+        folder: has a manifest.
+        contents: whether checksums are compared too; sizes always are.
+
+    Raises:
+        InputError: it names the first file that is absent or damaged (G2-304).
+    """
+    for name, known in manifest(folder)["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != known["size"]:
+                message = f"it is damaged: {size:,} bytes, {known['size']:,} were written"
+                raise InputError("G2-304", path, message)
+            if contents and _sha256(path) != known["sha256"]:
+                raise InputError("G2-304", path, "it is damaged: its checksum is not the written")
+        except FileNotFoundError as error:
+            raise InputError("G2-304", path, f"it is absent, but {MANIFEST} has it") from error
+        except OSError as error:
+            raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+
+
+def steps(parent: Path) -> list[tuple[int, Path]]:
+    """The folders ``step-<N>`` in a folder, by number, whole or not."""
+    if not parent.is_dir():
+        return []
+    found = ((_STEP.fullmatch(path.name), path) for path in parent.iterdir() if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+@attrs.frozen
+class Newest:
+    """The newest whole checkpoint.
+
+    Attributes:
+        step: its number, -1 where there is none.
+        folder: None where there is none.
+        passed: newer ones that are damaged, and what is wrong with each.
+    """
+
+    step: int = -1
+    folder: Path | None = None
+    passed: tuple[InputError, ...] = ()
+
+
+def newest(parent: Path, *, contents: bool = True) -> Newest:
+    """The whole checkpoint of the highest step.
+
+    Args:
+        parent: holds folders ``step-<N>``.
+        contents: whether checksums are compared, as in :func:`verify`.
+    """
+    atomic.sweep(parent)
+    passed: list[InputError] = []
+    for step, folder in reversed(steps(parent)):
+        fault = _fault(folder, contents=contents)
+        if fault is None:
+            return Newest(step, folder, tuple(passed))
+        passed.append(fault)
+    return Newest(passed=tuple(passed))
+
+
+def prune(parent: Path, keep: int) -> None:
+    """Removes all but the newest checkpoints.
+
+    Args:
+        parent: holds folders ``step-<N>``.
+        keep: how many stay. Damaged ones do not count, and go once enough newer ones are whole.
+    """
+    whole = 0
+    for _, folder in reversed(steps(parent)):
+        if whole < keep:
+            whole += _fault(folder, contents=False) is None
+            continue
+        # The name goes first: no crash may leave half a checkpoint under it.
+        with atomic.neighbour(folder) as going:
+            folder.rename(going)
+
+
+def _fault(folder: Path, *, contents: bool) -> InputError | None:
+    try:
+        verify(folder, contents=contents)
+    except InputError as error:
+        return error
+    return None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2dsl.cli.main import main
+
+
+def run(*words: str) -> int:
+    """The exit code of a command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["gpt2dsl", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_check_prints_every_fault_in_one_sorted_report(capsys: Any) -> None:
+    assert run("check", "tests/golden/eight_faults.toml") == 2
+    out, err = capsys.readouterr()
+    assert out == Path("tests/golden/eight_faults.txt").read_text(encoding="utf-8")
+    assert err == ""
+
+
+def test_check_as_json_has_the_same_faults(capsys: Any) -> None:
+    assert run("check", "tests/golden/eight_faults.toml", "--json") == 2
+    found = json.loads(capsys.readouterr().out)
+    assert [fault["code"] for fault in found] == [
+        "G2-203", "G2-101", "G2-201", "G2-202", "G2-105", "G2-102", "G2-301", "G2-104",
+    ]  # fmt: skip
+
+
+def test_check_of_several_specs_reports_them_together(capsys: Any) -> None:
+    assert run("check", "specs/gpt2-13b-pretrain.toml", "tests/golden/eight_faults.toml") == 2
+    assert "9 faults" in capsys.readouterr().out
+
+
+def test_check_of_what_is_right(capsys: Any) -> None:
+    assert run("check", "specs/quickstart.toml") == 0
+    assert capsys.readouterr().out == "no faults\n"
+
+
+def test_plan_accepts_absent_inputs_and_run_refuses_them(capsys: Any, elsewhere: Path) -> None:
+    spec = elsewhere / "x.toml"
+    spec.write_text('[task]\nkind = "pretrain"\ndata = "none.txt"\n')
+    assert run("plan", str(spec)) == 0
+    assert "1 input is absent; run would refuse." in capsys.readouterr().out
+    assert run("run", str(spec)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "x.toml:3  task.data = none.txt" in captured.err
+    assert not (elsewhere / "runs").exists()
+
+
+def test_plan_why_names_the_origin_of_every_value(capsys: Any) -> None:
+    assert run("plan", "specs/quickstart.toml", "--why", "--set", "train.seed=3") == 0
+    lines = {
+        line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if line
+    }
+    assert lines["train.seed"] == "--set"
+    assert lines["model.size"] == "specs/quickstart.toml:3"
+    assert lines["train.clip"] == "default"
+
+
+def test_plan_out_and_json_are_the_same_document(capsys: Any, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json"
+    assert run("plan", "specs/quickstart.toml", "--json", "--out", str(out)) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text(encoding="utf-8"))
+
+
+def test_show_as_python_is_code_that_builds_the_recipe(capsys: Any) -> None:
+    from gpt2dsl import Recipe
+
+    for spec in ("quickstart", "gpt2-52b-pretrain"):
+        assert run("show", spec, "--as", "python") == 0
+        scope: dict[str, Any] = {}
+        exec(capsys.readouterr().out, scope)  # noqa: S102
+        assert scope["recipe"] == Recipe.load(spec)
+
+
+def test_show_as_toml_reads_back(capsys: Any) -> None:
+    from gpt2dsl import Recipe
+
+    assert run("show", "gpt2-13b-pretrain") == 0
+    assert Recipe.from_toml(capsys.readouterr().out) == Recipe.load("gpt2-13b-pretrain")
+
+
+def test_list_shows_the_library(capsys: Any) -> None:
+    assert run("list", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["gpt2-52b-pretrain"]["devices"] == "128"
+    assert rows["gpt2-124m-finetune"]["task"] == "finetune"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", "no-such-recipe"], "is no recipe of the library, no .toml file"),
+        (["plan", "no/such.toml"], "can't be read"),
+        (["nonsense"], "No such command"),
+        (["plan"], "Missing argument"),
+        (["plan", "quickstart", "--set", "x"], "expected table.key=value"),
+        (["generate", "w"], "expected --prompt TEXT"),
+        (["generate", "no/weights", "--prompt", "a"], "no/weights"),
+        (["generate", "w", "--prompt", "a", "--temperature", "-1"], "--temperature"),
+    ],
+)
+def test_wrong_commands_end_with_code_2_and_no_traceback(
+    words: list[str], said: str, capsys: Any
+) -> None:
+    assert run(*words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_part_without_an_engine_ends_with_code_1_and_says_so(capsys: Any) -> None:
+    assert run("run", "quickstart", "--set", "parallel.dp=2") == 1
+    err = capsys.readouterr().err
+    assert "no engine so far for: 2 ranks" in err
+    assert "Traceback" not in err
+
+
+def test_help_lists_every_command(capsys: Any) -> None:
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for command in ("run", "plan", "check", "show", "list", "generate"):
+        assert f"  {command} " in out

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from gpt2dsl import Classifier, Generation, Model, Optim, Schedule, SpecError, Task, Train
+from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts import TABLES, TASKS
+from gpt2dsl.parts.rules import RULE
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("124m", 124_439_808),
+        ("355m", 354_823_168),
+        ("774m", 774_030_080),
+        ("1.5b", 1_557_611_200),
+        ("13b", 12_853_386_240),
+        ("52b", 51_966_533_632),
+    ],
+)
+def test_published_sizes_have_their_published_number_of_parameters(
+    size: str, expected: int
+) -> None:
+    assert parameters(Model(size=size).geometry()) == expected
+
+
+def test_aliases_name_the_same_network() -> None:
+    for alias, size in {"small": "124m", "medium": "355m", "large": "774m", "xl": "1.5b"}.items():
+        assert Model(size=alias).geometry() == Model(size=size).geometry()
+
+
+def test_nano_has_the_vocabulary_of_its_data_and_other_sizes_their_own() -> None:
+    assert Model(size="nano").geometry(vocab=512).vocab == 512
+    assert Model(size="124m").geometry(vocab=512).vocab == 50257
+    assert Model(size="nano", vocab=700).geometry(vocab=512).vocab == 700
+
+
+def test_all_faults_of_a_part_are_reported_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        Train(batch_size=0, seq_length="long", bach=1, epochs=1, steps=1)  # type: ignore[arg-type, call-arg]
+    assert [fault.code for fault in caught.value.faults] == [
+        "G2-101",
+        "G2-202",
+        "G2-201",
+        "G2-105",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (Optim, {"lr": 0.0}),
+        (Optim, {"lr": float("inf")}),
+        (Optim, {"beta1": 1.0}),
+        (Optim, {"beta1": -0.1}),
+        (Schedule, {"warmup": 1.5}),
+        (Schedule, {"warmup": -1}),
+        (Generation, {"temperature": 0.0}),
+        (Generation, {"top_p": 0.0}),
+        (Generation, {"top_p": 1.1}),
+        (Generation, {"max_new_tokens": 0}),
+        (Model, {"dropout": 1.0}),
+        (Model, {"size": "7b"}),
+        (Model, {"weights": ""}),
+        (Model, {"layers": 0}),
+        (Classifier, {"labels": 1}),
+        (Classifier, {"labels": ["a", "a"]}),
+        (Train, {"seed": 2**32}),
+        (Train, {"batch_size": 2**63}),
+        (Task.generate, {"prompts": []}),
+        (Task.finetune, {"data": ""}),
+        (Task.finetune, {"data": "\ud800"}),
+    ],
+)
+def test_values_out_of_range_are_refused(cls: Any, values: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as caught:
+        cls(**values)
+    assert [fault.code for fault in caught.value.faults] == ["G2-202"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "found"),
+    [
+        (Train, {"batch_size": 8.0}, "the number 8.0"),
+        (Train, {"batch_size": True}, "a boolean True"),
+        (Optim, {"lr": "3e-4"}, "the string '3e-4'"),
+        (Generation, {"do_sample": 1}, "the integer 1"),
+        (Task.generate, {"prompts": [1]}, "the list [1]"),
+        (Task.reshard, {"source": "a", "target": "b", "layout": {"mq": 1}}, "the table"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(
+    cls: Any, values: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        cls(**values)
+    assert caught.value.faults[0].code == "G2-201"
+    assert found in caught.value.faults[0].message
+
+
+def test_lists_are_kept_as_tuples_so_that_parts_stay_frozen() -> None:
+    assert Task.generate(prompts=["a", "b"]).prompts == ("a", "b")
+    assert Classifier(labels=["a", "b"]).count == 2
+    assert Classifier(labels=4).count == 4
+
+
+def test_every_field_says_what_it_means_and_what_it_expects() -> None:
+    for cls in (*TABLES.values(), *TASKS.values()):
+        for field in attrs.fields(cls) if attrs.has(cls) else ():
+            assert field.metadata[RULE].doc
+            assert field.metadata[RULE].expected
+
+
+def test_defaults_are_values_that_the_fields_accept() -> None:
+    for cls in (*TABLES.values(), *TASKS.values()):
+        for field in attrs.fields(cls) if attrs.has(cls) else ():
+            if field.default is not attrs.NOTHING and field.default != ():
+                assert field.metadata[RULE].problem(field.default) is None, field.name

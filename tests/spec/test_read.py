@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpt2dsl import Model, Recipe, SpecError, Task, Train
+
+
+def faults(text: str) -> list[tuple[str, str, str]]:
+    with pytest.raises(SpecError) as caught:
+        Recipe.from_toml(text, "x.toml")
+    return [(fault.code, fault.origin, fault.key) for fault in caught.value.faults]
+
+
+def message(text: str) -> str:
+    with pytest.raises(SpecError) as caught:
+        Recipe.from_toml(text, "x.toml")
+    return str(caught.value)
+
+
+def test_a_duplicate_table_names_both_lines() -> None:
+    text = '[model]\nsize = "nano"\n\n[train]\nseed = 1\n[model]\nlayers = 2\n'
+    assert message(text) == "x.toml:6  model: written twice; first at x.toml:1 [G2-003]"
+
+
+def test_a_duplicate_key_names_both_lines() -> None:
+    text = "[train]\nseed = 1\nbatch_size = 2\nseed = 3\n"
+    assert message(text) == "x.toml:4  train.seed: written twice; first at x.toml:2 [G2-003]"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("[model\n", 1), ("[model]\nsize = nano\n", 2), ('[model]\nsize = "nano\n', 2), ("= 3", 1)],
+)
+def test_what_is_not_toml_is_said_with_its_line(text: str, line: int) -> None:
+    assert faults(text) == [("G2-001", f"x.toml:{line}", "")]
+
+
+def test_unknown_tables_and_keys_get_a_hint() -> None:
+    text = message("[trian]\nseed = 1\n[train]\nbach_size = 2\nlr = 1\n[optim]\nzzz = 1\n")
+    assert "x.toml:1  trian: unknown table; did you mean train? [G2-102]" in text
+    assert "x.toml:4  train.bach_size: unknown key; did you mean batch_size? [G2-101]" in text
+    assert "x.toml:5  train.lr: unknown key; [optim] has lr [G2-101]" in text
+    assert "x.toml:7  optim.zzz: unknown key [G2-101]" in text
+
+
+def test_a_key_of_another_task_is_recognised() -> None:
+    text = message('[task]\nkind = "finetune"\ndata = "a"\nprompts = ["b"]\n')
+    assert text == "x.toml:4  task.prompts: belongs to generate, this is finetune [G2-104]"
+
+
+def test_a_missing_key_is_said_at_its_table() -> None:
+    assert faults('\n[task]\nkind = "finetune"\n') == [("G2-103", "x.toml:2", "task.data")]
+    assert faults('[task]\ndata = "a"\n') == [("G2-103", "x.toml:1", "task.kind")]
+
+
+def test_an_unknown_kind_of_task_lists_the_kinds() -> None:
+    text = message('[task]\nkind = "tune"\n')
+    assert "expected one of pretrain, finetune" in text
+
+
+def test_a_key_outside_of_a_table_and_a_value_in_the_place_of_one() -> None:
+    assert faults("seed = 1\n") == [("G2-102", "x.toml:1", "seed")]
+    assert faults("train = 1\n") == [("G2-201", "x.toml:1", "train")]
+
+
+def test_values_are_not_coerced() -> None:
+    assert [code for code, *_ in faults('[train]\nseed = "1"\nclip = true\n')] == ["G2-201"] * 2
+
+
+def test_nested_layouts_are_checked_like_parts() -> None:
+    spec = '[task]\nkind = "reshard"\nsource = "a"\ntarget = "b"\nlayout = {mp = %s}\n'
+    assert faults(spec % "0") == [("G2-201", "x.toml:5", "task.layout")]
+    assert "mp=2" in repr(Recipe.from_toml(spec % "2"))
+
+
+def test_stages_are_refused_and_not_ignored() -> None:
+    assert faults('[[stage]]\nextends = "a"\n') == [("G2-401", "x.toml:1", "stage")]
+
+
+def test_extends_lays_a_file_over_another_and_keeps_both_origins(tmp_path: Path) -> None:
+    base = tmp_path / "base.toml"
+    base.write_text('[train]\nepochs = 3\nseed = 1\n[task]\nkind = "pretrain"\ndata = "a"\n')
+    top = tmp_path / "top.toml"
+    top.write_text('extends = "base.toml"\n[train]\nsteps = 5\n[model]\nsize = "nano"\n')
+    recipe = Recipe.load(str(top), ["train.batch_size=2"])
+    assert recipe == Model(size="nano") | Train(steps=5, seed=1, batch_size=2) | Task.pretrain(
+        data="a"
+    )
+    origins = {key: origin for key, _, origin in recipe.why()}
+    assert origins["train.seed"] == f"{base}:3"
+    assert origins["train.steps"] == f"{top}:3"
+    assert origins["train.batch_size"] == "--set"
+    assert origins["train.keep"] == "default"
+
+
+def test_extends_to_another_kind_of_task_takes_none_of_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('[task]\nkind = "pretrain"\ndata = "a"\neval_data = "b"\n')
+    top = tmp_path / "top.toml"
+    top.write_text('extends = "base.toml"\n[task]\nkind = "evaluate"\ndata = "c"\n')
+    assert Recipe.load(str(top)) == Recipe(Task.evaluate(data="c"))
+
+
+def test_extends_to_a_recipe_of_the_library() -> None:
+    recipe = Recipe.from_toml('extends = "gpt2-124m-finetune"\n[task]\ndata = "my.txt"\n')
+    assert recipe.parts["task"] == Task.finetune(data="my.txt", eval_data="wiki.valid.tokens")
+
+
+def test_extends_in_a_circle_or_to_nothing_is_refused(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.toml", tmp_path / "other.toml"
+    one.write_text('extends = "other.toml"\n')
+    other.write_text('\nextends = "one.toml"\n')
+    with pytest.raises(SpecError, match=r"other\.toml:2  extends: .*leads back to itself"):
+        Recipe.load(str(one))
+    assert faults('extends = "gpt2-124m-finetun"\n') == [("G2-004", "x.toml:1", "extends")]
+    assert "did you mean gpt2-124m-finetune" in message('extends = "gpt2-124m-finetun"\n')
+    assert faults("extends = 3\n") == [("G2-201", "x.toml:1", "extends")]
+
+
+def test_a_fault_of_the_base_names_the_base(tmp_path: Path) -> None:
+    base = tmp_path / "base.toml"
+    base.write_text("[train]\nsede = 3\n")
+    top = tmp_path / "top.toml"
+    top.write_text('extends = "base.toml"\n[train]\nkepp = 3\n')
+    with pytest.raises(SpecError) as caught:
+        Recipe.load(str(top))
+    assert [fault.origin for fault in caught.value.faults] == [f"{base}:2", f"{top}:3"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "code"),
+    [
+        ("train.seed", "G2-201"),
+        ("seed=1", "G2-102"),
+        ("trian.seed=1", "G2-102"),
+        ("train.sede=1", "G2-101"),
+        ("train.seed=x", "G2-201"),
+    ],
+)
+def test_a_wrong_set_is_refused(setting: str, code: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Recipe.load("specs/quickstart.toml", [setting])
+    assert [(fault.code, fault.origin) for fault in caught.value.faults] == [(code, "--set")]
+
+
+def test_set_takes_toml_values_and_bare_strings() -> None:
+    settings = ["train.seed=7", "optim.lr=3e-4", "task.data=my file.txt", 'runtime.output="out"']
+    recipe = Recipe.load("specs/quickstart.toml", settings)
+    values = {key: value for key, value, _ in recipe.why()}
+    assert values["train.seed"] == 7
+    assert values["optim.lr"] == 3e-4
+    assert values["task.data"] == "my file.txt"
+    assert values["runtime.output"] == "out"
+
+
+def test_a_file_that_is_absent_or_not_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="can't be read: No such file"):
+        Recipe.load(str(tmp_path / "none.toml"))
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(b"[model]\nsize = '\xff'\n")
+    with pytest.raises(SpecError, match=r"bad\.toml:2: is not UTF-8: byte 16 is 0xff"):
+        Recipe.load(str(bad))
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    spec = tmp_path / "bom.toml"
+    spec.write_bytes(b"\xef\xbb\xbf[train]\nseed = 1\n")
+    assert Recipe.load(str(spec)) == Recipe(Train(seed=1))
+
+
+def test_module_and_name_is_a_recipe_too() -> None:
+    assert Recipe.load("recipes.quickstart:recipe") == Recipe.load("specs/quickstart.toml")
+    with pytest.raises(SpecError, match="no module nowhere"):
+        Recipe.load("nowhere:recipe")
+    with pytest.raises(SpecError, match="expected a Recipe, found None"):
+        Recipe.load("recipes.quickstart:nothing")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import gpt2dsl
+
+HEAVY = {"mindspore", "torch", "transformers"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "specs/gpt2-52b-pretrain.toml"],
+        ["check", "specs/gpt2-13b-pretrain.toml"],
+        ["show", "gpt2-124m-finetune"],
+        ["list"],
+        ["--help"],
+        ["run", "--help"],
+        ["plan", "specs/quickstart.toml", "--why"],
+    ],
+)
+def test_commands_that_look_never_import_mindspore_or_torch(words: list[str]) -> None:
+    code = (
+        "import sys, gpt2dsl.cli.main as m\n"
+        f"sys.argv = ['gpt2dsl', *{words!r}]\n"
+        "try: m.main()\n"
+        "except SystemExit: pass\n"
+        f"print(sorted(set(sys.modules) & {HEAVY!r}), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stderr.strip().endswith("[]"), done.stderr
+
+
+def test_public_names_are_those_that_users_may_rely_on() -> None:
+    assert sorted(gpt2dsl.__all__) == [
+        "Classifier", "Data", "Fault", "Generation", "Gpt2DslError", "InputError", "Interrupted",
+        "LoRA", "Model", "NotYetError", "Optim", "Parallel", "Part", "Plan", "Precision",
+        "Recipe", "RunError", "Runtime", "Schedule", "SpecError", "Task", "Train", "load",
+    ]  # fmt: skip
+    for name in gpt2dsl.__all__:
+        assert hasattr(gpt2dsl, name)

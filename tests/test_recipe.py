@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gpt2dsl
+from gpt2dsl import LoRA, Model, Optim, Parallel, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl.parts import TABLES
+from tests.strategies import lists_of_parts, parts, recipes
+
+NAMES = {name: getattr(gpt2dsl, name) for name in gpt2dsl.__all__ if name != "load"}
+
+
+@given(lists_of_parts(), st.integers(0, 6), st.integers(0, 6))
+def test_join_is_associative(found: list[Any], i: int, j: int) -> None:
+    i, j = sorted((i, j))
+    a, b, c = Recipe(*found[:i]), Recipe(*found[i:j]), Recipe(*found[j:])
+    assert (a | b) | c == a | (b | c)
+
+
+@given(lists_of_parts(), st.randoms())
+def test_join_is_commutative_and_the_digest_with_it(found: list[Any], random: Any) -> None:
+    shuffled = list(found)
+    random.shuffle(shuffled)
+    one, other = Recipe(), Recipe()
+    for part in found:
+        one = one | part
+    for part in shuffled:
+        other = part | other
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.digest == other.digest
+
+
+@given(recipes())
+def test_the_empty_recipe_is_the_identity(recipe: Recipe) -> None:
+    assert recipe | Recipe() == recipe == Recipe() | recipe
+
+
+@given(recipes())
+def test_toml_round_trip(recipe: Recipe) -> None:
+    back = Recipe.from_toml(recipe.to_toml())
+    assert back == recipe
+    assert back.digest == recipe.digest
+
+
+@given(recipes())
+def test_repr_is_the_code_that_builds_it(recipe: Recipe) -> None:
+    assert eval(repr(recipe), dict(NAMES)) == recipe  # noqa: S307
+
+
+@given(recipes(), parts("runtime"), parts("parallel"))
+def test_digest_leaves_out_how_and_where(recipe: Recipe, runtime: Any, parallel: Any) -> None:
+    assert recipe.replace(runtime, parallel).digest == recipe.digest
+
+
+@given(recipes())
+def test_every_field_knows_where_it_came_from(recipe: Recipe) -> None:
+    for key, _, origin in recipe.why():
+        table, _, field = key.partition(".")
+        part = recipe.parts.get(table)
+        said = part is not None and field in part.given()
+        assert (origin == "default") == (not said)
+
+
+def test_digest_differs_where_the_result_does() -> None:
+    recipe = Model(size="nano") | Task.pretrain(data="a")
+    assert recipe.set("optim.lr", 3e-4).digest != recipe.digest
+    assert recipe.set("train.seed", 1).digest != recipe.digest
+
+
+def test_digest_is_the_same_for_two_ways_to_say_the_same() -> None:
+    task = Task.pretrain(data="a")
+    assert (Model(size="small") | task).digest == (Model(size="124m") | task).digest
+    assert (task | Optim(lr=1)).digest == (task | Optim(lr=1.0)).digest
+    assert (task | Train()).digest == (task | Train(epochs=1)).digest == Recipe(task).digest
+
+
+def test_the_same_kind_twice_is_refused_at_the_join_naming_both_lines() -> None:
+    first = LoRA(r=8)
+    recipe = Model(size="nano") | first
+    second = LoRA(r=4)
+    with pytest.raises(SpecError) as caught:
+        recipe | second
+    fault = caught.value.faults[0]
+    assert fault.code == "G2-106"
+    assert first.origin in fault.message
+    assert second.origin in fault.message
+    assert first.origin != second.origin
+    assert first.origin.startswith("tests/test_recipe.py:")
+
+
+def test_two_tasks_are_the_same_kind() -> None:
+    with pytest.raises(SpecError, match="Task twice"):
+        Task.finetune(data="a") | Task.evaluate(data="a")
+
+
+@pytest.mark.parametrize("other", [3, "x", None, {"r": 8}, [LoRA()]])
+def test_join_takes_parts_and_recipes_only(other: Any) -> None:
+    for left in (LoRA(), Recipe(LoRA())):
+        with pytest.raises(TypeError):
+            left | other
+        with pytest.raises(TypeError):
+            other | left
+
+
+def test_replace_swaps_a_part_or_adds_it() -> None:
+    recipe = Model(size="nano") | Parallel(dp=2)
+    assert recipe.replace(Parallel(dp=4)) == Model(size="nano") | Parallel(dp=4)
+    assert recipe.replace(LoRA()) == recipe | LoRA()
+
+
+def test_set_changes_one_value_and_keeps_the_rest() -> None:
+    recipe = Model(size="nano") | Train(epochs=3, batch_size=4)
+    assert recipe.set("train.seed", 7) == Model(size="nano") | Train(
+        epochs=3, batch_size=4, seed=7
+    )
+
+
+def test_set_of_steps_puts_them_in_the_place_of_epochs() -> None:
+    recipe = Recipe(Train(epochs=3)).set("train.steps", 10)
+    assert recipe == Recipe(Train(steps=10))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("train.bach_size", 3, "did you mean batch_size"),
+        ("trian.batch_size", 3, "did you mean train"),
+        ("train", 3, "expected table.key"),
+        ("train.batch_size", "3", "expected an integer of at least 1, found the string '3'"),
+        ("train.batch_size", True, "found a boolean True"),
+        ("optim.lr", float("nan"), "expected a number above 0, found nan"),
+    ],
+)
+def test_set_refuses_what_is_wrong(key: str, value: Any, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected.replace(".", r"\.")):
+        Recipe(Train()).set(key, value)
+
+
+def test_recipes_can_not_be_changed() -> None:
+    recipe = Recipe(LoRA())
+    with pytest.raises(TypeError):
+        recipe.parts["model"] = Model()  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        recipe.parts["lora"].r = 3  # type: ignore[attr-defined, misc]
+
+
+def test_the_tables_are_those_of_the_contract() -> None:
+    assert list(TABLES) == [
+        "model", "classifier", "lora", "parallel", "data", "train", "optim", "schedule",
+        "precision", "generation", "runtime", "task",
+    ]  # fmt: skip
+
+
+def test_python_recipes_know_their_lines() -> None:
+    recipe = Model(size="nano") | Runtime(output="out")
+    origins = {key: origin for key, _, origin in recipe.why()}
+    assert origins["model.size"].startswith("tests/test_recipe.py:")
+    assert origins["model.layers"] == "default"
