@@ -1,4 +1,4 @@
-"""The algebra: parts joined by ``|`` into a recipe, and the doors to TOML, the library and plans."""
+"""The algebra: parts joined by ``|`` into a recipe, and its doors to TOML, library and plans."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Recipe:
         return Parts.of(self._parts.values()).digest()
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """Key, value and origin of each field: default, ``file.toml:12``, ``recipe.py:8``, --set."""
+        """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
         return [
             (f"{part.table}.{field}", getattr(part, field), part.why(field))
             for part in Parts.of(self._parts.values())
@@ -168,8 +168,8 @@ class _Finder:
             beside = Path(named_by).parent / path
             return self._once(beside if beside.exists() else path)
         if ":" in name:
-            return tables.of_parts(_imported(name)._parts)
-        return tables.of_parts(_imported(library.find(name).target)._parts)
+            return tables.of_parts(_imported(name).parts)
+        return tables.of_parts(_imported(library.find(name).target).parts)
 
     def _once(self, path: Path) -> tables.Draft:
         key = str(path.resolve())
@@ -214,7 +214,7 @@ def _twice(first: Part, second: Part) -> Fault:
 
 
 def _joined(left: Part | Recipe, right: Part | Recipe) -> Recipe:
-    if not isinstance(left, Part | Recipe) or not isinstance(right, Part | Recipe):
+    if not isinstance(right, Part | Recipe):
         return NotImplemented
     names = [side.name for side in (left, right) if isinstance(side, Recipe)]
     return Recipe(*_parts_of(left), *_parts_of(right), name=next(filter(None, names), ""))
@@ -225,4 +225,4 @@ def _parts_of(side: Part | Recipe) -> tuple[Part, ...]:
 
 
 # The algebra stands above the parts, so it is here that they get their `|`.
-Part.__or__ = _joined  # type: ignore[method-assign, assignment]
+Part.__or__ = _joined  # type: ignore[method-assign]

@@ -3,9 +3,9 @@
 from gpt2dsl import Model, Optim, Schedule, Task, Train
 
 recipe = (
-    Model(size='124m')
+    Model(size="124m")
     | Train(batch_size=4, epochs=3, save_every=500)
     | Optim()
     | Schedule()
-    | Task.pretrain(data='wiki.train.tokens', eval_data='wiki.valid.tokens')
+    | Task.pretrain(data="wiki.train.tokens", eval_data="wiki.valid.tokens")
 )

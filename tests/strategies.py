@@ -39,7 +39,7 @@ def _value(field: attrs.Attribute[Any]) -> st.SearchStrategy[Any]:
 def _part(draw: st.DrawFn, cls: type[Part]) -> Part:
     given = {
         field.name: draw(_value(field))
-        for field in attrs.fields(cls)
+        for field in cls.fields()
         if field.default is attrs.NOTHING or draw(st.booleans())
     }
     for one, other in cls.exclusive:

@@ -115,9 +115,7 @@ def test_replace_swaps_a_part_or_adds_it() -> None:
 
 def test_set_changes_one_value_and_keeps_the_rest() -> None:
     recipe = Model(size="nano") | Train(epochs=3, batch_size=4)
-    assert recipe.set("train.seed", 7) == Model(size="nano") | Train(
-        epochs=3, batch_size=4, seed=7
-    )
+    assert recipe.set("train.seed", 7) == Model(size="nano") | Train(epochs=3, batch_size=4, seed=7)
 
 
 def test_set_of_steps_puts_them_in_the_place_of_epochs() -> None:
@@ -146,7 +144,7 @@ def test_recipes_can_not_be_changed() -> None:
     with pytest.raises(TypeError):
         recipe.parts["model"] = Model()  # type: ignore[index]
     with pytest.raises(AttributeError):
-        recipe.parts["lora"].r = 3  # type: ignore[attr-defined, misc]
+        recipe.parts["lora"].r = 3  # type: ignore[attr-defined]
 
 
 def test_the_tables_are_those_of_the_contract() -> None:

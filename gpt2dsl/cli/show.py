@@ -18,8 +18,12 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
     if form == "toml":
         click.echo(recipe.to_toml(), nl=False)
         return
-    names = sorted({type(part).__mro__[1 if part.table == "task" else 0].__name__
-                    for part in recipe.parts.values()})
+    names = sorted(
+        {
+            type(part).__mro__[1 if part.table == "task" else 0].__name__
+            for part in recipe.parts.values()
+        }
+    )
     names = names if len(recipe.parts) > 1 else sorted([*names, "Recipe"])
     code = repr(recipe).replace(" | ", "\n    | ")
     click.echo(f"from gpt2dsl import {', '.join(names)}\n\nrecipe = (\n    {code}\n)")

@@ -8,6 +8,7 @@ from pathlib import Path
 from gpt2dsl.data import atomic, cache, tokens
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.errors import RunError
 
 TRAIN = "train"
 """``data.tokenizer`` that is made from the training text."""
@@ -38,10 +39,21 @@ def tokenizer(name: str, source: Source, vocab: int) -> str:
         return known
     trained = Tokenizer.train(source.documents(), vocab)
     folder = _folder(source.digest(), vocab)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.neighbour(folder) as unfinished:
-        trained.save(unfinished)
-        unfinished.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        atomic.sweep(folder.parent)
+        with atomic.neighbour(folder) as unfinished:
+            trained.save(unfinished)
+            for path in (*unfinished.iterdir(), unfinished):
+                atomic.sync(path)
+            if not folder.exists():
+                unfinished.rename(folder)
+    except OSError as error:
+        if not folder.exists():  # another process may have been faster
+            raise RunError(
+                f"{folder}: the cache can't be written: {error.strerror or error}; "
+                "GPT2DSL_CACHE names another folder"
+            ) from error
     return str(folder)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import attrs
-from typing_extensions import dataclass_transform
+from typing_extensions import Self, dataclass_transform
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
 from gpt2dsl.parts import rules
@@ -40,9 +40,14 @@ class Part:
     origins: Mapping[str, str]
 
     @classmethod
+    def fields(cls) -> tuple[attrs.Attribute[Any], ...]:
+        """The attrs fields."""
+        return tuple(attrs.fields(cls))  # type: ignore[arg-type]  # the decorator makes it attrs
+
+    @classmethod
     def rules(cls) -> dict[str, Rule]:
         """Each field's name and what it accepts."""
-        return {field.name: field.metadata[RULE] for field in attrs.fields(cls)}
+        return {field.name: field.metadata[RULE] for field in cls.fields()}
 
     def given(self) -> dict[str, Any]:
         """The fields that were written, and their values."""
@@ -52,9 +57,13 @@ class Part:
         """The fields whose value is not the default, and their values."""
         return {
             field.name: value
-            for field in attrs.fields(type(self))
+            for field in self.fields()
             if (value := getattr(self, field.name)) != field.default
         }
+
+    def evolve(self, **changes: Any) -> Self:
+        """The part with some values changed."""
+        return type(self)(**{**self.given(), **changes})
 
     def why(self, field: str) -> str:
         """Where a field's value came from."""

@@ -47,8 +47,7 @@ class Parts:
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Parts:
         """The parts of a recipe, completed. Parts that are made here say ``default``."""
-        bundle = cls(**{part.table: part for part in parts})  # type: ignore[arg-type]
-        return bundle
+        return cls(**{part.table: part for part in parts})  # type: ignore[arg-type]
 
     def __iter__(self) -> Any:
         """The parts that are there, in the order of the tables."""
@@ -80,7 +79,7 @@ class Parts:
 
 
 def _plain(value: object) -> object:
-    """JSON's form of a value, in which equal numbers look equal: 1 and 1.0 are one learning rate."""
+    """JSON's form of a value, in which equal numbers look equal: 1 and 1.0 are one rate."""
     if isinstance(value, Part):
         return {name: _plain(getattr(value, name)) for name in value.rules()}
     if isinstance(value, bool) or not isinstance(value, int | float):

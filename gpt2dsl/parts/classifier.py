@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
@@ -14,7 +15,7 @@ class Classifier(Part):
 
     table: ClassVar[str] = "classifier"
 
-    labels: int | tuple[str, ...] = label_list(2, "number of classes, or their names")
+    labels: int | Sequence[str] = label_list("number of classes, or their names", default=2)
 
     @property
     def count(self) -> int:

@@ -18,11 +18,14 @@ class Data(Part):
 
     table: ClassVar[str] = "data"
 
-    format: str = choice("text", FORMATS, "of the task's data")
+    format: str = choice(FORMATS, "of the task's data", default="text")
     tokenizer: str = text(
-        "auto",
-        "auto: the weights' own, else gpt2; gpt2: the published vocabulary; a folder with vocab.json + merges.txt or tokenizer.json; "
+        "auto: the weights' own, else gpt2; gpt2: the published vocabulary; a folder with "
+        "vocab.json + merges.txt or tokenizer.json; "
         "or train: a vocabulary made from the training text",
         empty=False,
+        default="auto",
     )
-    vocab: int = integer(2048, "entries of a vocabulary that is trained", low=257, high=1_000_000)
+    vocab: int = integer(
+        "entries of a vocabulary that is trained", low=257, high=1_000_000, default=2048
+    )

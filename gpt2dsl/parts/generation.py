@@ -14,12 +14,16 @@ class Generation(Part):
 
     table: ClassVar[str] = "generation"
 
-    max_new_tokens: int = integer(64, "tokens after the prompt", low=1)
-    do_sample: bool = flag(False, "draw from the distribution instead of taking the best")
-    temperature: float = number(1.0, "divides the logits; below 1 is sharper", above=True)
-    top_k: int = integer(0, "keep the k best; 0 keeps all")
-    top_p: float = number(1.0, "keep the smallest set with this probability", high=1.0, above=True)
-    repetition_penalty: float = number(1.0, "divides the scores of what was said", above=True)
-    beams: int = integer(1, "beam search width", low=1)
-    seed: int = integer(0, "of the draws", high=2**32 - 1)
-    stream: bool = flag(False, "print tokens as they come")
+    max_new_tokens: int = integer("tokens after the prompt", low=1, default=64)
+    do_sample: bool = flag("draw from the distribution instead of taking the best", default=False)
+    temperature: float = number("divides the logits; below 1 is sharper", above=True, default=1.0)
+    top_k: int = integer("keep the k best; 0 keeps all", default=0)
+    top_p: float = number(
+        "keep the smallest set with this probability", high=1.0, above=True, default=1.0
+    )
+    repetition_penalty: float = number(
+        "divides the scores of what was said", above=True, default=1.0
+    )
+    beams: int = integer("beam search width", low=1, default=1)
+    seed: int = integer("of the draws", high=2**32 - 1, default=0)
+    stream: bool = flag("print tokens as they come", default=False)

@@ -14,9 +14,11 @@ class LoRA(Part):
 
     table: ClassVar[str] = "lora"
 
-    r: int = integer(8, "rank", low=1)
-    alpha: float = number(16, "numerator of the scale alpha / r", above=True)
-    dropout: float = number(0.0, "probability on the adapter's input", high=1.0, below=True)
+    r: int = integer("rank", low=1, default=8)
+    alpha: float = number("numerator of the scale alpha / r", above=True, default=16)
+    dropout: float = number("probability on the adapter's input", high=1.0, below=True, default=0.0)
     targets: str = text(
-        "c_attn", "regex on the module's name; q, k, v name the thirds of c_attn", empty=False
+        "regex on the module's name; q, k, v name the thirds of c_attn",
+        empty=False,
+        default="c_attn",
     )

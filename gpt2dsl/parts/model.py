@@ -42,23 +42,27 @@ class Model(Part):
     table: ClassVar[str] = "model"
 
     size: str = choice(
-        "", ("", *SIZES, *ALIASES), "the network's size; that of its weights, or 124m, if not said"
+        ("", *SIZES, *ALIASES),
+        "the network's size; that of its weights, or 124m, if not said",
+        default="",
     )
-    layers: int | None = integer(None, "number of blocks", low=1, optional=True)
-    heads: int | None = integer(None, "attention heads a block", low=1, optional=True)
-    hidden: int | None = integer(None, "width", low=1, optional=True)
-    positions: int | None = integer(None, "longest sequence, tokens", low=1, optional=True)
-    vocab: int | None = integer(None, "rows of the word table", low=1, optional=True)
-    inner: int | None = integer(None, "width inside the MLP; 4 * hidden", low=1, optional=True)
+    layers: int | None = integer("number of blocks", low=1, optional=True, default=None)
+    heads: int | None = integer("attention heads a block", low=1, optional=True, default=None)
+    hidden: int | None = integer("width", low=1, optional=True, default=None)
+    positions: int | None = integer("longest sequence, tokens", low=1, optional=True, default=None)
+    vocab: int | None = integer("rows of the word table", low=1, optional=True, default=None)
+    inner: int | None = integer(
+        "width inside the MLP; 4 * hidden", low=1, optional=True, default=None
+    )
     activation: str = choice(
-        "", ("", *ACTIVATIONS), "of the MLP; the size's own where it is not said"
+        ("", *ACTIVATIONS), "of the MLP; the size's own where it is not said", default=""
     )
-    dropout: float = number(0.1, "probability, in training", high=1.0, below=True)
+    dropout: float = number("probability, in training", high=1.0, below=True, default=0.1)
     weights: str = text(
-        "auto",
         "auto: random for pretrain, the size's published weights for all else; or random, a hub "
         "name, a Hugging Face folder or file, a MindFormers .ckpt, or a checkpoint or run of ours",
         empty=False,
+        default="auto",
     )
 
     @property

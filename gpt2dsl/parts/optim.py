@@ -14,9 +14,11 @@ class Optim(Part):
 
     table: ClassVar[str] = "optim"
 
-    name: str = choice("adamw", ("adamw", "sgd"), "Loshchilov & Hutter 2019, bias-corrected; sgd")
-    lr: float = number(1e-4, "peak learning rate", above=True)
-    beta1: float = number(0.9, "decay of the first moment", high=1.0, below=True)
-    beta2: float = number(0.95, "decay of the second moment", high=1.0, below=True)
-    eps: float = number(1e-8, "added to the denominator", above=True)
-    weight_decay: float = number(0.1, "decoupled: p -= lr * weight_decay * p")
+    name: str = choice(
+        ("adamw", "sgd"), "Loshchilov & Hutter 2019, bias-corrected; sgd", default="adamw"
+    )
+    lr: float = number("peak learning rate", above=True, default=1e-4)
+    beta1: float = number("decay of the first moment", high=1.0, below=True, default=0.9)
+    beta2: float = number("decay of the second moment", high=1.0, below=True, default=0.95)
+    eps: float = number("added to the denominator", above=True, default=1e-8)
+    weight_decay: float = number("decoupled: p -= lr * weight_decay * p", default=0.1)

@@ -14,16 +14,18 @@ class Parallel(Part):
 
     table: ClassVar[str] = "parallel"
 
-    dp: int = integer(1, "data-parallel copies", low=1)
-    mp: int = integer(1, "ranks that share each layer; divides 128 and the heads", low=1)
-    pp: int = integer(1, "pipeline stages", low=1)
+    dp: int = integer("data-parallel copies", low=1, default=1)
+    mp: int = integer("ranks that share each layer; divides 128 and the heads", low=1, default=1)
+    pp: int = integer("pipeline stages", low=1, default=1)
     micro_batches: int = integer(
-        1, "per rank and step: gradient accumulation, and what fills the pipeline", low=1
+        "per rank and step: gradient accumulation, and what fills the pipeline", low=1, default=1
     )
-    optimizer_shard: bool = flag(False, "split the optimizer's state over dp (ZeRO-1)")
-    sequence_parallel: bool = flag(False, "split layer norms and dropout over mp")
+    optimizer_shard: bool = flag("split the optimizer's state over dp (ZeRO-1)", default=False)
+    sequence_parallel: bool = flag("split layer norms and dropout over mp", default=False)
     recompute: str = choice(
-        "none", ("none", "full", "selective"), "activations computed again in the backward pass"
+        ("none", "full", "selective"),
+        "activations computed again in the backward pass",
+        default="none",
     )
 
     @property

@@ -16,8 +16,10 @@ class Precision(Part):
 
     table: ClassVar[str] = "precision"
 
-    params: str = choice("float32", DTYPES, "of the parameters")
-    compute: str = choice("float32", DTYPES, "of matrix products and activations")
+    params: str = choice(DTYPES, "of the parameters", default="float32")
+    compute: str = choice(DTYPES, "of matrix products and activations", default="float32")
     loss_scale: str = choice(
-        "dynamic", ("dynamic", "none"), "used with float16; starts at 2^16, factor 2, window 1000"
+        ("dynamic", "none"),
+        "used with float16; starts at 2^16, factor 2, window 1000",
+        default="dynamic",
     )

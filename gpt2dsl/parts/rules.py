@@ -57,7 +57,7 @@ _TYPES = {
 
 
 def integer(
-    default: int | None, doc: str, *, low: int = 0, high: int = LARGEST, optional: bool = False
+    doc: str, *, default: int | None, low: int = 0, high: int = LARGEST, optional: bool = False
 ) -> Any:
     """An integer from ``low`` to ``high``; None where ``optional``."""
     bounds = (
@@ -72,10 +72,10 @@ def integer(
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def number(  # noqa: D417  # the bounds say what they are
-    default: float | None,
+def number(  # the bounds say what they are
     doc: str,
     *,
+    default: float | None,
     low: float = 0.0,
     high: float = math.inf,
     above: bool = False,
@@ -90,7 +90,7 @@ def number(  # noqa: D417  # the bounds say what they are
     def fits(value: float | None) -> bool:
         if value is None:
             return True
-        if not math.isfinite(value) or abs(value) > LARGEST:
+        if not math.isfinite(value) or (isinstance(value, int) and abs(value) > LARGEST):
             return False
         return (value > low if above else value >= low) and (
             value < high if below else value <= high
@@ -105,7 +105,7 @@ def number(  # noqa: D417  # the bounds say what they are
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def steps_or_share(default: float, doc: str) -> Any:
+def steps_or_share(doc: str, *, default: float) -> Any:
     """A whole number of steps, or a fraction below 1 of all steps."""
     rule = Rule(
         "a whole number of steps, or a fraction below 1",
@@ -116,13 +116,13 @@ def steps_or_share(default: float, doc: str) -> Any:
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def flag(default: bool, doc: str) -> Any:
+def flag(doc: str, *, default: bool) -> Any:
     """True or false."""
     rule = Rule("true or false", lambda value: type(value) is bool, lambda _: True, doc)
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def choice(default: str, options: Sequence[str], doc: str) -> Any:
+def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
     """One of ``options``."""
     rule = Rule(
         f"one of {', '.join(option or repr('') for option in options)}",
@@ -134,7 +134,7 @@ def choice(default: str, options: Sequence[str], doc: str) -> Any:
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def text(default: str | None, doc: str, *, empty: bool = True) -> Any:
+def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
     """A string; one without a default is required."""
     rule = Rule(
         "a string" if empty else "a string that is not empty",
@@ -147,7 +147,7 @@ def text(default: str | None, doc: str, *, empty: bool = True) -> Any:
     return attrs.field(default=field_default, metadata={RULE: rule})
 
 
-def texts(default: Sequence[str] | None, doc: str, *, or_path: bool = False) -> Any:
+def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = False) -> Any:
     """A list of strings, kept as a tuple; also a file's path where ``or_path``."""
     rule = Rule(
         "a list of strings" + (", or a file's path" if or_path else ""),
@@ -163,7 +163,7 @@ def texts(default: Sequence[str] | None, doc: str, *, or_path: bool = False) -> 
     )
 
 
-def labels(default: int, doc: str) -> Any:
+def labels(doc: str, *, default: int) -> Any:
     """A number of classes, or a list of their names."""
     rule = Rule(
         "a number of classes of at least 2, or a list of at least 2 different names",
@@ -178,8 +178,12 @@ def labels(default: int, doc: str) -> Any:
     return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
 
 
-def nested(part: type, doc: str, *, required: bool = False) -> Any:
-    """Another part as a value."""
+_REQUIRED: Any = object()
+
+
+def nested(part: type, doc: str, *, default: None = _REQUIRED) -> Any:
+    """Another part as a value; one without a default is required."""
+    required = default is _REQUIRED
     rule = Rule(
         f"a {part.__name__}",
         lambda value: isinstance(value, part) or (not required and value is None),

@@ -14,5 +14,5 @@ class Runtime(Part):
 
     table: ClassVar[str] = "runtime"
 
-    device: str = choice("cpu", ("cpu", "ascend", "gpu"), "what MindSpore runs on")
-    output: str = text("runs", "folder under which each run has its own", empty=False)
+    device: str = choice(("cpu", "ascend", "gpu"), "what MindSpore runs on", default="cpu")
+    output: str = text("folder under which each run has its own", empty=False, default="runs")

@@ -16,8 +16,8 @@ class Schedule(Part):
 
     table: ClassVar[str] = "schedule"
 
-    kind: str = choice("polynomial", KINDS, "shape after the warm-up")
-    warmup: float = steps_or_share(0, "steps, or a fraction below 1 of all steps")
-    end: float = number(1e-5, "learning rate at the end of cosine and polynomial")
-    power: float = number(1.0, "of polynomial", above=True)
-    cycles: int = integer(1, "of cosine_restarts", low=1)
+    kind: str = choice(KINDS, "shape after the warm-up", default="polynomial")
+    warmup: float = steps_or_share("steps, or a fraction below 1 of all steps", default=0)
+    end: float = number("learning rate at the end of cosine and polynomial", default=1e-5)
+    power: float = number("of polynomial", above=True, default=1.0)
+    cycles: int = integer("of cosine_restarts", low=1, default=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
@@ -41,10 +42,8 @@ class Pretrain(Task):
 
     name: ClassVar[str] = "pretrain"
 
-    data: str = text(
-        None, "a file, folder or glob; sample:train for the built-in text", empty=False
-    )
-    eval_data: str = text("", "held-out text of the same form")
+    data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
+    eval_data: str = text("held-out text of the same form", default="")
 
 
 @part
@@ -53,10 +52,8 @@ class Finetune(Task):
 
     name: ClassVar[str] = "finetune"
 
-    data: str = text(
-        None, "a file, folder or glob; sample:train for the built-in text", empty=False
-    )
-    eval_data: str = text("", "held-out text of the same form")
+    data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
+    eval_data: str = text("held-out text of the same form", default="")
 
 
 @part
@@ -65,10 +62,8 @@ class Evaluate(Task):
 
     name: ClassVar[str] = "evaluate"
 
-    data: str = text(
-        None, "a file, folder or glob; sample:valid for the built-in text", empty=False
-    )
-    metrics: tuple[str, ...] = texts((), "perplexity; with a classifier accuracy")
+    data: str = text("a file, folder or glob; sample:valid for the built-in text", empty=False)
+    metrics: Sequence[str] = texts("perplexity; with a classifier accuracy", default=())
 
 
 @part
@@ -77,9 +72,7 @@ class Generate(Task):
 
     name: ClassVar[str] = "generate"
 
-    prompts: tuple[str, ...] | str = texts(
-        None, "the prompts, or a file with one a line", or_path=True
-    )
+    prompts: Sequence[str] | str = texts("the prompts, or a file with one a line", or_path=True)
 
 
 @part
@@ -88,7 +81,7 @@ class Classify(Task):
 
     name: ClassVar[str] = "classify"
 
-    texts: tuple[str, ...] | str = texts(None, "the texts, or a file with one a line", or_path=True)
+    texts: Sequence[str] | str = texts("the texts, or a file with one a line", or_path=True)
 
 
 @part
@@ -97,11 +90,13 @@ class Convert(Task):
 
     name: ClassVar[str] = "convert"
 
-    source: str = text(None, "weights of any format", empty=False)
-    target: str = text(None, "a folder, or a file where it ends in .ckpt", empty=False)
-    to: str = choice("hf", ("hf", "mindformers", "peft"), "the target's format")
-    dtype: str = choice("", TARGET_DTYPES, "of the target; the source's where it is not said")
-    merge: bool = flag(False, "merge the LoRA adapter into its base")
+    source: str = text("weights of any format", empty=False)
+    target: str = text("a folder, or a file where it ends in .ckpt", empty=False)
+    to: str = choice(("hf", "mindformers", "peft"), "the target's format", default="hf")
+    dtype: str = choice(
+        TARGET_DTYPES, "of the target; the source's where it is not said", default=""
+    )
+    merge: bool = flag("merge the LoRA adapter into its base", default=False)
 
 
 @part
@@ -110,11 +105,13 @@ class Reshard(Task):
 
     name: ClassVar[str] = "reshard"
 
-    source: str = text(None, "a checkpoint", empty=False)
-    target: str = text(None, "a folder", empty=False)
-    layout: Parallel = nested(Parallel, "of the target", required=True)
-    source_layout: Parallel | None = nested(Parallel, "of a source that doesn't know its own")
-    optimizer: bool = flag(False, "the optimizer's state too")
+    source: str = text("a checkpoint", empty=False)
+    target: str = text("a folder", empty=False)
+    layout: Parallel = nested(Parallel, "of the target")
+    source_layout: Parallel | None = nested(
+        Parallel, "of a source that doesn't know its own", default=None
+    )
+    optimizer: bool = flag("the optimizer's state too", default=False)
 
 
 @part
@@ -123,12 +120,18 @@ class Export(Task):
 
     name: ClassVar[str] = "export"
 
-    source: str = text(None, "weights of any format", empty=False)
-    target: str = text(None, "a folder", empty=False)
-    format: str = choice("mindir", ("mindir", "onnx", "ms"), "MindIR, ONNX, or MindSpore Lite")
-    seq_length: int | None = integer(None, "tokens; the model's positions", low=1, optional=True)
-    batch: int = integer(1, "rows", low=1)
-    dtype: str = choice("", TARGET_DTYPES, "of the weights; the source's where it is not said")
+    source: str = text("weights of any format", empty=False)
+    target: str = text("a folder", empty=False)
+    format: str = choice(
+        ("mindir", "onnx", "ms"), "MindIR, ONNX, or MindSpore Lite", default="mindir"
+    )
+    seq_length: int | None = integer(
+        "tokens; the model's positions", low=1, optional=True, default=None
+    )
+    batch: int = integer("rows", low=1, default=1)
+    dtype: str = choice(
+        TARGET_DTYPES, "of the weights; the source's where it is not said", default=""
+    )
 
 
 Task.pretrain = Pretrain

@@ -15,18 +15,23 @@ class Train(Part):
     table: ClassVar[str] = "train"
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"),)
 
-    batch_size: int = integer(8, "rows per optimizer step, over all ranks", low=1)
-    seq_length: int = integer(1024, "tokens; rows hold one more, for the labels", low=1)
+    batch_size: int = integer("rows per optimizer step, over all ranks", low=1, default=8)
+    seq_length: int = integer("tokens; rows hold one more, for the labels", low=1, default=1024)
     epochs: int | None = integer(
-        None, "passes over the data; 1 where neither epochs nor steps is said", low=1, optional=True
+        "passes over the data; 1 where neither epochs nor steps is said",
+        low=1,
+        optional=True,
+        default=None,
     )
-    steps: int | None = integer(None, "optimizer steps, instead of epochs", low=1, optional=True)
-    clip: float = number(1.0, "largest global gradient norm; 0 for none")
-    seed: int = integer(0, "of new weights, data order and dropout", high=2**32 - 1)
-    evaluate_every: int = integer(0, "steps between evaluations; 0: before and after only")
-    save_every: int = integer(0, "steps between checkpoints; 0: at the end only")
-    keep: int = integer(3, "checkpoints kept", low=1)
-    resume: str = text("auto", "auto, never, or a checkpoint's folder", empty=False)
+    steps: int | None = integer(
+        "optimizer steps, instead of epochs", low=1, optional=True, default=None
+    )
+    clip: float = number("largest global gradient norm; 0 for none", default=1.0)
+    seed: int = integer("of new weights, data order and dropout", high=2**32 - 1, default=0)
+    evaluate_every: int = integer("steps between evaluations; 0: before and after only", default=0)
+    save_every: int = integer("steps between checkpoints; 0: at the end only", default=0)
+    keep: int = integer("checkpoints kept", low=1, default=3)
+    resume: str = text("auto, never, or a checkpoint's folder", empty=False, default="auto")
 
     @property
     def passes(self) -> int:

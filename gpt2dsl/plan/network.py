@@ -53,7 +53,9 @@ def find_network(parts: Parts) -> Network:
         faults = _contradictions(parts, said, geometry)
     if entries and entries > geometry.vocab:
         message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
-        faults.append(fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab"))
+        faults.append(
+            fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
+        )
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
@@ -84,9 +86,7 @@ def _weights(parts: Parts) -> tuple[Input | None, Look | None]:
     return found, looked
 
 
-def _tokenizer(
-    parts: Parts, looked: Look | None
-) -> tuple[str, Input | None, int | None]:
+def _tokenizer(parts: Parts, looked: Look | None) -> tuple[str, Input | None, int | None]:
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
     if name == "auto":
@@ -115,7 +115,11 @@ def _contradictions(parts: Parts, said: Geometry, found: Geometry) -> list[Fault
     }  # fmt: skip
     spoken = [key for key in keys if getattr(parts.model, key)]
     if parts.model.size:
-        spoken += [key for key in keys if key not in spoken and (key, parts.model.size) != ("vocab", "nano")]
+        spoken += [
+            key
+            for key in keys
+            if key not in spoken and (key, parts.model.size) != ("vocab", "nano")
+        ]
     return [
         fault(
             parts,

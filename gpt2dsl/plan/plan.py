@@ -126,7 +126,7 @@ class Plan:
         """
         if refusals := self.refusals():
             raise SpecError(refusals)
-        if self.batches and self.batches.steps is None:
+        if self.batches and self.batches.rows is None:
             return make(self._parts, self.toml, self.name, prepare_data=True).run(
                 keep=keep, resume_command=resume_command
             )

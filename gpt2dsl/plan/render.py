@@ -35,7 +35,9 @@ def render(plan: Plan) -> str:
 def _title(plan: Plan) -> str:
     r = plan.ranks
     count = r["dp"] * r["mp"] * r["pp"]
-    layout = f"{count} ranks = dp {r['dp']} x mp {r['mp']} x pp {r['pp']}" if count > 1 else "1 rank"
+    layout = (
+        f"{count} ranks = dp {r['dp']} x mp {r['mp']} x pp {r['pp']}" if count > 1 else "1 rank"
+    )
     return f"{plan.name}   {plan.task}   digest {plan.digest[:8]}   {layout}   {plan.device}"
 
 

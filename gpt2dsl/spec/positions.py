@@ -9,9 +9,10 @@ from __future__ import annotations
 import regex
 
 _SKIP = regex.compile(
-    r'''"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*''', regex.DOTALL
+    r'''"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*''',
+    regex.DOTALL,
 )
-_KEY = regex.compile(r'''"(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+''')
+_KEY = regex.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+""")
 
 
 def positions(text: str) -> dict[str, int]:

@@ -52,9 +52,7 @@ def read_text(text: str, name: str, find: Find) -> Draft:
                 Fault("G2-102", origin, key, f"unknown {what}{did_you_mean(key, TABLES)}")
             )
         elif not isinstance(raw, dict):
-            faults.append(
-                Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}")
-            )
+            faults.append(Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}"))
         else:
             tables[key] = Table(
                 origin,
@@ -126,7 +124,7 @@ def _base(raw: Any, origin: str, name: str, find: Find) -> Draft:
 
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        document: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         at = _AT.search(message)
@@ -146,6 +144,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         raise SpecError(
             [Fault("G2-001", f"{name}:{line}", "", f"not valid TOML: {message}")]
         ) from None
+    return document
 
 
 def _written_before(text: str, line: int) -> tuple[str, int] | None:

@@ -90,15 +90,13 @@ def structure(draft: Draft) -> tuple[dict[str, Part], tuple[Fault, ...]]:
         faulty = {fault.key.partition(".")[2].partition(" ")[0] for fault in found}
         good = {key: value for key, value in values.items() if key not in faulty}
         if not any(rule.required and key not in good for key, rule in cls.rules().items()):
-            parts[name] = cls(**good).written(
-                table.origin, {key: origins[key] for key in good}
-            )
+            parts[name] = cls(**good).written(table.origin, {key: origins[key] for key in good})
     ordered = {name: parts[name] for name in TABLES if name in parts}
     return ordered, tuple(faults)
 
 
 def _without_rivals(above: Table, below: Table, name: str) -> Table:
-    """``below`` without the keys that exclude one of ``above``: who says steps has done with epochs."""
+    """``below`` without keys that exclude one of ``above``: who says steps means no epochs."""
     pairs = TABLES[name].exclusive if name in TABLES else ()
     rivals = {
         rival
@@ -133,10 +131,9 @@ def _class_of(
 def _nested(cls: type[Part], key: str, raw: Any) -> Any:
     """An inline table as the part that the field holds, where its values are right."""
     holds_part = "layout" in key and key in cls.rules()
-    if holds_part and isinstance(raw, dict):
-        if not check(Parallel, raw, dict.fromkeys(raw, ""), ""):
-            return Parallel(**raw)
-    return raw
+    if not (holds_part and isinstance(raw, dict)):
+        return raw
+    return raw if check(Parallel, raw, dict.fromkeys(raw, ""), "") else Parallel(**raw)
 
 
 def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:

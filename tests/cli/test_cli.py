@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gpt2dsl import Recipe
 from gpt2dsl.cli.main import main
 
 
@@ -73,8 +74,6 @@ def test_plan_out_and_json_are_the_same_document(capsys: Any, tmp_path: Path) ->
 
 
 def test_show_as_python_is_code_that_builds_the_recipe(capsys: Any) -> None:
-    from gpt2dsl import Recipe
-
     for spec in ("quickstart", "gpt2-52b-pretrain"):
         assert run("show", spec, "--as", "python") == 0
         scope: dict[str, Any] = {}
@@ -83,8 +82,6 @@ def test_show_as_python_is_code_that_builds_the_recipe(capsys: Any) -> None:
 
 
 def test_show_as_toml_reads_back(capsys: Any) -> None:
-    from gpt2dsl import Recipe
-
     assert run("show", "gpt2-13b-pretrain") == 0
     assert Recipe.from_toml(capsys.readouterr().out) == Recipe.load("gpt2-13b-pretrain")
 

@@ -93,9 +93,7 @@ def test_values_out_of_range_are_refused(cls: Any, values: dict[str, Any]) -> No
         (Task.reshard, {"source": "a", "target": "b", "layout": {"mq": 1}}, "the table"),
     ],
 )
-def test_values_of_the_wrong_type_are_refused(
-    cls: Any, values: dict[str, Any], found: str
-) -> None:
+def test_values_of_the_wrong_type_are_refused(cls: Any, values: dict[str, Any], found: str) -> None:
     with pytest.raises(SpecError) as caught:
         cls(**values)
     assert caught.value.faults[0].code == "G2-201"
@@ -110,13 +108,17 @@ def test_lists_are_kept_as_tuples_so_that_parts_stay_frozen() -> None:
 
 def test_every_field_says_what_it_means_and_what_it_expects() -> None:
     for cls in (*TABLES.values(), *TASKS.values()):
-        for field in attrs.fields(cls) if attrs.has(cls) else ():
+        if cls is Task:
+            continue
+        for field in cls.fields():
             assert field.metadata[RULE].doc
             assert field.metadata[RULE].expected
 
 
 def test_defaults_are_values_that_the_fields_accept() -> None:
     for cls in (*TABLES.values(), *TASKS.values()):
-        for field in attrs.fields(cls) if attrs.has(cls) else ():
+        if cls is Task:
+            continue
+        for field in cls.fields():
             if field.default is not attrs.NOTHING and field.default != ():
                 assert field.metadata[RULE].problem(field.default) is None, field.name
