@@ -12,7 +12,7 @@ quickstart: $(VENV)/runtime
 	$(BIN)/gpt2dsl generate runs/quickstart-* --prompt "The statement" --max-new-tokens 40
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/mkdocs build --strict --quiet
 
 lint: $(VENV)/test

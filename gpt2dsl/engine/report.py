@@ -7,10 +7,9 @@ import math
 from collections.abc import Sequence
 from string import Template
 
-import attrs
-
 from gpt2dsl.engine import pictures
 from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.showcase import Showcase
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title>
@@ -34,36 +33,12 @@ $body
 """)
 
 
-@attrs.frozen
-class Surprise:
-    """A held-out passage and what each of its tokens cost the model.
-
-    Attributes:
-        tokens: the text of each token.
-        before: loss of each token before training, nats.
-        after: the same after training.
-    """
-
-    tokens: tuple[str, ...]
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-
-
-@attrs.frozen
-class Sample:
-    """A held-out beginning and its continuations before and after training."""
-
-    prompt: str
-    before: str
-    after: str
-
-
 def training_report(
     job: Job,
     result: Result,
     metrics: Sequence[dict[str, float]],
-    surprise: Surprise | None,
-    samples: Sequence[Sample],
+    before: Showcase | None,
+    after: Showcase | None,
 ) -> str:
     """The page.
 
@@ -71,17 +46,16 @@ def training_report(
         job: what ran.
         result: what it gave.
         metrics: the lines of metrics.jsonl.
-        surprise: a held-out passage, if there was held-out text.
-        samples: continuations of held-out beginnings.
+        before: what the model made of held-out text before training, if there was any.
+        after: the same after training.
     """
     training = [(int(m["step"]), m["loss"]) for m in metrics if "loss" in m]
     held_out = [(int(m["step"]), m["eval_loss"]) for m in metrics if "eval_loss" in m]
     sections = [_section("Result", f"<pre>{html.escape(str(result))}</pre>")]
     sections.append(_section("Loss", pictures.loss_curve(training, held_out)))
-    if surprise:
-        sections.append(_section("What it learned: a held-out passage", _surprise(surprise)))
-    if samples:
-        sections.append(_section("What it writes", "".join(map(_sample, samples))))
+    if before and after:
+        sections.append(_section("What it learned: a held-out passage", _passage(before, after)))
+        sections.append(_section("What it writes", _samples(before, after)))
     for key, label in (
         ("tokens_per_second", "tokens/s"),
         ("lr", "learning rate"),
@@ -98,15 +72,15 @@ def _section(heading: str, body: str) -> str:
     return f"<h2>{heading}</h2>\n{body}"
 
 
-def _surprise(surprise: Surprise) -> str:
+def _passage(before: Showcase, after: Showcase) -> str:
     key = (
         "<small>The redder a token, the less the model expected it; hover for its probability."
         "</small>"
     )
     passages = "".join(
-        f"<p>{label}: {sum(losses) / len(losses):.2f} nats per token</p>"
-        f'<div class="passage">{_coloured(surprise.tokens, losses)}</div>'
-        for label, losses in (("Before", surprise.before), ("After", surprise.after))
+        f"<p>{label}: {sum(shown.losses) / len(shown.losses):.2f} nats per token</p>"
+        f'<div class="passage">{_coloured(shown.tokens, shown.losses)}</div>'
+        for label, shown in (("Before", before), ("After", after))
     )
     return key + passages
 
@@ -119,9 +93,12 @@ def _coloured(tokens: Sequence[str], losses: Sequence[float]) -> str:
     )
 
 
-def _sample(sample: Sample) -> str:
+def _samples(before: Showcase, after: Showcase) -> str:
     return "".join(
-        f'<p>{label}:</p><div class="passage">{html.escape(sample.prompt)}'
+        f'<p>{label}:</p><div class="passage">{html.escape(prompt)}'
         f'<span class="said">{html.escape(continuation)}</span></div>'
-        for label, continuation in (("Before", sample.before), ("After", sample.after))
+        for prompt, *both in zip(
+            after.prompts, before.continuations, after.continuations, strict=True
+        )
+        for label, continuation in zip(("Before", "After"), both, strict=True)
     )

@@ -13,5 +13,6 @@ def use(device: str) -> None:
     Args:
         device: cpu, gpu or ascend.
     """
-    ms.set_context(mode=ms.GRAPH_MODE, max_call_depth=20_000)
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_recursion_limit(20_000)  # of the compiler: blocks are unrolled
     ms.set_device(TARGETS[device])

@@ -27,9 +27,7 @@ class TokenLosses(nn.Cell):
         losses = -self.pick(self.log_softmax(logits), 1, labels.reshape((-1, 1)))
         return losses.reshape(ids.shape)
 
-    def losses(
-        self, ids: NDArray[np.int32], labels: NDArray[np.int32]
-    ) -> NDArray[np.float32]:
+    def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats."""
         found: NDArray[np.float32] = self(Tensor(ids, ms.int32), Tensor(labels, ms.int32)).asnumpy()
         return found

@@ -29,6 +29,9 @@ Arrays = Mapping[str, NDArray[np.float32]]
 TABLE = "transformer.wte.weight"
 POSITIONS = "transformer.wpe.weight"
 
+BUCKET = 64
+"""Lengths of what is not trained are rounded up to a multiple of this: few graphs are compiled."""
+
 
 class Embedding(nn.Cell):
     """Word plus position: the sum of two rows."""
@@ -47,7 +50,7 @@ class Embedding(nn.Cell):
 
 
 class Attention(nn.Cell):
-    """Causal self-attention over whole rows; it hands out keys and values for the cache."""
+    """Causal self-attention over whole rows."""
 
     def __init__(self, geometry: Geometry, weights: dict[str, Parameter]) -> None:
         super().__init__(auto_prefix=False)
@@ -79,16 +82,20 @@ class Attention(nn.Cell):
         q, k, v = self.split(self.linear(x, self.w_qkv, self.b_qkv))  # 3 x [b t, h]
         return self.by_head(q * self.scale, batch), self.by_head(k, batch), self.by_head(v, batch)
 
-    def construct(
-        self, x: Tensor, mask: Tensor, batch: int, kept: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``[b t, h], [b n, t, t] → [b t, h]``, and keys and values ``[b n, t, d]``."""
-        q, k, v = self.project(x, batch)
-        p = self.softmax(self.scores(q, k) + mask)  # [b n, t, t]
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, batch: int, kept: Tensor | None
+    ) -> Tensor:
+        """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
+        p = self.softmax(self.scores(q, k) + mask)  # [b n, t, s]
         if kept is not None:
             p = self.dropout(p, kept)
         context = self.merged(self.mix(p, v), batch)  # [b t, h]
-        return self.linear(context, self.w_out, self.b_out), k, v
+        return self.linear(context, self.w_out, self.b_out)
+
+    def construct(self, x: Tensor, mask: Tensor, batch: int, kept: Tensor | None) -> Tensor:
+        """``[b t, h], [b n, t, t] → [b t, h]``."""
+        q, k, v = self.project(x, batch)
+        return self.attend(q, k, v, mask, batch, kept)
 
 
 class MLP(nn.Cell):
@@ -119,18 +126,14 @@ class Block(nn.Cell):
         self.mlp = MLP(geometry, weights)
         self.dropout = Dropout(dropout.keep(geometry.dropout))
 
-    def construct(
-        self, x: Tensor, mask: Tensor, batch: int, kept: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``[b t, h] → [b t, h]``, keys and values; ``kept``: nothing or three dropout masks."""
+    def construct(self, x: Tensor, mask: Tensor, batch: int, kept: tuple[Tensor, ...]) -> Tensor:
+        """``[b t, h] → [b t, h]``; ``kept``: nothing, or the block's three dropout masks."""
         normal = self.norm(x, self.g1, self.b1)
         if kept:
-            attended, k, v = self.attention(normal, mask, batch, kept[0])
-            x = x + self.dropout(attended, kept[1])
-            return x + self.dropout(self.mlp(self.norm(x, self.g2, self.b2)), kept[2]), k, v
-        attended, k, v = self.attention(normal, mask, batch, None)
-        x = x + attended
-        return x + self.mlp(self.norm(x, self.g2, self.b2)), k, v
+            x = x + self.dropout(self.attention(normal, mask, batch, kept[0]), kept[1])
+            return x + self.dropout(self.mlp(self.norm(x, self.g2, self.b2)), kept[2])
+        x = x + self.attention(normal, mask, batch, None)
+        return x + self.mlp(self.norm(x, self.g2, self.b2))
 
 
 class GPT2(nn.Cell):
@@ -174,7 +177,7 @@ class GPT2(nn.Cell):
             x = self.dropout(x, kept[0])
         mask = self.causal(batch, time)
         for i, block in enumerate(self.blocks):
-            x, _, _ = block(x, mask, batch, kept[1 + 3 * i : 4 + 3 * i])
+            x = block(x, mask, batch, kept[1 + 3 * i : 4 + 3 * i])
         return self.norm(x, self.g, self.b)
 
     def load(self, arrays: Arrays) -> None:
@@ -218,10 +221,22 @@ class Scores(nn.Cell):
         return self.network.logits_of(self.network(ids), self.table)
 
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """``[b, t] → [b, t, vocab]``."""
-        found: NDArray[np.float32] = self(Tensor(ids, ms.int32)).asnumpy()
-        vocab = self.network.geometry.vocab
-        return found.reshape((*ids.shape, -1))[..., :vocab]
+        """``[b, t] → [b, t, vocab]``.
+
+        Rows are padded on the right to a bucket of lengths, each of which is compiled once; no
+        token sees what comes after it.
+        """
+        batch, time = ids.shape
+        geometry = self.network.geometry
+        padded = np.zeros((batch, min(bucket(time), geometry.positions)), np.int32)
+        padded[:, :time] = ids
+        found: NDArray[np.float32] = self(Tensor(padded)).asnumpy()
+        return found.reshape((*padded.shape, -1))[:, :time, : geometry.vocab]
+
+
+def bucket(length: int) -> int:
+    """The length that is compiled for: the next multiple of ``BUCKET``."""
+    return -(-length // BUCKET) * BUCKET
 
 
 def _parameters(geometry: Geometry) -> dict[str, Parameter]:

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.model.network import GPT2, TABLE
+from gpt2dsl.model.network import GPT2, TABLE, Arrays
 from gpt2dsl.model.operators.head import HeadLoss
 from gpt2dsl.model.operators.norm import SumOfSquares
 
@@ -60,6 +60,7 @@ class TrainStep(nn.Cell):
         self.weights = ParameterTuple(weights)
         self.m = ParameterTuple(_moments("m", weights))
         self.v = ParameterTuple(_moments("v", weights))
+        self.network = network
         self.decaying = tuple(i for i, weight in enumerate(weights) if weight.ndim > 1)
         self.loss = MeanLoss(network)
         self.loss_and_gradients = ms.value_and_grad(self.loss, None, self.weights)
@@ -93,7 +94,7 @@ class TrainStep(nn.Cell):
 
     def scaled(self, gradients: tuple[Tensor, ...], factor: Tensor) -> tuple[Tensor, ...]:
         """Each gradient times a factor."""
-        scaled = ()
+        scaled: tuple[Tensor, ...] = ()
         for gradient in gradients:
             scaled = (*scaled, gradient * factor)
         return scaled
@@ -152,7 +153,7 @@ class TrainStep(nn.Cell):
         """The moments: ``m.<name>`` and ``v.<name>``, in the shapes of the network."""
         return {moment.name: moment.asnumpy() for moment in (*self.m, *self.v)}
 
-    def load_state(self, arrays: dict[str, NDArray[np.float32]], steps: int) -> None:
+    def load_state(self, arrays: Arrays, steps: int) -> None:
         """Go on from moments that ``state`` gave after ``steps`` steps.
 
         Raises:

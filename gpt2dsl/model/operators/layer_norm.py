@@ -30,7 +30,7 @@ class LayerNorm(nn.Cell):
     def bprop(
         self, x: Tensor, g: Tensor, b: Tensor, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``dx = (dn - mean(dn) - n mean(dn n)) / sigma`` with ``n`` the normalised x, ``dn = dy g``.
+        """``dx = (dn - mean(dn) - n mean(dn n)) / sigma``, ``n`` the normalised x, ``dn = dy g``.
 
         Sums over rows and over columns are products with ones.
         """

@@ -25,7 +25,7 @@ class SumOfSquares(nn.Cell):
 
     def construct(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """``→ []``."""
-        sums = ()
+        sums: tuple[Tensor, ...] = ()
         for tensor in tensors:
             sums = (*sums, self.of_one(tensor))
         return self.add_n(sums)

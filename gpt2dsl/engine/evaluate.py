@@ -1,0 +1,71 @@
+"""The task evaluate: token-weighted loss and perplexity of weights on a text."""
+
+from __future__ import annotations
+
+import math
+
+from gpt2dsl.data.rows import Rows
+from gpt2dsl.data.source import Source
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.data.tokens import stream
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.language_model import network_of
+from gpt2dsl.engine.progress import Bar, saying
+from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.errors import RunError
+from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.parts.task import Evaluate
+from gpt2dsl.weights import huggingface
+
+
+def run(job: Job) -> Result:
+    """Evaluate the weights of the recipe on the task's data."""
+    task = job.parts.task
+    assert isinstance(task, Evaluate)
+    with saying(f"loading {job.weights}"):
+        weights = huggingface.read(job.weights)
+        network = network_of(weights.geometry, weights.arrays, job.parts.runtime.device)
+    rows = rows_of(task.data, Tokenizer.load(job.tokenizer), job.parts.train.seq_length)
+    loss, tokens = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
+    result = Result(
+        task="evaluate",
+        directory=job.directory,
+        loss=loss,
+        perplexity=perplexity(loss),
+        tokens=tokens,
+    )
+    if job.directory:
+        RunDirectory.of(job).finish(result)
+    return result
+
+
+def rows_of(name: str, tokenizer: Tokenizer, seq_length: int) -> Rows:
+    """The rows of a text."""
+    return Rows(stream(Source.open(name), tokenizer), seq_length, name)
+
+
+def mean_loss(losses: TokenLosses, rows: Rows, batch_size: int) -> tuple[float, int]:
+    """Loss per token over all rows, the incomplete last one too, and the number of tokens.
+
+    Every token but the text's first is predicted once. Batches weigh what they have in tokens.
+    """
+    total, tokens = 0.0, 0
+    batches = rows.evaluation_batches(batch_size)
+    count = max(1, -(-(len(rows.tokens) - 1) // (rows.seq_length * batch_size)))
+    with Bar("evaluating", count) as bar:
+        for ids, labels, mask in batches:
+            found = losses.losses(ids, labels)
+            total += float((found.astype("float64") * mask).sum())
+            tokens += int(mask.sum())
+            bar.step(f"loss {total / tokens:.4f}")
+    if not math.isfinite(total):
+        raise RunError(f"{rows.name}: the loss is {total}; the weights are unusable [G2-402]")
+    return total / tokens, tokens
+
+
+def perplexity(loss: float) -> float:
+    """``exp(loss)``, infinite where that is no number any more."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

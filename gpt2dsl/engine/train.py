@@ -1,0 +1,225 @@
+"""The tasks pretrain and finetune: steps, evaluations, checkpoints, and a report at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from statistics import median
+
+from gpt2dsl.data.order import rows_of as rows_of_step
+from gpt2dsl.data.rows import Rows
+from gpt2dsl.data.source import Source
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine import checkpoints
+from gpt2dsl.engine.checkpoints import Identity
+from gpt2dsl.engine.evaluate import mean_loss, perplexity, rows_of
+from gpt2dsl.engine.interrupt import StopRequest
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.language_model import LanguageModel, network_of
+from gpt2dsl.engine.progress import Bar, say, saying
+from gpt2dsl.engine.report import training_report
+from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.engine.schedule import learning_rate
+from gpt2dsl.engine.showcase import Showcase, show
+from gpt2dsl.errors import Interrupted, RunError
+from gpt2dsl.model.dropout import masks
+from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.init import initial
+from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.training import TrainStep
+from gpt2dsl.parts.task import Finetune, Pretrain
+from gpt2dsl.weights import huggingface
+
+
+def run(job: Job) -> Result:
+    """Train the network of the recipe on the task's data.
+
+    Raises:
+        Interrupted: the user stopped it; a checkpoint has what was done.
+        RunError: the loss is not finite, or a checkpoint can't be written.
+    """
+    return Training(job).run()
+
+
+class Training:
+    """One training run."""
+
+    def __init__(self, job: Job) -> None:
+        task = job.parts.task
+        assert isinstance(task, Pretrain | Finetune)
+        self.job, self.parts = job, job.parts
+        self.directory = RunDirectory.of(job)
+        self.tokenizer = Tokenizer.load(job.tokenizer)
+        train = self.parts.train
+        self.rows = rows_of(task.data, self.tokenizer, train.seq_length)
+        self.rows.require(train.batch_size)
+        self.held_out: Rows | None = None
+        if task.eval_data:
+            self.held_out = rows_of(task.eval_data, self.tokenizer, train.seq_length)
+        self.identity = Identity(
+            data=Source.open(task.data).digest(), tokenizer=self.tokenizer.digest
+        )
+        self.network = self._network()
+        self.losses = TokenLosses(self.network)
+        optim = self.parts.optim
+        self.step = TrainStep(
+            self.network,
+            clip=train.clip,
+            beta1=optim.beta1,
+            beta2=optim.beta2,
+            eps=optim.eps,
+            weight_decay=optim.weight_decay,
+        )
+        self.speeds: list[float] = []
+        self.loss = math.nan
+
+    def run(self) -> Result:
+        """From the newest checkpoint, or from the start, to the end."""
+        resumed = self._resume()
+        if not resumed:
+            self.directory.write("metrics.jsonl", "")
+            self._evaluate()
+            self._remember("before.json")
+        with StopRequest() as stop:
+            self._steps(stop)
+        checkpoint = self._save()
+        result = self._result(checkpoint)
+        self._report(result)
+        self.directory.finish(result)
+        return result
+
+    def _network(self) -> GPT2:
+        """The network with the weights that training starts from."""
+        device = self.parts.runtime.device
+        if self.job.weights:
+            with saying(f"loading {self.job.weights}"):
+                arrays = huggingface.read(self.job.weights).arrays
+                return network_of(self.job.geometry, arrays, device)
+        return network_of(
+            self.job.geometry, initial(self.job.geometry, self.parts.train.seed), device
+        )
+
+    def _resume(self) -> bool:
+        """Go on from a checkpoint, if there is one."""
+        folder = checkpoints.find(self.directory.checkpoints, self.parts.train.resume)
+        if folder is None:
+            return False
+        checkpoints.restore(folder, self.step, self.identity)
+        self.directory.forget_after(self.step.steps)
+        say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
+        return True
+
+    def _steps(self, stop: StopRequest) -> None:
+        """Every step that is left."""
+        train, total = self.parts.train, self.job.steps
+        if self.step.steps < total:
+            with saying("compiling the training step, then the first step"):
+                self._one()
+            self._after(stop)
+        with Bar("training", total, self.step.steps) as bar:
+            while self.step.steps < total:
+                self._one()
+                bar.step(f"loss {self.loss:.4f}  {self._speed():,.0f} tokens/s")
+                self._after(stop)
+        if train.evaluate_every == 0 or total % train.evaluate_every:
+            self._evaluate()
+
+    def _one(self) -> None:
+        """One optimizer step, and its line of metrics."""
+        train, done = self.parts.train, self.step.steps
+        started = time.perf_counter()
+        indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
+        ids, labels = self.rows.batch(indices)
+        lr = learning_rate(self.parts.schedule, self.parts.optim.lr, done, self.job.steps)
+        places = range(train.batch_size)
+        kept = masks(self.job.geometry, train.seed, done, places, train.seq_length)
+        self.loss, norm = self.step.step(ids, labels, lr, kept)
+        if not (math.isfinite(self.loss) and math.isfinite(norm)):
+            raise RunError(
+                f"step {done + 1}: loss {self.loss}, gradient norm {norm}; rows "
+                f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; the checkpoints before "
+                f"it are in {self.directory.checkpoints} [G2-402]"
+            )
+        speed = train.batch_size * train.seq_length / (time.perf_counter() - started)
+        self.speeds.append(speed)
+        self.directory.log(
+            step=done + 1, loss=self.loss, lr=lr, gradient_norm=norm, tokens_per_second=speed
+        )
+
+    def _speed(self) -> float:
+        """Tokens a second, without the step that compiled."""
+        return median(self.speeds[1:][-50:] or self.speeds)
+
+    def _after(self, stop: StopRequest) -> None:
+        """What is due after a step: an evaluation, a checkpoint, the end."""
+        train, done = self.parts.train, self.step.steps
+        if train.evaluate_every and done % train.evaluate_every == 0:
+            self._evaluate()
+        if train.save_every and done % train.save_every == 0 and done < self.job.steps:
+            self._save()
+        if stop.wanted and done < self.job.steps:
+            folder = self._save()
+            raise Interrupted(
+                f"stopped at step {done} of {self.job.steps}; checkpoint {folder}\n"
+                f"go on with: {self.job.resume_command}"
+            )
+
+    def _evaluate(self) -> None:
+        """The loss of the held-out text, if there is any, as a line of metrics."""
+        if self.held_out is None:
+            return
+        loss, tokens = mean_loss(self.losses, self.held_out, self.parts.train.batch_size)
+        step = self.step.steps
+        self.directory.log(
+            step=step, eval_loss=loss, eval_perplexity=perplexity(loss), eval_tokens=tokens
+        )
+        say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}")
+
+    def _save(self) -> Path:
+        return checkpoints.save(
+            self.directory.checkpoints,
+            self.step,
+            self.tokenizer,
+            self.identity,
+            self.parts.train.keep,
+        )
+
+    def _result(self, checkpoint: Path) -> Result:
+        metrics = self.directory.metrics()
+        held_out = [line for line in metrics if "eval_loss" in line]
+        training = [line["loss"] for line in metrics if "loss" in line]
+        speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
+        first, last = (held_out[0], held_out[-1]) if held_out else ({}, {})
+        return Result(
+            task=self.parts.task.name if self.parts.task else "",
+            directory=self.directory.path,
+            checkpoint=checkpoint,
+            steps=self.step.steps,
+            loss=last.get("eval_loss") or sum(training[-20:]) / max(1, len(training[-20:])),
+            perplexity=last.get("eval_perplexity"),
+            loss_before=first.get("eval_loss"),
+            perplexity_before=first.get("eval_perplexity"),
+            tokens=int(last.get("eval_tokens", 0)),
+            tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
+        )
+
+    def _remember(self, name: str) -> Showcase | None:
+        """What the model makes of held-out text now, kept for the report."""
+        if self.held_out is None:
+            return None
+        model = LanguageModel(self.network, self.tokenizer)
+        with saying("generating samples for the report"):
+            now = show(model, self.losses, self.held_out, self.parts)
+        self.directory.write(name, json.dumps(now.to_json()))
+        return now
+
+    def _report(self, result: Result) -> None:
+        before = self.directory.path / "before.json"
+        after = self._remember("after.json")
+        then = None
+        if after and before.exists():
+            then = Showcase.from_json(json.loads(before.read_text(encoding="utf-8")))
+        page = training_report(self.job, result, self.directory.metrics(), then, after)
+        self.directory.write("report.html", page)

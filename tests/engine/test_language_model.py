@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import gpt2dsl
+from gpt2dsl import Generation, InputError, NotYetError, SpecError
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.job import Result
+from gpt2dsl.engine.language_model import LanguageModel, network_of
+from gpt2dsl.model.decoding import Decoder
+from tests.cli.test_cli import run
+from tests.engine.conftest import text
+from tests.judges import TINY, hugging_face, random_weights
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train([text(400)], 300)
+
+
+@pytest.fixture(scope="session")
+def lm(tokenizer: Tokenizer) -> LanguageModel:
+    return LanguageModel(network_of(TINY, random_weights(TINY), "cpu"), tokenizer)
+
+
+def test_greedy_tokens_with_the_cache_are_those_without_it_and_of_transformers(
+    lm: LanguageModel, tokenizer: Tokenizer
+) -> None:
+    """20 prompts, 24 tokens each; where the two best logits are over 1e-4 apart."""
+    model = hugging_face(TINY, random_weights(TINY))
+    prompts = [" ".join(text(1, start=i).split()[: 1 + i % 7]) for i in range(20)]
+    found = lm.continuations(prompts, Generation(max_new_tokens=24))
+    decoder = Decoder(lm._network, 1, TINY.positions)
+    compared = skipped = 0
+    for prompt, one in zip(prompts, found, strict=True):
+        ids = tokenizer.encode(prompt)
+        for token in _tokens(lm, decoder, prompt, one.tokens):
+            with torch.no_grad():
+                theirs = model(torch.tensor([ids])).logits[0, -1, : len(tokenizer)].numpy()
+            whole = lm.logits([ids])[0, -1, : len(tokenizer)]
+            best = np.sort(theirs)[-2:]
+            if best[1] - best[0] > 1e-4:
+                assert token == theirs.argmax() == whole.argmax()
+                compared += 1
+            else:
+                skipped += 1
+            ids.append(token)
+    assert compared > 20 * 20
+    assert skipped < compared / 50
+
+
+def _tokens(lm: LanguageModel, decoder: Decoder, prompt: str, count: int) -> list[int]:
+    """The tokens of a greedy continuation, one by one."""
+    logits, found = decoder.prefill([lm.tokenizer.encode(prompt)]), []
+    for _ in range(count):
+        found.append(int(logits[0, : len(lm.tokenizer)].argmax()))
+        logits = decoder.step(np.array(found[-1:], np.int32))
+    return found
+
+
+def test_ragged_prompts_in_a_batch_give_what_each_gives_alone(lm: LanguageModel) -> None:
+    prompts = ["the", "the old cat sat on", "", "a bird"]
+    together = lm.generate(prompts, max_new_tokens=12)
+    assert together == [lm.generate([prompt], max_new_tokens=12)[0] for prompt in prompts]
+
+
+def test_generation_is_the_prompt_and_what_follows(lm: LanguageModel) -> None:
+    (found,) = lm.generate(["the old cat"], max_new_tokens=5)
+    assert found.startswith("the old cat")
+    assert len(found) > len("the old cat")
+
+
+def test_sampling_repeats_with_its_seed(lm: LanguageModel) -> None:
+    def drawn(seed: int) -> list[str]:
+        return lm.generate(["the"], max_new_tokens=16, do_sample=True, seed=seed)
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_generation_stops_where_the_positions_end(lm: LanguageModel) -> None:
+    prompt = "the old cat sat on the mat " * 3
+    (found,) = lm.continuations([prompt], Generation(max_new_tokens=500))
+    assert len(lm.tokenizer.encode(prompt)) + found.tokens == TINY.positions
+
+
+def test_a_prompt_past_the_positions_is_one_clear_line(lm: LanguageModel) -> None:
+    with pytest.raises(InputError, match=r"the prompt has .* tokens; with one to generate 79 fit"):
+        lm.generate(["the old cat sat on the mat " * 40])
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        ([1, 2], "expected integers [batch, time]"),
+        ([[1.0]], "expected integers [batch, time]"),
+        ([[301]], "expected ids from 0 to 300"),
+        ([[-1]], "expected ids from 0 to 300"),
+        ([[0] * 81], "expected at most 80 tokens"),
+        ([[]], "expected integers [batch, time]"),
+    ],
+)
+def test_logits_refuse_what_are_no_ids(lm: LanguageModel, ids: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected.replace("[", r"\[")):
+        lm.logits(ids)
+
+
+def test_logits_have_the_shape_and_type_of_the_contract(lm: LanguageModel) -> None:
+    found = lm.logits(np.zeros((2, 5), np.int32))
+    assert found.shape == (2, 5, TINY.vocab)
+    assert found.dtype == np.float32
+
+
+def test_wrong_settings_and_one_text_for_a_list_are_refused(lm: LanguageModel) -> None:
+    with pytest.raises(SpecError, match="did you mean max_new_tokens"):
+        lm.generate(["a"], max_new_token=3)
+    with pytest.raises(TypeError, match="expected a list of texts"):
+        lm.generate("a")
+    with pytest.raises(NotYetError):
+        lm.generate(["a"], beams=2)
+
+
+def test_the_command_line_generates_from_a_run(trained: Result, capsys: Any) -> None:
+    words = ["--prompt", "the old", "--prompt", "a bird", "--max-new-tokens", "4", "--json"]
+    assert run("generate", str(trained.directory), *words) == 0
+    document = json.loads(capsys.readouterr().out)
+    lm = gpt2dsl.load(str(trained.directory))
+    assert document["texts"] == lm.generate(["the old", "a bird"], max_new_tokens=4)
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "absent", "config"])
+def test_weights_that_can_not_be_used_are_one_clear_line(
+    trained: Result, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(str(trained.checkpoint), folder)
+    (folder / "manifest.json").unlink()
+    file = folder / "model.safetensors"
+    if damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "truncated":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif damage == "absent":
+        file.unlink()
+    else:
+        (folder / "config.json").write_text("{")
+    with pytest.raises(InputError) as caught:
+        gpt2dsl.load(str(folder))
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)

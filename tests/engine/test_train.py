@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from transformers import AutoTokenizer, GPT2LMHeadModel
+
+import gpt2dsl
+from gpt2dsl import Model, Recipe, RunError, Task
+from gpt2dsl.engine.job import Result
+from gpt2dsl.weights import store
+from tests.engine.conftest import small_recipe
+
+
+def metrics(result: Result) -> list[dict[str, Any]]:
+    assert result.directory
+    lines = (result.directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_run_directory_has_what_the_contract_says(trained: Result) -> None:
+    assert trained.directory
+    assert {path.name for path in trained.directory.iterdir()} >= {
+        "plan.json", "recipe.toml", "metrics.jsonl", "checkpoints", "report.html", "result.json",
+    }  # fmt: skip
+    steps = [step for step, _ in store.steps(trained.directory / "checkpoints")]
+    assert steps == [5, 10, 12]
+    for _, folder in store.steps(trained.directory / "checkpoints"):
+        store.verify(folder)
+
+
+def test_the_recipe_of_a_run_is_the_recipe(trained: Result, recipe: Recipe) -> None:
+    assert trained.directory
+    text = (trained.directory / "recipe.toml").read_text(encoding="utf-8")
+    assert Recipe.from_toml(text) == recipe
+    plan = json.loads((trained.directory / "plan.json").read_text(encoding="utf-8"))
+    assert plan["digest"] == recipe.digest
+    assert plan["batches"]["steps"] == 12
+
+
+def test_training_lowers_the_loss_of_held_out_text(trained: Result) -> None:
+    assert trained.perplexity
+    assert trained.perplexity_before
+    assert trained.perplexity < trained.perplexity_before / 1.2
+    assert trained.loss == pytest.approx(np.log(trained.perplexity))
+
+
+def test_every_step_and_evaluation_has_its_line_of_metrics(trained: Result) -> None:
+    lines = metrics(trained)
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
+    assert [line["step"] for line in lines if "eval_loss" in line] == [0, 6, 12]
+    assert lines[1]["lr"] == 0.0
+
+
+def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Result) -> None:
+    assert trained.directory
+    page = (trained.directory / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    assert "http-equiv" not in page
+    assert "<script" not in page
+    assert 'src="' not in page
+    assert "nats per token" in page
+
+
+def test_a_checkpoint_loads_in_transformers_and_gives_the_same_logits(trained: Result) -> None:
+    model, info = GPT2LMHeadModel.from_pretrained(
+        trained.checkpoint, output_loading_info=True, attn_implementation="eager"
+    )
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    tokenizer = AutoTokenizer.from_pretrained(trained.checkpoint)
+    ours = gpt2dsl.load(str(trained.checkpoint))
+    said = "The old cat sat on the mat, then ran. Über <|endoftext|> 猫"
+    ids = tokenizer(said)["input_ids"]
+    assert ours.tokenizer.encode(said) == ids
+    with torch.no_grad():
+        expected = model.eval()(torch.tensor([ids])).logits.numpy()
+    assert abs(ours.logits([ids]) - expected).max() < 1e-5
+
+
+def test_evaluate_is_the_token_weighted_loss_that_transformers_gives(
+    trained: Result, folder: Path
+) -> None:
+    recipe = Recipe.from_toml(f"""
+        [model]
+        weights = "{trained.checkpoint}"
+        [train]
+        batch_size = 4
+        seq_length = 32
+        [runtime]
+        output = "{folder / "evaluated"}"
+        [task]
+        kind = "evaluate"
+        data = "{folder / "valid.txt"}"
+    """)
+    result = recipe.plan().run()
+    model = GPT2LMHeadModel.from_pretrained(trained.checkpoint).eval()
+    tokenizer = gpt2dsl.load(str(trained.checkpoint)).tokenizer
+    ids = [*tokenizer.encode((folder / "valid.txt").read_text()), tokenizer.eos]
+    total = 0.0
+    for start in range(0, len(ids) - 1, 32):
+        row = torch.tensor([ids[start : start + 33]])
+        with torch.no_grad():
+            logits = model(row[:, :-1]).logits[0]
+        total += torch.nn.functional.cross_entropy(logits, row[0, 1:], reduction="sum").item()
+    assert result.tokens == len(ids) - 1
+    assert result.loss == pytest.approx(total / (len(ids) - 1), rel=1e-5)
+    assert result.loss == pytest.approx(trained.loss, rel=1e-6)
+
+
+def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(
+    trained: Result, recipe: Recipe
+) -> None:
+    assert trained.directory
+    assert trained.checkpoint
+    before = load_file(trained.checkpoint / "model.safetensors")
+    moments = load_file(trained.checkpoint / "optimizer.safetensors")
+    losses = [line.get("loss") for line in metrics(trained)]
+    shutil.rmtree(trained.checkpoint)
+    damaged = trained.checkpoint.with_name("step-10") / "model.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    again = recipe.plan().run()
+    assert [line.get("loss") for line in metrics(again)] == losses
+    for name, array in load_file(trained.checkpoint / "model.safetensors").items():
+        np.testing.assert_array_equal(array, before[name])
+    for name, array in load_file(trained.checkpoint / "optimizer.safetensors").items():
+        np.testing.assert_array_equal(array, moments[name])
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_resume_on_other_data_is_refused(recipe: Recipe, folder: Path) -> None:
+    data = folder / "train.txt"
+    text = data.read_text(encoding="utf-8")
+    data.write_text(text + "More.\n", encoding="utf-8")
+    try:
+        with pytest.raises(RunError, match="the data has changed since"):
+            recipe.plan().run()
+    finally:
+        data.write_text(text, encoding="utf-8")
+
+
+def test_finetune_starts_from_the_weights_and_takes_their_tokenizer(
+    trained: Result, recipe: Recipe, folder: Path
+) -> None:
+    tuned = (
+        Model(weights=str(trained.checkpoint), dropout=0.0)
+        | recipe.parts["train"].evolve(steps=2, save_every=0)
+        | recipe.parts["runtime"]
+        | Task.finetune(data=str(folder / "train.txt"), eval_data=str(folder / "valid.txt"))
+    )
+    plan = tuned.plan()
+    assert plan.geometry.hidden == 32
+    result = plan.run()
+    assert result.loss_before == pytest.approx(trained.loss, rel=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_with_one_line(recipe: Recipe, tmp_path: Path) -> None:
+    hot = recipe.set("optim.lr", 1e30).set("train.clip", 0.0).set("runtime.output", str(tmp_path))
+    with pytest.raises(RunError, match=r"step \d+: loss") as caught:
+        hot.plan().run()
+    assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_ends_with_a_checkpoint_and_the_command_that_resumes(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path).set("train.steps", 100_000).set("train.save_every", 0)
+    (tmp_path / "long.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpt2dsl", "run", str(tmp_path / "long.toml")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+    )
+    log = next(iter(_until(lambda: list((tmp_path / "runs").glob("*/metrics.jsonl")))))
+    _until(lambda: log.read_text().count("gradient_norm") > 3)
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 1
+    assert out == ""
+    assert "Traceback" not in err
+    assert f"go on with: gpt2dsl run {tmp_path / 'long.toml'}" in err
+    step, folder, _ = _newest(log.parent / "checkpoints")
+    assert step > 3
+    assert f"stopped at step {step} of 100000; checkpoint {folder}" in err
+
+
+def _newest(parent: Path) -> Any:
+    found = store.newest(parent)
+    return found.step, found.folder, found.passed
+
+
+def _until(condition: Any, seconds: float = 120) -> Any:
+    for _ in range(int(seconds / 0.1)):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nothing happened")

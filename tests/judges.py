@@ -1,0 +1,60 @@
+"""Judges of parity: transformers and torch, in float64 where that fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import tensors
+
+TINY = Geometry(layers=2, heads=3, hidden=24, positions=80, vocab=301, inner=50, dropout=0.0)
+"""Small and odd: nothing in it is a power of two."""
+
+
+def random_weights(geometry: Geometry, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Weights large enough that every part of the network matters."""
+    random = np.random.default_rng(seed)
+    return {
+        tensor.name: (
+            random.normal(size=tensor.shape) * 0.2
+            + (tensor.name.endswith(("1.weight", "2.weight")))
+        ).astype(np.float32)
+        for tensor in tensors(geometry)
+    }
+
+
+def random_ids(geometry: Geometry, *shape: int, seed: int = 1) -> NDArray[np.int32]:
+    """Ids of the vocabulary."""
+    return np.random.default_rng(seed).integers(0, geometry.vocab, shape).astype(np.int32)
+
+
+def hugging_face(geometry: Geometry, arrays: dict[str, Any], *, double: bool = True) -> Any:
+    """transformers' GPT2LMHeadModel with these weights."""
+    config = GPT2Config(
+        n_layer=geometry.layers,
+        n_head=geometry.heads,
+        n_embd=geometry.hidden,
+        n_positions=geometry.positions,
+        vocab_size=geometry.vocab,
+        n_inner=geometry.inner or None,
+        activation_function={"fast_gelu": "quick_gelu"}.get(
+            geometry.activation, geometry.activation
+        ),
+        layer_norm_epsilon=geometry.epsilon,
+        scale_attn_weights=geometry.scale_attention,
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+        attn_implementation="eager",
+    )
+    model = GPT2LMHeadModel(config).eval()
+    state = {name: torch.tensor(np.array(array)) for name, array in arrays.items()}
+    found = model.load_state_dict(state, strict=False)
+    assert set(found.missing_keys) <= {"lm_head.weight"}
+    assert not found.unexpected_keys
+    return model.double() if double else model

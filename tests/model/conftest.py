@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from gpt2dsl.model import device
+from gpt2dsl.model.network import GPT2
+from tests.judges import TINY, random_weights
+
+
+@pytest.fixture(scope="session", autouse=True)
+def on_cpu() -> None:
+    device.use("cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> GPT2:
+    """A small network that no test changes."""
+    network = GPT2(TINY)
+    network.load(random_weights(TINY))
+    return network
