@@ -63,6 +63,7 @@ def main() -> NoReturn:
         error.show()
         code = 2
     except click.Abort:
+        click.echo("interrupted", err=True)
         code = 1
     except Gpt2DslError as error:
         if debug:

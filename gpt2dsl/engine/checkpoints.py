@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import attrs
@@ -56,6 +57,19 @@ def find(parent: Path, resume: str) -> Path | None:
     for fault in newest.passed:
         say(f"passed over: {fault}")
     return newest.folder
+
+
+def set_aside(parent: Path, step: int) -> None:
+    """Move checkpoints of later steps to a neighbour of ``parent``, where no resume finds them."""
+    later = [folder for number, folder in store.steps(parent) if number > step]
+    if not later:
+        return
+    free = (parent.with_name(f"{parent.name}-before-{i}") for i in itertools.count(1))
+    aside = next(path for path in free if not path.exists())
+    aside.mkdir()
+    for folder in later:
+        folder.rename(aside / folder.name)
+    say(f"{len(later)} checkpoint(s) of later steps moved to {aside}")
 
 
 def restore(folder: Path, step: TrainStep, identity: Identity) -> None:

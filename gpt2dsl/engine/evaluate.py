@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
@@ -26,7 +27,9 @@ def run(job: Job) -> Result:
         weights = huggingface.read(job.weights)
         network = network_of(weights.geometry, weights.arrays, job.parts.runtime.device)
     rows = rows_of(task.data, Tokenizer.load(job.tokenizer), job.parts.train.seq_length)
-    loss, tokens = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
+    found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
+    assert found is not None
+    loss, tokens = found
     result = Result(
         task="evaluate",
         directory=job.directory,
@@ -44,10 +47,21 @@ def rows_of(name: str, tokenizer: Tokenizer, seq_length: int) -> Rows:
     return Rows(stream(Source.open(name), tokenizer), seq_length, name)
 
 
-def mean_loss(losses: TokenLosses, rows: Rows, batch_size: int) -> tuple[float, int]:
+def mean_loss(
+    losses: TokenLosses,
+    rows: Rows,
+    batch_size: int,
+    until: Callable[[], bool] = lambda: False,
+) -> tuple[float, int] | None:
     """Loss per token over all rows, the incomplete last one too, and the number of tokens.
 
     Every token but the text's first is predicted once. Batches weigh what they have in tokens.
+
+    Args:
+        losses: of the network.
+        rows: the text.
+        batch_size: rows at once.
+        until: asked after each batch; once it is true the evaluation is given up, for None.
     """
     total, tokens = 0.0, 0
     batches = rows.evaluation_batches(batch_size)
@@ -58,6 +72,8 @@ def mean_loss(losses: TokenLosses, rows: Rows, batch_size: int) -> tuple[float, 
             total += float((found.astype("float64") * mask).sum())
             tokens += int(mask.sum())
             bar.step(f"loss {total / tokens:.4f}")
+            if until():
+                return None
     if not math.isfinite(total):
         raise RunError(f"{rows.name}: the loss is {total}; the weights are unusable [G2-402]")
     return total / tokens, tokens

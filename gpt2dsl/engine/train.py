@@ -72,20 +72,21 @@ class Training:
             eps=optim.eps,
             weight_decay=optim.weight_decay,
         )
+        self.stop = StopRequest()
+        self.evaluated: set[int] = set()
+        self.saved: tuple[int, Path] | None = None
         self.speeds: list[float] = []
         self.loss = math.nan
 
     def run(self) -> Result:
         """From the newest checkpoint, or from the start, to the end."""
-        resumed = self._resume()
-        if not resumed:
+        if not self._resume():
             self.directory.write("metrics.jsonl", "")
-            self._evaluate()
+            self._after()
             self._remember("before.json")
-        with StopRequest() as stop:
-            self._steps(stop)
-        checkpoint = self._save()
-        result = self._result(checkpoint)
+        with self.stop:
+            self._steps()
+        result = self._result(self._save())
         self._report(result)
         self.directory.finish(result)
         return result
@@ -103,28 +104,34 @@ class Training:
 
     def _resume(self) -> bool:
         """Go on from a checkpoint, if there is one."""
-        folder = checkpoints.find(self.directory.checkpoints, self.parts.train.resume)
+        resume = self.parts.train.resume
+        folder = checkpoints.find(self.directory.checkpoints, resume)
+        if folder:
+            checkpoints.restore(folder, self.step, self.identity)
+        if resume != "auto":
+            checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
-        checkpoints.restore(folder, self.step, self.identity)
         self.directory.forget_after(self.step.steps)
+        self.evaluated = {
+            int(line["step"]) for line in self.directory.metrics() if "eval_loss" in line
+        }
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
         return True
 
-    def _steps(self, stop: StopRequest) -> None:
-        """Every step that is left."""
-        train, total = self.parts.train, self.job.steps
+    def _steps(self) -> None:
+        """Every step that is left, and what an interruption left undone after the last one."""
+        total = self.job.steps
+        self._after()
         if self.step.steps < total:
             with saying("compiling the training step, then the first step"):
                 self._one()
-            self._after(stop)
+            self._after()
         with Bar("training", total, self.step.steps) as bar:
             while self.step.steps < total:
                 self._one()
                 bar.step(f"loss {self.loss:.4f}  {self._speed():,.0f} tokens/s")
-                self._after(stop)
-        if train.evaluate_every == 0 or total % train.evaluate_every:
-            self._evaluate()
+                self._after()
 
     def _one(self) -> None:
         """One optimizer step, and its line of metrics."""
@@ -152,39 +159,51 @@ class Training:
         """Tokens a second, without the step that compiled."""
         return median(self.speeds[1:][-50:] or self.speeds)
 
-    def _after(self, stop: StopRequest) -> None:
-        """What is due after a step: an evaluation, a checkpoint, the end."""
-        train, done = self.parts.train, self.step.steps
-        if train.evaluate_every and done % train.evaluate_every == 0:
-            self._evaluate()
-        if train.save_every and done % train.save_every == 0 and done < self.job.steps:
+    def _after(self) -> None:
+        """What is due after a step: a checkpoint, an evaluation, the end."""
+        every, done = self.parts.train.save_every, self.step.steps
+        if done and (done == self.job.steps or (every and done % every == 0)):
             self._save()
-        if stop.wanted and done < self.job.steps:
-            folder = self._save()
+        if self._evaluation_is_due():
+            self._evaluate()
+        if self.stop.wanted and (done < self.job.steps or self._evaluation_is_due()):
             raise Interrupted(
-                f"stopped at step {done} of {self.job.steps}; checkpoint {folder}\n"
+                f"stopped at step {done} of {self.job.steps}; checkpoint {self._save()}\n"
                 f"go on with: {self.job.resume_command}"
             )
 
+    def _evaluation_is_due(self) -> bool:
+        """Before the first step, after the last one, and every so many steps."""
+        every, done = self.parts.train.evaluate_every, self.step.steps
+        wanted = done in (0, self.job.steps) or (every > 0 and done % every == 0)
+        return self.held_out is not None and wanted and done not in self.evaluated
+
     def _evaluate(self) -> None:
-        """The loss of the held-out text, if there is any, as a line of metrics."""
-        if self.held_out is None:
+        """The loss of the held-out text as a line of metrics; given up when the user stops."""
+        assert self.held_out is not None
+        step, batch = self.step.steps, self.parts.train.batch_size
+        found = mean_loss(self.losses, self.held_out, batch, lambda: self.stop.wanted)
+        if found is None:
             return
-        loss, tokens = mean_loss(self.losses, self.held_out, self.parts.train.batch_size)
-        step = self.step.steps
+        loss, tokens = found
+        self.evaluated.add(step)
         self.directory.log(
             step=step, eval_loss=loss, eval_perplexity=perplexity(loss), eval_tokens=tokens
         )
         say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}")
 
     def _save(self) -> Path:
-        return checkpoints.save(
-            self.directory.checkpoints,
-            self.step,
-            self.tokenizer,
-            self.identity,
-            self.parts.train.keep,
-        )
+        """The checkpoint of this step, written unless it is there already."""
+        if self.saved is None or self.saved[0] != self.step.steps:
+            folder = checkpoints.save(
+                self.directory.checkpoints,
+                self.step,
+                self.tokenizer,
+                self.identity,
+                self.parts.train.keep,
+            )
+            self.saved = (self.step.steps, folder)
+        return self.saved[1]
 
     def _result(self, checkpoint: Path) -> Result:
         metrics = self.directory.metrics()

@@ -151,6 +151,18 @@ def test_a_resume_on_other_data_is_refused(recipe: Recipe, folder: Path) -> None
         data.write_text(text, encoding="utf-8")
 
 
+def test_a_run_that_starts_anew_moves_the_checkpoints_of_the_last_one_aside(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    anew = recipe.set("train.resume", "never").set("runtime.output", str(tmp_path))
+    anew = anew.set("train.steps", 3).set("train.save_every", 1)
+    first, second = (anew.plan().run() for _ in range(2))
+    assert first.directory
+    assert second.checkpoint == first.checkpoint
+    for name in ("checkpoints", "checkpoints-before-1"):
+        assert [step for step, _ in store.steps(first.directory / name)] == [1, 2, 3]
+
+
 def test_finetune_starts_from_the_weights_and_takes_their_tokenizer(
     trained: Result, recipe: Recipe, folder: Path
 ) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +169,28 @@ def test_a_text_that_is_not_utf_8_is_one_clear_line(tmp_path: Path) -> None:
     assert "[G2-303]" in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_text_that_is_unreadable_is_one_clear_line(tmp_path: Path) -> None:
-    path = tmp_path / "secret.txt"
-    path.write_text("text")
-    path.chmod(0)
-    with pytest.raises(SpecError, match="G2-304"):
-        SAMPLE.replace(Task.pretrain(data=str(path))).plan(prepare=True)
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Root, who may read every file, becomes somebody who may not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_text_that_is_unreadable_is_one_clear_line() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "secret.txt")
+        path.write_text("text")
+        path.chmod(0)
+        plan = SAMPLE.replace(Task.pretrain(data=str(path))).plan(prepare=True)
+        with pytest.raises(SpecError, match="can't be read: Permission denied") as caught:
+            plan.run()
+    assert "\n" not in str(caught.value)
+    assert caught.value.faults[0].code == "G2-304"
 
 
 def test_rows_and_steps_are_exact_once_the_text_was_tokenised(tmp_path: Path) -> None:
