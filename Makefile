@@ -31,7 +31,7 @@ judges: $(VENV)/test
 	@echo "nothing is judged against MindFormers so far"
 
 bench: $(VENV)/test
-	$(BIN)/python bench/step.py
+	$(BIN)/python bench/train.py
 
 clean:
 	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2dsl import Recipe
+from gpt2dsl.errors import CODES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.usefixtures("elsewhere")
+def test_python_examples_run(page: Path) -> None:
+    scope: dict[str, Any] = {}
+    for code in examples(page, "python"):
+        exec(compile(code, str(page), "exec"), scope)  # noqa: S102
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_toml_examples_are_recipes_without_a_fault(page: Path) -> None:
+    for text in examples(page, "toml"):
+        if "[project" not in text:
+            Recipe.from_toml(text, page.name)
+
+
+def test_there_are_examples_to_run() -> None:
+    assert sum(len(examples(page, "python")) for page in PAGES) > 5
+    assert sum(len(examples(page, "toml")) for page in PAGES) > 3
+
+
+def test_every_code_is_explained_and_no_other() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text("utf-8")
+    rows = re.findall(r"^\| (G2-\d+) \| (.+?) \|", page, re.MULTILINE)
+    assert dict(rows) == CODES
