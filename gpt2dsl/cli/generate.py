@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from gpt2dsl.cli import options
-from gpt2dsl.parts import Generation, Model, Task
+from gpt2dsl.parts import Generation
+from gpt2dsl.recipe import Recipe
 
 
 def _option(name: str, kind: type) -> click.Option:
@@ -26,11 +27,16 @@ def command(weights: str, prompts: tuple[str, ...], as_json: bool, **given: obje
     """Continue texts with given weights."""
     if not prompts:
         raise click.UsageError("expected --prompt TEXT")
-    recipe = (Model(weights=weights) | Task.generate(prompts=prompts)).override(
+    recipe = Recipe().override(
         {
-            f"generation.{name}": (value, f"--{name.replace('_', '-')}")
-            for name, value in given.items()
-            if value is not None
+            "model.weights": (weights, "WEIGHTS"),
+            "task.kind": ("generate", "--prompt"),
+            "task.prompts": (prompts, "--prompt"),
+            **{
+                f"generation.{name}": (value, f"--{name.replace('_', '-')}")
+                for name, value in given.items()
+                if value is not None
+            },
         }
     )
     result = recipe.plan().run(keep=False)
