@@ -108,6 +108,11 @@ class Training:
         folder = checkpoints.find(self.directory.checkpoints, resume)
         if folder:
             checkpoints.restore(folder, self.step, self.identity)
+        if self.step.steps > self.job.steps:
+            raise RunError(
+                f"train.resume = {resume}: {folder} is at step {self.step.steps}, past the "
+                f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
+            )
         if resume != "auto":
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
@@ -211,12 +216,13 @@ class Training:
         training = [line["loss"] for line in metrics if "loss" in line]
         speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
         first, last = (held_out[0], held_out[-1]) if held_out else ({}, {})
+        recent = sum(training[-20:]) / len(training[-20:]) if training else None
         return Result(
             task=self.parts.task.name if self.parts.task else "",
             directory=self.directory.path,
             checkpoint=checkpoint,
             steps=self.step.steps,
-            loss=last.get("eval_loss") or sum(training[-20:]) / max(1, len(training[-20:])),
+            loss=last.get("eval_loss", recent),
             perplexity=last.get("eval_perplexity"),
             loss_before=first.get("eval_loss"),
             perplexity_before=first.get("eval_perplexity"),

@@ -151,6 +151,17 @@ def test_a_resume_on_other_data_is_refused(recipe: Recipe, folder: Path) -> None
         data.write_text(text, encoding="utf-8")
 
 
+def test_a_checkpoint_past_the_last_step_is_refused_and_no_loss_is_made_up(
+    trained: Result, recipe: Recipe, tmp_path: Path
+) -> None:
+    there = recipe.set("train.resume", str(trained.checkpoint))
+    there = there.set("runtime.output", str(tmp_path))
+    with pytest.raises(RunError, match="is at step 12, past the 6 steps of this recipe"):
+        there.set("train.steps", 6).plan().run()
+    task = Task.pretrain(data=recipe.parts["task"].data)  # type: ignore[attr-defined]
+    assert there.replace(task).plan().run().loss is None
+
+
 def test_a_run_that_starts_anew_moves_the_checkpoints_of_the_last_one_aside(
     recipe: Recipe, tmp_path: Path
 ) -> None:
