@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2dsl.engine.job import Job, Result
@@ -29,6 +32,23 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{run.path}: can't be written: {error.strerror}") from None
         return run
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Refuses a second process that would write here; a killed one leaves no lock behind.
+
+        Raises:
+            RunError: another process is running here.
+        """
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    f"{self.path}: this recipe is running here already; wait for it, or say "
+                    "another runtime.output [G2-402]"
+                ) from None
+            yield
 
     def write(self, name: str, text: str) -> None:
         """A file, whole or not at all."""

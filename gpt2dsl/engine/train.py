@@ -40,7 +40,9 @@ def run(job: Job) -> Result:
         Interrupted: the user stopped it; a checkpoint has what was done.
         RunError: the loss is not finite, or a checkpoint can't be written.
     """
-    return Training(job).run()
+    training = Training(job)
+    with training.directory.alone():
+        return training.run()
 
 
 class Training:

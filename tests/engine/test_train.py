@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 import gpt2dsl
 from gpt2dsl import Model, Recipe, RunError, Task
 from gpt2dsl.engine.job import Result
+from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.weights import store
 from tests.engine.conftest import small_recipe
 
@@ -160,6 +161,15 @@ def test_a_checkpoint_past_the_last_step_is_refused_and_no_loss_is_made_up(
         there.set("train.steps", 6).plan().run()
     task = Task.pretrain(data=recipe.parts["task"].data)  # type: ignore[attr-defined]
     assert there.replace(task).plan().run().loss is None
+
+
+def test_a_second_run_in_the_same_directory_is_refused(recipe: Recipe, trained: Result) -> None:
+    assert trained.directory
+    with (
+        RunDirectory(trained.directory).alone(),
+        pytest.raises(RunError, match="is running here already"),
+    ):
+        recipe.plan().run()
 
 
 def test_a_run_that_starts_anew_moves_the_checkpoints_of_the_last_one_aside(
