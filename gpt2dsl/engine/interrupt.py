@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from typing_extensions import Self
@@ -39,3 +41,24 @@ class StopRequest:
             raise KeyboardInterrupt
         self.wanted = True
         say("stopping after this step, with a checkpoint; once more to stop at once")
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Within this block Ctrl-C waits for the end of it, and is Python's own again afterwards.
+
+    Why: MindSpore's import can't be interrupted without damage, and it leaves a handler of its own
+    that ends the process without a word.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    noted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import NotYetError
 
@@ -26,6 +27,7 @@ def run(job: Job) -> Result:
     if job.not_yet:
         raise NotYetError(f"no engine so far for: {', '.join(job.not_yet)} [G2-401]")
     assert job.parts.task is not None
-    module = importlib.import_module(ENGINES[job.parts.task.name])
+    with held():
+        module = importlib.import_module(ENGINES[job.parts.task.name])
     result: Result = module.run(job)
     return result

@@ -82,11 +82,12 @@ class Training:
 
     def run(self) -> Result:
         """From the newest checkpoint, or from the start, to the end."""
-        if not self._resume():
-            self.directory.write("metrics.jsonl", "")
-            self._after()
-            self._remember("before.json")
         with self.stop:
+            if not self._resume():
+                self.directory.write("metrics.jsonl", "")
+            self._after()
+            if self.step.steps == 0:
+                self._remember("before.json")
             self._steps()
         result = self._result(self._save())
         self._report(result)
@@ -127,9 +128,8 @@ class Training:
         return True
 
     def _steps(self) -> None:
-        """Every step that is left, and what an interruption left undone after the last one."""
+        """Every step that is left."""
         total = self.job.steps
-        self._after()
         if self.step.steps < total:
             with saying("compiling the training step, then the first step"):
                 self._one()

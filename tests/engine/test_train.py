@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import gpt2dsl
-from gpt2dsl import Model, Recipe, RunError, Task
+from gpt2dsl import Interrupted, Model, Recipe, RunError, Task
+from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.weights import store
@@ -229,6 +230,25 @@ def test_ctrl_c_ends_with_a_checkpoint_and_the_command_that_resumes(tmp_path: Pa
     step, folder, _ = _newest(log.parent / "checkpoints")
     assert step > 3
     assert f"stopped at step {step} of 100000; checkpoint {folder}" in err
+
+
+def test_a_run_stopped_before_its_first_step_goes_on_to_the_same_end(
+    trained: Result, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = recipe.set("runtime.output", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "__enter__", _stopping)
+        with pytest.raises(Interrupted, match="stopped at step 0 of"):
+            there.plan().run()
+    result = there.plan().run()
+    assert (result.steps, result.loss) == (12, trained.loss)
+    assert [line["step"] for line in metrics(result) if "eval_loss" in line] == [0, 6, 12]
+
+
+def _stopping(request: StopRequest) -> StopRequest:
+    """The user stops at once."""
+    request.wanted = True
+    return request
 
 
 def _newest(parent: Path) -> Any:
