@@ -41,7 +41,8 @@ def _faults(spec: str, settings: tuple[str, ...]) -> list[Fault]:
     """
     recipe, found = Recipe.examine(spec, settings)
     faulty = {fault.key for fault in found}
-    whole = recipe.faults() if recipe.parts else ()
+    unread = bool(found) and not recipe.parts
+    whole = () if unread else recipe.faults()
     return [*found, *(fault for fault in whole if not _blamed(fault, faulty))]
 
 

@@ -23,7 +23,10 @@ def command(
     recipe = Recipe.load(spec, settings)
     plan = recipe.plan()
     if out:
-        out.write_text(plan.to_json_text(), encoding="utf-8")
+        try:
+            out.write_text(plan.to_json_text(), encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"{out} can't be written: {error.strerror}") from None
     if as_json:
         click.echo(plan.to_json_text())
         return

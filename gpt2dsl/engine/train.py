@@ -30,7 +30,7 @@ from gpt2dsl.model.init import initial
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts.task import Finetune, Pretrain
-from gpt2dsl.weights import huggingface
+from gpt2dsl.weights import huggingface, store
 
 
 def run(job: Job) -> Result:
@@ -153,8 +153,8 @@ class Training:
         if not (math.isfinite(self.loss) and math.isfinite(norm)):
             raise RunError(
                 f"step {done + 1}: loss {self.loss}, gradient norm {norm}; rows "
-                f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; the checkpoints before "
-                f"it are in {self.directory.checkpoints} [G2-402]"
+                f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
+                f"{store.newest(self.directory.checkpoints).folder or 'none'} [G2-402]"
             )
         speed = train.batch_size * train.seq_length / (time.perf_counter() - started)
         self.speeds.append(speed)

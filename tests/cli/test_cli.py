@@ -40,6 +40,12 @@ def test_check_of_several_specs_reports_them_together(capsys: Any) -> None:
     assert "9 faults" in capsys.readouterr().out
 
 
+def test_an_empty_spec_lacks_a_task(capsys: Any, elsewhere: Path) -> None:
+    (elsewhere / "empty.toml").touch()
+    assert run("check", "empty.toml") == 2
+    assert "a recipe says what to do" in capsys.readouterr().out
+
+
 def test_check_of_what_is_right(capsys: Any) -> None:
     assert run("check", "specs/quickstart.toml") == 0
     assert capsys.readouterr().out == "no faults\n"
@@ -99,6 +105,10 @@ def test_list_shows_the_library(capsys: Any) -> None:
         (["plan", "no-such-recipe"], "is no recipe of the library, no .toml file"),
         (["plan", "no/such.toml"], "can't be read"),
         (["nonsense"], "No such command"),
+        (
+            ["plan", "quickstart", "--out", "no/such/plan.json"],
+            "no/such/plan.json can't be written",
+        ),
         (["plan"], "Missing argument"),
         (["plan", "quickstart", "--set", "x"], "expected table.key=value"),
         (["generate", "w"], "expected --prompt TEXT"),
