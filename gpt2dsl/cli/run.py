@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from gpt2dsl.cli import options
@@ -25,8 +27,6 @@ def command(spec: str, settings: tuple[str, ...], as_json: bool) -> None:
 
 def _again(spec: str, settings: tuple[str, ...]) -> str:
     """The command that goes on after an interruption."""
-    import shlex  # noqa: PLC0415
-
     words = ["gpt2dsl", "run", spec]
     for setting in settings:
         words += ["--set", setting]

@@ -65,6 +65,7 @@ class Training:
         )
         self.network = self._network()
         self.losses = TokenLosses(self.network)
+        self.model = LanguageModel(self.network, self.tokenizer)
         optim = self.parts.optim
         self.step = TrainStep(
             self.network,
@@ -236,9 +237,8 @@ class Training:
         """What the model makes of held-out text now, kept for the report."""
         if self.held_out is None:
             return None
-        model = LanguageModel(self.network, self.tokenizer)
         with saying("generating samples for the report"):
-            now = show(model, self.losses, self.held_out, self.parts)
+            now = show(self.model, self.losses, self.held_out, self.parts)
         self.directory.write(name, json.dumps(now.to_json()))
         return now
 

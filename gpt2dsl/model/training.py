@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
+from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model.network import GPT2, TABLE, Arrays
 from gpt2dsl.model.operators.head import HeadLoss
 from gpt2dsl.model.operators.norm import SumOfSquares
@@ -61,7 +62,7 @@ class TrainStep(nn.Cell):
         self.m = ParameterTuple(_moments("m", weights))
         self.v = ParameterTuple(_moments("v", weights))
         self.network = network
-        self.decaying = tuple(i for i, weight in enumerate(weights) if weight.ndim > 1)
+        self.decaying = tuple(i for i, t in enumerate(tensors(network.geometry)) if t.decays)
         self.loss = MeanLoss(network)
         self.loss_and_gradients = ms.value_and_grad(self.loss, None, self.weights)
         self.clip, self.weight_decay = clip, weight_decay

@@ -72,7 +72,7 @@ def integer(
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def number(  # the bounds say what they are
+def number(
     doc: str,
     *,
     default: float | None,

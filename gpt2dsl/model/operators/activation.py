@@ -9,11 +9,10 @@ from mindspore import Tensor, nn
 
 
 class TanhGelu(nn.Cell):
-    """gelu_new: ``0.5 x (1 + tanh(u))``, ``u = sqrt(2/pi) (x + 0.044715 x³)``, written as
-    ``x sigmoid(2u)``.
+    """gelu_new: ``0.5 x (1 + tanh(u)) = x sigmoid(2u)``, ``u = sqrt(2/pi) (x + 0.044715 x³)``.
 
     Why: the stock GeLU kernel is 7 times slower, and the CPU's Tanh errs by 1e-4.
-    """  # noqa: D205
+    """
 
     def __init__(self) -> None:
         super().__init__()
