@@ -71,7 +71,8 @@ def load(weights: str) -> LanguageModel:
     """A model with its tokenizer, ready to use: ``lm.generate(["text"], max_new_tokens=20)``.
 
     Args:
-        weights: a Hugging Face folder, or a checkpoint or run of ours.
+        weights: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours,
+            a size, or a name on the Hub: ``gpt2``, ``cerebras/Cerebras-GPT-13B``.
 
     Raises:
         InputError: there are no such weights, or they are damaged.

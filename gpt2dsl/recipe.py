@@ -139,15 +139,15 @@ class Recipe:
         """What will run, checked; without MindSpore.
 
         Args:
-            prepare: tokenise the data first if that was never done, so that the plan's numbers of
-                rows and steps are exact and not estimates.
+            prepare: fetch weights from the Hub and tokenise the data first, where that was never
+                done, so that the plan's numbers of rows and steps are exact and not estimates.
 
         Raises:
             SpecError: with every fault of the recipe as a whole.
         """
         from gpt2dsl.plan.plan import make  # noqa: PLC0415  # a recipe is built without planning
 
-        return make(Parts.of(self._parts.values()), self.to_toml(), self.name, prepare_data=prepare)
+        return make(Parts.of(self._parts.values()), self.to_toml(), self.name, prepare=prepare)
 
     def faults(self) -> tuple[Fault, ...]:
         """Every fault of the recipe as a whole, and of the inputs that it names."""

@@ -19,7 +19,10 @@ def _option(name: str, kind: type) -> click.Option:
     )  # fmt: skip
 
 
-@click.command("generate", help="Continue texts with WEIGHTS: a folder, a run or a checkpoint.")
+@click.command(
+    "generate",
+    help="Continue texts with WEIGHTS: a folder, a run, a checkpoint, a size, a name on the Hub.",
+)
 @click.argument("weights")
 @click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
 @options.as_json

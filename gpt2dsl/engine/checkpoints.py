@@ -11,7 +11,8 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.model.training import TrainStep
-from gpt2dsl.weights import huggingface, optimizer, store
+from gpt2dsl.weights import optimizer, reading, store
+from gpt2dsl.weights.formats import huggingface
 
 
 @attrs.frozen(kw_only=True)
@@ -33,10 +34,11 @@ def save(
     """Write ``step-<N>`` and drop all but the newest ``keep``; gives the folder."""
     folder = parent / f"step-{step.steps}"
     network = step.network
-    with store.writing(folder, {"step": step.steps}, replace=True) as unfinished:
-        huggingface.write(unfinished, network.geometry, network.arrays(), tokenizer)
+    digests: dict[str, str] = {}
+    with store.writing(folder, {"step": step.steps}, digests, replace=True) as unfinished:
+        digests |= huggingface.write(unfinished, network.geometry, network.arrays(), tokenizer)
         state = {"step": step.steps, **attrs.asdict(identity)}
-        optimizer.write(unfinished, step.state(), state)
+        digests |= optimizer.write(unfinished, step.state(), state)
     store.prune(parent, keep)
     return folder
 
@@ -87,7 +89,7 @@ def restore(folder: Path, step: TrainStep, identity: Identity) -> None:
                 f"train.resume = never starts anew [G2-402]"
             )
     try:
-        step.network.load(huggingface.read(folder).arrays)
+        step.network.load(reading.read(folder).arrays)
         step.load_state(moments, int(state["step"]))
     except (ValueError, KeyError) as error:
         raise InputError("G2-306", folder, f"not a checkpoint of this run: {error}") from None

@@ -15,8 +15,10 @@ from gpt2dsl.engine.progress import Bar, saying
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import RunError
 from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.init import filled
 from gpt2dsl.parts.task import Evaluate
-from gpt2dsl.weights import huggingface
+from gpt2dsl.weights import reading
+from gpt2dsl.weights.files.stored import Arrays
 
 
 def run(job: Job) -> Result:
@@ -24,8 +26,9 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Evaluate)
     with saying(f"loading {job.weights}"):
-        weights = huggingface.read(job.weights)
-        network = network_of(weights.geometry, weights.arrays, job.parts.runtime.device)
+        weights = reading.read(job.weights, job.hints)
+        arrays = Arrays(filled(weights, job.parts.train.seed))
+        network = network_of(weights.geometry, arrays, job.parts.runtime.device)
     rows = rows_of(task.data, Tokenizer.load(job.tokenizer), job.parts.train.seq_length)
     found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
     assert found is not None

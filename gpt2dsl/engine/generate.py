@@ -20,7 +20,9 @@ def run(job: Job) -> Result:
     assert isinstance(task, Generate)
     prompts = read_prompts(task.prompts)
     with saying(f"loading {job.weights}"):
-        model = LanguageModel.load(job.weights, on=job.parts.runtime.device)
+        model = LanguageModel.load(
+            job.weights, job.hints, on=job.parts.runtime.device, seed=job.parts.train.seed
+        )
     with saying(f"compiling and generating for {len(prompts)} prompt(s)"):
         started = time.perf_counter()
         found = model.continuations(prompts, job.parts.generation)

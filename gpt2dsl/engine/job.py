@@ -9,6 +9,7 @@ import attrs
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.weights.guess import Hints
 
 
 @attrs.frozen(kw_only=True)
@@ -21,12 +22,14 @@ class Job:
         geometry: the network.
         tokenizer: gpt2, or a folder.
         weights: where they are; "" for new ones.
+        hints: what their files may not say.
         steps: optimizer steps, 0 where nothing is trained.
         directory: of the run; None where nothing is kept.
         documents: file name → text that describes the run: ``plan.json``, ``recipe.toml``.
         plan_text: the plan as a table, for the report.
         resume_command: what goes on after an interruption.
         not_yet: what no engine carries out so far.
+        notes: what a reader must know of the result.
     """
 
     parts: Parts
@@ -34,12 +37,14 @@ class Job:
     geometry: Geometry
     tokenizer: str
     weights: str
+    hints: Hints
     steps: int
     directory: Path | None
     documents: dict[str, str]
     plan_text: str
     resume_command: str
     not_yet: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +63,10 @@ class Result:
         tokens: that were evaluated.
         tokens_per_second: of training or generation, compilation left out.
         texts: prompt and continuation.
+        target: what was written, of conversions.
+        size: its tensors' bytes.
+        seconds: that it took.
+        notes: what a reader must know of the result.
     """
 
     task: str
@@ -71,13 +80,17 @@ class Result:
     tokens: int = 0
     tokens_per_second: float | None = None
     texts: tuple[str, ...] = ()
+    target: Path | None = None
+    size: int = 0
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields that say something, as JSON has them."""
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in attrs.asdict(self).items()
-            if value not in (None, ()) and not (name in ("steps", "tokens") and not value)
+            if value not in (None, ()) and not (name in ("steps", "tokens", "size") and not value)
         }
 
     def __str__(self) -> str:
@@ -96,6 +109,11 @@ class Result:
             lines.append(f"loss        {self.loss:.4f}{over}")
         if self.tokens_per_second:
             lines.append(f"speed       {self.tokens_per_second:,.0f} tokens/s")
+        if self.target and self.seconds is not None:
+            rate = self.size / 1e6 / self.seconds
+            lines.append(f"wrote       {self.target}")
+            lines.append(f"size        {self.size / 1e6:,.1f} MB at {rate:,.0f} MB/s")
+        lines += [f"note        {note}" for note in self.notes]
         if self.checkpoint:
             lines.append(f"checkpoint  {self.checkpoint}")
         if self.directory:

@@ -15,9 +15,13 @@ from gpt2dsl.errors import InputError, NotYetError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model import device
 from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.network import GPT2, Arrays, Scores, bucket
+from gpt2dsl.model.init import filled
+from gpt2dsl.model.network import GPT2, Scores, bucket
+from gpt2dsl.model.network import Arrays as Values
 from gpt2dsl.parts import Generation
-from gpt2dsl.weights import huggingface
+from gpt2dsl.weights import reading
+from gpt2dsl.weights.files.stored import Arrays
+from gpt2dsl.weights.guess import Hints
 
 AT_ONCE = 8
 """Prompts that are decoded together."""
@@ -57,15 +61,24 @@ class LanguageModel:
         self._decoders: dict[tuple[int, int], Decoder] = {}
 
     @classmethod
-    def load(cls, weights: str, *, on: str = "cpu") -> LanguageModel:
-        """The model of a Hugging Face folder, or of a checkpoint or run of ours.
+    def load(
+        cls, weights: str, hints: Hints | None = None, *, on: str = "cpu", seed: int = 0
+    ) -> LanguageModel:
+        """The model of weights of any format.
+
+        Args:
+            weights: as in ``reading.read``.
+            hints: what their files may not say.
+            on: the device.
+            seed: of new values, where the hints allow that some are missing.
 
         Raises:
             InputError: there are no such weights, or they are damaged.
         """
-        read = huggingface.read(weights)
+        read = reading.read(weights, hints or Hints(fetch=True))
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
-        return cls(network_of(read.geometry, read.arrays, on), tokenizer)
+        arrays = Arrays(filled(read, seed))
+        return cls(network_of(read.geometry, arrays, on), tokenizer)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -176,7 +189,7 @@ class LanguageModel:
         return self.tokenizer.decode(ids[:-1] if ids[-1] == self.tokenizer.eos else ids)
 
 
-def network_of(geometry: Geometry, arrays: Arrays, on: str) -> GPT2:
+def network_of(geometry: Geometry, arrays: Values, on: str) -> GPT2:
     """The network with values, on a device."""
     device.use(on)
     network = GPT2(geometry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,11 +11,13 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from typing_extensions import Self
 
@@ -58,6 +61,52 @@ class Bar:
         crossed = before // tenth != self._done // tenth or self._done == self._total
         if not self._moving and crossed:
             say(f"{self._what} {self._done}/{self._total}  {detail}")
+
+
+class ByteBar:
+    """A bar of bytes with their speed; on no terminal a line every few seconds."""
+
+    PAUSE = 5.0
+    """Seconds between two lines."""
+
+    def __init__(self, what: str, total: int) -> None:
+        console = Console(stderr=True)
+        self._moving = console.is_terminal
+        self._what, self._total, self._done = what, max(1, total), 0
+        self._started = self._said = time.perf_counter()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not self._moving,
+            transient=True,
+        )
+        self._task: TaskID = self._bar.add_task(what, total=self._total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def move(self, count: int) -> None:
+        """``count`` more bytes are done."""
+        self._done += count
+        self._bar.update(self._task, completed=self._done)
+        now = time.perf_counter()
+        if not self._moving and now - self._said > self.PAUSE:
+            self._said = now
+            rate, share = self._done / 1e6 / (now - self._started), self._done / self._total
+            say(f"{self._what} {share:.0%} of {self._total / 1e6:,.1f} MB, {rate:,.0f} MB/s")
 
 
 @contextmanager

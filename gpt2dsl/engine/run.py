@@ -13,8 +13,10 @@ ENGINES = {
     "finetune": "gpt2dsl.engine.train",
     "evaluate": "gpt2dsl.engine.evaluate",
     "generate": "gpt2dsl.engine.generate",
+    "convert": "gpt2dsl.engine.convert",
 }
-"""Task → the module that carries it out. Each imports MindSpore; only the task's is imported."""
+"""Task → the module that carries it out. Only the task's is imported; those that compute
+import MindSpore."""
 
 
 def run(job: Job) -> Result:

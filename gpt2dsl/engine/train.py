@@ -26,11 +26,12 @@ from gpt2dsl.engine.showcase import Showcase, show
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.evaluation import TokenLosses
-from gpt2dsl.model.init import initial
+from gpt2dsl.model.init import filled, initial
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts.task import Finetune, Pretrain
-from gpt2dsl.weights import huggingface, store
+from gpt2dsl.weights import reading, store
+from gpt2dsl.weights.files.stored import Arrays
 
 
 def run(job: Job) -> Result:
@@ -100,7 +101,8 @@ class Training:
         device = self.parts.runtime.device
         if self.job.weights:
             with saying(f"loading {self.job.weights}"):
-                arrays = huggingface.read(self.job.weights).arrays
+                weights = reading.read(self.job.weights, self.job.hints)
+                arrays = Arrays(filled(weights, self.parts.train.seed))
                 return network_of(self.job.geometry, arrays, device)
         return network_of(
             self.job.geometry, initial(self.job.geometry, self.parts.train.seed), device

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.weights.files.stored import Stored, Whole
+from gpt2dsl.weights.reading import Weights
 
 DEVIATION = 0.02
 """Radford et al. 2018, section 4.1."""
@@ -23,6 +26,28 @@ def initial(geometry: Geometry, seed: int) -> dict[str, NDArray[np.float32]]:
     return {
         tensor.name: _values(tensor.name, tensor.shape, geometry, seed)
         for tensor in tensors(geometry)
+    }
+
+
+@attrs.frozen(eq=False)
+class _New(Whole):
+    """A new tensor, made when it is asked for."""
+
+    name: str
+    geometry: Geometry
+    seed: int
+
+    def make(self) -> NDArray[np.float32]:
+        """Its values."""
+        return _values(self.name, self.shape, self.geometry, self.seed)
+
+
+def filled(weights: Weights, seed: int) -> dict[str, Stored]:
+    """The tensors of weights, with new ones for those that they may lack."""
+    shapes = {tensor.name: tensor.shape for tensor in tensors(weights.geometry)}
+    return {
+        name: weights.tensors.get(name) or _New("F32", shape, name, weights.geometry, seed)
+        for name, shape in shapes.items()
     }
 
 

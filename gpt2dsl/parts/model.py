@@ -35,6 +35,14 @@ PUBLISHED = {
 """Size → hub name of its published weights."""
 
 
+def size_of(geometry: Geometry) -> str:
+    """The name of the size that a network has, "" where it has none."""
+    keys = ("layers", "heads", "hidden", "positions", "vocab", "inner_width")
+    wanted = [getattr(geometry, key) for key in keys]
+    named = ((name, [getattr(size, key) for key in keys]) for name, size in SIZES.items())
+    return next((name for name, numbers in named if numbers == wanted), "")
+
+
 @part
 class Model(Part):
     """Which network, and the weights it starts from. A size's numbers can be overridden."""
@@ -63,6 +71,9 @@ class Model(Part):
         "name, a Hugging Face folder or file, a MindFormers .ckpt, or a checkpoint or run of ours",
         empty=False,
         default="auto",
+    )
+    allow_missing: str = text(
+        "regex on names of parameters that the weights may lack; those get new values", default=""
     )
 
     @property

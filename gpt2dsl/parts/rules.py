@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,6 +146,27 @@ def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
     )
     field_default = attrs.NOTHING if default is None else default
     return attrs.field(default=field_default, metadata={RULE: rule})
+
+
+def size(doc: str, *, default: str) -> Any:
+    """A number of bytes, as ``5GB`` or ``200MB``; :func:`bytes_of` gives the number."""
+    rule = Rule(
+        "a size such as 5GB or 200MB",
+        lambda value: type(value) is str,
+        lambda value: bool(_SIZE.fullmatch(value)) and bytes_of(value) > 0,
+        doc,
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
+def bytes_of(text: str) -> int:
+    """The bytes of a size; units are powers of 1000, as in transformers."""
+    match = _SIZE.fullmatch(text)
+    assert match is not None
+    return int(float(match[1]) * 1000 ** ("KMGT".index(match[2].upper()) + 1))
+
+
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 
 
 def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = False) -> Any:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.parallel import Parallel
-from gpt2dsl.parts.rules import choice, flag, integer, nested, text, texts
+from gpt2dsl.parts.rules import choice, flag, integer, nested, size, text, texts
 
 TARGET_DTYPES = ("", "float32", "float16", "bfloat16")
 
@@ -96,7 +96,10 @@ class Convert(Task):
     dtype: str = choice(
         TARGET_DTYPES, "of the target; the source's where it is not said", default=""
     )
-    merge: bool = flag("merge the LoRA adapter into its base", default=False)
+    merge: bool = flag("add the LoRA adapter to its base", default=False)
+    max_shard_size: str = size(
+        "bytes of a file at most, where the target is Hugging Face's", default="5GB"
+    )
 
 
 @part

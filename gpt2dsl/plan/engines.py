@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2dsl.parts.bundle import Parts
 
-TASKS = ("pretrain", "finetune", "evaluate", "generate")
+TASKS = ("pretrain", "finetune", "evaluate", "generate", "convert")
 
 
 def not_yet(parts: Parts) -> tuple[str, ...]:

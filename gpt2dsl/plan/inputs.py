@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.model import PUBLISHED
+from gpt2dsl.parts.model import PUBLISHED, SIZES
+from gpt2dsl.parts.task import Convert, Export, Reshard
 from gpt2dsl.plan.checks import fault
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.guess import Hints
+
+CONVERSIONS = (Convert, Reshard, Export)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,10 +62,42 @@ def find_source(parts: Parts, key: str) -> tuple[Input, Source | None]:
 
 def weights_name(parts: Parts) -> str:
     """The file, folder or hub name of the weights that a task starts from; "" for new ones."""
+    if isinstance(parts.task, CONVERSIONS):
+        return parts.task.source
     named = parts.model.weights
     if named == "random" or (named == "auto" and parts.task and parts.task.name == "pretrain"):
         return ""
     return PUBLISHED.get(parts.model.canonical_size, "") if named == "auto" else named
+
+
+def weights_key(parts: Parts) -> str:
+    """The key that names them."""
+    return "task.source" if is_conversion(parts) else "model.weights"
+
+
+def is_conversion(parts: Parts) -> bool:
+    """Whether a task takes weights from a source to a target, whatever network they are of."""
+    return isinstance(parts.task, CONVERSIONS)
+
+
+def hints(parts: Parts, *, fetch: bool) -> Hints:
+    """What a recipe says of weights whose files may not say it.
+
+    Args:
+        parts: the recipe's.
+        fetch: whether weights on the Hub are downloaded.
+    """
+    from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where there are weights
+
+    model = parts.model
+    return Hints(
+        size=SIZES[model.canonical_size] if model.size else None,
+        heads=model.heads,
+        activation=model.activation,
+        base=model.weights if is_conversion(parts) and model.has_file else "",
+        allow_missing=model.allow_missing,
+        fetch=fetch,
+    )
 
 
 def refused(parts: Parts, key: str, name: str, error: InputError) -> Input:

@@ -11,11 +11,13 @@ from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
+from gpt2dsl.plan import conversion
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.inputs import Input, refused, weights_name
+from gpt2dsl.plan.inputs import Input, hints, is_conversion, refused, weights_key, weights_name
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.huggingface import Look
+    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.reading import Look
 
 PUBLISHED = "gpt2"
 TRAIN = "train"
@@ -31,6 +33,7 @@ class Network:
         weights: where they are; "" for new ones.
         inputs: the weights and the tokenizer, where they are read.
         faults: where the recipe, the weights and the tokenizer contradict each other.
+        notes: what a reader must know of the weights.
     """
 
     geometry: Geometry
@@ -38,18 +41,26 @@ class Network:
     weights: str
     inputs: tuple[Input, ...]
     faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
 
 
-def find_network(parts: Parts) -> Network:
-    """The network that a recipe describes, or that its weights are of."""
-    read, looked = _weights(parts)
+def find_network(parts: Parts, *, fetch: bool = False) -> Network:
+    """The network that a recipe describes, or that its weights are of.
+
+    Args:
+        parts: the recipe's.
+        fetch: whether weights on the Hub are downloaded.
+    """
+    read, looked = _weights(parts, hints(parts, fetch=fetch))
     tokenizer, tokenizer_input, entries = _tokenizer(parts, looked)
     labels = parts.classifier.count if parts.classifier else 0
     said = parts.model.geometry(vocab=entries, labels=labels)
     geometry = said
     faults = []
     if looked:
-        geometry = attrs.evolve(looked.geometry, dropout=parts.model.dropout, labels=labels)
+        geometry = looked.geometry
+        if not is_conversion(parts):
+            geometry = attrs.evolve(geometry, dropout=parts.model.dropout, labels=labels)
         faults = _contradictions(parts, said, geometry)
     if entries and entries > geometry.vocab:
         message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
@@ -60,35 +71,57 @@ def find_network(parts: Parts) -> Network:
         geometry=geometry,
         tokenizer=tokenizer,
         weights=str(looked.path) if looked else "",
-        inputs=tuple(found for found in (read, tokenizer_input) if found),
-        faults=tuple(faults),
+        inputs=tuple(
+            found for found in (read, tokenizer_input, conversion.find_target(parts)) if found
+        ),
+        faults=(*faults, *conversion.faults(parts, looked)),
+        notes=conversion.notes(parts, looked),
     )
 
 
-def _weights(parts: Parts) -> tuple[Input | None, Look | None]:
+def _weights(parts: Parts, said: Hints) -> tuple[Input | None, Look | None]:
     """The weights as an input, and what they are of; nothing for new ones."""
     name = weights_name(parts)
-    if not name or parts.task is None or not hasattr(parts.model, "weights"):
+    if not name or parts.task is None:
         return None, None
-    from gpt2dsl.weights import huggingface  # noqa: PLC0415  # NumPy: only where there are weights
+    from gpt2dsl.weights import reading  # noqa: PLC0415  # NumPy: only where there are weights
 
     try:
-        looked = huggingface.look(name)
+        if getattr(parts.task, "to", "") == "peft":
+            return _adapter(parts, name, said), None
+        looked = reading.look(name, said)
     except InputError as error:
-        return refused(parts, "model.weights", name, error), None
+        return refused(parts, weights_key(parts), name, error), None
     found = Input(
-        key="model.weights",
+        key=weights_key(parts),
         name=name,
         digest=looked.digest or "",
         size=looked.size,
-        detail=looked.kind,
+        detail=looked.kind + _new(looked),
     )
     return found, looked
+
+
+def _adapter(parts: Parts, name: str, said: Hints) -> Input:
+    """An adapter that is converted by itself, whether its base is there or not."""
+    from gpt2dsl.weights import reading  # noqa: PLC0415  # as above
+
+    adapter = reading.adapter(name, said, contents=False)
+    detail = f"LoRA adapter of {len(adapter.modules)} modules, {adapter.parameters:,} parameters"
+    return Input(key=weights_key(parts), name=name, detail=detail, size=adapter.size)
+
+
+def _new(looked: Look) -> str:
+    """What stays random, where the recipe allows that it is missing."""
+    more = f", and {len(looked.new) - 3} more" if len(looked.new) > 3 else ""
+    return f"; RANDOM: {', '.join(looked.new[:3])}{more}" if looked.new else ""
 
 
 def _tokenizer(parts: Parts, looked: Look | None) -> tuple[str, Input | None, int | None]:
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
+    if is_conversion(parts):
+        return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
     if name == "auto":
         name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
         if name != PUBLISHED:

@@ -13,6 +13,7 @@ from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.model import size_of
 from gpt2dsl.plan import checks, inputs
 from gpt2dsl.plan.engines import not_yet
 from gpt2dsl.plan.inputs import Input
@@ -58,7 +59,7 @@ class Plan:
         task: its kind.
         size: the model's size, "" where only its weights know.
         geometry: the network.
-        parameters: exactly.
+        parameters: exactly; 0 of an adapter that is converted by itself, whose network is not known.
         trained: how many of them training changes; 0 where nothing is trained.
         ranks: dp, mp, pp and micro_batches.
         device: cpu, ascend or gpu.
@@ -67,6 +68,7 @@ class Plan:
         memory: bytes on the rank that needs the most.
         steps: what is done, in order.
         directory: what is written.
+        notes: what a reader must know of the result.
         not_yet: what no engine carries out so far.
         toml: the recipe.
     """
@@ -85,6 +87,7 @@ class Plan:
     memory: Memory
     steps: tuple[Step, ...]
     directory: str
+    notes: tuple[str, ...]
     not_yet: tuple[str, ...]
     toml: str
     _parts: Parts = attrs.field(repr=False, eq=False)
@@ -124,12 +127,19 @@ class Plan:
             NotYetError: no engine carries this out so far.
             RunError: it failed.
         """
-        if refusals := self.refusals():
+        plan = self.prepared()
+        if refusals := plan.refusals():
             raise SpecError(refusals)
-        if self.batches and self.batches.rows is None:
-            return make(self._parts, self.toml, self.name, prepare_data=True).run(
-                keep=keep, resume_command=resume_command
-            )
+        return plan._carried_out(keep=keep, resume_command=resume_command)  # noqa: SLF001
+
+    def prepared(self) -> Plan:
+        """The plan once its weights are fetched and its data is tokenised, so far as need be."""
+        counted = self.batches is None or self.batches.rows is not None
+        if counted and not self.refusals():
+            return self
+        return make(self._parts, self.toml, self.name, prepare=True)
+
+    def _carried_out(self, *, keep: bool, resume_command: str) -> Result:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # engines import MindSpore
         from gpt2dsl.engine.run import run  # noqa: PLC0415
 
@@ -140,8 +150,10 @@ class Plan:
                 geometry=self.geometry,
                 tokenizer=self._network.tokenizer,
                 weights=self._network.weights,
+                hints=inputs.hints(self._parts, fetch=True),
+                notes=self.notes,
                 steps=(self.batches.steps or 0) if self.batches else 0,
-                directory=Path(self.directory) if keep or self.task in TRAINING else None,
+                directory=self._run_directory(keep=keep),
                 documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
                 plan_text=str(self),
                 resume_command=resume_command or "plan.run()",
@@ -149,20 +161,26 @@ class Plan:
             )
         )
 
+    def _run_directory(self, *, keep: bool) -> Path | None:
+        """Conversions write their target and nothing else."""
+        if inputs.is_conversion(self._parts):
+            return None
+        return Path(self.directory) if keep or self.task in TRAINING else None
 
-def make(parts: Parts, toml: str, name: str = "", *, prepare_data: bool = False) -> Plan:
+
+def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> Plan:
     """The plan of a recipe.
 
     Args:
         parts: the recipe's, completed.
         toml: the recipe as a spec.
         name: of the run; "" for the one that size and task give.
-        prepare_data: tokenise data that never was, so that rows and steps are exact.
+        prepare: fetch weights, and tokenise data that never was, so that rows and steps are exact.
 
     Raises:
         SpecError: with every fault of the recipe as a whole.
     """
-    network = find_network(parts)
+    network = find_network(parts, fetch=prepare)
     geometry = network.geometry
     if found := [*checks.faults(parts, geometry), *network.faults]:
         raise SpecError(found)
@@ -172,19 +190,21 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare_data: bool = False)
     batches = None
     if "task.data" in sources:
         training = sources["task.data"][1]
-        ready = prepare_data and not any(found.refusal for found in read)
+        ready = prepare and not any(found.refusal for found in read)
         network, batches = _batches(parts, network, training, ready=ready)
         read += _too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, parts.task.name)))
     parallel = parts.parallel
+    converts = inputs.is_conversion(parts)
+    directory = str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}")
     return Plan(
         name=run_name,
         digest=digest,
         task=parts.task.name,
-        size=parts.model.canonical_size,
+        size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
-        parameters=parameters(geometry),
+        parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
         trained=trained_parameters(parts, geometry) if parts.task.name in TRAINING else 0,
         ranks={
             "dp": parallel.dp,
@@ -197,7 +217,8 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare_data: bool = False)
         batches=batches,
         memory=memory(parts, geometry),
         steps=steps_of(parts),
-        directory=str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}"),
+        directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
+        notes=network.notes,
         not_yet=not_yet(parts),
         toml=toml,
         parts=parts,

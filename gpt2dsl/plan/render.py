@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 WIDTH = 110
 
+COMPUTING = ("pretrain", "finetune", "evaluate", "generate", "classify")
+"""Tasks that hold a network in memory."""
+
 
 def render(plan: Plan) -> str:
     """The plan as text: a line a subject, and at the end what a run would refuse."""
@@ -42,23 +45,28 @@ def _title(plan: Plan) -> str:
 
 
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
-    yield "model", _model(plan)
+    if plan.parameters:
+        yield "model", _model(plan)
     labels = {"model.weights": "weights", "task.data": "data", "task.eval_data": "eval"}
-    if not any(found.key == "model.weights" for found in plan.inputs):
+    reads_weights = any(found.key in ("model.weights", "task.source") for found in plan.inputs)
+    if not reads_weights:
         yield "weights", "new: normal 0.02, residual projections divided by sqrt(2 layers)"
     for found in plan.inputs:
         yield labels.get(found.key, found.key.partition(".")[2]), _input(found)
     if plan.batches:
         yield "rows", _batches(plan.batches)
     memory = plan.memory
-    yield (
-        "memory",
-        f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
-        f"{_gb(memory.gradients)}, optimizer {_gb(memory.optimizer)}, activations "
-        f"{_gb(memory.activations)}",
-    )
+    if plan.task in COMPUTING:
+        yield (
+            "memory",
+            f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
+            f"{_gb(memory.gradients)}, optimizer {_gb(memory.optimizer)}, activations "
+            f"{_gb(memory.activations)}",
+        )
     yield "steps", ", ".join(step.kind for step in plan.steps)
     yield "writes", plan.directory
+    for note in plan.notes:
+        yield "note", note
 
 
 def _model(plan: Plan) -> str:

@@ -10,25 +10,33 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.weights import tensorfile
+from gpt2dsl.weights.files import tensorfile
+from gpt2dsl.weights.files.stored import Arrays, Held
 
 TENSORS = "optimizer.safetensors"
 STATE = "state.json"
 
 
-def write(folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+) -> dict[str, str]:
     """Writes both files.
 
     Args:
         folder: of the checkpoint, as :func:`gpt2dsl.weights.store.writing` gives it.
         arrays: float32.
         state: the step and whatever else a resume needs, as JSON has it.
+
+    Returns:
+        File → SHA-256 of those whose checksum is known, for ``store.writing``.
     """
-    tensorfile.write(folder / TENSORS, arrays)
+    tensors = {name: Held.of(array) for name, array in arrays.items()}
+    digest = tensorfile.write(folder / TENSORS, tensors)
     (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
+    return {TENSORS: digest}
 
 
-def read(folder: Path) -> tuple[tensorfile.Arrays, dict[str, Any]]:
+def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
     """The tensors, read when they are asked for, and the state.
 
     Raises:
@@ -45,4 +53,4 @@ def read(folder: Path) -> tuple[tensorfile.Arrays, dict[str, Any]]:
         raise InputError("G2-304", path, f"it is not JSON: {error}") from error
     if not isinstance(state, dict):
         raise InputError("G2-304", path, "it is not a JSON object")
-    return tensorfile.Arrays(tensorfile.stored(folder / TENSORS)), state
+    return Arrays(tensorfile.stored(folder / TENSORS)), state

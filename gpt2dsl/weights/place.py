@@ -10,14 +10,17 @@ import attrs
 
 from gpt2dsl.data import cache
 from gpt2dsl.errors import InputError
-from gpt2dsl.weights import store
+from gpt2dsl.weights import hub, store
 
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 CHECKPOINTS = "checkpoints"
 
-_LATER = (".bin", ".ckpt", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".mindir")
+_ONE = (WEIGHTS, "pytorch_model.bin", ADAPTER_WEIGHTS, "adapter_model.bin")
+INDEX = f"{WEIGHTS}.index.json"
+_INDEX = ".index.json"
 
 
 @attrs.frozen(kw_only=True)
@@ -26,15 +29,17 @@ class Place:
 
     Attributes:
         path: the folder, or the file that was named.
-        files: .safetensors, more than one where they are sharded.
-        kind: what it is, in words.
+        files: more than one where they are sharded.
+        checkpoint: the name of a checkpoint of ours, "" of foreign weights.
+        index: tensor → its file, where they are sharded.
         digest: of the weights, where a manifest has it.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
     """
 
     path: Path
     files: tuple[Path, ...]
-    kind: str = "safetensors"
+    checkpoint: str = ""
+    index: dict[str, Path] | None = None
     digest: str | None = None
     passed: tuple[InputError, ...] = ()
 
@@ -44,18 +49,25 @@ class Place:
         return self.files[0].parent
 
     @property
+    def is_adapter(self) -> bool:
+        """Whether they are an adapter of other weights."""
+        return self.files[0].name.startswith("adapter_model.")
+
+    @property
     def tokenizer(self) -> Path | None:
         """The folder, where it holds a tokenizer too."""
         names = ("tokenizer.json", "vocab.json")
         return self.folder if any((self.folder / name).exists() for name in names) else None
 
 
-def find(name: str | Path, *, contents: bool = True) -> Place:
+def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Place:
     """Where the weights of a name are.
 
     Args:
-        name: a Hugging Face folder or .safetensors file, or a checkpoint or run of ours.
+        name: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours, a
+            size, or a name on the Hub.
         contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
+        fetch: whether what is on the Hub and not in its cache here is downloaded.
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged or of another kind (G2-304).
@@ -65,10 +77,15 @@ def find(name: str | Path, *, contents: bool = True) -> Place:
         if path.is_dir():
             return _in_folder(path, contents=contents)
         if path.exists():
-            _refuse_other(path)
-            return Place(path=path, files=(path,))
+            return _file(path)
+        repo = hub.canonical(str(name))
+        if repo and (snapshot := hub.fetch(repo) if fetch else hub.cached(repo)):
+            return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    if repo:
+        message = f"it is no file or folder, and not fetched yet: gpt2dsl fetch {name}"
+        raise InputError("G2-301", name, message)
     raise InputError("G2-301", name, "there is no such file or folder")
 
 
@@ -108,50 +125,57 @@ def _in_folder(folder: Path, *, contents: bool) -> Place:
             if newest.passed
             else InputError("G2-301", inner, "the run has no checkpoint")
         )
-    files = _files(folder)
-    if not (folder / CONFIG).exists():
-        raise InputError("G2-301", folder / CONFIG, "it is not there, and the weights need it")
-    return Place(path=folder, files=files)
+    return _whole(folder)
 
 
 def _checkpoint(folder: Path, *, contents: bool) -> Place:
     store.verify(folder, contents=contents)
-    manifest = store.manifest(folder)
-    known = manifest["files"].get(WEIGHTS)
-    return Place(
-        path=folder,
-        files=_files(folder),
-        kind=f"checkpoint {folder.name}",
-        digest=known["sha256"] if known else None,
-    )
+    found = _whole(folder)
+    known = store.manifest(folder)["files"].get(found.files[0].name)
+    digest = known["sha256"] if known and len(found.files) == 1 else None
+    return attrs.evolve(found, checkpoint=folder.name, digest=digest)
 
 
-def _files(folder: Path) -> tuple[Path, ...]:
-    if (folder / WEIGHTS).exists():
-        return (folder / WEIGHTS,)
-    if (folder / INDEX).exists():
-        return _shards(folder)
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    if not found:
+def _whole(folder: Path) -> Place:
+    """The weights of a folder: in one file, in shards, or MindFormers'."""
+    for name in _ONE:
+        if (folder / name).exists():
+            return Place(path=folder, files=(folder / name,))
+        if (folder / (name + _INDEX)).exists():
+            return attrs.evolve(_shards(folder / (name + _INDEX)), path=folder)
+    ranks = sorted(folder.glob("rank_*"))
+    if len(ranks) > 1:
+        message = f"it is split over {len(ranks)} ranks, which are not joined here yet"
+        raise InputError("G2-304", folder, message)
+    checkpoints = sorted((ranks[0] if ranks else folder).glob("*.ckpt"))
+    if len(checkpoints) == 1:
+        return Place(path=folder, files=(checkpoints[0],))
+    if len(checkpoints) > 1:
+        names = ", ".join(path.name for path in checkpoints[:3])
+        message = f"it has {len(checkpoints)} checkpoints, name one of them: {names}"
+        raise InputError("G2-304", folder, message)
+    if not any(folder.iterdir()):
         raise InputError("G2-302", folder, "the folder is empty")
-    for path in found:
-        if path.is_file():
-            _refuse_other(path)
-    raise InputError("G2-301", folder / WEIGHTS, "there is no such file")
+    message = "there is no such file, nor pytorch_model.bin, an index of shards, or a .ckpt"
+    raise InputError("G2-301", folder / WEIGHTS, message)
 
 
-def _shards(folder: Path) -> tuple[Path, ...]:
-    index = read_json(folder / INDEX).get("weight_map")
+def _file(path: Path) -> Place:
+    if path.name.endswith(_INDEX):
+        return _shards(path)
+    return Place(path=path, files=(path,))
+
+
+def _shards(path: Path) -> Place:
+    index = read_json(path).get("weight_map")
     if not isinstance(index, dict) or not index:
-        raise InputError("G2-304", folder / INDEX, "it has no weight_map")
-    names = {str(name) for name in index.values()}
-    if wrong := sorted(name for name in names if Path(name).name != name):
-        raise InputError("G2-304", folder / INDEX, f"{wrong[0]!r} is no file of this folder")
-    return tuple(folder / name for name in sorted(names))
-
-
-def _refuse_other(path: Path) -> None:
-    if path.suffix in _LATER:
-        raise InputError(
-            "G2-304", path, f"{path.suffix} files are not read yet; {WEIGHTS} is expected"
-        )
+        raise InputError("G2-304", path, "it has no weight_map")
+    for name in index.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError("G2-304", path, f"{name!r} is no file of this folder")
+    files = {name: path.parent / name for name in sorted(set(index.values()))}
+    return Place(
+        path=path,
+        files=tuple(files.values()),
+        index={tensor: files[name] for tensor, name in index.items()},
+    )

@@ -27,13 +27,18 @@ _STEP = re.compile(r"step-(\d+)")
 
 @contextmanager
 def writing(
-    final: Path, meta: dict[str, Any] | None = None, *, replace: bool = False
+    final: Path,
+    meta: dict[str, Any] | None = None,
+    digests: dict[str, str] | None = None,
+    *,
+    replace: bool = False,
 ) -> Iterator[Path]:
     """Gives a folder to write into, which becomes ``final`` once the block ends without error.
 
     Args:
         final: where the folder is to be; its parent is made where it is not there.
         meta: what the manifest says besides; it may be filled in the block.
+        digests: file → SHA-256 where it is known; filled in the block. The rest is computed.
         replace: whether a folder of that name may be there, and goes.
 
     Raises:
@@ -48,20 +53,23 @@ def writing(
         with atomic.neighbour(final) as folder:
             folder.mkdir()
             yield folder
-            _seal(folder, meta or {})
+            _seal(folder, meta or {}, digests or {})
             _put(folder, final)
     except OSError as error:
         raise RunError(f"{final}: it can't be written: {error.strerror or error}") from error
 
 
-def _seal(folder: Path, meta: dict[str, Any]) -> None:
+def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:
     """Syncs everything, and the manifest last: where it is, the rest is."""
     files = {}
     for path in sorted(folder.rglob("*")):
         atomic.sync(path)
         if path.is_file():
             name = path.relative_to(folder).as_posix()
-            files[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
+            files[name] = {
+                "size": path.stat().st_size,
+                "sha256": digests.get(name) or _sha256(path),
+            }
     content = {"gpt2dsl": metadata.version("gpt2dsl"), "meta": meta, "files": files}
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -8,8 +8,8 @@ import pytest
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
-from gpt2dsl.weights import huggingface
-from gpt2dsl.weights.tensorfile import Array
+from gpt2dsl.weights.files.stored import Array
+from gpt2dsl.weights.formats import huggingface
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from transformers.activations import ACT2FN
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout import geometry as layout
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights.config import ACTIVATIONS, from_config, to_config
+from gpt2dsl.weights.formats.config import ACTIVATIONS, from_config, to_config
 
 PATH = Path("config.json")
 

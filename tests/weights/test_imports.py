@@ -12,7 +12,8 @@ package.__path__ = [sys.argv[1]]
 sys.modules["gpt2dsl"] = package
 for name in (
     "data.atomic data.cache data.order data.rows data.source data.tokenizer data.tokens "
-    "weights.config weights.huggingface weights.optimizer weights.place weights.store"
+    "weights.formats.config weights.formats.huggingface weights.optimizer weights.place "
+    "weights.reading weights.store"
 ).split():
     importlib.import_module(f"gpt2dsl.{{name}}")
 print([name for name in "{HEAVY}".split() if name in sys.modules])

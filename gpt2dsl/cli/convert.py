@@ -1,0 +1,55 @@
+"""``gpt2dsl convert``: weights from one format to another."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.parts.task import TARGET_DTYPES
+from gpt2dsl.recipe import Recipe
+
+
+@click.command(
+    "convert",
+    help="Convert SRC to DST: a folder, or a file where it ends in .ckpt. SRC is a folder or file "
+    "of Hugging Face, MindFormers or PEFT, a run or checkpoint, or a name on the Hub.",
+)
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--to", type=click.Choice(("hf", "mindformers", "peft")), help="Format (default hf).")
+@click.option("--dtype", type=click.Choice(TARGET_DTYPES[1:]), help="Default: the source's own.")
+@click.option("--merge", is_flag=True, default=None, help="Add the LoRA adapter to its base.")
+@click.option("--max-shard-size", metavar="SIZE", help="Of a file of hf (default 5GB).")
+@options.hints
+@options.base
+@click.option(
+    "--allow-missing",
+    metavar="REGEX",
+    help="Parameters that SRC may lack; they get new values, and are named.",
+)
+@options.as_json
+def command(source: str, target: str, as_json: bool, **given: object) -> None:
+    """Convert weights."""
+    keys = {
+        "to": "task.to", "dtype": "task.dtype", "merge": "task.merge",
+        "max_shard_size": "task.max_shard_size", "size": "model.size", "heads": "model.heads",
+        "activation": "model.activation", "base": "model.weights",
+        "allow_missing": "model.allow_missing",
+    }  # fmt: skip
+    recipe = Recipe().override(
+        {
+            "task.kind": ("convert", "convert"),
+            "task.source": (source, "SRC"),
+            "task.target": (target, "DST"),
+            **{
+                key: (given[name], f"--{name.replace('_', '-')}")
+                for name, key in keys.items()
+                if given[name] is not None
+            },
+        }
+    )
+    result = recipe.plan(prepare=True).run(keep=False)
+    if as_json:
+        options.echo_json(result.to_json())
+    else:
+        click.echo(str(result))

@@ -1,0 +1,53 @@
+"""``gpt2dsl inspect``: what weights are, and what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.parts.model import ALIASES, SIZES
+
+
+@click.command(
+    "inspect",
+    help="Say what WEIGHTS are: format, size, tensors, types, tokenizer, and what is missing. "
+    "Exit code 2 where they can't be used.",
+)
+@click.argument("weights")
+@options.hints
+@options.base
+@options.as_json
+@click.pass_context
+def command(
+    context: click.Context, /, weights: str, as_json: bool, size: str | None, **given: Any
+) -> None:
+    """Say what weights are."""
+    from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where it is called
+    from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415
+
+    hints = Hints(
+        size=SIZES[ALIASES.get(size, size)] if size else None,
+        heads=given["heads"],
+        activation=given["activation"] or "",
+        base=given["base"] or "",
+    )
+    found = inspect(weights, hints)
+    if as_json:
+        options.echo_json(found)
+    else:
+        for key, value in found.items():
+            click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
+    context.exit(2 if found["faults"] or found["missing"] else 0)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list):
+        more = f", and {len(value) - 8} more" if len(value) > 8 else ""
+        return ", ".join(map(str, value[:8])) + more or "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "none" if value in (None, "") else str(value)

@@ -1,0 +1,61 @@
+"""The task convert: weights from one format to another, without MindSpore."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.progress import ByteBar
+from gpt2dsl.model.init import filled
+from gpt2dsl.parts.rules import bytes_of
+from gpt2dsl.parts.task import Convert
+from gpt2dsl.weights import reading, writing
+from gpt2dsl.weights.formats.config import to_config
+
+
+def run(job: Job) -> Result:
+    """Convert the task's source."""
+    task = job.parts.task
+    assert isinstance(task, Convert)
+    started = time.perf_counter()
+    size = _adapter(job, task) if task.to == "peft" else _weights(job, task)
+    return Result(
+        task="convert",
+        target=Path(task.target),
+        size=size,
+        seconds=time.perf_counter() - started,
+        notes=job.notes,
+    )
+
+
+def _weights(job: Job, task: Convert) -> int:
+    weights = reading.read(task.source, job.hints, values=False)
+    tensors = writing.in_dtype(filled(weights, job.parts.train.seed), task.dtype)
+    content = writing.Content(
+        geometry=weights.geometry,
+        config={**to_config(weights.geometry), **weights.config},
+        tensors=tensors,
+        tokenizer=weights.tokenizer,
+    )
+    target = Path(task.target)
+    with ByteBar(f"writing {target}", content.size) as bar:
+        if task.to == "mindformers":
+            writing.to_mindformers(
+                target, content, source=task.source, dtype=task.dtype, moved=bar.move
+            )
+        else:
+            writing.to_hugging_face(
+                target, content, source=task.source, dtype=task.dtype,
+                shard=bytes_of(task.max_shard_size), moved=bar.move,
+            )  # fmt: skip
+    return content.size
+
+
+def _adapter(job: Job, task: Convert) -> int:
+    adapter = reading.adapter(task.source, job.hints)
+    with ByteBar(f"writing {task.target}", adapter.size) as bar:
+        writing.to_peft(
+            Path(task.target), adapter, source=task.source, dtype=task.dtype, moved=bar.move
+        )
+    return adapter.size

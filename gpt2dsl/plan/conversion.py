@@ -1,0 +1,95 @@
+"""What a conversion can't do, and what its reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2dsl.data import cache
+from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Convert
+from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.inputs import Input, refused
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.reading import Look
+
+
+def faults(parts: Parts, looked: Look | None) -> list[Fault]:
+    """Every fault of a conversion as a whole, as far as its source is known."""
+    if not isinstance(parts.task, Convert):
+        return []
+    found = [*_target(parts, parts.task), *_adapter(parts, parts.task, looked)]
+    if looked and parts.task.to == "mindformers":
+        found += _for_mindformers(parts, parts.task, looked)
+    return found
+
+
+def find_target(parts: Parts) -> Input | None:
+    """The refusal of a target that is there already: nothing is overwritten."""
+    task = parts.task
+    if not isinstance(task, Convert):
+        return None
+    target = cache.expanded(task.target)
+    for path in (target, target.with_suffix(".yaml")) if _is_file(task) else (target,):
+        if path.exists() or path.is_symlink():
+            error = InputError("G2-308", task.target, f"{path} is there already")
+            return refused(parts, "task.target", task.target, error)
+    return None
+
+
+def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
+    """What a reader must know of the result, although it is what was asked for."""
+    if looked is None:
+        return ()
+    found = [
+        f"RANDOM values for {name}, which the weights lack (allow_missing)" for name in looked.new
+    ]
+    task = parts.task
+    if isinstance(task, Convert) and task.to == "mindformers":
+        if looked.geometry.activation == "gelu":
+            found.append(
+                "MindFormers has no gelu by erf: its own, the tanh form, gives logits that differ "
+                "in the third digit; read back here, the YAML restores erf"
+            )
+        if looked.adapter:
+            found.append("the adapter is part of the weights now")
+    return tuple(found)
+
+
+def _is_file(task: Convert) -> bool:
+    return task.to == "mindformers" and Path(task.target).suffix == ".ckpt"
+
+
+def _target(parts: Parts, task: Convert) -> Iterator[Fault]:
+    suffix = Path(task.target).suffix
+    if task.to != "mindformers" and suffix in (".ckpt", ".safetensors", ".bin"):
+        message = f"expected a folder for {task.to}, found a file's name"
+        if suffix == ".ckpt":
+            message += '; to = "mindformers" writes a .ckpt'
+        yield fault(parts, "G2-202", "task.target", message, "task.to")
+
+
+def _adapter(parts: Parts, task: Convert, looked: Look | None) -> Iterator[Fault]:
+    if task.to == "peft":
+        if task.merge:
+            message = "merged weights are no adapter; leave merge out, or convert to hf"
+            yield fault(parts, "G2-105", "task.merge", message, "task.to")
+        return
+    if looked and looked.adapter and not task.merge:
+        message = 'the source is an adapter: merge adds it to its base, to = "peft" keeps it apart'
+        yield fault(parts, "G2-107", "task.merge", message, "task.source")
+    if looked and task.merge and not looked.adapter:
+        yield fault(parts, "G2-107", "task.merge", "there is no adapter in the source to merge")
+
+
+def _for_mindformers(parts: Parts, task: Convert, looked: Look) -> Iterator[Fault]:
+    from gpt2dsl.weights.formats import settings  # noqa: PLC0415  # NumPy: only where there are weights
+
+    for words in settings.inexpressible(looked.geometry):
+        yield fault(parts, "G2-308", "task.to", f"MindFormers has no word for {words}")
+    if (task.dtype or "bfloat16") == "bfloat16" and (task.dtype or "bfloat16" in looked.dtypes):
+        message = "MindFormers 0.8 reads no bfloat16; say float32 or float16"
+        yield fault(parts, "G2-308", "task.dtype", message, "task.to")

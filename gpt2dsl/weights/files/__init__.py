@@ -1,0 +1,1 @@
+"""Files of tensors: what lies in each, a block at a time, and writing them."""

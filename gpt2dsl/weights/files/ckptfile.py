@@ -1,0 +1,214 @@
+"""MindSpore's .ckpt: protobuf messages one after another, a tensor or a slice of one in each.
+
+::
+
+    Checkpoint { repeated Value value = 1; }
+    Value { string tag = 1; TensorProto tensor = 2; }
+    TensorProto { repeated int64 dims = 1; string tensor_type = 2; bytes tensor_content = 3; }
+
+The protobuf library would read the whole file, and refuses one of 2 GB; what is needed of the wire
+format is little. Source: mindspore/train/serialization.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.weights.files.hashing import hashed
+from gpt2dsl.weights.files.stored import Slab, Stored
+
+_KINDS = {"Float32": "F32", "Float16": "F16", "BFloat16": "BF16", "Float64": "F64"}
+
+SLICE = 512 * 2**20
+"""Bytes of a tensor in one message; MindSpore cuts larger ones as this module does."""
+
+_CRC = b"crc_num"
+"""How the checksum begins that MindSpore adds on request: this word and ten bytes."""
+
+_VARINT, _BYTES = 0, 2
+
+
+class _DamageError(Exception):
+    """The bytes are no message."""
+
+
+@attrs.frozen
+class _Slice:
+    tag: str
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def is_checkpoint(path: Path, start: bytes) -> bool:
+    """Whether a file that begins so is one of MindSpore's: its first message must be one."""
+    if start[:1] != b"\n":
+        return False
+    try:
+        with path.open("rb") as file:
+            return bool(next(_slices(file, path.stat().st_size)).tag)
+    except (_DamageError, StopIteration):
+        return False
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    """The tensors of a file.
+
+    Raises:
+        InputError: it is damaged or can't be read (G2-304).
+    """
+    found: dict[str, list[_Slice]] = {}
+    try:
+        with path.open("rb") as file:
+            for piece in _slices(file, path.stat().st_size):
+                found.setdefault(piece.tag, []).append(piece)
+    except _DamageError as error:
+        raise InputError("G2-304", path, f"it is no whole MindSpore checkpoint: {error}") from None
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    return {tag: _tensor(path, tag, pieces) for tag, pieces in found.items()}
+
+
+def _tensor(path: Path, tag: str, pieces: list[_Slice]) -> Stored:
+    first = pieces[0]
+    if any((piece.kind, piece.shape) != (first.kind, first.shape) for piece in pieces):
+        raise InputError("G2-304", path, f"the slices of {tag} contradict each other")
+    tensor = Slab(first.kind, first.shape, path, tuple((p.offset, p.length) for p in pieces))
+    held = sum(piece.length for piece in pieces)
+    if tensor.readable and held != tensor.size:
+        message = f"{tag} has {held:,} bytes, its shape needs {tensor.size:,}"
+        raise InputError("G2-304", path, message)
+    return tensor
+
+
+def _slices(file: BinaryIO, size: int) -> Iterator[_Slice]:
+    while (place := file.tell()) < size:
+        if size - place == len(_CRC) + 10 and file.read(len(_CRC)) == _CRC:
+            return
+        file.seek(place)
+        number, value = _field(file, size)
+        if number != 1 or not isinstance(value, range):
+            raise _DamageError(f"at byte {place:,} no parameter begins")
+        yield _value(file, value)
+        file.seek(value.stop)
+
+
+def _value(file: BinaryIO, place: range) -> _Slice:
+    """One parameter, or a slice of one."""
+    fields = dict(_fields(file, place))
+    name, tensor = fields.get(1), fields.get(2)
+    if not isinstance(name, range) or not isinstance(tensor, range):
+        raise _DamageError(f"at byte {place.start:,} a parameter without a name or a tensor")
+    tag = _text(file, name)
+    inner = list(_fields(file, tensor))
+    dims = [value for number, value in inner if number == 1 and isinstance(value, int)]
+    fields = dict(inner)
+    kind, content = fields.get(2), fields.get(3)
+    if not isinstance(kind, range) or not isinstance(content, range):
+        raise _DamageError(f"{tag} is no tensor")
+    if dims == [0] and content:
+        dims = []  # That is how MindSpore writes a number.
+    if any(not 0 <= n < 2**40 for n in dims):
+        raise _DamageError(f"{tag} has the shape {dims}")
+    word = _text(file, kind)
+    return _Slice(tag, _KINDS.get(word, word), tuple(dims), content.start, len(content))
+
+
+def _fields(file: BinaryIO, place: range) -> Iterator[tuple[int, int | range]]:
+    """Number and value of each field of a message."""
+    file.seek(place.start)
+    while file.tell() < place.stop:
+        number, value = _field(file, place.stop)
+        after = file.tell() if isinstance(value, int) else value.stop
+        yield number, value
+        file.seek(after)
+
+
+def _field(file: BinaryIO, end: int) -> tuple[int, int | range]:
+    """Number of a field, and its value: an integer, or where its bytes lie."""
+    key = _varint(file, end)
+    if key & 7 == _VARINT:
+        return key >> 3, _varint(file, end)
+    if key & 7 != _BYTES:
+        raise _DamageError(f"at byte {file.tell():,} is no field")
+    length = _varint(file, end)
+    start = file.tell()
+    if start + length > end:
+        raise _DamageError(
+            f"at byte {start:,} are {end - start:,} bytes left where {length:,} should be"
+        )
+    return key >> 3, range(start, start + length)
+
+
+def _varint(file: BinaryIO, end: int) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1) if file.tell() < end else b""
+        if not byte:
+            raise _DamageError(f"it ends at byte {end:,}, within a number")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise _DamageError(f"at byte {file.tell():,} is no number")
+
+
+def _text(file: BinaryIO, place: range) -> str:
+    if len(place) > 4096:
+        raise _DamageError(f"at byte {place.start:,} is no name")
+    file.seek(place.start)
+    try:
+        return file.read(len(place)).decode()
+    except UnicodeDecodeError:
+        raise _DamageError(f"at byte {place.start:,} is no name") from None
+
+
+def write(path: Path, tensors: Mapping[str, Stored]) -> str:
+    """Writes tensors in the order given; each is read, written and forgotten in turn.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        OSError: the disk is full or can't be written.
+    """
+    with hashed(path) as file:
+        for tag, tensor in tensors.items():
+            count = max(1, math.ceil(tensor.size / SLICE))
+            cuts = [tensor.length * i // count for i in range(count + 1)]
+            for first, last in itertools.pairwise(cuts):
+                length = tensor.size * (last - first) // max(1, tensor.length)
+                file.write(_header(tag, tensor, length))
+                for block in tensor.blocks(first, last):
+                    file.write(block.data)
+    return file.sha256
+
+
+def _header(tag: str, tensor: Stored, length: int) -> bytes:
+    """All of a message but the bytes of its tensor, which end it."""
+    kind = next(name for name, known in _KINDS.items() if known == tensor.kind)
+    inner = b"".join(b"\x08" + _number(n) for n in tensor.shape)
+    inner += b"\x12" + _sized(kind.encode()) + b"\x1a" + _number(length)
+    outer = b"\n" + _sized(tag.encode()) + b"\x12" + _number(len(inner) + length) + inner
+    return b"\n" + _number(len(outer) + length) + outer
+
+
+def _sized(text: bytes) -> bytes:
+    return _number(len(text)) + text
+
+
+def _number(value: int) -> bytes:
+    """A varint."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)

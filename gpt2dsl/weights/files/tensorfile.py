@@ -1,0 +1,76 @@
+"""The .safetensors format: a header in JSON that says where each tensor lies, then the tensors.
+
+The library checks and describes; it gives NumPy no bfloat16 and holds whole files in memory when it
+writes, so that the bytes themselves go through here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.weights.files.hashing import hashed
+from gpt2dsl.weights.files.stored import Slab, Stored
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    """The tensors of a file.
+
+    Raises:
+        InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # plans may need none
+
+    try:
+        if not path.exists():
+            raise InputError("G2-301", path, "there is no such file")
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError("G2-302", path, "the file is empty")
+        with safe_open(path, "numpy"):  # It checks the header against the file.
+            pass
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(start - 8))
+    except SafetensorError as error:
+        raise InputError("G2-304", path, f"it is no whole safetensors file: {error}") from error
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror or error}") from error
+    header.pop("__metadata__", None)
+    return {
+        name: Slab.at(entry["dtype"], tuple(entry["shape"]), path, start + entry["data_offsets"][0])
+        for name, entry in header.items()
+    }
+
+
+def write(path: Path, tensors: Mapping[str, Stored]) -> str:
+    """Writes tensors in the order given, in the format's form for PyTorch, as transformers expects.
+
+    Each is read, written and forgotten in turn.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
+    """
+    with hashed(path) as file:
+        file.write(_header(tensors))
+        for tensor in tensors.values():
+            for block in tensor.blocks():
+                file.write(block.data)
+    return file.sha256
+
+
+def _header(tensors: Mapping[str, Stored]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for name, tensor in tensors.items():
+        offsets = [place, place + tensor.size]
+        header[name] = {"dtype": tensor.kind, "shape": tensor.shape, "data_offsets": offsets}
+        place += tensor.size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # The tensors begin at a multiple of eight bytes.
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,125 @@
+"""PyTorch's .bin: a pickle, which could run any command, so that torch's own guard opens it."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.weights.files.stored import STORAGE, Held, Slab, Stored, Whole
+
+_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files begin that torch wrote before its version 1.6: the magic number, pickled."""
+
+
+def is_torch(start: bytes) -> bool:
+    """Whether a file that begins so is one of torch's."""
+    return start.startswith((b"PK\x03\x04", _LEGACY))
+
+
+def stored(path: Path) -> dict[str, Stored]:
+    """The tensors of a file; nothing in its pickle but tensors and containers is run.
+
+    Only the pickle is read here, not the tensors, except for files of torch before 1.6, whose
+    tensors can't be told apart without being read: those are held in memory.
+
+    Raises:
+        InputError: torch is not installed, or the file is damaged, or holds something that is no
+            tensor (G2-304).
+    """
+    try:
+        with path.open("rb") as file:
+            legacy = file.read(len(_LEGACY)) == _LEGACY
+        found = _loaded(path, legacy=legacy)
+    except pickle.UnpicklingError as error:
+        raise InputError("G2-304", path, f"refused unrun: {_reason(error)}") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
+        raise InputError("G2-304", path, f"it is no whole PyTorch file: {_line(error)}") from error
+    except (AttributeError, IndexError, AssertionError, ImportError, OverflowError) as error:
+        raise InputError("G2-304", path, f"its pickle is damaged: {_line(error)}") from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise InputError("G2-304", path, "it holds no tensors by name")
+    size = path.stat().st_size
+    return {name: _tensor(path, size, name, found[name], legacy=legacy) for name in found}
+
+
+def _loaded(path: Path, *, legacy: bool) -> Any:
+    try:
+        import torch  # noqa: PLC0415  # an extra, and slow to import
+        from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
+    except ImportError:
+        message = "reading it needs torch 2.10 or newer: pip install 'gpt2dsl[torch]'"
+        raise InputError("G2-304", path, message) from None
+    # In this mode torch reads no tensor and notes where each lies (torch, notes/serialization).
+    mode = contextlib.nullcontext() if legacy else FakeTensorMode()
+    with mode:
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _tensor(path: Path, file_size: int, name: str, tensor: Any, *, legacy: bool) -> Stored:
+    if not hasattr(tensor, "untyped_storage"):
+        raise InputError("G2-304", path, f"{name} is no tensor, but {type(tensor).__name__}")
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    kind, shape = _KINDS.get(dtype, dtype), tuple(tensor.shape)
+    if kind not in STORAGE:
+        return Slab.at(kind, shape, path, 0)
+    if legacy:
+        return Held(kind, shape, _array(tensor, kind))
+    item = tensor.element_size()
+    stored = tensor.untyped_storage()
+    start = stored._checkpoint_offset + tensor.storage_offset() * item  # noqa: SLF001  # its way
+    span = 1 + sum((n - 1) * s for n, s in zip(shape, tensor.stride(), strict=True))
+    if start + span * item > file_size:
+        raise InputError("G2-304", path, f"it ends before {name}")
+    if tensor.is_contiguous():
+        return Slab.at(kind, shape, path, start)
+    return Strided(kind, shape, Slab.at(kind, (span,), path, start), tensor.stride())
+
+
+def _array(tensor: Any, kind: str) -> NDArray[Any]:
+    """A tensor's values; NumPy has no bfloat16, and gets its bits."""
+    import torch  # noqa: PLC0415  # an extra, and here by now
+
+    bits = tensor.detach().contiguous()
+    found: NDArray[Any] = (bits.view(torch.int16) if kind == "BF16" else bits).numpy()
+    return found.view(STORAGE[kind])
+
+
+@attrs.frozen(eq=False)
+class Strided(Whole):
+    """A tensor whose elements lie in another order than that of its rows, as a transposed one."""
+
+    of: Slab
+    strides: tuple[int, ...]
+
+    def make(self) -> NDArray[Any]:
+        """All of it, in its own order."""
+        flat = self.of.rows(0, self.of.shape[0])
+        steps = [stride * flat.itemsize for stride in self.strides]
+        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, self.shape, steps))
+
+
+def _reason(error: Exception) -> str:
+    """What torch objects to, of its page of advice, which includes how to run it all the same."""
+    for line in _lines(error):
+        if "Unsupported" in line or "GLOBAL" in line or "Trying to" in line:
+            return line.strip()
+    return _line(error)
+
+
+def _line(error: Exception) -> str:
+    return next(_lines(error), type(error).__name__)[:200]
+
+
+def _lines(error: Exception) -> Iterator[str]:
+    return (line for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,130 @@
+"""Hugging Face's names of GPT-2's tensors, and folders that ``transformers`` reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.weights import place
+from gpt2dsl.weights.files import tensorfile
+from gpt2dsl.weights.files.stored import NAMES, Held, Stored
+from gpt2dsl.weights.formats.config import to_config
+
+if TYPE_CHECKING:
+    from gpt2dsl.data.tokenizer import Tokenizer
+
+HEAD = "lm_head.weight"
+"""The language-model head: the word table again, which some files hold twice."""
+
+TABLE = "transformer.wte.weight"
+"""The word table."""
+
+SCORE = "score.weight"
+"""The head of a classifier."""
+
+_PREFIX = "transformer."
+
+# Causal masks, which old files hold as if they were weights.
+_BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
+
+
+def full_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out."""
+    found = {}
+    for name, tensor in stored.items():
+        full = name if name.startswith((_PREFIX, HEAD, SCORE)) else _PREFIX + name
+        if not _BUFFER.fullmatch(full):
+            found[full] = tensor
+    return found
+
+
+def write(
+    folder: Path,
+    geometry: Geometry,
+    arrays: Mapping[str, NDArray[Any]],
+    tokenizer: Tokenizer | None = None,
+) -> dict[str, str]:
+    """Writes a folder of float32 that ``transformers`` reads, and this project too.
+
+    Args:
+        folder: as ``store.writing`` gives it.
+        geometry: the network.
+        arrays: every tensor of ``layout.tensors``, by its name there.
+        tokenizer: written beside them.
+
+    Returns:
+        File → SHA-256 of those whose checksum is known, for ``store.writing``.
+
+    Raises:
+        OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
+    """
+    shapes = {name: array.shape for name, array in arrays.items()}
+    expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    if shapes != expected:
+        raise ValueError(f"not the network's tensors: {shapes.items() ^ expected.items()}")
+    held = {name: Held.of(array) for name, array in arrays.items()}
+    if tokenizer:
+        tokenizer.save(folder, geometry.positions)
+    return write_stored(folder, to_config(geometry, tokenizer.eos if tokenizer else None), held)
+
+
+def write_stored(
+    folder: Path, config: Mapping[str, Any], stored: Mapping[str, Stored], shard: int | None = None
+) -> dict[str, str]:
+    """Writes a folder of tensors that are not in memory, each in its own element type.
+
+    Args:
+        folder: as ``store.writing`` gives it.
+        config: the content of config.json; the element type is added.
+        stored: the tensors.
+        shard: bytes of a file at most, unless one tensor has more; None for one file.
+
+    Returns:
+        File → SHA-256 of those that hold tensors.
+
+    Raises:
+        OSError: the disk is full or can't be written.
+    """
+    sizes: dict[str, int] = {}
+    for tensor in stored.values():
+        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
+    dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
+    special = {key: value for key, value in config.items() if key.endswith("_token_id")}
+    _write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    _write_json(folder / "generation_config.json", special)
+    shards = _shards(stored, shard)
+    if len(shards) == 1:
+        return {place.WEIGHTS: tensorfile.write(folder / place.WEIGHTS, stored)}
+    index: dict[str, str] = {}
+    digests = {}
+    for i, names in enumerate(shards, 1):
+        file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
+        index |= dict.fromkeys(names, file)
+    total = sum(sizes.values())
+    _write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    return digests
+
+
+def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
+    """The names of each file's tensors."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in stored.items():
+        if limit is not None and shards[-1] and size + tensor.size > limit:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += tensor.size
+    return shards
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

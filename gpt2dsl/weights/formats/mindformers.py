@@ -1,0 +1,210 @@
+"""MindFormers' names of GPT-2's tensors, and its LoRA adapters.
+
+Source: mindformers 0.8.0, models/gpt2: its Linear holds ``[out, in]`` for query, key and value, and
+``[in, out]``, as Hugging Face's Conv1D does, for the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.weights.files.stored import Held, Stored, Whole
+from gpt2dsl.weights.formats.adapter import Adapter, LowRank
+
+_OUTSIDE = {
+    "embedding.word_embedding.embedding_table": "wte.weight",
+    "embedding.position_embedding.embedding_table": "wpe.weight",
+    "layernorm.gamma": "ln_f.weight",
+    "layernorm.beta": "ln_f.bias",
+}
+_BLOCK = {
+    "layernorm1.gamma": "ln_1.weight",
+    "layernorm1.beta": "ln_1.bias",
+    "layernorm2.gamma": "ln_2.weight",
+    "layernorm2.beta": "ln_2.bias",
+    "attention.projection.weight": "attn.c_proj.weight",
+    "attention.projection.bias": "attn.c_proj.bias",
+    "output.mapping.weight": "mlp.c_fc.weight",
+    "output.mapping.bias": "mlp.c_fc.bias",
+    "output.projection.weight": "mlp.c_proj.weight",
+    "output.projection.bias": "mlp.c_proj.bias",
+}
+_THIRDS = ("dense1", "dense2", "dense3")
+_NAME = re.compile(r"backbone\.(?:blocks\.(\d+)\.)?(.+)")
+_ADAPTER = re.compile(
+    r"backbone\.blocks\.(\d+)\.attention\.(dense[123])\.(?:mindpet|tk)_delta_lora_([abAB])"
+)
+# The optimizer's state, counters, and the caches of keys and values, which are no weights.
+_ASIDE = re.compile(
+    r"(adam_[mv]|accum|moment[12]|moments?|stat)\..+|.*\.(key|value)_past|"
+    r"(global_step|scale_sense|current_iterator_step|last_overflow_iterator_step|epoch_num|step_num|"
+    r"loss_scale|learning_rate|beta[12]_power|momentum|weight_decay)"
+)
+
+
+def is_mindformers(names: Mapping[str, Any]) -> bool:
+    """Whether tensors have MindFormers' names."""
+    return any(name.startswith("backbone.") for name in names)
+
+
+def is_aside(name: str) -> bool:
+    """Whether a tensor of a training checkpoint is no weight, but state of the training."""
+    return bool(_ASIDE.fullmatch(name))
+
+
+def renamed(found: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Tensors under Hugging Face's names, query, key and value joined; adapters are left out."""
+    named: dict[str, Stored] = {}
+    for name, tensor in found.items():
+        if is_aside(name) or _ADAPTER.fullmatch(name):
+            continue
+        match = _NAME.fullmatch(name)
+        block, rest = (match[1], match[2]) if match else (None, name)
+        head, _, end = rest.rpartition(".")
+        if block is not None and head.removeprefix("attention.") in _THIRDS:
+            whole = f"transformer.h.{block}.attn.c_attn.{end}"
+            if whole not in named and (thirds := _thirds(found, block, end)):
+                named[whole] = thirds
+            elif whole not in named:
+                named[name] = tensor
+        elif block is not None and rest in _BLOCK:
+            named[f"transformer.h.{block}.{_BLOCK[rest]}"] = tensor
+        elif match and block is None and rest in _OUTSIDE:
+            named[f"transformer.{_OUTSIDE[rest]}"] = tensor
+        else:
+            named[name] = tensor
+    return named
+
+
+def _thirds(found: Mapping[str, Stored], block: str, end: str) -> Stored | None:
+    """c_attn's weight or bias, where all three parts are there and fit each other."""
+    names = [f"backbone.blocks.{block}.attention.{third}.{end}" for third in _THIRDS]
+    if not all(name in found for name in names):
+        return None
+    parts = [found[name] for name in names]
+    shape = parts[0].shape
+    if any((p.shape, p.kind) != (shape, parts[0].kind) for p in parts) or not parts[0].readable:
+        return None
+    joined = (*shape[1:], 3 * shape[0]) if len(shape) == 2 else (3 * shape[0],)
+    return Joined(parts[0].kind, joined, tuple(parts))
+
+
+@attrs.frozen(eq=False)
+class Joined(Whole):
+    """Query, key and value side by side: three of ``[out, in]`` → ``[in, 3 out]``."""
+
+    parts: tuple[Stored, ...]
+
+    def make(self) -> NDArray[Any]:
+        """The three, transposed, as the columns of one."""
+        whole = np.empty(self.shape, self.parts[0].rows(0, 0).dtype)
+        width = self.shape[-1] // 3
+        for i, part in enumerate(self.parts):
+            whole[..., i * width : (i + 1) * width] = part.rows(0, part.length).T
+        return whole
+
+
+class _Last:
+    """Keeps what was read last: the three thirds of one tensor are written one after another."""
+
+    def __init__(self) -> None:
+        self._of: Stored | None = None
+        self._rows: NDArray[Any] | None = None
+
+    def whole(self, tensor: Stored) -> NDArray[Any]:
+        """All rows of a tensor."""
+        if self._of is not tensor or self._rows is None:
+            self._rows = None  # The one before goes first: both together need twice the memory.
+            self._of, self._rows = tensor, tensor.rows(0, tensor.length)
+        return self._rows
+
+
+@attrs.frozen(eq=False)
+class Third(Whole):
+    """One third of c_attn's columns, transposed: ``[in, 3 out] → [out, in]``."""
+
+    of: Stored
+    index: int
+    last: _Last
+
+    def make(self) -> NDArray[Any]:
+        """The columns as rows."""
+        width = self.shape[0]
+        columns = self.last.whole(self.of)[..., self.index * width : (self.index + 1) * width]
+        return np.ascontiguousarray(columns.T)
+
+
+def named(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The network's tensors under MindFormers' names."""
+    theirs = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
+    last = _Last()
+    found: dict[str, Stored] = {}
+    for full, tensor in tensors.items():
+        name = full.removeprefix("transformer.")
+        if name == full:  # The score of a classifier has the same name on both sides.
+            found[full] = tensor
+            continue
+        block, inner = "", name
+        if match := re.fullmatch(r"h\.(\d+)\.(.+)", name):
+            block, inner = f"blocks.{match[1]}.", match[2]
+        if inner in theirs:
+            found[f"backbone.{block}{theirs[inner]}"] = tensor
+            continue
+        end = inner.rpartition(".")[2]
+        shape = (tensor.shape[-1] // 3, *tensor.shape[:-1])
+        for i, third in enumerate(_THIRDS):
+            part = Third(tensor.kind, shape, tensor, i, last)
+            found[f"backbone.{block}attention.{third}.{end}"] = part
+    return found
+
+
+def adapter(found: Mapping[str, Stored], alpha: float | None, path: Path) -> Adapter | None:
+    """The LoRA adapter of a checkpoint, None where it has none.
+
+    Query, key and value have adapters of their own there, and are one tensor here: they become one
+    adapter of the summed rank whose B is zero outside of each one's own third.
+
+    Args:
+        found: the tensors, under MindFormers' names.
+        alpha: of the YAML; None where there is none.
+        path: the file, for messages.
+
+    Raises:
+        InputError: half of an adapter is missing (G2-306), or alpha is (G2-304).
+    """
+    halves: dict[str, dict[str, dict[str, Stored]]] = {}
+    for name, tensor in found.items():
+        if match := _ADAPTER.fullmatch(name):
+            block = halves.setdefault(match[1], {})
+            block.setdefault(match[2], {})[match[3].lower()] = tensor
+    if not halves:
+        return None
+    if alpha is None:
+        message = "it holds a LoRA adapter; its lora_alpha is in the YAML that belongs beside it"
+        raise InputError("G2-304", path, message)
+    modules = {}
+    for number, parts in halves.items():
+        if lone := [third for third, pair in parts.items() if len(pair) < 2]:
+            message = f"block {number}: half of the adapter of {lone[0]} is missing"
+            raise InputError("G2-306", path, message)
+        modules[f"transformer.h.{number}.attn.c_attn"] = _one(parts, alpha)
+    return Adapter(modules=modules, base="", full={})
+
+
+def _one(parts: Mapping[str, Mapping[str, Stored]], alpha: float) -> LowRank:
+    chosen = [third for third in _THIRDS if third in parts]
+    rank, width = parts[chosen[0]]["a"].shape
+    b = np.zeros((3 * width, rank * len(chosen)), np.float32)
+    for i, third in enumerate(chosen):
+        row = _THIRDS.index(third) * width
+        b[row : row + width, i * rank : (i + 1) * rank] = parts[third]["b"].load()
+    a = np.concatenate([parts[third]["a"].load() for third in chosen])
+    return LowRank(a=Held.of(a), b=Held.of(b), alpha=alpha * len(chosen), scale=alpha / rank)

@@ -1,0 +1,129 @@
+"""MindFormers' YAML beside a checkpoint: what the tensors alone do not say.
+
+Source: mindformers 0.8.0, models/gpt2/gpt2_config.py and models/base_model.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+
+ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
+"""MindFormers' name → ours; its gelu is the tanh form."""
+
+_SPECIAL = ("eos_token_id", "bos_token_id", "pad_token_id", "unk_token_id")
+"""All four are GPT-2's end-of-text token."""
+
+
+@attrs.frozen
+class Settings:
+    """What the YAML says.
+
+    Attributes:
+        path: the file.
+        model: its ``model.model_config``.
+        hugging_face: the config.json that :func:`to_settings` wrote along; {} of MindFormers' own.
+    """
+
+    path: Path
+    model: dict[str, Any]
+    hugging_face: dict[str, Any]
+
+    @property
+    def alpha(self) -> float | None:
+        """The adapter's alpha, None where there is no adapter."""
+        pet = self.model.get("pet_config")
+        found = pet.get("lora_alpha") if isinstance(pet, dict) else None
+        return float(found) if isinstance(found, int | float) else None
+
+
+def beside(checkpoint: Path) -> Settings | None:
+    """The YAML beside a checkpoint: of the same name, or the only one; None where there is none.
+
+    Raises:
+        InputError: it is damaged (G2-304).
+    """
+    same = checkpoint.with_suffix(".yaml")
+    beside = [same] if same.exists() else sorted(checkpoint.parent.glob("*.yaml"))
+    if len(beside) != 1:
+        return None
+    import yaml  # noqa: PLC0415  # slow, and seldom needed
+
+    path = beside[0]
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError("G2-304", path, f"it is not YAML: {first}") from error
+    model = content.get("model") if isinstance(content, dict) else None
+    inner = model.get("model_config") if isinstance(model, dict) else None
+    if not isinstance(inner, dict):
+        raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
+    carried = content.get("hugging_face")
+    return Settings(path, inner, carried if isinstance(carried, dict) else {})
+
+
+def to_settings(geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The YAML for MindFormers of a network.
+
+    Args:
+        geometry: the network.
+        config: Hugging Face's config.json, which is written along and gives what MindFormers has
+            no word for back when the file is read here.
+    """
+    theirs = {ours: name for name, ours in ACTIVATIONS.items()}
+    model: dict[str, Any] = {
+        "type": "GPT2Config",
+        "seq_length": geometry.positions,
+        "vocab_size": geometry.vocab,
+        "hidden_size": geometry.hidden,
+        "num_layers": geometry.layers,
+        "num_heads": geometry.heads,
+        "expand_ratio": geometry.inner_width // geometry.hidden,
+        "hidden_act": theirs.get(geometry.activation, "gelu"),
+        "hidden_dropout_rate": geometry.dropout,
+        "attention_dropout_rate": geometry.dropout,
+        "param_init_type": "float32",
+        "layernorm_compute_type": "float32",
+        "softmax_compute_type": "float32",
+        "compute_dtype": "float32",
+        **dict.fromkeys(_SPECIAL, config["eos_token_id"]),
+        "max_decode_length": geometry.positions,
+    }
+    if geometry.labels:
+        model["num_labels"] = geometry.labels
+    kind = "GPT2ForSequenceClassification" if geometry.labels else "GPT2LMHeadModel"
+    return {
+        "model": {"model_config": model, "arch": {"type": kind}},
+        "processor": {"type": "GPT2Processor", "tokenizer": {"type": "GPT2Tokenizer"}},
+        "hugging_face": dict(config),
+    }
+
+
+def yaml_of(geometry: Geometry, config: Mapping[str, Any]) -> bytes:
+    """:func:`to_settings` as the text of a file."""
+    import yaml  # noqa: PLC0415  # slow, and seldom needed
+
+    text: str = yaml.safe_dump(to_settings(geometry, config), sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def inexpressible(geometry: Geometry) -> list[str]:
+    """What of a network MindFormers has no word for, so that it would compute something else."""
+    words = {
+        f"an inner width of {geometry.inner_width}, which is no multiple of {geometry.hidden}": (
+            geometry.inner_width % geometry.hidden != 0
+        ),
+        "attention without a scale": not geometry.scale_attention,
+        f"a layer norm's epsilon of {geometry.epsilon:g}; its own is 1e-05": geometry.epsilon
+        != 1e-5,
+    }
+    return [word for word, is_so in words.items() if is_so]

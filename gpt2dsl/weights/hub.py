@@ -1,0 +1,305 @@
+"""Weights on the Hugging Face Hub: what a name stands for, what is in the cache, and fetching."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gpt2dsl.errors import Gpt2DslError, InputError, RunError
+from gpt2dsl.parts.model import ALIASES, PUBLISHED
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
+
+_SHORT = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
+}
+"""Names without an owner, which the Hub still knows."""
+
+_LEGAL = re.compile(r"(?!.*(--|\.\.))\b[\w.-]+\b/\b[\w.-]{1,96}\b(?<!\.git)", re.ASCII)
+"""What huggingface_hub's validate_repo_id takes, of names with an owner."""
+
+_FILES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".h5", ".json", ".npz", ".gguf")
+
+_INDEX = ".index.json"
+
+_LAYOUTS = {
+    "config.json": (
+        "model.safetensors",
+        f"model.safetensors{_INDEX}",
+        "pytorch_model.bin",
+        f"pytorch_model.bin{_INDEX}",
+    ),
+    "adapter_config.json": ("adapter_model.safetensors", "adapter_model.bin"),
+}
+"""Configuration → the weights that may lie beside it; the first that is there is the one read."""
+
+_EXTRAS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+)
+
+
+def canonical(name: str) -> str | None:
+    """The Hub's name that a name stands for: of a size, an alias, or one of its own.
+
+    Args:
+        name: of weights, as in a recipe.
+
+    Returns:
+        ``owner/model``, or None where it can only be a path. A path like ``weights/gpt2`` is a
+        legal name too: look on the disk first.
+    """
+    if known := PUBLISHED.get(ALIASES.get(name, name)) or _SHORT.get(name):
+        return known
+    return name if _LEGAL.fullmatch(name) and not name.lower().endswith(_FILES) else None
+
+
+def cached(repo: str) -> Path | None:
+    """The folder in huggingface_hub's cache that has whole weights. Nothing goes to the network.
+
+    Args:
+        repo: the Hub's name of it, ``owner/model``.
+    """
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  # plans rarely need it
+
+    # transformers keeps what it was asked for by a short name under that.
+    for name in (repo, *(short for short, full in _SHORT.items() if full == repo)):
+        for config in _LAYOUTS:
+            found = try_to_load_from_cache(name, config)
+            if isinstance(found, str) and _whole(Path(found).parent):
+                return Path(found).parent
+    return None
+
+
+def fetch(repo: str) -> Path:
+    """Download the weights with their configuration and tokenizer, and no other file.
+
+    What is in huggingface_hub's cache is not downloaded again, and a download that broke off goes
+    on. Size and, where the Hub has it, SHA-256 of each file are compared with the Hub's.
+
+    Args:
+        repo: the Hub's name of it, ``owner/model``.
+
+    Returns:
+        The cache's folder of the newest commit; where the Hub gives none, that of ``cached``.
+
+    Raises:
+        InputError: the Hub can't be reached or has no such weights (G2-301), or damaged ones
+            (G2-304).
+        RunError: the disk is full, or the cache can't be written.
+    """
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415  # plans do without
+
+    with _quiet():
+        try:
+            # The library's other calls have this limit; this one would wait without end.
+            limit = constants.HF_HUB_ETAG_TIMEOUT
+            info = HfApi().model_info(repo, files_metadata=True, timeout=limit)
+        except _failures() as error:
+            if folder := cached(repo):
+                return folder
+            raise _explained(repo, error) from error
+        listed = {file.rfilename: file for file in info.siblings or ()}
+        try:
+            return _Commit(repo, str(info.sha), listed).fetch()
+        except OSError as error:
+            raise _explained(repo, error) from error
+
+
+@attrs.frozen
+class _Commit:
+    """One commit of a model on the Hub, with the files that it has."""
+
+    repo: str
+    name: str
+    listed: dict[str, RepoSibling]
+
+    def fetch(self) -> Path:
+        """Download what is needed."""
+        chosen = _choose(self.listed)
+        if chosen is None:
+            known = " or ".join(f"{config} with {names[0]}" for config, names in _LAYOUTS.items())
+            raise _absent(self.repo, f"on the Hub it has no weights that are read here ({known})")
+        config, weights = chosen
+        extras = [name for name in _EXTRAS if name in self.listed]
+        names = [config, *extras, weights]
+        if weights.endswith(_INDEX):
+            names += _shards(self.file(weights))
+        if lacking := [name for name in names if name not in self.listed]:
+            raise InputError("G2-304", self.repo, f"{weights} names {lacking[0]}, which is absent")
+        self.find_room(names)
+        paths = [self.file(name) for name in names]
+        # The branch is named last, so that `cached` finds nothing that was not compared.
+        branch = paths[0].parents[2] / "refs" / "main"
+        branch.parent.mkdir(exist_ok=True)
+        branch.write_text(self.name)
+        return paths[0].parent
+
+    def file(self, name: str) -> Path:
+        """One file, downloaded where it is not there, and compared with the Hub's."""
+        from huggingface_hub import hf_hub_download  # noqa: PLC0415  # plans do without
+
+        # One at a time: snapshot_download would not say which of its files failed.
+        try:
+            path = Path(hf_hub_download(self.repo, name, revision=self.name))
+            wrong = _difference(path, self.listed[name])
+            if wrong:
+                path.resolve().unlink()
+                path.unlink(missing_ok=True)
+        except _failures() as error:
+            raise _explained(self.repo, error, name) from error
+        if wrong:
+            raise InputError("G2-304", f"{self.repo}/{name}", f"{wrong}; run the command again")
+        return path
+
+    def find_room(self, names: Collection[str]) -> None:
+        """Refuse what does not fit on the disk before any of it is downloaded."""
+        from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415  # as above
+
+        cache = Path(constants.HF_HUB_CACHE)
+        begun = cache.glob(f"models--{self.repo.replace('/', '--')}/blobs/*.incomplete")
+        needed = -sum(path.stat().st_size for path in begun)
+        for name in names:
+            if not isinstance(try_to_load_from_cache(self.repo, name, revision=self.name), str):
+                needed += self.listed[name].size or 0
+        free = shutil.disk_usage(
+            next(path for path in (cache, *cache.parents) if path.exists())
+        ).free
+        if needed > free:
+            raise RunError(
+                f"{self.repo}: {needed / 1e9:.1f} GB are to be downloaded, and {cache} has room "
+                f"for {free / 1e9:.1f}; HF_HOME moves it to another disk"
+            )
+
+
+def _choose(names: Collection[str]) -> tuple[str, str] | None:
+    """Of a folder's files the configuration, and the weights or their index."""
+    for config, layouts in _LAYOUTS.items():
+        for weights in layouts:
+            if config in names and weights in names:
+                return config, weights
+    return None
+
+
+def _whole(folder: Path) -> bool:
+    chosen = _choose({path.name for path in folder.iterdir() if path.is_file()})
+    if chosen is None or not chosen[1].endswith(_INDEX):
+        return chosen is not None
+    try:
+        return all((folder / name).is_file() for name in _shards(folder / chosen[1]))
+    except InputError:
+        return False
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        return sorted(names)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError("G2-304", index, "it is no index of weights") from error
+
+
+def _difference(path: Path, listed: RepoSibling) -> str:
+    """What of a file is not as the Hub has it; "" where all is."""
+    size = path.stat().st_size
+    if listed.size is not None and size != listed.size:
+        return f"{size} bytes arrived, the Hub has {listed.size}"
+    if listed.lfs is None:
+        return ""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            sha256.update(block)
+    same = sha256.hexdigest() == listed.lfs.sha256
+    return "" if same else "what arrived is damaged: its SHA-256 is not the Hub's"
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What huggingface_hub may raise."""
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415  # plans do without
+
+    # The bases are those of the HTTP library: requests before 1.0, httpx since. RuntimeErrors are
+    # those of Xet, the Hub's own protocol.
+    return (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
+
+
+def _absent(repo: str, why: str) -> InputError:
+    return InputError(
+        "G2-301",
+        repo,
+        f"it is in no cache here, and {why}; put config.json, model.safetensors, vocab.json and "
+        f"merges.txt into the folder ./{repo}, or name another folder by model.weights",
+    )
+
+
+def _explained(repo: str, error: Exception, file: str = "") -> Gpt2DslError:
+    """What the user is told where the library failed: at one file, or at asking for the list."""
+    from huggingface_hub import errors  # noqa: PLC0415  # plans do without
+
+    status, reason = _cause(error)
+    if isinstance(error, OSError) and error.errno:
+        return RunError(f"{repo}: huggingface_hub's cache can't be written: {reason}")
+    if isinstance(error, errors.GatedRepoError):
+        why = f"its owners choose who reads it: ask on hf.co/{repo}, then run `hf auth login`"
+    elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:
+        why = "the Hub has no such model, or a private one, which needs `hf auth login`"
+    elif status == 401:
+        why = "the Hub refuses the token that is set here; `hf auth login` sets another"
+    elif status:
+        why = f"the Hub answers with {reason}"
+    elif file:
+        again = "run the command again, and the download goes on"
+        return InputError("G2-301", f"{repo}/{file}", f"it broke off ({reason}); {again}")
+    else:
+        why = f"the Hub can't be reached ({reason})"
+    return _absent(repo, why)
+
+
+def _cause(error: Exception) -> tuple[int, str]:
+    """The status that the Hub answered, or 0; and in few words why there was no answer."""
+    from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415  # plans do without
+
+    chain: list[BaseException] = [error]
+    while inner := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(inner)
+    if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
+        return 0, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
+    for link in chain:
+        if (response := getattr(link, "response", None)) is not None:
+            return response.status_code, f"status {response.status_code}"
+    # The operating system's words are short; the library's have addresses and advice.
+    said = [link.strerror for link in chain if isinstance(link, OSError) and link.strerror]
+    return 0, (said or [*str(chain[-1]).splitlines(), type(chain[-1]).__name__])[0][:100]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings, whose cause our own errors name; its progress is shown."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)

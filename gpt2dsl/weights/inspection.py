@@ -1,0 +1,54 @@
+"""What weights are, in words and numbers, whether they can be used or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.model import size_of
+from gpt2dsl.weights import reading
+from gpt2dsl.weights.files.stored import NAMES
+from gpt2dsl.weights.guess import Hints
+
+
+def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
+    """A description, as JSON has it; values are not read, checksums of ours are not compared.
+
+    Args:
+        name: as in ``place.find``.
+        hints: what the files may not say.
+
+    Raises:
+        InputError: as :func:`gpt2dsl.weights.reading.opened`.
+    """
+    found = reading.opened(name, hints)
+    geometry = found.geometry
+    held = (*found.tensors.values(), *([found.head] if found.head else []))
+    types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in held)
+    description: dict[str, Any] = {
+        "weights": str(name),
+        "format": found.format,
+        "size": size_of(geometry),
+        "network": attrs.asdict(geometry),
+        "parameters": parameters(geometry),
+        "tensors": len(held),
+        "types": dict(types),
+        "bytes": sum(tensor.size for tensor in held),
+        "files": [str(path) for path in found.place.files],
+        "tokenizer": str(found.tokenizer) if found.tokenizer else None,
+        "training_state": len(found.aside),
+        "missing": list(found.missing),
+        "faults": list(found.faults),
+    }
+    if found.adapter:
+        modules = found.adapter.modules
+        description["adapter"] = {
+            "modules": len(modules),
+            "ranks": sorted({part.rank for part in modules.values()}),
+            "parameters": found.adapter.parameters,
+        }
+    return description

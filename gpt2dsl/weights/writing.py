@@ -1,0 +1,230 @@
+"""Weights into any format, a block at a time, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+from numpy.typing import NDArray
+
+from gpt2dsl.data import atomic
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights import store
+from gpt2dsl.weights.files import ckptfile
+from gpt2dsl.weights.files.stored import NAMES, Stored, all_finite, converted
+from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
+from gpt2dsl.weights.formats.adapter import Adapter
+
+MINDFORMERS = "mindspore_model"
+"""The name of both files in a folder that MindFormers writes and reads."""
+
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+
+Moved = Callable[[int], object]
+"""Is told the bytes that were written since it was told last."""
+
+
+@attrs.frozen(kw_only=True)
+class Content:
+    """What is to be written.
+
+    Attributes:
+        geometry: the network.
+        config: config.json.
+        tensors: in the order of the forward pass.
+        tokenizer: the folder of the tokenizer, which is copied.
+    """
+
+    geometry: Geometry
+    config: Mapping[str, Any] = attrs.field(repr=False)
+    tensors: Mapping[str, Stored] = attrs.field(repr=False)
+    tokenizer: Path | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+
+@attrs.frozen(eq=False)
+class _Watched(Stored):
+    """A tensor of which each block is looked at on its way."""
+
+    of: Stored
+    see: Callable[[NDArray[Any]], None]
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        found = self.of.rows(first, last)
+        self.see(found)
+        return found
+
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
+        for block in self.of.blocks(first, last):
+            self.see(block)
+            yield block
+
+
+class _Watch:
+    """Counts the bytes that pass, and notes which tensors are not finite."""
+
+    def __init__(self, moved: Moved) -> None:
+        self.moved = moved
+        self.wrong: dict[str, None] = {}
+
+    def over(self, tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+        """The tensors, watched."""
+        return {name: self._one(name, tensor) for name, tensor in tensors.items()}
+
+    def _one(self, name: str, tensor: Stored) -> Stored:
+        def see(block: NDArray[Any]) -> None:
+            if not all_finite(block, tensor.kind):
+                self.wrong[name] = None
+            self.moved(block.nbytes)
+
+        return _Watched(tensor.kind, tensor.shape, tensor, see)
+
+    def refuse(self, source: object, dtype: str) -> None:
+        """Refuses what was not finite, by now: nothing has its final name yet."""
+        if self.wrong:
+            names = list(self.wrong)
+            more = f", and {len(names) - 3} more" if len(names) > 3 else ""
+            large = f", or too large for {dtype}" if dtype else ""
+            message = f"NaN or infinite{large}: {', '.join(names[:3])}{more}"
+            raise InputError("G2-306", source, message)
+
+
+def in_dtype(tensors: Mapping[str, Stored], dtype: str) -> dict[str, Stored]:
+    """Tensors in an element type: float32, float16, bfloat16, or "" for each one's own."""
+    kinds = {name: kind for kind, name in NAMES.items()}
+    return {
+        name: converted(tensor, kinds[dtype] if dtype else _own(tensor))
+        for name, tensor in tensors.items()
+    }
+
+
+def _own(tensor: Stored) -> str:
+    """Nobody computes GPT-2 in float64: what came in it leaves in float32."""
+    return "F32" if tensor.kind == "F64" else tensor.kind
+
+
+@contextmanager
+def _watched(source: object, dtype: str, moved: Moved) -> Iterator[_Watch]:
+    watch = _Watch(moved)
+    yield watch
+    watch.refuse(source, dtype)
+
+
+def to_hugging_face(
+    target: Path, content: Content, *, source: object, dtype: str, shard: int, moved: Moved
+) -> None:
+    """Writes a folder that transformers reads.
+
+    Args:
+        target: the folder.
+        content: what is to be written.
+        source: where it comes from, for messages.
+        dtype: that was asked for, for messages.
+        shard: bytes of a file at most.
+        moved: is told of the bytes.
+
+    Raises:
+        InputError: a value is not finite (G2-306).
+        RunError: the target is there already or can't be written.
+    """
+    digests: dict[str, str] = {}
+    with (
+        store.writing(target, {"source": str(source)}, digests) as folder,
+        _watched(source, dtype, moved) as watch,
+    ):
+        tensors = watch.over(content.tensors)
+        digests |= huggingface.write_stored(folder, content.config, tensors, shard)
+        _copy(content.tokenizer, folder)
+
+
+def to_mindformers(
+    target: Path, content: Content, *, source: object, dtype: str, moved: Moved
+) -> None:
+    """Writes a .ckpt and the YAML that belongs to it, both in a folder, or beside each other.
+
+    Args:
+        target: a folder, or a file where it ends in .ckpt.
+        content: what is to be written.
+        source: where it comes from, for messages.
+        dtype: that was asked for, for messages.
+        moved: is told of the bytes.
+
+    Raises:
+        InputError: a value is not finite (G2-306).
+        RunError: the target is there already or can't be written.
+    """
+    named = mindformers.named(content.tensors)
+    text = settings.yaml_of(content.geometry, content.config)
+    if target.suffix == ".ckpt":
+        with _file(target) as path:
+            with _watched(source, dtype, moved) as watch:
+                ckptfile.write(path, watch.over(named))
+            atomic.sync(path)
+            atomic.write_file(target.with_suffix(".yaml"), lambda file: file.write(text))
+            path.replace(target)
+            atomic.sync(target.parent)
+        return
+    digests: dict[str, str] = {}
+    with (
+        store.writing(target, {"source": str(source)}, digests) as folder,
+        _watched(source, dtype, moved) as watch,
+    ):
+        file = f"{MINDFORMERS}.ckpt"
+        digests[file] = ckptfile.write(folder / file, watch.over(named))
+        (folder / f"{MINDFORMERS}.yaml").write_bytes(text)
+        _copy(content.tokenizer, folder)
+
+
+def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved: Moved) -> None:
+    """Writes a folder that PEFT reads.
+
+    Args:
+        target: the folder.
+        adapter: what is to be written.
+        source: where it comes from, for messages.
+        dtype: that is asked for, "" for each tensor's own.
+        moved: is told of the bytes.
+
+    Raises:
+        InputError: a value is not finite (G2-306).
+        RunError: the target is there already or can't be written.
+    """
+    digests: dict[str, str] = {}
+    with (
+        store.writing(target, {"source": str(source)}, digests) as folder,
+        _watched(source, dtype, moved) as watch,
+    ):
+        digests |= peft.write(folder, adapter, lambda tensors: watch.over(in_dtype(tensors, dtype)))
+
+
+@contextmanager
+def _file(target: Path) -> Iterator[Path]:
+    """A neighbour of the file to write into."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic.sweep(target.parent)
+        for path in (target, target.with_suffix(".yaml")):
+            if path.exists():
+                raise RunError(f"{path}: it is there already")
+        with atomic.neighbour(target) as path:
+            yield path
+    except OSError as error:
+        raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
+
+
+def _copy(tokenizer: Path | None, folder: Path) -> None:
+    for name in TOKENIZER if tokenizer else ():
+        if tokenizer and (tokenizer / name).exists():
+            shutil.copyfile(tokenizer / name, folder / name)
