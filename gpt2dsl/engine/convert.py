@@ -39,6 +39,7 @@ def _weights(job: Job, task: Convert) -> int:
         tokenizer=weights.tokenizer,
     )
     target = Path(task.target)
+    writing.find_room(target, content.size)
     with ByteBar(f"writing {target}", content.size) as bar:
         if task.to == "mindformers":
             writing.to_mindformers(

@@ -59,7 +59,7 @@ class Plan:
         task: its kind.
         size: the model's size, "" where only its weights know.
         geometry: the network.
-        parameters: exactly; 0 of an adapter that is converted by itself, whose network is not known.
+        parameters: exactly; 0 where an adapter is converted by itself, whose base is not known.
         trained: how many of them training changes; 0 where nothing is trained.
         ranks: dp, mp, pp and micro_batches.
         device: cpu, ascend or gpu.

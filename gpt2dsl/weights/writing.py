@@ -101,6 +101,19 @@ class _Watch:
             raise InputError("G2-306", source, message)
 
 
+def find_room(target: Path, size: int) -> None:
+    """Refuses what does not fit on the disk before any of it is written.
+
+    Raises:
+        RunError: there is less room than ``size`` bytes.
+    """
+    parent = next(path for path in target.absolute().parents if path.exists())
+    free = shutil.disk_usage(parent)[2]
+    if size > free:
+        message = f"{size / 1e9:.1f} GB are to be written, {parent} has room for {free / 1e9:.1f}"
+        raise RunError(f"{target}: {message}")
+
+
 def in_dtype(tensors: Mapping[str, Stored], dtype: str) -> dict[str, Stored]:
     """Tensors in an element type: float32, float16, bfloat16, or "" for each one's own."""
     kinds = {name: kind for kind, name in NAMES.items()}
@@ -165,12 +178,11 @@ def to_mindformers(
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    named = mindformers.named(content.tensors)
     text = settings.yaml_of(content.geometry, content.config)
     if target.suffix == ".ckpt":
         with _file(target) as path:
             with _watched(source, dtype, moved) as watch:
-                ckptfile.write(path, watch.over(named))
+                ckptfile.write(path, mindformers.named(watch.over(content.tensors)))
             atomic.sync(path)
             atomic.write_file(target.with_suffix(".yaml"), lambda file: file.write(text))
             path.replace(target)
@@ -182,7 +194,8 @@ def to_mindformers(
         _watched(source, dtype, moved) as watch,
     ):
         file = f"{MINDFORMERS}.ckpt"
-        digests[file] = ckptfile.write(folder / file, watch.over(named))
+        named = mindformers.named(watch.over(content.tensors))
+        digests[file] = ckptfile.write(folder / file, named)
         (folder / f"{MINDFORMERS}.yaml").write_bytes(text)
         _copy(content.tokenizer, folder)
 

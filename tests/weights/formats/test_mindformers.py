@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights import reading
+from gpt2dsl.weights.files import ckptfile
+from gpt2dsl.weights.files.stored import Held, Stored
+from gpt2dsl.weights.formats import mindformers
+from gpt2dsl.weights.guess import Hints
+from tests.weights.conftest import random_arrays
+
+HEADS = Hints(heads=2)
+
+
+def held(geometry: Geometry) -> dict[str, Stored]:
+    return {name: Held.of(array) for name, array in random_arrays(geometry).items()}
+
+
+@given(
+    st.builds(
+        Geometry, layers=st.integers(1, 3), heads=st.just(1), hidden=st.integers(1, 7),
+        positions=st.integers(1, 5), vocab=st.integers(1, 9), inner=st.integers(1, 9),
+        labels=st.integers(0, 3),
+    )
+)  # fmt: skip
+def test_there_and_back_is_the_identity_whatever_the_shapes(geometry: Geometry) -> None:
+    tensors = held(geometry)
+    back = mindformers.renamed(mindformers.named(tensors))
+    assert set(back) == set(tensors)
+    for name, tensor in tensors.items():
+        assert back[name].shape == tensor.shape
+        assert np.array_equal(back[name].load(), tensor.load())
+
+
+def test_names_shapes_and_values_are_those_of_mindformers(geometry: Geometry) -> None:
+    arrays = random_arrays(geometry)
+    named = mindformers.named({name: Held.of(array) for name, array in arrays.items()})
+    block = "backbone.blocks.1"
+    key = named[f"{block}.attention.dense2.weight"]
+    whole = arrays["transformer.h.1.attn.c_attn.weight"]
+    assert np.array_equal(key.load(), whole[:, 8:16].T)
+    assert np.array_equal(
+        named[f"{block}.attention.dense3.bias"].load(),
+        arrays["transformer.h.1.attn.c_attn.bias"][16:],
+    )
+    assert named[f"{block}.output.mapping.weight"].shape == (8, 32)
+    assert len(named) == 2 + 16 * geometry.layers + 2
+
+
+def _checkpoint(path: Path, geometry: Geometry, **more: np.ndarray) -> Path:
+    named = mindformers.named(held(geometry))
+    ckptfile.write(path, named | {name: Held.of(array) for name, array in more.items()})
+    return path
+
+
+def test_the_state_of_training_is_no_weight(tmp_path: Path, geometry: Geometry) -> None:
+    state = {
+        name: np.ones(3, np.float32)
+        for name in (
+            "adam_m.backbone.layernorm.gamma", "adam_v.score.weight", "global_step", "scale_sense",
+            "epoch_num", "step_num", "loss_scale", "learning_rate", "current_iterator_step",
+            "last_overflow_iterator_step", "backbone.blocks.0.key_past",
+            "backbone.blocks.1.value_past",
+        )
+    }  # fmt: skip
+    path = _checkpoint(tmp_path / "a.ckpt", geometry, **state)
+    found = reading.opened(path, HEADS)
+    assert len(found.aside) == len(state)
+    assert not found.faults
+    assert not found.missing
+
+
+@pytest.mark.parametrize("lost", ["attention.dense2.weight", "attention.projection.bias"])
+def test_what_is_missing_is_named(tmp_path: Path, geometry: Geometry, lost: str) -> None:
+    named = mindformers.named(held(geometry))
+    del named[f"backbone.blocks.1.{lost}"]
+    ckptfile.write(tmp_path / "a.ckpt", named)
+    with pytest.raises(InputError, match=r"missing: transformer\.h\.1\.attn\.c_(attn|proj)"):
+        reading.look(tmp_path / "a.ckpt", HEADS)
+
+
+@pytest.mark.parametrize("old", ["mindpet_delta_lora_a", "tk_delta_lora_A"])
+def test_its_adapters_are_merged_and_become_one_of_peft(
+    tmp_path: Path, geometry: Geometry, old: str
+) -> None:
+    random = np.random.default_rng(1)
+    lora = {
+        f"backbone.blocks.0.attention.{third}.{old[:-1]}{half}": random.normal(
+            size=(4, 8) if half in "aA" else (8, 4)
+        ).astype(np.float32)
+        for third in ("dense1", "dense3")
+        for half in (("a", "b") if old.endswith("a") else ("A", "B"))
+    }
+    path = _checkpoint(tmp_path / "a.ckpt", geometry, **lora)
+    with pytest.raises(InputError, match="its lora_alpha is in the YAML that belongs beside it"):
+        reading.look(path, HEADS)
+    path.with_suffix(".yaml").write_text(
+        "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
+    )
+    a1, b1, a3, b3 = lora.values()
+    expected = random_arrays(geometry)["transformer.h.0.attn.c_attn.weight"].copy()
+    expected[:, :8] += 2 * (b1 @ a1).T
+    expected[:, 16:] += 2 * (b3 @ a3).T
+    found = reading.read(path)
+    assert np.allclose(found.arrays["transformer.h.0.attn.c_attn.weight"], expected, atol=1e-5)
+    one = reading.adapter(path, Hints()).modules["transformer.h.0.attn.c_attn"]
+    assert (one.rank, one.alpha, one.scale) == (8, 16, 2)
+    assert not one.b.load()[8:16].any()
+
+
+def test_half_an_adapter_is_told(tmp_path: Path, geometry: Geometry) -> None:
+    name = "backbone.blocks.0.attention.dense1.mindpet_delta_lora_a"
+    path = _checkpoint(tmp_path / "a.ckpt", geometry, **{name: np.ones((2, 8), np.float32)})
+    path.with_suffix(".yaml").write_text(
+        "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
+    )
+    with pytest.raises(InputError, match="block 0: half of the adapter of dense1 is missing"):
+        reading.look(path)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "hints", "said"),
+    [
+        (None, Hints(), "how many heads it has is not in the file"),
+        ("model: {model_config: {hidden_act: gelu}}", Hints(), "how many heads it has"),
+        ("model: {model_config: {num_heads: 3}}", Hints(), "3 heads do not divide the width 8"),
+        ("model: {model_config: {num_heads: two}}", Hints(), "num_heads is 'two', a positive"),
+        ("model: {model_config: {num_heads: 2, num_layers: 3}}", Hints(), "layers is 3 in one"),
+        ("model: {model_config: {num_heads: 2, hidden_act: swish}}", Hints(), "hidden_act is 'swi"),
+        ("model: [", Hints(), "it is not YAML"),
+        ("seed: 0", Hints(), "it has no model.model_config"),
+        (None, Hints(size=Geometry(layers=2, heads=2, hidden=8, positions=9, vocab=9)), "positio"),
+    ],
+)
+def test_a_network_that_is_not_known_for_sure_is_refused(
+    tmp_path: Path, geometry: Geometry, yaml: str | None, hints: Hints, said: str
+) -> None:
+    path = _checkpoint(tmp_path / "a.ckpt", geometry)
+    if yaml:
+        path.with_suffix(".yaml").write_text(yaml)
+    with pytest.raises(InputError, match=said) as caught:
+        reading.look(path, hints)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_network_comes_from_the_yaml_or_the_size_or_the_heads(
+    tmp_path: Path, geometry: Geometry
+) -> None:
+    path = _checkpoint(tmp_path / "a.ckpt", geometry)
+    assert reading.look(path, HEADS).geometry == geometry
+    fast = attrs.evolve(geometry, activation="fast_gelu")
+    assert reading.look(path, Hints(size=fast)).geometry == fast
+    assert reading.look(path, Hints(heads=2, activation="relu")).geometry.activation == "relu"
+    (tmp_path / "other.yaml").write_text(
+        "model: {model_config: {num_heads: 4, hidden_act: fast_gelu, hidden_dropout_rate: 0.3}}"
+    )
+    found = reading.look(path).geometry
+    assert (found.heads, found.activation, found.dropout) == (4, "fast_gelu", 0.3)
+    (tmp_path / "another.yaml").write_text("seed: 0")
+    with pytest.raises(InputError, match="how many heads"):
+        reading.look(path)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+
+from gpt2dsl import Recipe, Task
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights import reading
+from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.guess import Hints
+from tests.weights.conftest import random_arrays
+
+IDS = torch.arange(24).reshape(2, 12)
+
+
+def trained(base: Path, folder: Path, kind: Any = GPT2LMHeadModel, **config: Any) -> Any:
+    """An adapter that PEFT trained for a few steps, saved; the model that has it."""
+    torch.manual_seed(0)
+    model = get_peft_model(
+        kind.from_pretrained(base, pad_token_id=0), LoraConfig(fan_in_fan_out=True, **config)
+    ).train()
+    labels = IDS if kind is GPT2LMHeadModel else torch.tensor([0, 1])
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=3.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(IDS, labels=labels).loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
+    return model.eval()
+
+
+def merged(folder: Path, kind: Any = GPT2LMHeadModel) -> Any:
+    """transformers with the weights that are read here."""
+    found = reading.read(folder)
+    state = {name: torch.from_numpy(np.array(array)) for name, array in found.arrays.items()}
+    base = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    model = kind.from_pretrained(base).eval()
+    assert set(model.load_state_dict(state, strict=False).missing_keys) <= {"lm_head.weight"}
+    return model
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"r": 4, "lora_alpha": 8, "target_modules": ["c_attn"]},
+        {"r": 2, "target_modules": ["c_attn", "c_proj", "c_fc"], "lora_dropout": 0.1},
+        {"r": 4, "target_modules": ["attn.c_proj"], "use_rslora": True},
+        {
+            "r": 4, "target_modules": ["c_attn", "c_fc"], "layers_to_transform": [1],
+            "rank_pattern": {"c_fc": 3}, "alpha_pattern": {"c_attn": 5},
+        },
+    ],
+)  # fmt: skip
+def test_an_adapter_that_peft_trained_gives_the_same_logits(
+    folder: Path, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    theirs = trained(folder, tmp_path / "adapter", **config)
+    with torch.no_grad():
+        expected = theirs(IDS).logits
+        plain = GPT2LMHeadModel.from_pretrained(folder).eval()(IDS).logits
+        found = merged(tmp_path / "adapter")(IDS).logits
+    assert (expected - plain).abs().max() > 0.05
+    assert (expected - found).abs().max() < 1e-4
+
+
+def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: Geometry) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    huggingface.write(base, geometry, random_arrays(geometry))
+    theirs = trained(
+        base, tmp_path / "adapter", GPT2ForSequenceClassification, r=2, task_type="SEQ_CLS",
+        target_modules=["c_attn"],
+    )  # fmt: skip
+    found = reading.read(tmp_path / "adapter")
+    assert found.geometry.labels == 2
+    score = theirs.base_model.model.score.modules_to_save["default"].weight.detach().numpy()
+    assert np.array_equal(found.arrays["score.weight"], score)
+
+
+def convert(source: Path, target: Path, **keys: Any) -> Path:
+    Recipe(Task.convert(source=str(source), target=str(target), **keys)).plan().run()
+    return target
+
+
+@pytest.mark.parametrize("blocks", [None, [1]])
+def test_an_adapter_that_is_written_here_loads_in_peft(
+    folder: Path, tmp_path: Path, blocks: list[int] | None
+) -> None:
+    theirs = trained(
+        folder, tmp_path / "adapter", r=4, lora_alpha=3, use_rslora=True,
+        target_modules=["c_attn", "c_fc"], rank_pattern={"c_fc": 2}, layers_to_transform=blocks,
+    )  # fmt: skip
+    written = convert(tmp_path / "adapter", tmp_path / "written", to="peft")
+    base = GPT2LMHeadModel.from_pretrained(folder)
+    ours = PeftModel.from_pretrained(base, written).eval()
+    names = {name for name, _ in ours.named_parameters() if "lora_" in name}
+    assert names == {name for name, _ in theirs.named_parameters() if "lora_" in name}
+    with torch.no_grad():
+        assert (theirs(IDS).logits - ours(IDS).logits).abs().max() < 1e-5
+
+
+def _change(folder: Path, **keys: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"peft_type": "IA3"}, "peft_type is 'IA3', not 'LORA'"),
+        ({"use_dora": True}, "use_dora: DoRA is not built here"),
+        ({"bias": "all"}, "bias is 'all'; only 'none' is read here"),
+        ({"r": 5}, "its rank is 2, the configuration says 5"),
+        ({"lora_alpha": None}, "lora_alpha is None, a number is expected"),
+        ({"base_model_name_or_path": None}, "base_model_name_or_path is empty: name the base"),
+        ({"base_model_name_or_path": "/no/where"}, "its base can't be used: /no/where: there is"),
+    ],
+)
+def test_what_can_not_be_read_right_is_refused(
+    folder: Path, tmp_path: Path, keys: dict[str, Any], said: str
+) -> None:
+    trained(folder, tmp_path / "adapter", r=2, target_modules=["c_attn"])
+    _change(tmp_path / "adapter", **keys)
+    with pytest.raises(InputError, match=said) as caught:
+        reading.look(tmp_path / "adapter")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_base_can_be_named_and_must_fit(
+    folder: Path, tmp_path: Path, geometry: Geometry
+) -> None:
+    trained(folder, tmp_path / "adapter", r=2, target_modules=["c_attn"])
+    _change(tmp_path / "adapter", base_model_name_or_path="")
+    hints = Hints(base=str(folder))
+    assert reading.look(tmp_path / "adapter", hints).geometry == geometry
+    wide = Geometry(layers=2, heads=2, hidden=16, positions=16, vocab=geometry.vocab)
+    other = tmp_path / "other"
+    other.mkdir()
+    huggingface.write(other, wide, random_arrays(wide))
+    with pytest.raises(InputError, match=r"2 that do not fit the base: transformer\.h\.0"):
+        reading.look(tmp_path / "adapter", Hints(base=str(other)))
