@@ -29,13 +29,15 @@ soak: $(VENV)/test
 	$(BIN)/pytest -m soak
 
 judges: $(VENV)/test
-	@echo "nothing is judged against MindFormers so far"
+	tests/mindformers/environment.sh
+	$(BIN)/pytest -m judges tests/mindformers
 
 bench: $(VENV)/test
 	$(BIN)/python bench/train.py
+	$(BIN)/python bench/convert.py
 
 clean:
-	rm -rf $(VENV) runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .judges runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
