@@ -39,6 +39,8 @@ CODES = {
     "G2-304": "an input is unreadable or damaged",
     "G2-305": "the text is too short for one batch",
     "G2-306": "the weights do not fit the model",
+    "G2-307": "the weights do not say which network they are of",
+    "G2-308": "the target can't be written as it should be",
     "G2-401": "no engine carries this out so far",
     "G2-402": "the run failed",
 }

@@ -140,28 +140,32 @@ def _tokenizer(parts: Parts, looked: Look | None) -> tuple[str, Input | None, in
     return str(Path(name)), found, len(loaded)
 
 
+_KEYS = {
+    "layers": "layers", "heads": "heads", "hidden": "hidden", "positions": "positions",
+    "vocab": "vocab", "inner": "inner_width", "activation": "activation",
+}  # fmt: skip
+"""Key of ``[model]`` → the geometry's word for it."""
+
+
 def _contradictions(parts: Parts, said: Geometry, found: Geometry) -> list[Fault]:
     """Where the recipe says one number of the network, and the file of weights another."""
-    keys = {
-        "layers": "layers", "heads": "heads", "hidden": "hidden", "positions": "positions",
-        "vocab": "vocab", "inner": "inner_width", "activation": "activation",
-    }  # fmt: skip
-    spoken = [key for key in keys if getattr(parts.model, key)]
-    if parts.model.size:
-        spoken += [
-            key
-            for key in keys
-            if key not in spoken and (key, parts.model.size) != ("vocab", "nano")
-        ]
-    return [
-        fault(
-            parts,
-            "G2-306",
-            f"model.{key}",
-            f"{getattr(said, keys[key])} here, {getattr(found, keys[key])} in the weights "
-            f"{parts.model.weights}; leave it out to take theirs",
-            "model.size",
-        )
-        for key in spoken
-        if getattr(said, keys[key]) != getattr(found, keys[key])
+    unlike = {
+        key: (getattr(said, word), getattr(found, word))
+        for key, word in _KEYS.items()
+        if getattr(said, word) != getattr(found, word)
+    }
+    advice = f"in {weights_name(parts)}; leave it out to take theirs"
+    faults = [
+        fault(parts, "G2-306", f"model.{key}", f"{one} here, {other} {advice}", "model.size")
+        for key, (one, other) in unlike.items()
+        if getattr(parts.model, key)
     ]
+    by_size = {
+        key: pair
+        for key, pair in unlike.items()
+        if not getattr(parts.model, key) and (key, parts.model.size) != ("vocab", "nano")
+    }
+    if parts.model.size and by_size:
+        words = ", ".join(f"{key} {one} here and {other}" for key, (one, other) in by_size.items())
+        faults.append(fault(parts, "G2-306", "model.size", f"{words} {advice}"))
+    return faults

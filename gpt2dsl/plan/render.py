@@ -89,15 +89,18 @@ def _input(found: Input) -> str:
 
 
 def _batches(batches: Batches) -> str:
-    rows = "rows not counted yet" if batches.rows is None else f"{batches.rows:,} rows"
-    words = f"{rows} of {batches.row_tokens:,} tokens, in batches of {batches.batch:,}"
+    rows = "not counted yet," if batches.rows is None else f"{batches.rows:,} rows of"
+    words = f"{rows} {batches.row_tokens:,} tokens each, in batches of {batches.batch:,}"
     words += f" ({batches.per_rank:,} per rank at once)"
     if batches.steps is None:
-        return f"{words}, {batches.epochs} epochs"
+        return f"{words}, {_epochs(batches)}"
     if batches.epochs:
-        passes = f"{batches.epochs} epoch{'s' if batches.epochs > 1 else ''}"
-        return f"{words}: {batches.steps:,} steps = {passes}"
+        return f"{words}: {batches.steps:,} steps = {_epochs(batches)}"
     return f"{words}: {batches.steps:,} steps" if batches.steps else words
+
+
+def _epochs(batches: Batches) -> str:
+    return f"{batches.epochs} epoch{'s' if batches.epochs != 1 else ''}"
 
 
 def _verdict(plan: Plan) -> Iterator[str]:

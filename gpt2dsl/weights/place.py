@@ -79,6 +79,8 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
         if path.exists():
             return _file(path)
         repo = hub.canonical(str(name))
+        if repo and Path(repo).is_dir():
+            return _in_folder(Path(repo), contents=contents)
         if repo and (snapshot := hub.fetch(repo) if fetch else hub.cached(repo)):
             return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
     except OSError as error:

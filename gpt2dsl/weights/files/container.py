@@ -8,7 +8,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.weights.files import ckptfile, tensorfile, torchfile
 from gpt2dsl.weights.files.stored import Stored
 
-SAFETENSORS, TORCH, CHECKPOINT = "safetensors", "PyTorch", "MindSpore"
+SAFETENSORS, TORCH, CHECKPOINT = "safetensors", "PyTorch .bin", ".ckpt"
 
 
 def format_of(path: Path) -> str:
