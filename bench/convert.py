@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import attrs
 
@@ -74,13 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", default="1.5b", choices=list(SIZES))
     parser.add_argument("--folder", default=None, help="where there is room for four copies")
+    parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
-        compare(Path(name), SIZES[args.size])
+        compare(Path(name), SIZES[args.size], args.repeats)
 
 
-def compare(folder: Path, geometry: Geometry) -> None:
-    """Each way in turn, with a copy before and after it."""
+def compare(folder: Path, geometry: Geometry, repeats: int) -> None:
+    """Each way, in turns with a copy."""
     safe, binary = folder / "safetensors", folder / "bin"
     make_safetensors(safe, geometry)
     make_bin(binary, safe)
@@ -99,16 +101,21 @@ def compare(folder: Path, geometry: Geometry) -> None:
             binary,
         ),
     }
-    print(f"{size / 1e9:.2f} GB   {'MB/s':>32} {'of cp':>8} {'peak GB':>8}")
+    print(f"{size / 1e9:.2f} GB of weights, medians of {repeats}")
     for words, (command, source) in ways.items():
-        copies = [copied(source, folder)]
-        found = measured(command(source))
-        clear(folder)
-        copies.append(copied(source, folder))
-        copy = min(copies)
-        rate = size / 1e6 / found.seconds
-        print(f"{'cp --reflink=never':<28} {size / 1e6 / copy:>12,.0f}")
-        print(f"{words:<28} {rate:>12,.0f} {copy / found.seconds:>8.2f} {found.peak_gb:>8.2f}")
+        copies, found = [], []
+        for _ in range(repeats):
+            copies.append(copied(source, folder))
+            found.append(measured(command(source)))
+            clear(folder)
+        copy = median(copies)
+        taken, peak = median(one.seconds for one in found), max(one.peak_gb for one in found)
+        mb = size / 1e6
+        print(
+            f"{words:<28} {mb / taken:>8,.0f} MB/s   cp {mb / copy:>8,.0f} MB/s   "
+            f"ratio {copy / taken:.2f}   peak {peak:.2f} GB",
+            flush=True,
+        )
 
 
 def copied(source: Path, folder: Path) -> float:

@@ -28,7 +28,7 @@ def write(
         state: the step and whatever else a resume needs, as JSON has it.
 
     Returns:
-        File → SHA-256 of those whose checksum is known, for ``store.writing``.
+        File → checksum of those whose checksum is known, for ``store.writing``.
     """
     tensors = {name: Held.of(array) for name, array in arrays.items()}
     digest = tensorfile.write(folder / TENSORS, tensors)

@@ -32,7 +32,6 @@ class Place:
         files: more than one where they are sharded.
         checkpoint: the name of a checkpoint of ours, "" of foreign weights.
         index: tensor → its file, where they are sharded.
-        digest: of the weights, where a manifest has it.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
     """
 
@@ -40,7 +39,6 @@ class Place:
     files: tuple[Path, ...]
     checkpoint: str = ""
     index: dict[str, Path] | None = None
-    digest: str | None = None
     passed: tuple[InputError, ...] = ()
 
     @property
@@ -132,10 +130,7 @@ def _in_folder(folder: Path, *, contents: bool) -> Place:
 
 def _checkpoint(folder: Path, *, contents: bool) -> Place:
     store.verify(folder, contents=contents)
-    found = _whole(folder)
-    known = store.manifest(folder)["files"].get(found.files[0].name)
-    digest = known["sha256"] if known and len(found.files) == 1 else None
-    return attrs.evolve(found, checkpoint=folder.name, digest=digest)
+    return attrs.evolve(_whole(folder), checkpoint=folder.name)
 
 
 def _whole(folder: Path) -> Place:

@@ -6,7 +6,6 @@ and renamed. A crash at any point leaves what was there before.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import attrs
 
 from gpt2dsl.data import atomic
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.weights.files.hashing import checksum
 
 MANIFEST = "manifest.json"
 
@@ -38,7 +38,7 @@ def writing(
     Args:
         final: where the folder is to be; its parent is made where it is not there.
         meta: what the manifest says besides; it may be filled in the block.
-        digests: file → SHA-256 where it is known; filled in the block. The rest is computed.
+        digests: file → checksum where it is known; filled in the block. The rest is computed.
         replace: whether a folder of that name may be there, and goes.
 
     Raises:
@@ -68,7 +68,7 @@ def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:
             name = path.relative_to(folder).as_posix()
             files[name] = {
                 "size": path.stat().st_size,
-                "sha256": digests.get(name) or _sha256(path),
+                "xxh3": digests.get(name) or checksum(path),
             }
     content = {"gpt2dsl": metadata.version("gpt2dsl"), "meta": meta, "files": files}
     manifest = folder / MANIFEST
@@ -122,7 +122,7 @@ def _is_manifest(content: Any) -> bool:
     return isinstance(files, dict) and all(
         isinstance(known, dict)
         and type(known.get("size")) is int
-        and type(known.get("sha256")) is str
+        and type(known.get("xxh3")) is str
         for known in files.values()
     )
 
@@ -144,7 +144,7 @@ def verify(folder: Path, *, contents: bool = True) -> None:
             if size != known["size"]:
                 message = f"it is damaged: {size:,} bytes, {known['size']:,} were written"
                 raise InputError("G2-304", path, message)
-            if contents and _sha256(path) != known["sha256"]:
+            if contents and checksum(path) != known["xxh3"]:
                 raise InputError("G2-304", path, "it is damaged: its checksum is not the written")
         except FileNotFoundError as error:
             raise InputError("G2-304", path, f"it is absent, but {MANIFEST} has it") from error
@@ -215,11 +215,3 @@ def _fault(folder: Path, *, contents: bool) -> InputError | None:
     except InputError as error:
         return error
     return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

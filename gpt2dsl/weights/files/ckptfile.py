@@ -174,7 +174,7 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
     """Writes tensors in the order given; each is read, written and forgotten in turn.
 
     Returns:
-        The SHA-256 of the file.
+        The file's checksum.
 
     Raises:
         OSError: the disk is full or can't be written.
@@ -188,7 +188,7 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
                 file.write(_header(tag, tensor, length))
                 for block in tensor.blocks(first, last):
                     file.write(block.data)
-    return file.sha256
+    return file.checksum()
 
 
 def _header(tag: str, tensor: Stored, length: int) -> bytes:

@@ -23,8 +23,9 @@ STORAGE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 """Element type → its name in recipes and in config.json."""
 
-BLOCK = 4 * 2**20
-"""Bytes read at once. What is mapped counts as resident memory, so that files are read instead."""
+BLOCK = 2**19
+"""Bytes read at once: few enough to stay in the processor's cache until they are written again.
+What is mapped would count as resident memory, so that files are read instead."""
 
 
 @attrs.frozen(eq=False)

@@ -51,7 +51,7 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
     Each is read, written and forgotten in turn.
 
     Returns:
-        The SHA-256 of the file.
+        The file's checksum.
 
     Raises:
         OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
@@ -61,7 +61,7 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
         for tensor in tensors.values():
             for block in tensor.blocks():
                 file.write(block.data)
-    return file.sha256
+    return file.checksum()
 
 
 def _header(tensors: Mapping[str, Stored]) -> bytes:

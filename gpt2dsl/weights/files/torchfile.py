@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-from collections.abc import Iterator
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ def is_torch(start: bytes) -> bool:
 def stored(path: Path) -> dict[str, Stored]:
     """The tensors of a file; nothing in its pickle but tensors and containers is run.
 
-    Only the pickle is read here, not the tensors, except for files of torch before 1.6, whose
-    tensors can't be told apart without being read: those are held in memory.
+    Only the pickle is read here, not the tensors, but for files of torch before 1.6, whose tensors
+    can't be told apart without being read: those are held in memory.
 
     Raises:
         InputError: torch is not installed, or the file is damaged, or holds something that is no
@@ -49,40 +50,69 @@ def stored(path: Path) -> dict[str, Stored]:
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise InputError("G2-304", path, "it holds no tensors by name")
-    size = path.stat().st_size
-    return {name: _tensor(path, size, name, found[name], legacy=legacy) for name in found}
+    for name, tensor in found.items():
+        if not hasattr(tensor, "untyped_storage"):
+            raise InputError("G2-304", path, f"{name} is no tensor, but {type(tensor).__name__}")
+    places = {} if legacy else _places(path, found.values())
+    return {name: _tensor(path, tensor, places) for name, tensor in found.items()}
 
 
 def _loaded(path: Path, *, legacy: bool) -> Any:
     try:
         import torch  # noqa: PLC0415  # an extra, and slow to import
-        from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415
     except ImportError:
         message = "reading it needs torch 2.10 or newer: pip install 'gpt2dsl[torch]'"
         raise InputError("G2-304", path, message) from None
-    # In this mode torch reads no tensor and notes where each lies (torch, notes/serialization).
-    mode = contextlib.nullcontext() if legacy else FakeTensorMode()
-    with mode:
-        return torch.load(path, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=not legacy)
 
 
-def _tensor(path: Path, file_size: int, name: str, tensor: Any, *, legacy: bool) -> Stored:
-    if not hasattr(tensor, "untyped_storage"):
-        raise InputError("G2-304", path, f"{name} is no tensor, but {type(tensor).__name__}")
+def _places(path: Path, tensors: Iterable[Any]) -> dict[int, int]:
+    """Address of a storage in the mapped file → its offset there; {} where that is not sure.
+
+    Torch does not say where its mapping begins. The storages' addresses and the offsets of the
+    archive's records are the same numbers but for that, and must be so for every one of them.
+    """
+    storages = {s.data_ptr(): s.nbytes() for t in tensors if (s := t.untyped_storage()).nbytes()}
+    try:
+        records = _records(path)
+    except (zipfile.BadZipFile, struct.error):
+        return {}
+    if not storages or not records:
+        return {}
+    start = min(storages) - min(records)
+    moved = {address - start: size for address, size in storages.items()}
+    return {offset + start: offset for offset in records} if moved == records else {}
+
+
+def _records(path: Path) -> dict[int, int]:
+    """Offset and size of the tensors' bytes in torch's archive, which is a zip file."""
+    found = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for record in archive.infolist():
+            if "/data/" not in record.filename or not record.file_size:
+                continue
+            # Name and padding of the local header come before the bytes.
+            file.seek(record.header_offset + 26)
+            name, extra = struct.unpack("<HH", file.read(4))
+            offset = record.header_offset + 30 + name + extra
+            # What is compressed has no bytes to be read there.
+            found[offset] = -1 if record.compress_type else record.file_size
+    return found
+
+
+def _tensor(path: Path, tensor: Any, places: dict[int, int]) -> Stored:
+    """One tensor: where its bytes lie, or where that is not known itself."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     kind, shape = _KINDS.get(dtype, dtype), tuple(tensor.shape)
     if kind not in STORAGE:
         return Slab.at(kind, shape, path, 0)
-    if legacy:
+    offset = places.get(tensor.untyped_storage().data_ptr())
+    if offset is None:
         return Held(kind, shape, _array(tensor, kind))
-    item = tensor.element_size()
-    stored = tensor.untyped_storage()
-    start = stored._checkpoint_offset + tensor.storage_offset() * item  # noqa: SLF001  # its way
-    span = 1 + sum((n - 1) * s for n, s in zip(shape, tensor.stride(), strict=True))
-    if start + span * item > file_size:
-        raise InputError("G2-304", path, f"it ends before {name}")
+    start = offset + tensor.storage_offset() * tensor.element_size()
     if tensor.is_contiguous():
         return Slab.at(kind, shape, path, start)
+    span = 1 + sum((n - 1) * s for n, s in zip(shape, tensor.stride(), strict=True))
     return Strided(kind, shape, Slab.at(kind, (span,), path, start), tensor.stride())
 
 

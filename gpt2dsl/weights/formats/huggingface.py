@@ -60,7 +60,7 @@ def write(
         tokenizer: written beside them.
 
     Returns:
-        File → SHA-256 of those whose checksum is known, for ``store.writing``.
+        File → checksum of those whose checksum is known, for ``store.writing``.
 
     Raises:
         OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
@@ -87,7 +87,7 @@ def write_stored(
         shard: bytes of a file at most, unless one tensor has more; None for one file.
 
     Returns:
-        File → SHA-256 of those that hold tensors.
+        File → checksum of those that hold tensors.
 
     Raises:
         OSError: the disk is full or can't be written.

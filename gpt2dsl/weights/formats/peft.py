@@ -118,7 +118,7 @@ def write(
         prepared: what is done to the tensors before they are written.
 
     Returns:
-        File → SHA-256 of the one that holds tensors.
+        File → checksum of the one that holds tensors.
 
     Raises:
         OSError: the disk is full or can't be written.
