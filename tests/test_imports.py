@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,9 @@ HEAVY = {"mindspore", "torch", "transformers"}
         ["--help"],
         ["run", "--help"],
         ["plan", "specs/quickstart.toml", "--why"],
+        ["plan", "specs/gpt2-124m-finetune.toml"],
+        ["fetch", "--help"],
+        ["inspect", "no/where"],
     ],
 )
 def test_commands_that_look_never_import_mindspore_or_torch(words: list[str]) -> None:
@@ -34,6 +38,24 @@ def test_commands_that_look_never_import_mindspore_or_torch(words: list[str]) ->
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stderr.strip().endswith("[]"), done.stderr
+
+
+def test_a_conversion_never_imports_mindspore(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from gpt2dsl import Recipe, Task\n"
+        "from tests.judges import TINY, random_weights\n"
+        "from gpt2dsl.weights.formats import huggingface\n"
+        "from pathlib import Path\n"
+        "source = Path(sys.argv[1])\n"
+        "huggingface.write(source, TINY, random_weights(TINY))\n"
+        "before = 'mindspore' in sys.modules\n"
+        "Recipe(Task.convert(source=str(source), target=str(source / 'a'))).plan().run()\n"
+        "print(before, 'mindspore' in sys.modules)\n"
+    )
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("False False"), done.stdout
 
 
 def test_public_names_are_those_that_users_may_rely_on() -> None:

@@ -81,6 +81,27 @@ def test_every_form_there_and_back_is_bit_identical_and_gives_the_same_bytes(
         assert torch.equal(tensor, state[name]), name
 
 
+@pytest.mark.soak
+def test_124m_there_and_back_is_bit_identical_from_one_file_and_from_shards(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config())
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="100MB")
+    for name in ("one", "shards"):
+        convert(tmp_path / name, tmp_path / f"{name}.ckpt", to="mindformers")
+        convert(tmp_path / f"{name}.ckpt", tmp_path / f"{name} back")
+    for form in ("{}.ckpt", "{} back/model.safetensors"):
+        one, shards = (tmp_path / form.format(name) for name in ("one", "shards"))
+        assert one.read_bytes() == shards.read_bytes()
+    state = model.state_dict()
+    found = load_file(tmp_path / "one back" / "model.safetensors")
+    assert set(state) - set(found) == {"lm_head.weight"}
+    for name, tensor in found.items():
+        assert torch.equal(tensor.view(torch.int32), state[name].view(torch.int32)), name
+
+
 def test_what_was_in_config_json_comes_back(sources: dict[str, Path], tmp_path: Path) -> None:
     convert(sources["bin"], tmp_path / "a.ckpt", to="mindformers")
     convert(tmp_path / "a.ckpt", tmp_path / "back")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.weights.formats import huggingface
+from tests.judges import TINY, random_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = Tokenizer.train(["the cat sat on the mat " * 9], 280)
+    geometry = attrs.evolve(TINY, inner=0, vocab=len(tokenizer))
+    folder = tmp_path_factory.mktemp("weights with a space") / "gewichte ü"
+    folder.mkdir()
+    huggingface.write(folder, geometry, random_weights(geometry), tokenizer)
+    return folder
+
+
+def gpt2dsl(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gpt2dsl", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_inspect_says_what_weights_are(weights: Path) -> None:
+    said = gpt2dsl("inspect", weights).stdout
+    assert "format          Hugging Face, safetensors\n" in said
+    assert "missing         none\n" in said
+    found = json.loads(gpt2dsl("inspect", weights, "--json").stdout)
+    assert found["types"] == {"float32": found["tensors"]}
+    assert found["tokenizer"] == str(weights)
+    assert found["network"]["heads"] == TINY.heads
+
+
+def test_inspect_shows_what_is_missing_and_ends_with_two(weights: Path, tmp_path: Path) -> None:
+    config = json.loads((weights / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"n_layer": TINY.layers + 1}))
+    (tmp_path / "model.safetensors").symlink_to(weights / "model.safetensors")
+    found: dict[str, Any] = json.loads(gpt2dsl("inspect", tmp_path, "--json", code=2).stdout)
+    assert len(found["missing"]) == 12
+    assert f"transformer.h.{TINY.layers}.ln_1.weight" in found["missing"]
+
+
+def test_convert_there_and_back_with_one_command_each(weights: Path, tmp_path: Path) -> None:
+    there, back = tmp_path / "a b.ckpt", tmp_path / "back"
+    assert str(there) in gpt2dsl("convert", weights, there, "--to", "mindformers").stdout
+    there.with_suffix(".yaml").unlink()
+    failed = gpt2dsl("convert", there, back, code=2)
+    assert "how many heads it has is not in the file" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    hints = ("--heads", TINY.heads, "--activation", TINY.activation)
+    result = json.loads(gpt2dsl("convert", there, back, *hints, "--json").stdout)
+    assert result["target"] == str(back)
+    names = [folder / "model.safetensors" for folder in (weights, back)]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_a_size_that_the_weights_do_not_have_is_one_line(weights: Path, tmp_path: Path) -> None:
+    failed = gpt2dsl("convert", weights, tmp_path / "a", "--size", "124m", code=2)
+    assert "model.size = 124m: layers 12 here and" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_name_that_can_be_none_of_the_hub_is_told() -> None:
+    assert "owner/name" in gpt2dsl("fetch", "./here", code=2).stderr

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights import place, reading
+from gpt2dsl.weights.files import ckptfile
+from gpt2dsl.weights.files.stored import Held
+from gpt2dsl.weights.formats import mindformers
+from tests.weights.conftest import random_arrays
+
+
+@pytest.fixture
+def checkpoint(geometry: Geometry, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a MindFormers checkpoint."""
+    held = {name: Held.of(array) for name, array in random_arrays(geometry).items()}
+    path = tmp_path_factory.mktemp("checkpoint") / "a.ckpt"
+    ckptfile.write(path, mindformers.named(held))
+    return path.read_bytes()
+
+
+def test_a_folder_of_the_hubs_name_goes_before_the_hub(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "openai-community/gpt2")
+    for name in ("openai-community/gpt2", "gpt2", "124m", "small"):
+        assert place.find(name).files == (Path("openai-community/gpt2/model.safetensors"),)
+    shutil.copytree(folder, "gpt2")
+    assert place.find("gpt2").files == (Path("gpt2/model.safetensors"),)
+
+
+def test_what_is_in_the_hubs_cache_is_found_by_its_names(folder: Path, tmp_path: Path) -> None:
+    repo = tmp_path / "hub" / "models--openai-community--gpt2-medium"
+    shutil.copytree(folder, repo / "snapshots" / "abc")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    for name in ("355m", "medium", "gpt2-medium", "openai-community/gpt2-medium"):
+        command = [sys.executable, "-m", "gpt2dsl", "inspect", name, "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["weights"] == name
+    command = [sys.executable, "-m", "gpt2dsl", "inspect", "774m"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "not fetched yet: gpt2dsl fetch 774m" in done.stderr
+
+
+def test_what_can_be_no_name_of_the_hub_is_absent() -> None:
+    with pytest.raises(InputError, match=r"\./no/where: there is no such file or folder"):
+        place.find("./no/where")
+
+
+def test_the_format_is_that_of_the_content_whatever_the_name(
+    folder: Path, tmp_path: Path, checkpoint: bytes, geometry: Geometry
+) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert reading.look(folder).kind == "Hugging Face, safetensors"
+    (tmp_path / "weights.bin").write_bytes(checkpoint)
+    (tmp_path / "weights.yaml").write_text("model: {model_config: {num_heads: 2}}")
+    looked = reading.look(tmp_path / "weights.bin")
+    assert (looked.kind, looked.geometry) == ("MindFormers, .ckpt", geometry)
+
+
+def test_a_folder_of_mindformers_holds_one_checkpoint(tmp_path: Path, checkpoint: bytes) -> None:
+    (tmp_path / "rank_0").mkdir()
+    (tmp_path / "rank_0" / "a.ckpt").write_bytes(checkpoint)
+    assert place.find(tmp_path).files == (tmp_path / "rank_0" / "a.ckpt",)
+    (tmp_path / "rank_1").mkdir()
+    with pytest.raises(InputError, match="it is split over 2 ranks"):
+        place.find(tmp_path)
+    shutil.rmtree(tmp_path / "rank_1")
+    (tmp_path / "rank_0" / "b.ckpt").write_bytes(checkpoint)
+    with pytest.raises(InputError, match=r"it has 2 checkpoints, name one of them: a.ckpt, b.ckpt"):
+        place.find(tmp_path / "rank_0")
+
+
+def test_an_index_names_its_folder(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    names = reading.read(folder).arrays
+    (folder / "model.safetensors").rename(folder / "one.safetensors")
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "one.safetensors")}))
+    assert place.find(index).files == (folder / "one.safetensors",)
+    assert reading.look(index).kind == "Hugging Face, safetensors"
+    index.write_text(json.dumps({"weight_map": {"x": "one.safetensors"}}))
+    with pytest.raises(InputError, match="x is not in it, but the index says so"):
+        reading.look(index)
+
+
+def test_a_tensor_in_two_shards_is_told(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "b.safetensors")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
+    with pytest.raises(InputError, match=r"b.safetensors: .* is in a.safetensors too"):
+        reading.look(folder)
