@@ -41,6 +41,7 @@ CODES = {
     "G2-306": "the weights do not fit the model",
     "G2-307": "the weights do not say which network they are of",
     "G2-308": "the target can't be written as it should be",
+    "G2-309": "a row of the data can't be used",
     "G2-401": "no engine carries this out so far",
     "G2-402": "the run failed",
 }

@@ -16,6 +16,9 @@ from pathlib import Path
 import attrs
 
 from gpt2dsl.data import atomic, cache
+from gpt2dsl.data.form import Form
+from gpt2dsl.data.table import BadRows, Row, rows
+from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError
 
 LARGE = 64 * 2**20
@@ -51,19 +54,22 @@ class Source:
         name: as the recipe has it.
         files: in the order in which they are read; empty ones are left out.
         texts: the documents of a sample, which has no files.
+        form: how the files hold their texts.
     """
 
     name: str
     files: tuple[File, ...] = ()
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
+    form: Form = attrs.field(factory=Form)
 
     @classmethod
-    def find(cls, name: str) -> Source | None:
+    def find(cls, name: str, form: Form | None = None) -> Source | None:
         """The source, or None where it is absent.
 
         Args:
             name: a file; a folder, for all files below it that are not hidden, by name; a glob;
                 ``sample:train`` or ``sample:valid``.
+            form: of the files; plain text where it is not said.
 
         Raises:
             InputError: it is there but is empty (G2-302) or can't be looked at (G2-304).
@@ -80,12 +86,12 @@ class Source:
             raise _unreadable(name, error) from error
         if not files:
             raise InputError("G2-302", name, "there is no text in it")
-        return cls(name, files)
+        return cls(name, files, form=form or Form())
 
     @classmethod
-    def open(cls, name: str) -> Source:
+    def open(cls, name: str, form: Form | None = None) -> Source:
         """The source; absent is an error too (G2-301)."""
-        if source := cls.find(name):
+        if source := cls.find(name, form):
             return source
         known = f"; the samples are {' and '.join(SAMPLES)}" if name.startswith("sample:") else ""
         raise InputError("G2-301", name, f"there is no such file, folder or glob{known}")
@@ -104,13 +110,26 @@ class Source:
             return False
 
     def digest(self) -> str:
-        """SHA-256 of the contents in their order; names don't count.
+        """SHA-256 of the contents in their order, and of their form; names don't count.
 
-        One file has the digest that ``sha256sum`` prints, several that of their digests.
+        One file of text has the digest that ``sha256sum`` prints, several that of their digests.
         """
+        return self._formed(self._digest())
+
+    def known_digest(self) -> str | None:
+        """The digest where it costs next to nothing, else None: a plan shows it as pending."""
+        known = self._known_digest()
+        return self._formed(known) if known else None
+
+    def _formed(self, digest: str) -> str:
+        if not self.form.identity:
+            return digest
+        return hashlib.sha256(f"{digest} {self.form.identity}".encode()).hexdigest()
+
+    def _digest(self) -> str:
         if self.size <= LARGE:
             return self._computed()
-        if known := self.known_digest():
+        if known := self._known_digest():
             return known
         digest = self._computed()
         if self.unchanged:
@@ -119,8 +138,7 @@ class Source:
                 atomic.write_file(self._note, lambda file: file.write(digest.encode()))
         return digest
 
-    def known_digest(self) -> str | None:
-        """The digest where it costs next to nothing, else None: a plan shows it as pending."""
+    def _known_digest(self) -> str | None:
         if self.size <= LARGE:
             return self._computed()
         try:
@@ -144,10 +162,11 @@ class Source:
         return cache.folder("digests") / name
 
     def documents(self) -> Iterator[str]:
-        """The documents, one a file, without a byte-order mark.
+        """The documents, without a byte-order mark: one a file of text, one a row, one an article.
 
         Raises:
             InputError: a file is not UTF-8 (G2-303) or can't be read (G2-304).
+            SpecError: more rows than are borne can't be used (G2-309).
         """
         held: list[str] = []
         for text, last in self.blocks():
@@ -159,6 +178,37 @@ class Source:
     def blocks(self) -> Iterator[tuple[str, bool]]:
         """The documents in blocks of about a megabyte; True marks a document's last block."""
         yield from ((text, True) for text in self.texts)
+        if self.form.format == "wikitext":
+            for file in self.files:
+                yield from ((text, True) for text in articles(_lines(file.path)))
+        elif self.form.format != "text":
+            yield from ((row.text, True) for row in self.rows())
+        else:
+            yield from self._blocks()
+
+    def rows(self, *, labels: bool = False) -> Iterator[Row]:
+        """The rows of tables.
+
+        Args:
+            labels: whether the class is read too.
+
+        Raises:
+            SpecError: more rows than are borne can't be used (G2-309); it names them.
+        """
+        bad = BadRows(self.form.max_bad_rows)
+        for file in self.files:
+            try:
+                for item in rows(_lines(file.path), self.form, labels=labels):
+                    if isinstance(item, Row):
+                        if not bad.too_many:
+                            yield item
+                    elif not bad.note(file.path, *item):
+                        break
+            except ValueError as error:
+                raise InputError("G2-304", file.path, str(error)) from None
+        bad.refuse()
+
+    def _blocks(self) -> Iterator[tuple[str, bool]]:
         for file in self.files:
             held = ""
             for text in _decoded(file.path):
@@ -240,6 +290,17 @@ def _decoded(path: Path) -> Iterator[str]:
             first, text = False, text.removeprefix("\ufeff")
         if text:
             yield text
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, with their ends."""
+    held = ""
+    for text in _decoded(path):
+        lines = (held + text).split("\n")
+        held = lines.pop()
+        yield from (line + "\n" for line in lines)
+    if held:
+        yield held
 
 
 def _not_utf8(error: UnicodeDecodeError, base: int, line: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from gpt2dsl.data.form import Form
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -16,6 +17,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import RunError
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.init import filled
+from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Evaluate
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files.stored import Arrays
@@ -29,7 +31,7 @@ def run(job: Job) -> Result:
         weights = reading.read(job.weights, job.hints)
         arrays = Arrays(filled(weights, job.parts.train.seed))
         network = network_of(weights.geometry, arrays, job.parts.runtime.device)
-    rows = rows_of(task.data, Tokenizer.load(job.tokenizer), job.parts.train.seq_length)
+    rows = rows_of(job.parts, task.data, Tokenizer.load(job.tokenizer))
     found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
     assert found is not None
     loss, tokens = found
@@ -45,9 +47,10 @@ def run(job: Job) -> Result:
     return result
 
 
-def rows_of(name: str, tokenizer: Tokenizer, seq_length: int) -> Rows:
-    """The rows of a text."""
-    return Rows(stream(Source.open(name), tokenizer), seq_length, name)
+def rows_of(parts: Parts, name: str, tokenizer: Tokenizer) -> Rows:
+    """The rows of a text, in the form and of the length that a recipe says."""
+    source = Source.open(name, Form.of(parts.data))
+    return Rows(stream(source, tokenizer), parts.train.seq_length, name)
 
 
 def mean_loss(

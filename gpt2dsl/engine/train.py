@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from gpt2dsl.data.form import Form
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
@@ -56,13 +57,14 @@ class Training:
         self.directory = RunDirectory.of(job)
         self.tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
-        self.rows = rows_of(task.data, self.tokenizer, train.seq_length)
+        self.rows = rows_of(self.parts, task.data, self.tokenizer)
         self.rows.require(train.batch_size)
         self.held_out: Rows | None = None
         if task.eval_data:
-            self.held_out = rows_of(task.eval_data, self.tokenizer, train.seq_length)
+            self.held_out = rows_of(self.parts, task.eval_data, self.tokenizer)
         self.identity = Identity(
-            data=Source.open(task.data).digest(), tokenizer=self.tokenizer.digest
+            data=Source.open(task.data, Form.of(self.parts.data)).digest(),
+            tokenizer=self.tokenizer.digest,
         )
         self.network = self._network()
         self.losses = TokenLosses(self.network)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import choice, integer, text
+from gpt2dsl.parts.rules import choice, column, flag, integer, text
 
 FORMATS = (
     "text", "jsonl", "tsv", "csv", "mindrecord", "wikitext", "sst2", "imdb", "agnews", "cola",
@@ -28,4 +28,10 @@ class Data(Part):
     )
     vocab: int = integer(
         "entries of a vocabulary that is trained", low=257, high=1_000_000, default=2048
+    )
+    text_column: str | int = column("of the text, in jsonl, csv and tsv", default="text")
+    label_column: str | int = column("of the class, in jsonl, csv and tsv", default="label")
+    header: bool = flag("whether the first row of csv and tsv names the columns", default=True)
+    max_bad_rows: int = integer(
+        "rows that can't be used and are passed over; more are an error", default=0
     )

@@ -169,6 +169,17 @@ def bytes_of(text: str) -> int:
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 
 
+def column(doc: str, *, default: str) -> Any:
+    """A column of a table: its name, or its number from 0."""
+    rule = Rule(
+        "a column's name, or its number from 0",
+        lambda value: type(value) in (str, int),
+        lambda value: 0 <= value <= LARGEST if isinstance(value, int) else bool(value),
+        doc,
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
 def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = False) -> Any:
     """A list of strings, kept as a tuple; also a file's path where ``or_path``."""
     rule = Rule(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.parts.bundle import Parts
@@ -47,7 +48,7 @@ def find_source(parts: Parts, key: str) -> tuple[Input, Source | None]:
     """The text that ``key`` names, as an input, and itself where it can be used."""
     name = getattr(parts.task, key.partition(".")[2])
     try:
-        source = Source.open(name)
+        source = Source.open(name, Form.of(parts.data))
         found = Input(
             key=key,
             name=name,

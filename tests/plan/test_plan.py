@@ -268,3 +268,22 @@ def test_runs_of_one_recipe_share_a_directory_wherever_they_run() -> None:
     assert one.plan().directory == (one | Parallel()).plan().directory
     assert one.plan().directory != (one | Optim(lr=1e-3)).plan().directory
     assert (one | Runtime(output="out")).plan().directory.startswith("out/")
+
+
+def test_the_same_texts_give_the_same_rows_in_any_form(tmp_path: Path) -> None:
+    texts = [f"The cat {i} sat on the mat, and it was glad." for i in range(40)]
+    (tmp_path / "text").mkdir()
+    for i, text in enumerate(texts):
+        (tmp_path / "text" / f"{i:02d}").write_text(text)
+    lines = [json.dumps({"body": text}) for text in texts]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    (tmp_path / "rows.csv").write_text("\n".join(["body", *(f'"{text}"' for text in texts)]))
+    rows = {
+        Recipe(Model(size="nano"), Data(format=form, text_column="body"), Train(seq_length=16))
+        .replace(Task.pretrain(data=str(tmp_path / name)))
+        .set("train.batch_size", 2)
+        .plan(prepare=True)
+        .batches
+        for name, form in (("text", "text"), ("rows.jsonl", "jsonl"), ("rows.csv", "csv"))
+    }
+    assert len(rows) == 1

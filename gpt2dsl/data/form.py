@@ -1,0 +1,51 @@
+"""How a file holds its texts: the format, its columns, and how many bad rows are borne."""
+
+from __future__ import annotations
+
+import attrs
+
+from gpt2dsl.parts.data import Data
+
+Column = str | int
+
+
+@attrs.frozen(kw_only=True)
+class Form:
+    """The form of data.
+
+    Attributes:
+        format: text, jsonl, csv, tsv, wikitext, sst2, imdb, agnews or cola.
+        text: the column of the text: its name, or its number from 0.
+        label: the column of the class, for classifiers.
+        header: whether the first row of csv and tsv names the columns.
+        max_bad_rows: rows that can't be used and are passed over, with a word; more are an error.
+    """
+
+    format: str = "text"
+    text: Column = "text"
+    label: Column = "label"
+    header: bool = True
+    max_bad_rows: int = 0
+
+    @classmethod
+    def of(cls, data: Data) -> Form:
+        """The form that a recipe describes."""
+        return cls(
+            format=data.format,
+            text=data.text_column,
+            label=data.label_column,
+            header=data.header,
+            max_bad_rows=data.max_bad_rows,
+        )
+
+    @property
+    def identity(self) -> str:
+        """What decides the texts that a file gives; "" for plain text."""
+        if self.format == "text":
+            return ""
+        named = (self.text, self.label, self.header) if self.format in TABLES else ()
+        return repr((self.format, named, self.max_bad_rows))
+
+
+TABLES = ("jsonl", "csv", "tsv")
+"""Formats whose columns a user names."""

@@ -1,0 +1,253 @@
+"""Rows of text and class: jsonl, csv, tsv, and four data sets in the form that they come in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.data.form import Column, Form
+from gpt2dsl.errors import Fault, SpecError
+
+# A review may be longer than the 128 KB that Python's reader takes for a mistake.
+csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
+
+
+class BadRowError(Exception):
+    """A row can't be used; its text says why."""
+
+
+@attrs.frozen
+class Row:
+    """One row.
+
+    Attributes:
+        line: on which it ends.
+        text: never empty.
+        label: the class, "" where none was asked for.
+    """
+
+    line: int
+    text: str
+    label: str = ""
+
+
+Item = Row | tuple[int, str]
+"""A row, or the line and the fault of one that can't be used."""
+
+
+@attrs.frozen
+class _Dialect:
+    """A data set in its original form.
+
+    Attributes:
+        delimiter: of the columns.
+        quoted: whether quotes have a meaning.
+        fields: how many columns there are.
+        header: what the first row says, in the files that have one.
+        row: columns → text and class.
+    """
+
+    delimiter: str
+    quoted: bool
+    fields: int
+    header: tuple[str, ...]
+    row: Callable[[list[str]], tuple[str, str]]
+
+
+def _numbered(label: str, known: tuple[str, ...]) -> str:
+    """The number of a class, as models count them."""
+    if label not in known:
+        raise BadRowError(f"the class is {label!r}, one of {', '.join(known)} is expected")
+    return str(known.index(label))
+
+
+DIALECTS = {
+    # Socher et al. 2013, as GLUE has it.
+    "sst2": _Dialect(
+        "\t", False, 2, ("sentence", "label"), lambda f: (f[0], _numbered(f[1], ("0", "1")))
+    ),
+    # Maas et al. 2011, as one table of reviews.
+    "imdb": _Dialect(
+        ",", True, 2, ("review", "sentiment"),
+        lambda f: (f[0].replace("<br />", "\n"), _numbered(f[1], ("negative", "positive"))),
+    ),
+    # Zhang et al. 2015.
+    "agnews": _Dialect(
+        ",", True, 3, ("Class Index", "Title", "Description"),
+        lambda f: (f"{f[1]}. {f[2]}", _numbered(f[0], ("1", "2", "3", "4"))),
+    ),
+    # Warstadt et al. 2019.
+    "cola": _Dialect("\t", False, 4, (), lambda f: (f[3], _numbered(f[1], ("0", "1")))),
+}  # fmt: skip
+
+
+class BadRows:
+    """Rows that can't be used: so many are passed over, with a word; one more is an error.
+
+    Args:
+        borne: how many.
+    """
+
+    SHOWN = 20
+    """Faults that are named at most."""
+
+    def __init__(self, borne: int) -> None:
+        self._borne = borne
+        self._faults: list[Fault] = []
+
+    @property
+    def too_many(self) -> bool:
+        """Whether there is an error by now."""
+        return len(self._faults) > self._borne
+
+    def note(self, path: Path, line: int, why: str) -> bool:
+        """Notes one; gives whether it is worth to read on."""
+        self._faults.append(Fault("G2-309", f"{path}:{line}", "", why))
+        return len(self._faults) < self._borne + self.SHOWN
+
+    def refuse(self) -> None:
+        """Says what was passed over.
+
+        Raises:
+            SpecError: it was too much.
+        """
+        if self.too_many:
+            raise SpecError(self._faults)
+        for fault in self._faults:
+            sys.stderr.write(f"passed over: {fault}\n")
+
+
+def rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+    """The rows of a file, good and bad.
+
+    Args:
+        lines: of the file, with their ends.
+        form: its form.
+        labels: whether the class is read too.
+    """
+    if form.format == "jsonl":
+        return _json_rows(lines, form, labels=labels)
+    if form.format in DIALECTS:
+        return _dialect_rows(lines, DIALECTS[form.format])
+    return _table_rows(lines, form, labels=labels)
+
+
+def _json_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _tried(number, lambda line=line: _json_row(line, form, labels=labels))  # type: ignore[misc]
+
+
+def _json_row(line: str, form: Form, *, labels: bool) -> tuple[str, str]:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadRowError(f"it is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BadRowError(f"an object is expected, found {type(content).__name__}")
+    text = _value(content, form.text)
+    if not isinstance(text, str):
+        raise BadRowError(f"{form.text!r} is {text!r}, a text is expected")
+    label = _value(content, form.label) if labels else ""
+    if isinstance(label, bool) or not isinstance(label, str | int):
+        raise BadRowError(f"{form.label!r} is {label!r}, a name or a number is expected")
+    return text, str(label)
+
+
+def _value(content: dict[str, object], column: Column) -> object:
+    if str(column) not in content:
+        known = ", ".join(map(repr, list(content)[:8]))
+        raise BadRowError(f"it has no {column!r}, but {known or 'nothing'}")
+    return content[str(column)]
+
+
+def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+    reader = _reader(lines, "," if form.format == "csv" else "\t", quoted=True)
+    wanted = [form.text, *([form.label] if labels else [])]
+    places: list[int] | None = None
+    for number, fields in reader:
+        if isinstance(fields, str):
+            yield number, fields
+            continue
+        if places is None:
+            try:
+                places = [_place(column, fields, header=form.header) for column in wanted]
+            except BadRowError as error:
+                raise ValueError(str(error)) from None
+            if form.header:
+                continue
+        yield _tried(number, lambda f=fields, p=places: _picked(f, p))  # type: ignore[misc]
+
+
+def _place(column: Column, first: list[str], *, header: bool) -> int:
+    """The number of a column.
+
+    Raises:
+        BadRowError: the first row has no such column.
+    """
+    if isinstance(column, int):
+        if column < len(first):
+            return column
+        raise BadRowError(f"there is no column {column}: the first row has {len(first)}")
+    if not header:
+        raise BadRowError(f"without a header the column {column!r} must be a number, from 0")
+    if column in first:
+        return first.index(column)
+    raise BadRowError(f"there is no column {column!r}, but {', '.join(map(repr, first))}")
+
+
+def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:
+    if len(fields) <= max(places):
+        raise BadRowError(f"it has {len(fields)} columns, {max(places) + 1} are needed")
+    found = [fields[place] for place in places]
+    return found[0], found[1] if len(found) > 1 else ""
+
+
+def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
+    def row(fields: list[str]) -> tuple[str, str]:
+        if len(fields) != dialect.fields:
+            raise BadRowError(f"it has {len(fields)} columns, {dialect.fields} are expected")
+        return dialect.row(fields)
+
+    first = True
+    for number, fields in _reader(lines, dialect.delimiter, quoted=dialect.quoted):
+        if isinstance(fields, str):
+            yield number, fields
+        elif not (first and tuple(fields) == dialect.header):
+            yield _tried(number, lambda f=fields: row(f))  # type: ignore[misc]
+        first = False
+
+
+def _reader(
+    lines: Iterable[str], delimiter: str, *, quoted: bool
+) -> Iterator[tuple[int, list[str] | str]]:
+    """Line and fields of each row that is not empty; or the fault."""
+    reader = csv.reader(
+        lines,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=True,
+    )
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.line_num, str(error)
+            continue
+        if fields:
+            yield reader.line_num, fields
+
+
+def _tried(line: int, row: Callable[[], tuple[str, str]]) -> Item:
+    try:
+        text, label = row()
+    except BadRowError as error:
+        return line, str(error)
+    return Row(line, text, label) if text.strip() else (line, "the text is empty")

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2dsl.data.form import Form
+from gpt2dsl.data.source import Source
+from gpt2dsl.data.table import Row
+from gpt2dsl.errors import InputError, SpecError
+
+
+def source(tmp_path: Path, content: str | bytes, **form: Any) -> Source:
+    path = tmp_path / "data"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Source.open(str(path), Form(**form))
+
+
+def rows(tmp_path: Path, content: str | bytes, **form: Any) -> list[tuple[str, str]]:
+    found = source(tmp_path, content, **form).rows(labels=True)
+    return [(row.text, row.label) for row in found]
+
+
+def faults(tmp_path: Path, content: str | bytes, **form: Any) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        rows(tmp_path, content, **form)
+    assert {fault.code for fault in caught.value.faults} == {"G2-309"}
+    return [f"{f.origin.rpartition(':')[2]} {f.message}" for f in caught.value.faults]
+
+
+CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6), st.sampled_from([",", "\t"]))
+def test_what_pythons_csv_writes_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]], delimiter: str
+) -> None:
+    cells = [cell for cell in cells if cell[0].strip()]
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, delimiter=delimiter)
+    writer.writerows([("text", "label"), *cells])
+    form = "csv" if delimiter == "," else "tsv"
+    found = rows(tmp_path_factory.mktemp("a"), file.getvalue(), format=form)
+    assert found == cells
+
+
+@given(st.lists(st.tuples(CELLS, st.integers(0, 9)), min_size=1, max_size=6))
+def test_what_json_writes_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, int]]
+) -> None:
+    cells = [cell for cell in cells if cell[0].strip()]
+    lines = [json.dumps({"text": text, "label": label, "more": [1]}) for text, label in cells]
+    content = "\n".join([*lines, ""])
+    if not content:
+        return
+    found = rows(tmp_path_factory.mktemp("a"), content, format="jsonl")
+    assert found == [(text, str(label)) for text, label in cells]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_ends_of_lines_and_byte_order_marks_do_not_matter(
+    tmp_path: Path, end: str, mark: bytes
+) -> None:
+    content = mark + end.join(["text,label", '"a, ""b""",1', "c,2"]).encode()
+    assert rows(tmp_path, content, format="csv") == [('a, "b"', "1"), ("c", "2")]
+    content = mark + end.join(["0\tno", "1\tyes"]).encode()
+    form: dict[str, Any] = {"text": 1, "label": 0, "header": False}
+    assert rows(tmp_path, content, format="tsv", **form) == [("no", "0"), ("yes", "1")]
+
+
+def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path) -> None:
+    content = 'text,label\n"two\nlines",1\nonly one column\n'
+    assert faults(tmp_path, content, format="csv") == ["4 it has 1 columns, 2 are needed"]
+    assert rows(tmp_path, content, format="csv", max_bad_rows=1) == [("two\nlines", "1")]
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "said"),
+    [
+        ("[1]\n", {"format": "jsonl"}, "1 an object is expected, found list"),
+        ("\n{\n", {"format": "jsonl"}, "2 it is not JSON: Expecting property name"),
+        ('{"a": 1}\n', {"format": "jsonl"}, "1 it has no 'text', but 'a'"),
+        ('{"text": 1}\n', {"format": "jsonl"}, "1 'text' is 1, a text is expected"),
+        ('{"text": "a", "label": null}\n', {"format": "jsonl"}, "1 'label' is None, a name or"),
+        ('{"text": " ", "label": 1}\n', {"format": "jsonl"}, "1 the text is empty"),
+        ('text,label\n"a"b,1\n', {"format": "csv"}, "2 ',' expected after '\"'"),
+        ('text,label\nb,1\n"a,1\n', {"format": "csv"}, "3 unexpected end of data"),
+        ("sentence\tlabel\na\t2\n", {"format": "sst2"}, "2 the class is '2', one of 0, 1 is"),
+        ("a\tb\tc\n", {"format": "sst2"}, "1 it has 3 columns, 2 are expected"),
+        ("review,sentiment\na,neutral\n", {"format": "imdb"}, "2 the class is 'neutral', one of"),
+        ('"5","a","b"\n', {"format": "agnews"}, "1 the class is '5', one of 1, 2, 3, 4"),
+        ("gj04\t1\ta\n", {"format": "cola"}, "1 it has 3 columns, 4 are expected"),
+    ],
+)
+def test_a_bad_row_is_told_with_its_line(
+    tmp_path: Path, content: str, form: dict[str, Any], said: str
+) -> None:
+    assert faults(tmp_path, content, **form)[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "said"),
+    [
+        ("a,label\nb,1\n", {"format": "csv"}, "there is no column 'text', but 'a', 'label'"),
+        ("a,b\n", {"format": "csv", "header": False}, "the column 'text' must be a number"),
+        ("a,b\n", {"format": "csv", "text": 2}, "there is no column 2: the first row has 2"),
+    ],
+)
+def test_a_column_that_is_not_there_is_told_once(
+    tmp_path: Path, content: str, form: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        rows(tmp_path, content, **form)
+
+
+def test_so_many_bad_rows_are_passed_over_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = '{"text": "a", "label": 1}\n{\n{"text": "b", "label": 1}\n[]\n'
+    assert rows(tmp_path, content, format="jsonl", max_bad_rows=2) == [("a", "1"), ("b", "1")]
+    said = capsys.readouterr().err
+    assert said.count("passed over: ") == 2
+    assert f"{tmp_path}/data:2" in said
+    assert len(faults(tmp_path, content, format="jsonl", max_bad_rows=1)) == 2
+
+
+def test_thousands_of_bad_rows_are_not_all_listed(tmp_path: Path) -> None:
+    assert len(faults(tmp_path, "{\n" * 5000, format="jsonl")) == 20
+
+
+SETS = {
+    "sst2": (
+        "sentence\tlabel\nit 's \"good\t1\nbad , 'really\t0\n",
+        [("it 's \"good", "1"), ("bad , 'really", "0")],
+    ),
+    "imdb": (
+        'review,sentiment\n"One.<br /><br />Two, ""three"".",positive\nBad.,negative\n',
+        [('One.\n\nTwo, "three".', "1"), ("Bad.", "0")],
+    ),
+    "agnews": (
+        '"3","Oil, ""up""","A (Reuters) story, long"\n"1","World","News"\n',
+        [('Oil, "up". A (Reuters) story, long', "2"), ("World. News", "0")],
+    ),
+    "cola": (
+        "gj04\t1\t\tOur friends \"won't buy this.\nclc95\t0\t*\tThey drank the pub.\n",
+        [("Our friends \"won't buy this.", "1"), ("They drank the pub.", "0")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_four_sets_in_their_original_forms(tmp_path: Path, name: str) -> None:
+    content, expected = SETS[name]
+    assert rows(tmp_path, content, format=name) == expected
+    texts = list(source(tmp_path, content, format=name).documents())
+    assert texts == [text for text, _ in expected]
+
+
+@pytest.mark.parametrize("name", ["sst2", "imdb"])
+def test_a_file_without_its_header_loses_no_row(tmp_path: Path, name: str) -> None:
+    content, expected = SETS[name]
+    assert rows(tmp_path, content.split("\n", 1)[1], format=name) == expected
+
+
+def test_every_file_of_a_folder_has_its_own_header(tmp_path: Path) -> None:
+    for i in range(2):
+        (tmp_path / f"{i}.csv").write_text(f"label,text\n{i},text {i}\n")
+    found = list(Source.open(str(tmp_path), Form(format="csv")).rows())
+    assert found == [Row(2, "text 0"), Row(2, "text 1")]
+
+
+def test_the_digest_tells_forms_apart_but_not_what_a_form_does_not_use(tmp_path: Path) -> None:
+    content = "text,label\na,1\n"
+    digests = {
+        source(tmp_path, content, **form).digest()
+        for form in (
+            {}, {"format": "csv"}, {"format": "csv", "text": "label"}, {"format": "jsonl"},
+            {"format": "sst2"},
+        )
+    }  # fmt: skip
+    assert len(digests) == 5
+    plain = source(tmp_path, content, text="other")
+    assert plain.digest() == source(tmp_path, content).digest()
