@@ -11,6 +11,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.model.classification import ClassLoss
 from gpt2dsl.model.network import GPT2, TABLE, Arrays
 from gpt2dsl.model.operators.head import HeadLoss
 from gpt2dsl.model.operators.norm import SumOfSquares
@@ -38,7 +39,7 @@ class TrainStep(nn.Cell):
     Parameters and moments are changed in place. Weight decay applies to matrices and tables.
 
     Args:
-        network: whose parameters are trained.
+        network: whose parameters are trained; one with classes learns those.
         clip: largest gradient norm; 0 for none.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
@@ -63,7 +64,7 @@ class TrainStep(nn.Cell):
         self.v = ParameterTuple(_moments("v", weights))
         self.network = network
         self.decaying = tuple(i for i, t in enumerate(tensors(network.geometry)) if t.decays)
-        self.loss = MeanLoss(network)
+        self.loss = ClassLoss(network) if network.geometry.labels else MeanLoss(network)
         self.loss_and_gradients = ms.value_and_grad(self.loss, None, self.weights)
         self.clip, self.weight_decay = clip, weight_decay
         self.beta1, self.beta2, self.eps = beta1, beta2, eps
@@ -132,7 +133,7 @@ class TrainStep(nn.Cell):
 
         Args:
             ids: ``[b, t]``.
-            labels: ``[b, t]``.
+            labels: ``[b, t]``; of a classifier ``[b, 2]``, as ``ClassLoss`` has it.
             lr: learning rate.
             kept: the masks of ``dropout.masks``.
 
