@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -58,6 +59,8 @@ def cli(context: click.Context, debug: bool) -> None:
 def main() -> NoReturn:
     """Run the command line; no traceback without ``--debug``."""
     debug = "--debug" in sys.argv
+    # What ends a job on a cluster cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(standalone_mode=False) or 0
     except click.exceptions.Exit as stop:

@@ -23,7 +23,7 @@ def hints(command: Callable[..., Any]) -> Callable[..., Any]:
     """What a .ckpt does not say where no YAML lies beside it."""
     for option in (
         click.option("--activation", type=click.Choice(ACTIVATIONS), help="Of a .ckpt's network."),
-        click.option("--heads", type=int, help="Of a .ckpt's network."),
+        click.option("--heads", type=click.IntRange(min=1), help="Of a .ckpt's network."),
         click.option("--size", type=click.Choice((*SIZES, *ALIASES)), help="Of a .ckpt's network."),
     ):
         command = option(command)

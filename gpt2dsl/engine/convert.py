@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from gpt2dsl.data import cache
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.progress import ByteBar
 from gpt2dsl.model.init import filled
@@ -22,7 +23,7 @@ def run(job: Job) -> Result:
     size = _adapter(job, task) if task.to == "peft" else _weights(job, task)
     return Result(
         task="convert",
-        target=Path(task.target),
+        target=_target(task),
         size=size,
         seconds=time.perf_counter() - started,
         notes=job.notes,
@@ -37,8 +38,9 @@ def _weights(job: Job, task: Convert) -> int:
         config={**to_config(weights.geometry), **weights.config},
         tensors=tensors,
         tokenizer=weights.tokenizer,
+        generation=weights.generation,
     )
-    target = Path(task.target)
+    target = _target(task)
     writing.find_room(target, content.size)
     with ByteBar(f"writing {target}", content.size) as bar:
         if task.to == "mindformers":
@@ -57,6 +59,10 @@ def _adapter(job: Job, task: Convert) -> int:
     adapter = reading.adapter(task.source, job.hints)
     with ByteBar(f"writing {task.target}", adapter.size) as bar:
         writing.to_peft(
-            Path(task.target), adapter, source=task.source, dtype=task.dtype, moved=bar.move
+            _target(task), adapter, source=task.source, dtype=task.dtype, moved=bar.move
         )
     return adapter.size
+
+
+def _target(task: Convert) -> Path:
+    return cache.expanded(task.target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gpt2dsl.errors import Fault
@@ -58,6 +59,10 @@ def _published(parts: Parts) -> Iterator[Fault]:
 
 
 def _model(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+    try:
+        re.compile(parts.model.allow_missing)
+    except re.error as error:
+        yield fault(parts, "G2-202", "model.allow_missing", f"expected a regex: {error}")
     if geometry.hidden % geometry.heads:
         message = f"{geometry.heads} heads do not divide the width {geometry.hidden}"
         yield fault(

@@ -34,9 +34,14 @@ def find_target(parts: Parts) -> Input | None:
         return None
     target = cache.expanded(task.target)
     for path in (target, target.with_suffix(".yaml")) if _is_file(task) else (target,):
-        if path.exists() or path.is_symlink():
-            error = InputError("G2-308", task.target, f"{path} is there already")
-            return refused(parts, "task.target", task.target, error)
+        try:
+            taken = path.exists() or path.is_symlink()
+        except OSError as error:
+            wrong = InputError("G2-308", task.target, f"it can't be written: {error.strerror}")
+            return refused(parts, "task.target", task.target, wrong)
+        if taken:
+            there = InputError("G2-308", task.target, f"{path} is there already")
+            return refused(parts, "task.target", task.target, there)
     return None
 
 
@@ -48,6 +53,10 @@ def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
         f"RANDOM values for {name}, which the weights lack (allow_missing)" for name in looked.new
     ]
     task = parts.task
+    if isinstance(task, Convert) and not task.dtype and "float64" in looked.dtypes:
+        found.append("float64 is written as float32, rounded to the nearest")
+    if isinstance(task, Convert) and _is_file(task) and looked.tokenizer:
+        found.append("the tokenizer stays behind: a folder as target takes it along")
     if isinstance(task, Convert) and task.to == "mindformers":
         if looked.geometry.activation == "gelu":
             found.append(
@@ -65,7 +74,12 @@ def _is_file(task: Convert) -> bool:
 
 def _target(parts: Parts, task: Convert) -> Iterator[Fault]:
     suffix = Path(task.target).suffix
-    if task.to != "mindformers" and suffix in (".ckpt", ".safetensors", ".bin"):
+    if task.to == "mindformers" and suffix != ".ckpt":
+        if suffix.lower() in (".ckpt", ".safetensors", ".bin", ".yaml"):
+            message = f"expected a file that ends in .ckpt, or a folder, found {suffix}"
+            yield fault(parts, "G2-202", "task.target", message, "task.to")
+        return
+    if task.to != "mindformers" and suffix.lower() in (".ckpt", ".safetensors", ".bin"):
         message = f"expected a folder for {task.to}, found a file's name"
         if suffix == ".ckpt":
             message += '; to = "mindformers" writes a .ckpt'
@@ -92,4 +106,4 @@ def _for_mindformers(parts: Parts, task: Convert, looked: Look) -> Iterator[Faul
         yield fault(parts, "G2-308", "task.to", f"MindFormers has no word for {words}")
     if (task.dtype or "bfloat16") == "bfloat16" and (task.dtype or "bfloat16" in looked.dtypes):
         message = "MindFormers 0.8 reads no bfloat16; say float32 or float16"
-        yield fault(parts, "G2-308", "task.dtype", message, "task.to")
+        yield fault(parts, "G2-308", "task.dtype" if task.dtype else "task.to", message)

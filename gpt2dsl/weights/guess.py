@@ -38,7 +38,22 @@ class Hints:
 
     def may_lack(self, name: str) -> bool:
         """Whether a parameter may be missing."""
-        return bool(self.allow_missing) and bool(re.fullmatch(self.allow_missing, name))
+        try:
+            return bool(self.allow_missing) and bool(re.fullmatch(self.allow_missing, name))
+        except re.error:  # The plan has a fault for it.
+            return False
+
+    def contradictions(self, geometry: Geometry) -> list[str]:
+        """Where a network is another one than the user says, in words."""
+        said: dict[str, Any] = {"heads": self.heads, "activation": self.activation}
+        if self.size:
+            said |= {key: getattr(self.size, key) for key in ("layers", "hidden", "positions")}
+            said["heads"] = self.heads or self.size.heads
+        return [
+            f"{key} is {getattr(geometry, key)}, not {value}"
+            for key, value in said.items()
+            if value and value != getattr(geometry, key)
+        ]
 
 
 def geometry_of(
@@ -56,10 +71,15 @@ def geometry_of(
         InputError: heads or activation are not known (G2-307), or contradict the tensors (G2-306).
     """
     seen = _seen(named, path)
-    if said and (config := said.hugging_face):
-        found = from_config(config, said.path)
-        return _agreeing(found, seen, said.path, "the YAML"), config
     theirs = _of_settings(said) if said else None
+    if said and theirs and (config := said.hugging_face):
+        found = from_config(config, said.path)
+        _agreeing(found, seen, said.path, "the tensors")
+        # MindFormers has no word for erf, and is told the tanh form.
+        told = "gelu_new" if found.activation == "gelu" else found.activation
+        own = attrs.evolve(found, activation=told, dropout=theirs.get("dropout", found.dropout))
+        _agreeing(own, theirs, said.path, "hugging_face and model_config")
+        return found, config
     if hints.size:
         _agreeing(hints.size, {k: v for k, v in seen.items() if k in _OF_SIZE}, path, "the size")
     heads = hints.heads or (theirs or {}).get("heads") or (hints.size.heads if hints.size else None)

@@ -42,7 +42,7 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
         "tokenizer": str(found.tokenizer) if found.tokenizer else None,
         "training_state": len(found.aside),
         "missing": list(found.missing),
-        "faults": list(found.faults),
+        "faults": [*found.faults, *hints.contradictions(geometry)],
     }
     if found.adapter:
         modules = found.adapter.modules

@@ -14,6 +14,7 @@ from gpt2dsl.weights import hub, store
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 CHECKPOINTS = "checkpoints"
@@ -79,7 +80,7 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
         repo = hub.canonical(str(name))
         if repo and Path(repo).is_dir():
             return _in_folder(Path(repo), contents=contents)
-        if repo and (snapshot := hub.fetch(repo) if fetch else hub.cached(repo)):
+        if repo and (snapshot := _fetched(repo) if fetch else hub.cached(repo)):
             return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
@@ -87,6 +88,16 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
         message = f"it is no file or folder, and not fetched yet: gpt2dsl fetch {name}"
         raise InputError("G2-301", name, message)
     raise InputError("G2-301", name, "there is no such file or folder")
+
+
+def _fetched(repo: str) -> Path:
+    try:
+        return hub.fetch(repo)
+    except InputError as error:
+        first = error.faults[0]
+        raise InputError(
+            first.code, first.key, f"there is no such file or folder; on the Hub: {first.message}"
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

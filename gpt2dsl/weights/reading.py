@@ -19,7 +19,7 @@ from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats import adapter as low_rank
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
-from gpt2dsl.weights.formats.config import from_config
+from gpt2dsl.weights.formats.config import from_config, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
 
 HEAD, TABLE = huggingface.HEAD, huggingface.TABLE
@@ -105,6 +105,7 @@ class Weights:
         tokenizer: the folder of the tokenizer that came with them, None where none did.
         new: parameters that they may lack, and do; they get new values.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
+        generation: their generation_config.json, None where there is none.
     """
 
     path: Path
@@ -114,6 +115,7 @@ class Weights:
     tokenizer: Path | None
     new: tuple[str, ...] = ()
     passed: tuple[InputError, ...] = ()
+    generation: Path | None = None
 
     @property
     def arrays(self) -> Arrays:
@@ -173,6 +175,7 @@ def read(name: str | Path, hints: Hints | None = None, *, values: bool = True) -
         tokenizer=found.tokenizer,
         new=new,
         passed=found.place.passed,
+        generation=path if (path := found.place.folder / place.GENERATION).exists() else None,
     )
 
 
@@ -199,6 +202,7 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
     """
     found = place.find(name, contents=contents, fetch=hints.fetch)
     kind, stored = _stored(found)
+    stored = mindformers.own_names(stored)
     if found.is_adapter:
         return _with_adapter(found, stored, hints, contents=contents)
     if mindformers.is_mindformers(stored):
@@ -207,7 +211,9 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
     config = place.read_json(config_path)
     geometry = from_config(config, config_path)
     words = f"checkpoint {found.checkpoint}" if found.checkpoint else f"Hugging Face, {kind}"
-    return _opened(found, words, geometry, huggingface.full_names(stored), config=config)
+    return _opened(
+        found, words, geometry, huggingface.full_names(stored, found.files[0]), config=config
+    )
 
 
 def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
@@ -223,6 +229,7 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     """
     found = place.find(name, contents=contents, fetch=hints.fetch)
     _, stored = _stored(found)
+    stored = mindformers.own_names(stored)
     if found.is_adapter:
         return _peft(found, stored)
     if mindformers.is_mindformers(stored):
@@ -269,7 +276,8 @@ def _opened(
             f"{name} is {_shape(stored[name].shape)}, not {_shape(shape)}"
             for name, shape in expected.items()
             if name in stored and stored[name].shape != shape
-        ],
+        ]
+        + _head_misfit(stored),
         "not floats": [
             f"{name} is {stored[name].kind}"
             for name in expected
@@ -290,13 +298,20 @@ def _opened(
     )
 
 
+def _head_misfit(stored: Mapping[str, Stored]) -> list[str]:
+    """The head, where it can't be the word table."""
+    if HEAD not in stored or TABLE not in stored or stored[HEAD].shape == stored[TABLE].shape:
+        return []
+    return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[TABLE].shape)}"]
+
+
 def _of_mindformers(
     found: place.Place, kind: str, stored: dict[str, Stored], hints: Hints
 ) -> Opened:
     file = found.files[0]
     said = settings.beside(file)
     lora = mindformers.adapter(stored, said.alpha if said else None, file)
-    renamed = mindformers.renamed(stored)
+    renamed = mindformers.renamed(stored, file)
     geometry, config = geometry_of(renamed, said, hints, file)
     aside = tuple(name for name in stored if mindformers.is_aside(name))
     words = f"MindFormers, {kind}"
@@ -313,7 +328,7 @@ def _with_adapter(
         message = "base_model_name_or_path is empty: name the base by --base or model.weights"
         raise InputError("G2-307", found.folder / place.ADAPTER_CONFIG, message)
     try:
-        base = opened(name, attrs.evolve(hints, base=""), contents=contents)
+        base = _base(name, attrs.evolve(hints, base=""), contents=contents)
     except InputError as error:
         first = error.faults[0]
         message = f"its base can't be used: {first.key}: {first.message}"
@@ -327,6 +342,12 @@ def _with_adapter(
     return _merged(together, own, words)
 
 
+def _base(name: str, hints: Hints, *, contents: bool) -> Opened:
+    if place.find(name, contents=False, fetch=hints.fetch).is_adapter:
+        raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
+    return opened(name, hints, contents=contents)
+
+
 def _peft(found: place.Place, stored: dict[str, Stored]) -> Adapter:
     path = found.folder / place.ADAPTER_CONFIG
     return peft.adapter(place.read_json(path), path, stored)
@@ -335,6 +356,10 @@ def _peft(found: place.Place, stored: dict[str, Stored]) -> Adapter:
 def _merged(base: Opened, own: Adapter, words: str) -> Opened:
     labels = own.full[huggingface.SCORE].shape[:1] if huggingface.SCORE in own.full else ()
     geometry = attrs.evolve(base.geometry, labels=labels[0]) if labels else base.geometry
+    config = base.config
+    if config and geometry.labels != base.geometry.labels:
+        head = ("architectures", "id2label", "label2id", "pad_token_id")
+        config = config | {key: to_config(geometry)[key] for key in head}
     shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
     wrong = low_rank.misfits(shapes, own)
     faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
@@ -344,6 +369,7 @@ def _merged(base: Opened, own: Adapter, words: str) -> Opened:
         base,
         format=words,
         geometry=geometry,
+        config=config,
         tensors={name: merged[name] for name in shapes if name in merged},
         missing=tuple(name for name in base.missing if name not in own.full),
         faults=faults,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data import atomic
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import store
+from gpt2dsl.weights import place, store
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.stored import NAMES, Stored, all_finite, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
@@ -25,7 +25,7 @@ MINDFORMERS = "mindspore_model"
 
 TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 )  # fmt: skip
 
 Moved = Callable[[int], object]
@@ -41,12 +41,14 @@ class Content:
         config: config.json.
         tensors: in the order of the forward pass.
         tokenizer: the folder of the tokenizer, which is copied.
+        generation: the generation_config.json, which is copied; None for one that says little.
     """
 
     geometry: Geometry
     config: Mapping[str, Any] = attrs.field(repr=False)
     tensors: Mapping[str, Stored] = attrs.field(repr=False)
     tokenizer: Path | None
+    generation: Path | None = None
 
     @property
     def size(self) -> int:
@@ -159,6 +161,8 @@ def to_hugging_face(
     ):
         tensors = watch.over(content.tensors)
         digests |= huggingface.write_stored(folder, content.config, tensors, shard)
+        if content.generation:
+            shutil.copyfile(content.generation, folder / place.GENERATION)
         _copy(content.tokenizer, folder)
 
 

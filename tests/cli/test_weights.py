@@ -71,5 +71,15 @@ def test_a_size_that_the_weights_do_not_have_is_one_line(weights: Path, tmp_path
     assert failed.stderr.count("\n") == 1
 
 
+def test_inspect_tells_hints_that_the_weights_contradict(weights: Path) -> None:
+    said = gpt2dsl("inspect", weights, "--heads", TINY.heads + 1, code=2).stdout
+    assert f"heads is {TINY.heads}, not {TINY.heads + 1}" in said
+
+
+def test_a_regex_that_is_none_is_told(weights: Path, tmp_path: Path) -> None:
+    failed = gpt2dsl("convert", weights, tmp_path / "a", "--allow-missing", "(", code=2)
+    assert "model.allow_missing = (: expected a regex" in failed.stderr
+
+
 def test_a_name_that_can_be_none_of_the_hub_is_told() -> None:
     assert "owner/name" in gpt2dsl("fetch", "./here", code=2).stderr

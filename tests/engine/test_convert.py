@@ -218,6 +218,29 @@ def test_values_that_are_not_finite_or_do_not_fit_leave_nothing(
             assert not list((tmp_path / "out").iterdir())
 
 
+def test_home_is_where_the_target_says(
+    sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for target, keys in (("~/a", {}), ("~/b.ckpt", {"to": "mindformers"})):
+        convert(sources["bin"], Path(target), **keys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.ckpt", "b.yaml"]
+
+
+def test_the_settings_of_generation_go_along(sources: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(sources["bin"], tmp_path / "a")
+    (tmp_path / "a" / "generation_config.json").write_text('{"temperature": 0.7}')
+    convert(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b" / "generation_config.json").read_text() == '{"temperature": 0.7}'
+
+
+def test_float64_is_rounded_and_said_to_be(sources: dict[str, Path], tmp_path: Path) -> None:
+    model = GPT2LMHeadModel.from_pretrained(sources["bin"]).double()
+    model.save_pretrained(tmp_path / "a")
+    assert "float64 is written as float32" in convert(tmp_path / "a", tmp_path / "b").notes[0]
+
+
 @pytest.mark.parametrize("to", ["hf", "mindformers"])
 def test_nothing_is_overwritten(sources: dict[str, Path], tmp_path: Path, to: str) -> None:
     (tmp_path / "a").mkdir()
@@ -236,6 +259,8 @@ def test_nothing_is_overwritten(sources: dict[str, Path], tmp_path: Path, to: st
         ({"to": "peft", "merge": True}, "a", "merged weights are no adapter"),
         ({"to": "mindformers", "dtype": "bfloat16"}, "a", "MindFormers 0.8 reads no bfloat16"),
         ({"to": "peft"}, "a", "it holds no LoRA adapter"),
+        ({"to": "mindformers"}, "a.CKPT", "expected a file that ends in .ckpt, or a folder"),
+        ({"to": "mindformers"}, "a" * 300, "it can't be written: File name too long"),
         ({"max_shard_size": "many"}, "a", "expected a size such as 5GB or 200MB"),
     ],
 )

@@ -209,6 +209,29 @@ def test_damage_is_told_in_one_line(
         assert "\n" not in str(caught.value)
 
 
+def test_one_tensor_under_two_names_is_told(folder: Path) -> None:
+    change(folder, lambda a: a.update({"wte.weight": a[TABLE] + 1}))
+    with pytest.raises(InputError, match=r"transformer\.wte\.weight is in it under two names"):
+        reading.look(folder)
+
+
+def test_a_head_of_another_shape_is_told_without_reading_it(folder: Path) -> None:
+    change(folder, lambda a: a.update({"lm_head.weight": a[TABLE][:3]}))
+    with pytest.raises(InputError, match=r"1 of another shape: lm_head\.weight is 3x8, the word"):
+        reading.look(folder)
+
+
+def test_names_of_distributed_data_parallel_are_read(
+    folder: Path, arrays: dict[str, Array]
+) -> None:
+    def edit(held: dict[str, Any]) -> None:
+        for name in list(held):
+            held[f"module.{name}"] = held.pop(name)
+
+    change(folder, edit)
+    assert equal(reading.read(folder), arrays)
+
+
 def test_an_index_may_only_name_files_beside_it(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     index = folder / "model.safetensors.index.json"

@@ -42,11 +42,13 @@ class Adapter:
         modules: module's name, ``transformer.h.0.attn.c_attn`` → what is added to its weight.
         base: the weights that it belongs to, "" where it doesn't say.
         full: tensors that it holds whole, such as the score of a classifier.
+        bare: whether it belongs to GPT2Model without a head, whose names lack ``transformer.``.
     """
 
     modules: Mapping[str, LowRank]
     base: str
     full: Mapping[str, Stored]
+    bare: bool = False
 
     @property
     def parameters(self) -> int:

@@ -21,6 +21,9 @@ ACTIVATIONS = {
 }
 """Name on disk → name of a geometry; the first one of equal values is written."""
 
+LARGEST, MOST_LAYERS = 2**24, 2**12
+"""Of the numbers of a network; larger ones would take long to be refused by their tensors."""
+
 _REFUSED = {
     "scale_attn_by_inverse_layer_idx": True,
     "add_cross_attention": True,
@@ -94,7 +97,7 @@ def from_config(config: dict[str, Any], path: Path) -> Geometry:
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise read.refused("activation_function", f"one of {', '.join(ACTIVATIONS)} is expected")
     geometry = Geometry(
-        layers=read.count("n_layer", "num_hidden_layers", 12),
+        layers=read.count("n_layer", "num_hidden_layers", 12, most=MOST_LAYERS),
         heads=read.count("n_head", "num_attention_heads", 12),
         hidden=read.count("n_embd", "hidden_size", 768),
         positions=read.count("n_positions", "max_position_embeddings", 1024),
@@ -133,11 +136,11 @@ class _Reader:
         value = repr(self.config[key]) if key in self.config else "absent"
         return InputError("G2-306", self.path, f"{key} is {value}: {message}")
 
-    def count(self, key: str, alias: str, default: int) -> int:
+    def count(self, key: str, alias: str, default: int, *, most: int = LARGEST) -> int:
         key = alias if alias in self.config and key not in self.config else key
         value = self.config.get(key, default)
-        if type(value) is not int or value < 1:
-            raise self.refused(key, "a positive whole number is expected")
+        if type(value) is not int or not 1 <= value <= most:
+            raise self.refused(key, f"a whole number from 1 to {most:,} is expected")
         return value
 
     def real(self, key: str, default: float, *, below: float) -> float:

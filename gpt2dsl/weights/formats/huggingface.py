@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.weights import place
@@ -35,13 +36,26 @@ _PREFIX = "transformer."
 _BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 
 
-def full_names(stored: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out."""
-    found = {}
+def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
+    """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out.
+
+    Args:
+        stored: the tensors of a file; PyTorch's DistributedDataParallel puts ``module.`` before
+            each name, GPT2Model alone has no ``transformer.``.
+        path: the file, for messages.
+
+    Raises:
+        InputError: two of them have one name (G2-304).
+    """
+    found: dict[str, Stored] = {}
     for name, tensor in stored.items():
-        full = name if name.startswith((_PREFIX, HEAD, SCORE)) else _PREFIX + name
-        if not _BUFFER.fullmatch(full):
-            found[full] = tensor
+        inner = name.removeprefix("module.")
+        full = inner if inner.startswith((_PREFIX, HEAD, SCORE)) else _PREFIX + inner
+        if _BUFFER.fullmatch(full):
+            continue
+        if full in found:
+            raise InputError("G2-304", path, f"{full} is in it under two names")
+        found[full] = tensor
     return found
 
 
@@ -98,7 +112,7 @@ def write_stored(
     dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
     _write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    _write_json(folder / "generation_config.json", special)
+    _write_json(folder / place.GENERATION, special)
     shards = _shards(stored, shard)
     if len(shards) == 1:
         return {place.WEIGHTS: tensorfile.write(folder / place.WEIGHTS, stored)}

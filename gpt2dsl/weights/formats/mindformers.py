@@ -60,8 +60,21 @@ def is_aside(name: str) -> bool:
     return bool(_ASIDE.fullmatch(name))
 
 
-def renamed(found: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Tensors under Hugging Face's names, query, key and value joined; adapters are left out."""
+def own_names(found: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Tensors without what cells around the network put before their names: ``network.``."""
+    return {re.sub(r"^(network\.)+(?=backbone\.|score\.)", "", n): t for n, t in found.items()}
+
+
+def renamed(found: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
+    """Tensors under Hugging Face's names, query, key and value joined; adapters are left out.
+
+    Args:
+        found: the tensors.
+        path: the file, for messages.
+
+    Raises:
+        InputError: a part of query, key and value is missing, or they do not fit (G2-306).
+    """
     named: dict[str, Stored] = {}
     for name, tensor in found.items():
         if is_aside(name) or _ADAPTER.fullmatch(name):
@@ -71,10 +84,7 @@ def renamed(found: Mapping[str, Stored]) -> dict[str, Stored]:
         head, _, end = rest.rpartition(".")
         if block is not None and head.removeprefix("attention.") in _THIRDS:
             whole = f"transformer.h.{block}.attn.c_attn.{end}"
-            if whole not in named and (thirds := _thirds(found, block, end)):
-                named[whole] = thirds
-            elif whole not in named:
-                named[name] = tensor
+            named[whole] = named.get(whole) or _thirds(found, block, end, path)
         elif block is not None and rest in _BLOCK:
             named[f"transformer.h.{block}.{_BLOCK[rest]}"] = tensor
         elif match and block is None and rest in _OUTSIDE:
@@ -84,17 +94,19 @@ def renamed(found: Mapping[str, Stored]) -> dict[str, Stored]:
     return named
 
 
-def _thirds(found: Mapping[str, Stored], block: str, end: str) -> Stored | None:
-    """c_attn's weight or bias, where all three parts are there and fit each other."""
+def _thirds(found: Mapping[str, Stored], block: str, end: str, path: Path) -> Stored:
+    """c_attn's weight or bias."""
     names = [f"backbone.blocks.{block}.attention.{third}.{end}" for third in _THIRDS]
-    if not all(name in found for name in names):
-        return None
+    if lost := [name for name in names if name not in found]:
+        raise InputError("G2-306", path, f"{len(lost)} missing: {', '.join(lost)}")
     parts = [found[name] for name in names]
-    shape = parts[0].shape
-    if any((p.shape, p.kind) != (shape, parts[0].kind) for p in parts) or not parts[0].readable:
-        return None
+    shape, kind = parts[0].shape, parts[0].kind
+    if any((p.shape, p.kind) != (shape, kind) for p in parts) or not parts[0].readable:
+        said = (f"{t} {list(p.shape)} {p.kind}" for t, p in zip(_THIRDS, parts, strict=True))
+        message = f"backbone.blocks.{block}.attention: the {end} do not fit: {', '.join(said)}"
+        raise InputError("G2-306", path, message)
     joined = (*shape[1:], 3 * shape[0]) if len(shape) == 2 else (3 * shape[0],)
-    return Joined(parts[0].kind, joined, tuple(parts))
+    return Joined(kind, joined, tuple(parts))
 
 
 @attrs.frozen(eq=False)
@@ -195,8 +207,25 @@ def adapter(found: Mapping[str, Stored], alpha: float | None, path: Path) -> Ada
         if lone := [third for third, pair in parts.items() if len(pair) < 2]:
             message = f"block {number}: half of the adapter of {lone[0]} is missing"
             raise InputError("G2-306", path, message)
+        if shapes := _unlike(parts):
+            raise InputError("G2-306", path, f"block {number}: its adapters are {shapes}")
         modules[f"transformer.h.{number}.attn.c_attn"] = _one(parts, alpha)
     return Adapter(modules=modules, base="", full={})
+
+
+def _unlike(parts: Mapping[str, Mapping[str, Stored]]) -> str:
+    """What the adapters of one block are, where they can't be joined; "" where they can."""
+    a, b = ([pair[half] for pair in parts.values()] for half in "ab")
+    fits = all(
+        len(one.shape) == 2 and one.readable and one.shape == other.shape[::-1] == a[0].shape
+        for one, other in zip(a, b, strict=True)
+    )
+    halves = (f"{name} {list(half.shape)} {half.kind}" for name, half in _named(parts))
+    return "" if fits else ", ".join(halves)
+
+
+def _named(parts: Mapping[str, Mapping[str, Stored]]) -> list[tuple[str, Stored]]:
+    return [(f"{third} {end}", half) for third, pair in parts.items() for end, half in pair.items()]
 
 
 def _one(parts: Mapping[str, Mapping[str, Stored]], alpha: float) -> LowRank:

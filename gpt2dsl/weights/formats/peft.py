@@ -15,12 +15,19 @@ from typing import Any
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.adapter import Adapter, LowRank
 from gpt2dsl.weights.place import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _PREFIX = "base_model.model."
+_BODY = "transformer."
 _HALF = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
 _MODULE = re.compile(r"transformer\.h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)")
+
+_WHOLE = re.compile(r"score\.weight|transformer\.(wpe|ln_f|h\.\d+\.(ln_[12]|attn|mlp))\b.*")
+
+_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+"""Ways to begin an adapter that leave its base as it is."""
 
 _REFUSED = {
     "use_dora": "DoRA",
@@ -50,20 +57,26 @@ def adapter(config: dict[str, Any], path: Path, found: Mapping[str, Stored]) -> 
     for name, tensor in found.items():
         inner = name.removeprefix(_PREFIX)
         if match := _HALF.fullmatch(inner):
-            halves.setdefault(_full_name(match[1]), {})[match[2]] = tensor
+            halves.setdefault(match[1], {})[match[2]] = tensor
         else:
-            full[inner.replace(".modules_to_save", "")] = tensor
+            full[_full_name(inner.replace(".modules_to_save", ""))] = tensor
+    _refuse_strays(full, path)
     modules = {}
     for module, pair in halves.items():
-        if not _MODULE.fullmatch(module):
+        if not _MODULE.fullmatch(_full_name(module)):
             raise InputError("G2-306", path, f"{module}: this is no linear module of GPT-2")
-        if len(pair) < 2 or any(len(half.shape) != 2 for half in pair.values()):
+        if len(pair) < 2:
             raise InputError("G2-306", path, f"{module}: half of its adapter is missing")
-        modules[module] = _low_rank(config, path, module, pair)
+        modules[_full_name(module)] = _low_rank(config, path, module, pair)
     if not modules:
         raise InputError("G2-306", path, "the adapter changes nothing: it has no lora_A and lora_B")
     base = config.get("base_model_name_or_path")
-    return Adapter(modules=modules, base=base if isinstance(base, str) else "", full=full)
+    return Adapter(
+        modules=modules,
+        base=base if isinstance(base, str) else "",
+        full=full,
+        bare=not next(iter(halves)).startswith(_BODY),
+    )
 
 
 def _refuse_others(config: dict[str, Any], path: Path) -> None:
@@ -74,27 +87,55 @@ def _refuse_others(config: dict[str, Any], path: Path) -> None:
             raise InputError("G2-306", path, f"{key}: {words} is not built here")
     if config.get("bias", "none") != "none":
         raise InputError("G2-306", path, f"bias is {config['bias']!r}; only 'none' is read here")
+    if (start := config.get("init_lora_weights", True)) not in _STARTS:
+        message = f"init_lora_weights is {start!r}: it changes the base, which is not done here"
+        raise InputError("G2-306", path, message)
+
+
+def _refuse_strays(full: Mapping[str, Stored], path: Path) -> None:
+    """Tensors that an adapter holds whole must be the network's, and not the tied table."""
+    for name in full:
+        if name in (huggingface.TABLE, huggingface.HEAD):
+            message = f"{name} is held whole; it is one with the head here, and not in PEFT"
+            raise InputError("G2-306", path, message)
+        if not _WHOLE.fullmatch(name):
+            raise InputError("G2-306", path, f"{name}: this is no tensor of GPT-2")
 
 
 def _full_name(module: str) -> str:
     """An adapter of GPT2Model alone says nothing of ``transformer``."""
-    return module if module.startswith("transformer.") else f"transformer.{module}"
+    outside = (_BODY, huggingface.SCORE, huggingface.HEAD)
+    return module if module.startswith(outside) else f"{_BODY}{module}"
 
 
 def _low_rank(
     config: dict[str, Any], path: Path, module: str, pair: Mapping[str, Stored]
 ) -> LowRank:
-    rank = pair["A"].shape[0]
-    said = _of_pattern(config.get("rank_pattern"), module, config.get("r"))
+    a, b = pair["A"], pair["B"]
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
+        message = f"{module}: A is {list(a.shape)} and B {list(b.shape)}, not [r, in] and [out, r]"
+        raise InputError("G2-306", path, message)
+    widths = {"c_attn": 3 * a.shape[1], "attn.c_proj": a.shape[1]}
+    if any(module.endswith(end) and b.shape[0] != out for end, out in widths.items()):
+        message = f"{module}: from {a.shape[1]} to {b.shape[0]}, which no GPT-2 has"
+        raise InputError("G2-306", path, message)
+    if not (a.readable and b.readable):
+        raise InputError("G2-306", path, f"{module}: {a.kind} and {b.kind} are no floats")
+    rank = a.shape[0]
+    try:
+        said = _of_pattern(config.get("rank_pattern"), module, config.get("r"))
+        alpha = _of_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha"))
+    except (AttributeError, re.error) as error:
+        message = f"rank_pattern or alpha_pattern is no pattern: {error}"
+        raise InputError("G2-306", path, message) from error
     if rank != said:
         raise InputError(
             "G2-306", path, f"{module}: its rank is {rank}, the configuration says {said}"
         )
-    alpha = _of_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha"))
     if type(alpha) not in {int, float} or not math.isfinite(alpha):
         raise InputError("G2-306", path, f"lora_alpha is {alpha!r}, a number is expected")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return LowRank(a=pair["A"], b=pair["B"], alpha=float(alpha), scale=scale)
+    return LowRank(a=a, b=b, alpha=float(alpha), scale=scale)
 
 
 def _of_pattern(pattern: Any, module: str, otherwise: Any) -> Any:
@@ -127,8 +168,9 @@ def write(
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     tensors: dict[str, Stored] = {}
     for module, part in adapter.modules.items():
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = part.a
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = part.b
+        name = module.removeprefix(_BODY) if adapter.bare else module
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = part.a
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = part.b
     tensors |= {f"{_PREFIX}{name}": tensor for name, tensor in adapter.full.items()}
     return {ADAPTER_WEIGHTS: tensorfile.write(folder / ADAPTER_WEIGHTS, prepared(tensors))}
 
@@ -146,7 +188,7 @@ def to_config(adapter: Adapter) -> dict[str, Any]:
             alphas[key] = own
     return {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if adapter.full else "CAUSAL_LM",
+        "task_type": _task(adapter),
         "r": first.rank,
         "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
         "lora_dropout": 0.0,
@@ -159,6 +201,13 @@ def to_config(adapter: Adapter) -> dict[str, Any]:
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
     }
+
+
+def _task(adapter: Adapter) -> str:
+    """What PEFT makes of the base: a classifier, a language model, or GPT2Model alone."""
+    if adapter.bare:
+        return "FEATURE_EXTRACTION"
+    return "SEQ_CLS" if huggingface.SCORE in adapter.full else "CAUSAL_LM"
 
 
 def _targets(adapter: Adapter) -> list[str]:

@@ -49,8 +49,8 @@ def beside(checkpoint: Path) -> Settings | None:
     Raises:
         InputError: it is damaged (G2-304).
     """
-    same = checkpoint.with_suffix(".yaml")
-    beside = [same] if same.exists() else sorted(checkpoint.parent.glob("*.yaml"))
+    same = [path for end in (".yaml", ".yml") if (path := checkpoint.with_suffix(end)).exists()]
+    beside = same[:1] or sorted(checkpoint.parent.glob("*.yaml"))
     if len(beside) != 1:
         return None
     import yaml  # noqa: PLC0415  # slow, and seldom needed
@@ -65,6 +65,8 @@ def beside(checkpoint: Path) -> Settings | None:
         raise InputError("G2-304", path, f"it is not YAML: {first}") from error
     model = content.get("model") if isinstance(content, dict) else None
     inner = model.get("model_config") if isinstance(model, dict) else None
+    if not isinstance(inner, dict) and not same:
+        return None  # It is about something else.
     if not isinstance(inner, dict):
         raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
     carried = content.get("hugging_face")

@@ -83,7 +83,7 @@ def test_names_that_other_models_use_are_read() -> None:
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
         ({"add_cross_attention": True}, "add_cross_attention is True: no such network"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings is False"),
-        ({"n_layer": "12"}, "n_layer is '12': a positive whole number"),
+        ({"n_layer": "12"}, "n_layer is '12': a whole number from 1"),
         ({"n_layer": 0}, "n_layer is 0"),
         ({"n_head": True}, "n_head is True"),
         ({"n_head": 5}, "n_head is 5: it does not divide n_embd = 768"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
+from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Model
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.errors import InputError
@@ -83,6 +83,12 @@ def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: 
     assert found.geometry.labels == 2
     score = theirs.base_model.model.score.modules_to_save["default"].weight.detach().numpy()
     assert np.array_equal(found.arrays["score.weight"], score)
+    whole = convert(tmp_path / "adapter", tmp_path / "whole", merge=True)
+    _, info = GPT2ForSequenceClassification.from_pretrained(whole, output_loading_info=True)
+    assert not any(info.values())
+    assert reading.look(whole).geometry == found.geometry
+    there = convert(tmp_path / "adapter", tmp_path / "there", merge=True, to="mindformers")
+    assert reading.look(there).geometry == found.geometry
 
 
 def convert(source: Path, target: Path, **keys: Any) -> Path:
@@ -119,6 +125,9 @@ def _change(folder: Path, **keys: Any) -> None:
         ({"use_dora": True}, "use_dora: DoRA is not built here"),
         ({"bias": "all"}, "bias is 'all'; only 'none' is read here"),
         ({"r": 5}, "its rank is 2, the configuration says 5"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights is 'pissa': it changes the base"),
+        ({"rank_pattern": ["x"]}, "rank_pattern or alpha_pattern is no pattern"),
+        ({"alpha_pattern": {"(": 3}}, "rank_pattern or alpha_pattern is no pattern"),
         ({"lora_alpha": None}, "lora_alpha is None, a number is expected"),
         ({"base_model_name_or_path": None}, "base_model_name_or_path is empty: name the base"),
         ({"base_model_name_or_path": "/no/where"}, "its base can't be used: /no/where: there is"),
@@ -132,6 +141,49 @@ def test_what_can_not_be_read_right_is_refused(
     with pytest.raises(InputError, match=said) as caught:
         reading.look(tmp_path / "adapter")
     assert "\n" not in str(caught.value)
+
+
+def test_the_word_table_in_an_adapter_is_refused(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path / "a", r=2, target_modules=["c_attn"], modules_to_save=["wte"])
+    with pytest.raises(
+        InputError, match=r"wte\.weight is held whole; it is one with the head here"
+    ):
+        reading.look(tmp_path / "a")
+
+
+def test_a_layer_norm_in_an_adapter_takes_the_place_of_the_bases(
+    folder: Path, tmp_path: Path
+) -> None:
+    theirs = trained(
+        folder, tmp_path / "a", r=2, target_modules=["c_attn"], modules_to_save=["ln_f"]
+    )
+    with torch.no_grad():
+        assert (theirs(IDS).logits - merged(tmp_path / "a")(IDS).logits).abs().max() < 1e-4
+
+
+def test_an_adapter_of_the_model_without_a_head_keeps_its_names(
+    folder: Path, tmp_path: Path
+) -> None:
+    config = LoraConfig(
+        r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False,
+        alpha_pattern={"^h.0.attn.c_attn": 50},
+    )  # fmt: skip
+    theirs = get_peft_model(GPT2Model.from_pretrained(folder), config).eval()
+    theirs.save_pretrained(tmp_path / "a")
+    found = reading.adapter(tmp_path / "a", Hints()).modules["transformer.h.0.attn.c_attn"]
+    assert found.scale == 25
+    written = convert(tmp_path / "a", tmp_path / "b", to="peft")
+    ours = PeftModel.from_pretrained(GPT2Model.from_pretrained(folder), written).eval()
+    with torch.no_grad():
+        difference = theirs(IDS).last_hidden_state - ours(IDS).last_hidden_state
+    assert difference.abs().max() < 1e-5
+
+
+def test_an_adapter_on_itself_is_told(folder: Path, tmp_path: Path) -> None:
+    trained(folder, tmp_path / "a", r=2, target_modules=["c_attn"])
+    _change(tmp_path / "a", base_model_name_or_path=str(tmp_path / "a"))
+    with pytest.raises(InputError, match="it is an adapter itself; merge that one first"):
+        reading.look(tmp_path / "a")
 
 
 def test_another_base_can_be_named_and_must_fit(
