@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "print a recipe as TOML or Python",
     "list": "the recipes of the library",
     "generate": "continue a text with given weights",
+    "classify": "name the class of texts with given weights",
     "inspect": "say what weights are, and what is missing",
     "convert": "convert weights from one format to another",
     "fetch": "fetch published weights from the Hugging Face Hub",

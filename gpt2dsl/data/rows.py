@@ -36,6 +36,11 @@ class Rows:
         self.seq_length = seq_length
         self.name = name
 
+    @property
+    def length(self) -> int:
+        """Tokens of a row that are computed."""
+        return self.seq_length
+
     def __len__(self) -> int:
         """Whole rows."""
         return count(len(self.tokens), self.seq_length)

@@ -10,7 +10,7 @@ import itertools
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -186,11 +186,12 @@ class Source:
         else:
             yield from self._blocks()
 
-    def rows(self, *, labels: bool = False) -> Iterator[Row]:
+    def rows(self, *, number: Callable[[str], object] | None = None) -> Iterator[Row]:
         """The rows of tables.
 
         Args:
-            labels: whether the class is read too.
+            number: is given each row's class, and raises BadRowError where there is no such one;
+                None where the classes are not read.
 
         Raises:
             SpecError: more rows than are borne can't be used (G2-309); it names them.
@@ -198,7 +199,7 @@ class Source:
         bad = BadRows(self.form.max_bad_rows)
         for file in self.files:
             try:
-                for item in rows(_lines(file.path), self.form, labels=labels):
+                for item in rows(_lines(file.path), self.form, number):
                     if isinstance(item, Row):
                         if not bad.too_many:
                             yield item

@@ -122,14 +122,27 @@ class BadRows:
             sys.stderr.write(f"passed over: {fault}\n")
 
 
-def rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def rows(
+    lines: Iterable[str], form: Form, number: Callable[[str], object] | None
+) -> Iterator[Item]:
     """The rows of a file, good and bad.
 
     Args:
         lines: of the file, with their ends.
         form: its form.
-        labels: whether the class is read too.
+        number: raises BadRowError for a class that is none; None where classes are not read.
     """
+    for item in _rows(lines, form, labels=number is not None):
+        if number and isinstance(item, Row):
+            try:
+                number(item.label)
+            except BadRowError as error:
+                yield item.line, str(error)
+                continue
+        yield item
+
+
+def _rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
     if form.format == "jsonl":
         return _json_rows(lines, form, labels=labels)
     if form.format in DIALECTS:

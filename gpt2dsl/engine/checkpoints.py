@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -29,14 +30,22 @@ class Identity:
 
 
 def save(
-    parent: Path, step: TrainStep, tokenizer: Tokenizer, identity: Identity, keep: int
+    parent: Path,
+    step: TrainStep,
+    tokenizer: Tokenizer,
+    identity: Identity,
+    keep: int,
+    *,
+    classes: Sequence[str] = (),
 ) -> Path:
     """Write ``step-<N>`` and drop all but the newest ``keep``; gives the folder."""
     folder = parent / f"step-{step.steps}"
     network = step.network
     digests: dict[str, str] = {}
     with store.writing(folder, {"step": step.steps}, digests, replace=True) as unfinished:
-        digests |= huggingface.write(unfinished, network.geometry, network.arrays(), tokenizer)
+        digests |= huggingface.write(
+            unfinished, network.geometry, network.arrays(), tokenizer, classes
+        )
         state = {"step": step.steps, **attrs.asdict(identity)}
         digests |= optimizer.write(unfinished, step.state(), state)
     store.prune(parent, keep)

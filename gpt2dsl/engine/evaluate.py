@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import attrs
+
+from gpt2dsl.data.examples import Classes, Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
+from gpt2dsl.engine.classifier import TextClassifier
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.engine.language_model import network_of
+from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import Bar, saying
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import RunError
 from gpt2dsl.model.evaluation import TokenLosses
-from gpt2dsl.model.init import filled
+from gpt2dsl.model.network import GPT2
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Evaluate
-from gpt2dsl.weights import reading
-from gpt2dsl.weights.files.stored import Arrays
 
 
 def run(job: Job) -> Result:
@@ -28,23 +30,35 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Evaluate)
     with saying(f"loading {job.weights}"):
-        weights = reading.read(job.weights, job.hints)
-        arrays = Arrays(filled(weights, job.parts.train.seed))
-        network = network_of(weights.geometry, arrays, job.parts.runtime.device)
-    rows = rows_of(job.parts, task.data, Tokenizer.load(job.tokenizer))
-    found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
-    assert found is not None
-    loss, tokens = found
-    result = Result(
-        task="evaluate",
-        directory=job.directory,
-        loss=loss,
-        perplexity=perplexity(loss),
-        tokens=tokens,
-    )
+        network = loaded(job)
+    tokenizer = Tokenizer.load(job.tokenizer)
+    score = _classes if job.geometry.labels else _text
+    result = attrs.evolve(score(job, task, network, tokenizer), directory=job.directory)
     if job.directory:
         RunDirectory.of(job).finish(result)
     return result
+
+
+def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
+    rows = rows_of(job.parts, task.data, tokenizer)
+    found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
+    assert found is not None
+    loss, tokens = found
+    return Result(task="evaluate", loss=loss, perplexity=perplexity(loss), tokens=tokens)
+
+
+def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
+    examples = examples_of(job, task.data, tokenizer)
+    classifier = TextClassifier(network, tokenizer, job.classes)
+    scores = classifier.scores(examples, job.parts.train.batch_size)
+    assert scores is not None
+    return Result(task="evaluate", loss=scores.loss, scores=scores)
+
+
+def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
+    """The rows of a classifier's data, in the form that a recipe says."""
+    source = Source.open(name, Form.of(job.parts.data))
+    return Examples.read(source, tokenizer, Classes(job.classes), job.parts.train.seq_length)
 
 
 def rows_of(parts: Parts, name: str, tokenizer: Tokenizer) -> Rows:

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.engine.scores import Scores
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.guess import Hints
@@ -30,6 +31,7 @@ class Job:
         resume_command: what goes on after an interruption.
         not_yet: what no engine carries out so far.
         notes: what a reader must know of the result.
+        classes: the names of a classifier's classes.
     """
 
     parts: Parts
@@ -45,6 +47,7 @@ class Job:
     resume_command: str
     not_yet: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +70,9 @@ class Result:
         size: its tensors' bytes.
         seconds: that it took.
         notes: what a reader must know of the result.
+        scores: how well a classifier tells the classes of ``eval_data``, or of evaluate's data.
+        classes: the class of each text.
+        probabilities: of those classes.
     """
 
     task: str
@@ -84,19 +90,28 @@ class Result:
     size: int = 0
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    scores: Scores | None = None
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The fields that say something, as JSON has them."""
+        found = attrs.asdict(self, recurse=False)
+        if self.scores:
+            found["scores"] = self.scores.to_json()
         return {
             name: str(value) if isinstance(value, Path) else value
-            for name, value in attrs.asdict(self).items()
+            for name, value in found.items()
             if value not in (None, ()) and not (name in ("steps", "tokens", "size") and not value)
         }
 
     def __str__(self) -> str:
         if self.task == "generate":
             return "\n---\n".join(self.texts)
-        lines = []
+        if self.task == "classify":
+            rows = zip(self.classes, self.probabilities, self.texts, strict=True)
+            return "\n".join(f"{name}\t{share:.4f}\t{text}" for name, share, text in rows)
+        lines = [str(self.scores)] if self.scores else []
         if self.perplexity_before is not None and self.perplexity is not None:
             lines.append(
                 f"perplexity  {self.perplexity_before:,.1f} before, {self.perplexity:,.2f} after: "

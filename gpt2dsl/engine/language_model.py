@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.sampling import Sampler
 from gpt2dsl.errors import InputError, NotYetError
 from gpt2dsl.layout.geometry import Geometry
@@ -76,6 +77,9 @@ class LanguageModel:
             InputError: there are no such weights, or they are damaged.
         """
         read = reading.read(weights, hints or Hints(fetch=True))
+        if read.geometry.labels:
+            message = "it is a classifier; gpt2dsl classify uses it"
+            raise InputError("G2-306", weights, message)
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
         arrays = Arrays(filled(read, seed))
         return cls(network_of(read.geometry, arrays, on), tokenizer)
@@ -187,6 +191,13 @@ class LanguageModel:
 
     def _text(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids[:-1] if ids[-1] == self.tokenizer.eos else ids)
+
+
+def loaded(job: Job) -> GPT2:
+    """The network of a job, with the values of its weights."""
+    weights = reading.read(job.weights, job.hints)
+    values = Arrays(filled(weights, job.parts.train.seed, job.geometry))
+    return network_of(job.geometry, values, job.parts.runtime.device)
 
 
 def network_of(geometry: Geometry, arrays: Values, on: str) -> GPT2:

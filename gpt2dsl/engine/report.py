@@ -9,6 +9,7 @@ from string import Template
 
 from gpt2dsl.engine import pictures
 from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.showcase import Showcase
 
 _PAGE = Template("""<!doctype html>
@@ -56,6 +57,8 @@ def training_report(
     if before and after:
         sections.append(_section("What it learned: a held-out passage", _passage(before, after)))
         sections.append(_section("What it writes", _samples(before, after)))
+    if result.scores:
+        sections.append(_section("Classes that were said", _confusion(result.scores)))
     for key, label in (
         ("tokens_per_second", "tokens/s"),
         ("lr", "learning rate"),
@@ -66,6 +69,22 @@ def training_report(
     for heading, text in (("Plan", job.plan_text), ("Recipe", job.documents["recipe.toml"])):
         sections.append(_section(heading, f"<pre>{html.escape(text)}</pre>"))
     return _PAGE.substitute(title=html.escape(job.name), body="\n".join(sections))
+
+
+def _confusion(scores: Scores) -> str:
+    """A table of the true classes by those that were said, the darker the more of its row."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in scores.names)
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th>"
+        + "".join(
+            f'<td style="background:rgba(46,134,193,{count / max(1, sum(row)) * 0.7:.2f})">'
+            f"{count:,}</td>"
+            for count in row
+        )
+        + "</tr>"
+        for name, row in zip(scores.names, scores.confusion, strict=True)
+    )
+    return f"<table><tr><th>true \\ said</th>{head}</tr>{rows}</table>"
 
 
 def _section(heading: str, body: str) -> str:

@@ -13,6 +13,7 @@ ENGINES = {
     "finetune": "gpt2dsl.engine.train",
     "evaluate": "gpt2dsl.engine.evaluate",
     "generate": "gpt2dsl.engine.generate",
+    "classify": "gpt2dsl.engine.classify",
     "convert": "gpt2dsl.engine.convert",
 }
 """Task → the module that carries it out. Only the task's is imported; those that compute

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 
+from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
@@ -15,24 +17,25 @@ from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import checkpoints
 from gpt2dsl.engine.checkpoints import Identity
-from gpt2dsl.engine.evaluate import mean_loss, perplexity, rows_of
+from gpt2dsl.engine.classifier import TextClassifier
+from gpt2dsl.engine.evaluate import examples_of, mean_loss, perplexity, rows_of
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.engine.language_model import LanguageModel, network_of
+from gpt2dsl.engine.language_model import LanguageModel, loaded, network_of
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
+from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.showcase import Showcase, show
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.evaluation import TokenLosses
-from gpt2dsl.model.init import filled, initial
+from gpt2dsl.model.init import initial
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts.task import Finetune, Pretrain
-from gpt2dsl.weights import reading, store
-from gpt2dsl.weights.files.stored import Arrays
+from gpt2dsl.weights import store
 
 
 def run(job: Job) -> Result:
@@ -57,18 +60,15 @@ class Training:
         self.directory = RunDirectory.of(job)
         self.tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
-        self.rows = rows_of(self.parts, task.data, self.tokenizer)
+        self.rows = self._read(task.data)
         self.rows.require(train.batch_size)
-        self.held_out: Rows | None = None
-        if task.eval_data:
-            self.held_out = rows_of(self.parts, task.eval_data, self.tokenizer)
+        self.held_out = self._read(task.eval_data) if task.eval_data else None
         self.identity = Identity(
             data=Source.open(task.data, Form.of(self.parts.data)).digest(),
             tokenizer=self.tokenizer.digest,
         )
         self.network = self._network()
-        self.losses = TokenLosses(self.network)
-        self.model = LanguageModel(self.network, self.tokenizer)
+        self.scores: Scores | None = None
         optim = self.parts.optim
         self.step = TrainStep(
             self.network,
@@ -98,17 +98,19 @@ class Training:
         self.directory.finish(result)
         return result
 
+    def _read(self, name: str) -> Rows | Examples:
+        """Rows of a text, or of texts with their classes."""
+        if self.job.geometry.labels:
+            return examples_of(self.job, name, self.tokenizer)
+        return rows_of(self.parts, name, self.tokenizer)
+
     def _network(self) -> GPT2:
         """The network with the weights that training starts from."""
-        device = self.parts.runtime.device
         if self.job.weights:
             with saying(f"loading {self.job.weights}"):
-                weights = reading.read(self.job.weights, self.job.hints)
-                arrays = Arrays(filled(weights, self.parts.train.seed))
-                return network_of(self.job.geometry, arrays, device)
-        return network_of(
-            self.job.geometry, initial(self.job.geometry, self.parts.train.seed), device
-        )
+                return loaded(self.job)
+        geometry, seed = self.job.geometry, self.parts.train.seed
+        return network_of(geometry, initial(geometry, seed), self.parts.runtime.device)
 
     def _resume(self) -> bool:
         """Go on from a checkpoint, if there is one."""
@@ -129,6 +131,8 @@ class Training:
         self.evaluated = {
             int(line["step"]) for line in self.directory.metrics() if "eval_loss" in line
         }
+        if self.job.geometry.labels:  # The scores of the end are not in one line of metrics.
+            self.evaluated.discard(self.job.steps)
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
         return True
 
@@ -153,7 +157,7 @@ class Training:
         ids, labels = self.rows.batch(indices)
         lr = learning_rate(self.parts.schedule, self.parts.optim.lr, done, self.job.steps)
         places = range(train.batch_size)
-        kept = masks(self.job.geometry, train.seed, done, places, train.seq_length)
+        kept = masks(self.job.geometry, train.seed, done, places, self.rows.length)
         self.loss, norm = self.step.step(ids, labels, lr, kept)
         if not (math.isfinite(self.loss) and math.isfinite(norm)):
             raise RunError(
@@ -161,7 +165,7 @@ class Training:
                 f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
                 f"{store.newest(self.directory.checkpoints).folder or 'none'} [G2-402]"
             )
-        speed = train.batch_size * train.seq_length / (time.perf_counter() - started)
+        speed = train.batch_size * self.rows.length / (time.perf_counter() - started)
         self.speeds.append(speed)
         self.directory.log(
             step=done + 1, loss=self.loss, lr=lr, gradient_norm=norm, tokens_per_second=speed
@@ -191,18 +195,46 @@ class Training:
         return self.held_out is not None and wanted and done not in self.evaluated
 
     def _evaluate(self) -> None:
-        """The loss of the held-out text as a line of metrics; given up when the user stops."""
+        """A line of metrics on held-out data; given up when the user stops."""
         assert self.held_out is not None
-        step, batch = self.step.steps, self.parts.train.batch_size
-        found = mean_loss(self.losses, self.held_out, batch, lambda: self.stop.wanted)
+        if isinstance(self.held_out, Examples):
+            found = self._class_metrics(self.held_out)
+        else:
+            found = self._text_metrics(self.held_out)
+        if found is not None:
+            self.evaluated.add(self.step.steps)
+            self.directory.log(step=self.step.steps, **found)
+
+    def _text_metrics(self, rows: Rows) -> dict[str, float] | None:
+        batch = self.parts.train.batch_size
+        found = mean_loss(self._losses, rows, batch, lambda: self.stop.wanted)
         if found is None:
-            return
+            return None
         loss, tokens = found
-        self.evaluated.add(step)
-        self.directory.log(
-            step=step, eval_loss=loss, eval_perplexity=perplexity(loss), eval_tokens=tokens
-        )
-        say(f"step {step}: held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}")
+        words = f"held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}"
+        say(f"step {self.step.steps}: {words}")
+        return {"eval_loss": loss, "eval_perplexity": perplexity(loss), "eval_tokens": tokens}
+
+    def _class_metrics(self, examples: Examples) -> dict[str, float] | None:
+        batch = self.parts.train.batch_size
+        self.scores = self._classifier.scores(examples, batch, lambda: self.stop.wanted)
+        if self.scores is None:
+            return None
+        loss, accuracy = self.scores.loss, self.scores.accuracy
+        say(f"step {self.step.steps}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
+        return {
+            "eval_loss": loss,
+            "eval_accuracy": accuracy,
+            "eval_matthews": self.scores.matthews,
+        }
+
+    @cached_property
+    def _losses(self) -> TokenLosses:
+        return TokenLosses(self.network)
+
+    @cached_property
+    def _classifier(self) -> TextClassifier:
+        return TextClassifier(self.network, self.tokenizer, self.job.classes)
 
     def _save(self) -> Path:
         """The checkpoint of this step, written unless it is there already."""
@@ -213,6 +245,7 @@ class Training:
                 self.tokenizer,
                 self.identity,
                 self.parts.train.keep,
+                classes=self.job.classes,
             )
             self.saved = (self.step.steps, folder)
         return self.saved[1]
@@ -235,14 +268,17 @@ class Training:
             perplexity_before=first.get("eval_perplexity"),
             tokens=int(last.get("eval_tokens", 0)),
             tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
+            scores=self.scores,
+            notes=self.job.notes,
         )
 
     def _remember(self, name: str) -> Showcase | None:
         """What the model makes of held-out text now, kept for the report."""
-        if self.held_out is None:
+        if not isinstance(self.held_out, Rows):
             return None
         with saying("generating samples for the report"):
-            now = show(self.model, self.losses, self.held_out, self.parts)
+            model = LanguageModel(self.network, self.tokenizer)
+            now = show(model, self._losses, self.held_out, self.parts)
         self.directory.write(name, json.dumps(now.to_json()))
         return now
 

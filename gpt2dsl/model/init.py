@@ -42,11 +42,19 @@ class _New(Whole):
         return _values(self.name, self.shape, self.geometry, self.seed)
 
 
-def filled(weights: Weights, seed: int) -> dict[str, Stored]:
-    """The tensors of weights, with new ones for those that they may lack."""
-    shapes = {tensor.name: tensor.shape for tensor in tensors(weights.geometry)}
+def filled(weights: Weights, seed: int, geometry: Geometry | None = None) -> dict[str, Stored]:
+    """The tensors of weights, with new ones for those that they may lack.
+
+    Args:
+        weights: as they were read.
+        seed: of new values.
+        geometry: the network that they are for, which may have a classification head that they
+            lack; their own where it is not said.
+    """
+    wanted = geometry or weights.geometry
+    shapes = {tensor.name: tensor.shape for tensor in tensors(wanted)}
     return {
-        name: weights.tensors.get(name) or _New("F32", shape, name, weights.geometry, seed)
+        name: weights.tensors.get(name) or _New("F32", shape, name, wanted, seed)
         for name, shape in shapes.items()
     }
 

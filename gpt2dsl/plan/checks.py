@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from gpt2dsl.errors import Fault
 from gpt2dsl.layout.geometry import PADDED_TO, Geometry
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.parts.model import PUBLISHED
+
+WITHOUT_CLASSES = ("text", "wikitext", "mindrecord")
+WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 
 METRICS = ("perplexity", "accuracy")
 
 
 def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
     """Every fault of a recipe as a whole; the values by themselves are right."""
-    return [
-        fault
-        for rule in (_together, _model, _layout, _rows, _length, _rate, _adapters)
-        for fault in rule(parts, geometry)
-    ]
+    rules = (_together, _with_classes, _model, _layout, _rows, _length, _rate, _adapters)
+    return [fault for rule in rules for fault in rule(parts, geometry)]
 
 
 def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> Fault:
@@ -38,8 +39,6 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if task is None:
         yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
         return
-    if task.name == "classify" and parts.classifier is None:
-        yield Fault("G2-107", task.origin, "classifier", "missing; classify needs one")
     if task.name == "generate" and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
@@ -49,6 +48,17 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
         if metric not in METRICS:
             message = f"expected some of {', '.join(METRICS)}, found {metric!r}"
             yield fault(parts, "G2-202", "task.metrics", message)
+
+
+def _with_classes(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+    """A classifier learns from rows, each with its class."""
+    classifies = parts.task is not None and parts.task.name == "classify"
+    if classifies and not geometry.labels and not parts.model.has_file:
+        message = "missing; classify needs one, or weights that have such a head"
+        yield Fault("G2-107", parts.task.origin if parts.task else "", "classifier", message)
+    if geometry.labels and hasattr(parts.task, "data") and parts.data.format in WITHOUT_CLASSES:
+        message = f"a classifier needs the class of each text: {', '.join(WITH_CLASSES)}"
+        yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")
 
 
 def _published(parts: Parts) -> Iterator[Fault]:

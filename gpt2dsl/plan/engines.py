@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2dsl.parts.bundle import Parts
 
-TASKS = ("pretrain", "finetune", "evaluate", "generate", "convert")
+TASKS = ("pretrain", "finetune", "evaluate", "generate", "classify", "convert")
 
 
 def not_yet(parts: Parts) -> tuple[str, ...]:
@@ -13,7 +13,6 @@ def not_yet(parts: Parts) -> tuple[str, ...]:
     wanted = {
         f"the task {task.name if task else ''}": task is not None and task.name not in TASKS,
         "LoRA": parts.lora is not None,
-        "Classifier": parts.classifier is not None,
         f"{parallel.ranks} ranks (dp {parallel.dp} x mp {parallel.mp} x pp {parallel.pp})": (
             parallel.ranks > 1
         ),

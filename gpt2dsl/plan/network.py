@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class Network:
         inputs: the weights and the tokenizer, where they are read.
         faults: where the recipe, the weights and the tokenizer contradict each other.
         notes: what a reader must know of the weights.
+        classes: the names of a classifier's classes.
     """
 
     geometry: Geometry
@@ -42,6 +44,7 @@ class Network:
     inputs: tuple[Input, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 def find_network(parts: Parts, *, fetch: bool = False) -> Network:
@@ -53,7 +56,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
     """
     read, looked = _weights(parts, hints(parts, fetch=fetch))
     tokenizer, tokenizer_input, entries = _tokenizer(parts, looked)
-    labels = parts.classifier.count if parts.classifier else 0
+    labels = _labels(parts, looked)
     said = parts.model.geometry(vocab=entries, labels=labels)
     geometry = said
     faults = []
@@ -61,7 +64,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
         geometry = looked.geometry
         if not is_conversion(parts):
             geometry = attrs.evolve(geometry, dropout=parts.model.dropout, labels=labels)
-        faults = _contradictions(parts, said, geometry)
+        faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
     if entries and entries > geometry.vocab:
         message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
         faults.append(
@@ -75,7 +78,8 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             found for found in (read, tokenizer_input, conversion.find_target(parts)) if found
         ),
         faults=(*faults, *conversion.faults(parts, looked)),
-        notes=conversion.notes(parts, looked),
+        notes=(*conversion.notes(parts, looked), *_new_head(parts, looked)),
+        classes=_classes(parts, looked, labels),
     )
 
 
@@ -169,3 +173,42 @@ def _contradictions(parts: Parts, said: Geometry, found: Geometry) -> list[Fault
         words = ", ".join(f"{key} {one} here and {other}" for key, (one, other) in by_size.items())
         faults.append(fault(parts, "G2-306", "model.size", f"{words} {advice}"))
     return faults
+
+
+def _labels(parts: Parts, looked: Look | None) -> int:
+    """Classes of the network: those that the recipe says, else those of the weights."""
+    if parts.classifier:
+        return parts.classifier.count
+    return looked.geometry.labels if looked else 0
+
+
+def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
+    """Their names: the recipe's, else those of the weights, else those that transformers gives."""
+    if parts.classifier and not isinstance(parts.classifier.labels, int):
+        return tuple(parts.classifier.labels)
+    known = looked.classes if looked else ()
+    return known if len(known) == labels else tuple(f"LABEL_{i}" for i in range(labels))
+
+
+def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
+    """Where the weights have another head than the task needs."""
+    task, found = parts.task, looked.geometry.labels
+    if task is None or is_conversion(parts):
+        return
+    if task.name == "generate" and found and not parts.classifier:
+        yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
+    if parts.classifier and found not in (0, parts.classifier.count):
+        message = f"{parts.classifier.count} classes here, {found} in {weights_name(parts)}"
+        yield fault(parts, "G2-306", "classifier.labels", message)
+    needed = task.name == "classify" or (task.name == "evaluate" and parts.classifier)
+    if needed and not found:
+        message = "it has no classification head (score.weight); finetune makes one"
+        yield fault(parts, "G2-306", "model.weights", message)
+
+
+def _new_head(parts: Parts, looked: Look | None) -> tuple[str, ...]:
+    """A classifier that begins with weights of a language model has a new head."""
+    begins = parts.task is not None and parts.task.name in ("pretrain", "finetune")
+    if begins and parts.classifier and looked and not looked.geometry.labels:
+        return ("the classification head (score.weight) is new",)
+    return ()

@@ -152,6 +152,7 @@ class Plan:
                 weights=self._network.weights,
                 hints=inputs.hints(self._parts, fetch=True),
                 notes=self.notes,
+                classes=self._network.classes,
                 steps=(self.batches.steps or 0) if self.batches else 0,
                 directory=self._run_directory(keep=keep),
                 documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
@@ -251,20 +252,35 @@ def _batches(
 ) -> tuple[Network, Batches]:
     """How the data is cut, and the network with the tokenizer that cuts it."""
     train = parts.train
-    network, tokens = _tokens(parts, network, source, ready=ready) if source else (network, None)
-    count = None if tokens is None else max(0, tokens - 1) // train.seq_length
+    network, count = _rows(parts, network, source, ready=ready) if source else (network, None)
     trains = parts.task is not None and parts.task.name in TRAINING
     steps = train.steps if trains else 0
     if trains and steps is None and count is not None:
         steps = count * train.passes // train.batch_size
     return network, Batches(
         rows=count,
-        row_tokens=train.seq_length + 1,
+        row_tokens=train.seq_length + (0 if network.geometry.labels else 1),
         batch=train.batch_size,
         per_rank=max(1, train.batch_size // parts.parallel.dp // parts.parallel.micro_batches),
         steps=steps,
         epochs=train.passes if trains and train.steps is None else None,
     )
+
+
+def _rows(
+    parts: Parts, network: Network, source: Source, *, ready: bool
+) -> tuple[Network, int | None]:
+    """The network with the tokenizer of the data, and the data's rows if they are counted."""
+    if network.geometry.labels and ready:
+        from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as below
+
+        classes = Classes(network.classes)
+        rows = sum(1 for _ in source.rows(number=classes.number))
+        return _tokens(parts, network, source, ready=ready)[0], rows
+    network, tokens = _tokens(parts, network, source, ready=ready and not network.geometry.labels)
+    if network.geometry.labels or tokens is None:
+        return network, None
+    return network, max(0, tokens - 1) // parts.train.seq_length
 
 
 def _tokens(

@@ -19,7 +19,7 @@ from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats import adapter as low_rank
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
-from gpt2dsl.weights.formats.config import from_config, to_config
+from gpt2dsl.weights.formats.config import class_names, from_config, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
 
 HEAD, TABLE = huggingface.HEAD, huggingface.TABLE
@@ -79,6 +79,7 @@ class Look:
         tokenizer: the folder of the tokenizer that came with them, None where none did.
         dtypes: the element types of their tensors.
         adapter: whether an adapter is merged into them.
+        classes: names of a classifier's classes; () where there are none.
         new: parameters that they may lack, and do; they get new values.
     """
 
@@ -90,6 +91,7 @@ class Look:
     tokenizer: Path | None
     dtypes: tuple[str, ...] = ()
     adapter: bool = False
+    classes: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
 
 
@@ -144,6 +146,7 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         tokenizer=found.tokenizer,
         dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in found.tensors.values()})),
         adapter=found.adapter is not None,
+        classes=class_names(found.config) if found.geometry.labels else (),
         new=new,
     )
 

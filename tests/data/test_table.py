@@ -23,7 +23,7 @@ def source(tmp_path: Path, content: str | bytes, **form: Any) -> Source:
 
 
 def rows(tmp_path: Path, content: str | bytes, **form: Any) -> list[tuple[str, str]]:
-    found = source(tmp_path, content, **form).rows(labels=True)
+    found = source(tmp_path, content, **form).rows(number=str)
     return [(row.text, row.label) for row in found]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ _REFUSED = {
 _CLASSIFIER = "GPT2ForSequenceClassification"
 
 
-def to_config(geometry: Geometry, eos: int | None = None) -> dict[str, Any]:
+def to_config(
+    geometry: Geometry, eos: int | None = None, classes: Sequence[str] = ()
+) -> dict[str, Any]:
     """The config.json of a network.
 
     Args:
         geometry: the network.
         eos: the tokenizer's end-of-text id; the last one, as GPT-2 has it, where it is None.
+        classes: names of a classifier's classes; LABEL_0 and so on where there are none.
     """
     names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
     end = geometry.vocab - 1 if eos is None else eos
@@ -67,8 +71,9 @@ def to_config(geometry: Geometry, eos: int | None = None) -> dict[str, Any]:
         "dtype": "float32",
     }
     if geometry.labels:
-        config["id2label"] = {str(i): f"LABEL_{i}" for i in range(geometry.labels)}
-        config["label2id"] = {f"LABEL_{i}": i for i in range(geometry.labels)}
+        labels = classes or [f"LABEL_{i}" for i in range(geometry.labels)]
+        config["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        config["label2id"] = {label: i for i, label in enumerate(labels)}
         # Without it transformers classifies no more than one text at a time.
         config["pad_token_id"] = end
     return config
@@ -112,6 +117,15 @@ def from_config(config: dict[str, Any], path: Path) -> Geometry:
     if geometry.hidden % geometry.heads:
         raise read.refused("n_head", f"it does not divide n_embd = {geometry.hidden}")
     return geometry
+
+
+def class_names(config: dict[str, Any]) -> tuple[str, ...]:
+    """The names of a classifier's classes, as a config.json has them; () where it has none."""
+    names = config.get("id2label")
+    if not isinstance(names, dict):
+        return ()
+    found = [names.get(str(i)) for i in range(len(names))]
+    return tuple(map(str, found)) if None not in found else ()
 
 
 def _labels(config: dict[str, Any]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ def write(
     geometry: Geometry,
     arrays: Mapping[str, NDArray[Any]],
     tokenizer: Tokenizer | None = None,
+    classes: Sequence[str] = (),
 ) -> dict[str, str]:
     """Writes a folder of float32 that ``transformers`` reads, and this project too.
 
@@ -72,6 +73,7 @@ def write(
         geometry: the network.
         arrays: every tensor of ``layout.tensors``, by its name there.
         tokenizer: written beside them.
+        classes: names of a classifier's classes.
 
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
@@ -86,7 +88,8 @@ def write(
     held = {name: Held.of(array) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions)
-    return write_stored(folder, to_config(geometry, tokenizer.eos if tokenizer else None), held)
+    config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)
+    return write_stored(folder, config, held)
 
 
 def write_stored(

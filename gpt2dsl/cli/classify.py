@@ -1,0 +1,30 @@
+"""``gpt2dsl classify``: name the class of texts with given weights."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.recipe import Recipe
+
+
+@click.command("classify", help="Name the class of texts with WEIGHTS that have such a head.")
+@click.argument("weights")
+@click.option("--text", "texts", multiple=True, help="A text to classify; several are allowed.")
+@options.as_json
+def command(weights: str, texts: tuple[str, ...], as_json: bool) -> None:
+    """Name the class of texts."""
+    if not texts:
+        raise click.UsageError("expected --text TEXT")
+    recipe = Recipe().override(
+        {
+            "model.weights": (weights, "WEIGHTS"),
+            "task.kind": ("classify", "--text"),
+            "task.texts": (texts, "--text"),
+        }
+    )
+    result = recipe.plan().run(keep=False)
+    if as_json:
+        options.echo_json(result.to_json())
+    else:
+        click.echo(str(result))

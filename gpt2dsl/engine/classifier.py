@@ -1,0 +1,81 @@
+"""A classifier with its tokenizer: classes of texts, and how well it tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.data.examples import BUCKET, Examples, encoded, padded
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.progress import Bar
+from gpt2dsl.engine.scores import Scores
+from gpt2dsl.errors import RunError
+from gpt2dsl.model.classification import ClassLogits
+from gpt2dsl.model.network import GPT2
+
+AT_ONCE = 8
+"""Texts that are classified together."""
+
+
+class TextClassifier:
+    """A network with a classification head.
+
+    Args:
+        network: has classes.
+        tokenizer: of its weights.
+        names: of the classes.
+    """
+
+    def __init__(self, network: GPT2, tokenizer: Tokenizer, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.tokenizer = tokenizer
+        self.positions = network.geometry.positions
+        self._logits = ClassLogits(network)
+
+    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """``[texts, classes]``; of a text that is too long the beginning is read."""
+        found = [np.zeros((0, len(self.names)))]
+        for start in range(0, len(texts), AT_ONCE):
+            rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.positions)
+            length = min(self.positions, -(-max(map(len, rows)) // BUCKET) * BUCKET)
+            ids, last = padded(rows, length, self.tokenizer.eos)
+            found.append(softmax(self._logits.logits(ids, last)))
+        return np.concatenate(found)
+
+    def scores(
+        self, examples: Examples, batch_size: int, until: Callable[[], bool] = lambda: False
+    ) -> Scores | None:
+        """How well the classes of rows are told.
+
+        Args:
+            examples: the rows.
+            batch_size: rows at once.
+            until: asked after each batch; once it is true the evaluation is given up, for None.
+
+        Raises:
+            RunError: the loss is no number.
+        """
+        said: list[NDArray[np.int64]] = []
+        loss = 0.0
+        with Bar("evaluating", -(-len(examples) // batch_size)) as bar:
+            for ids, last, classes in examples.batches(batch_size):
+                shares = softmax(self._logits.logits(ids, last))[: len(classes)]
+                loss -= float(np.log(shares[np.arange(len(classes)), classes] + 1e-300).sum())
+                said.append(shares.argmax(1))
+                bar.step(f"loss {loss / sum(map(len, said)):.4f}")
+                if until():
+                    return None
+        if not np.isfinite(loss):
+            raise RunError(
+                f"{examples.name}: the loss is {loss}; the weights are unusable [G2-402]"
+            )
+        return Scores.of(self.names, examples.classes, np.concatenate(said), loss / len(examples))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities along the last axis."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    found: NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
+    return found

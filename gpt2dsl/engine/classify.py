@@ -1,0 +1,34 @@
+"""The task classify: texts in, classes out."""
+
+from __future__ import annotations
+
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.classifier import TextClassifier
+from gpt2dsl.engine.generate import read_prompts
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.language_model import loaded
+from gpt2dsl.engine.progress import saying
+from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.parts.task import Classify
+
+
+def run(job: Job) -> Result:
+    """Name the classes of the task's texts."""
+    task = job.parts.task
+    assert isinstance(task, Classify)
+    texts = read_prompts(task.texts)
+    with saying(f"loading {job.weights}"):
+        classifier = TextClassifier(loaded(job), Tokenizer.load(job.tokenizer), job.classes)
+    with saying(f"compiling and classifying {len(texts)} text(s)"):
+        shares = classifier.probabilities(texts)
+    best = shares.argmax(1)
+    result = Result(
+        task="classify",
+        directory=job.directory,
+        texts=tuple(texts),
+        classes=tuple(job.classes[i] for i in best),
+        probabilities=tuple(float(row[i]) for row, i in zip(shares, best, strict=True)),
+    )
+    if job.directory:
+        RunDirectory.of(job).finish(result)
+    return result

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, GPT2ForSequenceClassification
+
+from gpt2dsl import Classifier, Data, Model, Optim, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl.data.form import Form
+from gpt2dsl.data.source import Source
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.job import Result
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.model.init import initial
+from gpt2dsl.weights.formats import huggingface
+
+WORDS = {
+    0: ["awful", "sad", "broken", "dull", "grim", "cold"],
+    1: ["happy", "great", "lovely", "fine", "bright", "kind"],
+    2: ["red", "green", "blue", "yellow", "white", "black"],
+    3: ["one", "two", "three", "four", "five", "six"],
+}
+
+
+def rows(number: int, classes: int, seed: int) -> list[tuple[str, int]]:
+    """Texts whose words tell their class, of 2 to 12 words."""
+    chance = random.Random(seed)
+    found = []
+    for _ in range(number):
+        kind = chance.randrange(classes)
+        found.append((" ".join(chance.choices(WORDS[kind], k=chance.randint(2, 12))), kind))
+    return found
+
+
+def sst2(texts: list[tuple[str, int]]) -> str:
+    lines = [f"{text} 's \"odd\t{kind}" for text, kind in texts]
+    return "\n".join(["sentence\tlabel", *lines, ""])
+
+
+def imdb(texts: list[tuple[str, int]]) -> str:
+    names = ("negative", "positive")
+    lines = [f'"{text},<br />\n""so"" it is",{names[kind]}' for text, kind in texts]
+    return "\r\n".join(["review,sentiment", *lines, ""])
+
+
+def agnews(texts: list[tuple[str, int]]) -> str:
+    return "\n".join(f'"{kind + 1}","A, ""title""","{text}"' for text, kind in texts) + "\n"
+
+
+def cola(texts: list[tuple[str, int]]) -> str:
+    return "\n".join(f"gj04\t{kind}\t*\t{text} \"won't." for text, kind in texts) + "\n"
+
+
+SETS: dict[str, tuple[Callable[[list[tuple[str, int]]], str], int]] = {
+    "sst2": (sst2, 2), "imdb": (imdb, 2), "agnews": (agnews, 4), "cola": (cola, 2),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small language model with a tokenizer, as weights to start from."""
+    folder = tmp_path_factory.mktemp("base")
+    text = " ".join(word for words in WORDS.values() for word in words)
+    tokenizer = Tokenizer.train([text * 9], 400)
+    geometry = Geometry(
+        layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer), dropout=0.0
+    )
+    huggingface.write(folder, geometry, initial(geometry, 0), tokenizer)
+    return folder
+
+
+def spec(name: str, base: Path, folder: Path) -> Recipe:
+    """A spec of ours on 200 rows, and on weights that train in seconds."""
+    write, classes = SETS[name]
+    (folder / "train").write_bytes(write(rows(200, classes, 0)).encode())
+    (folder / "valid").write_bytes(write(rows(60, classes, 1)).encode())
+    settings = {
+        "model.size": "", "model.weights": base, "model.dropout": 0.0, "train.seq_length": 64,
+        "train.epochs": 4, "optim.lr": 3e-3, "runtime.output": folder / "runs",
+        "task.data": folder / "train", "task.eval_data": folder / "valid",
+    }  # fmt: skip
+    quoted = [f"{key}={json.dumps(value, default=str)}" for key, value in settings.items()]
+    return Recipe.load(f"specs/gpt2-124m-finetune-{name}.toml", quoted)
+
+
+@pytest.fixture(scope="module", params=SETS)
+def trained(
+    request: pytest.FixtureRequest, base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Recipe, Result]:
+    recipe = spec(request.param, base, tmp_path_factory.mktemp(request.param))
+    return request.param, recipe, recipe.plan().run()
+
+
+def test_each_set_trains_evaluates_and_classifies_through_its_spec(
+    trained: tuple[str, Recipe, Result],
+) -> None:
+    name, recipe, result = trained
+    assert result.scores
+    assert result.scores.accuracy > 0.95
+    assert result.scores.rows == 60
+    assert result.notes == ("the classification head (score.weight) is new",)
+    assert result.directory
+    report = (result.directory / "report.html").read_text()
+    assert "Classes that were said" in report
+    weights = str(result.checkpoint)
+    held_out = recipe.parts["task"].eval_data  # type: ignore[attr-defined]
+    parts = (Model(weights=weights), Data(format=name), Train(seq_length=64, batch_size=16))
+    again = Recipe(Task.evaluate(data=held_out), *parts).plan().run()
+    assert again.scores == result.scores
+    names = recipe.parts["classifier"].labels  # type: ignore[attr-defined]
+    texts = [" ".join(WORDS[kind]) for kind in range(len(names))]
+    said = Recipe(Task.classify(texts=texts), Model(weights=weights)).plan().run()
+    assert said.classes == tuple(names)
+    assert all(0.5 < share <= 1 for share in said.probabilities)
+
+
+def test_the_checkpoint_is_transformers_classifier_with_the_same_logits_and_loss(
+    trained: tuple[str, Recipe, Result],
+) -> None:
+    name, recipe, result = trained
+    model = GPT2ForSequenceClassification.from_pretrained(result.checkpoint).eval()
+    names = recipe.parts["classifier"].labels  # type: ignore[attr-defined]
+    assert tuple(model.config.id2label.values()) == names
+    held_out = recipe.parts["task"].eval_data  # type: ignore[attr-defined]
+    found = list(Source.open(held_out, Form(format=name)).rows(number=str))
+    batch = AutoTokenizer.from_pretrained(result.checkpoint)([row.text for row in found])
+    width = max(map(len, batch["input_ids"]))
+    ids = torch.full((len(found), width), model.config.pad_token_id)
+    mask = torch.zeros((len(found), width), dtype=torch.int64)
+    for i, row in enumerate(batch["input_ids"]):
+        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
+    with torch.no_grad():
+        labels = torch.tensor([int(row.label) for row in found])
+        expected = model(ids, attention_mask=mask, labels=labels)
+    assert result.loss == pytest.approx(float(expected.loss), abs=1e-4)
+    shares = expected.logits.softmax(-1).numpy()
+    task = Task.classify(texts=[row.text for row in found])
+    said = Recipe(task, Model(weights=str(result.checkpoint))).plan().run()
+    assert np.abs(np.array(said.probabilities) - shares.max(1)).max() < 1e-4
+
+
+def _recipe(folder: Path, content: str, **classifier: int) -> Recipe:
+    (folder / "data").write_text(content)
+    return Recipe(
+        Model(size="nano", layers=1, heads=1, hidden=8),
+        Classifier(**classifier),
+        Data(format="tsv", tokenizer="train", vocab=300, text_column="t", label_column="l"),
+        Train(seq_length=16, batch_size=2),
+        Optim(),
+        Runtime(output=str(folder)),
+        Task.pretrain(data=str(folder / "data")),
+    )
+
+
+def test_a_class_outside_of_the_labels_is_an_error_with_its_line(tmp_path: Path) -> None:
+    content = "t\tl\na b\t0\nc d\t2\ne f\t1\ng h\tx\n"
+    with pytest.raises(SpecError) as caught:
+        _recipe(tmp_path, content, labels=2).plan().run()
+    said = [str(fault) for fault in caught.value.faults]
+    assert f"{tmp_path}/data:3: the class is '2', one of 0 to 1" in said[0]
+    assert f"{tmp_path}/data:5: the class is 'x', one of 0 to 1" in said[1]
+
+
+def test_a_classifier_of_plain_text_is_a_fault(tmp_path: Path) -> None:
+    recipe = _recipe(tmp_path, "a", labels=2).set("data.format", "text")
+    assert any("needs the class of each text" in fault.message for fault in recipe.faults())
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Task.classify(texts=["a"]), "it has no classification head"),
+        (Task.evaluate(data="sample:valid"), "a classifier needs the class of each text"),
+    ],
+)
+def test_a_head_that_is_not_there_is_a_fault(base: Path, task: Task, said: str) -> None:
+    recipe = Recipe(task, Classifier(labels=2), Model(weights=str(base)), Train(seq_length=64))
+    assert any(said in fault.message for fault in recipe.faults())
+
+
+def test_a_classifier_is_no_language_model(trained: tuple[str, Recipe, Result]) -> None:
+    _, _, result = trained
+    recipe = Recipe(Task.generate(prompts=["a"]), Model(weights=str(result.checkpoint)))
+    assert any("a classifier generates no text" in fault.message for fault in recipe.faults())
+    three = Recipe(
+        Task.evaluate(data="x"), Classifier(labels=9), Model(weights=str(result.checkpoint))
+    )
+    assert any("9 classes here, " in fault.message for fault in three.faults())
