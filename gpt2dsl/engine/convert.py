@@ -11,7 +11,7 @@ from gpt2dsl.engine.progress import ByteBar
 from gpt2dsl.model.init import filled
 from gpt2dsl.parts.rules import bytes_of
 from gpt2dsl.parts.task import Convert
-from gpt2dsl.weights import reading, writing
+from gpt2dsl.weights import opening, reading, writing
 from gpt2dsl.weights.formats.config import to_config
 
 
@@ -56,7 +56,7 @@ def _weights(job: Job, task: Convert) -> int:
 
 
 def _adapter(job: Job, task: Convert) -> int:
-    adapter = reading.adapter(task.source, job.hints)
+    adapter = opening.adapter(task.source, job.hints)
     with ByteBar(f"writing {task.target}", adapter.size) as bar:
         writing.to_peft(
             _target(task), adapter, source=task.source, dtype=task.dtype, moved=bar.move

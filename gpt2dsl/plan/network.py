@@ -108,9 +108,9 @@ def _weights(parts: Parts, said: Hints) -> tuple[Input | None, Look | None]:
 
 def _adapter(parts: Parts, name: str, said: Hints) -> Input:
     """An adapter that is converted by itself, whether its base is there or not."""
-    from gpt2dsl.weights import reading  # noqa: PLC0415  # as above
+    from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
-    adapter = reading.adapter(name, said, contents=False)
+    adapter = opening.adapter(name, said, contents=False)
     detail = f"LoRA adapter of {len(adapter.modules)} modules, {adapter.parameters:,} parameters"
     return Input(key=weights_key(parts), name=name, detail=detail, size=adapter.size)
 

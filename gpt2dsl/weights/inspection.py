@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.weights import reading
+from gpt2dsl.weights import opening
 from gpt2dsl.weights.files.stored import NAMES
 from gpt2dsl.weights.guess import Hints
 
@@ -23,9 +23,9 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
         hints: what the files may not say.
 
     Raises:
-        InputError: as :func:`gpt2dsl.weights.reading.opened`.
+        InputError: as :func:`gpt2dsl.weights.opening.opened`.
     """
-    found = reading.opened(name, hints)
+    found = opening.opened(name, hints)
     geometry = found.geometry
     held = (*found.tensors.values(), *([found.head] if found.head else []))
     types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in held)

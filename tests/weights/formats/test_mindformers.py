@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import reading
+from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.stored import Held, Stored
 from gpt2dsl.weights.formats import mindformers, settings
@@ -73,7 +73,7 @@ def test_the_state_of_training_is_no_weight(tmp_path: Path, geometry: Geometry) 
         )
     }  # fmt: skip
     path = _checkpoint(tmp_path / "a.ckpt", geometry, **state)
-    found = reading.opened(path, HEADS)
+    found = opening.opened(path, HEADS)
     assert len(found.aside) == len(state)
     assert not found.faults
     assert not found.missing
@@ -112,7 +112,7 @@ def test_its_adapters_are_merged_and_become_one_of_peft(
     expected[:, 16:] += 2 * (b3 @ a3).T
     found = reading.read(path)
     assert np.allclose(found.arrays["transformer.h.0.attn.c_attn.weight"], expected, atol=1e-5)
-    one = reading.adapter(path, Hints()).modules["transformer.h.0.attn.c_attn"]
+    one = opening.adapter(path, Hints()).modules["transformer.h.0.attn.c_attn"]
     assert (one.rank, one.alpha, one.scale) == (8, 16, 2)
     assert not one.b.load()[8:16].any()
 

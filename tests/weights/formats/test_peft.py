@@ -13,7 +13,7 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Mod
 from gpt2dsl import Recipe, Task
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import reading
+from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.guess import Hints
 from tests.weights.conftest import random_arrays
@@ -170,7 +170,7 @@ def test_an_adapter_of_the_model_without_a_head_keeps_its_names(
     )  # fmt: skip
     theirs = get_peft_model(GPT2Model.from_pretrained(folder), config).eval()
     theirs.save_pretrained(tmp_path / "a")
-    found = reading.adapter(tmp_path / "a", Hints()).modules["transformer.h.0.attn.c_attn"]
+    found = opening.adapter(tmp_path / "a", Hints()).modules["transformer.h.0.attn.c_attn"]
     assert found.scale == 25
     written = convert(tmp_path / "a", tmp_path / "b", to="peft")
     ours = PeftModel.from_pretrained(GPT2Model.from_pretrained(folder), written).eval()

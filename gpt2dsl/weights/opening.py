@@ -1,0 +1,269 @@
+"""Weights of any format with their files open: what they are of, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.weights import place
+from gpt2dsl.weights.files import container
+from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.formats import adapter as low_rank
+from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
+from gpt2dsl.weights.formats.adapter import Adapter
+from gpt2dsl.weights.formats.config import from_config, to_config
+from gpt2dsl.weights.guess import Hints, geometry_of
+
+HEAD, TABLE = huggingface.HEAD, huggingface.TABLE
+
+
+@attrs.frozen(kw_only=True)
+class Opened:
+    """Weights whose files are open, and what is wrong with them.
+
+    Attributes:
+        place: where they are.
+        format: in words.
+        geometry: the network.
+        config: what config.json said; {} where there is none.
+        tensors: the network's, in the order of the forward pass, as far as they are there; an
+            adapter is merged into its base.
+        head: the language-model head, where it is held beside the word table.
+        missing: names that the network has and the files do not.
+        faults: what is wrong besides, in words.
+        aside: tensors that are no weights, such as an optimizer's state.
+        adapter: the adapter that was merged.
+    """
+
+    place: place.Place
+    format: str
+    geometry: Geometry
+    config: dict[str, Any]
+    tensors: Mapping[str, Stored] = attrs.field(repr=False)
+    head: Stored | None = None
+    missing: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    adapter: Adapter | None = None
+    tokenizer: Path | None = None
+
+    def refuse(self) -> None:
+        """Refuses weights that are not whole.
+
+        Raises:
+            InputError: it lists what is wrong (G2-306).
+        """
+        said = [*([_count(self.missing, "missing")] if self.missing else []), *self.faults]
+        if said:
+            raise InputError("G2-306", self.place.files[0], "; ".join(said))
+
+
+def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
+    """Weights, whole or not.
+
+    Args:
+        name: as in ``place.find``.
+        hints: what the files may not say.
+        contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
+
+    Raises:
+        InputError: a file is absent (G2-301), empty (G2-302), damaged (G2-304), or not enough is
+            known of the network (G2-306, G2-307).
+    """
+    found = place.find(name, contents=contents, fetch=hints.fetch)
+    kind, stored = _stored(found)
+    stored = mindformers.own_names(stored)
+    if found.is_adapter:
+        return _with_adapter(found, stored, hints, contents=contents)
+    if mindformers.is_mindformers(stored):
+        return _of_mindformers(found, kind, stored, hints)
+    config_path = found.folder / place.CONFIG
+    config = place.read_json(config_path)
+    geometry = from_config(config, config_path)
+    words = f"checkpoint {found.checkpoint}" if found.checkpoint else f"Hugging Face, {kind}"
+    return _opened(
+        found, words, geometry, huggingface.full_names(stored, found.files[0]), config=config
+    )
+
+
+def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
+    """The adapter that weights are, or hold.
+
+    Args:
+        name: a folder of PEFT's, or a MindFormers checkpoint with LoRA.
+        hints: what the files may not say.
+        contents: as in ``place.find``.
+
+    Raises:
+        InputError: it can't be read, or is none (G2-306).
+    """
+    found = place.find(name, contents=contents, fetch=hints.fetch)
+    _, stored = _stored(found)
+    stored = mindformers.own_names(stored)
+    if found.is_adapter:
+        return _peft(found, stored)
+    if mindformers.is_mindformers(stored):
+        said = settings.beside(found.files[0])
+        if own := mindformers.adapter(stored, said.alpha if said else None, found.files[0]):
+            return attrs.evolve(own, base=hints.base)
+    raise InputError("G2-306", found.files[0], "it holds no LoRA adapter")
+
+
+def _stored(found: place.Place) -> tuple[str, dict[str, Stored]]:
+    """The kind of the files in words, and all of their tensors."""
+    stored: dict[str, Stored] = {}
+    holder: dict[str, Path] = {}
+    kinds = set()
+    for file in found.files:
+        kind, own = container.stored(file)
+        kinds.add(kind)
+        for name, tensor in own.items():
+            if name in stored:
+                message = f"{name} is in {holder[name].name} too"
+                raise InputError("G2-304", file, message)
+            stored[name], holder[name] = tensor, file
+    for name, file in (found.index or {}).items():
+        if holder.get(name) != file:
+            raise InputError("G2-304", file, f"{name} is not in it, but the index says so")
+    shards = f" in {len(found.files)} shards" if len(found.files) > 1 else ""
+    return f"{' and '.join(sorted(kinds))}{shards}", stored
+
+
+def _opened(
+    found: place.Place,
+    words: str,
+    geometry: Geometry,
+    stored: Mapping[str, Stored],
+    *,
+    config: dict[str, Any],
+    aside: tuple[str, ...] = (),
+) -> Opened:
+    """The network's tensors, and what does not fit."""
+    expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    faults = {
+        "unexpected": [name for name in stored if name not in expected and name != HEAD],
+        "of another shape": [
+            f"{name} is {_shape(stored[name].shape)}, not {_shape(shape)}"
+            for name, shape in expected.items()
+            if name in stored and stored[name].shape != shape
+        ]
+        + _head_misfit(stored),
+        "not floats": [
+            f"{name} is {stored[name].kind}"
+            for name in expected
+            if name in stored and not stored[name].readable
+        ],
+    }
+    return Opened(
+        place=found,
+        format=words,
+        geometry=geometry,
+        config=config,
+        tensors={name: stored[name] for name in expected if name in stored},
+        head=stored.get(HEAD),
+        missing=tuple(name for name in expected if name not in stored),
+        faults=tuple(_count(names, what) for what, names in faults.items() if names),
+        aside=aside,
+        tokenizer=found.tokenizer,
+    )
+
+
+def _head_misfit(stored: Mapping[str, Stored]) -> list[str]:
+    """The head, where it can't be the word table."""
+    if HEAD not in stored or TABLE not in stored or stored[HEAD].shape == stored[TABLE].shape:
+        return []
+    return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[TABLE].shape)}"]
+
+
+def _of_mindformers(
+    found: place.Place, kind: str, stored: dict[str, Stored], hints: Hints
+) -> Opened:
+    file = found.files[0]
+    said = settings.beside(file)
+    lora = mindformers.adapter(stored, said.alpha if said else None, file)
+    renamed = mindformers.renamed(stored, file)
+    geometry, config = geometry_of(renamed, said, hints, file)
+    aside = tuple(name for name in stored if mindformers.is_aside(name))
+    words = f"MindFormers, {kind}"
+    opened = _opened(found, words, geometry, renamed, config=config, aside=aside)
+    return _merged(opened, lora, words + " with LoRA") if lora else opened
+
+
+def _with_adapter(
+    found: place.Place, stored: dict[str, Stored], hints: Hints, *, contents: bool
+) -> Opened:
+    own = _peft(found, stored)
+    name = hints.base or own.base
+    if not name:
+        message = "base_model_name_or_path is empty: name the base by --base or model.weights"
+        raise InputError("G2-307", found.folder / place.ADAPTER_CONFIG, message)
+    try:
+        base = _base(name, attrs.evolve(hints, base=""), contents=contents)
+    except InputError as error:
+        first = error.faults[0]
+        message = f"its base can't be used: {first.key}: {first.message}"
+        raise InputError(first.code, found.path, message) from error
+    words = f"PEFT adapter on {name} ({base.format})"
+    together = attrs.evolve(
+        base,
+        place=attrs.evolve(found, passed=base.place.passed),
+        tokenizer=found.tokenizer or base.tokenizer,
+    )
+    return _merged(together, own, words)
+
+
+def _base(name: str, hints: Hints, *, contents: bool) -> Opened:
+    if place.find(name, contents=False, fetch=hints.fetch).is_adapter:
+        raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
+    return opened(name, hints, contents=contents)
+
+
+def _peft(found: place.Place, stored: dict[str, Stored]) -> Adapter:
+    path = found.folder / place.ADAPTER_CONFIG
+    return peft.adapter(place.read_json(path), path, stored)
+
+
+def _merged(base: Opened, own: Adapter, words: str) -> Opened:
+    labels = own.full[huggingface.SCORE].shape[:1] if huggingface.SCORE in own.full else ()
+    geometry = attrs.evolve(base.geometry, labels=labels[0]) if labels else base.geometry
+    config = base.config
+    if config and geometry.labels != base.geometry.labels:
+        head = ("architectures", "id2label", "label2id", "pad_token_id")
+        config = config | {key: to_config(geometry)[key] for key in head}
+    shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    wrong = low_rank.misfits(shapes, own)
+    faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
+    usable = not wrong and all(f"{name}.weight" in base.tensors for name in own.modules)
+    merged = low_rank.merged(base.tensors, own) if usable else base.tensors
+    return attrs.evolve(
+        base,
+        format=words,
+        geometry=geometry,
+        config=config,
+        tensors={name: merged[name] for name in shapes if name in merged},
+        missing=tuple(name for name in base.missing if name not in own.full),
+        faults=faults,
+        adapter=own,
+    )
+
+
+def _count(names: Iterable[str], what: str) -> str:
+    listed = list(names)
+    return f"{len(listed)} {what}: {some(listed)}"
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of them."""
+    listed = list(names)
+    more = f", and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a number"
