@@ -35,6 +35,7 @@ judges: $(VENV)/test
 bench: $(VENV)/test
 	$(BIN)/python bench/train.py
 	$(BIN)/python bench/convert.py
+	$(BIN)/python bench/data.py
 
 clean:
 	rm -rf $(VENV) .judges runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -23,6 +23,8 @@ COMMANDS = {
     "classify": "name the class of texts with given weights",
     "inspect": "say what weights are, and what is missing",
     "convert": "convert weights from one format to another",
+    "data": "prepare data: texts into MindRecord",
+    "tokenizer": "train a vocabulary",
     "fetch": "fetch published weights from the Hugging Face Hub",
 }
 """Name → what it does; the module gpt2dsl.cli.<name> is imported when the command is called."""

@@ -55,6 +55,10 @@ class Rows:
         row = self.tokens[starts[:, None] + np.arange(self.seq_length + 1)].astype(np.int32)
         return np.ascontiguousarray(row[:, :-1]), np.ascontiguousarray(row[:, 1:])
 
+    def evaluation_count(self, batch_size: int) -> int:
+        """Batches of an evaluation."""
+        return max(1, -(-(len(self.tokens) - 1) // (self.seq_length * batch_size)))
+
     def evaluation_batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, Mask]]:
         """Inputs, labels and mask of all rows in their order, every batch of full size.
 

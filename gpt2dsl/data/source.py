@@ -8,6 +8,7 @@ import glob
 import hashlib
 import itertools
 import os
+import re
 import stat
 import zlib
 from collections.abc import Callable, Iterator
@@ -26,6 +27,9 @@ LARGE = 64 * 2**20
 
 BLOCK = 2**20
 """Bytes read at once."""
+
+_RECORDS = re.compile(r".+\.mindrecord\d*")
+"""Files of rows, and not their indexes."""
 
 SAMPLES = ("sample:train", "sample:valid")
 """Names of the text that needs no file: the help topics of Python's standard library."""
@@ -81,6 +85,8 @@ class Source:
             paths = _paths(name)
             if paths is None:
                 return None
+            if form and form.format == "mindrecord":
+                paths = [path for path in paths if _RECORDS.fullmatch(path.name)]
             files = tuple(file for file in map(File.at, paths) if file.size)
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import attrs
 
+from gpt2dsl.data import mindrecord
 from gpt2dsl.data.examples import Classes, Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.rows import Rows
@@ -18,10 +19,9 @@ from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import Bar, saying
 from gpt2dsl.engine.rundir import RunDirectory
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Evaluate
 
 
@@ -40,7 +40,7 @@ def run(job: Job) -> Result:
 
 
 def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
-    rows = rows_of(job.parts, task.data, tokenizer)
+    rows = rows_of(job, task.data, tokenizer)
     found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
     assert found is not None
     loss, tokens = found
@@ -61,10 +61,25 @@ def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
     return Examples.read(source, tokenizer, Classes(job.classes), job.parts.train.seq_length)
 
 
-def rows_of(parts: Parts, name: str, tokenizer: Tokenizer) -> Rows:
-    """The rows of a text, in the form and of the length that a recipe says."""
-    source = Source.open(name, Form.of(parts.data))
-    return Rows(stream(source, tokenizer), parts.train.seq_length, name)
+def rows_of(job: Job, name: str, tokenizer: Tokenizer) -> Rows:
+    """The rows of a text, in the form and of the length that a recipe says.
+
+    Raises:
+        InputError: rows that were cut before are of another length, or have other ids (G2-309).
+    """
+    source = Source.open(name, Form.of(job.parts.data))
+    if source.form.format != "mindrecord":
+        return Rows(stream(source, tokenizer), job.parts.train.seq_length, name)
+    rows, length = mindrecord.read(source), job.parts.train.seq_length
+    fits = rows.seq_length == length or (job.steps == 0 and rows.seq_length < length)
+    if not fits:
+        found = f"{rows.seq_length + 1:,} tokens"
+        message = f"its rows have {found}; train.seq_length = {length} needs {length + 1:,}"
+        raise InputError("G2-309", name, message)
+    if (largest := int(rows.tokens.max())) >= job.geometry.vocab:
+        message = f"it has the id {largest}; the word table has {job.geometry.vocab} rows"
+        raise InputError("G2-205", name, message)
+    return rows
 
 
 def mean_loss(
@@ -85,7 +100,7 @@ def mean_loss(
     """
     total, tokens = 0.0, 0
     batches = rows.evaluation_batches(batch_size)
-    count = max(1, -(-(len(rows.tokens) - 1) // (rows.seq_length * batch_size)))
+    count = rows.evaluation_count(batch_size)
     with Bar("evaluating", count) as bar:
         for ids, labels, mask in batches:
             found = losses.losses(ids, labels)

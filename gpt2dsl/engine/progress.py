@@ -100,7 +100,11 @@ class ByteBar:
 
     def move(self, count: int) -> None:
         """``count`` more bytes are done."""
-        self._done += count
+        self.to(self._done + count)
+
+    def to(self, done: int) -> None:
+        """So many bytes are done."""
+        self._done = done
         self._bar.update(self._task, completed=self._done)
         now = time.perf_counter()
         if not self._moving and now - self._said > self.PAUSE:

@@ -102,7 +102,7 @@ class Training:
         """Rows of a text, or of texts with their classes."""
         if self.job.geometry.labels:
             return examples_of(self.job, name, self.tokenizer)
-        return rows_of(self.parts, name, self.tokenizer)
+        return rows_of(self.job, name, self.tokenizer)
 
     def _network(self) -> GPT2:
         """The network with the weights that training starts from."""

@@ -19,7 +19,7 @@ METRICS = ("perplexity", "accuracy")
 
 def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
     """Every fault of a recipe as a whole; the values by themselves are right."""
-    rules = (_together, _with_classes, _model, _layout, _rows, _length, _rate, _adapters)
+    rules = (_together, _with_classes, _records, _model, _layout, _rows, _length, _rate, _adapters)
     return [fault for rule in rules for fault in rule(parts, geometry)]
 
 
@@ -59,6 +59,12 @@ def _with_classes(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     if geometry.labels and hasattr(parts.task, "data") and parts.data.format in WITHOUT_CLASSES:
         message = f"a classifier needs the class of each text: {', '.join(WITH_CLASSES)}"
         yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")
+
+
+def _records(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    if parts.data.format == "mindrecord" and parts.data.tokenizer == "train":
+        message = "MindRecord holds ids, no text that a vocabulary could be trained on"
+        yield fault(parts, "G2-107", "data.tokenizer", message, "data.format")
 
 
 def _published(parts: Parts) -> Iterator[Fault]:

@@ -18,7 +18,6 @@ def not_yet(parts: Parts) -> tuple[str, ...]:
         ),
         f"micro_batches = {parallel.micro_batches}": parallel.micro_batches > 1,
         f"recompute = {parallel.recompute}": parallel.recompute != "none",
-        f"data.format = {parts.data.format}": parts.data.format == "mindrecord",
         f"optim.name = {parts.optim.name}": parts.optim.name != "adamw",
         f"params in {precision.params}": precision.params != "float32",
         f"compute in {precision.compute}": precision.compute != "float32",

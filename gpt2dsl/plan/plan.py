@@ -271,6 +271,10 @@ def _rows(
     parts: Parts, network: Network, source: Source, *, ready: bool
 ) -> tuple[Network, int | None]:
     """The network with the tokenizer of the data, and the data's rows if they are counted."""
+    if parts.data.format == "mindrecord":
+        from gpt2dsl.data import mindrecord  # noqa: PLC0415  # NumPy: only where there is data
+
+        return network, mindrecord.count(source)
     if network.geometry.labels and ready:
         from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as below
 

@@ -1,0 +1,96 @@
+"""Data ahead of time: texts into MindRecord, and vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt2dsl.data import atomic, cache, mindrecord
+from gpt2dsl.data.form import Column, Form
+from gpt2dsl.data.source import Source
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.data.tokens import stream
+from gpt2dsl.engine.progress import Bar, ByteBar
+from gpt2dsl.errors import InputError, RunError
+
+
+def prepare(
+    name: str,
+    target: Path,
+    *,
+    form: str,
+    seq_length: int,
+    evaluation: bool = False,
+    tokenizer: str = "gpt2",
+    shards: int = 1,
+    text_column: str = "text",
+    max_bad_rows: int = 0,
+) -> dict[str, Any]:
+    """Tokenise texts into a folder of MindRecord files.
+
+    Args:
+        name: the data, as in a recipe.
+        target: the folder; it must not be there.
+        form: ``data.format``.
+        seq_length: tokens that a model reads at once; rows for training hold one more.
+        evaluation: rows of ``seq_length`` tokens, and what is left at the end, masked.
+        tokenizer: gpt2, or a folder.
+        shards: files.
+        text_column: of tables.
+        max_bad_rows: as in a recipe.
+
+    Raises:
+        InputError: the data or the tokenizer can't be used, or there is too little text (G2-305).
+        RunError: the target is there already or can't be written.
+    """
+    column: Column = int(text_column) if text_column.isdigit() else text_column
+    source = Source.open(name, Form(format=form, text=column, max_bad_rows=max_bad_rows))
+    words = Tokenizer.load(tokenizer)
+    with ByteBar("encoding", source.size) as bar:
+        tokens = stream(source, words, bar.to)
+    length = seq_length if evaluation else seq_length + 1
+    rows = len(tokens) // length + (evaluation and len(tokens) % length > 1)
+    if rows < shards:
+        message = f"{len(tokens):,} tokens give {rows} rows of {length:,}, {shards} files need more"
+        raise InputError("G2-305", name, message)
+    with _folder(target) as folder, Bar("writing rows", rows) as steps:
+        blocks = mindrecord.cut(tokens, length, tail=evaluation)
+        mindrecord.write(folder, blocks, rows, shards, lambda n: steps.step("", n))
+    return {"target": str(target), "rows": rows, "row_tokens": length, "tokens": len(tokens)}
+
+
+def train_tokenizer(name: str, target: Path, vocab: int, form: str, text_column: str) -> int:
+    """Train a vocabulary into a folder; gives its size.
+
+    Raises:
+        InputError: the text can't be used.
+        RunError: the target is there already or can't be written.
+    """
+    column: Column = int(text_column) if text_column.isdigit() else text_column
+    source = Source.open(name, Form(format=form, text=column))
+    tokenizer = Tokenizer.train(source.documents(), vocab)
+    with _folder(target) as folder:
+        tokenizer.save(folder)
+    return len(tokenizer)
+
+
+@contextmanager
+def _folder(target: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name once all of it is there."""
+    final = cache.expanded(target).absolute()
+    if final.exists():
+        raise RunError(f"{target}: it is there already")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        atomic.sweep(final.parent)
+        with atomic.neighbour(final) as folder:
+            folder.mkdir()
+            yield folder
+            for path in (*folder.iterdir(), folder):
+                atomic.sync(path)
+            folder.rename(final)
+            atomic.sync(final.parent)
+    except OSError as error:
+        raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
