@@ -200,8 +200,9 @@ def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[tuple[Ids, Ids]]
 
 def _copied(tokens: Stream, first: int, last: int) -> Stream:
     """Tokens of a stream, read from its file where it has one: what is mapped stays resident."""
-    if not isinstance(tokens, np.memmap):
+    if not isinstance(tokens, np.memmap) or tokens.filename is None:
         return tokens[first:last]
-    size = tokens.dtype.itemsize
+    place = tokens.offset + first * tokens.dtype.itemsize
     count = min(last, len(tokens)) - first
-    return np.fromfile(tokens.filename, tokens.dtype, count, offset=tokens.offset + first * size)
+    found: Stream = np.fromfile(tokens.filename, tokens.dtype, count, offset=place)
+    return found
