@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,9 +201,11 @@ def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[tuple[Ids, Ids]]
 
 def _copied(tokens: Stream, first: int, last: int) -> Stream:
     """Tokens of a stream, read from its file where it has one: what is mapped stays resident."""
+    dtype: np.dtype[np.integer[Any]] = tokens.dtype
     if not isinstance(tokens, np.memmap) or tokens.filename is None:
         return tokens[first:last]
-    place = tokens.offset + first * tokens.dtype.itemsize
+    place = tokens.offset + first * dtype.itemsize
     count = min(last, len(tokens)) - first
-    found: Stream = np.fromfile(tokens.filename, tokens.dtype, count, offset=place)
-    return found
+    with Path(tokens.filename).open("rb") as file:
+        file.seek(place)
+        return np.frombuffer(file.read(count * dtype.itemsize), dtype)
