@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpt2dsl.data.form import TABLES, Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -24,16 +25,18 @@ ENCODED = 1024
 
 
 class Classes:
-    """The classes of a network. Data names them by their name or by their number, from 0.
+    """The classes of a network. Tables name them, or count them from 0.
 
     Args:
         names: of the classes.
+        form: of the data. The four sets count their classes themselves, whatever names are.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], form: Form) -> None:
         self.names = tuple(names)
         self._numbers = {str(i): i for i in range(len(names))}
-        self._numbers |= {name: i for i, name in enumerate(names)}
+        if form.format in TABLES:
+            self._numbers |= {name: i for i, name in enumerate(names)}
 
     def __len__(self) -> int:
         return len(self.names)

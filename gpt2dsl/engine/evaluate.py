@@ -58,7 +58,9 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
 def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
     """The rows of a classifier's data, in the form that a recipe says."""
     source = Source.open(name, Form.of(job.parts.data))
-    return Examples.read(source, tokenizer, Classes(job.classes), job.parts.train.seq_length)
+    return Examples.read(
+        source, tokenizer, Classes(job.classes, source.form), job.parts.train.seq_length
+    )
 
 
 def rows_of(job: Job, name: str, tokenizer: Tokenizer) -> Rows:

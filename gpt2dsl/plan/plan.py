@@ -278,7 +278,7 @@ def _rows(
     if network.geometry.labels and ready:
         from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as below
 
-        classes = Classes(network.classes)
+        classes = Classes(network.classes, source.form)
         rows = sum(1 for _ in source.rows(number=classes.number))
         return _tokens(parts, network, source, ready=ready)[0], rows
     network, tokens = _tokens(parts, network, source, ready=ready and not network.geometry.labels)

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
 from gpt2dsl import Classifier, Data, Model, Optim, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl.data.examples import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -164,6 +165,12 @@ def test_a_class_outside_of_the_labels_is_an_error_with_its_line(tmp_path: Path)
     said = [str(fault) for fault in caught.value.faults]
     assert f"{tmp_path}/data:3: the class is '2', one of 0 to 1" in said[0]
     assert f"{tmp_path}/data:5: the class is 'x', one of 0 to 1" in said[1]
+
+
+def test_names_that_look_like_numbers_are_no_numbers_of_the_four_sets() -> None:
+    names = ("1", "2", "3", "4")
+    assert Classes(names, Form(format="agnews")).number("1") == 1
+    assert Classes(names, Form(format="csv")).number("1") == 0
 
 
 def test_a_classifier_of_plain_text_is_a_fault(tmp_path: Path) -> None:
