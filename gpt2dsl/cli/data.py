@@ -20,7 +20,13 @@ def command() -> None:
 )
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([f for f in FORMATS if f != "mindrecord"]),
+    default="text",
+    show_default=True,
+)
 @click.option("--seq-length", type=click.IntRange(min=1), required=True, help="Tokens.")
 @click.option(
     "--evaluation",

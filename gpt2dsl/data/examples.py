@@ -34,9 +34,15 @@ class Classes:
 
     def __init__(self, names: Sequence[str], form: Form) -> None:
         self.names = tuple(names)
-        self._numbers = {str(i): i for i in range(len(names))}
-        if form.format in TABLES:
-            self._numbers |= {name: i for i, name in enumerate(names)}
+        counted = {str(i): i for i in range(len(names))}
+        named = {name: i for i, name in enumerate(names)}
+        if form.format == "imdb":
+            sides = ("negative", "positive")
+            counted = named if set(sides) == set(names) else {n: i for i, n in enumerate(sides)}
+        elif form.format in TABLES:
+            # Names that look like numbers are names: both at once would mix the classes up.
+            counted = named if any(name.isdigit() for name in names) else counted | named
+        self._numbers = counted
 
     def __len__(self) -> int:
         return len(self.names)
@@ -49,7 +55,7 @@ class Classes:
         """
         if label in self._numbers:
             return self._numbers[label]
-        known = f"0 to {len(self) - 1}, {', '.join(self.names[:8])}"
+        known = ", ".join(list(self._numbers)[:8])
         raise BadRowError(f"the class is {label!r}, one of {known} is expected")
 
 

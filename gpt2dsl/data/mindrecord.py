@@ -91,7 +91,7 @@ def _indexed(path: Path) -> int:
     if not index.exists():
         raise InputError("G2-301", index, "the index of a MindRecord file is not there")
     try:
-        with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{index.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return int(database.execute("select count(*) from INDEXES").fetchone()[0])
     except (sqlite3.Error, TypeError) as error:
         raise InputError("G2-304", index, f"it is no index of MindRecord: {error}") from error
@@ -125,6 +125,9 @@ def _read(source: Source) -> Ids:
         rows = ds.MindDataset(names, shuffle=False, num_parallel_workers=1)
         for row in rows.create_dict_iterator(num_epochs=1, output_numpy=True):
             ids = _of(row, "input_ids", source)
+            if "labels" in row and row["labels"].shape != ids.shape:
+                message = f"row {done} has {row['labels'].size} label: rows of classes are not read"
+                raise InputError("G2-309", source.name, message)
             if not done:
                 found = np.zeros((2, total, len(ids)), np.int32)
             if len(ids) != found.shape[2] or done == total:

@@ -18,7 +18,7 @@ import attrs
 
 from gpt2dsl.data import atomic, cache
 from gpt2dsl.data.form import Form
-from gpt2dsl.data.table import BadRows, Row, rows
+from gpt2dsl.data.table import BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError
 
@@ -91,7 +91,8 @@ class Source:
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error
         if not files:
-            raise InputError("G2-302", name, "there is no text in it")
+            what = "MindRecord file" if form and form.format == "mindrecord" else "text"
+            raise InputError("G2-302", name, f"there is no {what} in it")
         return cls(name, files, form=form or Form())
 
     @classmethod
@@ -192,28 +193,32 @@ class Source:
         else:
             yield from self._blocks()
 
-    def rows(self, *, number: Callable[[str], object] | None = None) -> Iterator[Row]:
+    def rows(
+        self, *, number: Callable[[str], object] | None = None, quiet: bool = False
+    ) -> Iterator[Row]:
         """The rows of tables.
 
         Args:
             number: is given each row's class, and raises BadRowError where there is no such one;
                 None where the classes are not read.
+            quiet: whether nothing is said of rows that are passed over.
 
         Raises:
             SpecError: more rows than are borne can't be used (G2-309); it names them.
         """
         bad = BadRows(self.form.max_bad_rows)
-        for file in self.files:
-            try:
-                for item in rows(_lines(file.path), self.form, number):
-                    if isinstance(item, Row):
-                        if not bad.too_many:
-                            yield item
-                    elif not bad.note(file.path, *item):
-                        break
-            except ValueError as error:
-                raise InputError("G2-304", file.path, str(error)) from None
-        bad.refuse()
+        for file, item in self._items(number):
+            if not isinstance(item, Row):
+                if not bad.note(file, *item):
+                    break
+            elif not bad.too_many:
+                yield item
+        bad.refuse(quiet=quiet)
+
+    def _items(self, number: Callable[[str], object] | None) -> Iterator[tuple[Path, Item]]:
+        for path in (file.path for file in self.files):
+            with _refusing(path):
+                yield from ((path, item) for item in rows(_lines(path), self.form, number))
 
     def _blocks(self) -> Iterator[tuple[str, bool]]:
         for file in self.files:
@@ -297,6 +302,15 @@ def _decoded(path: Path) -> Iterator[str]:
             first, text = False, text.removeprefix("\ufeff")
         if text:
             yield text
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What is wrong with a table as a whole is wrong with its file."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError("G2-304", path, str(error)) from None
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Row:
     """One row.
 
     Attributes:
-        line: on which it ends.
+        line: on which it begins.
         text: never empty.
         label: the class, "" where none was asked for.
     """
@@ -66,6 +66,15 @@ def _numbered(label: str, known: tuple[str, ...]) -> str:
     return str(known.index(label))
 
 
+def _named(label: str, known: tuple[str, ...]) -> str:
+    """The name of a class."""
+    _numbered(label, known)
+    return label
+
+
+CLASSES = {"sst2": 2, "imdb": 2, "agnews": 4, "cola": 2}
+"""How many classes the sets have."""
+
 DIALECTS = {
     # Socher et al. 2013, as GLUE has it.
     "sst2": _Dialect(
@@ -74,7 +83,7 @@ DIALECTS = {
     # Maas et al. 2011, as one table of reviews.
     "imdb": _Dialect(
         ",", True, 2, ("review", "sentiment"),
-        lambda f: (f[0].replace("<br />", "\n"), _numbered(f[1], ("negative", "positive"))),
+        lambda f: (f[0].replace("<br />", "\n"), _named(f[1], ("negative", "positive"))),
     ),
     # Zhang et al. 2015.
     "agnews": _Dialect(
@@ -107,18 +116,20 @@ class BadRows:
 
     def note(self, path: Path, line: int, why: str) -> bool:
         """Notes one; gives whether it is worth to read on."""
-        self._faults.append(Fault("G2-309", f"{path}:{line}", "", why))
-        return len(self._faults) < self._borne + self.SHOWN
+        more = len(self._faults) + 1 >= self._borne + self.SHOWN
+        words = f"{why}; there may be more: no row after this one was read" if more else why
+        self._faults.append(Fault("G2-309", f"{path}:{line}", "", words))
+        return not more
 
-    def refuse(self) -> None:
-        """Says what was passed over.
+    def refuse(self, *, quiet: bool) -> None:
+        """Says what was passed over, unless it is to be quiet.
 
         Raises:
             SpecError: it was too much.
         """
         if self.too_many:
             raise SpecError(self._faults)
-        for fault in self._faults:
+        for fault in () if quiet else self._faults:
             sys.stderr.write(f"passed over: {fault}\n")
 
 
@@ -209,6 +220,8 @@ def _place(column: Column, first: list[str], *, header: bool) -> int:
         raise BadRowError(f"there is no column {column}: the first row has {len(first)}")
     if not header:
         raise BadRowError(f"without a header the column {column!r} must be a number, from 0")
+    if first.count(column) > 1:
+        raise BadRowError(f"the column {column!r} is there {first.count(column)} times")
     if column in first:
         return first.index(column)
     raise BadRowError(f"there is no column {column!r}, but {', '.join(map(repr, first))}")
@@ -247,20 +260,28 @@ def _reader(
         strict=True,
     )
     while True:
+        line = reader.line_num + 1
         try:
             fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num, str(error)
+            if "unexpected end" in str(error):
+                lost = reader.line_num - line + 1
+                message = f"line {line}: a quote is never closed, and {lost} lines are in it"
+                raise ValueError(message) from None
+            yield line, str(error)
             continue
         if fields:
-            yield reader.line_num, fields
+            yield line, fields
 
 
 def _tried(line: int, row: Callable[[], tuple[str, str]]) -> Item:
     try:
         text, label = row()
+        text.encode()
     except BadRowError as error:
         return line, str(error)
+    except UnicodeEncodeError:
+        return line, "half of a surrogate pair is in it, which is not Unicode"
     return Row(line, text, label) if text.strip() else (line, "the text is empty")

@@ -23,6 +23,9 @@ PUBLISHED_DIGEST = "53f84972e861af9dffb786c01760fc43087b094c6b067a8249b097f51696
 """Its ``Tokenizer.digest``: written down, as computing it would double the time of loading."""
 
 
+_SPECIAL = ("bos", "eos", "unk", "pad")
+
+
 class Tokenizer:
     """Text to ids and back. Make one with :meth:`load` or :meth:`train`.
 
@@ -124,17 +127,20 @@ class Tokenizer:
         described: dict[str, Any] = json.loads(self._inner.to_str())
         return described
 
-    def save(self, folder: Path, model_max_length: int | None = None) -> None:
+    def save(
+        self, folder: Path, model_max_length: int | None = None, *, pads: bool = False
+    ) -> None:
         """Writes the files that ``transformers`` and :meth:`load` read.
 
         Args:
             folder: is made where it is not there.
             model_max_length: tokens that the model takes, for ``transformers`` to warn beyond.
+            pads: whether the end-of-text token pads too, as classifiers need it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._inner.save(str(folder / "tokenizer.json"))
         self._inner.model.save(str(folder))
-        special = {f"{kind}_token": self._end for kind in ("bos", "eos", "unk")}
+        special = {f"{kind}_token": self._end for kind in _SPECIAL[: 4 if pads else 3]}
         settings = special | {
             "add_prefix_space": self._description["pre_tokenizer"]["add_prefix_space"],
             "clean_up_tokenization_spaces": False,

@@ -26,20 +26,23 @@ class TextClassifier:
         network: has classes.
         tokenizer: of its weights.
         names: of the classes.
+        seq_length: tokens of a text that are read at most, as in training.
     """
 
-    def __init__(self, network: GPT2, tokenizer: Tokenizer, names: Sequence[str]) -> None:
+    def __init__(
+        self, network: GPT2, tokenizer: Tokenizer, names: Sequence[str], seq_length: int
+    ) -> None:
         self.names = tuple(names)
         self.tokenizer = tokenizer
-        self.positions = network.geometry.positions
+        self.length = min(network.geometry.positions, seq_length)
         self._logits = ClassLogits(network)
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """``[texts, classes]``; of a text that is too long the beginning is read."""
         found = [np.zeros((0, len(self.names)))]
         for start in range(0, len(texts), AT_ONCE):
-            rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.positions)
-            length = min(self.positions, -(-max(map(len, rows)) // BUCKET) * BUCKET)
+            rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.length)
+            length = min(self.length, -(-max(map(len, rows)) // BUCKET) * BUCKET)
             ids, last = padded(rows, length, self.tokenizer.eos)
             found.append(softmax(self._logits.logits(ids, last)))
         return np.concatenate(found)

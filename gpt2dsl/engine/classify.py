@@ -18,7 +18,9 @@ def run(job: Job) -> Result:
     assert isinstance(task, Classify)
     texts = read_prompts(task.texts)
     with saying(f"loading {job.weights}"):
-        classifier = TextClassifier(loaded(job), Tokenizer.load(job.tokenizer), job.classes)
+        classifier = TextClassifier(
+            loaded(job), Tokenizer.load(job.tokenizer), job.classes, job.parts.train.seq_length
+        )
     with saying(f"compiling and classifying {len(texts)} text(s)"):
         shares = classifier.probabilities(texts)
     best = shares.argmax(1)

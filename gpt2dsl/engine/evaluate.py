@@ -49,7 +49,7 @@ def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Resu
 
 def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
     examples = examples_of(job, task.data, tokenizer)
-    classifier = TextClassifier(network, tokenizer, job.classes)
+    classifier = TextClassifier(network, tokenizer, job.classes, job.parts.train.seq_length)
     scores = classifier.scores(examples, job.parts.train.batch_size)
     assert scores is not None
     return Result(task="evaluate", loss=scores.loss, scores=scores)

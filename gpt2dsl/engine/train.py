@@ -234,7 +234,9 @@ class Training:
 
     @cached_property
     def _classifier(self) -> TextClassifier:
-        return TextClassifier(self.network, self.tokenizer, self.job.classes)
+        return TextClassifier(
+            self.network, self.tokenizer, self.job.classes, self.parts.train.seq_length
+        )
 
     def _save(self) -> Path:
         """The checkpoint of this step, written unless it is there already."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from gpt2dsl.data.table import CLASSES
 from gpt2dsl.errors import Fault
 from gpt2dsl.layout.geometry import PADDED_TO, Geometry
 from gpt2dsl.parts.bundle import Parts
@@ -56,6 +57,10 @@ def _with_classes(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     if classifies and not geometry.labels and not parts.model.has_file:
         message = "missing; classify needs one, or weights that have such a head"
         yield Fault("G2-107", parts.task.origin if parts.task else "", "classifier", message)
+    wanted = CLASSES.get(parts.data.format, geometry.labels)
+    if geometry.labels and hasattr(parts.task, "data") and wanted != geometry.labels:
+        message = f"{parts.data.format} has {wanted} classes, the classifier {geometry.labels}"
+        yield fault(parts, "G2-306", "classifier.labels", message, "data.format")
     if geometry.labels and hasattr(parts.task, "data") and parts.data.format in WITHOUT_CLASSES:
         message = f"a classifier needs the class of each text: {', '.join(WITH_CLASSES)}"
         yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")

@@ -200,6 +200,14 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
     if parts.classifier and found not in (0, parts.classifier.count):
         message = f"{parts.classifier.count} classes here, {found} in {weights_name(parts)}"
         yield fault(parts, "G2-306", "classifier.labels", message)
+    own = parts.classifier.labels if parts.classifier else ()
+    given = bool(looked.classes) and not looked.classes[0].startswith("LABEL_")
+    if not isinstance(own, int) and own and found == len(own) and given and looked.classes != own:
+        message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
+        yield fault(parts, "G2-306", "classifier.labels", message)
+    if looked.problem and task.name != "generate":
+        message = f"it tells no class of several: {looked.problem} is not built here"
+        yield fault(parts, "G2-306", "model.weights", message)
     needed = task.name == "classify" or (task.name == "evaluate" and parts.classifier)
     if needed and not found:
         message = "it has no classification head (score.weight); finetune makes one"

@@ -279,7 +279,7 @@ def _rows(
         from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as below
 
         classes = Classes(network.classes, source.form)
-        rows = sum(1 for _ in source.rows(number=classes.number))
+        rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))
         return _tokens(parts, network, source, ready=ready)[0], rows
     network, tokens = _tokens(parts, network, source, ready=ready and not network.geometry.labels)
     if network.geometry.labels or tokens is None:

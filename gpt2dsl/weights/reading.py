@@ -14,7 +14,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
-from gpt2dsl.weights.formats.config import class_names
+from gpt2dsl.weights.formats.config import class_names, problem
 from gpt2dsl.weights.guess import Hints
 from gpt2dsl.weights.opening import HEAD, TABLE, Opened, opened, some
 
@@ -33,6 +33,7 @@ class Look:
         dtypes: the element types of their tensors.
         adapter: whether an adapter is merged into them.
         classes: names of a classifier's classes; () where there are none.
+        problem: what a classifier tells, where it is not one class of several; else "".
         new: parameters that they may lack, and do; they get new values.
     """
 
@@ -45,6 +46,7 @@ class Look:
     dtypes: tuple[str, ...] = ()
     adapter: bool = False
     classes: tuple[str, ...] = ()
+    problem: str = ""
     new: tuple[str, ...] = ()
 
 
@@ -100,6 +102,7 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in found.tensors.values()})),
         adapter=found.adapter is not None,
         classes=class_names(found.config) if found.geometry.labels else (),
+        problem=problem(found.config) if found.geometry.labels else "",
         new=new,
     )
 

@@ -155,6 +155,18 @@ def test_rows_that_can_not_be_used_are_told(tmp_path: Path) -> None:
         mindrecord.count(Source.open(str(tmp_path / "b.mindrecord"), FORM))
 
 
+def test_rows_of_classes_are_no_rows_of_text(tmp_path: Path) -> None:
+    writer = FileWriter(str(tmp_path / "a#1.mindrecord"), 1)
+    writer.add_schema(SCHEMA, "schema")
+    ids = np.arange(5, dtype=np.int32)
+    writer.write_raw_data([{"input_ids": ids, "attention_mask": ids, "labels": ids[:1]}])
+    writer.commit()
+    source = Source.open(str(tmp_path / "a#1.mindrecord"), FORM)
+    assert mindrecord.count(source) == 1
+    with pytest.raises(InputError, match="row 0 has 1 label: rows of classes are not read"):
+        mindrecord.read(source)
+
+
 def test_rows_of_another_length_or_vocabulary_are_told(tmp_path: Path) -> None:
     their_file(tmp_path / "a.mindrecord", [np.arange(9) + 290] * 4)
     recipe = Recipe(

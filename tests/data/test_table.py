@@ -89,9 +89,9 @@ def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path)
         ('{"a": 1}\n', {"format": "jsonl"}, "1 it has no 'text', but 'a'"),
         ('{"text": 1}\n', {"format": "jsonl"}, "1 'text' is 1, a text is expected"),
         ('{"text": "a", "label": null}\n', {"format": "jsonl"}, "1 'label' is None, a name or"),
+        ('{"text": "\\ud83d", "label": 1}\n', {"format": "jsonl"}, "1 half of a surrogate pair"),
         ('{"text": " ", "label": 1}\n', {"format": "jsonl"}, "1 the text is empty"),
         ('text,label\n"a"b,1\n', {"format": "csv"}, "2 ',' expected after '\"'"),
-        ('text,label\nb,1\n"a,1\n', {"format": "csv"}, "3 unexpected end of data"),
         ("sentence\tlabel\na\t2\n", {"format": "sst2"}, "2 the class is '2', one of 0, 1 is"),
         ("a\tb\tc\n", {"format": "sst2"}, "1 it has 3 columns, 2 are expected"),
         ("review,sentiment\na,neutral\n", {"format": "imdb"}, "2 the class is 'neutral', one of"),
@@ -111,6 +111,12 @@ def test_a_bad_row_is_told_with_its_line(
         ("a,label\nb,1\n", {"format": "csv"}, "there is no column 'text', but 'a', 'label'"),
         ("a,b\n", {"format": "csv", "header": False}, "the column 'text' must be a number"),
         ("a,b\n", {"format": "csv", "text": 2}, "there is no column 2: the first row has 2"),
+        ("text,label,label\n", {"format": "csv"}, "the column 'label' is there 2 times"),
+        (
+            'text,label\nb,1\n"a,1\nc,0\nd,1\n',
+            {"format": "csv", "max_bad_rows": 9},
+            "line 3: a quote is never closed, and 3 lines are in it",
+        ),
     ],
 )
 def test_a_column_that_is_not_there_is_told_once(
@@ -142,7 +148,7 @@ SETS = {
     ),
     "imdb": (
         'review,sentiment\n"One.<br /><br />Two, ""three"".",positive\nBad.,negative\n',
-        [('One.\n\nTwo, "three".', "1"), ("Bad.", "0")],
+        [('One.\n\nTwo, "three".', "positive"), ("Bad.", "negative")],
     ),
     "agnews": (
         '"3","Oil, ""up""","A (Reuters) story, long"\n"1","World","News"\n',

@@ -14,6 +14,7 @@ from gpt2dsl import Classifier, Data, Model, Optim, Recipe, Runtime, SpecError, 
 from gpt2dsl.data.examples import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
+from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
 from gpt2dsl.layout.geometry import Geometry
@@ -136,7 +137,8 @@ def test_the_checkpoint_is_transformers_classifier_with_the_same_logits_and_loss
     for i, row in enumerate(batch["input_ids"]):
         ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
     with torch.no_grad():
-        labels = torch.tensor([int(row.label) for row in found])
+        classes = Classes(names, Form(format=name))
+        labels = torch.tensor([classes.number(row.label) for row in found])
         expected = model(ids, attention_mask=mask, labels=labels)
     assert result.loss == pytest.approx(float(expected.loss), abs=1e-4)
     shares = expected.logits.softmax(-1).numpy()
@@ -163,14 +165,38 @@ def test_a_class_outside_of_the_labels_is_an_error_with_its_line(tmp_path: Path)
     with pytest.raises(SpecError) as caught:
         _recipe(tmp_path, content, labels=2).plan().run()
     said = [str(fault) for fault in caught.value.faults]
-    assert f"{tmp_path}/data:3: the class is '2', one of 0 to 1" in said[0]
-    assert f"{tmp_path}/data:5: the class is 'x', one of 0 to 1" in said[1]
+    assert f"{tmp_path}/data:3: the class is '2', one of 0, 1" in said[0]
+    assert f"{tmp_path}/data:5: the class is 'x', one of 0, 1" in said[1]
 
 
 def test_names_that_look_like_numbers_are_no_numbers_of_the_four_sets() -> None:
     names = ("1", "2", "3", "4")
     assert Classes(names, Form(format="agnews")).number("1") == 1
-    assert Classes(names, Form(format="csv")).number("1") == 0
+    tables = Classes(names, Form(format="csv"))
+    assert tables.number("1") == 0
+    with pytest.raises(BadRowError, match="the class is '0', one of 1, 2, 3, 4"):
+        tables.number("0")
+
+
+def test_imdb_names_its_classes_whatever_their_order() -> None:
+    form = Form(format="imdb")
+    assert Classes(("positive", "negative"), form).number("negative") == 1
+    assert Classes(("bad", "good"), form).number("positive") == 1
+
+
+def test_labels_in_another_order_than_the_weights_are_a_fault(
+    trained: tuple[str, Recipe, Result],
+) -> None:
+    name, recipe, result = trained
+    names = recipe.parts["classifier"].labels  # type: ignore[attr-defined]
+    held_out = recipe.parts["task"].eval_data  # type: ignore[attr-defined]
+    other = Recipe(
+        Task.evaluate(data=held_out), Model(weights=str(result.checkpoint)),
+        Classifier(labels=list(reversed(names))), Data(format=name), Train(seq_length=64),
+    )  # fmt: skip
+    assert any("in this order; leave it out" in fault.message for fault in other.faults())
+    more = other.replace(Classifier(labels=9))
+    assert any("classes, the classifier 9" in fault.message for fault in more.faults())
 
 
 def test_a_classifier_of_plain_text_is_a_fault(tmp_path: Path) -> None:

@@ -128,6 +128,14 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, found)) if None not in found else ()
 
 
+def problem(config: dict[str, Any]) -> str:
+    """What a classifier tells, where it is not one class of several; else ""."""
+    named = config.get("problem_type")
+    if named not in (None, "single_label_classification"):
+        return str(named)
+    return "regression" if _labels(config) == 1 else ""
+
+
 def _labels(config: dict[str, Any]) -> int:
     architectures = config.get("architectures")
     if not isinstance(architectures, list) or _CLASSIFIER not in architectures:

@@ -87,7 +87,7 @@ def write(
         raise ValueError(f"not the network's tensors: {shapes.items() ^ expected.items()}")
     held = {name: Held.of(array) for name, array in arrays.items()}
     if tokenizer:
-        tokenizer.save(folder, geometry.positions)
+        tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)
     return write_stored(folder, config, held)
 
