@@ -118,3 +118,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` where one of ``known`` is close to ``word``, else ""."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def some(names: Iterable[str]) -> str:
+    """The first three of names, and how many more there are."""
+    listed = list(names)
+    more = f", and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more

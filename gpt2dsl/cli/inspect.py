@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Say what weights are."""
     from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where it is called
-    from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415
+    from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 
     hints = Hints(
         size=SIZES[ALIASES.get(size, size)] if size else None,

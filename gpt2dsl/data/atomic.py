@@ -63,6 +63,27 @@ def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
         sync(final.parent)
 
 
+@contextmanager
+def writing_folder(final: Path) -> Iterator[Path]:
+    """Gives a folder to write files into; whole under its final name, or not at all.
+
+    Args:
+        final: must not be there; its own folder is made where it is not.
+
+    Raises:
+        OSError: it can't be written, or has come to be there meanwhile.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sweep(final.parent)
+    with neighbour(final) as folder:
+        folder.mkdir()
+        yield folder
+        for path in (*folder.iterdir(), folder):
+            sync(path)
+        folder.rename(final)
+        sync(final.parent)
+
+
 def sync(path: Path) -> None:
     """Makes a file's bytes, or a folder's names, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

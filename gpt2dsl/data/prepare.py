@@ -40,14 +40,8 @@ def tokenizer(name: str, source: Source, vocab: int) -> str:
     trained = Tokenizer.train(source.documents(), vocab)
     folder = _folder(source.digest(), vocab)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        atomic.sweep(folder.parent)
-        with atomic.neighbour(folder) as unfinished:
+        with atomic.writing_folder(folder) as unfinished:
             trained.save(unfinished)
-            for path in (*unfinished.iterdir(), unfinished):
-                atomic.sync(path)
-            if not folder.exists():
-                unfinished.rename(folder)
     except OSError as error:
         if not folder.exists():  # another process may have been faster
             raise RunError(

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
+from typing_extensions import ParamSpec
 
 from gpt2dsl.data.form import Column, Form
 from gpt2dsl.errors import Fault, SpecError
 
 # A review may be longer than the 128 KB that Python's reader takes for a mistake.
 csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
+
+
+P = ParamSpec("P")
 
 
 class BadRowError(Exception):
@@ -164,10 +168,10 @@ def _rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
 def _json_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield _tried(number, lambda line=line: _json_row(line, form, labels=labels))  # type: ignore[misc]
+            yield _tried(number, _json_row, line, form, labels)
 
 
-def _json_row(line: str, form: Form, *, labels: bool) -> tuple[str, str]:
+def _json_row(line: str, form: Form, labels: bool) -> tuple[str, str]:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -205,7 +209,7 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
                 raise ValueError(str(error)) from None
             if form.header:
                 continue
-        yield _tried(number, lambda f=fields, p=places: _picked(f, p))  # type: ignore[misc]
+        yield _tried(number, _picked, fields, places)
 
 
 def _place(column: Column, first: list[str], *, header: bool) -> int:
@@ -245,7 +249,7 @@ def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
         if isinstance(fields, str):
             yield number, fields
         elif not (first and tuple(fields) == dialect.header):
-            yield _tried(number, lambda f=fields: row(f))  # type: ignore[misc]
+            yield _tried(number, row, fields)
         first = False
 
 
@@ -276,9 +280,10 @@ def _reader(
             yield line, fields
 
 
-def _tried(line: int, row: Callable[[], tuple[str, str]]) -> Item:
+def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.kwargs) -> Item:
+    """A row, or why it is none."""
     try:
-        text, label = row()
+        text, label = row(*of, **more)
         text.encode()
     except BadRowError as error:
         return line, str(error)

@@ -45,8 +45,9 @@ def prepare(
         InputError: the data or the tokenizer can't be used, or there is too little text (G2-305).
         RunError: the target is there already or can't be written.
     """
-    column: Column = int(text_column) if text_column.isdigit() else text_column
-    source = Source.open(name, Form(format=form, text=column, max_bad_rows=max_bad_rows))
+    source = Source.open(
+        name, Form(format=form, text=_column(text_column), max_bad_rows=max_bad_rows)
+    )
     words = Tokenizer.load(tokenizer)
     with ByteBar("encoding", source.size) as bar:
         tokens = stream(source, words, bar.to)
@@ -68,12 +69,16 @@ def train_tokenizer(name: str, target: Path, vocab: int, form: str, text_column:
         InputError: the text can't be used.
         RunError: the target is there already or can't be written.
     """
-    column: Column = int(text_column) if text_column.isdigit() else text_column
-    source = Source.open(name, Form(format=form, text=column))
+    source = Source.open(name, Form(format=form, text=_column(text_column)))
     tokenizer = Tokenizer.train(source.documents(), vocab)
     with _folder(target) as folder:
         tokenizer.save(folder)
     return len(tokenizer)
+
+
+def _column(said: str) -> Column:
+    """A column of the command line: a number where it looks like one."""
+    return int(said) if said.isdigit() else said
 
 
 @contextmanager
@@ -83,14 +88,7 @@ def _folder(target: Path) -> Iterator[Path]:
     if final.exists():
         raise RunError(f"{target}: it is there already")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        atomic.sweep(final.parent)
-        with atomic.neighbour(final) as folder:
-            folder.mkdir()
+        with atomic.writing_folder(final) as folder:
             yield folder
-            for path in (*folder.iterdir(), folder):
-                atomic.sync(path)
-            folder.rename(final)
-            atomic.sync(final.parent)
     except OSError as error:
         raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error

@@ -14,6 +14,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -22,18 +23,17 @@ from rich.progress import (
 from typing_extensions import Self
 
 
-class Bar:
-    """A bar of steps. On a terminal it moves; elsewhere a line is printed every tenth."""
+class _Shown:
+    """A bar on stderr: it moves on a terminal; elsewhere lines are printed now and then."""
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
+    def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
         console = Console(stderr=True)
         self._moving = console.is_terminal
         self._what, self._total, self._done = what, total, done
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[detail]}"),
+            *columns,
             TimeRemainingColumn(),
             console=console,
             disable=not self._moving,
@@ -53,6 +53,14 @@ class Bar:
     ) -> None:
         self._bar.stop()
 
+
+class Bar(_Shown):
+    """A bar of steps. On a terminal it moves; elsewhere a line is printed every tenth."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        detail = TextColumn("{task.fields[detail]}")
+        super().__init__(what, total, done, MofNCompleteColumn(), detail)
+
     def step(self, detail: str, count: int = 1) -> None:
         """``count`` more are done; ``detail`` is shown beside the bar."""
         tenth = max(1, self._total // 10)
@@ -63,40 +71,15 @@ class Bar:
             say(f"{self._what} {self._done}/{self._total}  {detail}")
 
 
-class ByteBar:
+class ByteBar(_Shown):
     """A bar of bytes with their speed; on no terminal a line every few seconds."""
 
     PAUSE = 5.0
     """Seconds between two lines."""
 
     def __init__(self, what: str, total: int) -> None:
-        console = Console(stderr=True)
-        self._moving = console.is_terminal
-        self._what, self._total, self._done = what, max(1, total), 0
+        super().__init__(what, max(1, total), 0, DownloadColumn(), TransferSpeedColumn())
         self._started = self._said = time.perf_counter()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not self._moving,
-            transient=True,
-        )
-        self._task: TaskID = self._bar.add_task(what, total=self._total)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
 
     def move(self, count: int) -> None:
         """``count`` more bytes are done."""

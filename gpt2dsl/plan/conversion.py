@@ -46,26 +46,25 @@ def find_target(parts: Parts) -> Input | None:
 
 
 def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
-    """What a reader must know of the result, although it is what was asked for."""
-    if looked is None:
-        return ()
-    found = [
-        f"RANDOM values for {name}, which the weights lack (allow_missing)" for name in looked.new
-    ]
+    """What a reader must know of a conversion, although it is what was asked for."""
     task = parts.task
-    if isinstance(task, Convert) and not task.dtype and "float64" in looked.dtypes:
-        found.append("float64 is written as float32, rounded to the nearest")
-    if isinstance(task, Convert) and _is_file(task) and looked.tokenizer:
-        found.append("the tokenizer stays behind: a folder as target takes it along")
-    if isinstance(task, Convert) and task.to == "mindformers":
-        if looked.geometry.activation == "gelu":
-            found.append(
-                "MindFormers has no gelu by erf: its own, the tanh form, gives logits that differ "
-                "in the third digit; read back here, the YAML restores erf"
-            )
-        if looked.adapter:
-            found.append("the adapter is part of the weights now")
-    return tuple(found)
+    if looked is None or not isinstance(task, Convert):
+        return ()
+    mindformers = task.to == "mindformers"
+    said = {
+        "float64 is written as float32, rounded to the nearest": (
+            not task.dtype and "float64" in looked.dtypes
+        ),
+        "the tokenizer stays behind: a folder as target takes it along": (
+            _is_file(task) and looked.tokenizer is not None
+        ),
+        "MindFormers has no gelu by erf: its own, the tanh form, gives logits that differ in the "
+        "third digit; read back here, the YAML restores erf": (
+            mindformers and looked.geometry.activation == "gelu"
+        ),
+        "the adapter is part of the weights now": mindformers and looked.adapter,
+    }
+    return tuple(words for words, is_so in said.items() if is_so)
 
 
 def _is_file(task: Convert) -> bool:
@@ -74,16 +73,15 @@ def _is_file(task: Convert) -> bool:
 
 def _target(parts: Parts, task: Convert) -> Iterator[Fault]:
     suffix = Path(task.target).suffix
-    if task.to == "mindformers" and suffix != ".ckpt":
-        if suffix.lower() in (".ckpt", ".safetensors", ".bin", ".yaml"):
-            message = f"expected a file that ends in .ckpt, or a folder, found {suffix}"
-            yield fault(parts, "G2-202", "task.target", message, "task.to")
+    files = (".ckpt", ".safetensors", ".bin", *((".yaml",) if task.to == "mindformers" else ()))
+    if _is_file(task) or suffix.lower() not in files:
         return
-    if task.to != "mindformers" and suffix.lower() in (".ckpt", ".safetensors", ".bin"):
-        message = f"expected a folder for {task.to}, found a file's name"
-        if suffix == ".ckpt":
-            message += '; to = "mindformers" writes a .ckpt'
-        yield fault(parts, "G2-202", "task.target", message, "task.to")
+    message = f"expected a folder for {task.to}, found a file's name"
+    if task.to == "mindformers":
+        message = f"expected a file that ends in .ckpt, or a folder, found {suffix}"
+    elif suffix == ".ckpt":
+        message += '; to = "mindformers" writes a .ckpt'
+    yield fault(parts, "G2-202", "task.target", message, "task.to")
 
 
 def _adapter(parts: Parts, task: Convert, looked: Look | None) -> Iterator[Fault]:
@@ -104,6 +102,7 @@ def _for_mindformers(parts: Parts, task: Convert, looked: Look) -> Iterator[Faul
 
     for words in settings.inexpressible(looked.geometry):
         yield fault(parts, "G2-308", "task.to", f"MindFormers has no word for {words}")
-    if (task.dtype or "bfloat16") == "bfloat16" and (task.dtype or "bfloat16" in looked.dtypes):
+    kept = not task.dtype and "bfloat16" in looked.dtypes
+    if kept or task.dtype == "bfloat16":
         message = "MindFormers 0.8 reads no bfloat16; say float32 or float16"
         yield fault(parts, "G2-308", "task.dtype" if task.dtype else "task.to", message)

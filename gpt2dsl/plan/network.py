@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
@@ -78,7 +78,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             found for found in (read, tokenizer_input, conversion.find_target(parts)) if found
         ),
         faults=(*faults, *conversion.faults(parts, looked)),
-        notes=(*conversion.notes(parts, looked), *_new_head(parts, looked)),
+        notes=(*_new_values(parts, looked), *conversion.notes(parts, looked)),
         classes=_classes(parts, looked, labels),
     )
 
@@ -117,8 +117,7 @@ def _adapter(parts: Parts, name: str, said: Hints) -> Input:
 
 def _new(looked: Look) -> str:
     """What stays random, where the recipe allows that it is missing."""
-    more = f", and {len(looked.new) - 3} more" if len(looked.new) > 3 else ""
-    return f"; RANDOM: {', '.join(looked.new[:3])}{more}" if looked.new else ""
+    return f"; RANDOM: {some(looked.new)}" if looked.new else ""
 
 
 def _tokenizer(parts: Parts, looked: Look | None) -> tuple[str, Input | None, int | None]:
@@ -214,9 +213,10 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         yield fault(parts, "G2-306", "model.weights", message)
 
 
-def _new_head(parts: Parts, looked: Look | None) -> tuple[str, ...]:
-    """A classifier that begins with weights of a language model has a new head."""
+def _new_values(parts: Parts, looked: Look | None) -> Iterator[str]:
+    """What of the network is new although it has weights: what they lack, and a head."""
+    for name in looked.new if looked else ():
+        yield f"RANDOM values for {name}, which the weights lack (allow_missing)"
     begins = parts.task is not None and parts.task.name in ("pretrain", "finetune")
     if begins and parts.classifier and looked and not looked.geometry.labels:
-        return ("the classification head (score.weight) is new",)
-    return ()
+        yield "the classification head (score.weight) is new"

@@ -275,16 +275,21 @@ def _rows(
         from gpt2dsl.data import mindrecord  # noqa: PLC0415  # NumPy: only where there is data
 
         return network, mindrecord.count(source)
-    if network.geometry.labels and ready:
-        from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as below
+    if network.geometry.labels:
+        return _examples(parts, network, source) if ready else (network, None)
+    network, tokens = _tokens(parts, network, source, ready=ready)
+    return network, None if tokens is None else max(0, tokens - 1) // parts.train.seq_length
 
-        classes = Classes(network.classes, source.form)
-        rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))
-        return _tokens(parts, network, source, ready=ready)[0], rows
-    network, tokens = _tokens(parts, network, source, ready=ready and not network.geometry.labels)
-    if network.geometry.labels or tokens is None:
-        return network, None
-    return network, max(0, tokens - 1) // parts.train.seq_length
+
+def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, int]:
+    """The network with the tokenizer of texts with classes, and how many there are."""
+    from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
+    from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as above
+
+    classes = Classes(network.classes, source.form)
+    rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))
+    tokenizer = prepare.tokenizer(network.tokenizer, source, parts.data.vocab)
+    return attrs.evolve(network, tokenizer=tokenizer), rows
 
 
 def _tokens(

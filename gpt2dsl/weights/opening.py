@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.errors import InputError
+from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.weights import place
@@ -78,7 +78,6 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
     """
     found = place.find(name, contents=contents, fetch=hints.fetch)
     kind, stored = _stored(found)
-    stored = mindformers.own_names(stored)
     if found.is_adapter:
         return _with_adapter(found, stored, hints, contents=contents)
     if mindformers.is_mindformers(stored):
@@ -105,7 +104,6 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     """
     found = place.find(name, contents=contents, fetch=hints.fetch)
     _, stored = _stored(found)
-    stored = mindformers.own_names(stored)
     if found.is_adapter:
         return _peft(found, stored)
     if mindformers.is_mindformers(stored):
@@ -132,7 +130,7 @@ def _stored(found: place.Place) -> tuple[str, dict[str, Stored]]:
         if holder.get(name) != file:
             raise InputError("G2-304", file, f"{name} is not in it, but the index says so")
     shards = f" in {len(found.files)} shards" if len(found.files) > 1 else ""
-    return f"{' and '.join(sorted(kinds))}{shards}", stored
+    return f"{' and '.join(sorted(kinds))}{shards}", mindformers.own_names(stored)
 
 
 def _opened(
@@ -256,13 +254,6 @@ def _merged(base: Opened, own: Adapter, words: str) -> Opened:
 def _count(names: Iterable[str], what: str) -> str:
     listed = list(names)
     return f"{len(listed)} {what}: {some(listed)}"
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few of them."""
-    listed = list(names)
-    more = f", and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -80,7 +80,10 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
         repo = hub.canonical(str(name))
         if repo and Path(repo).is_dir():
             return _in_folder(Path(repo), contents=contents)
-        if repo and (snapshot := _fetched(repo) if fetch else hub.cached(repo)):
+        snapshot = hub.cached(repo) if repo else None
+        if repo and fetch and not snapshot:
+            snapshot = _fetched(repo)
+        if snapshot:
             return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error

@@ -12,7 +12,7 @@ import attrs
 from numpy.typing import NDArray
 
 from gpt2dsl.data import atomic
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import InputError, RunError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import place, store
 from gpt2dsl.weights.files import ckptfile
@@ -96,10 +96,8 @@ class _Watch:
     def refuse(self, source: object, dtype: str) -> None:
         """Refuses what was not finite, by now: nothing has its final name yet."""
         if self.wrong:
-            names = list(self.wrong)
-            more = f", and {len(names) - 3} more" if len(names) > 3 else ""
             large = f", or too large for {dtype}" if dtype else ""
-            message = f"NaN or infinite{large}: {', '.join(names[:3])}{more}"
+            message = f"NaN or infinite{large}: {some(self.wrong)}"
             raise InputError("G2-306", source, message)
 
 
@@ -137,6 +135,19 @@ def _watched(source: object, dtype: str, moved: Moved) -> Iterator[_Watch]:
     watch.refuse(source, dtype)
 
 
+@contextmanager
+def _folder(
+    target: Path, source: object, dtype: str, moved: Moved
+) -> Iterator[tuple[Path, _Watch, dict[str, str]]]:
+    """A folder to write into, what watches the tensors, and the checksums that are known."""
+    digests: dict[str, str] = {}
+    with (
+        store.writing(target, {"source": str(source)}, digests) as folder,
+        _watched(source, dtype, moved) as watch,
+    ):
+        yield folder, watch, digests
+
+
 def to_hugging_face(
     target: Path, content: Content, *, source: object, dtype: str, shard: int, moved: Moved
 ) -> None:
@@ -154,13 +165,9 @@ def to_hugging_face(
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    digests: dict[str, str] = {}
-    with (
-        store.writing(target, {"source": str(source)}, digests) as folder,
-        _watched(source, dtype, moved) as watch,
-    ):
+    with _folder(target, source, dtype, moved) as (folder, watch, digests):
         tensors = watch.over(content.tensors)
-        digests |= huggingface.write_stored(folder, content.config, tensors, shard)
+        digests.update(huggingface.write_stored(folder, content.config, tensors, shard))
         if content.generation:
             shutil.copyfile(content.generation, folder / place.GENERATION)
         _copy(content.tokenizer, folder)
@@ -192,11 +199,7 @@ def to_mindformers(
             path.replace(target)
             atomic.sync(target.parent)
         return
-    digests: dict[str, str] = {}
-    with (
-        store.writing(target, {"source": str(source)}, digests) as folder,
-        _watched(source, dtype, moved) as watch,
-    ):
+    with _folder(target, source, dtype, moved) as (folder, watch, digests):
         file = f"{MINDFORMERS}.ckpt"
         named = mindformers.named(watch.over(content.tensors))
         digests[file] = ckptfile.write(folder / file, named)
@@ -218,12 +221,9 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    digests: dict[str, str] = {}
-    with (
-        store.writing(target, {"source": str(source)}, digests) as folder,
-        _watched(source, dtype, moved) as watch,
-    ):
-        digests |= peft.write(folder, adapter, lambda tensors: watch.over(in_dtype(tensors, dtype)))
+    with _folder(target, source, dtype, moved) as (folder, watch, digests):
+        written = peft.write(folder, adapter, lambda held: watch.over(in_dtype(held, dtype)))
+        digests.update(written)
 
 
 @contextmanager
