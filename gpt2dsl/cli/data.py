@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,13 +21,7 @@ def command() -> None:
 )
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice([f for f in FORMATS if f != "mindrecord"]),
-    default="text",
-    show_default=True,
-)
+@options.form(*(name for name in FORMATS if name != "mindrecord"))
 @click.option("--seq-length", type=click.IntRange(min=1), required=True, help="Tokens.")
 @click.option(
     "--evaluation",
@@ -35,14 +30,29 @@ def command() -> None:
 )
 @click.option("--tokenizer", default="gpt2", show_default=True, help="gpt2, or a folder.")
 @click.option("--shards", type=click.IntRange(min=1), default=1, show_default=True, help="Files.")
-@click.option("--text-column", default="text", show_default=True, help="Of jsonl, csv and tsv.")
-@click.option("--max-bad-rows", type=click.IntRange(min=0), default=0, show_default=True)
 @options.as_json
-def prepare(source: str, target: Path, as_json: bool, **given: object) -> None:
+def prepare(
+    *,
+    source: str,
+    target: str,
+    seq_length: int,
+    evaluation: bool,
+    tokenizer: str,
+    shards: int,
+    as_json: bool,
+    **form: Any,
+) -> None:
     """Tokenise texts into MindRecord."""
-    from gpt2dsl.engine.prepare import prepare as run  # noqa: PLC0415  # it imports MindSpore
+    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # it imports MindSpore
 
-    found = run(source, Path(target), **given)  # type: ignore[arg-type]
+    found = engine.prepare(
+        engine.opened(source, **form),
+        Path(target),
+        seq_length=seq_length,
+        evaluation=evaluation,
+        tokenizer=tokenizer,
+        shards=shards,
+    )
     if as_json:
         options.echo_json(found)
     else:

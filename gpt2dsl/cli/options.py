@@ -30,6 +30,33 @@ def hints(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How a file holds its texts, as ``[data]`` of a recipe says it."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option(
+                "--max-bad-rows", type=click.IntRange(min=0), default=0, show_default=True,
+                help="Rows that can't be used and are passed over.",
+            ),
+            click.option(
+                "--header/--no-header", default=True, show_default=True,
+                help="Whether the first row of csv and tsv names the columns.",
+            ),
+            click.option(
+                "--text-column", default="text", show_default=True,
+                help="Of jsonl, csv and tsv: a name, or a number from 0.",
+            ),
+            click.option(
+                "--format", "form", type=click.Choice(formats), default="text", show_default=True,
+            ),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
+
+
 def echo_json(document: Any) -> None:
     """Print a JSON document on stdout."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from gpt2dsl.cli import options
 from gpt2dsl.parts.data import FORMATS
 
 
@@ -18,11 +20,10 @@ def command() -> None:
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option("--vocab", type=click.IntRange(min=257), default=2048, show_default=True)
-@click.option("--format", "form", type=click.Choice(FORMATS[:4]), default="text", show_default=True)
-@click.option("--text-column", default="text", show_default=True, help="Of jsonl, csv and tsv.")
-def train(source: str, target: str, vocab: int, form: str, text_column: str) -> None:
+@options.form(*(name for name in FORMATS if name != "mindrecord"))
+def train(source: str, target: str, vocab: int, **form: Any) -> None:
     """Train a vocabulary."""
-    from gpt2dsl.engine.prepare import train_tokenizer  # noqa: PLC0415  # NumPy and more
+    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # NumPy and more
 
-    size = train_tokenizer(source, Path(target), vocab, form, text_column)
+    size = engine.train_tokenizer(engine.opened(source, **form), Path(target), vocab)
     click.echo(f"{size:,} entries   {target}")

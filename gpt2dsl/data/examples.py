@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2dsl.data.form import TABLES, Form
+from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.source import Source
-from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import InputError
 
@@ -22,41 +21,6 @@ BUCKET = 64
 
 ENCODED = 1024
 """Texts that are encoded together."""
-
-
-class Classes:
-    """The classes of a network. Tables name them, or count them from 0.
-
-    Args:
-        names: of the classes.
-        form: of the data. The four sets count their classes themselves, whatever names are.
-    """
-
-    def __init__(self, names: Sequence[str], form: Form) -> None:
-        self.names = tuple(names)
-        counted = {str(i): i for i in range(len(names))}
-        named = {name: i for i, name in enumerate(names)}
-        if form.format == "imdb":
-            sides = ("negative", "positive")
-            counted = named if set(sides) == set(names) else {n: i for i, n in enumerate(sides)}
-        elif form.format in TABLES:
-            # Names that look like numbers are names: both at once would mix the classes up.
-            counted = named if any(name.isdigit() for name in names) else counted | named
-        self._numbers = counted
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def number(self, label: str) -> int:
-        """The number of a class that data names, by its name or by its number.
-
-        Raises:
-            BadRowError: there is no such class.
-        """
-        if label in self._numbers:
-            return self._numbers[label]
-        known = ", ".join(list(self._numbers)[:8])
-        raise BadRowError(f"the class is {label!r}, one of {known} is expected")
 
 
 class Examples:

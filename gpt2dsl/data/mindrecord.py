@@ -22,6 +22,10 @@ from gpt2dsl.data.tokens import Stream
 from gpt2dsl.errors import InputError, RunError
 
 FIELDS = ("input_ids", "attention_mask", "labels")
+SMALLEST_PAGE = 2**18
+SMALLEST_HEADER, LARGEST_HEADER = 2**24, 2**27
+LISTED = 256
+"""Bytes that the header has for each page, and some to spare."""
 AT_ONCE = 500
 """Rows that are handed to MindSpore together."""
 
@@ -154,7 +158,7 @@ def _of(row: dict[str, NDArray[np.int32]], field: str, source: Source) -> NDArra
 
 
 def write(
-    folder: Path, blocks: Iterator[tuple[Ids, Ids]], rows: int, shards: int,
+    folder: Path, blocks: Iterator[tuple[Ids, Ids]], shape: tuple[int, int], shards: int,
     moved: Callable[[int], object] = lambda _: None,
 ) -> None:  # fmt: skip
     """Writes rows into ``part-00000.mindrecord`` and so on: MindFormers takes each for itself.
@@ -162,16 +166,20 @@ def write(
     Args:
         folder: is there, and is written under a name that is not final.
         blocks: ids and mask of each row.
-        rows: how many there are.
+        shape: rows, and tokens of a row.
         shards: files.
         moved: is told the rows that were written since it was told last.
     """
     from mindspore.mindrecord import FileWriter  # noqa: PLC0415  # slow, and only where needed
 
     schema = {name: {"type": "int32", "shape": [-1]} for name in FIELDS}
+    rows, row_tokens = shape
     cuts = [rows * i // shards for i in range(shards + 1)]
+    header, page = _sizes(-(-rows // shards), row_tokens)
     for shard in range(shards):
         writer = FileWriter(str(folder / f"part-{shard:05d}.mindrecord"), 1)
+        writer.set_header_size(header)
+        writer.set_page_size(page)
         writer.add_schema(schema, "lm-schema")
         left = cuts[shard + 1] - cuts[shard]
         while left:
@@ -182,6 +190,22 @@ def write(
             left -= len(batch)
             moved(len(batch))
         writer.commit()
+
+
+def _sizes(rows: int, row_tokens: int) -> tuple[int, int]:
+    """Bytes of a file's header and of its pages.
+
+    MindSpore makes the index of a page in memory, a kilobyte or more for each row: pages of its
+    own 32 MB would take gigabytes. The header lists all pages.
+    """
+    row = 3 * (4 * row_tokens + 16)
+    page = SMALLEST_PAGE
+    while page < 2 * row or rows * row // page * LISTED > LARGEST_HEADER:
+        page *= 2
+    header = SMALLEST_HEADER
+    while header < rows * row // page * LISTED:
+        header *= 2
+    return header, page
 
 
 def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[tuple[Ids, Ids]]:

@@ -15,18 +15,24 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-def rows_of(step: int, batch_size: int, rows: int, seed: int) -> Indices:
-    """The rows of a step's global batch; ranks divide them among themselves.
+def rows_of(
+    step: int, batch_size: int, rows: int, seed: int, *, rank: int = 0, ranks: int = 1
+) -> Indices:
+    """The rows of a step's global batch, or the share of one data-parallel rank.
 
     Args:
         step: steps done before this one.
-        batch_size: rows a step, over all ranks.
+        batch_size: rows a step, over all ranks; they divide it.
         rows: rows of the data.
         seed: of the order.
+        rank: whose share; from 0.
+        ranks: how many share the batch, each a run of consecutive rows of it.
     """
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    share = batch_size // ranks
+    first = step * batch_size + rank * share
+    positions = np.arange(first, first + share, dtype=np.int64)
     epochs, places = positions // rows, positions % rows
-    indices = np.empty(batch_size, np.int64)
+    indices = np.empty(share, np.int64)
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
         now = epochs == epoch
         indices[now] = permutation(rows, seed, epoch)[places[now]]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import atomic, cache
+from gpt2dsl.data import atomic, cache, shards
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.table import BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
@@ -86,7 +86,7 @@ class Source:
             if paths is None:
                 return None
             if form and form.format == "mindrecord":
-                paths = [path for path in paths if _RECORDS.fullmatch(path.name)]
+                paths = shards.complete(path for path in paths if _RECORDS.fullmatch(path.name))
             files = tuple(file for file in map(File.at, paths) if file.size)
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error
@@ -194,7 +194,11 @@ class Source:
             yield from self._blocks()
 
     def rows(
-        self, *, number: Callable[[str], object] | None = None, quiet: bool = False
+        self,
+        *,
+        number: Callable[[str], object] | None = None,
+        quiet: bool = False,
+        first: int | None = None,
     ) -> Iterator[Row]:
         """The rows of tables.
 
@@ -202,12 +206,13 @@ class Source:
             number: is given each row's class, and raises BadRowError where there is no such one;
                 None where the classes are not read.
             quiet: whether nothing is said of rows that are passed over.
+            first: how many rows are looked at; all where it is None.
 
         Raises:
             SpecError: more rows than are borne can't be used (G2-309); it names them.
         """
         bad = BadRows(self.form.max_bad_rows)
-        for file, item in self._items(number):
+        for file, item in itertools.islice(self._items(number), first):
             if not isinstance(item, Row):
                 if not bad.note(file, *item):
                     break

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import attrs
 
 from gpt2dsl.data import mindrecord
-from gpt2dsl.data.examples import Classes, Examples
+from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.data import atomic, cache, mindrecord
-from gpt2dsl.data.form import Column, Form
+from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
@@ -16,38 +16,48 @@ from gpt2dsl.engine.progress import Bar, ByteBar
 from gpt2dsl.errors import InputError, RunError
 
 
+def opened(name: str, *, form: str, text_column: str, header: bool, max_bad_rows: int) -> Source:
+    """The data that a command line names.
+
+    Args:
+        name: as in a recipe.
+        form: ``data.format``.
+        text_column: a column's name; a number where it looks like one.
+        header: ``data.header``.
+        max_bad_rows: ``data.max_bad_rows``.
+
+    Raises:
+        InputError: it is absent or empty.
+    """
+    column = int(text_column) if text_column.isdigit() else text_column
+    return Source.open(
+        name, Form(format=form, text=column, header=header, max_bad_rows=max_bad_rows)
+    )
+
+
 def prepare(
-    name: str,
+    source: Source,
     target: Path,
     *,
-    form: str,
     seq_length: int,
     evaluation: bool = False,
     tokenizer: str = "gpt2",
     shards: int = 1,
-    text_column: str = "text",
-    max_bad_rows: int = 0,
 ) -> dict[str, Any]:
     """Tokenise texts into a folder of MindRecord files.
 
     Args:
-        name: the data, as in a recipe.
+        source: the texts.
         target: the folder; it must not be there.
-        form: ``data.format``.
         seq_length: tokens that a model reads at once; rows for training hold one more.
         evaluation: rows of ``seq_length`` tokens, and what is left at the end, masked.
         tokenizer: gpt2, or a folder.
         shards: files.
-        text_column: of tables.
-        max_bad_rows: as in a recipe.
 
     Raises:
         InputError: the data or the tokenizer can't be used, or there is too little text (G2-305).
         RunError: the target is there already or can't be written.
     """
-    source = Source.open(
-        name, Form(format=form, text=_column(text_column), max_bad_rows=max_bad_rows)
-    )
     words = Tokenizer.load(tokenizer)
     with ByteBar("encoding", source.size) as bar:
         tokens = stream(source, words, bar.to)
@@ -55,30 +65,24 @@ def prepare(
     rows = len(tokens) // length + (evaluation and len(tokens) % length > 1)
     if rows < shards:
         message = f"{len(tokens):,} tokens give {rows} rows of {length:,}, {shards} files need more"
-        raise InputError("G2-305", name, message)
+        raise InputError("G2-305", source.name, message)
     with _folder(target) as folder, Bar("writing rows", rows) as steps:
         blocks = mindrecord.cut(tokens, length, tail=evaluation)
-        mindrecord.write(folder, blocks, rows, shards, lambda n: steps.step("", n))
+        mindrecord.write(folder, blocks, (rows, length), shards, lambda n: steps.step("", n))
     return {"target": str(target), "rows": rows, "row_tokens": length, "tokens": len(tokens)}
 
 
-def train_tokenizer(name: str, target: Path, vocab: int, form: str, text_column: str) -> int:
+def train_tokenizer(source: Source, target: Path, vocab: int) -> int:
     """Train a vocabulary into a folder; gives its size.
 
     Raises:
         InputError: the text can't be used.
         RunError: the target is there already or can't be written.
     """
-    source = Source.open(name, Form(format=form, text=_column(text_column)))
     tokenizer = Tokenizer.train(source.documents(), vocab)
     with _folder(target) as folder:
         tokenizer.save(folder)
     return len(tokenizer)
-
-
-def _column(said: str) -> Column:
-    """A column of the command line: a number where it looks like one."""
-    return int(said) if said.isdigit() else said
 
 
 @contextmanager

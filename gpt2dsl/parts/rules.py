@@ -199,12 +199,13 @@ def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = Fal
 def labels(doc: str, *, default: int) -> Any:
     """A number of classes, or a list of their names."""
     rule = Rule(
-        "a number of classes of at least 2, or a list of at least 2 different names",
+        "a number of classes of at least 2, or a list of at least 2 different names, none empty",
         lambda value: type(value) is int or _is_list_of_text(value),
         lambda value: (
             2 <= value <= LARGEST
             if isinstance(value, int)
-            else len(set(value)) == len(value) >= 2 and all(map(_is_unicode, value))
+            else len(set(value)) == len(value) >= 2
+            and all(name.strip() and _is_unicode(name) for name in value)
         ),
         doc,
     )

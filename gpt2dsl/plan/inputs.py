@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
-from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
 from gpt2dsl.parts.task import Convert, Export, Reshard
-from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.checks import WITHOUT_CLASSES, fault
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.guess import Hints
@@ -32,7 +33,7 @@ class Input:
         digest: SHA-256 of the contents; "" where it is absent or would take long (pending).
         size: bytes.
         detail: what is known of it, in words.
-        refusal: why check and run refuse it, None where they don't.
+        refusals: why check and run refuse it, a fault each; () where they don't.
     """
 
     key: str
@@ -41,14 +42,28 @@ class Input:
     digest: str = ""
     size: int = 0
     detail: str = ""
-    refusal: Fault | None = None
+    refusals: tuple[Fault, ...] = ()
 
 
-def find_source(parts: Parts, key: str) -> tuple[Input, Source | None]:
-    """The text that ``key`` names, as an input, and itself where it can be used."""
+LOOKED_AT = 1000
+"""Rows of a table that a plan looks at; a run reads all of them."""
+
+
+def find_source(parts: Parts, key: str, classes: tuple[str, ...]) -> tuple[Input, Source | None]:
+    """The text that ``key`` names, as an input, and itself where it can be used.
+
+    Args:
+        parts: the recipe's.
+        key: ``task.data`` or ``task.eval_data``.
+        classes: the names of a classifier's classes; () where the data needs none.
+    """
     name = getattr(parts.task, key.partition(".")[2])
     try:
         source = Source.open(name, Form.of(parts.data))
+        if source.form.format not in WITHOUT_CLASSES:
+            number = Classes(classes, source.form).number if classes else None
+            for _ in source.rows(number=number, quiet=True, first=LOOKED_AT):
+                pass
         found = Input(
             key=key,
             name=name,
@@ -56,7 +71,7 @@ def find_source(parts: Parts, key: str) -> tuple[Input, Source | None]:
             size=source.size,
             detail=parts.data.format,
         )
-    except InputError as error:
+    except SpecError as error:
         return refused(parts, key, name, error), None
     return found, source
 
@@ -101,16 +116,22 @@ def hints(parts: Parts, *, fetch: bool) -> Hints:
     )
 
 
-def refused(parts: Parts, key: str, name: str, error: InputError) -> Input:
-    """An input that check and run refuse; the fault is said at the line that names the input."""
-    first = error.faults[0]
-    inner = first.key if first.key and Path(first.key) != Path(name) else ""
-    message = f"{inner}: {first.message}" if inner else first.message
-    said = fault(parts, first.code, key, message, "model.size", "task.data", "task.prompts")
+def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
+    """An input that check and run refuse; the faults are said at the line that names the input."""
+    said = [(found.code, _message(found, name)) for found in error.faults]
     return Input(
         key=key,
         name=name,
-        state="absent" if first.code == "G2-301" else "unusable",
-        detail=message,
-        refusal=said,
+        state="absent" if said[0][0] == "G2-301" else "unusable",
+        detail=said[0][1],
+        refusals=tuple(
+            fault(parts, code, key, message, "model.size", "task.data", "task.prompts")
+            for code, message in said
+        ),
     )
+
+
+def _message(found: Fault, name: str) -> str:
+    """What is wrong, and where, if not in the input as a whole."""
+    place = found.origin or found.key
+    return f"{place}: {found.message}" if place and Path(place) != Path(name) else found.message

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
@@ -113,7 +114,7 @@ class Plan:
 
     def refusals(self) -> tuple[Fault, ...]:
         """Why check and run refuse the inputs."""
-        return tuple(found.refusal for found in self.inputs if found.refusal)
+        return tuple(fault for found in self.inputs for fault in found.refusals)
 
     def run(self, *, keep: bool = True, resume_command: str = "") -> Result:
         """Carry it out.
@@ -186,12 +187,12 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     if found := [*checks.faults(parts, geometry), *network.faults]:
         raise SpecError(found)
     assert parts.task is not None
-    sources = _sources(parts)
+    sources = _sources(parts, network.classes)
     read = [*network.inputs, *(found for found, _ in sources.values())]
     batches = None
     if "task.data" in sources:
         training = sources["task.data"][1]
-        ready = prepare and not any(found.refusal for found in read)
+        ready = prepare and not any(found.refusals for found in read)
         network, batches = _batches(parts, network, training, ready=ready)
         read += _too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
@@ -230,18 +231,18 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
 def faults(parts: Parts) -> tuple[Fault, ...]:
     """Every fault of a recipe as a whole and of its inputs; one doesn't hide another."""
     network = find_network(parts)
-    read = [*network.inputs, *(found for found, _ in _sources(parts).values())]
+    read = [*network.inputs, *(found for found, _ in _sources(parts, network.classes).values())]
     return (
         *checks.faults(parts, network.geometry),
         *network.faults,
-        *(found.refusal for found in read if found.refusal),
+        *(fault for found in read for fault in found.refusals),
     )
 
 
-def _sources(parts: Parts) -> dict[str, tuple[Input, Source | None]]:
+def _sources(parts: Parts, classes: tuple[str, ...]) -> dict[str, tuple[Input, Source | None]]:
     """Key → the text that it names, as an input and itself."""
     return {
-        key: inputs.find_source(parts, key)
+        key: inputs.find_source(parts, key, classes)
         for key in ("task.data", "task.eval_data")
         if getattr(parts.task, key.partition(".")[2], "")
     }
@@ -284,7 +285,6 @@ def _rows(
 def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, int]:
     """The network with the tokenizer of texts with classes, and how many there are."""
     from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
-    from gpt2dsl.data.examples import Classes  # noqa: PLC0415  # as above
 
     classes = Classes(network.classes, source.form)
     rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))

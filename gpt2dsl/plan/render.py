@@ -104,11 +104,11 @@ def _epochs(batches: Batches) -> str:
 
 
 def _verdict(plan: Plan) -> Iterator[str]:
-    refused = len(plan.refusals())
+    refused = [found for found in plan.inputs if found.refusals]
     if refused:
-        verb = "inputs are" if refused > 1 else "input is"
-        kind = "absent" if all(i.state == "absent" for i in plan.inputs if i.refusal) else "refused"
-        yield f"{refused} {verb} {kind}; run would refuse."
+        verb = "inputs are" if len(refused) > 1 else "input is"
+        kind = "absent" if all(i.state == "absent" for i in refused) else "refused"
+        yield f"{len(refused)} {verb} {kind}; run would refuse."
     if plan.not_yet:
         yield f"No engine so far for: {', '.join(plan.not_yet)}."
 

@@ -183,3 +183,46 @@ def test_rows_of_another_length_or_vocabulary_are_told(tmp_path: Path) -> None:
         fits.plan().run()
     trained = recipe.set("data.tokenizer", "train")
     assert any("holds ids, no text" in fault.message for fault in trained.faults())
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Path:
+    """Twelve rows in four shards, as MindSpore itself writes them."""
+    writer = FileWriter(str(tmp_path / "wiki.mindrecord"), 4)
+    writer.add_schema(SCHEMA, "lm-schema")
+    ids = np.arange(12, dtype=np.int32)
+    writer.write_raw_data([dict.fromkeys(SCHEMA, ids + row) for row in range(12)])
+    writer.commit()
+    return tmp_path
+
+
+def test_one_shard_that_is_named_stands_for_all_of_them(four: Path) -> None:
+    named = Source.open(str(four / "wiki.mindrecord2"), FORM)
+    assert [file.path.name[-1] for file in named.files] == ["0", "1", "2", "3"]
+    assert mindrecord.count(named) == len(mindrecord.read(named)) == 12
+    assert named.digest() == Source.open(str(four), FORM).digest()
+
+
+def test_a_shard_that_is_absent_is_named(four: Path) -> None:
+    (four / "wiki.mindrecord1").unlink()
+    with pytest.raises(InputError, match=r"mindrecord1: wiki.mindrecord0 was written with it"):
+        Source.open(str(four), FORM)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "does not begin"), (5, "does not begin"), (20_000_000, "cut short")]
+)
+def test_a_shard_that_is_cut_short_is_named_and_mindspore_is_not_asked(
+    four: Path, size: int, said: str
+) -> None:
+    for path in four.glob("*.mindrecord[0-3]"):
+        with path.open("r+b") as file:
+            file.truncate(size)
+    with pytest.raises(InputError, match=said):
+        Source.open(str(four), FORM)
+
+
+def test_text_that_is_called_mindrecord_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.mindrecord").write_text("once upon a time there was a text")
+    with pytest.raises(InputError, match=r"a\.mindrecord: it does not begin as a MindRecord file"):
+        Source.open(str(tmp_path), FORM)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,3 +38,24 @@ def test_seed_and_epoch_change_the_order() -> None:
 
 def test_the_order_is_the_same_in_every_release() -> None:
     assert rows_of(0, 10, 10, 0).tolist() == ORDER
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@given(rows=st.integers(1, 40), share=st.integers(1, 6), stop=st.integers(0, 30))
+def test_ranks_see_every_row_once_an_epoch_and_go_on_with_the_very_next(
+    ranks: int, rows: int, share: int, stop: int
+) -> None:
+    batch = share * ranks
+    steps = -(-rows * 2 // batch)
+
+    def read(step: int) -> list[int]:
+        shares = [rows_of(step, batch, rows, 7, rank=rank, ranks=ranks) for rank in range(ranks)]
+        return [int(row) for share in shares for row in share]
+
+    whole = [row for step in range(steps) for row in read(step)]
+    for epoch in range(2):
+        assert sorted(whole[epoch * rows : (epoch + 1) * rows]) == list(range(rows))
+    stopped = min(stop, steps)
+    permutation.cache_clear()
+    restored = [row for step in range(stopped, steps) for row in read(step)]
+    assert restored == whole[stopped * batch :]

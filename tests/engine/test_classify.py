@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
 from gpt2dsl import Classifier, Data, Model, Optim, Recipe, Runtime, SpecError, Task, Train
-from gpt2dsl.data.examples import Classes
+from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import BadRowError

@@ -159,6 +159,27 @@ def test_an_empty_text_and_one_that_is_too_short_are_refused(tmp_path: Path) -> 
         assert [fault.code for fault in plan.refusals()] == [code]
 
 
+@pytest.mark.parametrize(
+    ("form", "content", "said"),
+    [
+        ("csv", "body,label\na,0\n", "there is no column 'text', but 'body', 'label'"),
+        ("jsonl", '{"text": "a", "label": 0}\n{"text": 3}\n', ":2: 'text' is 3, a text is expect"),
+        ("jsonl", '{"text": "a", "label": 0}\n' * 2 + '{"text": "b", "label": 7}', ":3: the class"),
+        ("jsonl", '{"text": "a", "label": 5}\n' * 3, ":1: the class is '5', one of 0, 1, LABEL_0"),
+    ],
+)
+def test_rows_that_can_not_be_used_are_told_before_anything_starts(
+    tmp_path: Path, form: str, content: str, said: str
+) -> None:
+    path = tmp_path / "rows"
+    path.write_text(content)
+    recipe = Model(size="nano") | Classifier(labels=2) | Data(format=form) | Train(seq_length=32)
+    faults = (recipe | Task.pretrain(data=str(path))).faults()
+    assert {fault.key for fault in faults} == {f"task.data = {path}"}
+    assert len(faults) == max(1, content.count("5"))
+    assert said in faults[0].message
+
+
 def test_a_text_that_is_not_utf_8_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes(b"caf\xe9 " * 2000)

@@ -1,0 +1,63 @@
+"""What the header of a MindRecord file says: its shards, and how long it must be.
+
+A file begins with eight bytes of length and a JSON text, and has pages of one size behind a header
+of a fixed size (MindSpore, minddata/mindrecord: shard_header.cc).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gpt2dsl.errors import InputError
+
+LONGEST = 2**28
+"""Bytes of a header at most."""
+
+
+def complete(paths: Iterable[Path]) -> list[Path]:
+    """The files and those that were written together with them, each once, none of them cut short.
+
+    MindSpore too reads all shards where one is named.
+
+    Raises:
+        InputError: a shard is absent (G2-301), or a file is no whole MindRecord file (G2-304).
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        names = _checked(path)
+        together = [path] if len(names) < 2 else [path.with_name(name) for name in names]
+        for shard in together:
+            if not shard.exists():
+                raise InputError("G2-301", shard, f"{path.name} was written with it: it is absent")
+            found[shard] = None
+    for path in found:
+        _checked(path)
+    return list(found)
+
+
+def _checked(path: Path) -> list[str]:
+    """The names of the shards of a file, which is as long as it must be."""
+    try:
+        header = _header(path)
+        pages = [(page["page_id"], page["page_size"]) for page in header["page"]]
+        ends = [number * header["page_size"] + size for number, size in pages]
+        needed = header["header_size"] + max(ends, default=0)
+        names = [str(name) for name in header["shard_addresses"]]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError("G2-304", path, "it does not begin as a MindRecord file does") from None
+    if (size := path.stat().st_size) < needed:
+        message = f"it is cut short: it has {size:,} bytes, its header says {needed:,}"
+        raise InputError("G2-304", path, message)
+    return names
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length < LONGEST:
+            raise ValueError(length)
+        content = json.loads(file.read(length))
+    return dict(content)
