@@ -1,155 +1,247 @@
-"""Training steps here and in transformers on torch, side by side in one run.
+"""Training steps here, in transformers on torch, and in MindFormers, side by side in one run.
 
     make bench                                          124M at batch 2 x 256
-    .venv/bin/python bench/train.py --rows 4 --tokens 512 --dropout 0.1
+    .venv/bin/python bench/train.py --sides gpt2dsl eager --rounds 1
 
-Each side runs in a process of its own, in turns, so that neither warms or starves the other.
+Each side of each round is a process of its own, one after the other, without caches of compiled
+code. All read the same weights from files and see the same batches in the same order: float32, no
+dropout, gradients clipped to a norm of 1, AdamW. The first step is counted from the start of the
+process, imports and compilation included. The peak is that of the process alone, without the
+compilers that torch.compile starts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-SIDES = ("gpt2dsl", "torch")
+ROOT = Path(__file__).resolve().parents[1]
+JUDGES = ROOT / ".judges"
+"""What tests/mindformers/environment.sh makes: MindFormers 0.8.0 on Python 3.9."""
 
+LR, BETA1, BETA2, EPS, DECAY, CLIP = 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0
+BATCHES = 2
 
-def measured(args: argparse.Namespace) -> dict[str, Any]:
-    """Times and memory of one side, in this process."""
-    started = time.perf_counter()
-    step = ours(args) if args.side == "gpt2dsl" else theirs(args)
-    losses = [step()]
-    first = time.perf_counter() - started
-    times = []
-    for _ in range(args.steps):
-        before = time.perf_counter()
-        losses.append(step())
-        times.append(time.perf_counter() - before)
-    return {
-        "first_step_s": first,
-        "step_s": times[args.warmup :],
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "losses": losses,
-    }
+Found = dict[str, list[dict[str, Any]]]
+"""Side → what ``measured`` gave in each round."""
+
+Ids = NDArray[np.int32]
+Step = Callable[[Ids], float]
+"""A training step on ids ``[b, t + 1]``, of which each is the label of the one before it. It gives
+the loss before the update, and returns when the update is done."""
 
 
-def ours(args: argparse.Namespace) -> Any:
-    """A function that does one step here, batches and dropout masks included."""
-    from gpt2dsl import Model
+def ours(args: argparse.Namespace) -> Step:
+    """This project's step."""
+    import mindspore as ms
+    from safetensors.numpy import load_file
+
     from gpt2dsl.model import device
-    from gpt2dsl.model.dropout import masks
-    from gpt2dsl.model.init import initial
     from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.training import TrainStep
+    from gpt2dsl.model.training import MicroBatch, TrainStep
+    from gpt2dsl.parts import Optim
+    from gpt2dsl.parts.model import SIZES
 
     device.use("cpu")
-    geometry = Model(size=args.size, dropout=args.dropout).geometry()
-    network = GPT2(geometry)
-    network.load(initial(geometry, 0))
-    trainer = TrainStep(network, clip=1.0, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1)
-    ids, labels = batch(args, geometry.vocab)
+    network = GPT2(SIZES[args.size])
+    network.load(load_file(args.folder / "model.safetensors"))
+    optim = Optim(beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=DECAY)
+    trainer = TrainStep(network, optim, clip=CLIP)
 
-    def step() -> float:
-        rows = range(args.rows)
-        kept = masks(geometry, 0, trainer.steps, rows, args.tokens)
-        return trainer.step(ids, labels, 1e-4, kept)[0]
+    def step(ids: Ids) -> float:
+        inputs, labels = np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
+        loss = trainer.step([MicroBatch(inputs, labels)], LR)[0]
+        ms.runtime.synchronize()
+        return loss
 
     return step
 
 
-def theirs(args: argparse.Namespace) -> Any:
-    """The same step in transformers on torch: eager, AdamW fused."""
+def on_torch(args: argparse.Namespace, *, compiled: bool) -> Step:
+    """Transformers on torch as it comes, AdamW fused; or its network and loss compiled as one."""
     import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2LMHeadModel
 
-    from gpt2dsl import Model
-    from gpt2dsl.model.init import initial
-
-    geometry = Model(size=args.size).geometry()
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            n_layer=geometry.layers, n_head=geometry.heads, n_embd=geometry.hidden,
-            attn_pdrop=args.dropout, embd_pdrop=args.dropout, resid_pdrop=args.dropout,
-        )
-    ).train()  # fmt: skip
-    weights = {name: torch.from_numpy(array) for name, array in initial(geometry, 0).items()}
-    model.load_state_dict(weights, strict=False)
+    off = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
+    model = GPT2LMHeadModel.from_pretrained(args.folder, dtype=torch.float32, **off).train()
+    parameters = list(model.parameters())
     groups = [
-        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
-        {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
+        {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
-    ids, labels = (torch.from_numpy(array).long() for array in batch(args, geometry.vocab))
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(BETA1, BETA2), eps=EPS, fused=True)
 
-    def step() -> float:
+    def loss_of(ids: Any, labels: Any) -> Any:
+        logits = model(ids, use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+
+    forward = torch.compile(loss_of) if compiled else loss_of
+
+    def step(ids: Ids) -> float:
+        tensor = torch.from_numpy(ids).long()
         optimizer.zero_grad()
-        logits = model(ids).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        loss = forward(tensor[:, :-1].contiguous(), tensor[:, 1:].contiguous())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimizer.step()
         return float(loss.item())
 
     return step
 
 
-def batch(args: argparse.Namespace, vocab: int) -> Any:
-    """The same ids and labels for both sides."""
-    random = np.random.default_rng(0)
-    return random.integers(0, vocab, (2, args.rows, args.tokens)).astype(np.int32)
+def mindformers(args: argparse.Namespace) -> Step:
+    """MindFormers' step, on the Python that it needs."""
+    from train_mindformers import side
+
+    return side(args)
 
 
-def in_turns(args: argparse.Namespace, words: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Each side's measurements, alternating."""
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
-    for _ in range(args.rounds):
-        for side in SIDES:
-            line = [sys.executable, __file__, "--side", side, *words]
-            done = subprocess.run(line, check=True, capture_output=True, text=True)
-            found[side].append(json.loads(done.stdout.splitlines()[-1]))
+SIDES: dict[str, Callable[[argparse.Namespace], Step]] = {
+    "gpt2dsl": ours, "eager": partial(on_torch, compiled=False),
+    "compile": partial(on_torch, compiled=True), "mindformers": mindformers,
+}  # fmt: skip
+
+
+def missing(side: str) -> str:
+    """Why a side can't run here, or ""."""
+    if side == "mindformers" and not (JUDGES / "complete").exists():
+        return "no .judges; tests/mindformers/environment.sh makes it"
+    if side in {"eager", "compile"} and not (find_spec("torch") and find_spec("transformers")):
+        return "no torch or no transformers; pip install -e '.[test]' brings them"
+    if side == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
+        return "torch.compile needs a C++ compiler: g++, or the one that CXX names"
+    return ""
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """Times, peak memory and losses of one side, in this process."""
+    batches = np.load(args.folder / "ids.npy")
+    step = SIDES[args.side](args)
+    losses, times = [], []
+    for i in range(args.warmup + args.steps):
+        before = time.monotonic() if i else args.started
+        losses.append(step(batches[i % BATCHES]))
+        times.append(time.monotonic() - before)
+    # Of this program alone: what getrusage gives begins with the peak of the one that started it.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
+    return {"first": times[0], "times": times[args.warmup :], "peak": peak, "losses": losses}
+
+
+def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> None:
+    """Weights and ids that every side reads."""
+    from gpt2dsl.model.init import initial
+    from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.weights.formats import huggingface
+
+    geometry = SIZES[args.size]
+    huggingface.write(folder, geometry, initial(geometry, 0))
+    # Without the last id, which MindFormers takes for padding.
+    shape, random = (BATCHES, args.rows, args.tokens + 1), np.random.default_rng(0)
+    np.save(folder / "ids.npy", random.integers(0, geometry.vocab - 1, shape, "i4"))
+    if "mindformers" in sides:
+        line = [sys.executable, "-m", "gpt2dsl", "convert", str(folder)]
+        line += [str(folder / "mindformers.ckpt"), "--to", "mindformers"]
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+
+
+def run(side: str, folder: Path) -> dict[str, Any] | None:
+    """Measurements of one side in a new process; None, and what it said, where it failed."""
+    python = JUDGES / "bin" / "python" if side == "mindformers" else sys.executable
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        fresh = {"PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor"}
+        line = [str(python), __file__, *sys.argv[1:], "--side", side, "--folder", str(folder)]
+        done = subprocess.run(
+            [*line, "--started", str(time.monotonic())],
+            check=False, capture_output=True, text=True, cwd=scratch, env=os.environ | fresh,
+        )  # fmt: skip
+    if done.returncode:
+        words = f"failed with status {done.returncode}; its last words:\n{done.stderr[-3000:]}"
+        print(f"{side:<12} {words}", flush=True)
+        return None
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def in_turns(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Found:
+    """Does the rounds; a side that fails is left out."""
+    found: Found = {side: [] for side in sides}
+    for turn in range(args.rounds):
+        for side in list(found):
+            if one := run(side, folder):
+                found[side].append(one)
+                speed = args.rows * args.tokens / median(one["times"])
+                print(f"round {turn + 1} {side:<12} {speed:6.1f} tokens/s", file=sys.stderr)
+            else:
+                del found[side]
     return found
+
+
+def report(found: Found, tokens: int) -> None:
+    """A line a side, then ratios and losses."""
+    figures = {}
+    for side, rounds in found.items():
+        times = [t for one in rounds for t in one["times"]]
+        speed, first = tokens / median(times), median(one["first"] for one in rounds)
+        peak = max(one["peak"] for one in rounds)
+        figures[side] = (speed, first, peak)
+        span = f"{tokens / max(times):.1f} to {tokens / min(times):.1f}"
+        words = f"first step {first:5.1f} s   peak {peak:5.2f} GB"
+        print(f"{side:<12} {speed:6.1f} tokens/s ({span})   {words}")
+    judge = "eager" if "eager" in found else next(iter(found), "")
+    print(f"losses, from the same weights: first, last, largest difference from {judge}'s")
+    for side, rounds in found.items():
+        losses = np.array(rounds[0]["losses"])
+        off = np.abs(losses - found[judge][0]["losses"]).max()
+        print(f"{side:<12} {losses[0]:.6f} {losses[-1]:.6f} {off:.1e}")
+    for side in [side for side in figures if side != "gpt2dsl" and "gpt2dsl" in figures]:
+        speed, first, peak = np.divide(figures["gpt2dsl"], figures[side])
+        words = f"tokens/s {speed:.2f}   first step {first:.2f}   peak {peak:.2f}"
+        print(f"gpt2dsl / {side:<12} {words}")
 
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", choices=SIDES, help="measure one side in this process, as JSON")
+    parser = argparse.ArgumentParser()
     parser.add_argument("--size", default="124m")
     parser.add_argument("--rows", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--steps", type=int, default=7)
-    parser.add_argument("--warmup", type=int, default=2, help="steps that are left out")
+    parser.add_argument("--steps", type=int, default=8, help="that are timed, in each round")
+    parser.add_argument("--warmup", type=int, default=3, help="steps before them, the first too")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
+    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         print(json.dumps(measured(args)))
         return
-    found = in_turns(args, sys.argv[1:])
-    tokens = args.rows * args.tokens
-    print(f"{args.size}, {args.rows} x {args.tokens}, dropout {args.dropout}, float32")
-    speeds = {}
-    for side, rounds in found.items():
-        times = [t for one in rounds for t in one["step_s"]]
-        speeds[side] = tokens / median(times)
-        print(
-            f"{side:8}  {speeds[side]:7.1f} tokens/s"
-            f"  ({tokens / max(times):.1f} to {tokens / min(times):.1f})"
-            f"  first step {min(one['first_step_s'] for one in rounds):5.1f} s"
-            f"  peak {max(one['peak_gb'] for one in rounds):4.1f} GB"
-        )
-    ends = [rounds[0]["losses"][-1] for rounds in found.values()]
-    print(
-        f"ratio {speeds['gpt2dsl'] / speeds['torch']:.2f}; last losses {ends[0]:.5f} {ends[1]:.5f}"
-    )
+    sides = [side for side in args.sides if not missing(side)]
+    for side in set(args.sides).difference(sides):
+        print(f"{side:<12} skipped: {missing(side)}", flush=True)
+    what = f"{args.size}, {args.rows} x {args.tokens}, float32; {os.cpu_count()} cores, load"
+    print(f"{what} {os.getloadavg()[0]:.1f} at the start", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        prepare(Path(name), args, sides)
+        found = in_turns(Path(name), args, sides)
+    report(found, args.rows * args.tokens)
+    if len(found) < len(sides):
+        raise SystemExit("a side failed")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ BY_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
     ("a", TEXT),
     (["a", "b"], st.lists(TEXT, min_size=2, max_size=3, unique=True)),
     (1, st.one_of(st.integers(1, 10), st.integers(300, 10_000), st.integers(2, 2**63 - 1))),
+    ({"a": 1}, st.dictionaries(TEXT, st.integers(1, 99), max_size=3)),
     (0.5, st.floats(0, 1, exclude_max=True) | st.floats(0, 1e15)),
 ]
 """A value of each type, and a strategy for more of them."""

@@ -19,6 +19,8 @@ COMMANDS = {
     "check": "print every fault of recipes",
     "show": "print a recipe as TOML or Python",
     "list": "the recipes of the library",
+    "runs": "the runs in a folder: state, steps, loss, speed",
+    "diff": "show what differs between two recipes or runs",
     "generate": "continue a text with given weights",
     "classify": "name the class of texts with given weights",
     "inspect": "say what weights are, and what is missing",

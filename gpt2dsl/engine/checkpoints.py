@@ -7,13 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+import numpy as np
+from mindspore import Tensor
+from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.model.training import TrainStep
-from gpt2dsl.weights import optimizer, reading, store
-from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights import opening, optimizer, reading, store
+from gpt2dsl.weights.files.stored import NAMES, Arrays
+from gpt2dsl.weights.formats import huggingface, lora, peft
+from gpt2dsl.weights.guess import Hints
+
+KINDS = {name: kind for kind, name in NAMES.items()}
+SCORE = huggingface.SCORE
+MASTER = "master."
+"""Before the name of a parameter whose weights' file is narrower than float32."""
 
 
 @attrs.frozen(kw_only=True)
@@ -23,33 +33,102 @@ class Identity:
     Attributes:
         data: SHA-256 of the training text.
         tokenizer: SHA-256 of the vocabulary.
+        base: XXH3 of the frozen weights that adapters are trained on; "" where all are trained.
     """
 
     data: str
     tokenizer: str
+    base: str = ""
 
 
-def save(
-    parent: Path,
-    step: TrainStep,
-    tokenizer: Tokenizer,
-    identity: Identity,
-    keep: int,
-    *,
-    classes: Sequence[str] = (),
-) -> Path:
-    """Write ``step-<N>`` and drop all but the newest ``keep``; gives the folder."""
-    folder = parent / f"step-{step.steps}"
-    network = step.network
-    digests: dict[str, str] = {}
-    with store.writing(folder, {"step": step.steps}, digests, replace=True) as unfinished:
-        digests |= huggingface.write(
-            unfinished, network.geometry, network.arrays(), tokenizer, classes
-        )
-        state = {"step": step.steps, **attrs.asdict(identity)}
-        digests |= optimizer.write(unfinished, step.state(), state)
-    store.prune(parent, keep)
-    return folder
+@attrs.frozen(kw_only=True)
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Attributes:
+        parent: their folder.
+        step: what they keep.
+        tokenizer: goes with the weights.
+        identity: of the run.
+        keep: how many stay, the best one not counted.
+        classes: names of a classifier's classes.
+        base: what adapters belong to, as their files name it.
+    """
+
+    parent: Path
+    step: TrainStep
+    tokenizer: Tokenizer
+    identity: Identity
+    keep: int
+    classes: Sequence[str] = ()
+    base: str = ""
+
+    def save(self, best: int | None = None) -> Path:
+        """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
+        folder = self.parent / f"step-{self.step.steps}"
+        digests: dict[str, str] = {}
+        meta = {"step": self.step.steps}
+        with store.writing(folder, meta, digests, replace=True) as unfinished:
+            digests |= self._write_weights(unfinished)
+            state = {**self.step.progress(), **attrs.asdict(self.identity)}
+            digests |= optimizer.write(unfinished, self.step.state() | self._masters(), state)
+        store.prune(self.parent, self.keep, best)
+        return folder
+
+    def _write_weights(self, folder: Path) -> dict[str, str]:
+        """All weights as transformers reads them, or adapters as PEFT does."""
+        network = self.step.network
+        geometry = network.geometry
+        if network.adapters:
+            values = {name: value.asnumpy() for name, value in network.trained().items()}
+            full = {name: values.pop(name) for name in (SCORE,) if name in values}
+            adapter = lora.to_files(network.adapters, values, full, self.base)
+            self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
+            return peft.write(folder, adapter)
+        kind = KINDS[network.precision.params]
+        arrays = network.arrays()
+        return huggingface.write(folder, geometry, arrays, self.tokenizer, self.classes, kind=kind)
+
+    def _masters(self) -> dict[str, NDArray[np.float32]]:
+        """Parameters in float32, where the weights' file rounds them."""
+        network = self.step.network
+        if network.adapters or network.precision.params == "float32":
+            return {}
+        return {f"{MASTER}{name}": array for name, array in network.arrays().items()}
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            InputError: it is damaged, or of another network.
+            RunError: the data, the vocabulary or the base is another than when it was written.
+        """
+        arrays, state = optimizer.read(folder)
+        for name, now in attrs.asdict(self.identity).items():
+            if state.get(name, "") != now:
+                raise RunError(
+                    f"{folder}: the {name} has changed since this checkpoint was written; "
+                    f"train.resume = never starts anew [G2-402]"
+                )
+        try:
+            self._read_weights(folder, arrays)
+            self.step.load_state(arrays, state)
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"not a checkpoint of this run: {error}"
+            raise InputError("G2-306", folder, message) from None
+
+    def _read_weights(self, folder: Path, arrays: Arrays) -> None:
+        network = self.step.network
+        masters = [name for name in arrays if name.startswith(MASTER)]
+        if network.adapters:
+            adapter = opening.adapter(folder, Hints())
+            network.load_adapters(lora.from_files(network.adapters, adapter))
+            for name, tensor in adapter.full.items():
+                network.by_name[name].set_data(Tensor(tensor.load()))
+        elif masters:
+            network.load({name.removeprefix(MASTER): arrays[name] for name in masters})
+        else:
+            network.load(reading.read(folder).arrays)
 
 
 def find(parent: Path, resume: str) -> Path | None:
@@ -81,24 +160,3 @@ def set_aside(parent: Path, step: int) -> None:
     for folder in later:
         folder.rename(aside / folder.name)
     say(f"{len(later)} checkpoint(s) of later steps moved to {aside}")
-
-
-def restore(folder: Path, step: TrainStep, identity: Identity) -> None:
-    """Go on from a checkpoint.
-
-    Raises:
-        InputError: it is damaged, or of another network.
-        RunError: the data or the vocabulary is another one than when it was written.
-    """
-    moments, state = optimizer.read(folder)
-    for name, now in attrs.asdict(identity).items():
-        if state.get(name) != now:
-            raise RunError(
-                f"{folder}: the {name} has changed since this checkpoint was written; "
-                f"train.resume = never starts anew [G2-402]"
-            )
-    try:
-        step.network.load(reading.read(folder).arrays)
-        step.load_state(moments, int(state["step"]))
-    except (ValueError, KeyError) as error:
-        raise InputError("G2-306", folder, f"not a checkpoint of this run: {error}") from None

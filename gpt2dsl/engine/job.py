@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
@@ -32,6 +33,8 @@ class Job:
         not_yet: what no engine carries out so far.
         notes: what a reader must know of the result.
         classes: the names of a classifier's classes.
+        base: the weights as an adapter's files name them: a hub's name, or an absolute path.
+        callbacks: told while a training runs.
     """
 
     parts: Parts
@@ -48,6 +51,8 @@ class Job:
     not_yet: tuple[str, ...]
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    base: str = ""
+    callbacks: tuple[Callback, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +63,9 @@ class Result:
         task: the kind of task.
         directory: of the run.
         checkpoint: the last one.
+        best: the checkpoint with the lowest held-out loss, where it was to be kept.
         steps: optimizer steps that were done.
+        skipped: of them, because the gradients overflowed.
         loss: per token, in nats: on ``eval_data`` or ``data`` of evaluate, else of the last steps.
         perplexity: ``exp(loss)`` where the loss is one of held-out text.
         loss_before: of the held-out text before training.
@@ -78,7 +85,9 @@ class Result:
     task: str
     directory: Path | None = None
     checkpoint: Path | None = None
+    best: Path | None = None
     steps: int = 0
+    skipped: int = 0
     loss: float | None = None
     perplexity: float | None = None
     loss_before: float | None = None
@@ -102,7 +111,7 @@ class Result:
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in found.items()
-            if value not in (None, ()) and not (name in ("steps", "tokens", "size") and not value)
+            if value not in (None, ()) and not (type(value) is int and not value)
         }
 
     def __str__(self) -> str:
@@ -128,9 +137,9 @@ class Result:
             rate = self.size / 1e6 / self.seconds
             lines.append(f"wrote       {self.target}")
             lines.append(f"size        {self.size / 1e6:,.1f} MB at {rate:,.0f} MB/s")
+        if self.skipped:
+            lines.append(f"skipped     {self.skipped} of {self.steps} steps, which overflowed")
         lines += [f"note        {note}" for note in self.notes]
-        if self.checkpoint:
-            lines.append(f"checkpoint  {self.checkpoint}")
-        if self.directory:
-            lines.append(f"run         {self.directory}")
+        places = {"checkpoint": self.checkpoint, "best": self.best, "run": self.directory}
+        lines += [f"{word:<12}{place}" for word, place in places.items() if place]
         return "\n".join(lines)

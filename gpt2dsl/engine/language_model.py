@@ -19,7 +19,7 @@ from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.init import filled
 from gpt2dsl.model.network import GPT2, Scores, bucket
 from gpt2dsl.model.network import Arrays as Values
-from gpt2dsl.parts import Generation
+from gpt2dsl.parts import Generation, Precision
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files.stored import Arrays
 from gpt2dsl.weights.guess import Hints
@@ -195,14 +195,29 @@ class LanguageModel:
 
 def loaded(job: Job) -> GPT2:
     """The network of a job, with the values of its weights."""
+    values = values_of(job)
+    return network_of(job.geometry, values, job.parts.runtime.device, job.parts.precision)
+
+
+def values_of(job: Job) -> Arrays:
+    """The values of a job's weights, and new ones for those that they may lack."""
     weights = reading.read(job.weights, job.hints)
-    values = Arrays(filled(weights, job.parts.train.seed, job.geometry))
-    return network_of(job.geometry, values, job.parts.runtime.device)
+    return Arrays(filled(weights, job.parts.train.seed, job.geometry))
 
 
-def network_of(geometry: Geometry, arrays: Values, on: str) -> GPT2:
-    """The network with values, on a device."""
+def network_of(
+    geometry: Geometry, arrays: Values, on: str, precision: Precision | None = None, **more: Any
+) -> GPT2:
+    """The network with values, on a device.
+
+    Args:
+        geometry: its numbers.
+        arrays: its values.
+        on: the device.
+        precision: number formats; float32 where it is not said.
+        more: adapters and recomputing, as ``GPT2`` has them.
+    """
     device.use(on)
-    network = GPT2(geometry)
+    network = GPT2(geometry, precision=precision or Precision(), **more)
     network.load(arrays)
     return network

@@ -5,35 +5,33 @@ from __future__ import annotations
 import json
 import math
 import time
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form
+from gpt2dsl.data.order import Indices
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine import checkpoints
-from gpt2dsl.engine.checkpoints import Identity
-from gpt2dsl.engine.classifier import TextClassifier
-from gpt2dsl.engine.evaluate import examples_of, mean_loss, perplexity, rows_of
+from gpt2dsl.engine import checkpoints, held_out
+from gpt2dsl.engine.callbacks import Callback, Callbacks
+from gpt2dsl.engine.checkpoints import Checkpoints, Identity
+from gpt2dsl.engine.evaluate import examples_of, rows_of
+from gpt2dsl.engine.held_out import HeldOut
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.engine.language_model import LanguageModel, loaded, network_of
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
-from gpt2dsl.engine.scores import Scores
-from gpt2dsl.engine.showcase import Showcase, show
+from gpt2dsl.engine.showcase import Showcase
+from gpt2dsl.engine.trained import digest_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
-from gpt2dsl.model.evaluation import TokenLosses
-from gpt2dsl.model.init import initial
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.training import MicroBatch
 from gpt2dsl.parts.task import Finetune, Pretrain
 from gpt2dsl.weights import store
 
@@ -58,27 +56,31 @@ class Training:
         assert isinstance(task, Pretrain | Finetune)
         self.job, self.parts = job, job.parts
         self.directory = RunDirectory.of(job)
-        self.tokenizer = Tokenizer.load(job.tokenizer)
+        self.told: Callback = Callbacks(job.callbacks)
+        tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
-        self.rows = self._read(task.data)
+        self.rows = self._read(task.data, tokenizer)
         self.rows.require(train.batch_size)
-        self.held_out = self._read(task.eval_data) if task.eval_data else None
-        self.identity = Identity(
-            data=Source.open(task.data, Form.of(self.parts.data)).digest(),
-            tokenizer=self.tokenizer.digest,
-        )
-        self.network = self._network()
-        self.scores: Scores | None = None
-        optim = self.parts.optim
-        self.step = TrainStep(
-            self.network,
-            clip=train.clip,
-            beta1=optim.beta1,
-            beta2=optim.beta2,
-            eps=optim.eps,
-            weight_decay=optim.weight_decay,
+        self.step = train_step(job)
+        self.checkpoints = Checkpoints(
+            parent=self.directory.checkpoints,
+            step=self.step,
+            tokenizer=tokenizer,
+            identity=Identity(
+                data=Source.open(task.data, Form.of(self.parts.data)).digest(),
+                tokenizer=tokenizer.digest,
+                base=digest_of(self.step.network) if self.step.network.adapters else "",
+            ),
+            keep=train.keep,
+            classes=job.classes,
+            base=job.base,
         )
         self.stop = StopRequest()
+        self.held_out: HeldOut | None = None
+        if task.eval_data:
+            rows = self._read(task.eval_data, tokenizer)
+            network = self.step.network
+            self.held_out = HeldOut(job, network, tokenizer, rows, lambda: self.stop.wanted)
         self.evaluated: set[int] = set()
         self.saved: tuple[int, Path] | None = None
         self.speeds: list[float] = []
@@ -96,28 +98,20 @@ class Training:
         result = self._result(self._save())
         self._report(result)
         self.directory.finish(result)
+        self.told.on_end(result)
         return result
 
-    def _read(self, name: str) -> Rows | Examples:
+    def _read(self, name: str, tokenizer: Tokenizer) -> Rows | Examples:
         """Rows of a text, or of texts with their classes."""
-        if self.job.geometry.labels:
-            return examples_of(self.job, name, self.tokenizer)
-        return rows_of(self.job, name, self.tokenizer)
-
-    def _network(self) -> GPT2:
-        """The network with the weights that training starts from."""
-        if self.job.weights:
-            with saying(f"loading {self.job.weights}"):
-                return loaded(self.job)
-        geometry, seed = self.job.geometry, self.parts.train.seed
-        return network_of(geometry, initial(geometry, seed), self.parts.runtime.device)
+        read = examples_of if self.job.geometry.labels else rows_of
+        return read(self.job, name, tokenizer)
 
     def _resume(self) -> bool:
         """Go on from a checkpoint, if there is one."""
         resume = self.parts.train.resume
         folder = checkpoints.find(self.directory.checkpoints, resume)
         if folder:
-            checkpoints.restore(folder, self.step, self.identity)
+            self.checkpoints.restore(folder)
         if self.step.steps > self.job.steps:
             raise RunError(
                 f"train.resume = {resume}: {folder} is at step {self.step.steps}, past the "
@@ -136,39 +130,74 @@ class Training:
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
         return True
 
+    def _is_over(self) -> bool:
+        """Whether all steps are done, or evaluations stopped to improve."""
+        patience = self.parts.train.patience
+        return self.step.steps >= self.job.steps or (
+            patience > 0 and held_out.is_out_of_patience(self.directory.metrics(), patience)
+        )
+
     def _steps(self) -> None:
         """Every step that is left."""
-        total = self.job.steps
-        if self.step.steps < total:
+        if not self._is_over():
             with saying("compiling the training step, then the first step"):
                 self._one()
             self._after()
-        with Bar("training", total, self.step.steps) as bar:
-            while self.step.steps < total:
+        with Bar("training", self.job.steps, self.step.steps) as bar:
+            while not self._is_over():
                 self._one()
                 bar.step(f"loss {self.loss:.4f}  {self._speed():,.0f} tokens/s")
                 self._after()
+        if self.step.steps < self.job.steps:
+            say(f"stopped early: {self.parts.train.patience} evaluations without a lower loss")
 
     def _one(self) -> None:
         """One optimizer step, and its line of metrics."""
         train, done = self.parts.train, self.step.steps
         started = time.perf_counter()
         indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
-        ids, labels = self.rows.batch(indices)
         lr = learning_rate(self.parts.schedule, self.parts.optim.lr, done, self.job.steps)
-        places = range(train.batch_size)
-        kept = masks(self.job.geometry, train.seed, done, places, self.rows.length)
-        self.loss, norm = self.step.step(ids, labels, lr, kept)
-        if not (math.isfinite(self.loss) and math.isfinite(norm)):
-            raise RunError(
-                f"step {done + 1}: loss {self.loss}, gradient norm {norm}; rows "
-                f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
-                f"{store.newest(self.directory.checkpoints).folder or 'none'} [G2-402]"
-            )
+        scale = self.step.scale.value if self.step.scale else None
+        self.loss, norm = self.step.step(self._batch(done, indices), lr)
+        metrics = {"loss": self.loss, "lr": lr}
+        if math.isfinite(self.loss) and math.isfinite(norm):
+            metrics["gradient_norm"] = norm
+        elif math.isfinite(self.loss) and scale is not None and scale > 1:
+            metrics["skipped"] = 1
+        else:
+            self._refuse(indices, norm)
+        if scale is not None:
+            metrics["loss_scale"] = scale
         speed = train.batch_size * self.rows.length / (time.perf_counter() - started)
         self.speeds.append(speed)
-        self.directory.log(
-            step=done + 1, loss=self.loss, lr=lr, gradient_norm=norm, tokens_per_second=speed
+        metrics["tokens_per_second"] = speed
+        self.directory.log(step=done + 1, **metrics)
+        self.told.on_step(done + 1, metrics)
+
+    def _batch(self, done: int, indices: Indices) -> Iterator[MicroBatch]:
+        """The micro-batches of a step, made as they are wanted: masks are large."""
+        parts = self.parts
+        count = parts.parallel.micro_batches
+        size = len(indices) // count
+        for first in range(0, len(indices), size):
+            ids, labels = self.rows.batch(indices[first : first + size])
+            kept = masks(
+                self.job.geometry,
+                parts.train.seed,
+                done,
+                range(first, first + size),
+                self.rows.length,
+                adapters=self.step.network.adapters,
+                adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
+            )
+            yield MicroBatch(ids, labels, tuple(kept))
+
+    def _refuse(self, indices: Indices, norm: float) -> None:
+        """Stops at a loss or a gradient that is no number."""
+        raise RunError(
+            f"step {self.step.steps}: loss {self.loss}, gradient norm {norm}; rows "
+            f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
+            f"{store.newest(self.directory.checkpoints).folder or 'none'} [G2-402]"
         )
 
     def _speed(self) -> float:
@@ -182,7 +211,7 @@ class Training:
             self._save()
         if self._evaluation_is_due():
             self._evaluate()
-        if self.stop.wanted and (done < self.job.steps or self._evaluation_is_due()):
+        if self.stop.wanted and (not self._is_over() or self._evaluation_is_due()):
             raise Interrupted(
                 f"stopped at step {done} of {self.job.steps}; checkpoint {self._save()}\n"
                 f"go on with: {self.job.resume_command}"
@@ -197,91 +226,58 @@ class Training:
     def _evaluate(self) -> None:
         """A line of metrics on held-out data; given up when the user stops."""
         assert self.held_out is not None
-        if isinstance(self.held_out, Examples):
-            found = self._class_metrics(self.held_out)
-        else:
-            found = self._text_metrics(self.held_out)
-        if found is not None:
-            self.evaluated.add(self.step.steps)
-            self.directory.log(step=self.step.steps, **found)
-
-    def _text_metrics(self, rows: Rows) -> dict[str, float] | None:
-        batch = self.parts.train.batch_size
-        found = mean_loss(self._losses, rows, batch, lambda: self.stop.wanted)
+        done = self.step.steps
+        found = self.held_out.metrics(done)
         if found is None:
-            return None
-        loss, tokens = found
-        words = f"held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}"
-        say(f"step {self.step.steps}: {words}")
-        return {"eval_loss": loss, "eval_perplexity": perplexity(loss), "eval_tokens": tokens}
+            return
+        self.evaluated.add(done)
+        self.directory.log(step=done, **found)
+        if self.parts.train.best and done and done == self._best():
+            self._save()
+        self.told.on_evaluation(done, found)
 
-    def _class_metrics(self, examples: Examples) -> dict[str, float] | None:
-        batch = self.parts.train.batch_size
-        self.scores = self._classifier.scores(examples, batch, lambda: self.stop.wanted)
-        if self.scores is None:
-            return None
-        loss, accuracy = self.scores.loss, self.scores.accuracy
-        say(f"step {self.step.steps}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
-        return {
-            "eval_loss": loss,
-            "eval_accuracy": accuracy,
-            "eval_matthews": self.scores.matthews,
-        }
-
-    @cached_property
-    def _losses(self) -> TokenLosses:
-        return TokenLosses(self.network)
-
-    @cached_property
-    def _classifier(self) -> TextClassifier:
-        return TextClassifier(
-            self.network, self.tokenizer, self.job.classes, self.parts.train.seq_length
-        )
+    def _best(self) -> int | None:
+        """The best step so far, where its checkpoint is to be kept."""
+        return held_out.best_step(self.directory.metrics()) if self.parts.train.best else None
 
     def _save(self) -> Path:
         """The checkpoint of this step, written unless it is there already."""
         if self.saved is None or self.saved[0] != self.step.steps:
-            folder = checkpoints.save(
-                self.directory.checkpoints,
-                self.step,
-                self.tokenizer,
-                self.identity,
-                self.parts.train.keep,
-                classes=self.job.classes,
-            )
+            folder = self.checkpoints.save(self._best())
             self.saved = (self.step.steps, folder)
+            self.told.on_checkpoint(self.step.steps, folder)
         return self.saved[1]
 
     def _result(self, checkpoint: Path) -> Result:
         metrics = self.directory.metrics()
-        held_out = [line for line in metrics if "eval_loss" in line]
+        lines = [line for line in metrics if "eval_loss" in line]
         training = [line["loss"] for line in metrics if "loss" in line]
         speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
-        first, last = (held_out[0], held_out[-1]) if held_out else ({}, {})
+        skipped = sum(1 for line in metrics if "skipped" in line)
+        first, last = (lines[0], lines[-1]) if lines else ({}, {})
         recent = sum(training[-20:]) / len(training[-20:]) if training else None
         return Result(
             task=self.parts.task.name if self.parts.task else "",
             directory=self.directory.path,
             checkpoint=checkpoint,
+            best=held_out.kept_checkpoint(self.directory.checkpoints, self._best()),
             steps=self.step.steps,
+            skipped=skipped,
             loss=last.get("eval_loss", recent),
             perplexity=last.get("eval_perplexity"),
             loss_before=first.get("eval_loss"),
             perplexity_before=first.get("eval_perplexity"),
             tokens=int(last.get("eval_tokens", 0)),
             tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
-            scores=self.scores,
+            scores=self.held_out.scores if self.held_out else None,
             notes=self.job.notes,
         )
 
     def _remember(self, name: str) -> Showcase | None:
         """What the model makes of held-out text now, kept for the report."""
-        if not isinstance(self.held_out, Rows):
-            return None
-        with saying("generating samples for the report"):
-            model = LanguageModel(self.network, self.tokenizer)
-            now = show(model, self._losses, self.held_out, self.parts)
-        self.directory.write(name, json.dumps(now.to_json()))
+        now = self.held_out.showcase() if self.held_out else None
+        if now:
+            self.directory.write(name, json.dumps(now.to_json()))
         return now
 
     def _report(self, result: Result) -> None:

@@ -8,9 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.model.network import GPT2
-
-SCORE = "score.weight"
+from gpt2dsl.model.network import GPT2, SCORE
 
 
 class ClassLogits(nn.Cell):

@@ -73,11 +73,12 @@ class Prefill(_Decoding):
         places = (self.first + self.order[:, :time]).reshape((-1,))  # [b n t]
         x = self.network.embedding(ids, positions)  # [b t, h]
         mask = self.network.causal(batch, time)
-        for block, cache in zip(self.network.blocks, self.caches):  # noqa: B905  # graph mode
-            q, k, v = block.attention.project(block.norm(x, block.g1, block.b1), batch)
+        for i, cache in enumerate(self.caches):
+            block, weights = self.network.blocks[i], self.network.weights(i)
+            q, k, v = block.attention.project(block.norm_1(x, weights), batch, weights, ())
             cache(places, k, v)
-            x = x + block.attention.attend(q, k, v, mask, batch, None)
-            x = x + block.mlp(block.norm(x, block.g2, block.b2))
+            x = x + block.attention.attend(q, k, v, mask, weights, ())
+            x = x + block.mlp(block.norm_2(x, weights), weights, ())
         rows = ms.ops.arange(batch).astype(ms.int32) * time + last
         return self.logits(self.gather(x, rows, 0))
 
@@ -91,11 +92,12 @@ class Step(_Decoding):
         places = (self.first + by_head).reshape((-1,))  # [b n]
         mask = ((self.order > by_head).astype(ms.float32) * MASKED).expand_dims(1)  # [b n, 1, s]
         x = self.network.embedding(ids, positions)  # [b, h]
-        for block, cache in zip(self.network.blocks, self.caches):  # noqa: B905  # graph mode
-            q, k, v = block.attention.project(block.norm(x, block.g1, block.b1), self.batch)
+        for i, cache in enumerate(self.caches):
+            block, weights = self.network.blocks[i], self.network.weights(i)
+            q, k, v = block.attention.project(block.norm_1(x, weights), self.batch, weights, ())
             keys, values = cache(places, k, v)  # [b n, s, d]
-            x = x + block.attention.attend(q, keys, values, mask, self.batch, None)
-            x = x + block.mlp(block.norm(x, block.g2, block.b2))
+            x = x + block.attention.attend(q, keys, values, mask, weights, ())
+            x = x + block.mlp(block.norm_2(x, weights), weights, ())
         return self.logits(x)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2dsl.layout.adapters import Adapter
 from gpt2dsl.layout.geometry import Geometry
 
 Mask = NDArray[np.bool_]
@@ -18,7 +20,7 @@ Mask = NDArray[np.bool_]
 LEVELS = 2**16
 """Masks compare 16 random bits with a threshold."""
 
-EMBEDDING, ATTENTION, ATTENTION_OUT, MLP_OUT = range(4)
+EMBEDDING, ATTENTION, ATTENTION_OUT, MLP_OUT, ADAPTERS = range(5)
 """The places of a layer; the embedding stands before layer 0."""
 
 
@@ -28,41 +30,70 @@ def keep(probability: float) -> float:
 
 
 def masks(
-    geometry: Geometry, seed: int, step: int, rows: Sequence[int], time: int
+    geometry: Geometry,
+    seed: int,
+    step: int,
+    rows: Sequence[int],
+    time: int,
+    *,
+    adapters: Sequence[Adapter] = (),
+    adapter_dropout: float = 0.0,
 ) -> Iterator[Mask]:
     """The masks of a step, in the order in which the network takes them; True is kept.
 
     Args:
-        geometry: the network; no masks where its dropout is 0.
+        geometry: the network; no masks of its own where its dropout is 0.
         seed: of the run.
         step: steps done before this one.
         rows: places of the rows in the step's global batch.
         time: tokens of a row.
+        adapters: of the network.
+        adapter_dropout: probability on their inputs.
 
     Yields:
         ``[b t, h]`` of the embedding, then for each layer ``[b n, t, t]`` of the attention,
-        ``[b t, h]`` of its projection and ``[b t, h]`` of the MLP's.
+        ``[b t, h]`` of its projection and ``[b t, h]`` of the MLP's, then ``[b t, in]`` of each
+        adapter of the layer.
     """
-    if geometry.dropout == 0:
-        return
-    threshold = _threshold(geometry.dropout)
-    heads, hidden = range(geometry.heads), geometry.hidden
-
-    def hidden_mask(layer: int, place: int) -> Mask:
-        mask = np.empty((len(rows), time, hidden), np.bool_)
-        for i, row in enumerate(rows):
-            _fill(mask[i], threshold, seed, step, layer, place, row, 0)
-        return mask.reshape(-1, hidden)
-
-    yield hidden_mask(0, EMBEDDING)
+    draw = _Draw(seed, step, rows, time)
+    if geometry.dropout:
+        yield draw.flat(geometry.dropout, geometry.hidden, 0, EMBEDDING)
     for layer in range(geometry.layers):
-        mask = np.empty((len(rows), len(heads), time, time), np.bool_)
-        for i, row in enumerate(rows):
+        if geometry.dropout:
+            yield draw.of_attention(geometry, layer)
+            yield draw.flat(geometry.dropout, geometry.hidden, layer, ATTENTION_OUT)
+            yield draw.flat(geometry.dropout, geometry.hidden, layer, MLP_OUT)
+        own = (one for one in adapters if one.layer == layer and adapter_dropout)
+        for one in own:
+            yield draw.flat(adapter_dropout, one.inputs, layer, ADAPTERS + one.slot)
+
+
+@attrs.frozen
+class _Draw:
+    """Masks of one step's rows."""
+
+    seed: int
+    step: int
+    rows: Sequence[int]
+    time: int
+
+    def flat(self, probability: float, width: int, layer: int, place: int) -> Mask:
+        """``[b t, width]``."""
+        mask = np.empty((len(self.rows), self.time, width), np.bool_)
+        threshold = _threshold(probability)
+        for i, row in enumerate(self.rows):
+            _fill(mask[i], threshold, self.seed, self.step, layer, place, row, 0)
+        return mask.reshape(-1, width)
+
+    def of_attention(self, geometry: Geometry, layer: int) -> Mask:
+        """``[b n, t, t]``."""
+        time, heads = self.time, range(geometry.heads)
+        mask = np.empty((len(self.rows), len(heads), time, time), np.bool_)
+        threshold = _threshold(geometry.dropout)
+        for i, row in enumerate(self.rows):
             for head in heads:
-                _fill(mask[i, head], threshold, seed, step, layer, ATTENTION, row, head)
-        yield mask.reshape(-1, time, time)
-        yield hidden_mask(layer, ATTENTION_OUT)
-        yield hidden_mask(layer, MLP_OUT)
+                _fill(mask[i, head], threshold, self.seed, self.step, layer, ATTENTION, row, head)
+        return mask.reshape(-1, time, time)
 
 
 def _fill(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2dsl.layout.adapters import Adapter
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.weights.files.stored import Stored, Whole
@@ -27,6 +29,20 @@ def initial(geometry: Geometry, seed: int) -> dict[str, NDArray[np.float32]]:
         tensor.name: _values(tensor.name, tensor.shape, geometry, seed)
         for tensor in tensors(geometry)
     }
+
+
+def initial_adapters(adapters: Sequence[Adapter], seed: int) -> dict[str, NDArray[np.float32]]:
+    """Name → values of new adapters, as PEFT and MindPet have them: B is zero.
+
+    A is uniform within ``1 / sqrt(in)``, which is He's bound for a slope of sqrt(5).
+    """
+    found = {}
+    for one in adapters:
+        for name, shape in one.shapes.items():
+            bound = np.float32(1 / math.sqrt(one.inputs)) if name.endswith("lora_A") else 0
+            uniform = _random(name, seed).random(shape, np.float32)
+            found[name] = (2 * uniform - 1) * np.float32(bound)
+    return found
 
 
 @attrs.frozen(eq=False)
@@ -69,6 +85,11 @@ def _values(
     deviation = DEVIATION
     if name.endswith(RESIDUAL):
         deviation /= math.sqrt(2 * geometry.layers)
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    random = np.random.Generator(np.random.Philox(key=np.array([seed, key], np.uint64)))
+    random = _random(name, seed)
     return random.standard_normal(shape, np.float32) * np.float32(deviation)
+
+
+def _random(name: str, seed: int) -> np.random.Generator:
+    """A stream of a tensor's own."""
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.Philox(key=np.array([seed, key], np.uint64)))

@@ -1,33 +1,36 @@
-"""The network: GPT-2 (Radford et al. 2019), pre-norm blocks over two-dimensional activations.
+"""The network: GPT-2 (Radford et al. 2019): embedding, blocks, a last norm.
 
-Parameters have Hugging Face's names. Letters in shapes: b rows of the batch, t tokens of a row,
-n heads, d width of a head, h = n d, v the padded vocabulary.
+Parameters have Hugging Face's names. Letters in shapes are those of block.py, and v the padded
+vocabulary.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
+from gpt2dsl.layout.adapters import Adapter
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model import dropout
-from gpt2dsl.model.operators.activation import activation
+from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
 from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.head import MASKED, Logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
-from gpt2dsl.model.operators.linear import Linear
-from gpt2dsl.model.operators.softmax import Softmax
+from gpt2dsl.model.operators.numbers import FLOAT32, Held
+from gpt2dsl.model.recompute import recomputing
+from gpt2dsl.parts import Precision
 
 Arrays = Mapping[str, NDArray[np.float32]]
 TABLE = "transformer.wte.weight"
 POSITIONS = "transformer.wpe.weight"
+SCORE = "score.weight"
 
 BUCKET = 64
 """Lengths of what is not trained are rounded up to a multiple of this: few graphs are compiled."""
@@ -36,128 +39,81 @@ BUCKET = 64
 class Embedding(nn.Cell):
     """Word plus position: the sum of two rows."""
 
-    def __init__(self, geometry: Geometry, weights: dict[str, Parameter]) -> None:
+    def __init__(
+        self, geometry: Geometry, weights: dict[str, Parameter], precision: Precision
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.hidden = geometry.hidden
         self.words = weights[TABLE]
         self.positions = weights[POSITIONS]
         self.gather = P.Gather()
+        self.held = Held(precision)
 
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
         """``[b, t], [b, t] → [b t, h]``."""
-        words = self.gather(self.words, ids.reshape((-1,)), 0)  # [b t, h]
-        return words + self.gather(self.positions, positions.reshape((-1,)), 0)
-
-
-class Attention(nn.Cell):
-    """Causal self-attention over whole rows."""
-
-    def __init__(self, geometry: Geometry, weights: dict[str, Parameter]) -> None:
-        super().__init__(auto_prefix=False)
-        self.heads, self.width = geometry.heads, geometry.head_width
-        self.hidden = geometry.hidden
-        self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
-        self.w_qkv, self.b_qkv = weights["attn.c_attn.weight"], weights["attn.c_attn.bias"]
-        self.w_out, self.b_out = weights["attn.c_proj.weight"], weights["attn.c_proj.bias"]
-        self.linear = Linear()
-        self.split = P.Split(-1, 3)
-        self.transpose = P.Transpose()
-        self.scores = P.BatchMatMul(transpose_b=True)
-        self.mix = P.BatchMatMul()
-        self.softmax = Softmax()
-        self.dropout = Dropout(dropout.keep(geometry.dropout))
-
-    def by_head(self, x: Tensor, batch: int) -> Tensor:
-        """``[b t, h] → [b n, t, d]``."""
-        x = x.reshape((batch, -1, self.heads, self.width))  # [b, t, n, d]
-        return self.transpose(x, (0, 2, 1, 3)).reshape((batch * self.heads, -1, self.width))
-
-    def merged(self, x: Tensor, batch: int) -> Tensor:
-        """``[b n, t, d] → [b t, h]``."""
-        x = x.reshape((batch, self.heads, -1, self.width))  # [b, n, t, d]
-        return self.transpose(x, (0, 2, 1, 3)).reshape((-1, self.hidden))
-
-    def project(self, x: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, scaled, keys and values: ``[b t, h] → 3 x [b n, t, d]``."""
-        q, k, v = self.split(self.linear(x, self.w_qkv, self.b_qkv))  # 3 x [b t, h]
-        return self.by_head(q * self.scale, batch), self.by_head(k, batch), self.by_head(v, batch)
-
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, batch: int, kept: Tensor | None
-    ) -> Tensor:
-        """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
-        p = self.softmax(self.scores(q, k) + mask)  # [b n, t, s]
-        if kept is not None:
-            p = self.dropout(p, kept)
-        context = self.merged(self.mix(p, v), batch)  # [b t, h]
-        return self.linear(context, self.w_out, self.b_out)
-
-    def construct(self, x: Tensor, mask: Tensor, batch: int, kept: Tensor | None) -> Tensor:
-        """``[b t, h], [b n, t, t] → [b t, h]``."""
-        q, k, v = self.project(x, batch)
-        return self.attend(q, k, v, mask, batch, kept)
-
-
-class MLP(nn.Cell):
-    """Two linears with an activation between them."""
-
-    def __init__(self, geometry: Geometry, weights: dict[str, Parameter]) -> None:
-        super().__init__(auto_prefix=False)
-        self.w_in, self.b_in = weights["mlp.c_fc.weight"], weights["mlp.c_fc.bias"]
-        self.w_out, self.b_out = weights["mlp.c_proj.weight"], weights["mlp.c_proj.bias"]
-        self.linear = Linear()
-        self.activation = activation(geometry.activation)
-
-    def construct(self, x: Tensor) -> Tensor:
-        """``[b t, h] → [b t, h]``."""
-        inner = self.activation(self.linear(x, self.w_in, self.b_in))  # [b t, inner]
-        return self.linear(inner, self.w_out, self.b_out)
-
-
-class Block(nn.Cell):
-    """Norm, attention, residual; norm, MLP, residual."""
-
-    def __init__(self, geometry: Geometry, weights: dict[str, Parameter]) -> None:
-        super().__init__(auto_prefix=False)
-        self.g1, self.b1 = weights["ln_1.weight"], weights["ln_1.bias"]
-        self.g2, self.b2 = weights["ln_2.weight"], weights["ln_2.bias"]
-        self.norm = LayerNorm(geometry.epsilon)
-        self.attention = Attention(geometry, weights)
-        self.mlp = MLP(geometry, weights)
-        self.dropout = Dropout(dropout.keep(geometry.dropout))
-
-    def construct(self, x: Tensor, mask: Tensor, batch: int, kept: tuple[Tensor, ...]) -> Tensor:
-        """``[b t, h] → [b t, h]``; ``kept``: nothing, or the block's three dropout masks."""
-        normal = self.norm(x, self.g1, self.b1)
-        if kept:
-            x = x + self.dropout(self.attention(normal, mask, batch, kept[0]), kept[1])
-            return x + self.dropout(self.mlp(self.norm(x, self.g2, self.b2)), kept[2])
-        x = x + self.attention(normal, mask, batch, None)
-        return x + self.mlp(self.norm(x, self.g2, self.b2))
+        words = self.held(self.gather(self.words, ids.reshape((-1,)), 0))  # [b t, h]
+        return words + self.held(self.gather(self.positions, positions.reshape((-1,)), 0))
 
 
 class GPT2(nn.Cell):
     """Ids to hidden states; ``Logits`` or ``HeadLoss`` take it from there.
 
     The word table has ``geometry.padded_vocab`` rows, the padded ones zero.
+
+    Args:
+        geometry: the network's numbers.
+        adapters: of LoRA; without values until ``load_adapters``.
+        adapter_dropout: probability on their inputs in training.
+        precision: number formats.
+        recompute: none, full or selective: what the backward pass computes again.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        adapters: Sequence[Adapter] = (),
+        adapter_dropout: float = 0.0,
+        precision: Precision = FLOAT32,
+        recompute: str = "none",
+    ) -> None:
         super().__init__(auto_prefix=False)
-        self.geometry = geometry
+        self.geometry, self.precision = geometry, precision
         self.heads = geometry.heads
+        self.adapters = tuple(adapters)
         self.by_name = _parameters(geometry)
-        self.embedding = Embedding(geometry, self.by_name)
+        self.of_adapters = _zeros(
+            {name: shape for one in adapters for name, shape in one.shapes.items()}
+        )
+        self.embedding = Embedding(geometry, self.by_name, precision)
         self.dropout = Dropout(dropout.keep(geometry.dropout))
+        layers = [_Layer(self, layer, adapter_dropout) for layer in range(geometry.layers)]
+        self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
+        counts = [len(layer.parameters) for layer in layers]
+        self.bounds = tuple(itertools.accumulate(counts, initial=0))
+        self.masks_before = 1 if geometry.dropout else 0
+        drops = [layer.masks for layer in layers]
+        self.mask_bounds = tuple(itertools.accumulate(drops, initial=self.masks_before))
         self.blocks = nn.CellList(
-            [Block(geometry, _of_layer(self.by_name, i)) for i in range(geometry.layers)],
+            [recomputing(layer.block(recompute), recompute) for layer in layers],
             auto_prefix=False,
         )
         self.g = self.by_name["transformer.ln_f.weight"]
         self.b = self.by_name["transformer.ln_f.bias"]
-        self.norm = LayerNorm(geometry.epsilon)
-        self.logits_of = Logits(geometry.vocab, geometry.padded_vocab)
+        self.norm = LayerNorm(geometry.epsilon, precision)
+        self.logits_of = Logits(geometry.vocab, geometry.padded_vocab, precision)
         self.tile = P.Tile()
+
+    def trained(self) -> dict[str, Parameter]:
+        """What training changes, by name: all, or the adapters and the head of the classes."""
+        if not self.adapters:
+            return self.by_name
+        head = {name: self.by_name[name] for name in (SCORE,) if name in self.by_name}
+        return self.of_adapters | head
+
+    def weights(self, layer: int) -> tuple[Parameter, ...]:
+        """The parameters of a block, in the order of ``layout.tensors``, then its adapters'."""
+        return self.of_blocks[self.bounds[layer] : self.bounds[layer + 1]]
 
     def causal(self, batch: int, time: int) -> Tensor:
         """What is added to the scores: ``[b n, t, t]``, 0 where a token may look.
@@ -173,11 +129,12 @@ class GPT2(nn.Cell):
         batch, time = ids.shape
         positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
         x = self.embedding(ids, positions)
-        if kept:
+        if kept and self.masks_before:
             x = self.dropout(x, kept[0])
         mask = self.causal(batch, time)
         for i, block in enumerate(self.blocks):
-            x = block(x, mask, batch, kept[1 + 3 * i : 4 + 3 * i])
+            masks = kept[self.mask_bounds[i] : self.mask_bounds[i + 1]]
+            x = block(x, mask, self.weights(i), masks)
         return self.norm(x, self.g, self.b)
 
     def load(self, arrays: Arrays) -> None:
@@ -189,11 +146,7 @@ class GPT2(nn.Cell):
         Raises:
             ValueError: a tensor is missing, is not one of the network, or has another shape.
         """
-        expected = {tensor.name: tensor.shape for tensor in tensors(self.geometry)}
-        found = {name: tuple(array.shape) for name, array in arrays.items()}
-        if expected != found:
-            wrong = sorted(set(expected.items()) ^ set(found.items()))
-            raise ValueError(f"tensors that are missing, unknown or of another shape: {wrong[:6]}")
+        _fits({tensor.name: tensor.shape for tensor in tensors(self.geometry)}, arrays)
         for name, parameter in self.by_name.items():
             array = np.asarray(arrays[name], dtype=np.float32)
             if name == TABLE:
@@ -201,8 +154,18 @@ class GPT2(nn.Cell):
                 array = np.pad(array, ((0, padding), (0, 0)))
             parameter.set_data(Tensor(np.ascontiguousarray(array)))
 
+    def load_adapters(self, arrays: Arrays) -> None:
+        """Take over the values of the adapters, by the names of ``layout.adapters``.
+
+        Raises:
+            ValueError: as for ``load``.
+        """
+        _fits({name: value.shape for name, value in self.of_adapters.items()}, arrays)
+        for name, parameter in self.of_adapters.items():
+            parameter.set_data(Tensor(np.array(arrays[name], np.float32, order="C")))
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The values, in the shapes that files have."""
+        """The values, in the shapes that files have; without adapters."""
         found = {name: parameter.asnumpy() for name, parameter in self.by_name.items()}
         found[TABLE] = found[TABLE][: self.geometry.vocab]
         return found
@@ -241,20 +204,45 @@ def bucket(length: int) -> int:
 
 def _parameters(geometry: Geometry) -> dict[str, Parameter]:
     """Every parameter of the network, zero, by Hugging Face's name."""
-    found = {}
-    for tensor in tensors(geometry):
-        shape = tensor.shape
-        if tensor.name == TABLE:
-            shape = (geometry.padded_vocab, geometry.hidden)
-        found[tensor.name] = Parameter(Tensor(np.zeros(shape, np.float32)), name=tensor.name)
-    return found
+    shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    return _zeros(shapes | {TABLE: (geometry.padded_vocab, geometry.hidden)})
 
 
-def _of_layer(weights: dict[str, Parameter], layer: int) -> dict[str, Parameter]:
-    """The parameters of one block, by their names within it."""
-    prefix = f"transformer.h.{layer}."
+def _zeros(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
     return {
-        name.removeprefix(prefix): weight
-        for name, weight in weights.items()
-        if name.startswith(prefix)
+        name: Parameter(Tensor(np.zeros(shape, np.float32)), name=name)
+        for name, shape in shapes.items()
     }
+
+
+def _fits(shapes: Mapping[str, tuple[int, ...]], arrays: Arrays) -> None:
+    found = {name: tuple(array.shape) for name, array in arrays.items()}
+    if dict(shapes) != found:
+        wrong = sorted(set(shapes.items()) ^ set(found.items()))
+        raise ValueError(f"tensors that are missing, unknown or of another shape: {wrong[:6]}")
+
+
+class _Layer:
+    """What a block is built from: its parameters, in their order, and its adapters."""
+
+    def __init__(self, network: GPT2, layer: int, adapter_dropout: float) -> None:
+        prefix = f"transformer.h.{layer}."
+        self.network, self.adapter_dropout = network, adapter_dropout
+        self.adapters = [one for one in network.adapters if one.layer == layer]
+        own = [name for name in network.by_name if name.startswith(prefix)]
+        added = [name for one in self.adapters for name in one.shapes]
+        self.parameters = [
+            *(network.by_name[name] for name in own),
+            *(network.of_adapters[name] for name in added),
+        ]
+        self.masks = MASKS_OF_BLOCK if network.geometry.dropout else 0
+        self.slots = {name.removeprefix(prefix): i for i, name in enumerate([*own, *added])}
+        self.drops = {one.name: self.masks + i for i, one in enumerate(self.adapters)}
+        if adapter_dropout:
+            self.masks += len(self.adapters)
+
+    def block(self, recompute: str) -> Block:
+        """The block."""
+        keep = dropout.keep(self.adapter_dropout) if self.adapter_dropout else 1.0
+        slots = Slots(self.slots, self.adapters, self.drops, keep)
+        return Block(self.network.geometry, slots, self.network.precision, recompute)

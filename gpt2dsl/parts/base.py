@@ -104,6 +104,7 @@ P = TypeVar("P", bound=Part)
         rules.text,
         rules.texts,
         rules.labels,
+        rules.patterns,
         rules.nested,
     ),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
+from gpt2dsl.layout.adapters import Settings
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import integer, number, text
+from gpt2dsl.parts.rules import flag, integer, number, patterns, text
 
 
 @part
@@ -22,3 +24,21 @@ class LoRA(Part):
         empty=False,
         default="c_attn",
     )
+    rslora: bool = flag("the scale is alpha / sqrt(r) (Kalajdzievski 2023)", default=False)
+    rank_pattern: Mapping[str, int] = patterns(
+        "regex on the module's name: its own r", whole=True, default={}
+    )
+    alpha_pattern: Mapping[str, float] = patterns(
+        "regex on the module's name: its own alpha", whole=False, default={}
+    )
+
+    def settings(self) -> Settings:
+        """As ``layout.adapters`` takes them."""
+        return Settings(
+            targets=self.targets,
+            r=self.r,
+            alpha=self.alpha,
+            rslora=self.rslora,
+            ranks=self.rank_pattern,
+            alphas=self.alpha_pattern,
+        )

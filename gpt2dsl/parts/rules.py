@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -212,6 +212,33 @@ def labels(doc: str, *, default: int) -> Any:
     return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
 
 
+class Patterns(dict[str, float]):
+    """A frozen table of regexes and numbers."""
+
+    def __hash__(self) -> int:  # type: ignore[override]  # it is frozen, so it can have one
+        return hash(tuple(self.items()))
+
+    def _frozen(self, *_: object, **__: object) -> Any:
+        raise TypeError("a recipe does not change; recipe.set(...) makes another")
+
+    __setitem__ = __delitem__ = pop = popitem = clear = update = setdefault = _frozen
+
+
+def patterns(doc: str, *, default: Mapping[str, float], whole: bool) -> Any:
+    """A table of regexes and numbers above 0; integers where ``whole``. The first match counts."""
+    kinds = (int,) if whole else (int, float)
+    rule = Rule(
+        f"a table of regexes and {'integers of at least 1' if whole else 'numbers above 0'}",
+        lambda value: (
+            isinstance(value, dict)
+            and all(type(key) is str and type(item) in kinds for key, item in value.items())
+        ),
+        lambda value: all(_is_unicode(key) and 0 < item <= LARGEST for key, item in value.items()),
+        doc,
+    )
+    return attrs.field(default=Patterns(default), converter=_frozen_table, metadata={RULE: rule})
+
+
 _REQUIRED: Any = object()
 
 
@@ -236,6 +263,10 @@ def _is_list_of_text(value: object) -> bool:
 def _is_unicode(value: str) -> bool:
     """Lone surrogates can't be written to any file."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _frozen_table(value: Any) -> Any:
+    return Patterns(value) if isinstance(value, dict) else value
 
 
 def _frozen_list(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import choice, text
+from gpt2dsl.parts.rules import choice, flag, text
 
 
 @part
@@ -15,4 +15,5 @@ class Runtime(Part):
     table: ClassVar[str] = "runtime"
 
     device: str = choice(("cpu", "ascend", "gpu"), "what MindSpore runs on", default="cpu")
+    tensorboard: bool = flag("event files for TensorBoard in the run's folder", default=False)
     output: str = text("folder under which each run has its own", empty=False, default="runs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import integer, number, text
+from gpt2dsl.parts.rules import flag, integer, number, text
 
 
 @part
@@ -30,7 +30,11 @@ class Train(Part):
     seed: int = integer("of new weights, data order and dropout", high=2**32 - 1, default=0)
     evaluate_every: int = integer("steps between evaluations; 0: before and after only", default=0)
     save_every: int = integer("steps between checkpoints; 0: at the end only", default=0)
-    keep: int = integer("checkpoints kept", low=1, default=3)
+    keep: int = integer("checkpoints kept: the newest", low=1, default=3)
+    best: bool = flag("keep the checkpoint with the lowest loss on eval_data too", default=False)
+    patience: int = integer(
+        "evaluations in a row without a lower loss after which training stops; 0: never", default=0
+    )
     resume: str = text("auto, never, or a checkpoint's folder", empty=False, default="auto")
 
     @property

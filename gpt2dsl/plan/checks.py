@@ -20,7 +20,7 @@ METRICS = ("perplexity", "accuracy")
 
 def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
     """Every fault of a recipe as a whole; the values by themselves are right."""
-    rules = (_together, _with_classes, _records, _model, _layout, _rows, _length, _rate, _adapters)
+    rules = (_together, _with_classes, _records, _model, _layout, _rows, _length, _rate)
     return [fault for rule in rules for fault in rule(parts, geometry)]
 
 
@@ -156,14 +156,3 @@ def _rate(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if steps is not None and schedule.warmup >= max(steps, 1):
         message = f"{schedule.warmup:g} steps of warm-up leave none of the {steps} steps"
         yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps")
-
-
-def _adapters(parts: Parts, _: Geometry) -> Iterator[Fault]:
-    if parts.lora is None:
-        return
-    import regex  # noqa: PLC0415  # only recipes with an adapter pay for its import
-
-    try:
-        regex.compile(parts.lora.targets)
-    except regex.error as error:
-        yield fault(parts, "G2-202", "lora.targets", f"expected a regex: {error}")

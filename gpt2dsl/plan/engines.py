@@ -9,18 +9,12 @@ TASKS = ("pretrain", "finetune", "evaluate", "generate", "classify", "convert")
 
 def not_yet(parts: Parts) -> tuple[str, ...]:
     """Each thing in a recipe that no engine carries out so far, in words."""
-    task, parallel, precision = parts.task, parts.parallel, parts.precision
+    task, parallel = parts.task, parts.parallel
     wanted = {
         f"the task {task.name if task else ''}": task is not None and task.name not in TASKS,
-        "LoRA": parts.lora is not None,
         f"{parallel.ranks} ranks (dp {parallel.dp} x mp {parallel.mp} x pp {parallel.pp})": (
             parallel.ranks > 1
         ),
-        f"micro_batches = {parallel.micro_batches}": parallel.micro_batches > 1,
-        f"recompute = {parallel.recompute}": parallel.recompute != "none",
-        f"optim.name = {parts.optim.name}": parts.optim.name != "adamw",
-        f"params in {precision.params}": precision.params != "float32",
-        f"compute in {precision.compute}": precision.compute != "float32",
         f"beams = {parts.generation.beams}": parts.generation.beams > 1,
         "stream": parts.generation.stream,
     }

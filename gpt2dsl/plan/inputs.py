@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data import cache
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
@@ -84,6 +85,13 @@ def weights_name(parts: Parts) -> str:
     if named == "random" or (named == "auto" and parts.task and parts.task.name == "pretrain"):
         return ""
     return PUBLISHED.get(parts.model.canonical_size, "") if named == "auto" else named
+
+
+def base_name(parts: Parts) -> str:
+    """The weights as an adapter's files name them: where they are, or their name on the Hub."""
+    name = weights_name(parts)
+    local = cache.expanded(name) if name else None
+    return str(local.absolute()) if local and local.exists() else name
 
 
 def weights_key(parts: Parts) -> str:

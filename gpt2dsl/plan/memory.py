@@ -6,13 +6,17 @@ import math
 
 import attrs
 
+from gpt2dsl.layout.adapters import adapters
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.stages import stage_of, stage_tensors
-from gpt2dsl.layout.tensors import Tensor
+from gpt2dsl.layout.tensors import Tensor, parameters
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.training import is_trained
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-TRAINING = ("pretrain", "finetune")
+FLOAT32 = 4
+"""Bytes of a parameter, of its gradient and of each moment: parameters are master weights, and
+rounded where they are used."""
 
 
 @attrs.frozen
@@ -37,26 +41,26 @@ def memory(parts: Parts, geometry: Geometry) -> Memory:
 
 
 def trained_parameters(parts: Parts, geometry: Geometry) -> int:
-    """How many parameters training changes: all, or those of the adapters."""
-    whole = stage_tensors(geometry, 0, 1)
-    return _adapter_parameters(parts, whole) if parts.lora else sum(t.size for t in whole)
+    """How many parameters training changes: all, or those of the adapters and the classes' head."""
+    if parts.lora is None:
+        return parameters(geometry)
+    added = sum(one.size for one in adapters(geometry, parts.lora.settings()))
+    return added + geometry.labels * geometry.hidden
 
 
 def _stage_memory(parts: Parts, geometry: Geometry, stage: int) -> Memory:
     parallel = parts.parallel
     held = stage_tensors(geometry, stage, parallel.pp)
     elements = sum(_elements(tensor, geometry, parallel.mp) for tensor in held)
-    adapters = _adapter_parameters(parts, held)
-    size = BYTES[parts.precision.params]
-    training = parts.task is not None and parts.task.name in TRAINING
-    trained = (adapters if parts.lora else elements) if training else 0
+    added = _adapter_parameters(parts, geometry, stage)
+    training = is_trained(parts)
+    trained = (added if parts.lora else elements) if training else 0
     moments = 1 if parts.optim.name == "sgd" else 2
-    master = 4 if size < BYTES["float32"] else 0
     sharded = parallel.dp if parallel.optimizer_shard else 1
     return Memory(
-        weights=(elements + adapters) * size,
-        gradients=trained * size,
-        optimizer=math.ceil(trained * (4 * moments + master) / sharded),
+        weights=(elements + added) * FLOAT32,
+        gradients=trained * FLOAT32,
+        optimizer=math.ceil(trained * FLOAT32 * moments / sharded),
         activations=_training_activations(parts, geometry, stage)
         if training
         else _inference_activations(parts, geometry),
@@ -71,31 +75,16 @@ def _elements(tensor: Tensor, geometry: Geometry, mp: int) -> int:
     return math.prod(shape) // (mp if tensor.split is not None else 1)
 
 
-def _adapter_parameters(parts: Parts, held: list[Tensor]) -> int:
-    """Parameters of the adapters on these tensors (Hu et al. 2021: A is [r, in], B is [out, r])."""
+def _adapter_parameters(parts: Parts, geometry: Geometry, stage: int) -> int:
+    """Parameters of the adapters on the blocks of a stage."""
     if parts.lora is None:
         return 0
+    pp = parts.parallel.pp
     return sum(
-        count * parts.lora.r * (tensor.shape[0] + width)
-        for tensor in held
-        for count, width in _adapted(parts.lora.targets, tensor)
+        one.size
+        for one in adapters(geometry, parts.lora.settings())
+        if stage_of(one.layer, geometry.layers, pp) == stage
     )
-
-
-def _adapted(targets: str, tensor: Tensor) -> list[tuple[int, int]]:
-    """(number of adapters, their output width) that a pattern puts on a tensor."""
-    import regex  # noqa: PLC0415  # only recipes with an adapter pay for its import
-
-    if not tensor.name.endswith(".weight") or len(tensor.shape) < 2 or tensor.layer < 0:
-        return []
-    module = tensor.name.removesuffix(".weight").removeprefix("transformer.")
-    pattern = regex.compile(targets)
-    if any(pattern.fullmatch(name) for name in (module, module.rpartition(".")[2])):
-        return [(1, tensor.shape[1])]
-    if module.endswith("c_attn"):
-        thirds = sum(1 for third in "qkv" if pattern.fullmatch(third))
-        return [(thirds, tensor.shape[1] // 3)] if thirds else []
-    return []
 
 
 def _training_activations(parts: Parts, geometry: Geometry, stage: int) -> int:

@@ -12,7 +12,7 @@ from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
-from gpt2dsl.plan import conversion
+from gpt2dsl.plan import conversion, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, is_conversion, refused, weights_key, weights_name
 
@@ -59,7 +59,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
     labels = _labels(parts, looked)
     said = parts.model.geometry(vocab=entries, labels=labels)
     geometry = said
-    faults = []
+    faults: list[Fault] = []
     if looked:
         geometry = looked.geometry
         if not is_conversion(parts):
@@ -70,6 +70,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
         faults.append(
             fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
         )
+    faults += training.faults(parts, geometry, looked)
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
@@ -78,7 +79,11 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             found for found in (read, tokenizer_input, conversion.find_target(parts)) if found
         ),
         faults=(*faults, *conversion.faults(parts, looked)),
-        notes=(*_new_values(parts, looked), *conversion.notes(parts, looked)),
+        notes=(
+            *_new_values(parts, looked),
+            *conversion.notes(parts, looked),
+            *(() if faults else training.notes(parts, geometry)),
+        ),
         classes=_classes(parts, looked, labels),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.plan import checks, inputs
+from gpt2dsl.plan import checks, inputs, training
 from gpt2dsl.plan.engines import not_yet
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory, trained_parameters
@@ -24,9 +25,8 @@ from gpt2dsl.plan.render import render
 from gpt2dsl.plan.steps import Step, steps_of
 
 if TYPE_CHECKING:
-    from gpt2dsl.engine.job import Result
-
-TRAINING = ("pretrain", "finetune")
+    from gpt2dsl.engine.callbacks import Callback
+    from gpt2dsl.engine.job import Job, Result
 
 
 @attrs.frozen(kw_only=True)
@@ -66,6 +66,8 @@ class Plan:
         device: cpu, ascend or gpu.
         inputs: what is read.
         batches: how the data is cut; None for tasks without rows.
+        optimizer: it and what decays, in words; "" where nothing is trained.
+        precision: number formats in words, "" where all are float32.
         memory: bytes on the rank that needs the most.
         steps: what is done, in order.
         directory: what is written.
@@ -85,6 +87,8 @@ class Plan:
     device: str
     inputs: tuple[Input, ...]
     batches: Batches | None
+    optimizer: str
+    precision: str
     memory: Memory
     steps: tuple[Step, ...]
     directory: str
@@ -116,12 +120,19 @@ class Plan:
         """Why check and run refuse the inputs."""
         return tuple(fault for found in self.inputs for fault in found.refusals)
 
-    def run(self, *, keep: bool = True, resume_command: str = "") -> Result:
+    def run(
+        self,
+        *,
+        keep: bool = True,
+        resume_command: str = "",
+        callbacks: Sequence[Callback] = (),
+    ) -> Result:
         """Carry it out.
 
         Args:
             keep: whether the run gets a directory of its own; training always does.
             resume_command: what a user types to go on after an interruption.
+            callbacks: told while a training runs.
 
         Raises:
             SpecError: an input is absent or can't be used.
@@ -131,7 +142,10 @@ class Plan:
         plan = self.prepared()
         if refusals := plan.refusals():
             raise SpecError(refusals)
-        return plan._carried_out(keep=keep, resume_command=resume_command)  # noqa: SLF001
+        job = plan._job(keep, resume_command, tuple(callbacks))  # noqa: SLF001
+        from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
+
+        return run(job)
 
     def prepared(self) -> Plan:
         """The plan once its weights are fetched and its data is tokenised, so far as need be."""
@@ -140,34 +154,33 @@ class Plan:
             return self
         return make(self._parts, self.toml, self.name, prepare=True)
 
-    def _carried_out(self, *, keep: bool, resume_command: str) -> Result:
-        from gpt2dsl.engine.job import Job  # noqa: PLC0415  # engines import MindSpore
-        from gpt2dsl.engine.run import run  # noqa: PLC0415
+    def _job(self, keep: bool, resume_command: str, callbacks: tuple[Callback, ...]) -> Job:
+        from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
-        return run(
-            Job(
-                parts=self._parts,
-                name=self.name,
-                geometry=self.geometry,
-                tokenizer=self._network.tokenizer,
-                weights=self._network.weights,
-                hints=inputs.hints(self._parts, fetch=True),
-                notes=self.notes,
-                classes=self._network.classes,
-                steps=(self.batches.steps or 0) if self.batches else 0,
-                directory=self._run_directory(keep=keep),
-                documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
-                plan_text=str(self),
-                resume_command=resume_command or "plan.run()",
-                not_yet=self.not_yet,
-            )
+        return Job(
+            parts=self._parts,
+            name=self.name,
+            geometry=self.geometry,
+            tokenizer=self._network.tokenizer,
+            weights=self._network.weights,
+            hints=inputs.hints(self._parts, fetch=True),
+            notes=self.notes,
+            classes=self._network.classes,
+            steps=(self.batches.steps or 0) if self.batches else 0,
+            directory=self._run_directory(keep=keep),
+            documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
+            plan_text=str(self),
+            resume_command=resume_command or "plan.run()",
+            not_yet=self.not_yet,
+            base=inputs.base_name(self._parts),
+            callbacks=callbacks,
         )
 
     def _run_directory(self, *, keep: bool) -> Path | None:
         """Conversions write their target and nothing else."""
         if inputs.is_conversion(self._parts):
             return None
-        return Path(self.directory) if keep or self.task in TRAINING else None
+        return Path(self.directory) if keep or self.task in training.TASKS else None
 
 
 def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> Plan:
@@ -191,9 +204,9 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     read = [*network.inputs, *(found for found, _ in sources.values())]
     batches = None
     if "task.data" in sources:
-        training = sources["task.data"][1]
+        texts = sources["task.data"][1]
         ready = prepare and not any(found.refusals for found in read)
-        network, batches = _batches(parts, network, training, ready=ready)
+        network, batches = _batches(parts, network, texts, ready=ready)
         read += _too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, parts.task.name)))
@@ -207,7 +220,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
-        trained=trained_parameters(parts, geometry) if parts.task.name in TRAINING else 0,
+        trained=trained_parameters(parts, geometry) if training.is_trained(parts) else 0,
         ranks={
             "dp": parallel.dp,
             "mp": parallel.mp,
@@ -217,6 +230,8 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         device=parts.runtime.device,
         inputs=tuple(read),
         batches=batches,
+        optimizer=training.optimizer_words(parts, geometry),
+        precision=training.precision_words(parts),
         memory=memory(parts, geometry),
         steps=steps_of(parts),
         directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
@@ -254,7 +269,7 @@ def _batches(
     """How the data is cut, and the network with the tokenizer that cuts it."""
     train = parts.train
     network, count = _rows(parts, network, source, ready=ready) if source else (network, None)
-    trains = parts.task is not None and parts.task.name in TRAINING
+    trains = training.is_trained(parts)
     steps = train.steps if trains else 0
     if trains and steps is None and count is not None:
         steps = count * train.passes // train.batch_size
@@ -310,7 +325,7 @@ def _tokens(
 
 def _too_short(parts: Parts, batches: Batches, data: Input) -> list[Input]:
     """The refusal of data that doesn't fill one batch, where that is known."""
-    if batches.rows is None or parts.task is None or parts.task.name not in TRAINING:
+    if batches.rows is None or not training.is_trained(parts):
         return []
     if batches.rows >= batches.batch:
         return []

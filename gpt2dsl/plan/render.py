@@ -55,6 +55,10 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield labels.get(found.key, found.key.partition(".")[2]), _input(found)
     if plan.batches:
         yield "rows", _batches(plan.batches)
+    if plan.optimizer:
+        yield "optim", plan.optimizer
+    if plan.precision:
+        yield "numbers", plan.precision
     memory = plan.memory
     if plan.task in COMPUTING:
         yield (

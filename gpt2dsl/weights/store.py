@@ -192,15 +192,18 @@ def newest(parent: Path, *, contents: bool = True) -> Newest:
     return Newest(passed=tuple(passed))
 
 
-def prune(parent: Path, keep: int) -> None:
+def prune(parent: Path, keep: int, spared: int | None = None) -> None:
     """Removes all but the newest checkpoints.
 
     Args:
         parent: holds folders ``step-<N>``.
         keep: how many stay. Damaged ones do not count, and go once enough newer ones are whole.
+        spared: the number of one that stays besides.
     """
     whole = 0
-    for _, folder in reversed(steps(parent)):
+    for step, folder in reversed(steps(parent)):
+        if step == spared:
+            continue
         if whole < keep:
             whole += _fault(folder, contents=False) is None
             continue

@@ -11,7 +11,8 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.classification import ClassLogits
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.parts import Optim
 from tests.judges import TINY, random_ids, random_weights
 
 GEOMETRY = attrs.evolve(TINY, labels=3, dropout=0.0)
@@ -58,8 +59,8 @@ def test_a_step_has_the_loss_and_the_gradients_of_transformers(batch: tuple[Any,
     network = GPT2(GEOMETRY)
     network.load(arrays)
     classes = np.array([2, 0, 1, 2], np.int32)
-    trainer = TrainStep(network, clip=0, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0)
-    loss, norm = trainer.step(ids, np.stack([classes, last], 1), 1e-3)
+    trainer = TrainStep(network, Optim(weight_decay=0), clip=0)
+    loss, norm = trainer.step([MicroBatch(ids, np.stack([classes, last], 1))], 1e-3)
     model = judge(GEOMETRY, arrays)
     expected = model(
         torch.from_numpy(ids), attention_mask=mask, labels=torch.from_numpy(classes).long()

@@ -9,20 +9,24 @@ import torch
 
 from gpt2dsl.model import dropout
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.parts import Optim
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 
-SETTINGS: dict[str, float] = {
-    "clip": 1.0, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1,
-}  # fmt: skip
+OPTIM = Optim()
 KEY_BIASES = "c_attn.bias"
 """The loss does not depend on the keys' biases: their gradient is noise, which Adam amplifies."""
 
 
-def trainer(seed: int = 0, **changes: float) -> TrainStep:
+def trainer(seed: int = 0, optim: Optim = OPTIM, **changes: Any) -> TrainStep:
     network = GPT2(TINY)
     network.load(random_weights(TINY, seed))
-    return TrainStep(network, **{**SETTINGS, **changes})
+    return TrainStep(network, optim, **changes)
+
+
+def one(ids: Any, labels: Any, *kept: Any) -> list[MicroBatch]:
+    """A batch in one piece."""
+    return [MicroBatch(ids, labels, kept)]
 
 
 def torch_step(model: Any, optimizer: Any, ids: Any, labels: Any, clip: float) -> Any:
@@ -40,7 +44,7 @@ def torch_step(model: Any, optimizer: Any, ids: Any, labels: Any, clip: float) -
 
 @pytest.mark.parametrize(("clip", "decay"), [(1.0, 0.1), (0.0, 0.0)])
 def test_steps_are_those_of_torch_in_float64(clip: float, decay: float) -> None:
-    step = trainer(clip=clip, weight_decay=decay)
+    step = trainer(clip=clip, optim=Optim(weight_decay=decay))
     model = hugging_face(TINY, random_weights(TINY))
     groups = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": decay},
@@ -52,7 +56,7 @@ def test_steps_are_those_of_torch_in_float64(clip: float, decay: float) -> None:
         for group in optimizer.param_groups:
             group["lr"] = lr
         ids, labels = random_ids(TINY, 3, 17, seed=i), random_ids(TINY, 3, 17, seed=i + 50)
-        loss, norm = step.step(ids, labels, lr)
+        loss, norm = step.step(one(ids, labels), lr)
         expected_loss, expected_norm = torch_step(model, optimizer, ids, labels, clip)
         assert loss == pytest.approx(expected_loss, rel=1e-5)
         assert norm == pytest.approx(expected_norm, rel=2e-5)
@@ -67,24 +71,27 @@ def test_steps_are_those_of_torch_in_float64(clip: float, decay: float) -> None:
 def test_padded_rows_stay_zero_through_training() -> None:
     step = trainer()
     for i in range(3):
-        step.step(random_ids(TINY, 2, 9, seed=i), random_ids(TINY, 2, 9, seed=i), 1e-2)
+        ids = random_ids(TINY, 2, 9, seed=i)
+        step.step(one(ids, ids), 1e-2)
     assert not step.network.by_name["transformer.wte.weight"].asnumpy()[TINY.vocab :].any()
 
 
 def test_a_state_that_is_saved_and_loaded_goes_on_bit_for_bit() -> None:
     ids = random_ids(TINY, 2, 9)
-    one = trainer()
+    batch = one(ids, ids)
+    first = trainer()
     for _ in range(2):
-        one.step(ids, ids, 1e-3)
-    weights, state = one.network.arrays(), one.state()
+        first.step(batch, 1e-3)
+    weights, state = first.network.arrays(), first.state()
     weights = {name: array.copy() for name, array in weights.items()}
     state = {name: array.copy() for name, array in state.items()}
-    expected = [one.step(ids, ids, 1e-3) for _ in range(3)]
+    progress = first.progress()
+    expected = [first.step(batch, 1e-3) for _ in range(3)]
     other = trainer(seed=9)
     other.network.load(weights)
-    other.load_state(state, 2)
-    assert [other.step(ids, ids, 1e-3) for _ in range(3)] == expected
-    for name, array in one.network.arrays().items():
+    other.load_state(state, progress)
+    assert [other.step(batch, 1e-3) for _ in range(3)] == expected
+    for name, array in first.network.arrays().items():
         np.testing.assert_array_equal(other.network.arrays()[name], array)
 
 
@@ -93,7 +100,7 @@ def test_a_state_of_another_network_is_refused() -> None:
     state = step.state()
     state.pop("m.transformer.wte.weight")
     with pytest.raises(ValueError, match=r"m\.transformer\.wte\.weight is missing"):
-        step.load_state(state, 1)
+        step.load_state(state, step.progress())
 
 
 def test_dropout_is_the_network_with_these_masks() -> None:
@@ -102,10 +109,10 @@ def test_dropout_is_the_network_with_these_masks() -> None:
     arrays = random_weights(geometry)
     network = GPT2(geometry)
     network.load(arrays)
-    step = TrainStep(network, **SETTINGS)
+    step = TrainStep(network, OPTIM)
     ids, labels = random_ids(geometry, 2, 9), random_ids(geometry, 2, 9, seed=5)
     kept = list(dropout.masks(geometry, seed=3, step=0, rows=range(2), time=9))
-    loss, norm = step.step(ids, labels, 1e-3, kept)
+    loss, norm = step.step(one(ids, labels, *kept), 1e-3)
 
     model = hugging_face(geometry, arrays)
     order = iter(kept)

@@ -105,6 +105,7 @@ def test_faults_of_the_recipe_as_a_whole_do_not_hide_each_other() -> None:
         | Task.pretrain(data="a")
     )
     assert sorted(codes(recipe)) == [
+        ("G2-107", "task.kind"),
         ("G2-202", "lora.targets = ("),
         ("G2-202", "schedule.end = 1.0"),
         ("G2-202", "schedule.warmup = 50"),
@@ -242,9 +243,8 @@ def test_a_vocabulary_larger_than_the_word_table_is_refused() -> None:
 
 
 def test_what_no_engine_does_so_far_can_be_planned_and_not_run() -> None:
-    recipe = SAMPLE | LoRA(r=4) | Data(tokenizer="gpt2")
-    plan = recipe.plan()
-    assert plan.not_yet == ("LoRA",)
+    plan = (SAMPLE | Parallel(dp=2)).plan()
+    assert plan.not_yet == ("2 ranks (dp 2 x mp 1 x pp 1)",)
     with pytest.raises(NotYetError) as caught:
         plan.run()
     assert caught.value.exit_code == 1

@@ -7,6 +7,9 @@ import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Tensor, nn
 
+from gpt2dsl.model.operators.numbers import FLOAT32, Numbers
+from gpt2dsl.parts import Precision
+
 MASKED = -1e9
 """Added to the logits of padded rows of the word table: their probability is exactly 0."""
 
@@ -14,8 +17,9 @@ MASKED = -1e9
 class Logits(nn.Cell):
     """``x tableᵀ``, where the padded rows of the table get no probability."""
 
-    def __init__(self, vocab: int, padded_vocab: int) -> None:
+    def __init__(self, vocab: int, padded_vocab: int, precision: Precision = FLOAT32) -> None:
         super().__init__()
+        self.numbers = Numbers(precision)
         self.product_bt = P.MatMul(transpose_b=True)
         self.add_bias = P.BiasAdd()
         self.is_padded = padded_vocab > vocab
@@ -25,7 +29,8 @@ class Logits(nn.Cell):
 
     def construct(self, x: Tensor, table: Tensor) -> Tensor:
         """``[rows, hidden] x [padded_vocab, hidden] → [rows, padded_vocab]``."""
-        logits = self.product_bt(x, table)
+        numbers = self.numbers
+        logits = numbers.wide(self.product_bt(numbers.narrow(x), numbers.factor(table)))
         if self.is_padded:
             logits = self.add_bias(logits, self.bias)
         return logits
@@ -39,9 +44,10 @@ class HeadLoss(nn.Cell):
     ops.cross_entropy takes 10 times as long.
     """
 
-    def __init__(self, vocab: int, padded_vocab: int) -> None:
+    def __init__(self, vocab: int, padded_vocab: int, precision: Precision = FLOAT32) -> None:
         super().__init__()
-        self.logits = Logits(vocab, padded_vocab)
+        self.numbers = Numbers(precision)
+        self.logits = Logits(vocab, padded_vocab, precision)
         self.log_softmax = P.LogSoftmax(-1)
         self.softmax = P.Softmax(-1)
         self.pick = P.GatherD()
@@ -73,6 +79,8 @@ class HeadLoss(nn.Cell):
         places = self.concat((ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32), labels))
         minus_one = self.zeros((rows,), ms.float32) - 1.0
         error = self.scatter_add(self.softmax(out[1]), places, minus_one)  # [rows, padded_vocab]
-        dx = self.product(error, table) * per_row
-        dtable = self.product_at(error, x * per_row)
+        numbers = self.numbers
+        error = numbers.narrow(error)
+        dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
+        dtable = numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
         return dx, dtable, self.zeros(labels.shape, ms.int32)

@@ -6,6 +6,9 @@ import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
+from gpt2dsl.model.operators.numbers import FLOAT32, Numbers
+from gpt2dsl.parts import Precision
+
 
 class LayerNorm(nn.Cell):
     """``y = (x - mean) / sqrt(var + epsilon) * g + b`` over the last axis (Ba et al. 2016).
@@ -14,8 +17,9 @@ class LayerNorm(nn.Cell):
     times as long as this one.
     """
 
-    def __init__(self, epsilon: float) -> None:
+    def __init__(self, epsilon: float, precision: Precision = FLOAT32) -> None:
         super().__init__()
+        self.numbers = Numbers(precision)
         self.epsilon = epsilon
         self.norm = P.LayerNorm(-1, -1, epsilon)
         self.product = P.MatMul()
@@ -24,7 +28,7 @@ class LayerNorm(nn.Cell):
 
     def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
         """``[rows, width] → [rows, width]``."""
-        y, _, _ = self.norm(x, g, b)
+        y, _, _ = self.norm(x, self.numbers.held(g), self.numbers.held(b))
         return y
 
     def bprop(
@@ -38,7 +42,7 @@ class LayerNorm(nn.Cell):
         _, mean, variance = self.norm(x, g, b)  # [rows, 1]
         sigma = self.sqrt(variance + self.epsilon)
         n = (x - mean) / sigma  # [rows, width]
-        dn = dout * g
+        dn = dout * self.numbers.held(g)
         column = self.ones((width, 1), ms.float32)
         mean_dn = self.product(dn, column) / width  # [rows, 1]
         mean_dn_n = self.product(dn * n, column) / width

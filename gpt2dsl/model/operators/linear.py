@@ -6,6 +6,9 @@ import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
+from gpt2dsl.model.operators.numbers import FLOAT32, Numbers
+from gpt2dsl.parts import Precision
+
 
 class Linear(nn.Cell):
     """``y = x w + b``, with the weight as ``[in, out]``, as Hugging Face's Conv1D has it.
@@ -14,8 +17,9 @@ class Linear(nn.Cell):
     gradient of a bias (BiasAddGrad) takes 18 times as long as a product with ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precision: Precision = FLOAT32) -> None:
         super().__init__()
+        self.numbers = Numbers(precision)
         self.product = P.MatMul()
         self.product_bt = P.MatMul(transpose_b=True)
         self.product_at = P.MatMul(transpose_a=True)
@@ -24,7 +28,9 @@ class Linear(nn.Cell):
 
     def construct(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         """``[rows, in] x [in, out] + [out] → [rows, out]``."""
-        return self.add_bias(self.product(x, w), b)
+        numbers = self.numbers
+        y = self.product(numbers.narrow(x), numbers.factor(w))
+        return self.add_bias(numbers.wide(y), numbers.held(b))
 
     def bprop(
         self, x: Tensor, w: Tensor, b: Tensor, out: Tensor, dout: Tensor
@@ -32,4 +38,8 @@ class Linear(nn.Cell):
         """``dx = dy wᵀ, dw = xᵀ dy, db = 1ᵀ dy``."""
         rows = self.ones((1, x.shape[0]), ms.float32)
         db = self.product(rows, dout)  # [1, out]
-        return self.product_bt(dout, w), self.product_at(x, dout), db.reshape(b.shape)
+        numbers = self.numbers
+        dy = numbers.narrow(dout)
+        dx = self.product_bt(dy, numbers.factor(w))
+        dw = self.product_at(numbers.narrow(x), dy)
+        return numbers.wide(dx), numbers.wide(dw), db.reshape(b.shape)

@@ -15,7 +15,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import tensorfile
-from gpt2dsl.weights.files.stored import NAMES, Held, Stored
+from gpt2dsl.weights.files.stored import NAMES, Held, Stored, converted
 from gpt2dsl.weights.formats.config import to_config
 
 if TYPE_CHECKING:
@@ -65,8 +65,10 @@ def write(
     arrays: Mapping[str, NDArray[Any]],
     tokenizer: Tokenizer | None = None,
     classes: Sequence[str] = (),
+    *,
+    kind: str = "F32",
 ) -> dict[str, str]:
-    """Writes a folder of float32 that ``transformers`` reads, and this project too.
+    """Writes a folder that ``transformers`` reads, and this project too.
 
     Args:
         folder: as ``store.writing`` gives it.
@@ -74,6 +76,7 @@ def write(
         arrays: every tensor of ``layout.tensors``, by its name there.
         tokenizer: written beside them.
         classes: names of a classifier's classes.
+        kind: element type of the file.
 
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
@@ -85,7 +88,7 @@ def write(
     expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
     if shapes != expected:
         raise ValueError(f"not the network's tensors: {shapes.items() ^ expected.items()}")
-    held = {name: Held.of(array) for name, array in arrays.items()}
+    held = {name: converted(Held.of(array), kind) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)

@@ -1,0 +1,200 @@
+"""``gpt2dsl diff``: what differs between two recipes or runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from gpt2dsl import library
+from gpt2dsl.cli import options, table
+from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.library import compare, runs
+from gpt2dsl.library.compare import ABSENT, Losses, Pair
+from gpt2dsl.library.runs import Run
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.recipe import Recipe
+
+_WIDTH = 40
+"""Characters of a value that are shown."""
+_FORMS = {
+    "loss": ".4f",
+    "perplexity": ",.2f",
+    "tokens_per_second": ",.0f",
+    "parameters": ",d",
+    "trained": ",d",
+    "rows": ",d",
+    "steps": ",d",
+}
+"""How numbers of plans and results are written."""
+
+
+@attrs.frozen
+class _Side:
+    """A recipe, and the run of it if it is one's."""
+
+    name: str
+    recipe: Recipe
+    run: Run | None
+
+    @property
+    def digest(self) -> str:
+        """Of a run the one that it was planned with, whatever later versions make of it."""
+        return self.run.digest if self.run else self.recipe.digest
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "digest": self.digest}
+
+
+@attrs.frozen
+class _Runs:
+    """What is compared of two runs beside their recipes."""
+
+    plan: list[Pair]
+    result: list[Pair]
+    losses: Losses | None
+
+
+@click.command("diff", help="Show what differs between A and B: runs, or whatever SPEC may be.")
+@click.argument("a")
+@click.argument("b")
+@options.as_json
+def command(a: str, b: str, as_json: bool) -> None:
+    """Show what differs between two recipes or runs."""
+    ours, theirs = _sides(a, b)
+    recipe = compare.recipes(*(Parts.of(side.recipe.parts.values()) for side in (ours, theirs)))
+    both = _runs(ours, theirs)
+    if as_json:
+        options.echo_json(_document(ours, theirs, recipe, both))
+    else:
+        _echo(ours, theirs, recipe, both)
+
+
+def _sides(a: str, b: str) -> list[_Side]:
+    """Both sides; the faults of one do not hide those of the other."""
+    examined = [_examined(name) for name in (a, b)]
+    faults = [fault for _, found in examined for fault in found]
+    if faults:
+        raise SpecError(dict.fromkeys(faults))
+    return [side for side, _ in examined if side]
+
+
+def _examined(name: str) -> tuple[_Side | None, tuple[Fault, ...]]:
+    try:
+        return _side(name), ()
+    except SpecError as error:
+        return None, error.faults
+
+
+def _side(name: str) -> _Side:
+    """What a name on the command line stands for."""
+    path = Path(name)
+    if runs.is_run(path):
+        run = runs.read(path)
+        return _Side(name, Recipe.load(str(runs.recipe(path))), run)
+    if path.is_dir() and name not in {entry.name for entry in library.entries()}:
+        raise InputError("G2-301", name, "it is a folder, but not of a run: plan.json is absent")
+    return _Side(name, Recipe.load(name), None)
+
+
+def _runs(a: _Side, b: _Side) -> _Runs | None:
+    if a.run is None or b.run is None:
+        return None
+    return _Runs(
+        compare.plans(a.run, b.run), compare.results(a.run, b.run), compare.losses(a.run, b.run)
+    )
+
+
+def _document(a: _Side, b: _Side, recipe: list[Pair], both: _Runs | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"a": a.to_json(), "b": b.to_json(), "recipe": _pairs(recipe)}
+    if both:
+        found["plan"], found["result"] = _pairs(both.plan), _pairs(both.result)
+        found["losses"] = both.losses.to_json() if both.losses else None
+    return found
+
+
+def _pairs(pairs: list[Pair]) -> list[dict[str, Any]]:
+    return [pair.to_json() for pair in pairs]
+
+
+def _echo(a: _Side, b: _Side, recipe: list[Pair], both: _Runs | None) -> None:
+    click.echo(f"A  {a.name}   digest {a.digest[:8]}")
+    click.echo(f"B  {b.name}   digest {b.digest[:8]}")
+    rows = _section("recipe", recipe, _value)
+    if both:
+        rows += _section("plan", both.plan, _figure) + _section("result", both.result, _figure)
+    table.echo(rows)
+    if both and both.losses:
+        click.echo(f"training losses: {_together(both.losses)}")
+
+
+def _section(
+    title: str, pairs: list[Pair], words: Callable[[str, Any], str]
+) -> list[tuple[str, str, str]]:
+    if not pairs:
+        return [(f"{title}: equal", "", "")]
+    rows = [
+        (f"  {_label(pair.key)}", *_cut(words(pair.key, pair.a), words(pair.key, pair.b)))
+        for pair in pairs
+    ]
+    return [(title, "A", "B"), *rows]
+
+
+def _label(key: str) -> str:
+    return key.replace("_per_second", "/s").replace("_evaluation", " evaluation")
+
+
+def _value(_: str, value: Any) -> str:
+    """A value of a recipe, as TOML would have it."""
+    if value is ABSENT:
+        return "absent"
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _figure(key: str, value: Any) -> str:
+    """A number or digest of a plan or result, as short as it can be read."""
+    if value is ABSENT:
+        return "absent"
+    if key.endswith("_evaluation"):
+        return f"{value['loss']:.4f} at step {value['step']:,}"
+    if form := _FORMS.get(key):
+        return format(value, form)
+    return str(value)[:12] if key.endswith("(sha256)") else str(value)
+
+
+def _cut(a: str, b: str) -> tuple[str, str]:
+    """Both values, from where they differ if they are long."""
+    if max(len(a), len(b)) <= _WIDTH:
+        return a, b
+    unlike = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    same = next(unlike, min(len(a), len(b)))
+    start = max(0, same - _WIDTH // 4)
+    return _window(a, start), _window(b, start)
+
+
+def _window(text: str, start: int) -> str:
+    head, tail = "…" if start else "", "…" if len(text) > start + _WIDTH else ""
+    return f"{head}{text[start : start + _WIDTH]}{tail}"
+
+
+def _together(losses: Losses) -> str:
+    steps = f"{losses.common:,} common step{'s' if losses.common != 1 else ''}"
+    if not losses.common:
+        return "no common steps"
+    if losses.unequal is None:
+        return f"equal bit for bit over {steps}"
+    tolerance = f"{compare.TOLERANCE:g}".replace("e-0", "e-")
+    if losses.apart is None:
+        return (
+            f"within {tolerance} relative over {steps}, but first unequal at step "
+            f"{losses.unequal.step:,}"
+        )
+    apart = losses.apart
+    return (
+        f"first differ by more than {tolerance} relative at step {apart.step:,} "
+        f"({apart.a!r} and {apart.b!r}), of {steps}"
+    )

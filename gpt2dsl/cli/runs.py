@@ -1,0 +1,84 @@
+"""``gpt2dsl runs``: the runs in a folder."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gpt2dsl.cli import options, table
+from gpt2dsl.library import runs
+from gpt2dsl.library.runs import Run
+
+_COLUMNS = ("name", "task", "state", "steps", "loss", "perplexity", "tokens/s", "when")
+_NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
+
+
+@click.command("runs", help="The runs in FOLDER (runs, if none is said), the newest last.")
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@options.as_json
+def command(folder: Path, as_json: bool) -> None:
+    """List run directories."""
+    found = runs.below(folder)
+    if as_json:
+        options.echo_json([_document(run, folder) for run in found])
+    elif not found:
+        click.echo(f"no runs in {click.format_filename(folder)}")
+    else:
+        _table([_row(run, folder) for run in found])
+
+
+def _table(rows: list[dict[str, str]]) -> None:
+    columns = [column for column in _COLUMNS if any(row[column] for row in rows)]
+    table.echo(
+        [columns, *([row[column] for column in columns] for row in rows)],
+        numbers=[i for i, column in enumerate(columns) if column in _NUMBERS],
+    )
+
+
+def _row(run: Run, folder: Path) -> dict[str, str]:
+    when = _when(run)
+    return {
+        "name": _name(run, folder),
+        "task": run.task,
+        "state": str(run),
+        "steps": _number(run.steps, ",d"),
+        "loss": _number(run.loss, ".4f"),
+        "perplexity": _number(run.perplexity, ",.2f"),
+        "tokens/s": _number(run.tokens_per_second, ",.0f"),
+        "when": when.strftime("%Y-%m-%d %H:%M") if when else "",
+    }
+
+
+def _document(run: Run, folder: Path) -> dict[str, Any]:
+    when = _when(run)
+    return {
+        "name": _name(run, folder),
+        "path": click.format_filename(run.path),
+        "task": run.task,
+        "state": run.state,
+        "steps": run.steps,
+        "planned_steps": run.planned,
+        "loss": run.loss,
+        "perplexity": run.perplexity,
+        "tokens_per_second": run.tokens_per_second,
+        "when": when.isoformat(timespec="seconds") if when else None,
+        "problem": run.problem,
+    }
+
+
+def _name(run: Run, folder: Path) -> str:
+    inside = run.path.relative_to(folder)
+    return click.format_filename(inside if inside.parts else run.path)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _when(run: Run) -> datetime | None:
+    if run.modified is None:
+        return None
+    return datetime.fromtimestamp(run.modified, tz=timezone.utc).astimezone()

@@ -1,0 +1,109 @@
+"""Held-out data of a training run: its metrics, the best step so far, and when to stop early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from gpt2dsl.data.examples import Examples
+from gpt2dsl.data.rows import Rows
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.classifier import TextClassifier
+from gpt2dsl.engine.evaluate import mean_loss, perplexity
+from gpt2dsl.engine.job import Job
+from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.engine.progress import say, saying
+from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.showcase import Showcase, show
+from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.network import GPT2
+
+Metrics = dict[str, float]
+
+
+class HeldOut:
+    """A network measured on data that it is not trained on.
+
+    Args:
+        job: of the run.
+        network: as it is when a method is called.
+        tokenizer: of both.
+        rows: the data.
+        wanted: asked after each batch whether the user stops, which gives an evaluation up.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        network: GPT2,
+        tokenizer: Tokenizer,
+        rows: Rows | Examples,
+        wanted: Callable[[], bool],
+    ) -> None:
+        self._job, self._network, self._tokenizer = job, network, tokenizer
+        self._rows, self._wanted = rows, wanted
+        self.scores: Scores | None = None
+
+    def metrics(self, step: int) -> Metrics | None:
+        """Of all rows; None where the user stopped it."""
+        if isinstance(self._rows, Examples):
+            return self._of_classes(self._rows, step)
+        batch = self._job.parts.train.batch_size
+        found = mean_loss(self._losses, self._rows, batch, self._wanted)
+        if found is None:
+            return None
+        loss, tokens = found
+        words = f"held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}"
+        say(f"step {step}: {words}")
+        return {"eval_loss": loss, "eval_perplexity": perplexity(loss), "eval_tokens": tokens}
+
+    def _of_classes(self, examples: Examples, step: int) -> Metrics | None:
+        batch = self._job.parts.train.batch_size
+        self.scores = self._classifier.scores(examples, batch, self._wanted)
+        if self.scores is None:
+            return None
+        loss, accuracy = self.scores.loss, self.scores.accuracy
+        say(f"step {step}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
+        return {
+            "eval_loss": loss,
+            "eval_accuracy": accuracy,
+            "eval_matthews": self.scores.matthews,
+        }
+
+    def showcase(self) -> Showcase | None:
+        """What the network makes of the text now; None for classes."""
+        if isinstance(self._rows, Examples):
+            return None
+        with saying("generating samples for the report"):
+            model = LanguageModel(self._network, self._tokenizer)
+            return show(model, self._losses, self._rows, self._job.parts)
+
+    @cached_property
+    def _losses(self) -> TokenLosses:
+        return TokenLosses(self._network)
+
+    @cached_property
+    def _classifier(self) -> TextClassifier:
+        length = self._job.parts.train.seq_length
+        return TextClassifier(self._network, self._tokenizer, self._job.classes, length)
+
+
+def best_step(metrics: Sequence[Metrics]) -> int | None:
+    """The step after which the held-out loss was lowest, the first of equal ones."""
+    found = [line for line in metrics if "eval_loss" in line and line["step"] > 0]
+    return int(min(found, key=lambda line: line["eval_loss"])["step"]) if found else None
+
+
+def is_out_of_patience(metrics: Sequence[Metrics], patience: int) -> bool:
+    """Whether the last so many evaluations gave no lower loss than one before them."""
+    losses = [line["eval_loss"] for line in metrics if "eval_loss" in line]
+    if not patience or len(losses) <= patience:
+        return False
+    return min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def kept_checkpoint(parent: Path, step: int | None) -> Path | None:
+    """The checkpoint of a step, where it is there."""
+    folder = parent / f"step-{step}"
+    return folder if step is not None and folder.exists() else None

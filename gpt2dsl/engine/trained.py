@@ -1,0 +1,55 @@
+"""The network and the optimizer of a training run, as its recipe describes them."""
+
+from __future__ import annotations
+
+import xxhash
+
+from gpt2dsl.engine.job import Job
+from gpt2dsl.engine.language_model import network_of, values_of
+from gpt2dsl.engine.progress import saying
+from gpt2dsl.layout.adapters import adapters
+from gpt2dsl.model.init import initial, initial_adapters
+from gpt2dsl.model.loss_scale import LossScale
+from gpt2dsl.model.network import GPT2, SCORE
+from gpt2dsl.model.training import TrainStep
+
+
+def train_step(job: Job) -> TrainStep:
+    """Steps on the network with the weights that training starts from."""
+    parts = job.parts
+    scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
+    return TrainStep(
+        _network(job),
+        parts.optim,
+        clip=parts.train.clip,
+        scale=LossScale() if scales else None,
+        micro_batches=parts.parallel.micro_batches,
+    )
+
+
+def _network(job: Job) -> GPT2:
+    parts, seed = job.parts, job.parts.train.seed
+    added = adapters(job.geometry, parts.lora.settings()) if parts.lora else []
+    more = {
+        "adapters": added,
+        "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
+        "recompute": parts.parallel.recompute,
+    }
+    on = parts.runtime.device
+    if job.weights:
+        with saying(f"loading {job.weights}"):
+            network = network_of(job.geometry, values_of(job), on, parts.precision, **more)
+    else:
+        values = initial(job.geometry, seed)
+        network = network_of(job.geometry, values, on, parts.precision, **more)
+    network.load_adapters(initial_adapters(added, seed))
+    return network
+
+
+def digest_of(network: GPT2) -> str:
+    """XXH3 of the frozen weights."""
+    digest = xxhash.xxh3_128()
+    for name, parameter in network.by_name.items():
+        if name != SCORE:
+            digest.update(parameter.asnumpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,182 @@
+"""What differs between two recipes, and between the plans and results of two runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, Final
+
+import attrs
+
+from gpt2dsl.library import runs
+from gpt2dsl.library.runs import Document, Run
+from gpt2dsl.parts import TABLES
+from gpt2dsl.parts.bundle import Parts
+
+TOLERANCE = 1e-6
+"""Training losses that differ by more, relative to the larger one, are not the same curve."""
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT: Final = _Absent()
+"""The value of a key that one side does not have; None is a value."""
+
+
+@attrs.frozen
+class Pair:
+    """A key and its value on both sides, ``ABSENT`` where one does not have it."""
+
+    key: str
+    a: Any
+    b: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it, without a side that is absent."""
+        sides = {"key": self.key, "a": self.a, "b": self.b}
+        return {name: value for name, value in sides.items() if value is not ABSENT}
+
+
+@attrs.frozen
+class Step:
+    """A step that both runs did, and the training loss of each."""
+
+    step: int
+    a: float
+    b: float
+
+
+@attrs.frozen
+class Losses:
+    """How far two curves of training losses go together.
+
+    Attributes:
+        common: how many steps both have.
+        unequal: the first of them at which the losses are not equal bit for bit.
+        apart: the first of them at which they differ by more than ``TOLERANCE``.
+    """
+
+    common: int
+    unequal: Step | None
+    apart: Step | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "common_steps": self.common,
+            "tolerance": TOLERANCE,
+            "first_unequal": attrs.asdict(self.unequal) if self.unequal else None,
+            "first_apart": attrs.asdict(self.apart) if self.apart else None,
+        }
+
+
+def recipes(a: Parts, b: Parts) -> list[Pair]:
+    """Every value that differs, defaults included, in the order in which recipes are written."""
+    ours, theirs = _values(a), _values(b)
+    return [
+        pair for table in TABLES for pair in _unlike(ours.get(table, {}), theirs.get(table, {}))
+    ]
+
+
+def plans(a: Run, b: Run) -> list[Pair]:
+    """What the plans of two runs make of their recipes and inputs, where that differs.
+
+    Raises:
+        InputError: a plan is absent or damaged.
+    """
+    return _unlike(_planned(runs.plan(a.path)), _planned(runs.plan(b.path)))
+
+
+def results(a: Run, b: Run) -> list[Pair]:
+    """What two runs gave, equal or not.
+
+    Raises:
+        InputError: the metrics of one are damaged.
+    """
+    ours, theirs = _given(a), _given(b)
+    pairs = [Pair(key, ours[key], theirs[key]) for key in ours]
+    return [pair for pair in pairs if (pair.a, pair.b) != (ABSENT, ABSENT)]
+
+
+def losses(a: Run, b: Run) -> Losses | None:
+    """How far the training losses of two runs go together; None where neither trained.
+
+    Raises:
+        InputError: the metrics of one are damaged.
+    """
+    ours, theirs = _curve(a, "loss"), _curve(b, "loss")
+    if not (ours or theirs):
+        return None
+    common = [Step(step, ours[step], theirs[step]) for step in sorted(ours) if step in theirs]
+    return Losses(
+        common=len(common),
+        unequal=next((one for one in common if one.a != one.b), None),
+        apart=next((one for one in common if not _close(one)), None),
+    )
+
+
+def _values(parts: Parts) -> dict[str, dict[str, Any]]:
+    """Table → key → value, in the form in which digests compare them."""
+    values: dict[str, dict[str, Any]] = {
+        part.table: {name: getattr(part, name) for name in part.rules()} for part in parts
+    }
+    tables = {**values, **parts.identity()}
+    return {
+        table: {f"{table}.{key}": value for key, value in found.items()}
+        for table, found in tables.items()
+    }
+
+
+def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Pair]:
+    pairs = [Pair(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}]
+    return [pair for pair in pairs if pair.a != pair.b]
+
+
+def _planned(plan: Document) -> dict[str, Any]:
+    """What follows from a recipe and its inputs."""
+    found = {
+        "parameters": runs.count(plan, "parameters"),
+        "trained": runs.count(plan, "trained"),
+        "rows": runs.count(plan, "batches", "rows"),
+        "steps": runs.count(plan, "batches", "steps"),
+    }
+    numbers = {key: value for key, value in found.items() if value is not None}
+    return {**numbers, **_digests(plan.get("inputs"))}
+
+
+def _digests(inputs: Any) -> dict[str, Any]:
+    """Key of each input → its digest; its state where it has none: absent, or not read so far."""
+    listed = inputs if isinstance(inputs, list) else []
+    return {
+        f"{one['key']} (sha256)": one.get("digest") or one.get("state")
+        for one in listed
+        if isinstance(one, dict) and "key" in one
+    }
+
+
+def _given(run: Run) -> dict[str, Any]:
+    """What a run gave so far; ABSENT where it gave no such thing."""
+    evaluated = [{"step": step, "loss": loss} for step, loss in _curve(run, "eval_loss").items()]
+    found = {
+        "state": str(run),
+        "loss": run.loss,
+        "perplexity": run.perplexity,
+        "tokens_per_second": run.tokens_per_second,
+        "best_evaluation": min(evaluated, key=itemgetter("loss"), default=None),
+        "last_evaluation": max(evaluated, key=itemgetter("step"), default=None),
+    }
+    return {key: ABSENT if value is None else value for key, value in found.items()}
+
+
+def _curve(run: Run, key: str) -> dict[int, float]:
+    """Step → value; the last one where a step was done again."""
+    lines = runs.metrics(run.path)
+    return {line["step"]: value for line in lines if (value := runs.number(line, key)) is not None}
+
+
+def _close(one: Step) -> bool:
+    return math.isclose(one.a, one.b, rel_tol=TOLERANCE)

@@ -1,0 +1,278 @@
+"""Run directories as they lie on disk: what ran, how far it came, what it gave."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import attrs
+
+from gpt2dsl.errors import InputError
+
+State = Literal["done", "stopped", "running", "damaged"]
+Document = Mapping[str, Any]
+
+_PLAN, _RECIPE, _METRICS, _RESULT = "plan.json", "recipe.toml", "metrics.jsonl", "result.json"
+_TAIL = 1 << 16
+"""Bytes of metrics.jsonl that tell where a run is: some 400 steps, however many there are."""
+_RECENT = 20
+"""Steps over which the loss of a run without held-out text is the mean, as in its result."""
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """A run directory. What its task has no use for, or what is damaged, is None or "".
+
+    Attributes:
+        path: the directory.
+        state: a stopped run has no result, or one of before it was started anew.
+        task: its kind.
+        digest: of the recipe, as it was planned.
+        steps: optimizer steps that were done.
+        planned: optimizer steps that there are to do.
+        loss: of the result; of the last training steps where it is not done.
+        perplexity: of the result.
+        tokens_per_second: of the result; of the last training steps where it is not done.
+        modified: when its newest file was written, in seconds since 1970.
+        problem: what is damaged.
+    """
+
+    path: Path
+    state: State
+    task: str = ""
+    digest: str = ""
+    steps: int | None = None
+    planned: int | None = None
+    loss: float | None = None
+    perplexity: float | None = None
+    tokens_per_second: float | None = None
+    modified: float | None = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.state == "damaged":
+            return f"damaged: {self.problem}"
+        if self.state == "done" or self.steps is None:
+            return self.state
+        of = "" if self.planned is None else f" of {self.planned:,}"
+        return f"{self.state} at step {self.steps:,}{of}"
+
+
+def below(folder: Path) -> list[Run]:
+    """The runs in a folder and in its folders, whole or not, the newest last.
+
+    Raises:
+        InputError: there is no such folder (G2-301), or it is none (G2-304).
+    """
+    if _written(folder) is None:
+        raise InputError("G2-301", folder, "there is no such folder")
+    if not folder.is_dir():
+        raise InputError("G2-304", folder, "it is no folder")
+    return sorted(map(look, _directories(folder)), key=lambda run: (run.modified or 0, run.path))
+
+
+def look(path: Path) -> Run:
+    """A run that may be damaged."""
+    try:
+        return read(path)
+    except InputError as error:
+        (fault,) = error.faults
+        problem = f"{Path(fault.key).name}: {fault.message}"
+        return Run(path=path, state="damaged", problem=problem, modified=_modified(path))
+
+
+def read(path: Path) -> Run:
+    """A run.
+
+    Raises:
+        InputError: a file that every run has is absent (G2-301), or one is damaged (G2-304).
+    """
+    if _written(path / _RECIPE) is None:
+        raise InputError("G2-301", path / _RECIPE, "it is absent")
+    described, given = plan(path), result(path)
+    lines = None if _written(path / _METRICS) is None else _tail(path)
+    planned = count(described, "batches", "steps") or None
+    finished = _finished(given, lines, planned)
+    state: State = "running" if _locked(path) else "done" if finished else "stopped"
+    now = given if given and state == "done" else _interim(lines)
+    return Run(
+        path=path,
+        state=state,
+        task=described["task"],
+        digest=str(described.get("digest", "")),
+        steps=count(now, "steps"),
+        planned=planned,
+        loss=number(now, "loss"),
+        perplexity=number(now, "perplexity"),
+        tokens_per_second=number(now, "tokens_per_second"),
+        modified=_modified(path),
+    )
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder has a file of a run; it may be damaged."""
+    return _modified(path) is not None
+
+
+def recipe(path: Path) -> Path:
+    """The spec of a run's recipe."""
+    return path / _RECIPE
+
+
+def plan(path: Path) -> Document:
+    """A run's ``plan.json``.
+
+    Raises:
+        InputError: it is absent (G2-301) or damaged (G2-304).
+    """
+    return _document(path / _PLAN)
+
+
+def result(path: Path) -> Document | None:
+    """A run's ``result.json``; None where there is none yet.
+
+    Raises:
+        InputError: it is damaged (G2-304).
+    """
+    return None if _written(path / _RESULT) is None else _document(path / _RESULT)
+
+
+def metrics(path: Path) -> list[Document]:
+    """The lines of a run's ``metrics.jsonl``; one that is cut short is left out.
+
+    Raises:
+        InputError: one is damaged (G2-304).
+    """
+    return _lines(path, start=0)
+
+
+def number(document: Document, *keys: str) -> float | None:
+    """The number in tables of tables; None where there is none, or something else."""
+    value = _value(document, keys)
+    return value if type(value) in (int, float) else None
+
+
+def count(document: Document, *keys: str) -> int | None:
+    """The whole number in tables of tables; None where there is none, or something else."""
+    value = _value(document, keys)
+    return value if type(value) is int else None
+
+
+def _value(document: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document
+
+
+def _directories(folder: Path) -> Iterator[Path]:
+    # `plan --out plan.json` may have left a plan where the user works: that alone is no run.
+    if all(_written(folder / name) is not None for name in (_PLAN, _RECIPE)):
+        yield folder
+    for name, folders, _ in os.walk(folder):
+        folders[:] = [one for one in folders if one != "checkpoints" and not one.startswith(".")]
+        yield from (path for one in folders if is_run(path := Path(name, one)))
+
+
+def _document(path: Path) -> Document:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError("G2-301", path, "it is absent") from None
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("task"), str):
+        raise InputError("G2-304", path, "it is damaged")
+    return content
+
+
+def _tail(path: Path) -> list[Document]:
+    try:
+        size = (path / _METRICS).stat().st_size
+    except OSError:
+        size = 0
+    return _lines(path, start=max(0, size - _TAIL))
+
+
+def _lines(path: Path, *, start: int) -> list[Document]:
+    """The whole lines of metrics.jsonl from a byte on."""
+    file = path / _METRICS
+    try:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            lines = stream.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError("G2-304", file, f"it can't be read: {error.strerror}") from None
+    return [_line(file, line) for line in lines[1 if start else 0 : -1]]
+
+
+def _line(file: Path, line: bytes) -> Document:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or type(content.get("step")) is not int:
+        shown = ascii(line[:40].decode("utf-8", "replace"))
+        raise InputError("G2-304", file, f"it is damaged: a line is {shown}")
+    return content
+
+
+def _finished(
+    given: Document | None, lines: Sequence[Document] | None, planned: int | None
+) -> bool:
+    """Whether a result is there and is the one of these steps: a new start leaves the old one."""
+    if given is None:
+        return False
+    steps = count(given, "steps") or 0
+    return steps >= (planned or 0) and (lines is None or _step(lines) >= steps)
+
+
+def _step(lines: Sequence[Document]) -> int:
+    return lines[-1]["step"] if lines else 0
+
+
+def _interim(lines: Sequence[Document] | None) -> Document:
+    """What a result would say so far, of training."""
+    if lines is None:
+        return {}
+    losses = [one for line in lines if (one := number(line, "loss")) is not None][-_RECENT:]
+    speeds = [one for line in lines if (one := number(line, "tokens_per_second")) is not None]
+    return {
+        "steps": _step(lines),
+        "loss": sum(losses) / len(losses) if losses else None,
+        "tokens_per_second": median(speeds[1:] or speeds) if speeds else None,
+    }
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process is running in a directory."""
+    try:
+        with (path / ".lock").open("rb") as lock:
+            # Shared, and let go at once: two that look do not take each other for a run.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _modified(path: Path) -> float | None:
+    times = map(_written, (path / name for name in (_PLAN, _RECIPE, _METRICS, _RESULT)))
+    return max((time for time in times if time is not None), default=None)
+
+
+def _written(file: Path) -> float | None:
+    """When a file was written; None where it is not there, or nobody may know."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None

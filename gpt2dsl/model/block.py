@@ -1,0 +1,247 @@
+"""A block of GPT-2: attention and MLP, each after a norm, over two-dimensional activations.
+
+A block holds no parameters: it is a function of them, so that the backward pass can compute it
+again. Letters in shapes: b rows of the batch, t tokens of a row, n heads, d width of a head,
+h = n d.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import mindspore as ms
+import mindspore.ops.operations as P
+from mindspore import Tensor, nn
+
+from gpt2dsl.layout.adapters import THIRDS, Adapter
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.model import dropout
+from gpt2dsl.model.operators.activation import activation
+from gpt2dsl.model.operators.dropout import Dropout
+from gpt2dsl.model.operators.layer_norm import LayerNorm
+from gpt2dsl.model.operators.linear import Linear
+from gpt2dsl.model.operators.numbers import Numbers
+from gpt2dsl.model.operators.softmax import Softmax
+from gpt2dsl.model.recompute import recomputing_attention
+from gpt2dsl.parts import Precision
+
+MASKS_OF_BLOCK = 3
+"""Dropout masks that a block takes: of the probabilities, of both projections."""
+
+Tensors = tuple[Tensor, ...]
+
+
+class Slots:
+    """Where a block finds its parameters and masks among those that it is given.
+
+    Args:
+        weights: name within the block → place.
+        adapters: of the block.
+        masks: adapter's name → place of its mask.
+        keep: probability with which masks of adapters keep an element; 1 where there are none.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, int],
+        adapters: Sequence[Adapter],
+        masks: Mapping[str, int],
+        keep: float,
+    ) -> None:
+        self.weights, self.adapters, self.masks, self.keep = weights, adapters, masks, keep
+
+
+class LowRank(nn.Cell):
+    """One adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32."""
+
+    def __init__(self, adapter: Adapter, slots: Slots) -> None:
+        super().__init__(auto_prefix=False)
+        name = adapter.name.split(".", 3)[3]
+        self.a, self.b = slots.weights[f"{name}.lora_A"], slots.weights[f"{name}.lora_B"]
+        self.scale = adapter.scale
+        self.drops, self.mask = slots.keep < 1, slots.masks[adapter.name]
+        self.dropout = Dropout(slots.keep)
+        self.product_bt = P.MatMul(transpose_b=True)
+
+    def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[rows, in] → [rows, out]``."""
+        if kept and self.drops:
+            x = self.dropout(x, kept[self.mask])
+        inner = self.product_bt(x, weights[self.a])  # [rows, in] [r, in]ᵀ
+        return self.product_bt(inner, weights[self.b]) * self.scale  # [rows, r] [out, r]ᵀ
+
+
+class Nothing(nn.Cell):
+    """What is added to a third without an adapter."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.width = width
+        self.zeros = P.Zeros()
+
+    def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[rows, h] → [rows, width]``."""
+        return self.zeros((x.shape[0], self.width), ms.float32)
+
+
+class Thirds(nn.Cell):
+    """Adapters of the queries, the keys or the values in one output of c_attn."""
+
+    def __init__(self, adapters: Sequence[Adapter], slots: Slots) -> None:
+        super().__init__(auto_prefix=False)
+        found = {one.third: LowRank(one, slots) for one in adapters}
+        nothing = Nothing(adapters[0].outputs)
+        self.q, self.k, self.v = (found.get(third, nothing) for third in THIRDS)
+        self.concat = P.Concat(1)
+
+    def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[rows, h] → [rows, 3 h]``."""
+        q, k = self.q(x, weights, kept), self.k(x, weights, kept)
+        return self.concat((q, k, self.v(x, weights, kept)))
+
+
+class Affine(nn.Cell):
+    """A linear of the block, with the adapters on it."""
+
+    def __init__(self, module: str, slots: Slots, precision: Precision) -> None:
+        super().__init__(auto_prefix=False)
+        self.w, self.b = slots.weights[f"{module}.weight"], slots.weights[f"{module}.bias"]
+        self.linear = Linear(precision)
+        own = [one for one in slots.adapters if one.module.endswith(module)]
+        self.is_adapted = bool(own)
+        if own:
+            self.added = Thirds(own, slots) if own[0].third else LowRank(own[0], slots)
+
+    def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[rows, in] → [rows, out]``."""
+        y = self.linear(x, weights[self.w], weights[self.b])
+        if self.is_adapted:
+            y = y + self.added(x, weights, kept)
+        return y
+
+
+class AttentionCore(nn.Cell):
+    """Scores, probabilities, and the values that they mix."""
+
+    def __init__(self, geometry: Geometry, precision: Precision) -> None:
+        super().__init__(auto_prefix=False)
+        self.numbers = Numbers(precision)
+        self.scores = P.BatchMatMul(transpose_b=True)
+        self.mix = P.BatchMatMul()
+        self.softmax = Softmax()
+        self.drops = geometry.dropout > 0
+        self.dropout = Dropout(dropout.keep(geometry.dropout))
+
+    def construct(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Tensors) -> Tensor:
+        """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b n, t, d]``; ``kept``: one, or none."""
+        numbers = self.numbers
+        scores = numbers.wide(self.scores(numbers.narrow(q), numbers.narrow(k)))  # [b n, t, s]
+        p = self.softmax(scores + mask)
+        if kept and self.drops:
+            p = self.dropout(p, kept[0])
+        return numbers.wide(self.mix(numbers.narrow(p), numbers.narrow(v)))
+
+
+class Attention(nn.Cell):
+    """Causal self-attention."""
+
+    def __init__(
+        self, geometry: Geometry, slots: Slots, precision: Precision, recompute: str
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.heads, self.width = geometry.heads, geometry.head_width
+        self.hidden = geometry.hidden
+        self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
+        self.c_attn = Affine("attn.c_attn", slots, precision)
+        self.c_proj = Affine("attn.c_proj", slots, precision)
+        self.core = recomputing_attention(AttentionCore(geometry, precision), recompute)
+        self.split = P.Split(-1, 3)
+        self.transpose = P.Transpose()
+
+    def by_head(self, x: Tensor, batch: int) -> Tensor:
+        """``[b t, h] → [b n, t, d]``."""
+        x = x.reshape((batch, -1, self.heads, self.width))  # [b, t, n, d]
+        return self.transpose(x, (0, 2, 1, 3)).reshape((batch * self.heads, -1, self.width))
+
+    def merged(self, x: Tensor, batch: int) -> Tensor:
+        """``[b n, t, d] → [b t, h]``."""
+        x = x.reshape((batch, self.heads, -1, self.width))  # [b, n, t, d]
+        return self.transpose(x, (0, 2, 1, 3)).reshape((-1, self.hidden))
+
+    def project(
+        self, x: Tensor, batch: int, weights: Tensors, kept: Tensors
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, scaled, keys and values: ``[b t, h] → 3 x [b n, t, d]``."""
+        q, k, v = self.split(self.c_attn(x, weights, kept))  # 3 x [b t, h]
+        return self.by_head(q * self.scale, batch), self.by_head(k, batch), self.by_head(v, batch)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, weights: Tensors, kept: Tensors
+    ) -> Tensor:
+        """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
+        context = self.core(q, k, v, mask, kept[:1])  # [b n, t, d]
+        context = self.merged(context, q.shape[0] // self.heads)  # [b t, h]
+        return self.c_proj(context, weights, kept)
+
+    def construct(self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[b t, h], [b n, t, t] → [b t, h]``."""
+        q, k, v = self.project(x, mask.shape[0] // self.heads, weights, kept)
+        return self.attend(q, k, v, mask, weights, kept)
+
+
+class MLP(nn.Cell):
+    """Two linears with an activation between them."""
+
+    def __init__(self, geometry: Geometry, slots: Slots, precision: Precision) -> None:
+        super().__init__(auto_prefix=False)
+        self.c_fc = Affine("mlp.c_fc", slots, precision)
+        self.c_proj = Affine("mlp.c_proj", slots, precision)
+        self.activation = activation(geometry.activation)
+
+    def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[b t, h] → [b t, h]``."""
+        inner = self.activation(self.c_fc(x, weights, kept))  # [b t, inner]
+        return self.c_proj(inner, weights, kept)
+
+
+class Block(nn.Cell):
+    """Norm, attention, residual; norm, MLP, residual.
+
+    Args:
+        geometry: the network's numbers.
+        slots: where parameters and masks are found.
+        precision: number formats.
+        recompute: selective computes the attention's core again in the backward pass.
+    """
+
+    def __init__(
+        self, geometry: Geometry, slots: Slots, precision: Precision, recompute: str
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.g1, self.b1 = slots.weights["ln_1.weight"], slots.weights["ln_1.bias"]
+        self.g2, self.b2 = slots.weights["ln_2.weight"], slots.weights["ln_2.bias"]
+        self.norm = LayerNorm(geometry.epsilon, precision)
+        self.attention = Attention(geometry, slots, precision, recompute)
+        self.mlp = MLP(geometry, slots, precision)
+        self.drops = geometry.dropout > 0
+        self.dropout = Dropout(dropout.keep(geometry.dropout))
+
+    def norm_1(self, x: Tensor, weights: Tensors) -> Tensor:
+        """Before the attention: ``[b t, h] → [b t, h]``."""
+        return self.norm(x, weights[self.g1], weights[self.b1])
+
+    def norm_2(self, x: Tensor, weights: Tensors) -> Tensor:
+        """Before the MLP: ``[b t, h] → [b t, h]``."""
+        return self.norm(x, weights[self.g2], weights[self.b2])
+
+    def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
+        """With a mask of the block, where there is one."""
+        if kept and self.drops:
+            x = self.dropout(x, kept[place])
+        return x
+
+    def construct(self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
+        """``[b t, h] → [b t, h]``; ``kept``: nothing, or the masks of the block."""
+        x = x + self.dropped(self.attention(self.norm_1(x, weights), mask, weights, kept), kept, 1)
+        return x + self.dropped(self.mlp(self.norm_2(x, weights), weights, kept), kept, 2)

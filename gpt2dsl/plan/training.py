@@ -1,0 +1,165 @@
+"""What a plan says and checks of training: the optimizer's groups, adapters, number formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gpt2dsl.errors import Fault
+from gpt2dsl.layout.adapters import Adapter, adapters
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.checks import fault
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.reading import Look
+
+TASKS = ("pretrain", "finetune")
+
+
+def is_trained(parts: Parts) -> bool:
+    """Whether the task changes weights."""
+    return parts.task is not None and parts.task.name in TASKS
+
+
+def optimizer_words(parts: Parts, geometry: Geometry) -> str:
+    """The optimizer with what decays and what does not; "" where nothing is trained."""
+    if not is_trained(parts):
+        return ""
+    optim = parts.optim
+    shapes = [tensor.shape for tensor in tensors(geometry)]
+    if parts.lora:
+        added = adapters(geometry, parts.lora.settings())
+        shapes = [shape for one in added for shape in one.shapes.values()]
+        shapes += [(geometry.labels, geometry.hidden)] if geometry.labels else []
+    decayed = sum(len(shape) > 1 for shape in shapes)
+    words = f"{optim.name}, lr {optim.lr:g}, {parts.schedule.kind}"
+    if optim.name == "sgd":
+        words += f", momentum {optim.momentum:g}"
+    elif not optim.bias_correction:
+        words += ", without bias correction"
+    if optim.weight_decay:
+        words += f"; decay {optim.weight_decay:g} of {decayed} matrices and tables"
+        if rest := len(shapes) - decayed:
+            words += f", none of {rest} biases and norms"
+    return words
+
+
+def precision_words(parts: Parts) -> str:
+    """Number formats, where they are not float32."""
+    precision = parts.precision
+    words = []
+    if precision.params != "float32":
+        masters = " with float32 master weights" if is_trained(parts) else ""
+        words.append(f"parameters in {precision.params}{masters}")
+    if precision.compute != "float32":
+        words.append(f"products in {precision.compute}")
+        if is_trained(parts) and precision.compute == "float16":
+            dynamic = precision.loss_scale == "dynamic"
+            words.append("dynamic loss scale from 65,536" if dynamic else "no loss scale")
+    return ", ".join(words)
+
+
+def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
+    """What a reader must know of the adapters' files."""
+    if parts.lora is None or not is_trained(parts):
+        return
+    thirds = _thirds(adapters(geometry, parts.lora.settings()))
+    if not thirds:
+        return
+    first = next(iter(thirds.values()))
+    names = " and ".join(one.third for one in first)
+    rank = sum(one.rank for one in first)
+    yield (
+        f"the adapters on {names} are saved as one of rank {rank} on c_attn, which PEFT knows only "
+        "as a whole; a resume takes them apart again"
+    )
+
+
+def faults(parts: Parts, geometry: Geometry, looked: Look | None) -> list[Fault]:
+    """What does not go together in training."""
+    return [
+        *_formats(parts),
+        *_held_out(parts),
+        *_adapters(parts, geometry),
+        *(_base(parts, looked) if parts.lora and is_trained(parts) else ()),
+    ]
+
+
+def _formats(parts: Parts) -> Iterator[Fault]:
+    for key in ("params", "compute"):
+        if getattr(parts.precision, key) == "bfloat16" and parts.runtime.device == "cpu":
+            message = "MindSpore has no products of bfloat16 on cpu; ascend and gpu have them"
+            yield fault(parts, "G2-107", f"precision.{key}", message, "runtime.device")
+
+
+def _held_out(parts: Parts) -> Iterator[Fault]:
+    for key in ("best", "patience"):
+        if not getattr(parts.train, key) or not is_trained(parts):
+            continue
+        if not getattr(parts.task, "eval_data", ""):
+            yield fault(parts, "G2-107", f"train.{key}", "it needs task.eval_data")
+        elif not parts.train.evaluate_every:
+            yield fault(parts, "G2-107", f"train.{key}", "it needs train.evaluate_every")
+
+
+def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+    lora = parts.lora
+    if lora is None:
+        return
+    if parts.task and not is_trained(parts):
+        message = f"{parts.task.name} trains no adapter; name a trained one by its folder"
+        yield Fault("G2-107", lora.origin, "lora", message)
+    patterns = {"targets": [lora.targets], "rank_pattern": [*lora.rank_pattern]}
+    patterns["alpha_pattern"] = [*lora.alpha_pattern]
+    said = [(key, _wrong(pattern)) for key, listed in patterns.items() for pattern in listed]
+    broken = [(key, error) for key, error in said if error]
+    for key, error in broken:
+        yield fault(parts, "G2-202", f"lora.{key}", f"expected a regex: {error}")
+    if broken:
+        return
+    found = adapters(geometry, lora.settings())
+    if not found:
+        message = "it matches no module; c_attn, attn.c_proj, c_fc, mlp.c_proj, q, k, v are there"
+        yield fault(parts, "G2-202", "lora.targets", message)
+    for module, thirds in _thirds(found).items():
+        if len({one.scale for one in thirds}) > 1:
+            message = f"the thirds of {module} have different scales, which PEFT's files can't hold"
+            yield fault(parts, "G2-202", "lora.rank_pattern", message, "lora.alpha_pattern")
+            break
+
+
+def _wrong(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        return f"{pattern!r}: {error}"
+    return ""
+
+
+def _thirds(found: list[Adapter]) -> dict[str, list[Adapter]]:
+    """The adapters on thirds, by module."""
+    by_module: dict[str, list[Adapter]] = {}
+    for one in found:
+        if one.third:
+            by_module.setdefault(one.module, []).append(one)
+    return by_module
+
+
+def _base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
+    """Adapters belong to weights that their files can name."""
+    if looked is None:
+        if not parts.model.has_file and parts.model.weights != "auto":
+            message = "adapters need weights to be trained on, these are new at random"
+            yield fault(parts, "G2-107", "model.weights", message, "lora.targets")
+        elif parts.task and parts.task.name == "pretrain" and not parts.model.has_file:
+            message = "adapters need weights to be trained on; finetune takes them"
+            yield fault(parts, "G2-107", "task.kind", message, "lora.targets")
+    elif looked.adapter:
+        message = "these weights are an adapter themselves; convert --merge makes them a base"
+        yield fault(parts, "G2-306", "model.weights", message)
+    elif looked.new:
+        message = "adapters can't name a base that lacks parameters (allow_missing)"
+        yield fault(parts, "G2-306", "model.weights", message)

@@ -1,0 +1,83 @@
+"""The adapters of a network as PEFT's files hold them, and back.
+
+PEFT knows c_attn as a whole only: adapters on its thirds go out as one whose rank is the sum of
+theirs. Its A stacks theirs, and its B is zero but for their thirds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.layout.adapters import THIRDS
+from gpt2dsl.layout.adapters import Adapter as Slot
+from gpt2dsl.weights.files.stored import Held
+from gpt2dsl.weights.formats.adapter import Adapter, LowRank
+
+Values = Mapping[str, NDArray[np.float32]]
+
+
+def to_files(slots: Sequence[Slot], values: Values, full: Values, base: str) -> Adapter:
+    """Adapters as files hold them.
+
+    Args:
+        slots: of the network.
+        values: their tensors, by the names of ``Slot.shapes``.
+        full: tensors that are held whole.
+        base: the weights that they belong to.
+    """
+    modules = {}
+    for module, own in itertools.groupby(slots, key=lambda slot: slot.module):
+        together = list(own)
+        a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in together])  # [sum r, in]
+        b = np.concatenate([_spread(slot, values) for slot in together], 1)  # [out, sum r]
+        scale = together[0].scale
+        modules[module] = LowRank(a=Held.of(a), b=Held.of(b), alpha=scale * len(a), scale=scale)
+    whole = {name: Held.of(array) for name, array in full.items()}
+    return Adapter(modules=modules, base=base, full=whole)
+
+
+def _spread(slot: Slot, values: Values) -> NDArray[np.float32]:
+    """B over the whole output of its module."""
+    b = values[f"{slot.name}.lora_B"]
+    if not slot.third:
+        return b
+    found = np.zeros((len(THIRDS) * slot.outputs, slot.rank), np.float32)
+    found[_rows(slot)] = b
+    return found
+
+
+def _rows(slot: Slot) -> slice:
+    first = THIRDS.index(slot.third) * slot.outputs
+    return slice(first, first + slot.outputs)
+
+
+def from_files(slots: Sequence[Slot], adapter: Adapter) -> dict[str, NDArray[Any]]:
+    """The tensors of a network's adapters.
+
+    Raises:
+        ValueError: the files hold other adapters.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    wanted = {slot.module for slot in slots}
+    if wanted != set(adapter.modules):
+        other = sorted(wanted ^ set(adapter.modules))
+        raise ValueError(f"adapters on other modules: {', '.join(other[:3])}")
+    for module, own in itertools.groupby(slots, key=lambda slot: slot.module):
+        a, b = adapter.modules[module].a.load(), adapter.modules[module].b.load()
+        first = 0
+        for slot in own:
+            ranks = slice(first, first + slot.rank)
+            rows = _rows(slot) if slot.third else slice(None)
+            found[f"{slot.name}.lora_A"] = a[ranks]
+            found[f"{slot.name}.lora_B"] = b[rows, ranks]
+            first += slot.rank
+        kept = sum(np.count_nonzero(found[f"{slot.name}.lora_B"]) for slot in slots
+                   if slot.module == module)  # fmt: skip
+        if first != len(a) or kept != np.count_nonzero(b):
+            raise ValueError(f"{module}: its adapter is not one of rank {first} on these parts")
+    return found

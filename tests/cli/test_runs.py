@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2dsl.engine.rundir import RunDirectory
+from tests.cli.test_cli import run
+from tests.library.run_directories import SPEC, make
+
+
+def test_runs_are_a_table_and_columns_that_are_empty_are_left_out(
+    capsys: Any, elsewhere: Path
+) -> None:
+    make(elsewhere / "runs" / "done", losses=[4.0, 3.0, 2.0])
+    stopped = make(elsewhere / "runs" / "stopped", losses=[4.0], done=False)
+    (make(elsewhere / "runs" / "half") / "plan.json").unlink()
+    assert run("runs") == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == [
+        "name", "task", "state", "steps", "loss", "perplexity", "tokens/s", "when",
+    ]  # fmt: skip
+    found = {row.split()[0]: row for row in rows}
+    assert found["done"].split()[1:7] == ["pretrain", "done", "3", "2.5000", "12.18", "2,000"]
+    assert "stopped at step 1 of 3" in found["stopped"]
+    assert "damaged: plan.json: it is absent" in found["half"]
+    assert run("runs", str(stopped)) == 0
+    assert "perplexity" not in capsys.readouterr().out
+
+
+def test_runs_as_json_have_numbers_and_not_words(capsys: Any, elsewhere: Path) -> None:
+    path = make(elsewhere / "other" / "a", losses=[4.0], done=False)
+    with RunDirectory(path).alone():
+        assert run("runs", "other", "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row.pop("when")[:2] == "20"
+    assert row == {
+        "name": "a",
+        "path": "other/a",
+        "task": "pretrain",
+        "state": "running",
+        "steps": 1,
+        "planned_steps": 3,
+        "loss": 4.0,
+        "perplexity": None,
+        "tokens_per_second": 1000.0,
+        "problem": "",
+    }
+
+
+def test_a_folder_without_runs_says_so(capsys: Any, elsewhere: Path) -> None:
+    (elsewhere / "runs").mkdir()
+    assert run("runs") == 0
+    assert capsys.readouterr().out == "no runs in runs\n"
+    assert run("runs", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_name_that_is_no_unicode_is_shown(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "runs" / "a\udcff")
+    assert run("runs") == 0
+    assert run("runs", "--json") == 0
+    assert "a\ufffd" in capsys.readouterr().out
+
+
+def test_diff_of_recipes_shows_the_values_that_differ_and_nothing_of_runs(
+    capsys: Any, elsewhere: Path
+) -> None:
+    (elsewhere / "x.toml").write_text(SPEC + "\n[lora]\nr = 4\n\n[runtime]\noutput = 'b'\n")
+    (elsewhere / "y.toml").write_text(SPEC)
+    assert run("diff", "x.toml", "y.toml") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:2] for line in lines[:2]] == [["A", "x.toml"], ["B", "y.toml"]]
+    assert ["lora.r", "4", "absent"] in lines
+    assert ["runtime.output", '"b"', '"runs"'] in lines
+    assert run("diff", "quickstart", "quickstart") == 0
+    assert capsys.readouterr().out.splitlines()[2:] == ["recipe: equal"]
+
+
+def test_diff_of_runs_shows_plans_results_and_where_losses_part(
+    capsys: Any, elsewhere: Path
+) -> None:
+    evaluations = {0: 5.0, 3: 2.5}
+    make(elsewhere / "a", losses=[4.0, 3.0, 2.0], evaluations=evaluations)
+    make(
+        elsewhere / "b",
+        losses=[4.0, 3.5],
+        done=False,
+        toml=SPEC + "\n[optim]\nlr = 0.5\n",
+        parameters=12345,
+    )
+    assert run("diff", "a", "b") == 0
+    out = capsys.readouterr().out
+    lines = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert ["optim.lr", "0.0001", "0.5"] in lines
+    assert ["parameters", "100", "12,345"] in lines
+    assert ["state", "done", "stopped at step 2 of 3"] in lines
+    assert ["tokens/s", "2,000", "1,000"] in lines
+    assert "best evaluation  2.5000 at step 3" in out
+    assert out.splitlines()[-1] == (
+        "training losses: first differ by more than 1e-6 relative at step 2 (3.0 and 3.5), "
+        "of 2 common steps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([4.0, 3.0], "equal bit for bit over 2 common steps"),
+        ([4.0], "equal bit for bit over 1 common step"),
+        (
+            [4.0, 3.0000001],
+            "within 1e-6 relative over 2 common steps, but first unequal at step 2",
+        ),
+        ([], "no common steps"),
+    ],
+)
+def test_diff_says_how_far_losses_are_equal(
+    losses: list[float], said: str, capsys: Any, elsewhere: Path
+) -> None:
+    make(elsewhere / "a", losses=[4.0, 3.0], planned=2)
+    make(elsewhere / "b", losses=losses, planned=2, done=False)
+    assert run("diff", "a", "b") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"training losses: {said}"
+    assert "recipe: equal" in lines
+    assert "plan: equal" in lines
+
+
+def test_diff_as_json_is_one_document(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "a", losses=[4.0, 3.0])
+    make(elsewhere / "b", losses=[4.0, 3.5], toml=SPEC + "\n[optim]\nlr = 0.5\n")
+    assert run("diff", "a", "b", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipe"] == [{"key": "optim.lr", "a": 0.0001, "b": 0.5}]
+    assert found["plan"] == []
+    assert found["losses"] == {
+        "common_steps": 2,
+        "tolerance": 1e-6,
+        "first_unequal": {"step": 2, "a": 3.0, "b": 3.5},
+        "first_apart": {"step": 2, "a": 3.0, "b": 3.5},
+    }
+    assert run("diff", "a", "quickstart", "--json") == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"a", "b", "recipe"}
+
+
+def test_long_values_are_shown_from_where_they_differ(capsys: Any, elsewhere: Path) -> None:
+    for name in "xy":
+        data = f"{'a/long/path/' * 20}{name}/{'tail/' * 20}"
+        (elsewhere / f"{name}.toml").write_text(SPEC.replace("sample:train", data))
+    assert run("diff", "x.toml", "y.toml") == 0
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if "task.data" in row]
+    assert len(line) < 120
+    assert "path/x/tail" in line
+    assert "path/y/tail" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runs", "none"], "none: there is no such folder [G2-301]"),
+        (["runs", "x.toml"], "x.toml: it is no folder [G2-304]"),
+        (["diff", "quickstart"], "Missing argument"),
+        (["diff", "quickstart", "quickstrt"], "did you mean quickstart?"),
+        (["diff", "quickstart", "none.toml"], "none.toml"),
+        (["diff", "empty", "quickstart"], "empty: it is a folder, but not of a run"),
+        (["diff", "half", "half"], "half/plan.json: it is damaged [G2-304]"),
+        (["diff", "cut", "cut"], "cut/metrics.jsonl: it is damaged"),
+        (["diff", "bad", "quickstart"], "bad/recipe.toml:1"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_line(
+    words: list[str], said: str, capsys: Any, elsewhere: Path
+) -> None:
+    (elsewhere / "x.toml").write_text(SPEC)
+    (elsewhere / "empty").mkdir()
+    (make(elsewhere / "half") / "plan.json").write_text('{"task": ')
+    (make(elsewhere / "cut") / "metrics.jsonl").write_text("cut\n")
+    (make(elsewhere / "bad") / "recipe.toml").write_text("[nonsense]\n")
+    assert run(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert len(captured.err.splitlines()) == (4 if "Missing" in said else 1)
+
+
+def test_diff_reports_the_faults_of_both_sides(capsys: Any) -> None:
+    assert run("diff", "no-such-a", "no-such-b") == 2
+    err = capsys.readouterr().err
+    assert "no-such-a" in err
+    assert "no-such-b" in err
+
+
+def test_runs_and_diff_import_neither_mindspore_nor_torch_nor_engines(tmp_path: Path) -> None:
+    a, b = (make(tmp_path / name, losses=[1.0]) for name in "ab")
+    heavy = {"mindspore", "torch", "transformers", "gpt2dsl.engine", "gpt2dsl.model"}
+    for words in (["runs", str(tmp_path)], ["diff", str(a), str(b)], ["diff", "--help"]):
+        code = (
+            "import sys, gpt2dsl.cli.main as m\n"
+            f"sys.argv = ['gpt2dsl', *{words!r}]\n"
+            "try: m.main()\n"
+            "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+            f"print(sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        )
+        assert done.stderr.strip() == "[]"

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from gpt2dsl import LoRA, Model, Optim, Precision, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl.layout.adapters import Settings, adapters
+from gpt2dsl.model.init import initial_adapters
+from gpt2dsl.parts import Part
+from gpt2dsl.weights import store
+from gpt2dsl.weights.formats import huggingface, lora, peft
+from tests.judges import TINY, random_weights
+
+BASE = Model(size="124m") | Task.finetune(data="a", eval_data="b")
+
+
+def keys(*parts: Part) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        Recipe(*BASE.parts.values()).replace(*parts).plan()
+    return [fault.key for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("parts", "key"),
+    [
+        ((LoRA(targets="c_atn"),), "lora.targets = c_atn"),
+        ((LoRA(targets="("),), "lora.targets = ("),
+        ((LoRA(rank_pattern={"[": 3}),), "lora.rank_pattern = {'[': 3}"),
+        ((LoRA(targets="[qv]", rank_pattern={"q": 4}),), "lora.rank_pattern = {'q': 4}"),
+        ((LoRA(), Model(size="124m", weights="random")), "model.weights = random"),
+        ((LoRA(), Task.pretrain(data="a")), "task.kind"),
+        ((LoRA(), Task.evaluate(data="a")), "lora"),
+        ((Precision(compute="bfloat16"),), "precision.compute = bfloat16"),
+        ((Precision(params="bfloat16"),), "precision.params = bfloat16"),
+        ((Train(patience=3),), "train.patience = 3"),
+        ((Train(best=True, evaluate_every=3), Task.finetune(data="a")), "train.best = True"),
+    ],
+)
+def test_what_training_can_not_do_is_told_before_it_starts(
+    parts: tuple[Part, ...], key: str
+) -> None:
+    assert keys(*parts) == [key]
+
+
+def test_ascend_has_bfloat16() -> None:
+    plan = BASE.replace(Precision(compute="bfloat16"), Runtime(device="ascend")).plan()
+    assert plan.precision == "products in bfloat16"
+
+
+def test_the_plan_shows_what_decays_and_how_numbers_are_held() -> None:
+    plan = BASE.replace(
+        Optim(name="sgd", lr=0.1), Precision(params="float16", compute="float16")
+    ).plan()
+    assert plan.optimizer == (
+        "sgd, lr 0.1, polynomial, momentum 0.9; decay 0.1 of 50 matrices and tables, none of 98 "
+        "biases and norms"
+    )
+    assert "float32 master weights, products in float16, dynamic loss scale" in plan.precision
+    assert plan.optimizer in str(plan).replace("\n" + " " * 11, " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"),
+    [("gpt2-124m-finetune-lora", "2,359,296"), ("gpt2-1.5b-finetune-lora", "19,660,800")],
+)
+def test_the_cards_adapters_train_as_many_parameters_as_the_card_says(
+    name: str, trained: str
+) -> None:
+    plan = Recipe.load(f"specs/{name}.toml").plan()
+    assert f"{plan.trained:,}" == trained
+    assert f"trains {trained}" in str(plan)
+    assert Recipe.load(name) == Recipe.load(f"specs/{name}.toml")
+    assert "one of rank 128 on c_attn" in plan.notes[-1]
+
+
+def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
+    base, added = tmp_path / "base", tmp_path / "adapter"
+    geometry = attrs.evolve(TINY, vocab=50257)
+    with store.writing(base) as folder:
+        huggingface.write(folder, geometry, random_weights(geometry))
+    slots = adapters(geometry, Settings(targets="c_attn", r=2, alpha=2))
+    with store.writing(added) as folder:
+        peft.write(folder, lora.to_files(slots, initial_adapters(slots, 0), {}, str(base)))
+    task = Task.finetune(data="sample:train")
+    length = Train(seq_length=64)
+    assert (Model(weights=str(base)) | LoRA() | task | length).plan().trained == 2 * 8 * 96
+    with pytest.raises(SpecError, match="these weights are an adapter themselves"):
+        (Model(weights=str(added)) | LoRA() | task | length).plan()
