@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.errors import (
     Fault,
     Gpt2DslError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from gpt2dsl.engine.language_model import LanguageModel
 
 __all__ = [
+    "Callback",
     "Classifier",
     "Data",
     "Fault",

@@ -17,6 +17,7 @@ from gpt2dsl.spec import read, tables
 from gpt2dsl.spec.write import to_toml
 
 if TYPE_CHECKING:
+    from gpt2dsl.engine.callbacks import Callback
     from gpt2dsl.plan.plan import Plan
 
 
@@ -154,6 +155,16 @@ class Recipe:
         from gpt2dsl.plan.plan import faults  # noqa: PLC0415  # a recipe is built without planning
 
         return faults(Parts.of(self._parts.values()))
+
+
+def callbacks_of(spec: str) -> tuple[Callback, ...]:
+    """The list ``callbacks`` beside the recipe that ``module:name`` names; () where there is none.
+
+    Args:
+        spec: as on the command line; files of TOML have none.
+    """
+    module = spec.partition(":")[0] if ":" in spec and not spec.endswith(".toml") else ""
+    return tuple(getattr(sys.modules.get(module), "callbacks", ()))
 
 
 class _Finder:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import click
 
 from gpt2dsl.cli import options
-from gpt2dsl.recipe import Recipe
+from gpt2dsl.recipe import Recipe, callbacks_of
 
 
 @click.command("run", help="Plan, show and run SPEC; print the result.")
 @options.spec
 @options.settings
+@click.option("--profile", is_flag=True, help="Say what some steps spend their time on.")
 @options.as_json
-def command(spec: str, settings: tuple[str, ...], as_json: bool) -> None:
+def command(spec: str, settings: tuple[str, ...], profile: bool, as_json: bool) -> None:
     """Plan, show and run a recipe."""
     plan = Recipe.load(spec, settings).plan(prepare=True)
     click.echo(str(plan), err=True)
-    result = plan.run(resume_command=_again(spec, settings))
+    callbacks = list(callbacks_of(spec))
+    if profile and not plan.optimizer:
+        raise click.UsageError(f"--profile looks at training steps; {plan.task} has none")
+    if profile:
+        from gpt2dsl.engine.profile import Profile  # noqa: PLC0415  # seldom wanted
+
+        callbacks.append(Profile(Path(plan.directory) / "profile"))
+    result = plan.run(resume_command=_again(spec, settings), callbacks=callbacks)
     if as_json:
         options.echo_json(result.to_json())
     else:

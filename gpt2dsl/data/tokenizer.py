@@ -136,10 +136,16 @@ class Tokenizer:
             folder: is made where it is not there.
             model_max_length: tokens that the model takes, for ``transformers`` to warn beyond.
             pads: whether the end-of-text token pads too, as classifiers need it.
+
+        Raises:
+            OSError: the disk is full or can't be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._inner.save(str(folder / "tokenizer.json"))
-        self._inner.model.save(str(folder))
+        try:
+            self._inner.save(str(folder / "tokenizer.json"))
+            self._inner.model.save(str(folder))
+        except Exception as error:  # the library has no class of its own for a full disk
+            raise OSError(0, str(error).partition(" (os error")[0]) from error
         special = {f"{kind}_token": self._end for kind in _SPECIAL[: 4 if pads else 3]}
         settings = special | {
             "add_prefix_space": self._description["pre_tokenizer"]["add_prefix_space"],

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from gpt2dsl.engine.job import Result
 
@@ -36,21 +38,25 @@ class Callbacks(Callback):
     def __init__(self, several: Iterable[Callback]) -> None:
         self.several = tuple(several)
 
+    @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Each."""
         for one in self.several:
             one.on_step(step, metrics)
 
+    @override
     def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Each."""
         for one in self.several:
             one.on_evaluation(step, metrics)
 
+    @override
     def on_checkpoint(self, step: int, folder: Path) -> None:
         """Each."""
         for one in self.several:
             one.on_checkpoint(step, folder)
 
+    @override
     def on_end(self, result: Result) -> None:
         """Each."""
         for one in self.several:

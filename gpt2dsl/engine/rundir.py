@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
@@ -25,12 +27,10 @@ class RunDirectory:
         """The directory of a job, made if need be, with the documents that describe the run."""
         assert job.directory is not None
         run = cls(job.directory)
-        try:
+        with _writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            for name, text in job.documents.items():
-                run.write(name, text)
-        except OSError as error:
-            raise RunError(f"{run.path}: can't be written: {error.strerror}") from None
+        for name, text in job.documents.items():
+            run.write(name, text)
         return run
 
     @contextmanager
@@ -41,24 +41,27 @@ class RunDirectory:
             RunError: another process is running here.
         """
         with (self.path / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(lock):
                 raise RunError(
                     f"{self.path}: this recipe is running here already; wait for it, or say "
                     "another runtime.output [G2-402]"
-                ) from None
+                )
             yield
 
     def write(self, name: str, text: str) -> None:
-        """A file, whole or not at all."""
+        """A file, whole or not at all.
+
+        Raises:
+            RunError: the disk is full or can't be written.
+        """
         unfinished = self.path / f".{name}.tmp"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(self.path / name)
+        with _writing(self.path / name):
+            unfinished.write_text(text, encoding="utf-8")
+            unfinished.replace(self.path / name)
 
     def log(self, **metrics: float) -> None:
-        """A line of metrics.jsonl."""
-        with self._metrics.open("a", encoding="utf-8") as file:
+        """A line of metrics.jsonl; raises as ``write`` does."""
+        with _writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
@@ -76,3 +79,22 @@ class RunDirectory:
     def finish(self, result: Result) -> None:
         """Write result.json."""
         self.write("result.json", json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{path}: it can't be written: {error.strerror or error}"
+        raise RunError(message) from error
+
+
+def _locked(lock: TextIO) -> bool:
+    """Whether the lock is ours; who looks at runs holds it for a moment (``library.runs``)."""
+    for _ in range(5):
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False

@@ -28,6 +28,7 @@ from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
+from gpt2dsl.engine.tensorboard import TensorBoard
 from gpt2dsl.engine.trained import digest_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
@@ -56,7 +57,8 @@ class Training:
         assert isinstance(task, Pretrain | Finetune)
         self.job, self.parts = job, job.parts
         self.directory = RunDirectory.of(job)
-        self.told: Callback = Callbacks(job.callbacks)
+        board = [TensorBoard(self.directory.path)] if job.parts.runtime.tensorboard else []
+        self.told: Callback = Callbacks([*job.callbacks, *board])
         tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
         self.rows = self._read(task.data, tokenizer)

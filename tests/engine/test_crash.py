@@ -26,6 +26,8 @@ from safetensors.numpy import load_file
 from gpt2dsl import Data, Model, Optim, Runtime, Schedule, Task, Train
 from gpt2dsl.cli.main import main
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.weights import optimizer, store
@@ -447,3 +449,24 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_old_checkpoints_whole(
     assert run.tensors == undisturbed[0].tensors
     assert run.metrics == undisturbed[0].metrics
     assert run.names == undisturbed[0].names
+
+
+def test_a_vocabulary_that_finds_no_room_in_a_checkpoint_is_said_in_one_line(
+    tmp_path: Path,
+) -> None:
+    tokenizer = Tokenizer.train([text(20)], 280)
+
+    def save() -> None:
+        with store.writing(tmp_path / "step-1") as folder:
+            (folder / "tokenizer.json").symlink_to("/dev/full")
+            tokenizer.save(folder)
+
+    with pytest.raises(RunError, match="step-1: it can't be written: No space left"):
+        save()
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_that_find_no_room_are_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunError, match="can't be written: No space left"):
+        RunDirectory(tmp_path).log(step=1)
