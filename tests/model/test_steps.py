@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import mindspore as ms
 import numpy as np
 import pytest
 import torch
@@ -15,9 +14,10 @@ from gpt2dsl.model import dropout
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.model.loss_scale import WINDOW, LossScale
 from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.training import MeanLoss, MicroBatch, TrainStep
+from gpt2dsl.model.training import MicroBatch, TrainStep
 from gpt2dsl.parts import Optim, Precision
 from tests.judges import TINY, hugging_face, random_ids, random_weights
+from tests.model.gradients import Gradients
 
 HALF = Precision(params="float16", compute="float16")
 
@@ -77,27 +77,17 @@ def test_without_bias_correction_it_is_the_arithmetic_of_mindformers() -> None:
     """AdamWeightDecay: ``p -= lr (m / (sqrt(v) + eps) + decay p)``."""
     step = TrainStep(network(), Optim(bias_correction=False, eps=1e-6), clip=0)
     name = "transformer.h.0.mlp.c_fc.weight"
-    gradient_of = gradients(step.network)
-    p, m, v = step.network.arrays()[name].astype(np.float64), 0.0, 0.0
+    gradients = Gradients(step.network)
+    p: Any = step.network.arrays()[name].astype(np.float64)
+    m: Any = 0.0
+    v: Any = 0.0
     for seed in range(3):
         (part,) = batch(seed=seed)
-        g = gradient_of(part)[name].astype(np.float64)
+        g = gradients.of(part)[name].astype(np.float64)
         m, v = 0.9 * m + 0.1 * g, 0.95 * v + 0.05 * g * g
         p = p - 1e-3 * (m / (np.sqrt(v) + 1e-6) + 0.1 * p)
         step.step([part], 1e-3)
         np.testing.assert_allclose(step.network.arrays()[name], p, atol=2e-6)
-
-
-def gradients(of: GPT2) -> Any:
-    """A function from a micro-batch to the gradient of each trained parameter, by name."""
-    names, weights = zip(*of.trained().items(), strict=True)
-    function = ms.value_and_grad(MeanLoss(of), None, list(weights))
-
-    def found(part: MicroBatch) -> dict[str, np.ndarray]:
-        _, values = function(*part.tensors)
-        return {name: value.asnumpy() for name, value in zip(names, values, strict=True)}
-
-    return found
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.2])
@@ -117,7 +107,7 @@ def test_what_is_computed_again_gives_the_same_gradients(
         one = network(geometry, recompute=how, **more)
         values = initial_adapters(slots, 0)
         one.load_adapters({name: array + np.float32(0.1) for name, array in values.items()})
-        found.append(gradients(one)(part))
+        found.append(Gradients(one).of(part))
     for name, gradient in found[0].items():
         assert np.linalg.norm(gradient - found[1][name]) <= 1e-6 * np.linalg.norm(gradient)
 
