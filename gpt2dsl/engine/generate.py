@@ -21,7 +21,11 @@ def run(job: Job) -> Result:
     prompts = read_prompts(task.prompts)
     with saying(f"loading {job.weights}"):
         model = LanguageModel.load(
-            job.weights, job.hints, on=job.parts.runtime.device, seed=job.parts.train.seed
+            job.weights,
+            job.hints,
+            on=job.parts.runtime.device,
+            seed=job.parts.train.seed,
+            precision=job.parts.precision,
         )
     with saying(f"compiling and generating for {len(prompts)} prompt(s)"):
         started = time.perf_counter()

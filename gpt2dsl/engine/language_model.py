@@ -63,7 +63,13 @@ class LanguageModel:
 
     @classmethod
     def load(
-        cls, weights: str, hints: Hints | None = None, *, on: str = "cpu", seed: int = 0
+        cls,
+        weights: str,
+        hints: Hints | None = None,
+        *,
+        on: str = "cpu",
+        seed: int = 0,
+        precision: Precision | None = None,
     ) -> LanguageModel:
         """The model of weights of any format.
 
@@ -72,6 +78,7 @@ class LanguageModel:
             hints: what their files may not say.
             on: the device.
             seed: of new values, where the hints allow that some are missing.
+            precision: number formats; float32 where it is not said.
 
         Raises:
             InputError: there are no such weights, or they are damaged.
@@ -82,7 +89,7 @@ class LanguageModel:
             raise InputError("G2-306", weights, message)
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on), tokenizer)
+        return cls(network_of(read.geometry, arrays, on, precision), tokenizer)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
