@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.layout.adapters import Adapter, adapters
+from gpt2dsl.layout.adapters import Adapter, adapters, matches
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.parts.bundle import Parts
@@ -124,11 +124,21 @@ def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     if not found:
         message = "it matches no module; c_attn, attn.c_proj, c_fc, mlp.c_proj, q, k, v are there"
         yield fault(parts, "G2-202", "lora.targets", message)
+    yield from _unmatched(parts, found)
     for module, thirds in _thirds(found).items():
         if len({one.scale for one in thirds}) > 1:
             message = f"the thirds of {module} have different scales, which PEFT's files can't hold"
             yield fault(parts, "G2-202", "lora.rank_pattern", message, "lora.alpha_pattern")
             break
+
+
+def _unmatched(parts: Parts, found: list[Adapter]) -> Iterator[Fault]:
+    """Patterns that change no adapter: a typo would train at another rank without a word."""
+    for key in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(parts.lora, key):
+            if found and not any(matches(pattern, one.name) for one in found):
+                message = f"{pattern!r} matches none of the adapters that targets makes"
+                yield fault(parts, "G2-202", f"lora.{key}", message)
 
 
 def _wrong(pattern: str) -> str:

@@ -28,6 +28,7 @@ def keys(*parts: Part) -> list[str]:
         ((LoRA(targets="c_atn"),), "lora.targets = c_atn"),
         ((LoRA(targets="("),), "lora.targets = ("),
         ((LoRA(rank_pattern={"[": 3}),), "lora.rank_pattern = {'[': 3}"),
+        ((LoRA(rank_pattern={"nope": 8}),), "lora.rank_pattern = {'nope': 8}"),
         ((LoRA(targets="[qv]", rank_pattern={"q": 4}),), "lora.rank_pattern = {'q': 4}"),
         ((LoRA(), Model(size="124m", weights="random")), "model.weights = random"),
         ((LoRA(), Task.pretrain(data="a")), "task.kind"),
