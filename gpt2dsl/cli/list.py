@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gpt2dsl import library
-from gpt2dsl.cli import options
+from gpt2dsl.cli import options, table
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.recipe import Recipe
 
@@ -20,11 +20,7 @@ def command(as_json: bool) -> None:
     if as_json:
         options.echo_json(rows)
         return
-    table = [list(_COLUMNS), *([row[column] for column in _COLUMNS] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
+    table.echo([_COLUMNS, *([row[column] for column in _COLUMNS] for row in rows)])
 
 
 def _row(entry: library.Entry) -> dict[str, str]:

@@ -7,6 +7,7 @@ of a fixed size (MindSpore, minddata/mindrecord: shard_header.cc).
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,19 @@ def complete(paths: Iterable[Path]) -> list[Path]:
     Raises:
         InputError: a shard is absent (G2-301), or a file is no whole MindRecord file (G2-304).
     """
-    found: dict[Path, None] = {}
-    for path in paths:
+    waiting, found = deque(paths), set()
+    while waiting:
+        path = waiting.popleft()
+        if path in found:
+            continue
+        found.add(path)
         names = _checked(path)
-        together = [path] if len(names) < 2 else [path.with_name(name) for name in names]
-        for shard in together:
+        # One that was written alone may have been renamed since.
+        for shard in (path.with_name(name) for name in names if len(names) > 1):
             if not shard.exists():
                 raise InputError("G2-301", shard, f"{path.name} was written with it: it is absent")
-            found[shard] = None
-    for path in found:
-        _checked(path)
-    return list(found)
+            waiting.append(shard)
+    return sorted(found)
 
 
 def _checked(path: Path) -> list[str]:

@@ -89,15 +89,15 @@ class HeldOut:
         return TextClassifier(self._network, self._tokenizer, self._job.classes, length)
 
 
-def best_step(metrics: Sequence[Metrics]) -> int | None:
+def best_step(evaluations: Sequence[Metrics]) -> int | None:
     """The step after which the held-out loss was lowest, the first of equal ones."""
-    found = [line for line in metrics if "eval_loss" in line and line["step"] > 0]
-    return int(min(found, key=lambda line: line["eval_loss"])["step"]) if found else None
+    found = [one for one in evaluations if one["step"] > 0]
+    return int(min(found, key=lambda one: one["eval_loss"])["step"]) if found else None
 
 
-def is_out_of_patience(metrics: Sequence[Metrics], patience: int) -> bool:
-    """Whether the last so many evaluations gave no lower loss than one before them."""
-    losses = [line["eval_loss"] for line in metrics if "eval_loss" in line]
+def is_out_of_patience(evaluations: Sequence[Metrics], patience: int) -> bool:
+    """Whether the last so many evaluations gave no lower loss than one before them; 0 never is."""
+    losses = [one["eval_loss"] for one in evaluations]
     if not patience or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience])

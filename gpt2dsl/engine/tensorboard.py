@@ -62,7 +62,7 @@ class TensorBoard(Callback):
 
     def _add(self, step: int, scalars: Mapping[str, float]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415  # as above
-        from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
+        from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415  # as above
 
         values = [Summary.Value(tag=tag, simple_value=one) for tag, one in scalars.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))

@@ -20,7 +20,7 @@ from gpt2dsl.engine import checkpoints, held_out
 from gpt2dsl.engine.callbacks import Callback, Callbacks
 from gpt2dsl.engine.checkpoints import Checkpoints, Identity
 from gpt2dsl.engine.evaluate import examples_of, rows_of
-from gpt2dsl.engine.held_out import HeldOut
+from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.progress import Bar, say, saying
@@ -29,7 +29,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.trained import digest_of, train_step
+from gpt2dsl.engine.train_step import digest_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.training import MicroBatch
@@ -83,7 +83,7 @@ class Training:
             rows = self._read(task.eval_data, tokenizer)
             network = self.step.network
             self.held_out = HeldOut(job, network, tokenizer, rows, lambda: self.stop.wanted)
-        self.evaluated: set[int] = set()
+        self.evaluations: list[Metrics] = []
         self.saved: tuple[int, Path] | None = None
         self.speeds: list[float] = []
         self.loss = math.nan
@@ -124,11 +124,10 @@ class Training:
         if folder is None:
             return False
         self.directory.forget_after(self.step.steps)
-        self.evaluated = {
-            int(line["step"]) for line in self.directory.metrics() if "eval_loss" in line
-        }
-        if self.job.geometry.labels:  # The scores of the end are not in one line of metrics.
-            self.evaluated.discard(self.job.steps)
+        self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
+        if self.job.geometry.labels and self._is_over():
+            # The scores of the end are not in a line of metrics: they are found again.
+            self.evaluations = [one for one in self.evaluations if one["step"] < self.step.steps]
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
         return True
 
@@ -136,7 +135,7 @@ class Training:
         """Whether all steps are done, or evaluations stopped to improve."""
         patience = self.parts.train.patience
         return self.step.steps >= self.job.steps or (
-            patience > 0 and held_out.is_out_of_patience(self.directory.metrics(), patience)
+            held_out.is_out_of_patience(self.evaluations, patience)
         )
 
     def _steps(self) -> None:
@@ -223,7 +222,8 @@ class Training:
         """Before the first step, after the last one, and every so many steps."""
         every, done = self.parts.train.evaluate_every, self.step.steps
         wanted = done in (0, self.job.steps) or (every > 0 and done % every == 0)
-        return self.held_out is not None and wanted and done not in self.evaluated
+        evaluated = any(one["step"] == done for one in self.evaluations)
+        return self.held_out is not None and wanted and not evaluated
 
     def _evaluate(self) -> None:
         """A line of metrics on held-out data; given up when the user stops."""
@@ -232,7 +232,7 @@ class Training:
         found = self.held_out.metrics(done)
         if found is None:
             return
-        self.evaluated.add(done)
+        self.evaluations.append({"step": done, **found})
         self.directory.log(step=done, **found)
         if self.parts.train.best and done and done == self._best():
             self._save()
@@ -240,7 +240,7 @@ class Training:
 
     def _best(self) -> int | None:
         """The best step so far, where its checkpoint is to be kept."""
-        return held_out.best_step(self.directory.metrics()) if self.parts.train.best else None
+        return held_out.best_step(self.evaluations) if self.parts.train.best else None
 
     def _save(self) -> Path:
         """The checkpoint of this step, written unless it is there already."""

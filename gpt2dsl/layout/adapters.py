@@ -21,8 +21,8 @@ MODULES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 @attrs.frozen(kw_only=True)
-class Adapter:
-    """One adapter: ``y += scale B A x``.
+class Adapted:
+    """One adapted module, or a third of one: ``y += scale B A x``.
 
     Attributes:
         module: the linear that it is added to: ``transformer.h.0.attn.c_attn``.
@@ -89,7 +89,7 @@ class Settings:
     alphas: Mapping[str, float] = attrs.field(factory=dict)
 
 
-def adapters(geometry: Geometry, settings: Settings) -> list[Adapter]:
+def adapters(geometry: Geometry, settings: Settings) -> list[Adapted]:
     """Every adapter of a network, in the order of the forward pass.
 
     Patterns match a module's whole name below ``transformer.``, ``h.0.attn.c_attn``, or what
@@ -123,11 +123,11 @@ def _parts(targets: str, module: str, outputs: int) -> list[tuple[str, int]]:
 
 def _made(
     settings: Settings, module: str, third: str, layer: int, widths: tuple[int, int]
-) -> Adapter:
+) -> Adapted:
     name = f"{module}.{third}" if third else module
     rank = int(_first(settings.ranks, name, settings.r))
     alpha = float(_first(settings.alphas, name, settings.alpha))
-    return Adapter(
+    return Adapted(
         module=module,
         third=third,
         layer=layer,

@@ -35,10 +35,10 @@ class Tensor:
         """Number of elements."""
         return math.prod(self.shape)
 
-    @property
-    def decays(self) -> bool:
-        """Whether weight decay applies: matrices and tables do, biases and layer norms don't."""
-        return len(self.shape) > 1
+
+def decays(shape: tuple[int, ...]) -> bool:
+    """Whether weight decay applies: matrices and tables do, biases and layer norms don't."""
+    return len(shape) > 1
 
 
 def tensors(geometry: Geometry) -> Iterator[Tensor]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import attrs
 import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
-from gpt2dsl.layout.adapters import THIRDS, Adapter
+from gpt2dsl.layout.adapters import THIRDS, Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model import dropout
 from gpt2dsl.model.operators.activation import activation
@@ -23,7 +24,7 @@ from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.linear import Linear
 from gpt2dsl.model.operators.numbers import Numbers
 from gpt2dsl.model.operators.softmax import Softmax
-from gpt2dsl.model.recompute import recomputing_attention
+from gpt2dsl.model.recompute import Recomputed
 from gpt2dsl.parts import Precision
 
 MASKS_OF_BLOCK = 3
@@ -32,30 +33,27 @@ MASKS_OF_BLOCK = 3
 Tensors = tuple[Tensor, ...]
 
 
+@attrs.frozen
 class Slots:
     """Where a block finds its parameters and masks among those that it is given.
 
-    Args:
+    Attributes:
         weights: name within the block → place.
         adapters: of the block.
         masks: adapter's name → place of its mask.
         keep: probability with which masks of adapters keep an element; 1 where there are none.
     """
 
-    def __init__(
-        self,
-        weights: Mapping[str, int],
-        adapters: Sequence[Adapter],
-        masks: Mapping[str, int],
-        keep: float,
-    ) -> None:
-        self.weights, self.adapters, self.masks, self.keep = weights, adapters, masks, keep
+    weights: Mapping[str, int]
+    adapters: Sequence[Adapted]
+    masks: Mapping[str, int]
+    keep: float
 
 
 class LowRank(nn.Cell):
     """One adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32."""
 
-    def __init__(self, adapter: Adapter, slots: Slots) -> None:
+    def __init__(self, adapter: Adapted, slots: Slots) -> None:
         super().__init__(auto_prefix=False)
         name = adapter.name.split(".", 3)[3]
         self.a, self.b = slots.weights[f"{name}.lora_A"], slots.weights[f"{name}.lora_B"]
@@ -88,7 +86,7 @@ class Nothing(nn.Cell):
 class Thirds(nn.Cell):
     """Adapters of the queries, the keys or the values in one output of c_attn."""
 
-    def __init__(self, adapters: Sequence[Adapter], slots: Slots) -> None:
+    def __init__(self, adapters: Sequence[Adapted], slots: Slots) -> None:
         super().__init__(auto_prefix=False)
         found = {one.third: LowRank(one, slots) for one in adapters}
         nothing = Nothing(adapters[0].outputs)
@@ -133,9 +131,10 @@ class AttentionCore(nn.Cell):
         self.drops = geometry.dropout > 0
         self.dropout = Dropout(dropout.keep(geometry.dropout))
 
-    def construct(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Tensors) -> Tensor:
-        """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b n, t, d]``; ``kept``: one, or none."""
+    def construct(self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors) -> Tensor:
+        """``[b n, t, d], [b n, t, s], 2 x [b n, s, d] → [b n, t, d]``; ``kept``: one, or none."""
         numbers = self.numbers
+        k, v = keys_values
         scores = numbers.wide(self.scores(numbers.narrow(q), numbers.narrow(k)))  # [b n, t, s]
         p = self.softmax(scores + mask)
         if kept and self.drops:
@@ -155,7 +154,8 @@ class Attention(nn.Cell):
         self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
         self.c_attn = Affine("attn.c_attn", slots, precision)
         self.c_proj = Affine("attn.c_proj", slots, precision)
-        self.core = recomputing_attention(AttentionCore(geometry, precision), recompute)
+        core = AttentionCore(geometry, precision)
+        self.core = Recomputed(core) if recompute == "selective" else core
         self.split = P.Split(-1, 3)
         self.transpose = P.Transpose()
 
@@ -180,7 +180,7 @@ class Attention(nn.Cell):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, weights: Tensors, kept: Tensors
     ) -> Tensor:
         """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
-        context = self.core(q, k, v, mask, kept[:1])  # [b n, t, d]
+        context = self.core(q, mask, (k, v), kept[:1])  # [b n, t, d]
         context = self.merged(context, q.shape[0] // self.heads)  # [b t, h]
         return self.c_proj(context, weights, kept)
 

@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.adapters import Adapter
+from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 
 Mask = NDArray[np.bool_]
@@ -36,7 +36,7 @@ def masks(
     rows: Sequence[int],
     time: int,
     *,
-    adapters: Sequence[Adapter] = (),
+    adapters: Sequence[Adapted] = (),
     adapter_dropout: float = 0.0,
 ) -> Iterator[Mask]:
     """The masks of a step, in the order in which the network takes them; True is kept.

@@ -10,7 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.adapters import Adapter
+from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.weights.files.stored import Stored, Whole
@@ -31,7 +31,7 @@ def initial(geometry: Geometry, seed: int) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def initial_adapters(adapters: Sequence[Adapter], seed: int) -> dict[str, NDArray[np.float32]]:
+def initial_adapters(adapters: Sequence[Adapted], seed: int) -> dict[str, NDArray[np.float32]]:
     """Name → values of new adapters, as PEFT and MindPet have them: B is zero.
 
     A is uniform within ``1 / sqrt(in)``, which is He's bound for a slope of sqrt(5).

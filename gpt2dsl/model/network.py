@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.adapters import Adapter
+from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model import dropout
@@ -24,7 +24,7 @@ from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.head import MASKED, Logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.numbers import FLOAT32, Held
-from gpt2dsl.model.recompute import recomputing
+from gpt2dsl.model.recompute import Recomputed
 from gpt2dsl.parts import Precision
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -43,7 +43,6 @@ class Embedding(nn.Cell):
         self, geometry: Geometry, weights: dict[str, Parameter], precision: Precision
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.hidden = geometry.hidden
         self.words = weights[TABLE]
         self.positions = weights[POSITIONS]
         self.gather = P.Gather()
@@ -72,7 +71,7 @@ class GPT2(nn.Cell):
         self,
         geometry: Geometry,
         *,
-        adapters: Sequence[Adapter] = (),
+        adapters: Sequence[Adapted] = (),
         adapter_dropout: float = 0.0,
         precision: Precision = FLOAT32,
         recompute: str = "none",
@@ -94,10 +93,10 @@ class GPT2(nn.Cell):
         self.masks_before = 1 if geometry.dropout else 0
         drops = [layer.masks for layer in layers]
         self.mask_bounds = tuple(itertools.accumulate(drops, initial=self.masks_before))
-        self.blocks = nn.CellList(
-            [recomputing(layer.block(recompute), recompute) for layer in layers],
-            auto_prefix=False,
-        )
+        blocks = [layer.block(recompute) for layer in layers]
+        self.blocks = nn.CellList(blocks, auto_prefix=False)
+        passes = [Recomputed(block) for block in blocks] if recompute == "full" else blocks
+        self.passes = nn.CellList(passes, auto_prefix=False)
         self.g = self.by_name["transformer.ln_f.weight"]
         self.b = self.by_name["transformer.ln_f.bias"]
         self.norm = LayerNorm(geometry.epsilon, precision)
@@ -132,7 +131,7 @@ class GPT2(nn.Cell):
         if kept and self.masks_before:
             x = self.dropout(x, kept[0])
         mask = self.causal(batch, time)
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.passes):
             masks = kept[self.mask_bounds[i] : self.mask_bounds[i + 1]]
             x = block(x, mask, self.weights(i), masks)
         return self.norm(x, self.g, self.b)
@@ -223,26 +222,31 @@ def _fits(shapes: Mapping[str, tuple[int, ...]], arrays: Arrays) -> None:
 
 
 class _Layer:
-    """What a block is built from: its parameters, in their order, and its adapters."""
+    """What a block is built from.
+
+    Attributes:
+        parameters: its own and those of its adapters, in the order of ``Slots.weights``.
+        masks: dropout masks that it takes in training.
+    """
 
     def __init__(self, network: GPT2, layer: int, adapter_dropout: float) -> None:
+        self._network = network
         prefix = f"transformer.h.{layer}."
-        self.network, self.adapter_dropout = network, adapter_dropout
-        self.adapters = [one for one in network.adapters if one.layer == layer]
-        own = [name for name in network.by_name if name.startswith(prefix)]
-        added = [name for one in self.adapters for name in one.shapes]
-        self.parameters = [
-            *(network.by_name[name] for name in own),
-            *(network.of_adapters[name] for name in added),
-        ]
-        self.masks = MASKS_OF_BLOCK if network.geometry.dropout else 0
-        self.slots = {name.removeprefix(prefix): i for i, name in enumerate([*own, *added])}
-        self.drops = {one.name: self.masks + i for i, one in enumerate(self.adapters)}
-        if adapter_dropout:
-            self.masks += len(self.adapters)
+        adapters = [one for one in network.adapters if one.layer == layer]
+        own = {name: value for name, value in network.by_name.items() if name.startswith(prefix)}
+        added = {name: network.of_adapters[name] for one in adapters for name in one.shapes}
+        self.parameters = [*own.values(), *added.values()]
+        places = {name.removeprefix(prefix): i for i, name in enumerate([*own, *added])}
+        before = MASKS_OF_BLOCK if network.geometry.dropout else 0
+        self.masks = before + (len(adapters) if adapter_dropout else 0)
+        self._slots = Slots(
+            weights=places,
+            adapters=adapters,
+            masks={one.name: before + i for i, one in enumerate(adapters)},
+            keep=dropout.keep(adapter_dropout),
+        )
 
     def block(self, recompute: str) -> Block:
         """The block."""
-        keep = dropout.keep(self.adapter_dropout) if self.adapter_dropout else 1.0
-        slots = Slots(self.slots, self.adapters, self.drops, keep)
-        return Block(self.network.geometry, slots, self.network.precision, recompute)
+        network = self._network
+        return Block(network.geometry, self._slots, network.precision, recompute)

@@ -8,13 +8,14 @@ import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
+from gpt2dsl.layout.tensors import decays
 from gpt2dsl.parts import Optim
 
 Tensors = tuple[Tensor, ...]
 
 
 class Optimizer(nn.Cell):
-    """What optimizers share: decoupled weight decay, of what has more than one axis.
+    """What optimizers share: decoupled weight decay.
 
     Args:
         trained: name → parameter.
@@ -28,7 +29,7 @@ class Optimizer(nn.Cell):
         weights = list(trained.values())
         self.weights = ParameterTuple(weights)
         self.weight_decay = optim.weight_decay
-        self.decaying = tuple(i for i, weight in enumerate(weights) if len(weight.shape) > 1)
+        self.decaying = tuple(i for i, weight in enumerate(weights) if decays(weight.shape))
         self.descend = P.ApplyGradientDescent()
 
     def decay(self, rate: Tensor) -> None:

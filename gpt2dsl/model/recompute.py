@@ -15,7 +15,7 @@ Tensors = tuple[Tensor, ...]
 
 
 class Recomputed(nn.Cell):
-    """A block that keeps its inputs only."""
+    """A cell that keeps its inputs only: a block, or the core of an attention."""
 
     def __init__(self, cell: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
@@ -23,47 +23,14 @@ class Recomputed(nn.Cell):
         self.gradients = GradOperation(get_all=True, sens_param=True)
         self.depend = P.Depend()
 
-    def construct(self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
-        """As the block's."""
-        return self.cell(x, mask, weights, kept)
+    def construct(self, x: Tensor, mask: Tensor, more: Tensors, kept: Tensors) -> Tensor:
+        """As the cell's; ``more``: what else it has a gradient for."""
+        return self.cell(x, mask, more, kept)
 
     def bprop(
-        self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors, out: Tensor, dout: Tensor
+        self, x: Tensor, mask: Tensor, more: Tensors, kept: Tensors, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, Tensor, Tensors, Tensors]:
         """Of all inputs, from a second run."""
         x = self.depend(x, dout)
-        found = self.gradients(self.cell)(x, mask, weights, kept, dout)
+        found = self.gradients(self.cell)(x, mask, more, kept, dout)
         return found if kept else (*found, ())  # MindSpore leaves out what is empty
-
-
-class RecomputedAttention(nn.Cell):
-    """The core of an attention that keeps queries, keys and values only."""
-
-    def __init__(self, cell: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)
-        self.cell = cell
-        self.gradients = GradOperation(get_all=True, sens_param=True)
-        self.depend = P.Depend()
-
-    def construct(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Tensors) -> Tensor:
-        """As the core's."""
-        return self.cell(q, k, v, mask, kept)
-
-    def bprop(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, kept: Tensors, out: Tensor,
-        dout: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensors]:  # fmt: skip
-        """Of all inputs, from a second run."""
-        q = self.depend(q, dout)
-        found = self.gradients(self.cell)(q, k, v, mask, kept, dout)
-        return found if kept else (*found, ())
-
-
-def recomputing(block: nn.Cell, recompute: str) -> nn.Cell:
-    """The block, computed again as a whole where ``recompute`` is full."""
-    return Recomputed(block) if recompute == "full" else block
-
-
-def recomputing_attention(core: nn.Cell, recompute: str) -> nn.Cell:
-    """The core, computed again where ``recompute`` is selective."""
-    return RecomputedAttention(core) if recompute == "selective" else core

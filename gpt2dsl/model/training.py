@@ -276,7 +276,7 @@ class TrainStep:
         if scale:
             self.scale = LossScale(**scale)
         self.steps = int(progress["step"])
-        self.updates = int(progress.get("updates", self.steps))
+        self.updates = int(progress["updates"])
 
 
 def _number(value: Tensor) -> float:

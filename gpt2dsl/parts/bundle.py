@@ -53,6 +53,11 @@ class Parts:
         """The parts that are there, in the order of the tables."""
         return (value for field in attrs.fields(Parts) if (value := getattr(self, field.name)))
 
+    @property
+    def trains(self) -> bool:
+        """Whether the task changes weights."""
+        return self.task is not None and self.task.trains
+
     def origin(self, key: str) -> str:
         """Where ``table.field`` was written: its own line, else ``default``."""
         table, _, field = key.partition(".")

@@ -17,10 +17,12 @@ class Task(Part):
 
     Class attributes:
         name: the value of ``task.kind``.
+        trains: whether it changes weights.
     """
 
     table: ClassVar[str] = "task"
     name: ClassVar[str]
+    trains: ClassVar[bool] = False
 
     pretrain: ClassVar[type[Pretrain]]
     finetune: ClassVar[type[Finetune]]
@@ -41,6 +43,7 @@ class Pretrain(Task):
     """Train from new weights, unless ``model.weights`` names others."""
 
     name: ClassVar[str] = "pretrain"
+    trains: ClassVar[bool] = True
 
     data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
     eval_data: str = text("held-out text of the same form", default="")
@@ -51,6 +54,7 @@ class Finetune(Task):
     """Train on from given weights."""
 
     name: ClassVar[str] = "finetune"
+    trains: ClassVar[bool] = True
 
     data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
     eval_data: str = text("held-out text of the same form", default="")

@@ -115,7 +115,7 @@ def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
 
 def _rows(parts: Parts, _: Geometry) -> Iterator[Fault]:
     rows, dp, micro = parts.train.batch_size, parts.parallel.dp, parts.parallel.micro_batches
-    if parts.task is None or parts.task.name not in ("pretrain", "finetune", "evaluate"):
+    if not hasattr(parts.task, "data"):
         return
     if rows % (dp * micro):
         message = f"{rows} rows do not divide by dp = {dp} times micro_batches = {micro}"
@@ -147,7 +147,7 @@ def _length(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
 
 
 def _rate(parts: Parts, _: Geometry) -> Iterator[Fault]:
-    if parts.task is None or parts.task.name not in ("pretrain", "finetune"):
+    if not parts.trains:
         return
     schedule, lr, steps = parts.schedule, parts.optim.lr, parts.train.steps
     if schedule.kind in ("cosine", "cosine_restarts", "polynomial") and schedule.end > lr:

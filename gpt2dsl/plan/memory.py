@@ -9,9 +9,8 @@ import attrs
 from gpt2dsl.layout.adapters import adapters
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.stages import stage_of, stage_tensors
-from gpt2dsl.layout.tensors import Tensor, parameters
+from gpt2dsl.layout.tensors import Tensor
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.training import is_trained
 
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 FLOAT32 = 4
@@ -40,20 +39,12 @@ def memory(parts: Parts, geometry: Geometry) -> Memory:
     return max(stages, key=lambda stage: stage.total)
 
 
-def trained_parameters(parts: Parts, geometry: Geometry) -> int:
-    """How many parameters training changes: all, or those of the adapters and the classes' head."""
-    if parts.lora is None:
-        return parameters(geometry)
-    added = sum(one.size for one in adapters(geometry, parts.lora.settings()))
-    return added + geometry.labels * geometry.hidden
-
-
 def _stage_memory(parts: Parts, geometry: Geometry, stage: int) -> Memory:
     parallel = parts.parallel
     held = stage_tensors(geometry, stage, parallel.pp)
     elements = sum(_elements(tensor, geometry, parallel.mp) for tensor in held)
     added = _adapter_parameters(parts, geometry, stage)
-    training = is_trained(parts)
+    training = parts.trains
     trained = (added if parts.lora else elements) if training else 0
     moments = 1 if parts.optim.name == "sgd" else 2
     sharded = parallel.dp if parallel.optimizer_shard else 1

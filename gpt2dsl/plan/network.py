@@ -222,6 +222,5 @@ def _new_values(parts: Parts, looked: Look | None) -> Iterator[str]:
     """What of the network is new although it has weights: what they lack, and a head."""
     for name in looked.new if looked else ():
         yield f"RANDOM values for {name}, which the weights lack (allow_missing)"
-    begins = parts.task is not None and parts.task.name in ("pretrain", "finetune")
-    if begins and parts.classifier and looked and not looked.geometry.labels:
+    if parts.trains and parts.classifier and looked and not looked.geometry.labels:
         yield "the classification head (score.weight) is new"

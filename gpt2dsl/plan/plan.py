@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from gpt2dsl.parts.model import size_of
 from gpt2dsl.plan import checks, inputs, training
 from gpt2dsl.plan.engines import not_yet
 from gpt2dsl.plan.inputs import Input
-from gpt2dsl.plan.memory import Memory, memory, trained_parameters
+from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, find_network
 from gpt2dsl.plan.render import render
 from gpt2dsl.plan.steps import Step, steps_of
@@ -180,7 +181,7 @@ class Plan:
         """Conversions write their target and nothing else."""
         if inputs.is_conversion(self._parts):
             return None
-        return Path(self.directory) if keep or self.task in training.TASKS else None
+        return Path(self.directory) if keep or self._parts.trains else None
 
 
 def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> Plan:
@@ -211,6 +212,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, parts.task.name)))
     parallel = parts.parallel
+    trained = training.trained_shapes(parts, geometry) if parts.trains else []
     converts = inputs.is_conversion(parts)
     directory = str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}")
     return Plan(
@@ -220,7 +222,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
-        trained=trained_parameters(parts, geometry) if training.is_trained(parts) else 0,
+        trained=sum(map(math.prod, trained)),
         ranks={
             "dp": parallel.dp,
             "mp": parallel.mp,
@@ -230,7 +232,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         device=parts.runtime.device,
         inputs=tuple(read),
         batches=batches,
-        optimizer=training.optimizer_words(parts, geometry),
+        optimizer=training.optimizer_words(parts, trained) if trained else "",
         precision=training.precision_words(parts),
         memory=memory(parts, geometry),
         steps=steps_of(parts),
@@ -269,7 +271,7 @@ def _batches(
     """How the data is cut, and the network with the tokenizer that cuts it."""
     train = parts.train
     network, count = _rows(parts, network, source, ready=ready) if source else (network, None)
-    trains = training.is_trained(parts)
+    trains = parts.trains
     steps = train.steps if trains else 0
     if trains and steps is None and count is not None:
         steps = count * train.passes // train.batch_size
@@ -325,7 +327,7 @@ def _tokens(
 
 def _too_short(parts: Parts, batches: Batches, data: Input) -> list[Input]:
     """The refusal of data that doesn't fill one batch, where that is known."""
-    if batches.rows is None or not training.is_trained(parts):
+    if batches.rows is None or not parts.trains:
         return []
     if batches.rows >= batches.batch:
         return []

@@ -29,7 +29,7 @@ def steps_of(parts: Parts) -> tuple[Step, ...]:
     assert task is not None
     weights = weights_name(parts) or "new weights"
     data, held_out = getattr(task, "data", ""), getattr(task, "eval_data", "")
-    if task.name in ("pretrain", "finetune"):
+    if task.trains:
         texts = tuple(filter(None, (data, held_out)))
         steps = [Step("tokenise", texts, ("tokens",))]
         if held_out:

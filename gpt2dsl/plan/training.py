@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.layout.adapters import Adapter, adapters, matches
+from gpt2dsl.layout.adapters import Adapted, adapters, matches
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.tensors import decays, tensors
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.checks import fault
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
-TASKS = ("pretrain", "finetune")
+
+def trained_shapes(parts: Parts, geometry: Geometry) -> list[tuple[int, ...]]:
+    """Of every tensor that training changes: all, or the adapters and the head of the classes."""
+    if parts.lora is None:
+        return [tensor.shape for tensor in tensors(geometry)]
+    added = adapters(geometry, parts.lora.settings())
+    found: list[tuple[int, ...]] = [shape for one in added for shape in one.shapes.values()]
+    return [*found, (geometry.labels, geometry.hidden)] if geometry.labels else found
 
 
-def is_trained(parts: Parts) -> bool:
-    """Whether the task changes weights."""
-    return parts.task is not None and parts.task.name in TASKS
-
-
-def optimizer_words(parts: Parts, geometry: Geometry) -> str:
-    """The optimizer with what decays and what does not; "" where nothing is trained."""
-    if not is_trained(parts):
-        return ""
+def optimizer_words(parts: Parts, shapes: Sequence[tuple[int, ...]]) -> str:
+    """The optimizer, with what decays of the tensors that are trained and what does not."""
     optim = parts.optim
-    shapes = [tensor.shape for tensor in tensors(geometry)]
-    if parts.lora:
-        added = adapters(geometry, parts.lora.settings())
-        shapes = [shape for one in added for shape in one.shapes.values()]
-        shapes += [(geometry.labels, geometry.hidden)] if geometry.labels else []
-    decayed = sum(len(shape) > 1 for shape in shapes)
+    decayed = sum(map(decays, shapes))
     words = f"{optim.name}, lr {optim.lr:g}, {parts.schedule.kind}"
     if optim.name == "sgd":
         words += f", momentum {optim.momentum:g}"
@@ -52,11 +47,11 @@ def precision_words(parts: Parts) -> str:
     precision = parts.precision
     words = []
     if precision.params != "float32":
-        masters = " with float32 master weights" if is_trained(parts) else ""
+        masters = " with float32 master weights" if parts.trains else ""
         words.append(f"parameters in {precision.params}{masters}")
     if precision.compute != "float32":
         words.append(f"products in {precision.compute}")
-        if is_trained(parts) and precision.compute == "float16":
+        if parts.trains and precision.compute == "float16":
             dynamic = precision.loss_scale == "dynamic"
             words.append("dynamic loss scale from 65,536" if dynamic else "no loss scale")
     return ", ".join(words)
@@ -64,7 +59,7 @@ def precision_words(parts: Parts) -> str:
 
 def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
     """What a reader must know of the adapters' files."""
-    if parts.lora is None or not is_trained(parts):
+    if parts.lora is None or not parts.trains:
         return
     thirds = _thirds(adapters(geometry, parts.lora.settings()))
     if not thirds:
@@ -84,7 +79,7 @@ def faults(parts: Parts, geometry: Geometry, looked: Look | None) -> list[Fault]
         *_formats(parts),
         *_held_out(parts),
         *_adapters(parts, geometry),
-        *(_base(parts, looked) if parts.lora and is_trained(parts) else ()),
+        *(_base(parts, looked) if parts.lora and parts.trains else ()),
     ]
 
 
@@ -97,7 +92,7 @@ def _formats(parts: Parts) -> Iterator[Fault]:
 
 def _held_out(parts: Parts) -> Iterator[Fault]:
     for key in ("best", "patience"):
-        if not getattr(parts.train, key) or not is_trained(parts):
+        if not getattr(parts.train, key) or not parts.trains:
             continue
         if not getattr(parts.task, "eval_data", ""):
             yield fault(parts, "G2-107", f"train.{key}", "it needs task.eval_data")
@@ -109,11 +104,14 @@ def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     lora = parts.lora
     if lora is None:
         return
-    if parts.task and not is_trained(parts):
+    if parts.task and not parts.trains:
         message = f"{parts.task.name} trains no adapter; name a trained one by its folder"
         yield Fault("G2-107", lora.origin, "lora", message)
-    patterns = {"targets": [lora.targets], "rank_pattern": [*lora.rank_pattern]}
-    patterns["alpha_pattern"] = [*lora.alpha_pattern]
+    patterns = {
+        "targets": [lora.targets],
+        "rank_pattern": [*lora.rank_pattern],
+        "alpha_pattern": [*lora.alpha_pattern],
+    }
     said = [(key, _wrong(pattern)) for key, listed in patterns.items() for pattern in listed]
     broken = [(key, error) for key, error in said if error]
     for key, error in broken:
@@ -132,7 +130,7 @@ def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
             break
 
 
-def _unmatched(parts: Parts, found: list[Adapter]) -> Iterator[Fault]:
+def _unmatched(parts: Parts, found: list[Adapted]) -> Iterator[Fault]:
     """Patterns that change no adapter: a typo would train at another rank without a word."""
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(parts.lora, key):
@@ -149,9 +147,9 @@ def _wrong(pattern: str) -> str:
     return ""
 
 
-def _thirds(found: list[Adapter]) -> dict[str, list[Adapter]]:
+def _thirds(found: list[Adapted]) -> dict[str, list[Adapted]]:
     """The adapters on thirds, by module."""
-    by_module: dict[str, list[Adapter]] = {}
+    by_module: dict[str, list[Adapted]] = {}
     for one in found:
         if one.third:
             by_module.setdefault(one.module, []).append(one)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import pytest
 
 from gpt2dsl.engine.rundir import RunDirectory
 from tests.cli.test_cli import run
+from tests.commands import imported
 from tests.library.run_directories import SPEC, make
 
 
@@ -199,14 +198,4 @@ def test_runs_and_diff_import_neither_mindspore_nor_torch_nor_engines(tmp_path: 
     a, b = (make(tmp_path / name, losses=[1.0]) for name in "ab")
     heavy = {"mindspore", "torch", "transformers", "gpt2dsl.engine.job", "gpt2dsl.model"}
     for words in (["runs", str(tmp_path)], ["diff", str(a), str(b)], ["diff", "--help"]):
-        code = (
-            "import sys, gpt2dsl.cli.main as m\n"
-            f"sys.argv = ['gpt2dsl', *{words!r}]\n"
-            "try: m.main()\n"
-            "except SystemExit as stop: assert stop.code == 0, stop.code\n"
-            f"print(sorted(set(sys.modules) & {heavy!r}), file=sys.stderr)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-        )
-        assert done.stderr.strip() == "[]"
+        assert imported(words, heavy) == (0, set())

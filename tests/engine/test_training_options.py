@@ -161,6 +161,20 @@ def test_several_adapters_go_on_one_base_and_each_can_be_merged(
     assert np.abs(gpt2dsl.load(str(merged)).logits([ids]) - one.logits([ids])).max() < 1e-5
 
 
+@pytest.mark.parametrize("recompute", ["full", "selective"])
+def test_what_is_computed_again_changes_no_loss_and_no_sample(
+    recipe: Recipe, trained: Result, tmp_path: Path, recompute: str
+) -> None:
+    again = recipe.replace(Parallel(recompute=recompute)).set("runtime.output", str(tmp_path))
+    result = again.plan().run()
+    assert result.directory
+    assert trained.directory
+    assert losses(result.directory) == pytest.approx(losses(trained.directory), rel=1e-5)
+    assert result.loss == pytest.approx(trained.loss, rel=1e-5)
+    page = (result.directory / "report.html").read_text(encoding="utf-8")
+    assert "What it writes" in page
+
+
 def test_adapters_of_a_base_that_changed_are_not_resumed(
     trained: Result, recipe: Recipe, tmp_path: Path
 ) -> None:

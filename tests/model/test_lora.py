@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from gpt2dsl.layout.adapters import THIRDS, Adapter, Settings, adapters
+from gpt2dsl.layout.adapters import THIRDS, Adapted, Settings, adapters
 from gpt2dsl.model import dropout
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.init import initial_adapters
@@ -20,11 +20,11 @@ from gpt2dsl.weights.formats import lora
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 
 
-def slots(targets: str, **more: Any) -> list[Adapter]:
+def slots(targets: str, **more: Any) -> list[Adapted]:
     return adapters(TINY, Settings(**{"targets": targets, "r": 3, "alpha": 6, **more}))
 
 
-def values(found: Sequence[Adapter]) -> dict[str, Any]:
+def values(found: Sequence[Adapted]) -> dict[str, Any]:
     """Values in which B is not zero."""
     random = np.random.default_rng(7)
     shapes = {name: shape for one in found for name, shape in one.shapes.items()}
@@ -33,14 +33,14 @@ def values(found: Sequence[Adapter]) -> dict[str, Any]:
     }
 
 
-def network_with(found: Sequence[Adapter], **more: Any) -> GPT2:
+def network_with(found: Sequence[Adapted], **more: Any) -> GPT2:
     network = GPT2(TINY, adapters=found, **more)
     network.load(random_weights(TINY))
     network.load_adapters(values(found))
     return network
 
 
-def merged(found: Sequence[Adapter], tensors: dict[str, Any]) -> dict[str, Any]:
+def merged(found: Sequence[Adapted], tensors: dict[str, Any]) -> dict[str, Any]:
     """Torch's weights with the adapters' products added, through which gradients flow."""
     arrays = {name: torch.tensor(array) for name, array in random_weights(TINY).items()}
     for one in found:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 
 from gpt2dsl.engine.schedule import learning_rate
-from gpt2dsl.layout.adapters import Adapter, Settings, adapters
+from gpt2dsl.layout.adapters import Adapted, Settings, adapters
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.init import initial
 from gpt2dsl.model.network import GPT2, TABLE
@@ -111,7 +111,7 @@ def with_peft(geometry: Geometry, *, double: bool) -> tuple[GPT2, Torch]:
     return network, Torch(model, trained, geometry.vocab)
 
 
-def _peft_name(slot: Adapter, name: str) -> str:
+def _peft_name(slot: Adapted, name: str) -> str:
     return f"base_model.model.{slot.module}.{name.rpartition('.')[2]}.default.weight"
 
 

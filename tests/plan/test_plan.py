@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ from gpt2dsl import (
 )
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.memory import memory, trained_parameters
+from gpt2dsl.plan.memory import memory
+from gpt2dsl.plan.training import trained_shapes
 
 SAMPLE = Model(size="nano") | Task.pretrain(data="sample:train") | Train(seq_length=64)
 
@@ -261,7 +263,8 @@ def test_what_no_engine_does_so_far_can_be_planned_and_not_run() -> None:
 )
 def test_trained_parameters_of_adapters(size: str, lora: LoRA, expected: int) -> None:
     parts = Parts.of([Model(size=size), lora, Task.finetune(data="a")])
-    assert trained_parameters(parts, Model(size=size).geometry()) == expected
+    shapes = trained_shapes(parts, Model(size=size).geometry())
+    assert sum(map(math.prod, shapes)) == expected
 
 
 GEOMETRY = Geometry(layers=4, heads=4, hidden=64, positions=128, vocab=512)

@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.adapters import THIRDS
-from gpt2dsl.layout.adapters import Adapter as Slot
+from gpt2dsl.layout.adapters import THIRDS, Adapted
 from gpt2dsl.weights.files.stored import Held
 from gpt2dsl.weights.formats.adapter import Adapter, LowRank
 
 Values = Mapping[str, NDArray[np.float32]]
 
 
-def to_files(slots: Sequence[Slot], values: Values, full: Values, base: str) -> Adapter:
+def to_files(slots: Sequence[Adapted], values: Values, full: Values, base: str) -> Adapter:
     """Adapters as files hold them.
 
     Args:
         slots: of the network.
-        values: their tensors, by the names of ``Slot.shapes``.
+        values: their tensors, by the names of ``Adapted.shapes``.
         full: tensors that are held whole.
         base: the weights that they belong to.
     """
@@ -41,7 +40,7 @@ def to_files(slots: Sequence[Slot], values: Values, full: Values, base: str) -> 
     return Adapter(modules=modules, base=base, full=whole)
 
 
-def _spread(slot: Slot, values: Values) -> NDArray[np.float32]:
+def _spread(slot: Adapted, values: Values) -> NDArray[np.float32]:
     """B over the whole output of its module."""
     b = values[f"{slot.name}.lora_B"]
     if not slot.third:
@@ -51,12 +50,12 @@ def _spread(slot: Slot, values: Values) -> NDArray[np.float32]:
     return found
 
 
-def _rows(slot: Slot) -> slice:
+def _rows(slot: Adapted) -> slice:
     first = THIRDS.index(slot.third) * slot.outputs
     return slice(first, first + slot.outputs)
 
 
-def from_files(slots: Sequence[Slot], adapter: Adapter) -> dict[str, NDArray[Any]]:
+def from_files(slots: Sequence[Adapted], adapter: Adapter) -> dict[str, NDArray[Any]]:
     """The tensors of a network's adapters.
 
     Raises:
@@ -69,15 +68,13 @@ def from_files(slots: Sequence[Slot], adapter: Adapter) -> dict[str, NDArray[Any
         raise ValueError(f"adapters on other modules: {', '.join(other[:3])}")
     for module, own in itertools.groupby(slots, key=lambda slot: slot.module):
         a, b = adapter.modules[module].a.load(), adapter.modules[module].b.load()
-        first = 0
+        first = kept = 0
         for slot in own:
             ranks = slice(first, first + slot.rank)
-            rows = _rows(slot) if slot.third else slice(None)
-            found[f"{slot.name}.lora_A"] = a[ranks]
-            found[f"{slot.name}.lora_B"] = b[rows, ranks]
+            part = b[_rows(slot) if slot.third else slice(None), ranks]
+            found[f"{slot.name}.lora_A"], found[f"{slot.name}.lora_B"] = a[ranks], part
             first += slot.rank
-        kept = sum(np.count_nonzero(found[f"{slot.name}.lora_B"]) for slot in slots
-                   if slot.module == module)  # fmt: skip
+            kept += np.count_nonzero(part)
         if first != len(a) or kept != np.count_nonzero(b):
             raise ValueError(f"{module}: its adapter is not one of rank {first} on these parts")
     return found
