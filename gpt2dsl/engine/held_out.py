@@ -95,6 +95,15 @@ def best_step(evaluations: Sequence[Metrics]) -> int | None:
     return int(min(found, key=lambda one: one["eval_loss"])["step"]) if found else None
 
 
+def warnings(evaluations: Sequence[Metrics]) -> list[str]:
+    """Where training made the weights worse on held-out data, which the best of them hides."""
+    best = best_step(evaluations)
+    losses = {one["step"]: one["eval_loss"] for one in evaluations}
+    if best is None or 0 not in losses or losses[best] <= losses[0]:
+        return []
+    return ["no checkpoint is as good on eval_data as the weights were at the start"]
+
+
 def is_out_of_patience(evaluations: Sequence[Metrics], patience: int) -> bool:
     """Whether the last so many evaluations gave no lower loss than one before them; 0 never is."""
     losses = [one["eval_loss"] for one in evaluations]

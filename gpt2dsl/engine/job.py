@@ -66,6 +66,7 @@ class Result:
         best: the checkpoint with the lowest held-out loss, where it was to be kept.
         steps: optimizer steps that were done.
         skipped: of them, because the gradients overflowed.
+        stopped_early: evaluations ceased to improve before the last planned step.
         loss: per token, in nats: on ``eval_data`` or ``data`` of evaluate, else of the last steps.
         perplexity: ``exp(loss)`` where the loss is one of held-out text.
         loss_before: of the held-out text before training.
@@ -88,6 +89,7 @@ class Result:
     best: Path | None = None
     steps: int = 0
     skipped: int = 0
+    stopped_early: bool = False
     loss: float | None = None
     perplexity: float | None = None
     loss_before: float | None = None
@@ -111,7 +113,7 @@ class Result:
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in found.items()
-            if value not in (None, ()) and not (type(value) is int and not value)
+            if value not in (None, ()) and not (isinstance(value, int) and not value)
         }
 
     def __str__(self) -> str:
@@ -124,13 +126,12 @@ class Result:
         if self.perplexity_before is not None and self.perplexity is not None:
             lines.append(
                 f"perplexity  {self.perplexity_before:,.1f} before, {self.perplexity:,.2f} after: "
-                f"{self.perplexity_before / self.perplexity:.1f} times lower"
+                + _change(self.perplexity_before, self.perplexity)
             )
         elif self.perplexity is not None:
             lines.append(f"perplexity  {self.perplexity:,.4f}")
         if self.loss is not None:
-            over = f" over {self.tokens:,} tokens" if self.tokens else ""
-            lines.append(f"loss        {self.loss:.4f}{over}")
+            lines.append(f"loss        {self.loss:.4f}{self._of_what()}")
         if self.tokens_per_second:
             lines.append(f"speed       {self.tokens_per_second:,.0f} tokens/s")
         if self.target and self.seconds is not None:
@@ -143,3 +144,16 @@ class Result:
         places = {"checkpoint": self.checkpoint, "best": self.best, "run": self.directory}
         lines += [f"{word:<12}{place}" for word, place in places.items() if place]
         return "\n".join(lines)
+
+    def _of_what(self) -> str:
+        """What the loss is the mean of."""
+        if self.tokens:
+            return f" over {self.tokens:,} tokens"
+        return " of the last training steps" if self.steps and self.perplexity is None else ""
+
+
+def _change(before: float, after: float) -> str:
+    """How many times lower or higher a perplexity became."""
+    lower = after <= before
+    times = before / after if lower else after / before
+    return f"{times:,.1f} times {'lower' if lower else 'higher'}"

@@ -52,6 +52,8 @@ class Profile(Callback):
         """A short run ends before that."""
         if self._profiler:
             self._stop()
+        elif not self._until:
+            say("not profiled: no step was left to do; train.resume=never starts anew")
         elif result.steps < self._until:
             say(f"not profiled: the run ended within {FIRST} steps of its start")
 

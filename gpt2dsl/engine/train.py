@@ -265,6 +265,7 @@ class Training:
             best=held_out.kept_checkpoint(self.directory.checkpoints, self._best()),
             steps=self.step.steps,
             skipped=skipped,
+            stopped_early=self.step.steps < self.job.steps,
             loss=last.get("eval_loss", recent),
             perplexity=last.get("eval_perplexity"),
             loss_before=first.get("eval_loss"),
@@ -272,7 +273,7 @@ class Training:
             tokens=int(last.get("eval_tokens", 0)),
             tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
             scores=self.held_out.scores if self.held_out else None,
-            notes=self.job.notes,
+            notes=(*self.job.notes, *held_out.warnings(self.evaluations)),
         )
 
     def _remember(self, name: str) -> Showcase | None:

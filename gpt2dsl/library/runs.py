@@ -57,6 +57,8 @@ class Run:
     def __str__(self) -> str:
         if self.state == "damaged":
             return f"damaged: {self.problem}"
+        if self.state == "done" and self.steps and self.steps < (self.planned or 0):
+            return f"done early, at step {self.steps:,} of {self.planned:,}"
         if self.state == "done" or self.steps is None:
             return self.state
         of = "" if self.planned is None else f" of {self.planned:,}"
@@ -232,7 +234,8 @@ def _finished(
     if given is None:
         return False
     steps = count(given, "steps") or 0
-    return steps >= (planned or 0) and (lines is None or _step(lines) >= steps)
+    whole = given.get("stopped_early") is True or steps >= (planned or 0)
+    return whole and (lines is None or _step(lines) >= steps)
 
 
 def _step(lines: Sequence[Document]) -> int:

@@ -11,7 +11,7 @@ from gpt2dsl.data import cache
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
-from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
 from gpt2dsl.parts.task import Convert, Export, Reshard
@@ -75,6 +75,19 @@ def find_source(parts: Parts, key: str, classes: tuple[str, ...]) -> tuple[Input
     except SpecError as error:
         return refused(parts, key, name, error), None
     return found, source
+
+
+def resumed(parts: Parts) -> list[Input]:
+    """The checkpoint that a training goes on from, where one is named."""
+    name = parts.train.resume
+    if not parts.trains or name in ("auto", "never"):
+        return []
+    from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where there are checkpoints
+
+    if (Path(name) / store.MANIFEST).is_file():
+        return [Input(key="train.resume", name=name, detail="checkpoint")]
+    message = "expected auto, never, or the folder of a checkpoint, which this is not"
+    return [refused(parts, "train.resume", name, InputError("G2-301", name, message))]
 
 
 def weights_name(parts: Parts) -> str:

@@ -68,6 +68,7 @@ class Plan:
         inputs: what is read.
         batches: how the data is cut; None for tasks without rows.
         optimizer: it and what decays, in words; "" where nothing is trained.
+        adapters: their rank, scale and modules, in words; "" where there are none.
         precision: number formats in words, "" where all are float32.
         memory: bytes on the rank that needs the most.
         steps: what is done, in order.
@@ -89,6 +90,7 @@ class Plan:
     inputs: tuple[Input, ...]
     batches: Batches | None
     optimizer: str
+    adapters: str
     precision: str
     memory: Memory
     steps: tuple[Step, ...]
@@ -202,7 +204,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         raise SpecError(found)
     assert parts.task is not None
     sources = _sources(parts, network.classes)
-    read = [*network.inputs, *(found for found, _ in sources.values())]
+    read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
     batches = None
     if "task.data" in sources:
         texts = sources["task.data"][1]
@@ -233,6 +235,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         inputs=tuple(read),
         batches=batches,
         optimizer=training.optimizer_words(parts, trained) if trained else "",
+        adapters=training.adapter_words(parts, geometry),
         precision=training.precision_words(parts),
         memory=memory(parts, geometry),
         steps=steps_of(parts),
@@ -248,7 +251,8 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
 def faults(parts: Parts) -> tuple[Fault, ...]:
     """Every fault of a recipe as a whole and of its inputs; one doesn't hide another."""
     network = find_network(parts)
-    read = [*network.inputs, *(found for found, _ in _sources(parts, network.classes).values())]
+    sources = (found for found, _ in _sources(parts, network.classes).values())
+    read = [*network.inputs, *sources, *inputs.resumed(parts)]
     return (
         *checks.faults(parts, network.geometry),
         *network.faults,

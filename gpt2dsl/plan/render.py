@@ -57,6 +57,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "rows", _batches(plan.batches)
     if plan.optimizer:
         yield "optim", plan.optimizer
+    if plan.adapters:
+        yield "lora", plan.adapters
     if plan.precision:
         yield "numbers", plan.precision
     memory = plan.memory

@@ -57,10 +57,42 @@ def precision_words(parts: Parts) -> str:
     return ", ".join(words)
 
 
-def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
-    """What a reader must know of the adapters' files."""
+def adapter_words(parts: Parts, geometry: Geometry) -> str:
+    """The adapters that are trained; "" where there are none."""
     if parts.lora is None or not parts.trains:
+        return ""
+    lora, found = parts.lora, adapters(geometry, parts.lora.settings())
+    ranks = ", ".join(map(str, sorted({one.rank for one in found})))
+    scales = ", ".join(f"{scale:g}" for scale in sorted({one.scale for one in found}))
+    words = f"rank {ranks}, scale {scales}, on {len(found)} modules that match {lora.targets!r}"
+    return f"{words}, dropout {lora.dropout:g}" if lora.dropout else words
+
+
+def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
+    """What a reader must know of training."""
+    if not parts.trains:
         return
+    yield from _without_effect(parts)
+    if parts.lora:
+        yield from _of_files(parts, geometry)
+
+
+def _without_effect(parts: Parts) -> Iterator[str]:
+    """Values that were changed and change nothing."""
+    default = type(parts.optim)()
+    unused = {"adamw": ("momentum",), "sgd": ("beta1", "beta2", "eps", "bias_correction")}
+    for key in unused[parts.optim.name]:
+        if getattr(parts.optim, key) != getattr(default, key):
+            yield f"optim.{key} changes nothing: {parts.optim.name} has none"
+    if parts.train.evaluate_every and not getattr(parts.task, "eval_data", ""):
+        yield "train.evaluate_every changes nothing without task.eval_data"
+    if parts.precision.loss_scale == "none" and parts.precision.compute != "float16":
+        yield f"precision.loss_scale changes nothing in {parts.precision.compute}"
+
+
+def _of_files(parts: Parts, geometry: Geometry) -> Iterator[str]:
+    """What becomes of the adapters in PEFT's files."""
+    assert parts.lora is not None
     thirds = _thirds(adapters(geometry, parts.lora.settings()))
     if not thirds:
         return
@@ -86,7 +118,7 @@ def faults(parts: Parts, geometry: Geometry, looked: Look | None) -> list[Fault]
 def _formats(parts: Parts) -> Iterator[Fault]:
     for key in ("params", "compute"):
         if getattr(parts.precision, key) == "bfloat16" and parts.runtime.device == "cpu":
-            message = "MindSpore has no products of bfloat16 on cpu; ascend and gpu have them"
+            message = "MindSpore computes nothing in bfloat16 on cpu; ascend and gpu do"
             yield fault(parts, "G2-107", f"precision.{key}", message, "runtime.device")
 
 

@@ -35,6 +35,7 @@ from gpt2dsl import (
 )
 from gpt2dsl.cli.main import cli
 from gpt2dsl.engine.job import Result
+from gpt2dsl.library import runs
 from gpt2dsl.model import training
 from gpt2dsl.parts import Model
 from gpt2dsl.weights import store
@@ -309,8 +310,13 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_a_run_that_gets_worse(
         assert result.steps == best + patience < 12
         again = run.plan().run()
         assert (again.steps, again.best, again.loss) == (result.steps, result.best, result.loss)
+        said = f"done early, at step {result.steps} of 12"
+        assert (str(runs.read(result.directory)), result.stopped_early) == (said, True)
     else:
-        assert result.steps == 12
+        assert (result.steps, result.stopped_early) == (12, False)
+    worse = held_out[best] > held_out[0]
+    assert ("no checkpoint is as good on eval_data" in str(result)) == worse
+    assert ("times higher" in str(result)) == (held_out[result.steps] > held_out[0])
 
 
 def test_an_overflow_is_counted_and_the_run_goes_on(
