@@ -15,24 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-ROOT = Path(__file__).resolve().parents[1]
-JUDGES = ROOT / ".judges"
-"""What tests/mindformers/environment.sh makes: MindFormers 0.8.0 on Python 3.9."""
+from sides import missing, run
 
 LR, BETA1, BETA2, EPS, DECAY, CLIP = 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0
 BATCHES = 2
@@ -117,17 +112,6 @@ SIDES: dict[str, Callable[[argparse.Namespace], Step]] = {
 }  # fmt: skip
 
 
-def missing(side: str) -> str:
-    """Why a side can't run here, or ""."""
-    if side == "mindformers" and not (JUDGES / "complete").exists():
-        return "no .judges; tests/mindformers/environment.sh makes it"
-    if side in {"eager", "compile"} and not (find_spec("torch") and find_spec("transformers")):
-        return "no torch or no transformers; pip install -e '.[test]' brings them"
-    if side == "compile" and not shutil.which(os.environ.get("CXX", "g++")):
-        return "torch.compile needs a C++ compiler: g++, or the one that CXX names"
-    return ""
-
-
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Times, peak memory and losses of one side, in this process."""
     batches = np.load(args.folder / "ids.npy")
@@ -160,29 +144,12 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Non
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
 
 
-def run(side: str, folder: Path) -> dict[str, Any] | None:
-    """Measurements of one side in a new process; None, and what it said, where it failed."""
-    python = JUDGES / "bin" / "python" if side == "mindformers" else sys.executable
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fresh = {"PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor"}
-        line = [str(python), __file__, *sys.argv[1:], "--side", side, "--folder", str(folder)]
-        done = subprocess.run(
-            [*line, "--started", str(time.monotonic())],
-            check=False, capture_output=True, text=True, cwd=scratch, env=os.environ | fresh,
-        )  # fmt: skip
-    if done.returncode:
-        words = f"failed with status {done.returncode}; its last words:\n{done.stderr[-3000:]}"
-        print(f"{side:<12} {words}", flush=True)
-        return None
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
 def in_turns(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Found:
     """Does the rounds; a side that fails is left out."""
     found: Found = {side: [] for side in sides}
     for turn in range(args.rounds):
         for side in list(found):
-            if one := run(side, folder):
+            if one := run(Path(__file__), side, folder):
                 found[side].append(one)
                 speed = args.rows * args.tokens / median(one["times"])
                 print(f"round {turn + 1} {side:<12} {speed:6.1f} tokens/s", file=sys.stderr)

@@ -8,7 +8,7 @@ Parallel(dp=4, mp=4)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.errors import (
@@ -40,6 +40,7 @@ from gpt2dsl.recipe import Recipe
 
 if TYPE_CHECKING:
     from gpt2dsl.engine.language_model import LanguageModel
+    from gpt2dsl.engine.pipeline import TextGeneration
 
 __all__ = [
     "Callback",
@@ -66,6 +67,7 @@ __all__ = [
     "Task",
     "Train",
     "load",
+    "pipeline",
 ]
 
 
@@ -82,3 +84,23 @@ def load(weights: str) -> LanguageModel:
     from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
 
     return LanguageModel.load(weights)
+
+
+def pipeline(task: str, model: str | LanguageModel, **generation: Any) -> TextGeneration:
+    """What continues texts: ``pipeline("text_generation", "124m")("I love", max_length=20)``.
+
+    Args:
+        task: text_generation.
+        model: as in ``load``, or what that gave.
+        generation: keys of ``[generation]`` that count where a call says no others.
+
+    Raises:
+        ValueError: the task is another.
+        SpecError: a key or value of ``generation`` is wrong.
+        InputError: there are no such weights, or they are damaged.
+    """
+    if task not in ("text_generation", "text-generation"):
+        raise ValueError(f"expected text_generation, found {task!r}")
+    from gpt2dsl.engine.pipeline import TextGeneration  # noqa: PLC0415  # imports MindSpore
+
+    return TextGeneration(load(model) if isinstance(model, str) else model, **generation)

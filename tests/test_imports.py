@@ -56,6 +56,7 @@ def test_public_names_are_those_that_users_may_rely_on() -> None:
         "Interrupted",
         "LoRA", "Model", "NotYetError", "Optim", "Parallel", "Part", "Plan", "Precision",
         "Recipe", "RunError", "Runtime", "Schedule", "SpecError", "Task", "Train", "load",
+        "pipeline",
     ]  # fmt: skip
     for name in gpt2dsl.__all__:
         assert hasattr(gpt2dsl, name)

@@ -1,6 +1,9 @@
-"""``gpt2dsl generate``: continue a text with given weights."""
+"""``gpt2dsl generate``: continue texts with given weights."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import click
 
@@ -8,15 +11,12 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts import Generation
 from gpt2dsl.recipe import Recipe
 
-
-def _option(name: str, kind: type) -> click.Option:
-    """The option of a field of ``[generation]``; its text is the field's own."""
-    rule = Generation.rules()[name]
-    flag = f"--{name.replace('_', '-')}"
-    return click.Option(
-        [flag, name], is_flag=kind is bool, type=None if kind is bool else kind, default=None,
-        help=f"{rule.doc} (default {getattr(Generation(), name)}).",
-    )  # fmt: skip
+_KINDS: dict[str, Any] = {
+    "max_new_tokens": int, "max_length": int, "logprobs": int, "eos": int,
+    "early_stopping": click.Choice(("true", "false", "never")),
+}  # fmt: skip
+_REPEATED = {"bad_words": "--bad-word", "stop_strings": "--stop", "eos": "--eos"}
+"""Lists, and the option that adds to them."""
 
 
 @click.command(
@@ -25,38 +25,68 @@ def _option(name: str, kind: type) -> click.Option:
 )
 @click.argument("weights")
 @click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
+@click.option(
+    "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."
+)
 @options.as_json
-def command(weights: str, prompts: tuple[str, ...], as_json: bool, **given: object) -> None:
+@click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
+def command(
+    weights: str,
+    prompts: tuple[str, ...],
+    file: str | None,
+    as_json: bool,
+    jsonl: bool,
+    **given: Any,
+) -> None:
     """Continue texts with given weights."""
-    if not prompts:
-        raise click.UsageError("expected --prompt TEXT")
+    if bool(prompts) == bool(file):
+        raise click.UsageError("expected --prompt TEXT, or --prompts FILE")
+    asked = "--prompts" if file else "--prompt"
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
-            "task.kind": ("generate", "--prompt"),
-            "task.prompts": (prompts, "--prompt"),
+            "task.kind": ("generate", asked),
+            "task.prompts": (file or prompts, asked),
             **{
-                f"generation.{name}": (value, f"--{name.replace('_', '-')}")
+                f"generation.{name}": (_value(name, value), _flag(name))
                 for name, value in given.items()
-                if value is not None
+                if value not in (None, ())
             },
         }
     )
-    result = recipe.plan().run(keep=False)
+    streams = bool(given["stream"]) and not (as_json or jsonl)
+    shown = (lambda text: click.echo(text, nl=False)) if streams else None
+    result = recipe.plan().run(keep=False, on_text=shown)
+    for note in result.notes:
+        click.echo(f"note: {note}", err=True)
     if as_json:
         options.echo_json(result.to_json())
-    else:
+    elif jsonl:
+        for one in result.continuations:
+            click.echo(json.dumps(one.to_json(), ensure_ascii=False))
+    elif not streams:
         click.echo(str(result))
 
 
-command.params += [
-    _option(name, kind)
-    for name, kind in (
-        ("max_new_tokens", int),
-        ("do_sample", bool),
-        ("temperature", float),
-        ("top_k", int),
-        ("top_p", float),
-        ("seed", int),
-    )
-]
+def _flag(name: str) -> str:
+    return _REPEATED.get(name, f"--{name.replace('_', '-')}")
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "early_stopping":
+        return {"true": True, "false": False}.get(value, value)
+    return list(value) if name in _REPEATED else value
+
+
+def _option(name: str) -> click.Option:
+    """The option of a field of ``[generation]``; its text is the field's own."""
+    default = getattr(Generation(), name)
+    kind = _KINDS.get(name, str if name in _REPEATED else type(default))
+    shown = "" if default in (None, ()) else f" (default {str(default).lower()})"
+    return click.Option(
+        [_flag(name), name], is_flag=kind is bool, type=None if kind is bool else kind,
+        default=None, multiple=name in _REPEATED, help=f"{Generation.rules()[name].doc}{shown}.",
+    )  # fmt: skip
+
+
+command.params += [_option(name) for name in Generation.rules()]

@@ -23,6 +23,7 @@ COMMANDS = {
     "runs": "the runs in a folder: state, steps, loss, speed",
     "diff": "show what differs between two recipes or runs",
     "generate": "continue a text with given weights",
+    "serve": "completions over HTTP, as OpenAI's API has them",
     "classify": "name the class of texts with given weights",
     "inspect": "say what weights are, and what is missing",
     "convert": "convert weights from one format to another",

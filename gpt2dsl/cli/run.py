@@ -27,10 +27,15 @@ def command(spec: str, settings: tuple[str, ...], profile: bool, as_json: bool) 
         from gpt2dsl.engine.profile import Profile  # noqa: PLC0415  # seldom wanted
 
         callbacks.append(Profile(Path(plan.directory) / "profile"))
-    result = plan.run(resume_command=_again(spec, settings), callbacks=callbacks)
+    streams = plan.streams and not as_json
+    result = plan.run(
+        resume_command=_again(spec, settings),
+        callbacks=callbacks,
+        on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
+    )
     if as_json:
         options.echo_json(result.to_json())
-    else:
+    elif not streams:
         click.echo(str(result))
 
 

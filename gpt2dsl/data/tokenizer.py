@@ -112,6 +112,19 @@ class Tokenizer:
         """
         return str(self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special))
 
+    def bytes_of(self, ids: Iterable[int]) -> bytes:
+        """The UTF-8 bytes of ids; of one id they may be part of a character."""
+        return b"".join(self._bytes[i] for i in ids)
+
+    @cached_property
+    def _bytes(self) -> list[bytes]:
+        added = {i: token.content for i, token in self._inner.get_added_tokens_decoder().items()}
+        tokens = self._inner.get_vocab(with_added_tokens=True)
+        found = [b""] * (max(tokens.values()) + 1)
+        for token, i in tokens.items():
+            found[i] = added[i].encode() if i in added else vocabulary.token_bytes(token)
+        return found
+
     @cached_property
     def splittable(self) -> bool:
         """Whether text may be cut before white space; true of every plain GPT-2 tokenizer."""

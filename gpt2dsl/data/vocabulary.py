@@ -19,6 +19,21 @@ PUBLISHED_FILES = (
 """SHA-256 of OpenAI's vocabulary and of its merges."""
 
 
+def token_bytes(token: str) -> bytes:
+    """The bytes that a byte-level token's characters stand for (Radford et al. 2019)."""
+    return bytes(_BYTE_OF[character] for character in token)
+
+
+def _bytes_by_character() -> dict[str, int]:
+    """Printable bytes stand for themselves; the others are characters from U+0100 on."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(0x100) if byte not in shown]
+    return {chr(b): b for b in shown} | {chr(0x100 + i): b for i, b in enumerate(hidden)}
+
+
+_BYTE_OF = _bytes_by_character()
+
+
 def library() -> Any:
     """The ``tokenizers`` library: imported when it is wanted, for not every plan needs it.
 

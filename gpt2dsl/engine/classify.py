@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine import prompts
 from gpt2dsl.engine.classifier import TextClassifier
-from gpt2dsl.engine.generate import read_prompts
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import saying
@@ -16,7 +16,7 @@ def run(job: Job) -> Result:
     """Name the classes of the task's texts."""
     task = job.parts.task
     assert isinstance(task, Classify)
-    texts = read_prompts(task.texts)
+    texts = prompts.read(task.texts, "text")
     with saying(f"loading {job.weights}"):
         classifier = TextClassifier(
             loaded(job), Tokenizer.load(job.tokenizer), job.classes, job.parts.train.seq_length

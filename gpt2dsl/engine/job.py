@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from gpt2dsl.engine.callbacks import Callback
+from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
@@ -35,6 +37,7 @@ class Job:
         classes: the names of a classifier's classes.
         base: the weights as an adapter's files name them: a hub's name, or an absolute path.
         callbacks: told while a training runs.
+        on_text: gets generated text as it comes, where the recipe streams.
     """
 
     parts: Parts
@@ -53,6 +56,7 @@ class Job:
     classes: tuple[str, ...] = ()
     base: str = ""
     callbacks: tuple[Callback, ...] = ()
+    on_text: Callable[[str], None] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -74,6 +78,7 @@ class Result:
         tokens: that were evaluated.
         tokens_per_second: of training or generation, compilation left out.
         texts: prompt and continuation.
+        continuations: of generate, with what is known of each.
         target: what was written, of conversions.
         size: its tensors' bytes.
         seconds: that it took.
@@ -97,6 +102,7 @@ class Result:
     tokens: int = 0
     tokens_per_second: float | None = None
     texts: tuple[str, ...] = ()
+    continuations: tuple[Continuation, ...] = ()
     target: Path | None = None
     size: int = 0
     seconds: float | None = None
@@ -110,6 +116,7 @@ class Result:
         found = attrs.asdict(self, recurse=False)
         if self.scores:
             found["scores"] = self.scores.to_json()
+        found["continuations"] = tuple(one.to_json() for one in self.continuations)
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in found.items()

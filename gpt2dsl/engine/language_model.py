@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.engine.generation.beams import Beams
+from gpt2dsl.engine.generation.continuation import Continuation
+from gpt2dsl.engine.generation.request import Request
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.generation.search import search
+from gpt2dsl.engine.generation.slots import Slots
+from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import Job
-from gpt2dsl.engine.sampling import Sampler
-from gpt2dsl.errors import InputError, NotYetError
+from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model import device
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.init import filled
-from gpt2dsl.model.network import GPT2, Scores, bucket
+from gpt2dsl.model.network import GPT2, Scores
 from gpt2dsl.model.network import Arrays as Values
 from gpt2dsl.parts import Generation, Precision
 from gpt2dsl.weights import reading
@@ -25,25 +31,11 @@ from gpt2dsl.weights.files.stored import Arrays
 from gpt2dsl.weights.guess import Hints
 
 AT_ONCE = 8
-"""Prompts that are decoded together."""
+"""Texts that are generated together."""
+
 
 KEPT_DECODERS = 4
-"""Sizes of which compiled graphs and caches are kept."""
-
-
-@attrs.frozen
-class Continuation:
-    """A prompt and what was generated after it.
-
-    Attributes:
-        prompt: as it was given.
-        text: that follows it.
-        tokens: how many were generated, an end-of-text token counted.
-    """
-
-    prompt: str
-    text: str
-    tokens: int
+"""Batch sizes of which compiled graphs and caches are kept."""
 
 
 class LanguageModel:
@@ -59,7 +51,7 @@ class LanguageModel:
         self.geometry: Geometry = network.geometry
         self._network = network
         self._scores = Scores(network)
-        self._decoders: dict[tuple[int, int], Decoder] = {}
+        self._decoders: dict[int, Decoder] = {}
 
     @classmethod
     def load(
@@ -123,8 +115,7 @@ class LanguageModel:
             generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...
 
         Returns:
-            Each prompt with its continuation, which ends at an end-of-text token, after
-            ``max_new_tokens``, or where the model has no more positions.
+            Each prompt with its continuation, ``num_return_sequences`` of each.
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
@@ -135,69 +126,122 @@ class LanguageModel:
         found = self.continuations(prompts, Generation(**generation))
         return [one.prompt + one.text for one in found]
 
-    def continuations(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
-        """As ``generate``, apart from the prompts."""
-        if generation.beams > 1 or generation.stream:
-            raise NotYetError("no engine so far for beams and stream [G2-401]")
-        encoded = [self._encoded(prompt) for prompt in prompts]
-        return [
-            one
-            for start in range(0, len(prompts), AT_ONCE)
-            for one in self._batch(
-                prompts[start : start + AT_ONCE],
-                encoded[start : start + AT_ONCE],
-                generation,
-                start,
-            )
-        ]
+    def stream(self, prompt: str, **generation: Any) -> Iterator[str]:
+        """Continue one text; gives its pieces as they come, whole characters only.
 
-    def _encoded(self, prompt: str) -> list[int]:
+        Args:
+            prompt: the text; the pieces do not repeat it.
+            generation: as for ``generate``; one text, without beams.
+
+        Raises:
+            SpecError: a key or value of ``generation`` is wrong.
+            InputError: the prompt is longer than the model has positions.
+        """
+        return self.pieces(self.row(prompt, Generation(**generation).evolve(stream=True)))
+
+    def continuations(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
+        """As ``generate``, with what is known of each text."""
+        if generation.beams > 1:
+            return self._searched(prompts, generation)
+        copies = generation.num_return_sequences
+        rows = [
+            self.row(prompt, generation, number)
+            for number, prompt in enumerate(one for one in prompts for _ in range(copies))
+        ]
+        self._run(rows)
+        return [row.continuation() for row in rows]
+
+    def row(self, prompt: str, generation: Generation, number: int = 0) -> Row:
+        """A text to be generated; ``number`` tells equal prompts apart."""
+        return Row(self._request(prompt, generation, number))
+
+    def slots(self, batch: int) -> Slots:
+        """Places for so many texts at once."""
+        return Slots(self._decoder(batch), batch)
+
+    def pieces(self, row: Row) -> Iterator[str]:
+        """The text of a row as it comes."""
+        slots, pieces, shown = self.slots(1), Pieces(self.tokenizer), 0
+        slots.add(row)
+        while True:
+            yield pieces.add(row.said[shown:])
+            shown = len(row.said)
+            if row.ended:
+                break
+            slots.step()
+        yield pieces.rest()
+
+    def _run(self, rows: Sequence[Row]) -> None:
+        """Generate until every text is over."""
+        waiting = deque(rows)
+        slots = self.slots(min(AT_ONCE, 1 << (len(rows) - 1).bit_length()))
+        while waiting or slots.busy:
+            while waiting and not slots.is_full:
+                slots.add(waiting.popleft())
+            if slots.busy:
+                slots.step()
+
+    def _searched(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
+        """Beam search; as many prompts at once as there is room for."""
+        groups = [Beams(self._request(one, generation, i)) for i, one in enumerate(prompts)]
+        at_once = max(1, AT_ONCE // generation.beams)
+        for start in range(0, len(groups), at_once):
+            some = groups[start : start + at_once]
+            search(self._decoder(len(some) * generation.beams), some)
+        return [one for group in groups for one in group.continuations()]
+
+    @property
+    def _entries(self) -> int:
+        """Ids that both the tokenizer and the network know."""
+        return min(len(self.tokenizer), self.geometry.vocab)
+
+    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
+        refuse(generation)
+        return Request(
+            prompt=prompt,
+            ids=tuple(self._encoded(prompt, generation)),
+            generation=generation,
+            tokenizer=self.tokenizer,
+            positions=self.geometry.positions,
+            number=number,
+        )
+
+    def _encoded(self, prompt: str, generation: Generation) -> list[int]:
         ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
-        limit = self.geometry.positions - 1
+        positions = self.geometry.positions
+        limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."
             message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
+            if limit + 1 < positions:
+                message += f" into generation.max_length = {generation.max_length}"
             raise InputError("G2-204", repr(shown), message)
+        if any(i >= self._entries for i in generation.eos):
+            message = f"{max(generation.eos)} is no id: there are {self._entries}"
+            raise InputError("G2-204", "generation.eos", message)
         return ids
 
-    def _batch(
-        self, prompts: Sequence[str], encoded: list[list[int]], generation: Generation, first: int
-    ) -> list[Continuation]:
-        """Decode together until every row has ended."""
-        longest = max(map(len, encoded))
-        length = min(longest + generation.max_new_tokens, self.geometry.positions)
-        rows = [list(ids) for ids in encoded]
-        limits = [min(len(ids) + generation.max_new_tokens, length) for ids in encoded]
-        samplers = [Sampler(generation, first + i) for i in range(len(rows))]
-        decoder = self._decoder(len(rows), length)
-        logits = decoder.prefill(encoded)
-        entries = min(len(self.tokenizer), self.geometry.vocab)
-        while True:
-            open_rows = 0
-            for i, row in enumerate(rows):
-                ended = len(row) > len(encoded[i]) and row[-1] == self.tokenizer.eos
-                if not ended and len(row) < limits[i]:
-                    row.append(samplers[i].next(logits[i, :entries], row))
-                    open_rows += len(row) < limits[i] and row[-1] != self.tokenizer.eos
-            if not open_rows:
-                break
-            logits = decoder.step(np.array([row[-1] for row in rows], np.int32))
-        return [
-            Continuation(prompt, self._text(row[len(ids) :]), len(row) - len(ids))
-            for prompt, ids, row in zip(prompts, encoded, rows, strict=True)
-        ]
-
-    def _decoder(self, batch: int, length: int) -> Decoder:
+    def _decoder(self, batch: int) -> Decoder:
         """A decoder of that size, kept with its compiled graphs; of the last few sizes."""
-        size = (batch, bucket(length))
-        found = self._decoders.pop(size, None) or Decoder(self._network, *size)
-        self._decoders[size] = found
+        found = self._decoders.pop(batch, None)
+        self._decoders[batch] = found or Decoder(self._network, batch, self._entries)
         if len(self._decoders) > KEPT_DECODERS:
             self._decoders.pop(next(iter(self._decoders)))
-        return found
+        return self._decoders[batch]
 
-    def _text(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids[:-1] if ids[-1] == self.tokenizer.eos else ids)
+
+def refuse(generation: Generation) -> None:
+    """Refuses values that do not go together.
+
+    Raises:
+        SpecError: with every fault.
+    """
+    found = [
+        Fault("G2-107", generation.why(key), f"generation.{key}", why)
+        for key, why in generation.contradictions()
+    ]
+    if found:
+        raise SpecError(found)
 
 
 def loaded(job: Job) -> GPT2:

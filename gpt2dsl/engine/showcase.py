@@ -58,9 +58,14 @@ def show(model: LanguageModel, losses: TokenLosses, rows: Rows, parts: Parts) ->
     starts = [row for row in range(batch) if mask[row, :PROMPT_TOKENS].all()][:PROMPTS]
     prompts = [model.tokenizer.decode(ids[row, :PROMPT_TOKENS]) for row in starts]
     shorter = parts.generation.evolve(
-        max_new_tokens=min(SHOWN_TOKENS, parts.generation.max_new_tokens),
+        max_new_tokens=min(SHOWN_TOKENS, parts.generation.limit(0)),
+        max_length=None,
+        min_new_tokens=0,
+        min_length=0,
         beams=1,
         stream=False,
+        num_return_sequences=1,
+        logprobs=None,
     )
     found = model.continuations(prompts, shorter) if prompts else []
     return Showcase(

@@ -2,10 +2,13 @@
 
 The cache is one Parameter for keys and one for values a layer, laid out as rows of one head's
 width: row ``(row of the batch * heads + head) * length + position``. Rows are overwritten in
-place. Letters in shapes are those of network.py, with s the length of the cache.
+place. Letters in shapes are those of block.py, with s the length of the cache and v the padded
+vocabulary.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -13,11 +16,94 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.model.network import GPT2, TABLE, bucket
+from gpt2dsl.model.network import GPT2, TABLE
 from gpt2dsl.model.operators.head import MASKED
 
+SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
+"""Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
 
-class _Cache(nn.Cell):
+
+def padded(tokens: int, limit: int) -> int:
+    """The length of the prefill graph for a prompt: 32, 48, 64, 96, 128, ..., at most ``limit``."""
+    length = SHORTEST_PROMPT
+    while length < tokens:
+        length += length // 2 if length & (length - 1) == 0 else length // 3
+    return min(length, limit)
+
+
+def roomy(tokens: int, limit: int) -> int:
+    """The length of the cache for so many tokens: 128, 256, 512, ..., at most ``limit``."""
+    length = SHORTEST_CACHE
+    while length < tokens:
+        length *= 2
+    return min(length, limit)
+
+
+class Graph(nn.Cell):
+    """A cell that is called at each token.
+
+    Why: a call sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of a
+    step's 30, although only that of the called cell is ever read.
+    """
+
+    @property
+    def compile_phase(self) -> str:
+        """MindSpore's name for what was compiled."""
+        return str(self._compile_phase)
+
+    @compile_phase.setter
+    def compile_phase(self, value: str) -> None:
+        self._compile_phase = value
+
+
+class Prefill(Graph):
+    """A whole prompt: the logits after it, and the keys and values of its tokens."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.table = network.by_name[TABLE]
+        self.layers = network.geometry.layers
+        self.gather = P.Gather()
+
+    def construct(self, ids: Tensor, last: Tensor) -> tuple[Tensor, ...]:
+        """``[1, t], [1] → [1, v], 2 layers x [n t, d]``: keys and values layer by layer.
+
+        The row is padded on the right; ``last`` is the place of its last token. Keys and values of
+        the padding lie past it, where masks hide them until a step overwrites them.
+        """
+        time = ids.shape[1]
+        network = self.network
+        x = network.embedding(ids, ms.ops.arange(time).astype(ms.int32))  # [t, h]
+        mask = network.causal(1, time)  # [n, t, t]
+        found: tuple[Tensor, ...] = ()
+        for i in range(self.layers):
+            block, weights = network.blocks[i], network.weights(i)
+            q, k, v = block.attention.project(block.norm_1(x, weights), 1, weights, ())
+            found = (*found, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
+            x = x + block.attention.attend(q, k, v, mask, weights, ())
+            x = x + block.mlp(block.norm_2(x, weights), weights, ())
+        normal = network.norm(self.gather(x, last, 0), network.g, network.b)  # [1, h]
+        return (network.logits_of(normal, self.table), *found)
+
+
+class Embed(Graph):
+    """The tokens of a step.
+
+    Why a graph of its own: in a graph that writes to Parameters, MindSpore 2.10 copies every
+    table that a Gather reads, which takes as long as all products of the step.
+    """
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.embedding = network.embedding
+
+    def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """``[b], [b] → [b, h]``."""
+        return self.embedding(ids, positions)
+
+
+class Cache(nn.Cell):
     """Keys and values of one layer."""
 
     def __init__(self, network: GPT2, layer: int, batch: int, length: int) -> None:
@@ -30,22 +116,23 @@ class _Cache(nn.Cell):
         self.write = P.ScatterUpdate()
 
     def construct(self, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write ``[b n, t, d]`` at rows ``[b n t]``; gives all of them, ``2 x [b n, s, d]``."""
+        """Write ``[b n, 1, d]`` at rows ``[b n]``; gives all of them, ``2 x [b n, s, d]``."""
         width = self.shape[2]
         keys = self.write(self.keys, places, k.reshape((-1, width)))
         values = self.write(self.values, places, v.reshape((-1, width)))
         return keys.reshape(self.shape), values.reshape(self.shape)
 
 
-class _Decoding(nn.Cell):
-    """What prefill and step share: the network's parts, and one cache a layer."""
+class Step(Graph):
+    """One token for each row of a batch, with caches of one length."""
 
-    def __init__(self, network: GPT2, caches: list[_Cache], batch: int, length: int) -> None:
+    def __init__(self, network: GPT2, batch: int, length: int) -> None:
         super().__init__(auto_prefix=False)
-        self.network = network
+        self.network, self.batch, self.length = network, batch, length
+        layers = range(network.geometry.layers)
+        caches = [Cache(network, layer, batch, length) for layer in layers]
         self.caches = nn.CellList(caches, auto_prefix=False)
         self.table = network.by_name[TABLE]
-        self.batch, self.length = batch, length
         self.gather = P.Gather()
         # the cache's first row of each row of the batch and head
         first = np.arange(batch * network.heads, dtype=np.int32) * length
@@ -53,91 +140,109 @@ class _Decoding(nn.Cell):
         self.order = Tensor(np.arange(length, dtype=np.int32)[None])  # [1, s]
         self.tile_heads = Tensor(np.repeat(np.arange(batch, dtype=np.int32), network.heads))
 
-    def logits(self, x: Tensor) -> Tensor:
-        """``[b, h] → [b, v]``."""
-        normal = self.network.norm(x, self.network.g, self.network.b)
-        return self.network.logits_of(normal, self.table)
-
-
-class Prefill(_Decoding):
-    """Whole prompts into the cache."""
-
-    def construct(self, ids: Tensor, last: Tensor) -> Tensor:
-        """``[b, t] → [b, v]``: the logits after the token ``last`` ``[b]`` of each row.
-
-        Rows are padded on the right. What padding writes lies past the row's last token, where
-        the mask hides it until a step overwrites it.
-        """
-        batch, time = ids.shape
-        positions = self.network.tile(self.order[:, :time], (batch, 1))  # [b, t]
-        places = (self.first + self.order[:, :time]).reshape((-1,))  # [b n t]
-        x = self.network.embedding(ids, positions)  # [b t, h]
-        mask = self.network.causal(batch, time)
-        for i, cache in enumerate(self.caches):
-            block, weights = self.network.blocks[i], self.network.weights(i)
-            q, k, v = block.attention.project(block.norm_1(x, weights), batch, weights, ())
-            cache(places, k, v)
-            x = x + block.attention.attend(q, k, v, mask, weights, ())
-            x = x + block.mlp(block.norm_2(x, weights), weights, ())
-        rows = ms.ops.arange(batch).astype(ms.int32) * time + last
-        return self.logits(self.gather(x, rows, 0))
-
-
-class Step(_Decoding):
-    """One token for each row."""
-
-    def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """``[b], [b] → [b, v]``: the token's place in its row, which is written and looked at."""
+    def construct(self, x: Tensor, positions: Tensor) -> Tensor:
+        """``[b, h], [b] → [b, v]``: each token's place in its row is written, then looked at."""
+        network = self.network
         by_head = self.gather(positions, self.tile_heads, 0).reshape((-1, 1))  # [b n, 1]
         places = (self.first + by_head).reshape((-1,))  # [b n]
         mask = ((self.order > by_head).astype(ms.float32) * MASKED).expand_dims(1)  # [b n, 1, s]
-        x = self.network.embedding(ids, positions)  # [b, h]
         for i, cache in enumerate(self.caches):
-            block, weights = self.network.blocks[i], self.network.weights(i)
+            block, weights = network.blocks[i], network.weights(i)
             q, k, v = block.attention.project(block.norm_1(x, weights), self.batch, weights, ())
             keys, values = cache(places, k, v)  # [b n, s, d]
             x = x + block.attention.attend(q, keys, values, mask, weights, ())
             x = x + block.mlp(block.norm_2(x, weights), weights, ())
-        return self.logits(x)
+        return network.logits_of(network.norm(x, network.g, network.b), self.table)
+
+    def parameters(self) -> list[Parameter]:
+        """Keys and values layer by layer, each ``[b n s, d]``."""
+        return [one for cache in self.caches for one in (cache.keys, cache.values)]
 
 
 class Decoder:
-    """Decodes a batch of rows, each at its own position.
+    """Decodes the rows of a batch, each at its own position. Its caches grow with the longest row.
+
+    Graphs are compiled once for each length of prompt and of cache; a row that is done with may be
+    filled anew while others go on.
 
     Args:
         network: whose weights it shares.
         batch: rows.
-        length: tokens that a row may come to hold, the prompt included.
+        entries: ids of which logits are wanted; the vocabulary's where it is not said.
     """
 
-    def __init__(self, network: GPT2, batch: int, length: int) -> None:
-        self._network = network
-        self._length = min(bucket(length), network.geometry.positions)
-        caches = [
-            _Cache(network, layer, batch, self._length) for layer in range(network.geometry.layers)
-        ]
-        self._prefill = Prefill(network, caches, batch, self._length)
-        self._step = Step(network, caches, batch, self._length)
+    def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
+        self._network, self._batch = network, batch
+        self._entries = entries or network.geometry.vocab
+        self._limit = network.geometry.positions
+        self._prefill, self._embed = Prefill(network), Embed(network)
+        self._write, self._gather, self._assign = P.ScatterUpdate(), P.Gather(), P.Assign()
+        self._steps: dict[int, Step] = {}
+        self._length = 0
         self._positions = np.zeros(batch, np.int32)
 
-    def prefill(self, prompts: list[list[int]]) -> NDArray[np.float32]:
-        """Take in the prompts, none of them empty; ``[b, vocab]`` of the token after each."""
-        longest = max(map(len, prompts))
-        ids = np.zeros((len(prompts), min(bucket(longest), self._length)), np.int32)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-        self._positions = np.array([len(prompt) for prompt in prompts], np.int32)
-        return self._of_vocab(self._prefill(Tensor(ids), Tensor(self._positions - 1)))
+    def reserve(self, tokens: int) -> None:
+        """Start anew, with caches for rows of so many tokens; what rows held is gone."""
+        self._positions[:] = 0
+        self._length = roomy(tokens, self._limit)
+
+    def prefill(self, row: int, prompt: Sequence[int]) -> NDArray[np.float32]:
+        """Take in a prompt that is not empty as a row; ``[entries]`` of the token after it."""
+        time = padded(len(prompt), self._limit)
+        ids = np.zeros((1, time), np.int32)
+        ids[0, : len(prompt)] = prompt
+        logits, *found = self._prefill(Tensor(ids), Tensor([len(prompt) - 1], ms.int32))
+        self._grow(time)
+        heads = np.arange(self._network.heads)[:, None] + row * self._network.heads
+        rows = heads * self._length + np.arange(time)  # [n, t]
+        places = Tensor(rows.reshape(-1).astype(np.int32))
+        for parameter, values in zip(self._step.parameters(), found, strict=True):
+            self._write(parameter, places, values)
+        self._positions[row] = len(prompt)
+        return self._of_vocab(logits)[0]
 
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Take in one token a row, ``[b]``; ``[b, vocab]`` of the token after it.
+        """Take in one token a row, ``[b]``; ``[b, entries]`` of the token after it.
 
         A row that is full overwrites its last token: it must be done with.
         """
-        positions = np.minimum(self._positions, self._length - 1)
+        positions = np.minimum(self._positions, self._limit - 1)
+        self._grow(int(positions.max()) + 1)
         self._positions = positions + 1
-        return self._of_vocab(self._step(Tensor(ids, ms.int32), Tensor(positions, ms.int32)))
+        at = Tensor(positions, ms.int32)
+        return self._of_vocab(self._step(self._embed(Tensor(ids, ms.int32), at), at))
+
+    def release(self, row: int) -> None:
+        """A row that is done with: its cache need not grow."""
+        self._positions[row] = 0
+
+    def reorder(self, source: NDArray[np.int64]) -> None:
+        """Give each row what the row ``source[row]`` holds."""
+        self._positions = self._positions[source]
+        rows = Tensor(source.astype(np.int32))
+        for parameter in self._step.parameters():
+            whole = parameter.reshape((self._batch, -1))  # [b, n s d]
+            moved = self._gather(whole, rows, 0)
+            self._assign(parameter, moved.reshape(parameter.shape))
+
+    @property
+    def _step(self) -> Step:
+        """The graph of the present length."""
+        if self._length not in self._steps:
+            self._steps[self._length] = Step(self._network, self._batch, self._length)
+        return self._steps[self._length]
+
+    def _grow(self, tokens: int) -> None:
+        """Move to longer caches where so many tokens do not fit."""
+        if tokens <= self._length:
+            return
+        before, old = self._step.parameters() if self._length else [], self._length
+        self._length = roomy(tokens, self._limit)
+        for short, long in zip(before, self._step.parameters(), strict=False):
+            rows = np.zeros((self._batch * self._network.heads, self._length, long.shape[1]), "f4")
+            rows[:, :old] = short.asnumpy().reshape((len(rows), old, -1))
+            long.set_data(Tensor(rows.reshape(long.shape)))
 
     def _of_vocab(self, logits: Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = logits.asnumpy()[:, : self._network.geometry.vocab]
+        found: NDArray[np.float32] = logits.asnumpy()[:, : self._entries]
         return found

@@ -123,6 +123,18 @@ def flag(doc: str, *, default: bool) -> Any:
     return attrs.field(default=default, metadata={RULE: rule})
 
 
+def flag_or(word: str, doc: str, *, default: bool) -> Any:
+    """True, false, or one word."""
+    rule = Rule(
+        f"true, false or {word!r}",
+        lambda value: type(value) in (bool, str),
+        lambda value: type(value) is bool or value == word,
+        doc,
+        options=(word,),
+    )
+    return attrs.field(default=default, metadata={RULE: rule})
+
+
 def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
     """One of ``options``."""
     rule = Rule(
@@ -194,6 +206,17 @@ def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = Fal
         converter=_frozen_list,
         metadata={RULE: rule},
     )
+
+
+def whole_numbers(doc: str, *, default: Sequence[int]) -> Any:
+    """A list of integers of at least 0, kept as a tuple."""
+    rule = Rule(
+        "a list of integers of at least 0",
+        lambda value: isinstance(value, list | tuple) and all(type(item) is int for item in value),
+        lambda value: bool(value) and all(0 <= item <= LARGEST for item in value),
+        doc,
+    )
+    return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
 
 
 def labels(doc: str, *, default: int) -> Any:

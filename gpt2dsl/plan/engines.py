@@ -15,7 +15,5 @@ def not_yet(parts: Parts) -> tuple[str, ...]:
         f"{parallel.ranks} ranks (dp {parallel.dp} x mp {parallel.mp} x pp {parallel.pp})": (
             parallel.ranks > 1
         ),
-        f"beams = {parts.generation.beams}": parts.generation.beams > 1,
-        "stream": parts.generation.stream,
     }
     return tuple(words for words, is_wanted in wanted.items() if is_wanted)

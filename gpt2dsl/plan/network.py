@@ -12,7 +12,7 @@ from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
-from gpt2dsl.plan import conversion, training
+from gpt2dsl.plan import conversion, generation, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, is_conversion, refused, weights_key, weights_name
 
@@ -70,7 +70,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
         faults.append(
             fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
         )
-    faults += training.faults(parts, geometry, looked)
+    faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
@@ -83,6 +83,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             *_new_values(parts, looked),
             *conversion.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
+            *generation.notes(parts),
         ),
         classes=_classes(parts, looked, labels),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,11 @@ class Plan:
     def __str__(self) -> str:
         return render(self)
 
+    @property
+    def streams(self) -> bool:
+        """Whether text is to be shown as it comes."""
+        return self.task == "generate" and self._parts.generation.stream
+
     def refusals(self) -> tuple[Fault, ...]:
         """Why check and run refuse the inputs."""
         return tuple(fault for found in self.inputs for fault in found.refusals)
@@ -129,6 +134,7 @@ class Plan:
         keep: bool = True,
         resume_command: str = "",
         callbacks: Sequence[Callback] = (),
+        on_text: Callable[[str], None] | None = None,
     ) -> Result:
         """Carry it out.
 
@@ -136,6 +142,7 @@ class Plan:
             keep: whether the run gets a directory of its own; training always does.
             resume_command: what a user types to go on after an interruption.
             callbacks: told while a training runs.
+            on_text: gets generated text as it comes, where the recipe streams.
 
         Raises:
             SpecError: an input is absent or can't be used.
@@ -145,7 +152,7 @@ class Plan:
         plan = self.prepared()
         if refusals := plan.refusals():
             raise SpecError(refusals)
-        job = plan._job(keep, resume_command, tuple(callbacks))  # noqa: SLF001
+        job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
         from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
         return run(job)
@@ -157,7 +164,13 @@ class Plan:
             return self
         return make(self._parts, self.toml, self.name, prepare=True)
 
-    def _job(self, keep: bool, resume_command: str, callbacks: tuple[Callback, ...]) -> Job:
+    def _job(
+        self,
+        keep: bool,
+        resume_command: str,
+        callbacks: tuple[Callback, ...],
+        on_text: Callable[[str], None] | None,
+    ) -> Job:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
         return Job(
@@ -177,6 +190,7 @@ class Plan:
             not_yet=self.not_yet,
             base=inputs.base_name(self._parts),
             callbacks=callbacks,
+            on_text=on_text,
         )
 
     def _run_directory(self, *, keep: bool) -> Path | None:

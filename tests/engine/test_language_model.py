@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import gpt2dsl
-from gpt2dsl import Generation, InputError, NotYetError, SpecError
+from gpt2dsl import Generation, InputError, SpecError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.language_model import LanguageModel, network_of
-from gpt2dsl.model.decoding import Decoder
 from tests.cli.test_cli import run
 from tests.engine.conftest import text
-from tests.judges import TINY, hugging_face, random_weights
+from tests.judges import TINY, random_weights
 
 
 @pytest.fixture(scope="session")
@@ -28,41 +26,6 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="session")
 def lm(tokenizer: Tokenizer) -> LanguageModel:
     return LanguageModel(network_of(TINY, random_weights(TINY), "cpu"), tokenizer)
-
-
-def test_greedy_tokens_with_the_cache_are_those_without_it_and_of_transformers(
-    lm: LanguageModel, tokenizer: Tokenizer
-) -> None:
-    """20 prompts, 24 tokens each; where the two best logits are over 1e-4 apart."""
-    model = hugging_face(TINY, random_weights(TINY))
-    prompts = [" ".join(text(1, start=i).split()[: 1 + i % 7]) for i in range(20)]
-    found = lm.continuations(prompts, Generation(max_new_tokens=24))
-    decoder = Decoder(lm._network, 1, TINY.positions)
-    compared = skipped = 0
-    for prompt, one in zip(prompts, found, strict=True):
-        ids = tokenizer.encode(prompt)
-        for token in _tokens(lm, decoder, prompt, one.tokens):
-            with torch.no_grad():
-                theirs = model(torch.tensor([ids])).logits[0, -1, : len(tokenizer)].numpy()
-            whole = lm.logits([ids])[0, -1, : len(tokenizer)]
-            best = np.sort(theirs)[-2:]
-            if best[1] - best[0] > 1e-4:
-                assert token == theirs.argmax() == whole.argmax()
-                compared += 1
-            else:
-                skipped += 1
-            ids.append(token)
-    assert compared > 20 * 20
-    assert skipped < compared / 50
-
-
-def _tokens(lm: LanguageModel, decoder: Decoder, prompt: str, count: int) -> list[int]:
-    """The tokens of a greedy continuation, one by one."""
-    logits, found = decoder.prefill([lm.tokenizer.encode(prompt)]), []
-    for _ in range(count):
-        found.append(int(logits[0, : len(lm.tokenizer)].argmax()))
-        logits = decoder.step(np.array(found[-1:], np.int32))
-    return found
 
 
 def test_ragged_prompts_in_a_batch_give_what_each_gives_alone(lm: LanguageModel) -> None:
@@ -123,8 +86,6 @@ def test_wrong_settings_and_one_text_for_a_list_are_refused(lm: LanguageModel) -
         lm.generate(["a"], max_new_token=3)
     with pytest.raises(TypeError, match="expected a list of texts"):
         lm.generate("a")
-    with pytest.raises(NotYetError):
-        lm.generate(["a"], beams=2)
 
 
 def test_the_command_line_generates_from_a_run(trained: Result, capsys: Any) -> None:

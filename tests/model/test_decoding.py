@@ -1,19 +1,29 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
+from gpt2dsl.model import decoding
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.network import GPT2, Scores
 from tests.judges import TINY, random_ids
 
+Logits = NDArray[np.float32]
 PROMPTS = [[int(i) for i in random_ids(TINY, n, seed=n)] for n in (5, 1, 11)]
+
+
+def filled(network: GPT2, prompts: list[list[int]], batch: int) -> tuple[Decoder, Logits]:
+    """A decoder with these prompts as its first rows, and the logits after each."""
+    decoder = Decoder(network, batch)
+    found = [decoder.prefill(row, prompt) for row, prompt in enumerate(prompts)]
+    return decoder, np.stack(found)
 
 
 def test_the_cache_gives_the_logits_of_a_whole_forward_pass(tiny: GPT2) -> None:
     scores = Scores(tiny)
-    decoder = Decoder(tiny, len(PROMPTS), 40)
     rows = [list(prompt) for prompt in PROMPTS]
-    logits = decoder.prefill(PROMPTS)
+    decoder, logits = filled(tiny, PROMPTS, len(PROMPTS))
     for i in range(20):
         if i % 9 == 0:
             for row, found in zip(rows, logits, strict=True):
@@ -26,21 +36,50 @@ def test_the_cache_gives_the_logits_of_a_whole_forward_pass(tiny: GPT2) -> None:
 
 
 def test_ragged_prompts_together_give_what_each_gives_alone(tiny: GPT2) -> None:
-    together = Decoder(tiny, len(PROMPTS), 40)
-    found = [together.prefill(PROMPTS)]
-    found += [together.step(np.full(len(PROMPTS), i, np.int32)) for i in range(3)]
-    alone = Decoder(tiny, 1, 40)
+    together, first = filled(tiny, PROMPTS, len(PROMPTS))
+    found = [first, *(together.step(np.full(len(PROMPTS), i, np.int32)) for i in range(3))]
     for row, prompt in enumerate(PROMPTS):
-        expected = [alone.prefill([prompt])]
-        expected += [alone.step(np.array([i], np.int32)) for i in range(3)]
+        alone, first = filled(tiny, [prompt], 1)
+        expected = [first, *(alone.step(np.array([i], np.int32)) for i in range(3))]
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one[row], other[0], atol=1e-5, rtol=0)
 
 
 def test_a_cache_as_long_as_the_positions_can_be_filled(tiny: GPT2) -> None:
-    decoder = Decoder(tiny, 1, TINY.positions)
     prompt = [int(i) for i in random_ids(TINY, TINY.positions - 1)]
-    decoder.prefill([prompt])
+    decoder, _ = filled(tiny, [prompt], 1)
     last = decoder.step(np.array([7], np.int32))
     whole = Scores(tiny).logits(np.array([[*prompt, 7]], np.int32))[0, -1]
     np.testing.assert_allclose(last[0], whole, atol=1e-5, rtol=0)
+
+
+def test_a_row_is_filled_anew_while_others_go_on_and_rows_can_change_places(tiny: GPT2) -> None:
+    scores = Scores(tiny)
+    decoder, _ = filled(tiny, PROMPTS[:2], 2)
+    decoder.step(np.array([1, 2], np.int32))
+    decoder.prefill(1, PROMPTS[2])
+    decoder.reorder(np.array([1, 0]))
+    found = decoder.step(np.array([4, 5], np.int32))
+    rows = [[*PROMPTS[2], 4], [*PROMPTS[0], 1, 5]]
+    for row, one in zip(rows, found, strict=True):
+        whole = scores.logits(np.array([row], np.int32))[0, -1]
+        np.testing.assert_allclose(one, whole, atol=1e-5, rtol=0)
+
+
+def test_caches_grow_and_keep_what_they_hold(tiny: GPT2, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "SHORTEST_CACHE", 8)
+    decoder, logits = filled(tiny, PROMPTS[:1], 2)
+    row = list(PROMPTS[0])
+    for _ in range(40):
+        row.append(int(logits[0].argmax()))
+        logits = decoder.step(np.array([row[-1], 0], np.int32))
+    whole = Scores(tiny).logits(np.array([row], np.int32))[0, -1]
+    np.testing.assert_allclose(logits[0], whole, atol=1e-5, rtol=0)
+    assert sorted(decoder._steps) == [32, 64]
+
+
+def test_lengths_of_graphs_are_few_and_never_too_short() -> None:
+    lengths = [decoding.padded(n, 1024) for n in range(1, 1025)]
+    assert all(length >= n for n, length in enumerate(lengths, 1))
+    assert sorted(set(lengths)) == [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+    assert {decoding.roomy(n, 900) for n in range(1, 901)} == {128, 256, 512, 900}

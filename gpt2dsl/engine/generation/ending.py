@@ -1,0 +1,55 @@
+"""When a text is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.parts import Generation
+
+Reason = Literal["", "eos", "stop", "length", "positions"]
+
+
+class Ending:
+    """The ends of texts that continue one prompt.
+
+    Args:
+        generation: how.
+        tokenizer: of the stop strings.
+        prompt: tokens of the prompt.
+        positions: tokens that the model takes.
+    """
+
+    def __init__(
+        self, generation: Generation, tokenizer: Tokenizer, prompt: int, positions: int
+    ) -> None:
+        self.ids = tuple(generation.eos) or (tokenizer.eos,)
+        self._tokenizer = tokenizer
+        self._stops = [text.encode() for text in generation.stop_strings]
+        self._limit, self._positions = generation.limit(prompt), positions
+
+    @property
+    def longest(self) -> int:
+        """Tokens with the prompt at most."""
+        return min(self._limit, self._positions)
+
+    def reason(self, ids: Sequence[int]) -> Reason:
+        """Why the text is over after its last token; "" where it is not.
+
+        eos: an end token; stop: a stop string ends within the last token; length: as many tokens
+        as were asked for; positions: as many as the model takes.
+        """
+        if ids[-1] in self.ids:
+            return "eos"
+        if any(self._stopped(ids, stop) for stop in self._stops):
+            return "stop"
+        if len(ids) < self.longest:
+            return ""
+        return "length" if len(ids) >= self._limit else "positions"
+
+    def _stopped(self, ids: Sequence[int], stop: bytes) -> bool:
+        """Whether a stop string ends within the last token; it may begin in the prompt."""
+        last = len(self._tokenizer.bytes_of(ids[-1:]))
+        tail = self._tokenizer.bytes_of(ids[-len(stop) - 1 :])
+        return stop in tail[max(0, len(tail) - last - len(stop) + 1) :]

@@ -1,0 +1,50 @@
+"""A prompt that is to be continued, and how."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import attrs
+import numpy as np
+
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.ending import Ending
+from gpt2dsl.engine.generation.processors import Processor, processors
+from gpt2dsl.parts import Generation
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Request:
+    """One prompt.
+
+    Attributes:
+        prompt: as it was given.
+        ids: of it, at least one.
+        generation: how to go on.
+        tokenizer: of the ids.
+        positions: tokens that the model takes.
+        number: among the texts that are asked for at once, so that equal prompts draw differently.
+    """
+
+    prompt: str
+    ids: tuple[int, ...]
+    generation: Generation
+    tokenizer: Tokenizer
+    positions: int
+    number: int = 0
+
+    @cached_property
+    def ending(self) -> Ending:
+        """When its texts are over."""
+        return Ending(self.generation, self.tokenizer, len(self.ids), self.positions)
+
+    @cached_property
+    def processors(self) -> list[Processor]:
+        """What is done to scores."""
+        ends = self.ending.ids
+        return processors(self.generation, self.tokenizer, len(self.ids), ends)
+
+    @cached_property
+    def random(self) -> np.random.Generator:
+        """What its texts are drawn with."""
+        return np.random.default_rng([self.generation.seed, self.number])

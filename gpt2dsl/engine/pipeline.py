@@ -1,0 +1,50 @@
+"""Text in, text out, as the pipelines of MindFormers have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.parts import Generation
+
+RESULT = "text_generation_text"
+
+
+class TextGeneration:
+    """Continues texts.
+
+    Args:
+        model: that continues them.
+        defaults: keys of ``[generation]``.
+    """
+
+    def __init__(self, model: LanguageModel, **defaults: Any) -> None:
+        Generation(**defaults)
+        self.model, self._defaults = model, defaults
+
+    def __call__(self, texts: str | Sequence[str], **generation: Any) -> list[dict[str, list[str]]]:
+        """Continue a text, or several.
+
+        Args:
+            texts: one or several.
+            generation: keys of ``[generation]``, before the defaults.
+
+        Returns:
+            For each text ``{"text_generation_text": [prompt and continuation, ...]}``.
+
+        Raises:
+            SpecError: a key or value of ``generation`` is wrong.
+            InputError: a text leaves no room to continue it.
+        """
+        several = [texts] if isinstance(texts, str) else list(texts)
+        length = {"max_length", "max_new_tokens"}
+        given = length & generation.keys()
+        kept = {k: v for k, v in self._defaults.items() if not (given and k in length)}
+        asked = Generation(**{**kept, **generation})
+        found = self.model.continuations(several, asked)
+        copies = asked.num_return_sequences
+        return [
+            {RESULT: [one.prompt + one.text for one in found[i * copies : (i + 1) * copies]]}
+            for i in range(len(several))
+        ]

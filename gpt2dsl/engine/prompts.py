@@ -1,0 +1,57 @@
+"""Texts that a task takes: a recipe's own, a file's, or those on stdin."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt2dsl.errors import InputError
+
+STDIN = "-"
+
+
+def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
+    """The texts.
+
+    Args:
+        said: themselves, or a file: one text a line, in .jsonl a string or a table; ``-`` is stdin.
+        key: of the text in tables.
+
+    Raises:
+        InputError: the file is absent (G2-301), empty (G2-302), not UTF-8 (G2-303) or damaged
+            (G2-304).
+    """
+    if not isinstance(said, str):
+        return said
+    lines = [line for line in _text(said).splitlines() if line]
+    if said.endswith(".jsonl"):
+        lines = [_of_json(f"{said}:{i}", line, key) for i, line in enumerate(lines, 1)]
+    if not lines:
+        raise InputError("G2-302", said, f"there is no {key} in it")
+    return tuple(lines)
+
+
+def _text(said: str) -> str:
+    try:
+        found = sys.stdin.buffer.read() if said == STDIN else Path(said).read_bytes()
+        return found.decode()
+    except FileNotFoundError:
+        raise InputError("G2-301", said, "there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError("G2-303", said, f"not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise InputError("G2-304", said, f"can't be read: {error.strerror}") from None
+
+
+def _of_json(place: str, line: str, key: str) -> str:
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        raise InputError("G2-304", place, "not JSON") from None
+    text = found.get(key) if isinstance(found, dict) else found
+    if not isinstance(text, str):
+        raise InputError("G2-304", place, f"expected a string, or a table with {key}")
+    return text

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server of completions: FastAPI, and a thread with the network."""

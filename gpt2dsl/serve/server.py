@@ -1,0 +1,44 @@
+"""The process: a socket, uvicorn, and the worker beside it."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.engine.progress import say, saying
+from gpt2dsl.serve.app import app
+from gpt2dsl.serve.worker import Worker
+from gpt2dsl.weights.guess import Hints
+
+
+def serve(weights: str, name: str, *, host: str, port: int, batch: int, waiting: int) -> None:
+    """Serve until SIGTERM or Ctrl-C; what runs then is finished.
+
+    Args:
+        weights: as in ``LanguageModel.load``.
+        name: of the model, as requests say it.
+        host: address that is listened on.
+        port: of it; 0 for a free one.
+        batch: texts that are generated at once.
+        waiting: texts that may wait.
+
+    Raises:
+        InputError: there are no such weights, or they are damaged.
+    """
+    worker = Worker(
+        lambda: LanguageModel.load(weights, Hints(fetch=True)), batch=batch, waiting=waiting
+    )
+    worker.start()
+    with saying(f"loading {weights} and compiling"):
+        worker.model.result()
+    config = uvicorn.Config(app(worker, name), host=host, port=port, log_level="warning")
+    socket = config.bind_socket()
+    say(f"serving {name} on http://{host}:{socket.getsockname()[1]}/v1")
+    try:
+        uvicorn.Server(config).run(sockets=[socket])
+    except KeyboardInterrupt:
+        pass  # uvicorn has finished what ran, and says the signal again
+    finally:
+        worker.stop()
+        worker.join()
+    say("stopped; all requests that were accepted are answered")

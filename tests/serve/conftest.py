@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.weights.formats import huggingface
+from tests.engine.conftest import text
+from tests.judges import TINY, random_weights
+
+LONG = attrs.evolve(TINY, positions=2048)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model with many positions: its texts can take seconds."""
+    folder = tmp_path_factory.mktemp("served")
+    tokenizer = Tokenizer.train([text(400)], LONG.vocab)
+    huggingface.write(folder, LONG, random_weights(LONG), tokenizer)
+    return folder
+
+
+class Server:
+    """A process of ``gpt2dsl serve``."""
+
+    def __init__(self, weights: Path, *options: str) -> None:
+        words = [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--name", "tiny"]
+        self.process = subprocess.Popen(
+            [*words, "--port", "0", *options], stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr
+        self.lines: list[str] = []
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if "serving tiny on " in line:
+                self.url = line.split(" on ")[1].strip()
+                return
+        raise AssertionError("".join(self.lines))
+
+    def health(self) -> Any:
+        with urllib.request.urlopen(self.url.replace("/v1", "/health")) as answer:  # noqa: S310
+            return json.loads(answer.read())
+
+    def wait_until_idle(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.health()["running"] or self.health()["waiting"]:
+            assert time.monotonic() < end, "still running"
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        _, rest = self.process.communicate(timeout=60)
+        self.lines.append(rest)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def server(weights: Path) -> Iterator[Server]:
+    one = Server(weights)
+    yield one
+    assert one.stop() == 0, "".join(one.lines)
