@@ -34,6 +34,7 @@ judges: $(VENV)/test
 
 bench: $(VENV)/test
 	$(BIN)/python bench/train.py
+	$(BIN)/python bench/generate.py
 	$(BIN)/python bench/recompute.py
 	$(BIN)/python bench/convert.py
 	$(BIN)/python bench/data.py

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from sides import missing, run
+from sides import missing, run, to_mindformers
 
 Prompts = list[list[int]]
 Generate = Callable[[Prompts], list[list[int]]]
@@ -71,7 +71,8 @@ def mindformers(args: argparse.Namespace) -> Generate:
     """MindFormers' generation, on the Python that it needs."""
     from generate_mindformers import side
 
-    return side(args)
+    generate: Generate = side(args)
+    return generate
 
 
 SIDES: dict[str, Callable[[argparse.Namespace], Generate]] = {
@@ -100,7 +101,6 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> flo
     """Weights and prompts that every side reads; gives the bytes that a token needs."""
     from gpt2dsl.data.source import Source
     from gpt2dsl.data.tokenizer import Tokenizer
-    from gpt2dsl.engine.convert import convert
     from gpt2dsl.model.init import initial
     from gpt2dsl.parts.model import SIZES
     from gpt2dsl.weights.formats import huggingface
@@ -108,13 +108,13 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> flo
     geometry, tokenizer = SIZES[args.size], Tokenizer.load("gpt2")
     arrays = initial(geometry, 0)
     huggingface.write(folder, geometry, arrays, tokenizer)
-    text = Path(str(Source.open("sample:valid").files[0])).read_text(encoding="utf-8")
+    text = "".join(Source.open("sample:valid").documents())
     ids = tokenizer.encode(text)
     cut = [ids[i : i + args.prompt] for i in range(0, len(ids), args.prompt)]
     whole = [one for one in cut if tokenizer.encode(tokenizer.decode(one)) == one]
     (folder / "prompts.json").write_text(json.dumps(whole[: max(BATCHES)]))
     if "mindformers" in sides:
-        convert(str(folder), folder / "mindformers.ckpt", "mindformers")
+        to_mindformers(folder)
     skipped = arrays["transformer.wpe.weight"].nbytes
     return float(sum(array.nbytes for array in arrays.values()) - skipped)
 

@@ -30,6 +30,13 @@ def missing(side: str) -> str:
     return ""
 
 
+def to_mindformers(folder: Path) -> None:
+    """Writes ``mindformers.ckpt`` beside the weights in a folder."""
+    line = [sys.executable, "-m", "gpt2dsl", "convert", str(folder)]
+    line += [str(folder / "mindformers.ckpt"), "--to", "mindformers"]
+    subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+
+
 def run(script: Path, side: str, folder: Path) -> dict[str, Any] | None:
     """Measurements of one side in a new process; None, and what it said, where it failed."""
     python = JUDGES / "bin" / "python" if side == "mindformers" else sys.executable

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sides import missing, run
+from sides import missing, run, to_mindformers
 
 LR, BETA1, BETA2, EPS, DECAY, CLIP = 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0
 BATCHES = 2
@@ -139,9 +138,7 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Non
     shape, random = (BATCHES, args.rows, args.tokens + 1), np.random.default_rng(0)
     np.save(folder / "ids.npy", random.integers(0, geometry.vocab - 1, shape, "i4"))
     if "mindformers" in sides:
-        line = [sys.executable, "-m", "gpt2dsl", "convert", str(folder)]
-        line += [str(folder / "mindformers.ckpt"), "--to", "mindformers"]
-        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+        to_mindformers(folder)
 
 
 def in_turns(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Found:

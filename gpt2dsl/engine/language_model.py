@@ -81,7 +81,7 @@ class LanguageModel:
             raise InputError("G2-306", weights, message)
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on, precision), tokenizer)
+        return cls(network_of(read.geometry, arrays, on, precision, turned=True), tokenizer)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -162,7 +162,7 @@ class LanguageModel:
     def pieces(self, row: Row) -> Iterator[str]:
         """The text of a row as it comes."""
         slots, pieces, shown = self.slots(1), Pieces(self.tokenizer), 0
-        slots.add(row)
+        slots.add([row])
         while True:
             yield pieces.add(row.said[shown:])
             shown = len(row.said)
@@ -176,8 +176,8 @@ class LanguageModel:
         waiting = deque(rows)
         slots = self.slots(min(AT_ONCE, 1 << (len(rows) - 1).bit_length()))
         while waiting or slots.busy:
-            while waiting and not slots.is_full:
-                slots.add(waiting.popleft())
+            if waiting and slots.free:
+                slots.add([waiting.popleft() for _ in range(min(slots.free, len(waiting)))])
             if slots.busy:
                 slots.step()
 
@@ -266,7 +266,7 @@ def network_of(
         arrays: its values.
         on: the device.
         precision: number formats; float32 where it is not said.
-        more: adapters and recomputing, as ``GPT2`` has them.
+        more: adapters, recomputing and turned weights, as ``GPT2`` has them.
     """
     device.use(on)
     network = GPT2(geometry, precision=precision or Precision(), **more)

@@ -22,6 +22,9 @@ from gpt2dsl.model.operators.head import MASKED
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
 """Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
 
+WASTE = 1.3
+"""How much longer than their own prompts may be padded, for the sake of being computed together."""
+
 
 def padded(tokens: int, limit: int) -> int:
     """The length of the prefill graph for a prompt: 32, 48, 64, 96, 128, ..., at most ``limit``."""
@@ -57,7 +60,7 @@ class Graph(nn.Cell):
 
 
 class Prefill(Graph):
-    """A whole prompt: the logits after it, and the keys and values of its tokens."""
+    """Whole prompts: the logits after each, and the keys and values of their tokens."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
@@ -67,23 +70,24 @@ class Prefill(Graph):
         self.gather = P.Gather()
 
     def construct(self, ids: Tensor, last: Tensor) -> tuple[Tensor, ...]:
-        """``[1, t], [1] → [1, v], 2 layers x [n t, d]``: keys and values layer by layer.
+        """``[b, t], [b] → [b, v], 2 layers x [b n t, d]``: keys and values layer by layer.
 
-        The row is padded on the right; ``last`` is the place of its last token. Keys and values of
-        the padding lie past it, where masks hide them until a step overwrites them.
+        Rows are padded on the right; ``last`` is where the last token of each is among ``[b t]``.
+        Keys and values of padding lie past it, where masks hide them until a step overwrites them.
         """
-        time = ids.shape[1]
+        batch, time = ids.shape
         network = self.network
-        x = network.embedding(ids, ms.ops.arange(time).astype(ms.int32))  # [t, h]
-        mask = network.causal(1, time)  # [n, t, t]
+        positions = network.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
+        x = network.embedding(ids, positions)  # [b t, h]
+        mask = network.causal(batch, time)  # [b n, t, t]
         found: tuple[Tensor, ...] = ()
         for i in range(self.layers):
             block, weights = network.blocks[i], network.weights(i)
-            q, k, v = block.attention.project(block.norm_1(x, weights), 1, weights, ())
+            q, k, v = block.attention.project(block.norm_1(x, weights), batch, weights, ())
             found = (*found, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
             x = x + block.attention.attend(q, k, v, mask, weights, ())
             x = x + block.mlp(block.norm_2(x, weights), weights, ())
-        normal = network.norm(self.gather(x, last, 0), network.g, network.b)  # [1, h]
+        normal = network.norm(self.gather(x, last, 0), network.g, network.b)  # [b, h]
         return (network.logits_of(normal, self.table), *found)
 
 
@@ -186,20 +190,36 @@ class Decoder:
         self._positions[:] = 0
         self._length = roomy(tokens, self._limit)
 
-    def prefill(self, row: int, prompt: Sequence[int]) -> NDArray[np.float32]:
-        """Take in a prompt that is not empty as a row; ``[entries]`` of the token after it."""
-        time = padded(len(prompt), self._limit)
-        ids = np.zeros((1, time), np.int32)
-        ids[0, : len(prompt)] = prompt
-        logits, *found = self._prefill(Tensor(ids), Tensor([len(prompt) - 1], ms.int32))
+    def prefill(self, first: int, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Take in prompts as the rows from ``first`` on; ``[b, entries]`` of the token after each.
+
+        None is empty. They are computed together if there is one for each row of the batch and
+        their lengths are alike; one by one otherwise, so that few graphs are compiled.
+        """
+        times = [padded(len(prompt), self._limit) for prompt in prompts]
+        if len(prompts) == self._batch and len(prompts) * max(times) <= WASTE * sum(times):
+            return self._taken(first, prompts, max(times))
+        alone = [self._taken(first + i, [one], times[i]) for i, one in enumerate(prompts)]
+        return np.concatenate(alone)
+
+    def _taken(
+        self, first: int, prompts: Sequence[Sequence[int]], time: int
+    ) -> NDArray[np.float32]:
+        """Prompts in one graph, padded to ``time``."""
+        ids = np.zeros((len(prompts), time), np.int32)
+        for row, prompt in zip(ids, prompts, strict=True):
+            row[: len(prompt)] = prompt
+        lengths = np.array([len(prompt) for prompt in prompts], np.int32)
+        last = lengths - 1 + np.arange(len(prompts), dtype=np.int32) * time
+        logits, *found = self._prefill(Tensor(ids), Tensor(last))
         self._grow(time)
-        heads = np.arange(self._network.heads)[:, None] + row * self._network.heads
-        rows = heads * self._length + np.arange(time)  # [n, t]
+        heads = np.arange(len(prompts) * self._network.heads) + first * self._network.heads
+        rows = heads[:, None] * self._length + np.arange(time)  # [b n, t]
         places = Tensor(rows.reshape(-1).astype(np.int32))
         for parameter, values in zip(self._step.parameters(), found, strict=True):
             self._write(parameter, places, values)
-        self._positions[row] = len(prompt)
-        return self._of_vocab(logits)[0]
+        self._positions[first : first + len(prompts)] = lengths
+        return self._of_vocab(logits)
 
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Take in one token a row, ``[b]``; ``[b, entries]`` of the token after it.

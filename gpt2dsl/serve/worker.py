@@ -145,7 +145,7 @@ class Worker(threading.Thread):
         return True
 
     def _take_in(self, slots: Slots, row: Row) -> None:
-        slots.add(row)
+        slots.add([row])
         self._report(row)
 
     def _step(self, slots: Slots) -> None:
@@ -192,7 +192,8 @@ def _warm_up(model: LanguageModel, slots: Slots) -> None:
     """
     from gpt2dsl.parts import Generation  # noqa: PLC0415  # one use
 
-    slots.add(row := model.row("", Generation(max_new_tokens=2, min_new_tokens=2, logprobs=1)))
+    row = model.row("", Generation(max_new_tokens=2, min_new_tokens=2, logprobs=1))
+    slots.add([row])
     if slots.busy:
         slots.step()
     if not all(score.logprob > float("-inf") for score in row.continuation().scores):

@@ -16,8 +16,7 @@ PROMPTS = [[int(i) for i in random_ids(TINY, n, seed=n)] for n in (5, 1, 11)]
 def filled(network: GPT2, prompts: list[list[int]], batch: int) -> tuple[Decoder, Logits]:
     """A decoder with these prompts as its first rows, and the logits after each."""
     decoder = Decoder(network, batch)
-    found = [decoder.prefill(row, prompt) for row, prompt in enumerate(prompts)]
-    return decoder, np.stack(found)
+    return decoder, decoder.prefill(0, prompts)
 
 
 def test_the_cache_gives_the_logits_of_a_whole_forward_pass(tiny: GPT2) -> None:
@@ -57,7 +56,7 @@ def test_a_row_is_filled_anew_while_others_go_on_and_rows_can_change_places(tiny
     scores = Scores(tiny)
     decoder, _ = filled(tiny, PROMPTS[:2], 2)
     decoder.step(np.array([1, 2], np.int32))
-    decoder.prefill(1, PROMPTS[2])
+    decoder.prefill(1, [PROMPTS[2]])
     decoder.reorder(np.array([1, 0]))
     found = decoder.step(np.array([4, 5], np.int32))
     rows = [[*PROMPTS[2], 4], [*PROMPTS[0], 1, 5]]

@@ -24,11 +24,9 @@ def search(decoder: Decoder, groups: Sequence[Beams]) -> None:
     decoder.reserve(
         max(longest, min(max(group.request.ending.longest for group in groups), RESERVED))
     )
-    first = [
-        decoder.prefill(place, group.request.ids)
-        for place, group in zip(places, groups, strict=True)
-    ]
-    logits = np.repeat(np.stack(first), count, axis=0)  # [prompts beams, vocab]
+    pairs = zip(places, groups, strict=True)
+    first = [decoder.prefill(place, [group.request.ids]) for place, group in pairs]
+    logits = np.repeat(np.concatenate(first), count, axis=0)  # [prompts beams, entries]
     held = np.repeat(places, count)  # the row that holds what each beam has said
     while True:
         sources = held.copy()

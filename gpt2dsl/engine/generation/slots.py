@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gpt2dsl.engine.generation.row import Row
@@ -29,21 +31,31 @@ class Slots:
         return [row for row in self._rows if row]
 
     @property
-    def is_full(self) -> bool:
-        """Whether another text has to wait."""
-        return all(self._rows)
+    def free(self) -> int:
+        """Places that are free."""
+        return self._rows.count(None)
 
-    def add(self, row: Row) -> None:
-        """Take in a prompt and choose its first token; one that is over at once takes no place."""
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take in prompts and choose their first tokens; no more than there are places.
+
+        A text that is over at once takes none.
+        """
         if not self.busy:
-            longest = min(row.request.ending.longest, RESERVED)
-            self._decoder.reserve(max(len(row.ids), longest))
-        place = self._rows.index(None)
-        row.take(self._decoder.prefill(place, row.ids))
-        if row.ended:
-            self._decoder.release(place)
+            longest = max(min(row.request.ending.longest, RESERVED) for row in rows)
+            self._decoder.reserve(max(longest, *(len(row.ids) for row in rows)))
+        places = [place for place, row in enumerate(self._rows) if row is None][: len(rows)]
+        if len(rows) == len(self._rows):
+            logits = self._decoder.prefill(0, [row.ids for row in rows])
         else:
-            self._rows[place] = row
+            pairs = zip(places, rows, strict=True)
+            alone = [self._decoder.prefill(place, [row.ids]) for place, row in pairs]
+            logits = np.concatenate(alone)
+        for place, row, scores in zip(places, rows, logits, strict=True):
+            row.take(scores)
+            if row.ended:
+                self._decoder.release(place)
+            else:
+                self._rows[place] = row
 
     def step(self) -> list[Row]:
         """One token more for each text; gives them."""
