@@ -33,8 +33,8 @@ def network(args: argparse.Namespace, batch: int) -> Any:
         if hasattr(cell, "key_past"):  # float16 is written into its code, whatever is asked for
             cell.dtype = ms.float32
             for one in (cell.key_past, cell.value_past):
-                one.set_data(ms.Tensor(np.zeros(one.shape, np.float32)))
                 one.set_dtype(ms.float32)
+                one.set_data(ms.Tensor(np.zeros(one.shape, np.float32)))
     weights = ms.load_checkpoint(str(args.folder / "mindformers.ckpt"))
     for one in found.get_parameters():
         if one.name in weights:

@@ -81,7 +81,7 @@ class LanguageModel:
             raise InputError("G2-306", weights, message)
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on, precision, turned=True), tokenizer)
+        return cls(network_of(read.geometry, arrays, on, precision), tokenizer)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -266,7 +266,7 @@ def network_of(
         arrays: its values.
         on: the device.
         precision: number formats; float32 where it is not said.
-        more: adapters, recomputing and turned weights, as ``GPT2`` has them.
+        more: adapters and recomputing, as ``GPT2`` has them.
     """
     device.use(on)
     network = GPT2(geometry, precision=precision or Precision(), **more)

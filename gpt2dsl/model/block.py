@@ -42,14 +42,12 @@ class Slots:
         adapters: of the block.
         masks: adapter's name → place of its mask.
         keep: probability with which masks of adapters keep an element; 1 where there are none.
-        turned: weights of linears are ``[out, in]``.
     """
 
     weights: Mapping[str, int]
     adapters: Sequence[Adapted]
     masks: Mapping[str, int]
     keep: float
-    turned: bool = False
 
 
 class LowRank(nn.Cell):
@@ -107,7 +105,7 @@ class Affine(nn.Cell):
     def __init__(self, module: str, slots: Slots, precision: Precision) -> None:
         super().__init__(auto_prefix=False)
         self.w, self.b = slots.weights[f"{module}.weight"], slots.weights[f"{module}.bias"]
-        self.linear = Linear(precision, turned=slots.turned)
+        self.linear = Linear(precision)
         own = [one for one in slots.adapters if one.module.endswith(module)]
         self.is_adapted = bool(own)
         if own:

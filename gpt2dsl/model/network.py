@@ -7,7 +7,7 @@ vocabulary.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -65,7 +65,6 @@ class GPT2(nn.Cell):
         adapter_dropout: probability on their inputs in training.
         precision: number formats.
         recompute: none, full or selective: what the backward pass computes again.
-        turned: weights of linears are held as ``[out, in]``; such a network is not trained.
     """
 
     def __init__(
@@ -76,14 +75,12 @@ class GPT2(nn.Cell):
         adapter_dropout: float = 0.0,
         precision: Precision = FLOAT32,
         recompute: str = "none",
-        turned: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.geometry, self.precision = geometry, precision
         self.heads = geometry.heads
-        self.turned = {name for name in _linears(geometry) if turned}
         self.adapters = tuple(adapters)
-        self.by_name = _parameters(geometry, self.turned)
+        self.by_name = _parameters(geometry)
         self.of_adapters = _zeros(
             {name: shape for one in adapters for name, shape in one.shapes.items()}
         )
@@ -154,8 +151,6 @@ class GPT2(nn.Cell):
             if name == TABLE:
                 padding = self.geometry.padded_vocab - self.geometry.vocab
                 array = np.pad(array, ((0, padding), (0, 0)))
-            if name in self.turned:
-                array = array.T
             parameter.set_data(Tensor(np.ascontiguousarray(array)))
 
     def load_adapters(self, arrays: Arrays) -> None:
@@ -172,7 +167,7 @@ class GPT2(nn.Cell):
         """The values, in the shapes that files have; without adapters."""
         found = {name: parameter.asnumpy() for name, parameter in self.by_name.items()}
         found[TABLE] = found[TABLE][: self.geometry.vocab]
-        return found | {name: found[name].T for name in self.turned}
+        return found
 
 
 class Scores(nn.Cell):
@@ -206,16 +201,9 @@ def bucket(length: int) -> int:
     return -(-length // BUCKET) * BUCKET
 
 
-def _linears(geometry: Geometry) -> list[str]:
-    """The weights of linears in blocks."""
-    blocks = [tensor for tensor in tensors(geometry) if tensor.name.startswith("transformer.h.")]
-    return [tensor.name for tensor in blocks if len(tensor.shape) == 2]
-
-
-def _parameters(geometry: Geometry, turned: Set[str]) -> dict[str, Parameter]:
+def _parameters(geometry: Geometry) -> dict[str, Parameter]:
     """Every parameter of the network, zero, by Hugging Face's name."""
     shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
-    shapes |= {name: shapes[name][::-1] for name in turned}
     return _zeros(shapes | {TABLE: (geometry.padded_vocab, geometry.hidden)})
 
 
@@ -256,7 +244,6 @@ class _Layer:
             adapters=adapters,
             masks={one.name: before + i for i, one in enumerate(adapters)},
             keep=dropout.keep(adapter_dropout),
-            turned=bool(network.turned),
         )
 
     def block(self, recompute: str) -> Block:

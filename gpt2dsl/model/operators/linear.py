@@ -15,16 +15,11 @@ class Linear(nn.Cell):
 
     Why: ``ops.matmul`` of 3-D by 2-D broadcasts the weight, and its gradient transposes; the stock
     gradient of a bias (BiasAddGrad) takes 18 times as long as a product with ones.
-
-    Args:
-        precision: number formats.
-        turned: the weight is ``[out, in]``: faster for a few rows, and not to be trained.
     """
 
-    def __init__(self, precision: Precision = FLOAT32, *, turned: bool = False) -> None:
+    def __init__(self, precision: Precision = FLOAT32) -> None:
         super().__init__()
         self.numbers = Numbers(precision)
-        self.forward = P.MatMul(transpose_b=turned)
         self.product = P.MatMul()
         self.product_bt = P.MatMul(transpose_b=True)
         self.product_at = P.MatMul(transpose_a=True)
@@ -34,7 +29,7 @@ class Linear(nn.Cell):
     def construct(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         """``[rows, in] x [in, out] + [out] → [rows, out]``."""
         numbers = self.numbers
-        y = self.forward(numbers.narrow(x), numbers.factor(w))
+        y = self.product(numbers.narrow(x), numbers.factor(w))
         return self.add_bias(numbers.wide(y), numbers.held(b))
 
     def bprop(
