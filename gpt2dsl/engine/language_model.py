@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -156,30 +157,32 @@ class LanguageModel:
         return Row(self._request(prompt, generation, number))
 
     def slots(self, batch: int) -> Slots:
-        """Places for so many texts at once."""
-        return Slots(self._decoder(batch), batch)
+        """Places for so many texts at once, of their own."""
+        return Slots(self._new_decoder(batch), batch)
 
     def pieces(self, row: Row) -> Iterator[str]:
         """The text of a row as it comes."""
-        slots, pieces, shown = self.slots(1), Pieces(self.tokenizer), 0
-        slots.add([row])
-        while True:
-            yield pieces.add(row.said[shown:])
-            shown = len(row.said)
-            if row.ended:
-                break
-            slots.step()
-        yield pieces.rest()
+        pieces, shown = Pieces(self.tokenizer), 0
+        with self._lent(1) as decoder:
+            slots = Slots(decoder, 1)
+            slots.add([row])
+            while not row.ended:
+                yield pieces.add(row.said[shown:])
+                shown = len(row.said)
+                slots.step()
+        yield pieces.add(row.said[shown:]) + pieces.rest()
 
     def _run(self, rows: Sequence[Row]) -> None:
         """Generate until every text is over."""
         waiting = deque(rows)
-        slots = self.slots(min(AT_ONCE, 1 << (len(rows) - 1).bit_length()))
-        while waiting or slots.busy:
-            if waiting and slots.free:
-                slots.add([waiting.popleft() for _ in range(min(slots.free, len(waiting)))])
-            if slots.busy:
-                slots.step()
+        batch = min(AT_ONCE, 1 << (len(rows) - 1).bit_length())
+        with self._lent(batch) as decoder:
+            slots = Slots(decoder, batch)
+            while waiting or slots.busy:
+                if waiting and slots.free:
+                    slots.add([waiting.popleft() for _ in range(min(slots.free, len(waiting)))])
+                if slots.busy:
+                    slots.step()
 
     def _searched(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
         """Beam search; as many prompts at once as there is room for."""
@@ -187,7 +190,8 @@ class LanguageModel:
         at_once = max(1, AT_ONCE // generation.beams)
         for start in range(0, len(groups), at_once):
             some = groups[start : start + at_once]
-            search(self._decoder(len(some) * generation.beams), some)
+            with self._lent(len(some) * generation.beams) as decoder:
+                search(decoder, some)
         return [one for group in groups for one in group.continuations()]
 
     @property
@@ -221,13 +225,19 @@ class LanguageModel:
             raise InputError("G2-204", "generation.eos", message)
         return ids
 
-    def _decoder(self, batch: int) -> Decoder:
-        """A decoder of that size, kept with its compiled graphs; of the last few sizes."""
-        found = self._decoders.pop(batch, None)
-        self._decoders[batch] = found or Decoder(self._network, batch, self._entries)
-        if len(self._decoders) > KEPT_DECODERS:
-            self._decoders.pop(next(iter(self._decoders)))
-        return self._decoders[batch]
+    def _new_decoder(self, batch: int) -> Decoder:
+        return Decoder(self._network, batch, self._entries)
+
+    @contextmanager
+    def _lent(self, batch: int) -> Iterator[Decoder]:
+        """A decoder for one use at a time, kept after it with its compiled graphs."""
+        found = self._decoders.pop(batch, None) or self._new_decoder(batch)
+        try:
+            yield found
+        finally:
+            self._decoders[batch] = found
+            if len(self._decoders) > KEPT_DECODERS:
+                self._decoders.pop(next(iter(self._decoders)))
 
 
 def refuse(generation: Generation) -> None:

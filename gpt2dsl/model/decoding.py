@@ -184,10 +184,11 @@ class Decoder:
         self._steps: dict[int, Step] = {}
         self._length = 0
         self._positions = np.zeros(batch, np.int32)
+        self._is_used = np.zeros(batch, bool)
 
     def reserve(self, tokens: int) -> None:
         """Start anew, with caches for rows of so many tokens; what rows held is gone."""
-        self._positions[:] = 0
+        self._positions[:], self._is_used[:] = 0, False
         self._length = roomy(tokens, self._limit)
 
     def prefill(self, first: int, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -218,7 +219,8 @@ class Decoder:
         places = Tensor(rows.reshape(-1).astype(np.int32))
         for parameter, values in zip(self._step.parameters(), found, strict=True):
             self._write(parameter, places, values)
-        self._positions[first : first + len(prompts)] = lengths
+        rows_taken = slice(first, first + len(prompts))
+        self._positions[rows_taken], self._is_used[rows_taken] = lengths, True
         return self._of_vocab(logits)
 
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -228,17 +230,17 @@ class Decoder:
         """
         positions = np.minimum(self._positions, self._limit - 1)
         self._grow(int(positions.max()) + 1)
-        self._positions = positions + 1
+        self._positions = np.where(self._is_used, positions + 1, 0).astype(np.int32)
         at = Tensor(positions, ms.int32)
         return self._of_vocab(self._step(self._embed(Tensor(ids, ms.int32), at), at))
 
     def release(self, row: int) -> None:
-        """A row that is done with: its cache need not grow."""
-        self._positions[row] = 0
+        """A row that is done with: it stays at its first position, and no cache grows for it."""
+        self._positions[row], self._is_used[row] = 0, False
 
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Give each row what the row ``source[row]`` holds."""
-        self._positions = self._positions[source]
+        self._positions, self._is_used = self._positions[source], self._is_used[source]
         rows = Tensor(source.astype(np.int32))
         for parameter in self._step.parameters():
             whole = parameter.reshape((self._batch, -1))  # [b, n s d]

@@ -103,19 +103,17 @@ class Answer:
         """All texts at once; given up where the client leaves."""
         texts = [row.request.prompt if self._body.echo else "" for row in self._rows]
         left = len(texts)
-        while left:
-            try:
-                event = await asyncio.wait_for(self._events.get(), POLL)
-            except asyncio.TimeoutError:
-                if await request.is_disconnected():
-                    self.ticket.cancel()
-                    return Response(status_code=499)
-                continue
-            if event.failure:
-                self.ticket.cancel()
-                return _refusal(500, event.failure, server=True)
-            texts[event.index] += event.piece
-            left -= event.is_over
+        watch = asyncio.create_task(self._watch(request))
+        try:
+            while left:
+                event = await self._events.get()
+                if event.failure:
+                    return _refusal(500, event.failure, server=True)
+                texts[event.index] += event.piece
+                left -= event.is_over
+        finally:
+            watch.cancel()
+            self.ticket.cancel()
         scored = self._body.logprobs is not None
         choices = [
             documents.choice(i, text, row, scored=scored)
@@ -123,6 +121,13 @@ class Answer:
         ]
         usage = documents.usage(self._rows, self._prompt_tokens)
         return JSONResponse({**self._head, "choices": choices, "usage": usage})
+
+    async def _watch(self, request: Request) -> None:
+        """Give the texts up once the client has left."""
+        while not await request.is_disconnected():
+            await asyncio.sleep(POLL)
+        self.ticket.cancel()
+        self._events.put_nowait(Event(0, failure="the client has left"))
 
     async def stream(self) -> AsyncIterator[str]:
         """Piece by piece, as server-sent events."""

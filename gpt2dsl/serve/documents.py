@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2dsl.engine.generation.continuation import TokenScore
 from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.generation.text import Pieces
 
 Document = dict[str, Any]
 
@@ -26,11 +26,10 @@ def head(model: str) -> Document:
 
 def choice(index: int, text: str, row: Row | None = None, *, scored: bool = False) -> Document:
     """A text, or a piece of one; with ``row`` it is over."""
-    scores = row.continuation().scores if row and scored else None
     return {
         "index": index,
         "text": text,
-        "logprobs": None if scores is None else _logprobs(scores),
+        "logprobs": _logprobs(row) if row and scored else None,
         "finish_reason": _reason(row) if row else None,
     }
 
@@ -60,11 +59,10 @@ def _reason(row: Row) -> str:
     return "stop" if row.ended in ("eos", "stop") else "length"
 
 
-def _logprobs(scores: Sequence[TokenScore]) -> Document:
-    starts, at = [], 0
-    for score in scores:
-        starts.append(at)
-        at += len(score.token)
+def _logprobs(row: Row) -> Document:
+    scores, pieces = row.continuation().scores, Pieces(row.request.tokenizer)
+    lengths = [len(pieces.add([i])) for i in row.generated]
+    starts = [sum(lengths[:count]) for count in range(len(lengths))]
     return {
         "tokens": [score.token for score in scores],
         "token_logprobs": [score.logprob for score in scores],

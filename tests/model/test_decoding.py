@@ -77,6 +77,20 @@ def test_caches_grow_and_keep_what_they_hold(tiny: GPT2, monkeypatch: pytest.Mon
     assert sorted(decoder._steps) == [32, 64]
 
 
+def test_no_cache_grows_for_a_row_that_is_done_with(
+    tiny: GPT2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "SHORTEST_CACHE", 8)
+    decoder, _ = filled(tiny, [[1], [2]], 2)
+    for _ in range(25):
+        decoder.release(0)
+        decoder.prefill(0, [[1]])
+        decoder.release(1)
+        decoder.step(np.array([3, 0], np.int32))
+    assert list(decoder._positions) == [2, 0]
+    assert list(decoder._steps) == [32]
+
+
 def test_lengths_of_graphs_are_few_and_never_too_short() -> None:
     lengths = [decoding.padded(n, 1024) for n in range(1, 1025)]
     assert all(length >= n for n, length in enumerate(lengths, 1))

@@ -19,7 +19,7 @@ from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import text
 from tests.judges import TINY, random_weights
 
-LONG = attrs.evolve(TINY, positions=2048)
+LONG = attrs.evolve(TINY, positions=2048, layers=8)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ class TokenScore:
     """How likely a token was, before temperature and the like.
 
     Attributes:
-        token: its text.
+        token: its text; of a part of a character its bytes, as OpenAI's API shows them.
         logprob: of it, nats.
         best: texts of the most likely tokens in its place → their log-probabilities.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from gpt2dsl.engine.generation.continuation import Continuation, TokenScore
 from gpt2dsl.engine.generation.ending import Reason
 from gpt2dsl.engine.generation.processors import log_softmax, softmax
 from gpt2dsl.engine.generation.request import Request
+from gpt2dsl.errors import RunError
 
 
 class Row:
@@ -50,12 +53,13 @@ class Row:
     def _chosen(self, logits: NDArray[np.float32]) -> int:
         draws, processors = self.request.generation.do_sample, self.request.processors
         if not processors and not draws:
-            return int(logits.argmax())
+            return _best(logits)
         scores = logits.astype(np.float64)
         for process in processors:
             scores = process(scores, self.ids)
+        best = _best(scores)
         if not draws:
-            return int(scores.argmax())
+            return best
         likely = np.flatnonzero(scores > -np.inf)
         return int(self.request.random.choice(likely, p=softmax(scores[likely])))
 
@@ -63,9 +67,9 @@ class Row:
         found = log_softmax(logits.astype(np.float64))
         best = np.argsort(-found, kind="stable")[:count]
         return TokenScore(
-            self._text([token]),
+            self._name(token),
             float(found[token]),
-            {self._text([one]): float(found[one]) for one in best},
+            {self._name(int(one)): float(found[one]) for one in best},
         )
 
     def continuation(self) -> Continuation:
@@ -80,5 +84,26 @@ class Row:
             scores=tuple(self._scores),
         )
 
+    def _name(self, token: int) -> str:
+        r"""Its text; ``bytes:\xe4`` where it is part of a character: no two tokens have one name."""
+        held = self.request.tokenizer.bytes_of([token])
+        try:
+            return held.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in held)
+
     def _text(self, ids: Sequence[int]) -> str:
         return self.request.tokenizer.decode(ids)
+
+
+def _best(scores: NDArray[Any]) -> int:
+    """The best of scores ``[vocab]``.
+
+    Raises:
+        RunError: one is no number, or none may come.
+    """
+    best = int(scores.argmax())
+    if not math.isfinite(scores[best]):
+        why = "the model gives none" if math.isnan(scores[best]) else "all tokens are ruled out"
+        raise RunError(f"no token can be chosen by its score: {why} [G2-402]")
+    return best

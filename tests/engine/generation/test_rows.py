@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from gpt2dsl import Generation, InputError, SpecError
+from gpt2dsl import Generation, InputError, RunError, SpecError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.generation.row import Row
@@ -134,6 +135,16 @@ def test_more_prompts_than_places_wait_for_their_turn(
     assert together[18] == last[0]
 
 
+def test_streams_that_are_read_in_turns_do_not_meet(lm: LanguageModel) -> None:
+    prompts = ["the old", "a bird sang"]
+    expected = [one.removeprefix(p) for p in prompts for one in lm.generate([p], max_new_tokens=9)]
+    streams = [lm.stream(prompt, max_new_tokens=9) for prompt in prompts]
+    texts = ["", ""]
+    for pieces in zip_longest(*streams, fillvalue=""):
+        texts = [text + piece for text, piece in zip(texts, pieces, strict=True)]
+    assert texts == expected
+
+
 def test_greedy_takes_the_best(tokenizer: Tokenizer) -> None:
     logits = np.random.default_rng(1).normal(size=301).astype(np.float32)
     assert row(tokenizer).take(logits) == int(logits.argmax())
@@ -238,3 +249,34 @@ def test_a_prompt_up_to_the_last_position_gets_one_token(lm: LanguageModel) -> N
     assert len(lm.tokenizer.encode(prompt)) == TINY.positions - 1
     (one,) = lm.continuations([prompt], Generation(max_new_tokens=9))
     assert (one.tokens, one.ended) == (1, "positions")
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_scores_that_are_no_numbers_or_all_ruled_out_stop_a_text(
+    tokenizer: Tokenizer, draws: bool
+) -> None:
+    logits = np.zeros(TINY.vocab, np.float32)
+    logits[7] = np.nan
+    with pytest.raises(RunError, match="the model gives none"):
+        row(tokenizer, do_sample=draws).take(logits)
+    one = row(tokenizer, do_sample=draws, bad_words=["a"])
+    one.request.processors.append(lambda scores, _: scores - np.inf)
+    with pytest.raises(RunError, match="all tokens are ruled out"):
+        one.take(np.zeros(TINY.vocab, np.float32))
+
+
+def test_parts_of_characters_are_told_apart_by_their_bytes() -> None:
+    gpt2 = Tokenizer.load("gpt2")
+    first, second = gpt2.encode("今")[:1], gpt2.encode("ÿ")
+    one = Row(
+        Request(
+            prompt="a", ids=(64,), tokenizer=gpt2, positions=80,
+            generation=Generation(logprobs=2, max_new_tokens=2),
+        )
+    )  # fmt: skip
+    logits = np.zeros(len(gpt2), np.float32)
+    logits[[*first, *second]] = 3, 2
+    one.take(logits)
+    (score,) = one.continuation().scores
+    assert score.token == "bytes:" + "".join(f"\\x{byte:02x}" for byte in gpt2.bytes_of(first))
+    assert len(score.best) == 2
