@@ -85,7 +85,7 @@ class Row:
         )
 
     def _name(self, token: int) -> str:
-        r"""Its text; ``bytes:\xe4`` where it is part of a character: no two tokens have one name."""
+        r"""Its text; ``bytes:\xe4`` where it is part of a character: no two share one name."""
         held = self.request.tokenizer.bytes_of([token])
         try:
             return held.decode()

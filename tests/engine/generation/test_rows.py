@@ -267,7 +267,7 @@ def test_scores_that_are_no_numbers_or_all_ruled_out_stop_a_text(
 
 def test_parts_of_characters_are_told_apart_by_their_bytes() -> None:
     gpt2 = Tokenizer.load("gpt2")
-    first, second = gpt2.encode("今")[:1], gpt2.encode("ÿ")
+    first, second = gpt2.encode("今")[:1], gpt2.encode("ÿ")[:1]
     one = Row(
         Request(
             prompt="a", ids=(64,), tokenizer=gpt2, positions=80,
