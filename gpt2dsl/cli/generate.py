@@ -40,7 +40,10 @@ def command(
 ) -> None:
     """Continue texts with given weights."""
     if bool(prompts) == bool(file):
-        raise click.UsageError("expected --prompt TEXT, or --prompts FILE")
+        found = "both" if file else "neither"
+        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
+    if as_json and jsonl:
+        raise click.UsageError("expected --json or --jsonl; found both")
     asked = "--prompts" if file else "--prompt"
     recipe = Recipe().override(
         {

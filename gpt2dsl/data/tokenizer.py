@@ -117,6 +117,11 @@ class Tokenizer:
         return b"".join(self._bytes[i] for i in ids)
 
     @cached_property
+    def longest(self) -> int:
+        """Bytes of the longest token: a text has at least its characters over this many tokens."""
+        return max(map(len, self._bytes))
+
+    @cached_property
     def _bytes(self) -> list[bytes]:
         added = {i: token.content for i, token in self._inner.get_added_tokens_decoder().items()}
         tokens = self._inner.get_vocab(with_added_tokens=True)

@@ -136,9 +136,13 @@ class LanguageModel:
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
+            ValueError: several texts are asked for.
             InputError: the prompt is longer than the model has positions.
         """
-        return self.pieces(self.row(prompt, Generation(**generation).evolve(stream=True)))
+        asked = Generation(**generation).evolve(stream=True)
+        if asked.num_return_sequences > 1:
+            raise ValueError("a stream is one text; generate gives several of a prompt")
+        return self.pieces(self.row(prompt, asked))
 
     def continuations(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
         """As ``generate``, with what is known of each text."""
@@ -200,6 +204,8 @@ class LanguageModel:
         return min(len(self.tokenizer), self.geometry.vocab)
 
     def _request(self, prompt: str, generation: Generation, number: int) -> Request:
+        if not isinstance(prompt, str):
+            raise TypeError(f"expected a text, found {type(prompt).__name__} {prompt!r:.40}")
         refuse(generation)
         return Request(
             prompt=prompt,
@@ -211,8 +217,11 @@ class LanguageModel:
         )
 
     def _encoded(self, prompt: str, generation: Generation) -> list[int]:
-        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
         positions = self.geometry.positions
+        if len(prompt) > positions * self.tokenizer.longest:
+            message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
+            raise InputError("G2-204", repr(prompt[:20] + "..."), message)
+        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."

@@ -18,6 +18,7 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
 
     Args:
         said: themselves, or a file: one text a line, in .jsonl a string or a table; ``-`` is stdin.
+            Lines end with a line feed; empty ones are left out.
         key: of the text in tables.
 
     Raises:
@@ -26,22 +27,25 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
     """
     if not isinstance(said, str):
         return said
-    lines = [line for line in _text(said).splitlines() if line]
-    if said.endswith(".jsonl"):
-        lines = [_of_json(f"{said}:{i}", line, key) for i, line in enumerate(lines, 1)]
-    if not lines:
+    lines = [line.removesuffix("\r") for line in _text(said).split("\n")]
+    numbered = [(i, line) for i, line in enumerate(lines, 1) if line]
+    if not numbered:
         raise InputError("G2-302", said, f"there is no {key} in it")
-    return tuple(lines)
+    if said.endswith(".jsonl"):
+        return tuple(_of_json(f"{said}:{i}", line, key) for i, line in numbered)
+    return tuple(line for _, line in numbered)
 
 
 def _text(said: str) -> str:
     try:
         found = sys.stdin.buffer.read() if said == STDIN else Path(said).read_bytes()
-        return found.decode()
+        return found.decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError("G2-301", said, "there is no such file") from None
     except UnicodeDecodeError as error:
-        raise InputError("G2-303", said, f"not UTF-8 at byte {error.start}") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        words = f"not UTF-8 at byte {error.start}, line {line}: {error.object[error.start]:#04x}"
+        raise InputError("G2-303", said, words) from None
     except OSError as error:
         raise InputError("G2-304", said, f"can't be read: {error.strerror}") from None
 

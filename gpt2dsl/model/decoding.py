@@ -241,11 +241,11 @@ class Decoder:
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Give each row what the row ``source[row]`` holds."""
         self._positions, self._is_used = self._positions[source], self._is_used[source]
-        rows = Tensor(source.astype(np.int32))
+        size = self._network.heads * self._length
+        places = source[:, None] * size + np.arange(size)  # [b, n s]
+        rows = Tensor(places.reshape(-1).astype(np.int32))
         for parameter in self._step.parameters():
-            whole = parameter.reshape((self._batch, -1))  # [b, n s d]
-            moved = self._gather(whole, rows, 0)
-            self._assign(parameter, moved.reshape(parameter.shape))
+            self._assign(parameter, self._gather(parameter, rows, 0))
 
     @property
     def _step(self) -> Step:

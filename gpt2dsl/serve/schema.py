@@ -62,6 +62,7 @@ class CompletionRequest(BaseModel):
             "frequency_penalty": self.frequency_penalty != 0,
             "logit_bias": bool(self.logit_bias),
             "logprobs with stream": self.stream and self.logprobs is not None,
+            "logprobs with echo": self.echo and self.logprobs is not None,
         }
         return next((key for key, is_asked in asked.items() if is_asked), "")
 

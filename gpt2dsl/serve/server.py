@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+
 import uvicorn
 
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
+from gpt2dsl.errors import RunError
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.guess import Hints
@@ -23,19 +27,24 @@ def serve(weights: str, name: str, *, host: str, port: int, batch: int, waiting:
         waiting: texts that may wait.
 
     Raises:
+        RunError: the address can't be listened on.
         InputError: there are no such weights, or they are damaged.
     """
+    try:
+        listening = socket.create_server((host, port))
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise RunError(f"{host}:{port}: can't be listened on: {why}") from None
     worker = Worker(
         lambda: LanguageModel.load(weights, Hints(fetch=True)), batch=batch, waiting=waiting
     )
     worker.start()
     with saying(f"loading {weights} and compiling"):
         worker.model.result()
-    config = uvicorn.Config(app(worker, name), host=host, port=port, log_level="warning")
-    socket = config.bind_socket()
-    say(f"serving {name} on http://{host}:{socket.getsockname()[1]}/v1")
+    config = uvicorn.Config(app(worker, name), log_level="warning")
+    say(f"serving {name} on http://{host}:{listening.getsockname()[1]}/v1")
     try:
-        uvicorn.Server(config).run(sockets=[socket])
+        uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         pass  # uvicorn has finished what ran, and says the signal again
     finally:

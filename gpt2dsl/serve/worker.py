@@ -79,12 +79,13 @@ class Worker(threading.Thread):
 
     Attributes:
         model: comes once it is loaded and compiled; or the error.
+        capacity: texts that run and wait at most.
     """
 
     def __init__(self, load: Callable[[], LanguageModel], *, batch: int, waiting: int) -> None:
         super().__init__(name="generation", daemon=True)
         self.model: Future[LanguageModel] = Future()
-        self._load, self._batch, self._limit = load, batch, waiting
+        self._load, self._batch, self.capacity = load, batch, batch + waiting
         self._changed = threading.Condition()
         self._waiting: deque[tuple[Ticket, Row]] = deque()
         self._running: dict[int, tuple[Ticket, Row]] = {}
@@ -104,8 +105,9 @@ class Worker(threading.Thread):
         with self._changed:
             if self._is_stopping or not self.is_alive():
                 raise BusyError("the server is going down")
-            if len(self._waiting) + len(ticket.rows) > self._limit:
-                raise BusyError(f"{len(self._waiting)} texts are waiting already; try again later")
+            running, waiting = self.counts
+            if running + waiting + len(ticket.rows) > self.capacity:
+                raise BusyError(f"{waiting} texts are waiting already; try again later")
             self._waiting.extend((ticket, row) for row in ticket.rows)
             self._changed.notify()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +129,10 @@ def test_a_client_that_leaves_frees_its_place(
         ({"top_p": 2}, 400, "top_p"),
         ({"extra_body": {"max_token": 3}}, 400, "max_token: Extra inputs are not permitted"),
         ({"presence_penalty": 1.0}, 400, "presence_penalty: not supported here"),
-        ({"stop": [""]}, 400, "stop_strings"),
+        ({"stop": [""]}, 400, "stop: a text is empty"),
+        ({"n": 100, "prompt": ["a", "b"]}, 400, "200 texts are more than 136"),
+        ({"echo": True, "logprobs": 1}, 400, "logprobs with echo: not supported here"),
+        ({"prompt": "a" * 2_000_000}, 400, "2000000 characters, more than 2048 tokens hold"),
         ({"prompt": [999]}, 400, "999 is no id: there are 301"),
         ({"model": "other"}, 404, "no model 'other' here; 'tiny' is"),
     ],
@@ -178,3 +183,18 @@ def test_sigterm_finishes_what_runs_and_a_full_queue_refuses(weights: Path) -> N
         thread.join()
     assert [one.usage.completion_tokens for one in found] == [600, 600]
     assert "all requests that were accepted are answered" in "".join(own.lines)
+
+
+def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded(
+    server: Server, weights: Path
+) -> None:
+    port = server.url.split(":")[2].partition("/")[0]
+    words = [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--port", port]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"127.0.0.1:{port}: can't be listened on: Address already in use\n"
+
+
+def test_an_unknown_path_is_refused_in_openais_form(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="no /v1/chat/completions for this method here"):
+        client.chat.completions.create(model="tiny", messages=[])

@@ -145,6 +145,15 @@ def test_streams_that_are_read_in_turns_do_not_meet(lm: LanguageModel) -> None:
     assert texts == expected
 
 
+def test_what_is_no_single_text_is_refused(lm: LanguageModel) -> None:
+    with pytest.raises(TypeError, match="expected a text, found list"):
+        lm.stream(["a", "b"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected a text, found int 3"):
+        lm.generate([3])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="a stream is one text"):
+        lm.stream("a", do_sample=True, num_return_sequences=2)
+
+
 def test_greedy_takes_the_best(tokenizer: Tokenizer) -> None:
     logits = np.random.default_rng(1).normal(size=301).astype(np.float32)
     assert row(tokenizer).take(logits) == int(logits.argmax())
