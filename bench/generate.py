@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import threading
 import time
@@ -25,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from sides import missing, run, to_mindformers
+from sides import Found, able, in_turns, parser, to_mindformers
 
 Prompts = list[list[int]]
 Generate = Callable[[Prompts], list[list[int]]]
@@ -134,7 +133,7 @@ def bandwidth() -> float:
     return best
 
 
-def report(found: dict[str, list[dict[str, Any]]], limit: float) -> None:
+def report(found: Found, limit: float) -> None:
     """A line a batch and side, then ratios."""
     for batch in map(str, BATCHES):
         speeds = {}
@@ -160,24 +159,15 @@ def report(found: dict[str, list[dict[str, Any]]], limit: float) -> None:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--size", default="124m")
-    parser.add_argument("--prompt", type=int, default=32)
-    parser.add_argument("--new", type=int, default=64)
-    parser.add_argument("--calls", type=int, default=3, help="that are timed, in each round")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    options = parser(list(SIDES))
+    options.add_argument("--prompt", type=int, default=32)
+    options.add_argument("--new", type=int, default=64)
+    options.add_argument("--calls", type=int, default=3, help="that are timed, in each round")
+    args = options.parse_args()
     if args.side:
         print(json.dumps(measured(args)))
         return
-    sides = [side for side in args.sides if not missing(side)]
-    for side in set(args.sides).difference(sides):
-        print(f"{side:<13} skipped: {missing(side)}", flush=True)
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    sides = able(args.sides)
     with tempfile.TemporaryDirectory() as name:
         read, speed = prepare(Path(name), args, sides), bandwidth()
         limit = speed / read
@@ -187,13 +177,7 @@ def main() -> None:
             "tokens/s a row",
             flush=True,
         )
-        for turn in range(args.rounds):
-            for side in list(found):
-                if one := run(Path(__file__), side, Path(name)):
-                    found[side].append(one)
-                    print(f"round {turn + 1} {side} done", file=sys.stderr)
-                else:
-                    del found[side]
+        found = in_turns(Path(__file__), Path(name), args.rounds, sides)
     report(found, limit)
     if len(found) < len(sides):
         raise SystemExit("a side failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -9,9 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+Found = dict[str, list[dict[str, Any]]]
+"""Side → what it measured in each round."""
 
 ROOT = Path(__file__).resolve().parents[1]
 JUDGES = ROOT / ".judges"
@@ -52,3 +57,36 @@ def run(script: Path, side: str, folder: Path) -> dict[str, Any] | None:
         print(f"{side:<12} {words}", flush=True)
         return None
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def in_turns(script: Path, folder: Path, rounds: int, sides: Sequence[str]) -> Found:
+    """Does the rounds; a side that fails is left out."""
+    found: Found = {side: [] for side in sides}
+    for turn in range(rounds):
+        for side in list(found):
+            if one := run(script, side, folder):
+                found[side].append(one)
+                print(f"round {turn + 1} {side} done", file=sys.stderr)
+            else:
+                del found[side]
+    return found
+
+
+def parser(sides: Sequence[str]) -> argparse.ArgumentParser:
+    """The options that comparisons share."""
+    made = argparse.ArgumentParser()
+    made.add_argument("--size", default="124m")
+    made.add_argument("--rounds", type=int, default=2)
+    made.add_argument("--sides", nargs="+", choices=list(sides), default=list(sides))
+    made.add_argument("--side", choices=list(sides), help=argparse.SUPPRESS)
+    made.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    made.add_argument("--started", type=float, help=argparse.SUPPRESS)
+    return made
+
+
+def able(sides: Sequence[str]) -> list[str]:
+    """The sides that can run here; says why the others can't."""
+    for side in sides:
+        if why := missing(side):
+            print(f"{side:<13} skipped: {why}", flush=True)
+    return [side for side in sides if not missing(side)]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,13 +25,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sides import missing, run, to_mindformers
+from sides import Found, able, in_turns, parser, to_mindformers
 
 LR, BETA1, BETA2, EPS, DECAY, CLIP = 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0
 BATCHES = 2
-
-Found = dict[str, list[dict[str, Any]]]
-"""Side → what ``measured`` gave in each round."""
 
 Ids = NDArray[np.int32]
 Step = Callable[[Ids], float]
@@ -141,20 +137,6 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Non
         to_mindformers(folder)
 
 
-def in_turns(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Found:
-    """Does the rounds; a side that fails is left out."""
-    found: Found = {side: [] for side in sides}
-    for turn in range(args.rounds):
-        for side in list(found):
-            if one := run(Path(__file__), side, folder):
-                found[side].append(one)
-                speed = args.rows * args.tokens / median(one["times"])
-                print(f"round {turn + 1} {side:<12} {speed:6.1f} tokens/s", file=sys.stderr)
-            else:
-                del found[side]
-    return found
-
-
 def report(found: Found, tokens: int) -> None:
     """A line a side, then ratios and losses."""
     figures = {}
@@ -180,29 +162,21 @@ def report(found: Found, tokens: int) -> None:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--size", default="124m")
-    parser.add_argument("--rows", type=int, default=2)
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=8, help="that are timed, in each round")
-    parser.add_argument("--warmup", type=int, default=3, help="steps before them, the first too")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES))
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    options = parser(list(SIDES))
+    options.add_argument("--rows", type=int, default=2)
+    options.add_argument("--tokens", type=int, default=256)
+    options.add_argument("--steps", type=int, default=8, help="that are timed, in each round")
+    options.add_argument("--warmup", type=int, default=3, help="steps before them, the first too")
+    args = options.parse_args()
     if args.side:
         print(json.dumps(measured(args)))
         return
-    sides = [side for side in args.sides if not missing(side)]
-    for side in set(args.sides).difference(sides):
-        print(f"{side:<12} skipped: {missing(side)}", flush=True)
+    sides = able(args.sides)
     what = f"{args.size}, {args.rows} x {args.tokens}, float32; {os.cpu_count()} cores, load"
     print(f"{what} {os.getloadavg()[0]:.1f} at the start", flush=True)
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), args, sides)
-        found = in_turns(Path(name), args, sides)
+        found = in_turns(Path(__file__), Path(name), args.rounds, sides)
     report(found, args.rows * args.tokens)
     if len(found) < len(sides):
         raise SystemExit("a side failed")

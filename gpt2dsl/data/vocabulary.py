@@ -20,7 +20,12 @@ PUBLISHED_FILES = (
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes that a byte-level token's characters stand for (Radford et al. 2019)."""
+    """The bytes that a byte-level token's characters stand for (Radford et al. 2019).
+
+    As in the library, a token with other characters is its own text.
+    """
+    if not _BYTE_OF.keys() >= set(token):
+        return token.encode()
     return bytes(_BYTE_OF[character] for character in token)
 
 

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 
 from gpt2dsl.engine import prompts
 from gpt2dsl.engine.generation.continuation import Continuation
-from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.job import BETWEEN, Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import saying
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.parts.task import Generate
-
-BETWEEN = "\n---\n"
-"""Between texts that are shown."""
 
 
 def run(job: Job) -> Result:

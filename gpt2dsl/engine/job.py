@@ -15,6 +15,9 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.guess import Hints
 
+BETWEEN = "\n---\n"
+"""Between texts that are shown."""
+
 
 @attrs.frozen(kw_only=True)
 class Job:
@@ -125,7 +128,7 @@ class Result:
 
     def __str__(self) -> str:
         if self.task == "generate":
-            return "\n---\n".join(self.texts)
+            return BETWEEN.join(self.texts)
         if self.task == "classify":
             rows = zip(self.classes, self.probabilities, self.texts, strict=True)
             return "\n".join(f"{name}\t{share:.4f}\t{text}" for name, share, text in rows)

@@ -35,8 +35,8 @@ AT_ONCE = 8
 """Texts that are generated together."""
 
 
-ENCODED = 100_000
-"""Characters that are encoded whatever comes of it: the message then has the number of tokens."""
+LONG_TEXT = 100_000
+"""Characters up to which the tokens of a prompt that is too long are counted, to be told."""
 
 KEPT_DECODERS = 4
 """Batch sizes of which compiled graphs and caches are kept."""
@@ -221,7 +221,7 @@ class LanguageModel:
 
     def _encoded(self, prompt: str, generation: Generation) -> list[int]:
         positions = self.geometry.positions
-        if len(prompt) > max(positions * self.tokenizer.longest, ENCODED):
+        if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
             raise InputError("G2-204", repr(prompt[:20] + "..."), message)
         ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]

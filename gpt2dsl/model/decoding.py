@@ -66,7 +66,6 @@ class Prefill(Graph):
         super().__init__(auto_prefix=False)
         self.network = network
         self.table = network.by_name[TABLE]
-        self.layers = network.geometry.layers
         self.gather = P.Gather()
 
     def construct(self, ids: Tensor, last: Tensor) -> tuple[Tensor, ...]:
@@ -81,8 +80,8 @@ class Prefill(Graph):
         x = network.embedding(ids, positions)  # [b t, h]
         mask = network.causal(batch, time)  # [b n, t, t]
         found: tuple[Tensor, ...] = ()
-        for i in range(self.layers):
-            block, weights = network.blocks[i], network.weights(i)
+        for i, block in enumerate(network.blocks):
+            weights = network.weights(i)
             q, k, v = block.attention.project(block.norm_1(x, weights), batch, weights, ())
             found = (*found, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
             x = x + block.attention.attend(q, k, v, mask, weights, ())
@@ -132,7 +131,7 @@ class Step(Graph):
 
     def __init__(self, network: GPT2, batch: int, length: int) -> None:
         super().__init__(auto_prefix=False)
-        self.network, self.batch, self.length = network, batch, length
+        self.network, self.batch = network, batch
         layers = range(network.geometry.layers)
         caches = [Cache(network, layer, batch, length) for layer in layers]
         self.caches = nn.CellList(caches, auto_prefix=False)
@@ -191,36 +190,36 @@ class Decoder:
         self._positions[:], self._is_used[:] = 0, False
         self._length = roomy(tokens, self._limit)
 
-    def prefill(self, first: int, prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Take in prompts as the rows from ``first`` on; ``[b, entries]`` of the token after each.
+    def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Take in prompts as these rows; ``[prompts, entries]`` of the token after each.
 
         None is empty. They are computed together if there is one for each row of the batch and
         their lengths are alike; one by one otherwise, so that few graphs are compiled.
         """
         times = [padded(len(prompt), self._limit) for prompt in prompts]
         if len(prompts) == self._batch and len(prompts) * max(times) <= WASTE * sum(times):
-            return self._taken(first, prompts, max(times))
-        alone = [self._taken(first + i, [one], times[i]) for i, one in enumerate(prompts)]
-        return np.concatenate(alone)
+            return self._taken(rows, prompts, max(times))
+        each = zip(rows, prompts, times, strict=True)
+        return np.concatenate([self._taken([row], [prompt], time) for row, prompt, time in each])
 
     def _taken(
-        self, first: int, prompts: Sequence[Sequence[int]], time: int
+        self, rows: Sequence[int], prompts: Sequence[Sequence[int]], time: int
     ) -> NDArray[np.float32]:
         """Prompts in one graph, padded to ``time``."""
         ids = np.zeros((len(prompts), time), np.int32)
-        for row, prompt in zip(ids, prompts, strict=True):
-            row[: len(prompt)] = prompt
+        for padded_row, prompt in zip(ids, prompts, strict=True):
+            padded_row[: len(prompt)] = prompt
         lengths = np.array([len(prompt) for prompt in prompts], np.int32)
         last = lengths - 1 + np.arange(len(prompts), dtype=np.int32) * time
         logits, *found = self._prefill(Tensor(ids), Tensor(last))
         self._grow(time)
-        heads = np.arange(len(prompts) * self._network.heads) + first * self._network.heads
-        rows = heads[:, None] * self._length + np.arange(time)  # [b n, t]
-        places = Tensor(rows.reshape(-1).astype(np.int32))
+        taken = np.array(rows)
+        heads = taken[:, None] * self._network.heads + np.arange(self._network.heads)  # [b, n]
+        places = heads[..., None] * self._length + np.arange(time)  # [b, n, t]
+        at = Tensor(places.reshape(-1).astype(np.int32))
         for parameter, values in zip(self._step.parameters(), found, strict=True):
-            self._write(parameter, places, values)
-        rows_taken = slice(first, first + len(prompts))
-        self._positions[rows_taken], self._is_used[rows_taken] = lengths, True
+            self._write(parameter, at, values)
+        self._positions[taken], self._is_used[taken] = lengths, True
         return self._of_vocab(logits)
 
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:

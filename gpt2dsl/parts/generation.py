@@ -111,14 +111,6 @@ class Generation(Part):
         }
         return [(key, why) for key, found in wrong.items() for why, is_so in found.items() if is_so]
 
-    def without_effect(self) -> list[str]:
-        """Keys whose values were changed and change nothing."""
-        default = type(self)()
-        sampling = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
-        searching = ("length_penalty", "early_stopping")
-        unused = (*(() if self.do_sample else sampling), *(() if self.beams > 1 else searching))
-        return [key for key in unused if getattr(self, key) != getattr(default, key)]
-
     def limit(self, prompt: int) -> int:
         """Tokens with the prompt at most, for a prompt of so many."""
         if self.max_length is not None:

@@ -8,6 +8,12 @@ from gpt2dsl.errors import Fault
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.checks import fault
 
+_NEED = {
+    "do_sample": ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed"),
+    "beams": ("length_penalty", "early_stopping"),
+}
+"""What has to be on → the keys that mean nothing without it."""
+
 
 def faults(parts: Parts) -> list[Fault]:
     """What does not go together."""
@@ -21,6 +27,9 @@ def notes(parts: Parts) -> Iterator[str]:
     """Values that were changed and change nothing."""
     if parts.task is None or parts.task.name != "generate":
         return
-    for key in parts.generation.without_effect():
-        needed = "beams" if key in ("length_penalty", "early_stopping") else "do_sample"
-        yield f"generation.{key} changes nothing without {needed}"
+    wanted = parts.generation
+    has = {"do_sample": wanted.do_sample, "beams": wanted.beams > 1}
+    for needed, keys in _NEED.items():
+        for key in keys if not has[needed] else ():
+            if key in wanted.changed():
+                yield f"generation.{key} changes nothing without {needed}"

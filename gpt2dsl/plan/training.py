@@ -79,10 +79,9 @@ def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
 
 def _without_effect(parts: Parts) -> Iterator[str]:
     """Values that were changed and change nothing."""
-    default = type(parts.optim)()
     unused = {"adamw": ("momentum",), "sgd": ("beta1", "beta2", "eps", "bias_correction")}
     for key in unused[parts.optim.name]:
-        if getattr(parts.optim, key) != getattr(default, key):
+        if key in parts.optim.changed():
             yield f"optim.{key} changes nothing: {parts.optim.name} has none"
     if parts.train.evaluate_every and not getattr(parts.task, "eval_data", ""):
         yield "train.evaluate_every changes nothing without task.eval_data"

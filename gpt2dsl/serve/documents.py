@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from gpt2dsl.engine.generation.row import Row
@@ -60,12 +61,11 @@ def _reason(row: Row) -> str:
 
 
 def _logprobs(row: Row) -> Document:
-    scores, pieces = row.continuation().scores, Pieces(row.request.tokenizer)
-    lengths = [len(pieces.add([i])) for i in row.generated]
-    starts = [sum(lengths[:count]) for count in range(len(lengths))]
+    pieces = Pieces(row.request.tokenizer)
+    ends = accumulate((len(pieces.add([i])) for i in row.generated), initial=0)
     return {
-        "tokens": [score.token for score in scores],
-        "token_logprobs": [score.logprob for score in scores],
-        "top_logprobs": [score.best for score in scores],
-        "text_offset": starts,
+        "tokens": [score.token for score in row.scores],
+        "token_logprobs": [score.logprob for score in row.scores],
+        "top_logprobs": [score.best for score in row.scores],
+        "text_offset": list(ends)[:-1],
     }

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl import Data, Generation, Model, Optim, Recipe, Runtime, Schedule, Task, Train
+from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
+from gpt2dsl.engine.language_model import LanguageModel, network_of
+from tests.judges import TINY, random_weights
 
 WORDS = (
     "the", "a", "old", "young", "cat", "dog", "bird", "sat", "ran", "sang", "on", "under", "over",
@@ -55,3 +58,16 @@ def trained(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPT2DSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         return recipe.plan().run()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """With one entry for each of the network's, so that both choose among the same."""
+    found = Tokenizer.train([text(400)], TINY.vocab)
+    assert len(found) == TINY.vocab
+    return found
+
+
+@pytest.fixture(scope="session")
+def lm(tokenizer: Tokenizer) -> LanguageModel:
+    return LanguageModel(network_of(TINY, random_weights(TINY), "cpu"), tokenizer)

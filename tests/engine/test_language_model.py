@@ -10,22 +10,10 @@ import pytest
 
 import gpt2dsl
 from gpt2dsl import Generation, InputError, SpecError
-from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
-from gpt2dsl.engine.language_model import LanguageModel, network_of
+from gpt2dsl.engine.language_model import LanguageModel
 from tests.cli.test_cli import run
-from tests.engine.conftest import text
-from tests.judges import TINY, random_weights
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    return Tokenizer.train([text(400)], 300)
-
-
-@pytest.fixture(scope="session")
-def lm(tokenizer: Tokenizer) -> LanguageModel:
-    return LanguageModel(network_of(TINY, random_weights(TINY), "cpu"), tokenizer)
+from tests.judges import TINY
 
 
 def test_ragged_prompts_in_a_batch_give_what_each_gives_alone(lm: LanguageModel) -> None:

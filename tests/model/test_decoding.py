@@ -16,7 +16,7 @@ PROMPTS = [[int(i) for i in random_ids(TINY, n, seed=n)] for n in (5, 1, 11)]
 def filled(network: GPT2, prompts: list[list[int]], batch: int) -> tuple[Decoder, Logits]:
     """A decoder with these prompts as its first rows, and the logits after each."""
     decoder = Decoder(network, batch)
-    return decoder, decoder.prefill(0, prompts)
+    return decoder, decoder.prefill(range(len(prompts)), prompts)
 
 
 def test_the_cache_gives_the_logits_of_a_whole_forward_pass(tiny: GPT2) -> None:
@@ -56,7 +56,7 @@ def test_a_row_is_filled_anew_while_others_go_on_and_rows_can_change_places(tiny
     scores = Scores(tiny)
     decoder, _ = filled(tiny, PROMPTS[:2], 2)
     decoder.step(np.array([1, 2], np.int32))
-    decoder.prefill(1, [PROMPTS[2]])
+    decoder.prefill([1], [PROMPTS[2]])
     decoder.reorder(np.array([1, 0]))
     found = decoder.step(np.array([4, 5], np.int32))
     rows = [[*PROMPTS[2], 4], [*PROMPTS[0], 1, 5]]
@@ -84,7 +84,7 @@ def test_no_cache_grows_for_a_row_that_is_done_with(
     decoder, _ = filled(tiny, [[1], [2]], 2)
     for _ in range(25):
         decoder.release(0)
-        decoder.prefill(0, [[1]])
+        decoder.prefill([0], [[1]])
         decoder.release(1)
         decoder.step(np.array([3, 0], np.int32))
     assert list(decoder._positions) == [2, 0]

@@ -129,7 +129,7 @@ def test_logits_are_those_of_peft_with_the_files_that_are_written(targets: str) 
         expected = model(torch.tensor(ids).long()).logits.numpy()
     assert np.abs(Scores(network).logits(ids) - expected).max() < 1e-4
     decoder = Decoder(network, 2)
-    assert np.abs(decoder.prefill(0, ids.tolist()) - expected[:, -1]).max() < 1e-4
+    assert np.abs(decoder.prefill([0, 1], ids.tolist()) - expected[:, -1]).max() < 1e-4
 
 
 @pytest.mark.parametrize("targets", TARGETS)

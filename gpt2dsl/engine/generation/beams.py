@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.generation.ending import Reason
-from gpt2dsl.engine.generation.processors import Scores, log_softmax
+from gpt2dsl.engine.generation.processors import Scores, log_softmax, refuse_nan
 from gpt2dsl.engine.generation.request import Request
 
 NEVER = -1e9
@@ -54,6 +54,7 @@ class Beams:
 
     def take(self, logits: NDArray[np.float32]) -> list[int]:
         """Go on by a token, from ``[beams, vocab]``; gives the beam that each continues."""
+        refuse_nan(logits)
         candidates = self._candidates(logits)
         count = self._generation.beams
         self._finish([beam for beam in candidates[:count] if beam.ended])

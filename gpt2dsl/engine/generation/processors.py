@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.errors import RunError
 from gpt2dsl.parts import Generation
 
 Scores = NDArray[np.float64]
@@ -149,6 +150,16 @@ def _only(scores: Scores, ids: NDArray[np.int64]) -> Scores:
     found = np.full_like(scores, -np.inf)
     found[ids] = scores[ids]
     return found
+
+
+def refuse_nan(logits: NDArray[np.float32]) -> None:
+    """Refuses what no token can be chosen by, of any shape.
+
+    Raises:
+        RunError: a score is no number.
+    """
+    if np.isnan(logits.max()):
+        raise RunError("no token can be chosen by its score: the model gives none [G2-402]")
 
 
 def softmax(scores: Scores) -> Scores:

@@ -12,6 +12,9 @@ from gpt2dsl.engine.generation.ending import Ending
 from gpt2dsl.engine.generation.processors import Processor, processors
 from gpt2dsl.parts import Generation
 
+RESERVED = 256
+"""Tokens for which caches have room from the start, where so many are allowed."""
+
 
 @attrs.frozen(kw_only=True, slots=False)
 class Request:
@@ -48,3 +51,8 @@ class Request:
     def random(self) -> np.random.Generator:
         """What its texts are drawn with."""
         return np.random.default_rng([self.generation.seed, self.number])
+
+    @property
+    def room(self) -> int:
+        """Tokens for which there must be room at the start."""
+        return max(len(self.ids), min(self.ending.longest, RESERVED))

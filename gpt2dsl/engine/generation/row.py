@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.engine.generation.continuation import Continuation, TokenScore
 from gpt2dsl.engine.generation.ending import Reason
-from gpt2dsl.engine.generation.processors import log_softmax, softmax
+from gpt2dsl.engine.generation.processors import log_softmax, refuse_nan, softmax
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.errors import RunError
 
@@ -23,12 +21,13 @@ class Row:
         request: what is asked for.
         ids: the prompt's and what follows.
         ended: why it is over; "" where it is not.
+        scores: of each token after the prompt, where they were asked for.
     """
 
     def __init__(self, request: Request) -> None:
         self.request, self.ids = request, list(request.ids)
         self.ended: Reason = ""
-        self._scores: list[TokenScore] = []
+        self.scores: list[TokenScore] = []
 
     @property
     def generated(self) -> list[int]:
@@ -43,10 +42,11 @@ class Row:
 
     def take(self, logits: NDArray[np.float32]) -> int:
         """Choose the next token from its logits ``[vocab]``."""
+        refuse_nan(logits)
         token = self._chosen(logits)
         self.ids.append(token)
         if (best := self.request.generation.logprobs) is not None:
-            self._scores.append(self._score(logits, token, best))
+            self.scores.append(self._score(logits, token, best))
         self.ended = self.request.ending.reason(self.ids)
         return token
 
@@ -76,12 +76,12 @@ class Row:
         """What it is so far."""
         return Continuation(
             prompt=self.request.prompt,
-            text=self._text(self.said),
+            text=self.request.tokenizer.decode(self.said),
             tokens=len(self.generated),
             prompt_tokens=len(self.request.ids),
             ended=self.ended,
             ids=tuple(self.generated),
-            scores=tuple(self._scores),
+            scores=tuple(self.scores),
         )
 
     def _name(self, token: int) -> str:
@@ -92,18 +92,14 @@ class Row:
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in held)
 
-    def _text(self, ids: Sequence[int]) -> str:
-        return self.request.tokenizer.decode(ids)
-
 
 def _best(scores: NDArray[Any]) -> int:
     """The best of scores ``[vocab]``.
 
     Raises:
-        RunError: one is no number, or none may come.
+        RunError: none may come.
     """
     best = int(scores.argmax())
-    if not math.isfinite(scores[best]):
-        why = "the model gives none" if math.isnan(scores[best]) else "all tokens are ruled out"
-        raise RunError(f"no token can be chosen by its score: {why} [G2-402]")
+    if scores[best] == -np.inf:
+        raise RunError("no token can be chosen by its score: all are ruled out [G2-402]")
     return best

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2dsl.engine.generation.beams import Beams
-from gpt2dsl.engine.generation.slots import RESERVED
 from gpt2dsl.model.decoding import Decoder
 
 
@@ -20,13 +19,9 @@ def search(decoder: Decoder, groups: Sequence[Beams]) -> None:
     """
     count = len(groups[0].running)
     places = range(0, len(groups) * count, count)
-    longest = max(len(group.request.ids) for group in groups)
-    decoder.reserve(
-        max(longest, min(max(group.request.ending.longest for group in groups), RESERVED))
-    )
-    pairs = zip(places, groups, strict=True)
-    first = [decoder.prefill(place, [group.request.ids]) for place, group in pairs]
-    logits = np.repeat(np.concatenate(first), count, axis=0)  # [prompts beams, entries]
+    decoder.reserve(max(group.request.room for group in groups))
+    first = decoder.prefill(places, [group.request.ids for group in groups])
+    logits = np.repeat(first, count, axis=0)  # [prompts beams, entries]
     held = np.repeat(places, count)  # the row that holds what each beam has said
     while True:
         sources = held.copy()

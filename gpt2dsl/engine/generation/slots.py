@@ -9,9 +9,6 @@ import numpy as np
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.model.decoding import Decoder
 
-RESERVED = 256
-"""Tokens for which caches have room from the start, where so many are allowed."""
-
 
 class Slots:
     """The rows of a decoder, each free or with a text.
@@ -41,15 +38,9 @@ class Slots:
         A text that is over at once takes none.
         """
         if not self.busy:
-            longest = max(min(row.request.ending.longest, RESERVED) for row in rows)
-            self._decoder.reserve(max(longest, *(len(row.ids) for row in rows)))
+            self._decoder.reserve(max(row.request.room for row in rows))
         places = [place for place, row in enumerate(self._rows) if row is None][: len(rows)]
-        if len(rows) == len(self._rows):
-            logits = self._decoder.prefill(0, [row.ids for row in rows])
-        else:
-            pairs = zip(places, rows, strict=True)
-            alone = [self._decoder.prefill(place, [row.ids]) for place, row in pairs]
-            logits = np.concatenate(alone)
+        logits = self._decoder.prefill(places, [row.ids for row in rows])
         for place, row, scores in zip(places, rows, logits, strict=True):
             row.take(scores)
             if row.ended:

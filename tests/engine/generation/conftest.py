@@ -5,22 +5,8 @@ from typing import Any
 import pytest
 
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine.language_model import LanguageModel, network_of
 from tests.engine.conftest import text
 from tests.judges import TINY, hugging_face, random_weights
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Tokenizer:
-    """With one entry for each of the network's, so that both choose among the same."""
-    found = Tokenizer.train([text(400)], TINY.vocab)
-    assert len(found) == TINY.vocab
-    return found
-
-
-@pytest.fixture(scope="session")
-def lm(tokenizer: Tokenizer) -> LanguageModel:
-    return LanguageModel(network_of(TINY, random_weights(TINY), "cpu"), tokenizer)
 
 
 @pytest.fixture(scope="session")

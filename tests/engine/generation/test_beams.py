@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from gpt2dsl import Generation
+from gpt2dsl import Generation, RunError
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.beams import Beams
+from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.language_model import LanguageModel
 
 NEW = 12
@@ -78,3 +81,13 @@ def test_beams_that_are_drawn_repeat_with_their_seed(lm: LanguageModel) -> None:
 
     assert drawn(1) == drawn(1)
     assert len({drawn(seed)[0] for seed in range(5)}) > 1
+
+
+def test_scores_that_are_no_numbers_stop_a_search(tokenizer: Tokenizer) -> None:
+    beams = Beams(
+        Request(
+            prompt="a", ids=(5,), generation=Generation(beams=2), tokenizer=tokenizer, positions=80
+        )
+    )
+    with pytest.raises(RunError, match="the model gives none"):
+        beams.take(np.full((2, len(tokenizer)), np.nan, np.float32))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2dsl.data import vocabulary
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.text import Pieces
 
@@ -43,3 +44,9 @@ def test_what_may_begin_a_held_text_waits() -> None:
     assert one.add(GPT2.encode("a st")) == "a "
     assert one.add(GPT2.encode("and")) == "stand"
     assert one.rest() == ""
+
+
+def test_a_token_of_other_characters_is_its_own_text() -> None:
+    assert vocabulary.token_bytes("Ġa") == b" a"
+    assert vocabulary.token_bytes("a b") == b"a b"
+    assert vocabulary.token_bytes("今") == "今".encode()
