@@ -9,6 +9,7 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -16,6 +17,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
+from gpt2dsl.model import graphs
 from gpt2dsl.model.network import GPT2, TABLE
 from gpt2dsl.model.operators.head import MASKED
 
@@ -43,11 +45,26 @@ def roomy(tokens: int, limit: int) -> int:
 
 
 class Graph(nn.Cell):
-    """A cell that is called at each token.
+    """A cell that is called at each token; what it compiles is kept on disk.
 
-    Why: a call sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of a
-    step's 30, although only that of the called cell is ever read.
+    A call of a Cell sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of
+    a step's 30, although only that of the called cell is ever read: hence the property.
     """
+
+    def __init__(self, network: GPT2, *constants: int) -> None:
+        super().__init__(auto_prefix=False)
+        self._built_from = (type(self).__name__, *network.signature, *constants)
+        self._seen_inputs: set[str] = set()
+
+    def compile(self, *args: Tensor, **kwargs: Any) -> None:
+        """Compile for inputs of these shapes, if that was not done yet."""
+        inputs = str([(one.shape, one.dtype) for one in args])
+        if inputs in self._seen_inputs:
+            super().compile(*args, **kwargs)
+            return
+        with graphs.kept(*self._built_from, inputs):
+            super().compile(*args, **kwargs)
+        self._seen_inputs.add(inputs)
 
     @property
     def compile_phase(self) -> str:
@@ -63,7 +80,7 @@ class Prefill(Graph):
     """Whole prompts: the logits after each, and the keys and values of their tokens."""
 
     def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
+        super().__init__(network)
         self.network = network
         self.table = network.by_name[TABLE]
         self.gather = P.Gather()
@@ -98,7 +115,7 @@ class Embed(Graph):
     """
 
     def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
+        super().__init__(network)
         self.embedding = network.embedding
 
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
@@ -130,7 +147,7 @@ class Step(Graph):
     """One token for each row of a batch, with caches of one length."""
 
     def __init__(self, network: GPT2, batch: int, length: int) -> None:
-        super().__init__(auto_prefix=False)
+        super().__init__(network, batch, length)
         self.network, self.batch = network, batch
         layers = range(network.geometry.layers)
         caches = [Cache(network, layer, batch, length) for layer in layers]

@@ -79,6 +79,7 @@ class GPT2(nn.Cell):
         super().__init__(auto_prefix=False)
         self.geometry, self.precision = geometry, precision
         self.heads = geometry.heads
+        self._variant = (adapter_dropout, recompute)
         self.adapters = tuple(adapters)
         self.by_name = _parameters(geometry)
         self.of_adapters = _zeros(
@@ -109,6 +110,11 @@ class GPT2(nn.Cell):
             return self.by_name
         head = {name: self.by_name[name] for name in (SCORE,) if name in self.by_name}
         return self.of_adapters | head
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """What fixes its graphs, the values of its parameters apart."""
+        return self.geometry, self.precision, self.adapters, self._variant
 
     def weights(self, layer: int) -> tuple[Parameter, ...]:
         """The parameters of a block, in the order of ``layout.tensors``, then its adapters'."""
