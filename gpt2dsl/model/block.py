@@ -2,7 +2,7 @@
 
 A block holds no parameters: it is a function of them, so that the backward pass can compute it
 again. Letters in shapes: b rows of the batch, t tokens of a row, n heads, d width of a head,
-h = n d.
+h = n d. Where ranks share a layer, n and the inner width are those of this rank's part.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from mindspore import Tensor, nn
 
 from gpt2dsl.layout.adapters import THIRDS, Adapted
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.split import is_column
 from gpt2dsl.model import dropout
 from gpt2dsl.model.operators.activation import activation
+from gpt2dsl.model.operators.collectives import enter, leave
 from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.layer_norm import LayerNorm
-from gpt2dsl.model.operators.linear import Linear
+from gpt2dsl.model.operators.linear import Bias, Product
 from gpt2dsl.model.operators.numbers import Numbers
 from gpt2dsl.model.operators.softmax import Softmax
 from gpt2dsl.model.recompute import Recomputed
+from gpt2dsl.model.shard import Shard
 from gpt2dsl.parts import Precision
 
 MASKS_OF_BLOCK = 3
@@ -42,16 +45,22 @@ class Slots:
         adapters: of the block.
         masks: adapter's name → place of its mask.
         keep: probability with which masks of adapters keep an element; 1 where there are none.
+        shard: this rank's part of the block.
     """
 
     weights: Mapping[str, int]
     adapters: Sequence[Adapted]
     masks: Mapping[str, int]
     keep: float
+    shard: Shard
 
 
 class LowRank(nn.Cell):
-    """One adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32."""
+    """One adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32.
+
+    One of its factors is cut with its linear; the other is whole on every rank, whose gradient
+    each finds a part of.
+    """
 
     def __init__(self, adapter: Adapted, slots: Slots) -> None:
         super().__init__(auto_prefix=False)
@@ -61,13 +70,17 @@ class LowRank(nn.Cell):
         self.drops, self.mask = slots.keep < 1, slots.masks[adapter.name]
         self.dropout = Dropout(slots.keep)
         self.product_bt = P.MatMul(transpose_b=True)
+        whole, cut = enter(slots.shard), nn.Identity()
+        self.of_a, self.of_b = (whole, cut) if is_column(adapter.module) else (cut, whole)
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
         """``[rows, in] → [rows, out]``."""
         if kept and self.drops:
             x = self.dropout(x, kept[self.mask])
-        inner = self.product_bt(x, weights[self.a])  # [rows, in] [r, in]ᵀ
-        return self.product_bt(inner, weights[self.b]) * self.scale  # [rows, r] [out, r]ᵀ
+        inner = self.product_bt(x, self.of_a(weights[self.a]))  # [rows, in] [r, in]ᵀ
+        return (
+            self.product_bt(inner, self.of_b(weights[self.b])) * self.scale
+        )  # [rows, r] [out, r]ᵀ
 
 
 class Nothing(nn.Cell):
@@ -89,7 +102,7 @@ class Thirds(nn.Cell):
     def __init__(self, adapters: Sequence[Adapted], slots: Slots) -> None:
         super().__init__(auto_prefix=False)
         found = {one.third: LowRank(one, slots) for one in adapters}
-        nothing = Nothing(adapters[0].outputs)
+        nothing = Nothing(adapters[0].outputs // slots.shard.mp)
         self.q, self.k, self.v = (found.get(third, nothing) for third in THIRDS)
         self.concat = P.Concat(1)
 
@@ -100,12 +113,20 @@ class Thirds(nn.Cell):
 
 
 class Affine(nn.Cell):
-    """A linear of the block, with the adapters on it."""
+    """A linear of the block, with the adapters on it.
+
+    Ranks that share it hold some of its outputs (c_attn, c_fc), or some of its inputs (c_proj):
+    then its output is the sum of what they find.
+    """
 
     def __init__(self, module: str, slots: Slots, precision: Precision) -> None:
         super().__init__(auto_prefix=False)
         self.w, self.b = slots.weights[f"{module}.weight"], slots.weights[f"{module}.bias"]
-        self.linear = Linear(precision)
+        self.product, self.bias = Product(precision), Bias(precision)
+        shared, alone = slots.shard, nn.Identity()
+        column = is_column(module)
+        self.enter = enter(shared) if column else alone
+        self.leave = alone if column else leave(shared)
         own = [one for one in slots.adapters if one.module.endswith(module)]
         self.is_adapted = bool(own)
         if own:
@@ -113,10 +134,11 @@ class Affine(nn.Cell):
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
         """``[rows, in] → [rows, out]``."""
-        y = self.linear(x, weights[self.w], weights[self.b])
+        x = self.enter(x)
+        y = self.product(x, weights[self.w])
         if self.is_adapted:
             y = y + self.added(x, weights, kept)
-        return y
+        return self.bias(self.leave(y), weights[self.b])
 
 
 class AttentionCore(nn.Cell):
@@ -149,8 +171,7 @@ class Attention(nn.Cell):
         self, geometry: Geometry, slots: Slots, precision: Precision, recompute: str
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.heads, self.width = geometry.heads, geometry.head_width
-        self.hidden = geometry.hidden
+        self.heads, self.width = geometry.heads // slots.shard.mp, geometry.head_width
         self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
         self.c_attn = Affine("attn.c_attn", slots, precision)
         self.c_proj = Affine("attn.c_proj", slots, precision)
@@ -167,7 +188,7 @@ class Attention(nn.Cell):
     def merged(self, x: Tensor, batch: int) -> Tensor:
         """``[b n, t, d] → [b t, h]``."""
         x = x.reshape((batch, self.heads, -1, self.width))  # [b, n, t, d]
-        return self.transpose(x, (0, 2, 1, 3)).reshape((-1, self.hidden))
+        return self.transpose(x, (0, 2, 1, 3)).reshape((-1, self.heads * self.width))
 
     def project(
         self, x: Tensor, batch: int, weights: Tensors, kept: Tensors

@@ -55,11 +55,13 @@ class Graph(nn.Cell):
         super().__init__(auto_prefix=False)
         self._built_from = (type(self).__name__, *network.signature, *constants)
         self._seen_inputs: set[str] = set()
+        # groups of ranks are a process's own
+        self._is_kept = network.shard.mp == 1
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
         """Compile for inputs of these shapes, if that was not done yet."""
         inputs = str([(one.shape, one.dtype) for one in args])
-        if inputs in self._seen_inputs:
+        if inputs in self._seen_inputs or not self._is_kept:
             super().compile(*args, **kwargs)
             return
         with graphs.kept(*self._built_from, inputs):

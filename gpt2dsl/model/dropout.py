@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.split import Split, is_column
+from gpt2dsl.model.shard import WHOLE, Shard
 
 Mask = NDArray[np.bool_]
 
@@ -38,6 +40,7 @@ def masks(
     *,
     adapters: Sequence[Adapted] = (),
     adapter_dropout: float = 0.0,
+    shard: Shard = WHOLE,
 ) -> Iterator[Mask]:
     """The masks of a step, in the order in which the network takes them; True is kept.
 
@@ -49,6 +52,7 @@ def masks(
         time: tokens of a row.
         adapters: of the network.
         adapter_dropout: probability on their inputs.
+        shard: the rank's part: its heads, its inputs of row linears.
 
     Yields:
         ``[b t, h]`` of the embedding, then for each layer ``[b n, t, t]`` of the attention,
@@ -60,12 +64,13 @@ def masks(
         yield draw.flat(geometry.dropout, geometry.hidden, 0, EMBEDDING)
     for layer in range(geometry.layers):
         if geometry.dropout:
-            yield draw.of_attention(geometry, layer)
+            yield draw.of_attention(geometry, layer, shard)
             yield draw.flat(geometry.dropout, geometry.hidden, layer, ATTENTION_OUT)
             yield draw.flat(geometry.dropout, geometry.hidden, layer, MLP_OUT)
         own = (one for one in adapters if one.layer == layer and adapter_dropout)
         for one in own:
-            yield draw.flat(adapter_dropout, one.inputs, layer, ADAPTERS + one.slot)
+            mask = draw.flat(adapter_dropout, one.inputs, layer, ADAPTERS + one.slot)
+            yield mask if is_column(one.module) else Split(1).cut(mask, shard.mp, shard.index)
 
 
 @attrs.frozen
@@ -85,14 +90,16 @@ class _Draw:
             _fill(mask[i], threshold, self.seed, self.step, layer, place, row, 0)
         return mask.reshape(-1, width)
 
-    def of_attention(self, geometry: Geometry, layer: int) -> Mask:
-        """``[b n, t, t]``."""
-        time, heads = self.time, range(geometry.heads)
+    def of_attention(self, geometry: Geometry, layer: int, shard: Shard) -> Mask:
+        """``[b n, t, t]``, of a rank's heads."""
+        time, count = self.time, geometry.heads // shard.mp
+        heads = range(shard.index * count, (shard.index + 1) * count)
         mask = np.empty((len(self.rows), len(heads), time, time), np.bool_)
         threshold = _threshold(geometry.dropout)
         for i, row in enumerate(self.rows):
             for head in heads:
-                _fill(mask[i, head], threshold, self.seed, self.step, layer, ATTENTION, row, head)
+                part = mask[i, head - heads.start]
+                _fill(part, threshold, self.seed, self.step, layer, ATTENTION, row, head)
         return mask.reshape(-1, time, time)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import mindspore as ms
-import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.model.network import GPT2, TABLE
+from gpt2dsl.model.operators.head import head_loss
 
 
 class TokenLosses(nn.Cell):
@@ -18,13 +18,11 @@ class TokenLosses(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
         self.table = network.by_name[TABLE]
-        self.log_softmax = P.LogSoftmax(-1)
-        self.pick = P.GatherD()
+        self.head = head_loss(network.geometry, network.precision, network.shard)
 
     def construct(self, ids: Tensor, labels: Tensor) -> Tensor:
         """``[b, t], [b, t] → [b, t]``."""
-        logits = self.network.logits_of(self.network(ids), self.table)  # [b t, v]
-        losses = -self.pick(self.log_softmax(logits), 1, labels.reshape((-1, 1)))
+        losses, _ = self.head(self.network(ids), self.table, labels.reshape((-1, 1)))
         return losses.reshape(ids.shape)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.split import Split, splits
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model import dropout
 from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
+from gpt2dsl.model.operators.collectives import leave, within
 from gpt2dsl.model.operators.dropout import Dropout
-from gpt2dsl.model.operators.head import MASKED, Logits
+from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.numbers import FLOAT32, Held
 from gpt2dsl.model.recompute import Recomputed
+from gpt2dsl.model.shard import WHOLE, Shard
 from gpt2dsl.parts import Precision
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -37,20 +40,29 @@ BUCKET = 64
 
 
 class Embedding(nn.Cell):
-    """Word plus position: the sum of two rows."""
+    """Word plus position: the sum of two rows. A rank finds the words of its rows, others 0."""
 
-    def __init__(
-        self, geometry: Geometry, weights: dict[str, Parameter], precision: Precision
-    ) -> None:
+    def __init__(self, weights: dict[str, Parameter], precision: Precision, shard: Shard) -> None:
         super().__init__(auto_prefix=False)
         self.words = weights[TABLE]
         self.positions = weights[POSITIONS]
         self.gather = P.Gather()
         self.held = Held(precision)
+        self.is_shared, self.leave = shard.mp > 1, leave(shard)
+        self.count = self.words.shape[0]
+        self.first = self.count * shard.index
+
+    def word(self, ids: Tensor) -> Tensor:
+        """``[b t] → [b t, h]``."""
+        if not self.is_shared:
+            return self.held(self.gather(self.words, ids, 0))
+        place, inside = within(ids, self.first, self.count)
+        found = self.held(self.gather(self.words, place, 0))
+        return self.leave(found * inside.expand_dims(1))
 
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
         """``[b, t], [b, t] → [b t, h]``."""
-        words = self.held(self.gather(self.words, ids.reshape((-1,)), 0))  # [b t, h]
+        words = self.word(ids.reshape((-1,)))
         return words + self.held(self.gather(self.positions, positions.reshape((-1,)), 0))
 
 
@@ -65,6 +77,7 @@ class GPT2(nn.Cell):
         adapter_dropout: probability on their inputs in training.
         precision: number formats.
         recompute: none, full or selective: what the backward pass computes again.
+        shard: this rank's part of each layer. Parameters are those parts.
     """
 
     def __init__(
@@ -75,17 +88,18 @@ class GPT2(nn.Cell):
         adapter_dropout: float = 0.0,
         precision: Precision = FLOAT32,
         recompute: str = "none",
+        shard: Shard = WHOLE,
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.geometry, self.precision = geometry, precision
-        self.heads = geometry.heads
-        self._variant = (adapter_dropout, recompute)
+        self.geometry, self.precision, self.shard = geometry, precision, shard
+        self.heads = geometry.heads // shard.mp
+        self._variant = (adapter_dropout, recompute, shard)
         self.adapters = tuple(adapters)
-        self.by_name = _parameters(geometry)
-        self.of_adapters = _zeros(
-            {name: shape for one in adapters for name, shape in one.shapes.items()}
-        )
-        self.embedding = Embedding(geometry, self.by_name, precision)
+        self.splits = splits(geometry, adapters)
+        self.by_name = self._zeros(_shapes(geometry))
+        of_adapters = {name: shape for one in adapters for name, shape in one.shapes.items()}
+        self.of_adapters = self._zeros(of_adapters)
+        self.embedding = Embedding(self.by_name, precision, shard)
         self.dropout = Dropout(dropout.keep(geometry.dropout))
         layers = [_Layer(self, layer, adapter_dropout) for layer in range(geometry.layers)]
         self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
@@ -101,7 +115,7 @@ class GPT2(nn.Cell):
         self.g = self.by_name["transformer.ln_f.weight"]
         self.b = self.by_name["transformer.ln_f.bias"]
         self.norm = LayerNorm(geometry.epsilon, precision)
-        self.logits_of = Logits(geometry.vocab, geometry.padded_vocab, precision)
+        self.logits_of = all_logits(geometry, precision, shard)
         self.tile = P.Tile()
 
     def trained(self) -> dict[str, Parameter]:
@@ -157,7 +171,7 @@ class GPT2(nn.Cell):
             if name == TABLE:
                 padding = self.geometry.padded_vocab - self.geometry.vocab
                 array = np.pad(array, ((0, padding), (0, 0)))
-            parameter.set_data(Tensor(np.ascontiguousarray(array)))
+            parameter.set_data(self.part(name, array))
 
     def load_adapters(self, arrays: Arrays) -> None:
         """Take over the values of the adapters, by the names of ``layout.adapters``.
@@ -165,15 +179,34 @@ class GPT2(nn.Cell):
         Raises:
             ValueError: as for ``load``.
         """
-        _fits({name: value.shape for name, value in self.of_adapters.items()}, arrays)
+        shapes = {name: shape for one in self.adapters for name, shape in one.shapes.items()}
+        _fits(shapes, arrays)
         for name, parameter in self.of_adapters.items():
-            parameter.set_data(Tensor(np.array(arrays[name], np.float32, order="C")))
+            parameter.set_data(self.part(name, np.array(arrays[name], np.float32)))
+
+    def part(self, name: str, array: NDArray[np.float32]) -> Tensor:
+        """This rank's part of a parameter, or of what has its shape; the table's is padded."""
+        part = self.splits[name].cut(array, self.shard.mp, self.shard.index)
+        return Tensor(np.array(part, np.float32, order="C"))
+
+    def whole(self, name: str, part: Tensor) -> NDArray[np.float32]:
+        """The parameter, or what has its shape, of which this is the part; all ranks ask at once.
+
+        The word table's has as many rows as files have.
+        """
+        array = joined(part, self.splits[name], self.shard)
+        return array[: self.geometry.vocab] if name == TABLE else array
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The values, in the shapes that files have; without adapters."""
-        found = {name: parameter.asnumpy() for name, parameter in self.by_name.items()}
-        found[TABLE] = found[TABLE][: self.geometry.vocab]
-        return found
+        return {name: self.whole(name, value) for name, value in self.by_name.items()}
+
+    def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
+        mp = self.shard.mp
+        return {
+            name: Parameter(Tensor(np.zeros(self.splits[name].shape(shape, mp), "f4")), name=name)
+            for name, shape in shapes.items()
+        }
 
 
 class Scores(nn.Cell):
@@ -207,17 +240,21 @@ def bucket(length: int) -> int:
     return -(-length // BUCKET) * BUCKET
 
 
-def _parameters(geometry: Geometry) -> dict[str, Parameter]:
-    """Every parameter of the network, zero, by Hugging Face's name."""
+def joined(part: Tensor, split: Split, shard: Shard) -> NDArray[np.float32]:
+    """What ranks that share a layer hold together; all of them ask at once."""
+    if shard.mp == 1 or split.axis is None:
+        return np.array(part.asnumpy())
+    shape = list(part.shape)
+    shape[split.axis] *= shard.mp
+    whole = np.zeros(shape, np.float32)
+    split.put(whole, part.asnumpy(), shard.mp, shard.index)
+    return np.array(P.AllReduce(group=shard.group)(Tensor(whole)).asnumpy())
+
+
+def _shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    """Of every parameter of the network, by Hugging Face's name."""
     shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
-    return _zeros(shapes | {TABLE: (geometry.padded_vocab, geometry.hidden)})
-
-
-def _zeros(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
-    return {
-        name: Parameter(Tensor(np.zeros(shape, np.float32)), name=name)
-        for name, shape in shapes.items()
-    }
+    return shapes | {TABLE: (geometry.padded_vocab, geometry.hidden)}
 
 
 def _fits(shapes: Mapping[str, tuple[int, ...]], arrays: Arrays) -> None:
@@ -250,6 +287,7 @@ class _Layer:
             adapters=adapters,
             masks={one.name: before + i for i, one in enumerate(adapters)},
             keep=dropout.keep(adapter_dropout),
+            shard=network.shard,
         )
 
     def block(self, recompute: str) -> Block:

@@ -13,12 +13,25 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
+from gpt2dsl.layout.split import Split
+from gpt2dsl.model.accumulation import (
+    Accumulate,
+    Apply,
+    Exchange,
+    Norm,
+    ShardedApply,
+    is_split,
+    parts,
+    rows_of,
+    scaled,
+)
 from gpt2dsl.model.classification import ClassLoss
 from gpt2dsl.model.loss_scale import LossScale
-from gpt2dsl.model.network import GPT2, TABLE, Arrays
-from gpt2dsl.model.operators.head import HeadLoss
+from gpt2dsl.model.network import GPT2, TABLE, Arrays, joined
+from gpt2dsl.model.operators.head import head_loss
 from gpt2dsl.model.operators.norm import SumOfSquares
 from gpt2dsl.model.optimizers import Optimizer, optimizer
+from gpt2dsl.model.shard import ALONE, Copies, Shard
 from gpt2dsl.parts import Optim
 
 CLIP_EPS = 1e-6
@@ -32,8 +45,7 @@ class MeanLoss(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
         self.table = network.by_name[TABLE]
-        geometry = network.geometry
-        self.head = HeadLoss(geometry.vocab, geometry.padded_vocab, network.precision)
+        self.head = head_loss(network.geometry, network.precision, network.shard)
 
     def construct(self, ids: Tensor, labels: Tensor, *kept: Tensor) -> Tensor:
         """``[b, t], [b, t] → []``."""
@@ -73,87 +85,6 @@ class Fused(nn.Cell):
         return loss, norm
 
 
-class ScaledLoss(nn.Cell):
-    """A loss times a scale, which its gradients get."""
-
-    def __init__(self, objective: nn.Cell) -> None:
-        super().__init__(auto_prefix=False)
-        self.objective = objective
-
-    def construct(self, scale: Tensor, ids: Tensor, labels: Tensor, *kept: Tensor) -> Tensor:
-        """``[], [b, t], [b, t] → []``."""
-        return self.objective(ids, labels, *kept) * scale
-
-
-class Accumulate(nn.Cell):
-    """A micro-batch: its gradients are added to sums."""
-
-    def __init__(self, objective: nn.Cell, optimizer: Optimizer) -> None:
-        super().__init__(auto_prefix=False)
-        self.loss_and_gradients = ms.value_and_grad(ScaledLoss(objective), None, optimizer.weights)
-        self.sums = ParameterTuple(
-            [
-                Parameter(
-                    Tensor(np.zeros(weight.shape, np.float32)),
-                    name=f"sum.{weight.name}",
-                    requires_grad=False,
-                )
-                for weight in optimizer.weights
-            ]
-        )
-        self.add = P.AssignAdd()
-
-    def construct(self, scale: Tensor, ids: Tensor, labels: Tensor, *kept: Tensor) -> Tensor:
-        """``[], [b, t], [b, t] → loss times scale []``."""
-        loss, gradients = self.loss_and_gradients(scale, ids, labels, *kept)
-        for i, gradient in enumerate(gradients):
-            self.add(self.sums[i], gradient)
-        return loss
-
-    def forget(self) -> None:
-        """Begin anew."""
-        for total in self.sums:
-            total.set_data(Tensor(np.zeros(total.shape, np.float32)))
-
-
-class Norm(nn.Cell):
-    """The norm of the sums."""
-
-    def __init__(self, sums: ParameterTuple) -> None:
-        super().__init__(auto_prefix=False)
-        self.sums = sums
-        self.sum_of_squares = SumOfSquares()
-        self.sqrt = P.Sqrt()
-
-    def construct(self) -> Tensor:
-        """``→ []``."""
-        return self.sqrt(self.sum_of_squares(self.sums))
-
-
-class Apply(nn.Cell):
-    """An update from the sums, which begin anew."""
-
-    def __init__(self, sums: ParameterTuple, optimizer: Optimizer) -> None:
-        super().__init__(auto_prefix=False)
-        self.sums, self.optimizer = sums, optimizer
-        self.subtract = P.AssignSub()
-
-    def construct(self, factor: Tensor, lr: Tensor, power1: Tensor, power2: Tensor) -> Tensor:
-        """``[], [], [], [] → []``."""
-        self.optimizer(scaled(self.sums, factor), lr, power1, power2)
-        for total in self.sums:
-            self.subtract(total, total)
-        return factor
-
-
-def scaled(gradients: tuple[Tensor, ...], factor: Tensor) -> tuple[Tensor, ...]:
-    """Each gradient times a factor."""
-    found: tuple[Tensor, ...] = ()
-    for gradient in gradients:
-        found = (*found, gradient * factor)
-    return found
-
-
 @attrs.frozen
 class MicroBatch:
     """A part of a batch.
@@ -177,15 +108,16 @@ class MicroBatch:
 class TrainStep:
     """Optimizer steps: loss, gradients, a clip by global norm, an update.
 
-    One micro-batch without a loss scale is one graph; else each micro-batch is a graph, and the
-    update another, which is left out where the gradients overflowed.
+    One micro-batch on one rank without a loss scale is one graph; else each micro-batch is a
+    graph, and the update another, which is left out where the gradients overflowed.
 
     Args:
         network: whose parameters are trained, its adapters alone where it has some.
         optim: the optimizer.
         clip: largest gradient norm; 0 for none.
         scale: of the loss, None where there is none.
-        micro_batches: parts that a batch comes in, all of one size.
+        micro_batches: parts that a rank's rows come in, all of one size.
+        copies: the ranks that compute the other rows of a batch.
     """
 
     def __init__(
@@ -196,19 +128,31 @@ class TrainStep:
         clip: float = 1.0,
         scale: LossScale | None = None,
         micro_batches: int = 1,
+        copies: Copies = ALONE,
     ) -> None:
         self.network, self.clip, self.scale = network, clip, scale
-        self.micro_batches = micro_batches
+        self.micro_batches, self.copies = micro_batches, copies
+        trained = network.trained()
         objective = ClassLoss(network) if network.geometry.labels else MeanLoss(network)
-        self.optimizer = optimizer(network.trained(), optim)
+        self.optimizer = optimizer(parts(trained, copies), optim)
         self._whole: Fused | None = None
-        if scale is None and micro_batches == 1:
+        if scale is None and micro_batches == copies.dp == network.shard.mp == 1:
             self._whole = Fused(objective, self.optimizer, clip)
         else:
-            self._part = Accumulate(objective, self.optimizer)
-            self._norm = Norm(self._part.sums)
-            self._apply = Apply(self._part.sums, self.optimizer)
+            self._build(objective, ParameterTuple(list(trained.values())))
         self.steps = self.updates = 0
+
+    def _build(self, objective: nn.Cell, weights: ParameterTuple) -> None:
+        """The graphs of a step in parts."""
+        network, copies = self.network, self.copies
+        self._part = Accumulate(objective, weights)
+        sums = self._part.sums
+        self._exchange = Exchange(sums, copies) if copies.dp > 1 else None
+        is_cut = [network.splits[name].axis is not None for name in network.trained()]
+        self._norm = Norm(sums, is_cut, network.shard)
+        self._apply: nn.Cell = Apply(sums, self.optimizer)
+        if copies.shards_state and copies.dp > 1:
+            self._apply = ShardedApply(sums, weights, self.optimizer, copies)
 
     def step(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         """Do one step.
@@ -232,9 +176,11 @@ class TrainStep:
 
     def _in_parts(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         scale = self.scale.value if self.scale else 1.0
-        share = Tensor(scale / self.micro_batches, ms.float32)
-        losses = [_number(self._part(share, *part.tensors)) for part in batch]
-        loss, norm = sum(losses) / scale, _number(self._norm()) / scale
+        share = Tensor(scale / self.micro_batches / self.copies.dp, ms.float32)
+        total = sum(_number(self._part(share, *part.tensors)) for part in batch)
+        if self._exchange:
+            total = _number(self._exchange(Tensor(total, ms.float32)))
+        loss, norm = total / scale, _number(self._norm()) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._part.forget()
             if self.scale:
@@ -252,8 +198,33 @@ class TrainStep:
         return tuple(Tensor(rate, ms.float32) for rate in rates)
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """The optimizer's tensors: ``m.<name>``, ``v.<name>``, ``u.<name>``."""
-        return {value.name: value.asnumpy() for value in self.optimizer.states()}
+        """The optimizer's tensors, whole: ``m.<name>``, ``v.<name>``, ``u.<name>``.
+
+        All ranks ask at once.
+        """
+        return {value.name: self._whole_state(value) for value in self.optimizer.states()}
+
+    def _whole_state(self, value: Parameter) -> NDArray[np.float32]:
+        name = value.name.partition(".")[2]
+        if is_split(self.network.trained()[name].shape, self.copies):
+            copies = self.copies
+            rows = Shard(copies.dp, copies.index, copies.group)
+            value = Tensor(joined(value, Split(0), rows))
+        return joined(value, self.network.splits[name], self.network.shard)
+
+    def _state_part(self, name: str, array: NDArray[np.float32]) -> Tensor:
+        part = self.network.part(name, array)
+        if is_split(part.shape, self.copies):
+            part = Tensor(rows_of(part.asnumpy(), self.copies))
+        return part
+
+    def weights_changed(self) -> None:
+        """To be called when the network got other values: parts of them may be held twice."""
+        for part, weight in zip(
+            self.optimizer.weights, self.network.trained().values(), strict=True
+        ):
+            if part is not weight:
+                part.set_data(Tensor(rows_of(weight.asnumpy(), self.copies)))
 
     def progress(self) -> dict[str, Any]:
         """Steps, updates and the loss scale, as JSON has them."""
@@ -267,9 +238,14 @@ class TrainStep:
             ValueError: they are those of another network, optimizer or precision.
         """
         for value in self.optimizer.states():
-            if value.name not in arrays or arrays[value.name].shape != value.shape:
-                raise ValueError(f"{value.name} is missing, or not {list(value.shape)}")
-            value.set_data(Tensor(np.ascontiguousarray(arrays[value.name])))
+            name = value.name.partition(".")[2]
+            if value.name not in arrays:
+                raise ValueError(f"{value.name} is missing")
+            part = self._state_part(name, arrays[value.name])
+            if part.shape != value.shape:
+                raise ValueError(f"{value.name} is not of this network's shape")
+            value.set_data(part)
+        self.weights_changed()
         scale = progress.get("loss_scale")
         if (scale is None) is not (self.scale is None):
             raise ValueError("one of both has a loss scale")

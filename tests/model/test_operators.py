@@ -15,7 +15,7 @@ from gpt2dsl.model.operators.activation import activation
 from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.head import HeadLoss, Logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
-from gpt2dsl.model.operators.linear import Linear
+from gpt2dsl.model.operators.linear import Bias, Product
 from gpt2dsl.model.operators.norm import SumOfSquares
 from gpt2dsl.model.operators.softmax import Softmax
 
@@ -75,7 +75,8 @@ def agree(cell: nn.Cell, reference: Callable[..., Any], *inputs: Any, close: flo
 
 
 def test_linear() -> None:
-    agree(Linear(), lambda x, w, b: x @ w + b, normal(37, 24), normal(24, 50), normal(50))
+    agree(Product(), lambda x, w: x @ w, normal(37, 24), normal(24, 50))
+    agree(Bias(), lambda x, b: x + b, normal(37, 50), normal(50))
 
 
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-3])

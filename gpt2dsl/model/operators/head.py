@@ -7,7 +7,10 @@ import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Tensor, nn
 
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.model.operators.collectives import Joined, joined_scalars, within
 from gpt2dsl.model.operators.numbers import FLOAT32, Numbers
+from gpt2dsl.model.shard import WHOLE, Shard
 from gpt2dsl.parts import Precision
 
 MASKED = -1e9
@@ -15,16 +18,26 @@ MASKED = -1e9
 
 
 class Logits(nn.Cell):
-    """``x tableᵀ``, where the padded rows of the table get no probability."""
+    """``x tableᵀ``, where the padded rows of the table get no probability.
 
-    def __init__(self, vocab: int, padded_vocab: int, precision: Precision = FLOAT32) -> None:
+    Where ranks share the table, the logits are those of this rank's rows.
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        padded_vocab: int,
+        precision: Precision = FLOAT32,
+        shard: Shard = WHOLE,
+    ) -> None:
         super().__init__()
         self.numbers = Numbers(precision)
         self.product_bt = P.MatMul(transpose_b=True)
         self.add_bias = P.BiasAdd()
-        self.is_padded = padded_vocab > vocab
         bias = np.zeros(padded_vocab, np.float32)
         bias[vocab:] = MASKED
+        bias = np.split(bias, shard.mp)[shard.index]
+        self.is_padded = bool(bias.any())
         self.bias = Tensor(bias)
 
     def construct(self, x: Tensor, table: Tensor) -> Tensor:
@@ -34,6 +47,31 @@ class Logits(nn.Cell):
         if self.is_padded:
             logits = self.add_bias(logits, self.bias)
         return logits
+
+
+class JoinedLogits(nn.Cell):
+    """The logits of all ranks that share the table."""
+
+    def __init__(self, logits: Logits, shard: Shard) -> None:
+        super().__init__()
+        self.logits, self.joined = logits, Joined(shard, 1)
+
+    def construct(self, x: Tensor, table: Tensor) -> Tensor:
+        """``[rows, hidden] x [padded_vocab / mp, hidden] → [rows, padded_vocab]``."""
+        return self.joined(self.logits(x, table))
+
+
+def all_logits(geometry: Geometry, precision: Precision, shard: Shard) -> nn.Cell:
+    """``x tableᵀ`` with the whole table, wherever its rows are."""
+    logits = Logits(geometry.vocab, geometry.padded_vocab, precision, shard)
+    return JoinedLogits(logits, shard) if shard.mp > 1 else logits
+
+
+def head_loss(geometry: Geometry, precision: Precision, shard: Shard) -> nn.Cell:
+    """The loss of each token, and what its gradient needs."""
+    if shard.mp > 1:
+        return SharedHeadLoss(geometry, precision, shard)
+    return HeadLoss(geometry.vocab, geometry.padded_vocab, precision)
 
 
 class HeadLoss(nn.Cell):
@@ -82,5 +120,63 @@ class HeadLoss(nn.Cell):
         numbers = self.numbers
         error = numbers.narrow(error)
         dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
+        dtable = numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
+        return dx, dtable, self.zeros(labels.shape, ms.int32)
+
+
+class SharedHeadLoss(nn.Cell):
+    """``HeadLoss`` where each rank has some rows of the table: no rank ever holds all logits.
+
+    Ranks exchange three numbers a token, the largest logit, the sum of exponentials and the
+    label's logit, and in the backward pass the gradient of ``x`` (Shoeybi et al. 2019, section 3).
+    """
+
+    def __init__(self, geometry: Geometry, precision: Precision, shard: Shard) -> None:
+        super().__init__()
+        self.count = geometry.padded_vocab // shard.mp
+        self.first = self.count * shard.index
+        self.numbers = Numbers(precision)
+        self.logits = Logits(geometry.vocab, geometry.padded_vocab, precision, shard)
+        self.joined = joined_scalars(shard)
+        self.sum = P.AllReduce(group=shard.group)
+        self.largest, self.total = P.ReduceMax(keep_dims=True), P.ReduceSum(keep_dims=True)
+        self.exp, self.log = P.Exp(), P.Log()
+        self.pick = P.GatherD()
+        self.product = P.MatMul()
+        self.product_at = P.MatMul(transpose_a=True)
+        self.scatter_add = P.TensorScatterAdd()
+        self.zeros = P.Zeros()
+        self.concat = P.Concat(1)
+
+    def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """``[rows, hidden], [v / mp, hidden], [rows, 1] → [rows, 1], [rows, v / mp]``.
+
+        The second result, probabilities, is there for the gradient alone.
+        """
+        logits = self.logits(x, table)  # [rows, v / mp]
+        logits = logits - self.largest(self.joined(self.largest(logits, 1)), 1)
+        exponentials = self.exp(logits)
+        total = self.sum(self.total(exponentials, 1))  # [rows, 1]
+        place, inside = within(labels, self.first, self.count)
+        of_label = self.sum(self.pick(logits, 1, place) * inside)  # [rows, 1]
+        return self.log(total) - of_label, exponentials / total
+
+    def bprop(
+        self,
+        x: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        out: tuple[Tensor, Tensor],
+        dout: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As in ``HeadLoss``; ``dx`` is the sum over ranks."""
+        rows = x.shape[0]
+        per_row = dout[0]  # [rows, 1]
+        place, inside = within(labels, self.first, self.count)
+        order = ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32)
+        error = self.scatter_add(out[1], self.concat((order, place)), -inside.reshape((rows,)))
+        numbers = self.numbers
+        error = numbers.narrow(error)  # [rows, v / mp]
+        dx = self.sum(numbers.wide(self.product(error, numbers.factor(table))) * per_row)
         dtable = numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
         return dx, dtable, self.zeros(labels.shape, ms.int32)

@@ -1,0 +1,79 @@
+"""Sums over the ranks that share a layer, each with the gradient that it has there.
+
+MindSpore's AllReduce has itself for a gradient, which would count each gradient ``mp`` times.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import mindspore.ops.operations as P
+from mindspore import Tensor, nn
+
+from gpt2dsl.model.shard import Shard
+
+
+def enter(shard: Shard) -> nn.Cell:
+    """Into what ranks share: they begin with the same, and sum the gradients (Megatron's f)."""
+    return _Enter(shard.group) if shard.mp > 1 else nn.Identity()
+
+
+def leave(shard: Shard) -> nn.Cell:
+    """Out of what ranks share: the sum of what each has found (Megatron's g)."""
+    return _Leave(shard.group) if shard.mp > 1 else nn.Identity()
+
+
+class _Enter(nn.Cell):
+    def __init__(self, group: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.sum = P.AllReduce(group=group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.sum(dout),)
+
+
+class _Leave(nn.Cell):
+    def __init__(self, group: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.sum = P.AllReduce(group=group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.sum(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (dout,)
+
+
+class Joined(nn.Cell):
+    """What each rank has, side by side; no gradient passes.
+
+    Why: AllGather on CPU knows the group of all ranks only; a sum with zeros is exact.
+    """
+
+    def __init__(self, shard: Shard, axis: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.before, self.after = shard.index, shard.mp - 1 - shard.index
+        self.concat, self.zeros_like = P.Concat(axis), P.ZerosLike()
+        self.sum = P.AllReduce(group=shard.group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """``[.., n, ..] → [.., mp n, ..]``."""
+        zeros = self.zeros_like(x)
+        return self.sum(self.concat((zeros,) * self.before + (x,) + (zeros,) * self.after))
+
+
+def joined_scalars(shard: Shard) -> Joined:
+    """``[rows, 1] → [rows, mp]``."""
+    return Joined(shard, 1)
+
+
+def within(ids: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Ids among this rank's rows of the word table: where, from 0, and whether, as 1 or 0.
+
+    One of another rank is told to be at 0.
+    """
+    local = ids - first
+    inside = ms.ops.logical_and(local >= 0, local < count)
+    return local * inside.astype(ms.int32), inside.astype(ms.float32)
