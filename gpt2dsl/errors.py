@@ -44,6 +44,14 @@ CODES = {
     "G2-309": "a row of the data can't be used",
     "G2-401": "no engine carries this out so far",
     "G2-402": "the run failed",
+    "G2-501": "a rank failed or was killed",
+    "G2-502": "a rank hung",
+    "G2-503": "the scheduler's address can't be used",
+    "G2-511": "a file is no rank table",
+    "G2-512": "a field of a rank table is missing, unknown or wrong",
+    "G2-513": "a server, an address or a rank of a rank table is claimed twice",
+    "G2-514": "the numbers of a rank table do not agree",
+    "G2-515": "the address of a server or a device can't be found",
 }
 """What each code stands for. docs/errors.md explains them; a test holds the two together."""
 

@@ -1,0 +1,52 @@
+"""``gpt2dsl ranktable generate`` and ``merge``: which device is which rank, for HCCL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gpt2dsl.cluster import hccn, ranktable
+
+
+@click.group("ranktable", help="Rank tables of Ascend servers.")
+def command() -> None:
+    """Rank tables."""
+
+
+@command.command("generate", help="Make the table of this server.")
+@click.option("--devices", metavar="IDS", default="0-7", show_default=True, help="0-3, or 0,1.")
+@click.option("--server-ip", metavar="IP", default="", help="Default: what the host's name means.")
+@click.option(
+    "--hccn-conf",
+    type=click.Path(path_type=Path),
+    default=hccn.CONF,
+    show_default=True,
+    help="Addresses of devices, where hccn_tool is not there.",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: stdout.")
+def generate(devices: str, server_ip: str, hccn_conf: Path, out: Path | None) -> None:
+    """Make a table."""
+    table = ranktable.generate(devices, server_ip, hccn_conf)
+    if out is None:
+        click.echo(str(table))
+    else:
+        _write(out, table)
+
+
+@command.command("merge", help="Join the tables of servers; their order does not matter.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True)
+def merge(files: tuple[Path, ...], out: Path) -> None:
+    """Join tables."""
+    _write(out, ranktable.merge_files(files))
+
+
+def _write(out: Path, table: ranktable.RankTable) -> None:
+    ranktable.write(out, table)
+    servers = len(table.servers)
+    click.echo(
+        f"{servers} server{'s' if servers > 1 else ''}, "
+        f"{table.ranks} rank{'s' if table.ranks > 1 else ''}   {out}",
+        err=True,
+    )
