@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    from gpt2dsl.cluster.reports import Reporter
     from gpt2dsl.engine.job import Result
 
 
@@ -30,6 +31,28 @@ class Callback:
 
     def on_end(self, result: Result) -> None:
         """After the last step, once the report is written."""
+
+
+class Forward(Callback):
+    """Tells the process that started the ranks, whose callbacks are the user's."""
+
+    def __init__(self, reports: Reporter) -> None:
+        self.reports = reports
+
+    @override
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._told("on_step", step, dict(metrics))
+
+    @override
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._told("on_evaluation", step, dict(metrics))
+
+    @override
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        self._told("on_checkpoint", step, str(folder))
+
+    def _told(self, event: str, step: int, what: object) -> None:
+        self.reports.other({"kind": "event", "event": event, "step": step, "what": what})
 
 
 class Callbacks(Callback):

@@ -20,6 +20,7 @@ from gpt2dsl.weights.files.stored import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft
 from gpt2dsl.weights.guess import Hints
 
+Values = dict[str, NDArray[np.float32]]
 KINDS = {name: kind for kind, name in NAMES.items()}
 SCORE = huggingface.SCORE
 MASTER = "master."
@@ -51,6 +52,7 @@ class Checkpoints:
         tokenizer: goes with the weights.
         identity: of the run.
         keep: how many stay, the best one not counted.
+        writes: whether this rank does; all ranks save at once, and hold the parts that are written.
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
     """
@@ -60,41 +62,44 @@ class Checkpoints:
     tokenizer: Tokenizer
     identity: Identity
     keep: int
+    writes: bool = True
     classes: Sequence[str] = ()
     base: str = ""
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
         folder = self.parent / f"step-{self.step.steps}"
+        values, state = self.step.network.trained_arrays(), self.step.state()
+        if not self.writes:
+            return folder
         digests: dict[str, str] = {}
         meta = {"step": self.step.steps}
         with store.writing(folder, meta, digests, replace=True) as unfinished:
-            digests |= self._write_weights(unfinished)
-            state = {**self.step.progress(), **attrs.asdict(self.identity)}
-            digests |= optimizer.write(unfinished, self.step.state() | self._masters(), state)
+            digests |= self._write_weights(unfinished, values)
+            document = {**self.step.progress(), **attrs.asdict(self.identity)}
+            digests |= optimizer.write(unfinished, state | self._masters(values), document)
         store.prune(self.parent, self.keep, best)
         return folder
 
-    def _write_weights(self, folder: Path) -> dict[str, str]:
+    def _write_weights(self, folder: Path, values: Values) -> dict[str, str]:
         """All weights as transformers reads them, or adapters as PEFT does."""
         network = self.step.network
         geometry = network.geometry
         if network.adapters:
-            values = {name: value.asnumpy() for name, value in network.trained().items()}
-            full = {name: values.pop(name) for name in (SCORE,) if name in values}
-            adapter = lora.to_files(network.adapters, values, full, self.base)
+            full = {name: values[name] for name in (SCORE,) if name in values}
+            added = {name: value for name, value in values.items() if name not in full}
+            adapter = lora.to_files(network.adapters, added, full, self.base)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
             return peft.write(folder, adapter)
         kind = KINDS[network.precision.params]
-        arrays = network.arrays()
-        return huggingface.write(folder, geometry, arrays, self.tokenizer, self.classes, kind=kind)
+        return huggingface.write(folder, geometry, values, self.tokenizer, self.classes, kind=kind)
 
-    def _masters(self) -> dict[str, NDArray[np.float32]]:
+    def _masters(self, values: Values) -> Values:
         """Parameters in float32, where the weights' file rounds them."""
         network = self.step.network
         if network.adapters or network.precision.params == "float32":
             return {}
-        return {f"{MASTER}{name}": array for name, array in network.arrays().items()}
+        return {f"{MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint.

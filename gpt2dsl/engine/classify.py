@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from gpt2dsl.cluster import groups
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import prompts
 from gpt2dsl.engine.classifier import TextClassifier
+from gpt2dsl.engine.evaluate import finished
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import saying
-from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.parts.task import Classify
 
 
@@ -16,10 +17,13 @@ def run(job: Job) -> Result:
     """Name the classes of the task's texts."""
     task = job.parts.task
     assert isinstance(task, Classify)
-    texts = prompts.read(task.texts, "text")
+    texts, team = prompts.read(task.texts, "text"), groups.team(job.parts)
     with saying(f"loading {job.weights}"):
         classifier = TextClassifier(
-            loaded(job), Tokenizer.load(job.tokenizer), job.classes, job.parts.train.seq_length
+            loaded(job, team.shard),
+            Tokenizer.load(job.tokenizer),
+            job.classes,
+            job.parts.train.seq_length,
         )
     with saying(f"compiling and classifying {len(texts)} text(s)"):
         shares = classifier.probabilities(texts)
@@ -31,6 +35,4 @@ def run(job: Job) -> Result:
         classes=tuple(job.classes[i] for i in best),
         probabilities=tuple(float(row[i]) for row, i in zip(shares, best, strict=True)),
     )
-    if job.directory:
-        RunDirectory.of(job).finish(result)
-    return result
+    return finished(job, result, team)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import attrs
 
+from gpt2dsl.cluster import groups
+from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data import mindrecord
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.examples import Examples
@@ -21,6 +24,7 @@ from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import Bar, saying
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.ranks import Place
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.parts.task import Evaluate
@@ -30,19 +34,27 @@ def run(job: Job) -> Result:
     """Evaluate the weights of the recipe on the task's data."""
     task = job.parts.task
     assert isinstance(task, Evaluate)
+    team = groups.team(job.parts)
     with saying(f"loading {job.weights}"):
-        network = loaded(job)
+        network = loaded(job, team.shard)
     tokenizer = Tokenizer.load(job.tokenizer)
-    score = _classes if job.geometry.labels else _text
-    result = attrs.evolve(score(job, task, network, tokenizer), directory=job.directory)
+    if job.geometry.labels:
+        result = _classes(job, task, network, tokenizer)
+    else:
+        result = _text(job, task, network, tokenizer, team)
+    return finished(job, attrs.evolve(result, directory=job.directory), team)
+
+
+def finished(job: Job, result: Result, team: Team) -> Result:
+    """The result, written where the run has a directory, by the rank that speaks for all."""
     if job.directory:
-        RunDirectory.of(job).finish(result)
+        RunDirectory.of(job, writes=team.leads).finish(result)
     return result
 
 
-def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
+def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: Team) -> Result:
     rows = rows_of(job, task.data, tokenizer)
-    found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size)
+    found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size, team)
     assert found is not None
     loss, tokens = found
     return Result(task="evaluate", loss=loss, perplexity=perplexity(loss), tokens=tokens)
@@ -89,21 +101,25 @@ def mean_loss(
     losses: TokenLosses,
     rows: Rows,
     batch_size: int,
+    team: Team,
     until: Callable[[], bool] = lambda: False,
 ) -> tuple[float, int] | None:
     """Loss per token over all rows, the incomplete last one too, and the number of tokens.
 
     Every token but the text's first is predicted once. Batches weigh what they have in tokens.
+    Copies of the network take batches in turns.
 
     Args:
         losses: of the network.
         rows: the text.
         batch_size: rows at once.
+        team: the ranks; all ask at once.
         until: asked after each batch; once it is true the evaluation is given up, for None.
     """
     total, tokens = 0.0, 0
-    batches = rows.evaluation_batches(batch_size)
-    count = rows.evaluation_count(batch_size)
+    copies = team.copies
+    batches = itertools.islice(rows.evaluation_batches(batch_size), copies.index, None, copies.dp)
+    count = len(range(copies.index, rows.evaluation_count(batch_size), copies.dp))
     with Bar("evaluating", count) as bar:
         for ids, labels, mask in batches:
             found = losses.losses(ids, labels)
@@ -112,9 +128,17 @@ def mean_loss(
             bar.step(f"loss {total / tokens:.4f}")
             if until():
                 return None
+    total, tokens = _over_copies(team, total, tokens)
     if not math.isfinite(total):
         raise RunError(f"{rows.name}: the loss is {total}; the weights are unusable [G2-402]")
     return total / tokens, tokens
+
+
+def _over_copies(team: Team, total: float, tokens: int) -> tuple[float, int]:
+    """The sums of all copies; ranks that share layers have found the same."""
+    every = team.gathered(total, tokens)
+    firsts = [every[team.ranks.rank(Place(0, i, 0))] for i in range(team.ranks.dp)]
+    return sum(one[0] for one in firsts), int(sum(one[1] for one in firsts))
 
 
 def perplexity(loss: float) -> float:

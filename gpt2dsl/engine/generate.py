@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from gpt2dsl.cluster import groups
+from gpt2dsl.cluster.groups import Team
 from gpt2dsl.engine import prompts
+from gpt2dsl.engine.evaluate import finished
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import BETWEEN, Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import saying
-from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.task import Generate
 
 
@@ -18,7 +21,7 @@ def run(job: Job) -> Result:
     """Continue the prompts of the task."""
     task = job.parts.task
     assert isinstance(task, Generate)
-    texts = prompts.read(task.prompts, "prompt")
+    texts, team = prompts.read(task.prompts, "prompt"), groups.team(job.parts)
     with saying(f"loading {job.weights}"):
         model = LanguageModel.load(
             job.weights,
@@ -26,9 +29,10 @@ def run(job: Job) -> Result:
             on=job.parts.runtime.device,
             seed=job.parts.train.seed,
             precision=job.parts.precision,
+            shard=team.shard,
         )
     started = time.perf_counter()
-    found = _generated(job, model, texts)
+    found = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
     tokens = sum(one.tokens for one in found)
     result = Result(
@@ -40,16 +44,16 @@ def run(job: Job) -> Result:
         continuations=tuple(found),
         notes=job.notes,
     )
-    if job.directory:
-        RunDirectory.of(job).finish(result)
-    return result
+    return finished(job, result, team)
 
 
-def _generated(job: Job, model: LanguageModel, texts: Sequence[str]) -> list[Continuation]:
+def _generated(
+    job: Job, model: LanguageModel, texts: Sequence[str], team: Team
+) -> list[Continuation]:
     generation = job.parts.generation
     if job.on_text is None or not generation.stream:
         with saying(f"compiling and generating for {len(texts)} prompt(s)"):
-            return model.continuations(texts, generation)
+            return _shared_out(model, texts, generation, team)
     found: list[Continuation] = []
     copies = [text for text in texts for _ in range(generation.num_return_sequences)]
     for number, text in enumerate(copies):
@@ -60,3 +64,14 @@ def _generated(job: Job, model: LanguageModel, texts: Sequence[str]) -> list[Con
         found.append(row.continuation())
     job.on_text("\n")
     return found
+
+
+def _shared_out(
+    model: LanguageModel, texts: Sequence[str], generation: Generation, team: Team
+) -> list[Continuation]:
+    """Copies of the network take prompts in turns; every rank gets all continuations."""
+    dp, each = team.copies.dp, generation.num_return_sequences
+    mine = range(team.copies.index, len(texts), dp)
+    found = model.continuations([texts[i] for i in mine], generation, mine) if mine else []
+    shares = team.of_copies(found)
+    return [one for i in range(len(texts)) for one in shares[i % dp][i // dp * each :][:each]]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -31,6 +32,7 @@ class HeldOut:
         tokenizer: of both.
         rows: the data.
         wanted: asked after each batch whether the user stops, which gives an evaluation up.
+        team: the ranks that share the work.
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class HeldOut:
         network: GPT2,
         tokenizer: Tokenizer,
         rows: Rows | Examples,
+        *,
         wanted: Callable[[], bool],
+        team: Team,
     ) -> None:
+        self._team = team
         self._job, self._network, self._tokenizer = job, network, tokenizer
         self._rows, self._wanted = rows, wanted
         self.scores: Scores | None = None
@@ -50,7 +55,7 @@ class HeldOut:
         if isinstance(self._rows, Examples):
             return self._of_classes(self._rows, step)
         batch = self._job.parts.train.batch_size
-        found = mean_loss(self._losses, self._rows, batch, self._wanted)
+        found = mean_loss(self._losses, self._rows, batch, self._team, self._wanted)
         if found is None:
             return None
         loss, tokens = found

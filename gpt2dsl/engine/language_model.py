@@ -26,6 +26,7 @@ from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.init import filled
 from gpt2dsl.model.network import GPT2, Scores
 from gpt2dsl.model.network import Arrays as Values
+from gpt2dsl.model.shard import WHOLE, Shard
 from gpt2dsl.parts import Generation, Precision
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files.stored import Arrays
@@ -66,6 +67,7 @@ class LanguageModel:
         on: str = "cpu",
         seed: int = 0,
         precision: Precision | None = None,
+        shard: Shard = WHOLE,
     ) -> LanguageModel:
         """The model of weights of any format.
 
@@ -74,6 +76,7 @@ class LanguageModel:
             hints: what their files may not say.
             on: the device.
             seed: of new values, where the hints allow that some are missing.
+            shard: this rank's part of each layer.
             precision: number formats; float32 where it is not said.
 
         Raises:
@@ -85,7 +88,7 @@ class LanguageModel:
             raise InputError("G2-306", weights, message)
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on, precision), tokenizer)
+        return cls(network_of(read.geometry, arrays, on, precision, shard=shard), tokenizer)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -147,14 +150,24 @@ class LanguageModel:
             raise ValueError("a stream is one text; generate gives several of a prompt")
         return self.pieces(self.row(prompt, asked))
 
-    def continuations(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
-        """As ``generate``, with what is known of each text."""
+    def continuations(
+        self, prompts: Sequence[str], generation: Generation, numbers: Sequence[int] | None = None
+    ) -> list[Continuation]:
+        """As ``generate``, with what is known of each text.
+
+        Args:
+            prompts: the texts.
+            generation: how.
+            numbers: of the prompts among all, where these are some; they tell equal ones apart.
+        """
+        numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
         if generation.beams > 1:
-            return self._searched(prompts, generation)
+            return self._searched(numbered, generation)
         copies = generation.num_return_sequences
         rows = [
-            self.row(prompt, generation, number)
-            for number, prompt in enumerate(one for one in prompts for _ in range(copies))
+            self.row(prompt, generation, number * copies + copy)
+            for number, prompt in numbered
+            for copy in range(copies)
         ]
         self._run(rows)
         return [row.continuation() for row in rows]
@@ -191,9 +204,11 @@ class LanguageModel:
                 if slots.busy:
                     slots.step()
 
-    def _searched(self, prompts: Sequence[str], generation: Generation) -> list[Continuation]:
+    def _searched(
+        self, prompts: Sequence[tuple[int, str]], generation: Generation
+    ) -> list[Continuation]:
         """Beam search; as many prompts at once as there is room for."""
-        groups = [Beams(self._request(one, generation, i)) for i, one in enumerate(prompts)]
+        groups = [Beams(self._request(one, generation, number)) for number, one in prompts]
         at_once = max(1, AT_ONCE // generation.beams)
         for start in range(0, len(groups), at_once):
             some = groups[start : start + at_once]
@@ -266,10 +281,10 @@ def refuse(generation: Generation) -> None:
         raise SpecError(found)
 
 
-def loaded(job: Job) -> GPT2:
-    """The network of a job, with the values of its weights."""
-    values = values_of(job)
-    return network_of(job.geometry, values, job.parts.runtime.device, job.parts.precision)
+def loaded(job: Job, shard: Shard = WHOLE) -> GPT2:
+    """The network of a job, or a rank's part of it, with the values of its weights."""
+    on, precision = job.parts.runtime.device, job.parts.precision
+    return network_of(job.geometry, values_of(job), on, precision, shard=shard)
 
 
 def values_of(job: Job) -> Arrays:
@@ -288,7 +303,7 @@ def network_of(
         arrays: its values.
         on: the device.
         precision: number formats; float32 where it is not said.
-        more: adapters and recomputing, as ``GPT2`` has them.
+        more: adapters, recomputing and the rank's part, as ``GPT2`` has them.
     """
     device.use(on)
     network = GPT2(geometry, precision=precision or Precision(), **more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import NotYetError
@@ -29,6 +30,13 @@ def run(job: Job) -> Result:
     """
     if job.not_yet:
         raise NotYetError(f"no engine so far for: {', '.join(job.not_yet)} [G2-401]")
+    if job.parts.parallel.ranks > 1:
+        return parallel.run(job)
+    return carried_out(job)
+
+
+def carried_out(job: Job) -> Result:
+    """Carry a job out in this process, which may be one of its ranks; raises as ``run`` does."""
     assert job.parts.task is not None
     with held():
         module = importlib.import_module(ENGINES[job.parts.task.name])

@@ -17,16 +17,21 @@ from gpt2dsl.errors import RunError
 class RunDirectory:
     """``plan.json``, ``recipe.toml``, ``metrics.jsonl``, ``checkpoints/``, ``result.json``."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
         self.checkpoints = path / "checkpoints"
         self._metrics = path / "metrics.jsonl"
 
     @classmethod
-    def of(cls, job: Job) -> RunDirectory:
-        """The directory of a job, made if need be, with the documents that describe the run."""
+    def of(cls, job: Job, *, writes: bool = True) -> RunDirectory:
+        """The directory of a job, made if need be, with the documents that describe the run.
+
+        Args:
+            job: has a directory.
+            writes: whether this process does; of several ranks one speaks for all.
+        """
         assert job.directory is not None
-        run = cls(job.directory)
+        run = cls(job.directory, writes=writes)
         with _writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         for name, text in job.documents.items():
@@ -40,6 +45,9 @@ class RunDirectory:
         Raises:
             RunError: another process is running here.
         """
+        if not self._writes:
+            yield
+            return
         with (self.path / ".lock").open("w") as lock:
             if not _locked(lock):
                 raise RunError(
@@ -54,6 +62,8 @@ class RunDirectory:
         Raises:
             RunError: the disk is full or can't be written.
         """
+        if not self._writes:
+            return
         unfinished = self.path / f".{name}.tmp"
         with _writing(self.path / name):
             unfinished.write_text(text, encoding="utf-8")
@@ -61,6 +71,8 @@ class RunDirectory:
 
     def log(self, **metrics: float) -> None:
         """A line of metrics.jsonl; raises as ``write`` does."""
+        if not self._writes:
+            return
         with _writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 

@@ -6,9 +6,12 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
+from gpt2dsl.cluster import groups
+from gpt2dsl.cluster.reports import Reporter
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.order import Indices
@@ -17,7 +20,7 @@ from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import checkpoints, held_out
-from gpt2dsl.engine.callbacks import Callback, Callbacks
+from gpt2dsl.engine.callbacks import Callback, Callbacks, Forward
 from gpt2dsl.engine.checkpoints import Checkpoints, Identity
 from gpt2dsl.engine.evaluate import examples_of, rows_of
 from gpt2dsl.engine.held_out import HeldOut, Metrics
@@ -45,7 +48,8 @@ def run(job: Job) -> Result:
         RunError: the loss is not finite, or a checkpoint can't be written.
     """
     training = Training(job)
-    with training.directory.alone():
+    # of several ranks the process that started them holds the directory
+    with training.directory.alone() if training.team.is_alone else nullcontext():
         return training.run()
 
 
@@ -56,14 +60,15 @@ class Training:
         task = job.parts.task
         assert isinstance(task, Pretrain | Finetune)
         self.job, self.parts = job, job.parts
-        self.directory = RunDirectory.of(job)
-        board = [TensorBoard(self.directory.path)] if job.parts.runtime.tensorboard else []
-        self.told: Callback = Callbacks([*job.callbacks, *board])
+        self.team = groups.team(job.parts)
+        self.reports = Reporter.from_environment()
+        self.directory = RunDirectory.of(job, writes=self.team.leads)
+        self.told: Callback = Callbacks(self._told() if self.team.leads else [])
         tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
         self.rows = self._read(task.data, tokenizer)
         self.rows.require(train.batch_size)
-        self.step = train_step(job)
+        self.step = train_step(job, self.team)
         self.checkpoints = Checkpoints(
             parent=self.directory.checkpoints,
             step=self.step,
@@ -74,6 +79,7 @@ class Training:
                 base=digest_of(self.step.network) if self.step.network.adapters else "",
             ),
             keep=train.keep,
+            writes=self.team.leads,
             classes=job.classes,
             base=job.base,
         )
@@ -82,11 +88,22 @@ class Training:
         if task.eval_data:
             rows = self._read(task.eval_data, tokenizer)
             network = self.step.network
-            self.held_out = HeldOut(job, network, tokenizer, rows, lambda: self.stop.wanted)
+            self.held_out = HeldOut(
+                job, network, tokenizer, rows, wanted=self._gives_up, team=self.team
+            )
         self.evaluations: list[Metrics] = []
         self.saved: tuple[int, Path] | None = None
         self.speeds: list[float] = []
         self.loss = math.nan
+
+    def _told(self) -> list[Callback]:
+        board = [TensorBoard(self.directory.path)] if self.parts.runtime.tensorboard else []
+        forward = [Forward(self.reports)] if self.reports.is_heard else []
+        return [*self.job.callbacks, *board, *forward]
+
+    def _gives_up(self) -> bool:
+        """Whether an evaluation is given up; ranks that compute other rows can't agree on it."""
+        return self.stop.wanted and self.team.is_alone
 
     def run(self) -> Result:
         """From the newest checkpoint, or from the start, to the end."""
@@ -97,8 +114,11 @@ class Training:
             if self.step.steps == 0:
                 self._remember("before.json")
             self._steps()
-        result = self._result(self._save())
-        self._report(result)
+        checkpoint, after = self._save(), self._remember("after.json")
+        if not self.team.leads:
+            return Result(task="", directory=self.directory.path, checkpoint=checkpoint)
+        result = self._result(checkpoint)
+        self._report(result, after)
         self.directory.finish(result)
         self.told.on_end(result)
         return result
@@ -119,11 +139,13 @@ class Training:
                 f"train.resume = {resume}: {folder} is at step {self.step.steps}, past the "
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
             )
-        if resume != "auto":
+        self.team.wait()
+        if resume != "auto" and self.team.leads:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
         self.directory.forget_after(self.step.steps)
+        self.team.wait()
         self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
             # The scores of the end are not in a line of metrics: they are found again.
@@ -142,6 +164,7 @@ class Training:
         """Every step that is left."""
         if not self._is_over():
             with saying("compiling the training step, then the first step"):
+                self.reports.phase("compiling the training step", long=True)
                 self._one()
             self._after()
         with Bar("training", self.job.steps, self.step.steps) as bar:
@@ -174,13 +197,15 @@ class Training:
         metrics["tokens_per_second"] = speed
         self.directory.log(step=done + 1, **metrics)
         self.told.on_step(done + 1, metrics)
+        self.reports.step(done + 1)
 
     def _batch(self, done: int, indices: Indices) -> Iterator[MicroBatch]:
         """The micro-batches of a step, made as they are wanted: masks are large."""
         parts = self.parts
-        count = parts.parallel.micro_batches
-        size = len(indices) // count
-        for first in range(0, len(indices), size):
+        copies = self.team.copies
+        own = len(indices) // copies.dp
+        size = own // parts.parallel.micro_batches
+        for first in range(copies.index * own, (copies.index + 1) * own, size):
             ids, labels = self.rows.batch(indices[first : first + size])
             kept = masks(
                 self.job.geometry,
@@ -190,6 +215,7 @@ class Training:
                 self.rows.length,
                 adapters=self.step.network.adapters,
                 adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
+                shard=self.team.shard,
             )
             yield MicroBatch(ids, labels, tuple(kept))
 
@@ -212,7 +238,7 @@ class Training:
             self._save()
         if self._evaluation_is_due():
             self._evaluate()
-        if self.stop.wanted and (not self._is_over() or self._evaluation_is_due()):
+        if self.team.any(self.stop.wanted) and (not self._is_over() or self._evaluation_is_due()):
             raise Interrupted(
                 f"stopped at step {done} of {self.job.steps}; checkpoint {self._save()}\n"
                 f"go on with: {self.job.resume_command}"
@@ -229,6 +255,7 @@ class Training:
         """A line of metrics on held-out data; given up when the user stops."""
         assert self.held_out is not None
         done = self.step.steps
+        self.reports.phase("evaluating", long=True)
         found = self.held_out.metrics(done)
         if found is None:
             return
@@ -245,6 +272,7 @@ class Training:
     def _save(self) -> Path:
         """The checkpoint of this step, written unless it is there already."""
         if self.saved is None or self.saved[0] != self.step.steps:
+            self.reports.phase("saving a checkpoint", long=True)
             folder = self.checkpoints.save(self._best())
             self.saved = (self.step.steps, folder)
             self.told.on_checkpoint(self.step.steps, folder)
@@ -278,14 +306,14 @@ class Training:
 
     def _remember(self, name: str) -> Showcase | None:
         """What the model makes of held-out text now, kept for the report."""
+        self.reports.phase("generating samples", long=True)
         now = self.held_out.showcase() if self.held_out else None
         if now:
             self.directory.write(name, json.dumps(now.to_json()))
         return now
 
-    def _report(self, result: Result) -> None:
+    def _report(self, result: Result, after: Showcase | None) -> None:
         before = self.directory.path / "before.json"
-        after = self._remember("after.json")
         then = None
         if after and before.exists():
             then = Showcase.from_json(json.loads(before.read_text(encoding="utf-8")))

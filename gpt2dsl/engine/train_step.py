@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xxhash
 
+from gpt2dsl.cluster.groups import Team
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
@@ -14,26 +15,28 @@ from gpt2dsl.model.network import GPT2, SCORE
 from gpt2dsl.model.training import TrainStep
 
 
-def train_step(job: Job) -> TrainStep:
-    """Steps on the network with the weights that training starts from."""
+def train_step(job: Job, team: Team) -> TrainStep:
+    """Steps on this rank's part of the network, with the weights that training starts from."""
     parts = job.parts
     scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
     return TrainStep(
-        _network(job),
+        _network(job, team),
         parts.optim,
         clip=parts.train.clip,
         scale=LossScale() if scales else None,
         micro_batches=parts.parallel.micro_batches,
+        copies=team.copies,
     )
 
 
-def _network(job: Job) -> GPT2:
+def _network(job: Job, team: Team) -> GPT2:
     parts, seed = job.parts, job.parts.train.seed
     added = adapters(job.geometry, parts.lora.settings()) if parts.lora else []
     more = {
         "adapters": added,
         "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
         "recompute": parts.parallel.recompute,
+        "shard": team.shard,
     }
     on = parts.runtime.device
     if job.weights:
@@ -51,5 +54,5 @@ def digest_of(network: GPT2) -> str:
     digest = xxhash.xxh3_128()
     for name, parameter in network.by_name.items():
         if name != SCORE:
-            digest.update(parameter.asnumpy().data)
+            digest.update(network.whole(name, parameter).data)
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import mindspore as ms
 
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
@@ -15,4 +17,10 @@ def use(device: str) -> None:
     """
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_recursion_limit(20_000)  # of the compiler: blocks are unrolled
+    _choose(device)
+
+
+@functools.cache
+def _choose(device: str) -> None:
+    """Once: after ranks have met MindSpore refuses to hear it again."""
     ms.set_device(TARGETS[device])

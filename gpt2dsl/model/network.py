@@ -201,6 +201,10 @@ class GPT2(nn.Cell):
         """The values, in the shapes that files have; without adapters."""
         return {name: self.whole(name, value) for name, value in self.by_name.items()}
 
+    def trained_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The values that training changes, in the shapes that files have."""
+        return {name: self.whole(name, value) for name, value in self.trained().items()}
+
     def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
         mp = self.shard.mp
         return {

@@ -1,0 +1,129 @@
+"""The groups of ranks that exchange, as MindSpore has them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import attrs
+import mindspore.ops.operations as P  # noqa: N812
+import numpy as np
+from mindspore import Tensor, communication
+
+from gpt2dsl.layout.ranks import Place, Ranks
+from gpt2dsl.model import device
+from gpt2dsl.model.shard import ALONE, WHOLE, Copies, Shard
+from gpt2dsl.parts.bundle import Parts
+
+
+@attrs.frozen
+class Team:
+    """All ranks of a job, seen from one of them.
+
+    Attributes:
+        ranks: their layout.
+        rank: which one this is.
+        shard: the ranks that share its layers.
+        copies: the ranks that hold the same parameters.
+    """
+
+    ranks: Ranks = attrs.field(factory=Ranks)
+    rank: int = 0
+    shard: Shard = WHOLE
+    copies: Copies = ALONE
+
+    @property
+    def place(self) -> Place:
+        """Where this rank stands."""
+        return self.ranks.place(self.rank)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that speaks and writes for all."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is one rank."""
+        return self.ranks.count == 1
+
+    def gathered(self, *numbers: float) -> list[tuple[float, ...]]:
+        """The numbers of every rank, to the last digit; all ranks ask at once.
+
+        They cross as two float32 each, the second holding what the first rounds away: 48 bits.
+        """
+        if self.is_alone:
+            return [numbers]
+        exact = np.array(numbers, np.float64)
+        high = exact.astype(np.float32)
+        table = np.zeros((self.ranks.count, 2, len(numbers)), np.float32)
+        table[self.rank] = high, (exact - high).astype(np.float32)
+        every = P.AllReduce()(Tensor(table)).asnumpy().astype(np.float64).sum(1)
+        return [tuple(row) for row in every.tolist()]
+
+    def any(self, mine: bool) -> bool:
+        """Whether any rank says yes; all ranks ask at once."""
+        return any(said for (said,) in self.gathered(float(mine)))
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        self.any(mine=False)
+
+    def of_copies(self, mine: Any) -> list[Any]:
+        """What each copy has, anything that pickles; all ranks ask at once."""
+        if self.copies.dp == 1:
+            return [mine]
+        data = np.frombuffer(pickle.dumps(mine), np.uint8)
+        sizes = [int(size) for (size,) in self.gathered(len(data))]
+        table = np.zeros((self.copies.dp, max(sizes)), np.float32)
+        table[self.copies.index, : len(data)] = data
+        every = P.AllReduce(group=self.copies.group)(Tensor(table)).asnumpy().astype(np.uint8)
+        return [pickle.loads(row.tobytes()) for row in every]  # noqa: S301  # our own ranks'
+
+
+def team(parts: Parts) -> Team:
+    """The ranks of a recipe, met; in a process that no launcher started it is alone."""
+    parallel = parts.parallel
+    if parallel.ranks == 1:
+        return Team()
+    return join(
+        Ranks(parallel.dp, parallel.mp, parallel.pp),
+        int(os.environ["RANK_ID"]),
+        parts.runtime.device,
+        shards_state=parallel.optimizer_shard,
+    )
+
+
+def join(ranks: Ranks, rank: int, on: str, *, shards_state: bool = False) -> Team:
+    """Meet the other ranks; returns when all are there.
+
+    Args:
+        ranks: the layout.
+        rank: of this process, which the launcher has told MindSpore too.
+        on: the device.
+        shards_state: whether copies share the optimizer's state.
+
+    Raises:
+        RuntimeError: MindSpore could not reach the others.
+    """
+    device.use(on)
+    communication.init()
+    place = ranks.place(rank)
+    mp_group = _group("mp", ranks.sharing(rank))
+    dp_group = _group("dp", ranks.copies(rank))
+    return Team(
+        ranks,
+        rank,
+        Shard(ranks.mp, place.shard, mp_group),
+        Copies(ranks.dp, place.copy, dp_group, shards_state),
+    )
+
+
+def _group(kind: str, members: tuple[int, ...]) -> str:
+    """MindSpore's name for some ranks; "" for one alone."""
+    if len(members) == 1:
+        return ""
+    name = f"{kind}-{'-'.join(map(str, members))}"
+    communication.create_group(name, list(members))
+    return name

@@ -1,0 +1,226 @@
+"""Starts the ranks of a job on one machine, watches them, and ends all when one fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt2dsl.cluster import blame, process
+from gpt2dsl.cluster.node import (
+    Limits,
+    Node,
+    free_port,
+    rank_variables,
+    refuse_taken_port,
+    scheduler_variables,
+    shared_variables,
+)
+from gpt2dsl.cluster.process import Process
+from gpt2dsl.cluster.pump import Front, Pump, Reports
+from gpt2dsl.cluster.reports import VARIABLE
+from gpt2dsl.cluster.signals import Signals
+from gpt2dsl.cluster.watch import Watch
+from gpt2dsl.errors import Interrupted, RunError
+
+__all__ = ["STOPPED", "Limits", "Node", "free_port", "supervise"]
+
+STOPPED = 3
+"""Exit code of a rank that the user stopped, with a checkpoint."""
+
+TICK = 0.1
+SETTLE = 2.0
+"""Seconds in which the cause of a failed collective shows, if it has not yet."""
+
+SCHEDULER = [sys.executable, "-m", "gpt2dsl.cluster.scheduler"]
+
+OnReport = Callable[[dict[str, Any]], None]
+
+
+def _ignore(_: dict[str, Any]) -> None:
+    pass
+
+
+def supervise(
+    command: Sequence[str],
+    node: Node,
+    logs: Path,
+    limits: Limits,
+    *,
+    environment: Mapping[str, str] | None = None,
+    on_report: OnReport = _ignore,
+) -> None:
+    """Run ``command`` as each of this machine's ranks, until all have ended.
+
+    Args:
+        command: what a rank runs; it finds its rank and MindSpore's variables in its environment.
+        node: which ranks, and where they meet.
+        logs: folder of ``rank_N.log`` and ``scheduler.log``.
+        limits: how long what may last.
+        environment: variables that the ranks have beside ours.
+        on_report: is given each report of a rank (``Reporter``), with its ``rank``.
+
+    Raises:
+        RunError: a rank failed, was killed or hung; all others are gone by then.
+        Interrupted: the user stopped the job, and the ranks ended by themselves.
+        KeyboardInterrupt: the user stopped it twice, or before the ranks could listen.
+    """
+    with Signals() as signals:
+        job = _Job(node, logs, limits, signals, on_report)
+        try:
+            job.start(command, environment or {})
+            job.watch_ranks()
+            job.await_scheduler()
+        finally:
+            job.end()
+        job.tell_if_stopped()
+
+
+class _Job:
+    def __init__(
+        self, node: Node, logs: Path, limits: Limits, signals: Signals, on_report: OnReport
+    ) -> None:
+        self._node, self._logs, self._limits = node, logs, limits
+        self._signals, self._passed_on = signals, False
+        self._on_report = on_report
+        self._pump = Pump()
+        self._ranks: list[Process] = []
+        self._scheduler: Process | None = None
+        self._failed: list[Process] = []
+        self._failed_at = 0.0
+        self._watch = Watch(range(node.first, node.first + node.local), limits, time.monotonic())
+
+    def start(self, command: Sequence[str], given: Mapping[str, str]) -> None:
+        """Start the scheduler, then the ranks."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        shared = shared_variables(self._node, self._limits, given)
+        if self._node.schedules:
+            refuse_taken_port(self._node)
+            variables = {**shared, **scheduler_variables()}
+            self._scheduler = process.start(None, SCHEDULER, variables, self._log("scheduler"))
+        for place in range(self._node.local):
+            rank = self._node.first + place
+            variables = {**shared, **rank_variables(rank, place)}
+            try:
+                self._ranks.append(self._start_rank(rank, command, variables))
+            except OSError as error:
+                raise RunError(f"rank {rank} can't be started: {error} [G2-501]") from error
+
+    def _start_rank(self, rank: int, command: Sequence[str], variables: dict[str, str]) -> Process:
+        log = self._log(f"rank_{rank}")
+        report = self._pump.add(Reports(lambda report: self._note(rank, report)).take)
+        variables[VARIABLE] = str(report)
+        ends = [report]
+        stderr = process.WITH_STDOUT
+        if rank == 0:
+            stderr = self._pump.add(Front(log).take)
+            ends.append(stderr)
+            variables |= Front.environment()
+        try:
+            return process.start(rank, command, variables, log, fds=[report], stderr=stderr)
+        finally:
+            for end in ends:
+                os.close(end)
+
+    def _log(self, name: str) -> Path:
+        log = self._logs / f"{name}.log"
+        log.write_bytes(b"")
+        return log
+
+    def _note(self, rank: int, report: dict[str, Any]) -> None:
+        self._watch.note(rank, report, time.monotonic())
+        self._on_report({**report, "rank": rank})
+
+    def watch_ranks(self) -> None:
+        """Return when all ranks have ended as they should; raise when one does not."""
+        while alive := self._alive():
+            self._tick()
+            self._raise_if_failed()
+            self._raise_if_hung(alive)
+        self._raise_if_failed()
+        self._pump.drain()
+
+    def await_scheduler(self) -> None:
+        """It ends after the job's last rank, which may be on another machine."""
+        if self._scheduler is None:
+            return
+        until = time.monotonic() + self._limits.end
+        while self._scheduler.alive and not (self._node.whole and time.monotonic() > until):
+            self._tick()
+        if self._scheduler.popen.returncode and not self._node.whole:
+            raise blame.failure(self._scheduler, self._watch)
+
+    def end(self) -> None:
+        """Leave no process: SIGTERM first, but for those whom the user wants gone at once."""
+        self._on_report = _ignore  # an error of its own must not keep us from the rest
+        everyone = self._everyone()
+        until = time.monotonic() + self._limits.end
+        if any(one.alive for one in everyone):
+            self._send(everyone, signal.SIGTERM)
+        while any(one.alive for one in everyone) and time.monotonic() < until:
+            if self._signals.count > 1:
+                break
+            self._pump.run(TICK)
+        self._send(everyone, signal.SIGKILL)
+        for one in everyone:
+            one.popen.wait()
+        self._pump.drain()
+        self._pump.close()
+
+    def tell_if_stopped(self) -> None:
+        """Raise if the ranks ended because the user wanted so."""
+        stopped = [one for one in self._ranks if one.popen.returncode == STOPPED]
+        if stopped:
+            texts = [self._watch.pulses[one.rank].error for one in stopped if one.rank is not None]
+            raise Interrupted(next(filter(None, texts), "stopped by the user"))
+
+    def _tick(self) -> None:
+        self._pump.run(TICK)
+        if self._signals.count > 1:
+            raise KeyboardInterrupt
+        if self._signals.count and not self._passed_on:
+            self._passed_on = True
+            # One rank is enough: it tells the others within its step, so that all stop after it.
+            self._ranks[0].popen.send_signal(signal.SIGINT)
+
+    def _everyone(self) -> list[Process]:
+        return [*self._ranks, *([self._scheduler] if self._scheduler else [])]
+
+    def _alive(self) -> list[Process]:
+        return [one for one in self._ranks if one.alive]
+
+    def _raise_if_failed(self) -> None:
+        self._note_failed()
+        if not self._failed:
+            return
+        self._pump.drain()
+        if self._passed_on and self._ranks[0].popen.returncode in {-signal.SIGINT, 130}:
+            raise KeyboardInterrupt
+        if causes := blame.causes(self._failed, self._watch):
+            raise blame.failure(causes[0], self._watch)
+        alive = self._alive()
+        if not alive or time.monotonic() > self._failed_at + SETTLE:
+            raise blame.failure(self._failed[0], self._watch, alive)
+
+    def _note_failed(self) -> None:
+        for one in self._everyone():
+            code = one.popen.poll()
+            fine = {None, 0, STOPPED} if one.rank is not None else {None, 0}
+            if code not in fine and one not in self._failed:
+                self._failed_at = self._failed_at or time.monotonic()
+                self._failed.append(one)
+
+    def _raise_if_hung(self, alive: Sequence[Process]) -> None:
+        ranks = {one.rank: one for one in alive if one.rank is not None}
+        if found := self._watch.hang(list(ranks), time.monotonic()):
+            behind, since = found
+            raise blame.hang([ranks[rank] for rank in behind], since)
+
+    @staticmethod
+    def _send(everyone: Sequence[Process], number: signal.Signals) -> None:
+        for one in everyone:
+            one.signal(number)

@@ -1,0 +1,42 @@
+"""The program of one rank: ``python -m gpt2dsl.engine.rank JOB``."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+from gpt2dsl.cluster.reports import Reporter
+from gpt2dsl.cluster.supervisor import STOPPED
+from gpt2dsl.engine.job import Job
+from gpt2dsl.engine.parallel import RESULT
+from gpt2dsl.engine.run import carried_out
+from gpt2dsl.errors import Gpt2DslError, Interrupted
+
+
+def main() -> int:
+    """Run this rank's part of a job; its exit code.
+
+    What went wrong is told to the supervisor, which tells it to the user; a traceback of what is
+    not foreseen is in this rank's log.
+    """
+    file = Path(sys.argv[1])
+    job: Job = pickle.loads(file.read_bytes())  # noqa: S301  # written by our own parent
+    reports = Reporter.from_environment()
+    try:
+        result = carried_out(job)
+    except Interrupted as stop:
+        reports.error(str(stop))
+        return STOPPED
+    except Gpt2DslError as error:
+        reports.error(str(error))
+        return 1
+    if os.environ["RANK_ID"] == "0":
+        (file.parent / RESULT).write_bytes(pickle.dumps(result))
+    reports.done()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
