@@ -13,7 +13,7 @@ from mindspore import Tensor, communication
 
 from gpt2dsl.layout.ranks import Place, Ranks
 from gpt2dsl.model import device
-from gpt2dsl.model.shard import ALONE, WHOLE, Copies, Shard
+from gpt2dsl.model.shard import ALONE, ONE, WHOLE, Copies, Shard, Stages
 from gpt2dsl.parts.bundle import Parts
 
 
@@ -26,12 +26,14 @@ class Team:
         rank: which one this is.
         shard: the ranks that share its layers.
         copies: the ranks that hold the same parameters.
+        stages: the stages of the pipeline.
     """
 
     ranks: Ranks = attrs.field(factory=Ranks)
     rank: int = 0
     shard: Shard = WHOLE
     copies: Copies = ALONE
+    stages: Stages = ONE
 
     @property
     def place(self) -> Place:
@@ -110,13 +112,28 @@ def join(ranks: Ranks, rank: int, on: str, *, shards_state: bool = False) -> Tea
     device.use(on)
     communication.init()
     place = ranks.place(rank)
-    mp_group = _group("mp", ranks.sharing(rank))
-    dp_group = _group("dp", ranks.copies(rank))
+    sharing, copies = ranks.sharing(rank), ranks.copies(rank)
     return Team(
         ranks,
         rank,
-        Shard(ranks.mp, place.shard, mp_group),
-        Copies(ranks.dp, place.copy, dp_group, shards_state),
+        Shard(ranks.mp, place.shard, _group("mp", sharing)),
+        Copies(ranks.dp, place.copy, _group("dp", copies), shards_state),
+        _stages(ranks.stages(rank), place.stage),
+    )
+
+
+def _stages(members: tuple[int, ...], index: int) -> Stages:
+    """The groups of a stage with others."""
+    pp = len(members)
+    if pp == 1:
+        return ONE
+    return Stages(
+        pp,
+        index,
+        group=_group("pp", members),
+        before=_group("pipe", members[index - 1 : index + 1]) if index else "",
+        after=_group("pipe", members[index : index + 2]) if index < pp - 1 else "",
+        ends=_group("ends", (members[0], members[-1])) if index in {0, pp - 1} else "",
     )
 
 

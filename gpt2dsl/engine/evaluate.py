@@ -25,7 +25,7 @@ from gpt2dsl.engine.progress import Bar, saying
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.ranks import Place
-from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.parts.task import Evaluate
 
@@ -98,7 +98,7 @@ def rows_of(job: Job, name: str, tokenizer: Tokenizer) -> Rows:
 
 
 def mean_loss(
-    losses: TokenLosses,
+    losses: Losses,
     rows: Rows,
     batch_size: int,
     team: Team,

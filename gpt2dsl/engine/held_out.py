@@ -17,8 +17,9 @@ from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.showcase import Showcase, show
-from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.pipeline import StagedLosses
 
 Metrics = dict[str, float]
 
@@ -81,11 +82,15 @@ class HeldOut:
         if isinstance(self._rows, Examples):
             return None
         with saying("generating samples for the report"):
-            model = LanguageModel(self._network, self._tokenizer)
-            return show(model, self._losses, self._rows, self._job.parts)
+            generate = None
+            if self._team.stages.pp == 1:
+                generate = LanguageModel(self._network, self._tokenizer).continuations
+            return show(self._tokenizer, self._losses, self._rows, self._job.parts, generate)
 
     @cached_property
-    def _losses(self) -> TokenLosses:
+    def _losses(self) -> Losses:
+        if self._team.stages.pp > 1:
+            return StagedLosses(self._network)
         return TokenLosses(self._network)
 
     @cached_property

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from gpt2dsl.data.rows import Rows
-from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.continuation import Continuation
+from gpt2dsl.model.evaluation import Losses
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
+
+Generate = Callable[[Sequence[str], Generation], list[Continuation]]
 
 PROMPTS = 3
 PROMPT_TOKENS = 12
@@ -42,21 +47,24 @@ class Showcase:
         return cls(**{name: tuple(values) for name, values in document.items()})
 
 
-def show(model: LanguageModel, losses: TokenLosses, rows: Rows, parts: Parts) -> Showcase:
+def show(
+    tokenizer: Tokenizer, losses: Losses, rows: Rows, parts: Parts, generate: Generate | None
+) -> Showcase:
     """Take it.
 
     Args:
-        model: as it is now.
-        losses: of its network.
+        tokenizer: of the text.
+        losses: of the network as it is now.
         rows: held-out text.
         parts: the recipe, for the batch and for how to generate.
+        generate: continues texts; None where the network can't.
     """
     batch = parts.train.batch_size
     ids, labels, mask = next(rows.evaluation_batches(batch))
     length = int(mask[0].sum())
     cost = losses.losses(ids, labels)[0, :length]
     starts = [row for row in range(batch) if mask[row, :PROMPT_TOKENS].all()][:PROMPTS]
-    prompts = [model.tokenizer.decode(ids[row, :PROMPT_TOKENS]) for row in starts]
+    prompts = [tokenizer.decode(ids[row, :PROMPT_TOKENS]) for row in starts]
     shorter = parts.generation.evolve(
         max_new_tokens=min(SHOWN_TOKENS, parts.generation.limit(0)),
         max_length=None,
@@ -67,9 +75,9 @@ def show(model: LanguageModel, losses: TokenLosses, rows: Rows, parts: Parts) ->
         num_return_sequences=1,
         logprobs=None,
     )
-    found = model.continuations(prompts, shorter) if prompts else []
+    found = generate(prompts, shorter) if generate and prompts else []
     return Showcase(
-        tokens=tuple(model.tokenizer.decode([token]) for token in labels[0, :length]),
+        tokens=tuple(tokenizer.decode([token]) for token in labels[0, :length]),
         losses=tuple(round(float(value), 4) for value in cost),
         prompts=tuple(one.prompt for one in found),
         continuations=tuple(one.text for one in found),

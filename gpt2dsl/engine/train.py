@@ -216,6 +216,7 @@ class Training:
                 adapters=self.step.network.adapters,
                 adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
                 shard=self.team.shard,
+                layers=self.step.network.layers,
             )
             yield MicroBatch(ids, labels, tuple(kept))
 

@@ -37,6 +37,7 @@ def _network(job: Job, team: Team) -> GPT2:
         "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
         "recompute": parts.parallel.recompute,
         "shard": team.shard,
+        "stages": team.stages,
     }
     on = parts.runtime.device
     if job.weights:
@@ -52,7 +53,7 @@ def _network(job: Job, team: Team) -> GPT2:
 def digest_of(network: GPT2) -> str:
     """XXH3 of the frozen weights."""
     digest = xxhash.xxh3_128()
-    for name, parameter in network.by_name.items():
+    for name, array in network.arrays().items():
         if name != SCORE:
-            digest.update(network.whole(name, parameter).data)
+            digest.update(array.data)
     return digest.hexdigest()

@@ -58,6 +58,11 @@ class Ranks:
         here = self.place(rank)
         return tuple(self.rank(attrs.evolve(here, shard=i)) for i in range(self.mp))
 
+    def stages(self, rank: int) -> tuple[int, ...]:
+        """The ranks that hold the other stages of this one's rows and parts, in their order."""
+        here = self.place(rank)
+        return tuple(self.rank(attrs.evolve(here, stage=i)) for i in range(self.pp))
+
     def copies(self, rank: int) -> tuple[int, ...]:
         """The ranks that hold the same parameters, itself included."""
         here = self.place(rank)

@@ -22,11 +22,20 @@ def stage_of(layer: int, layers: int, pp: int) -> int:
     return longer + (layer - longer * (short + 1)) // short
 
 
+def layers_of(stage: int, layers: int, pp: int) -> range:
+    """The blocks of a stage."""
+    held = [layer for layer in range(layers) if stage_of(layer, layers, pp) == stage]
+    return range(held[0], held[-1] + 1)
+
+
 def stage_tensors(geometry: Geometry, stage: int, pp: int) -> list[Tensor]:
-    """The parameters of one stage. The word table is on the first and, as the head, on the last."""
+    """The parameters of one stage. The word table is on the first and, as the head, on the last.
+
+    A classifier has a head of its own.
+    """
     return [
         tensor
         for tensor in tensors(geometry)
         if stage_of(tensor.layer, geometry.layers, pp) == stage
-        or (tensor.name == "transformer.wte.weight" and stage == pp - 1)
+        or (tensor.name == "transformer.wte.weight" and stage == pp - 1 and not geometry.labels)
     ]

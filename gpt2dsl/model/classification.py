@@ -26,7 +26,7 @@ class ClassLogits(nn.Cell):
 
     def construct(self, ids: Tensor, last: Tensor, *kept: Tensor) -> Tensor:
         """``[b, t], [b] → [b, labels]``; ``last``: the place of each row's last real token."""
-        batch, time = ids.shape
+        batch, time = ids.shape[:2]
         x = self.network(ids, *kept)  # [b t, h]
         places = ms.ops.arange(batch).astype(ms.int32) * time + last  # [b]
         return self.product_bt(self.gather(x, places, 0), self.score)  # [b, h] [labels, h]ᵀ

@@ -41,6 +41,7 @@ def masks(
     adapters: Sequence[Adapted] = (),
     adapter_dropout: float = 0.0,
     shard: Shard = WHOLE,
+    layers: range | None = None,
 ) -> Iterator[Mask]:
     """The masks of a step, in the order in which the network takes them; True is kept.
 
@@ -53,6 +54,7 @@ def masks(
         adapters: of the network.
         adapter_dropout: probability on their inputs.
         shard: the rank's part: its heads, its inputs of row linears.
+        layers: the blocks of its stage; all where it is not said.
 
     Yields:
         ``[b t, h]`` of the embedding, then for each layer ``[b n, t, t]`` of the attention,
@@ -60,9 +62,10 @@ def masks(
         adapter of the layer.
     """
     draw = _Draw(seed, step, rows, time)
-    if geometry.dropout:
+    layers = range(geometry.layers) if layers is None else layers
+    if geometry.dropout and 0 in layers:
         yield draw.flat(geometry.dropout, geometry.hidden, 0, EMBEDDING)
-    for layer in range(geometry.layers):
+    for layer in layers:
         if geometry.dropout:
             yield draw.of_attention(geometry, layer, shard)
             yield draw.flat(geometry.dropout, geometry.hidden, layer, ATTENTION_OUT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
@@ -9,6 +11,13 @@ from numpy.typing import NDArray
 
 from gpt2dsl.model.network import GPT2, TABLE
 from gpt2dsl.model.operators.head import head_loss
+
+
+class Losses(Protocol):
+    """What finds the loss of every token."""
+
+    def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+        """``[b, t], [b, t] → [b, t]``, nats."""
 
 
 class TokenLosses(nn.Cell):

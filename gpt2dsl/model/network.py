@@ -7,7 +7,7 @@ vocabulary.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.split import Split, splits
+from gpt2dsl.layout.stages import layers_of, stage_tensors
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model import dropout
 from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
@@ -27,7 +28,7 @@ from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.numbers import FLOAT32, Held
 from gpt2dsl.model.recompute import Recomputed
-from gpt2dsl.model.shard import WHOLE, Shard
+from gpt2dsl.model.shard import ONE, WHOLE, Shard, Stages
 from gpt2dsl.parts import Precision
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -69,7 +70,8 @@ class Embedding(nn.Cell):
 class GPT2(nn.Cell):
     """Ids to hidden states; ``Logits`` or ``HeadLoss`` take it from there.
 
-    The word table has ``geometry.padded_vocab`` rows, the padded ones zero.
+    The word table has ``geometry.padded_vocab`` rows, the padded ones zero. A stage of a pipeline
+    has some of the blocks, and takes hidden states ``[b, t, h]`` where it is not the first.
 
     Args:
         geometry: the network's numbers.
@@ -78,6 +80,7 @@ class GPT2(nn.Cell):
         precision: number formats.
         recompute: none, full or selective: what the backward pass computes again.
         shard: this rank's part of each layer. Parameters are those parts.
+        stages: which of them it has.
     """
 
     def __init__(
@@ -89,31 +92,41 @@ class GPT2(nn.Cell):
         precision: Precision = FLOAT32,
         recompute: str = "none",
         shard: Shard = WHOLE,
+        stages: Stages = ONE,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.geometry, self.precision, self.shard = geometry, precision, shard
+        self.stages, self.is_first, self.is_last = stages, stages.is_first, stages.is_last
+        self.layers = layers_of(stages.index, geometry.layers, stages.pp)
         self.heads = geometry.heads // shard.mp
         self._variant = (adapter_dropout, recompute, shard)
         self.adapters = tuple(adapters)
         self.splits = splits(geometry, adapters)
-        self.by_name = self._zeros(_shapes(geometry))
-        of_adapters = {name: shape for one in adapters for name, shape in one.shapes.items()}
-        self.of_adapters = self._zeros(of_adapters)
-        self.embedding = Embedding(self.by_name, precision, shard)
+        self.shapes = _shapes(geometry)
+        self.adapter_shapes = {
+            name: shape for one in adapters for name, shape in one.shapes.items()
+        }
+        held = [one.name for one in stage_tensors(geometry, stages.index, stages.pp)]
+        self.by_name = self._zeros({name: self.shapes[name] for name in held})
+        own = [one for one in adapters if one.layer in self.layers]
+        self.of_adapters = self._zeros({name: s for one in own for name, s in one.shapes.items()})
+        if self.is_first:
+            self.embedding = Embedding(self.by_name, precision, shard)
         self.dropout = Dropout(dropout.keep(geometry.dropout))
-        layers = [_Layer(self, layer, adapter_dropout) for layer in range(geometry.layers)]
+        layers = [_Layer(self, layer, adapter_dropout) for layer in self.layers]
         self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
         counts = [len(layer.parameters) for layer in layers]
         self.bounds = tuple(itertools.accumulate(counts, initial=0))
-        self.masks_before = 1 if geometry.dropout else 0
+        self.masks_before = 1 if geometry.dropout and self.is_first else 0
         drops = [layer.masks for layer in layers]
         self.mask_bounds = tuple(itertools.accumulate(drops, initial=self.masks_before))
         blocks = [layer.block(recompute) for layer in layers]
         self.blocks = nn.CellList(blocks, auto_prefix=False)
         passes = [Recomputed(block) for block in blocks] if recompute == "full" else blocks
         self.passes = nn.CellList(passes, auto_prefix=False)
-        self.g = self.by_name["transformer.ln_f.weight"]
-        self.b = self.by_name["transformer.ln_f.bias"]
+        if self.is_last:
+            self.g = self.by_name["transformer.ln_f.weight"]
+            self.b = self.by_name["transformer.ln_f.bias"]
         self.norm = LayerNorm(geometry.epsilon, precision)
         self.logits_of = all_logits(geometry, precision, shard)
         self.tile = P.Tile()
@@ -131,7 +144,7 @@ class GPT2(nn.Cell):
         return self.geometry, self.precision, self.adapters, self._variant
 
     def weights(self, layer: int) -> tuple[Parameter, ...]:
-        """The parameters of a block, in the order of ``layout.tensors``, then its adapters'."""
+        """The parameters of a block, by its place in this stage, then its adapters'."""
         return self.of_blocks[self.bounds[layer] : self.bounds[layer + 1]]
 
     def causal(self, batch: int, time: int) -> Tensor:
@@ -144,17 +157,25 @@ class GPT2(nn.Cell):
         return self.tile(later * MASKED, (batch * self.heads, 1, 1))
 
     def construct(self, ids: Tensor, *kept: Tensor) -> Tensor:
-        """``[b, t] → [b t, h]``. ``kept``: the masks of ``dropout.masks``, or nothing."""
-        batch, time = ids.shape
-        positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
-        x = self.embedding(ids, positions)
+        """``[b, t] → [b t, h]``. ``kept``: the masks of ``dropout.masks``, or nothing.
+
+        A stage but the first is given ``[b, t, h]``; one but the last gives them without the norm.
+        """
+        batch, time = ids.shape[:2]
+        if self.is_first:
+            positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
+            x = self.embedding(ids, positions)
+        else:
+            x = ids.reshape((batch * time, -1))
         if kept and self.masks_before:
             x = self.dropout(x, kept[0])
         mask = self.causal(batch, time)
         for i, block in enumerate(self.passes):
             masks = kept[self.mask_bounds[i] : self.mask_bounds[i + 1]]
             x = block(x, mask, self.weights(i), masks)
-        return self.norm(x, self.g, self.b)
+        if self.is_last:
+            x = self.norm(x, self.g, self.b)
+        return x
 
     def load(self, arrays: Arrays) -> None:
         """Take over the values of files.
@@ -179,8 +200,7 @@ class GPT2(nn.Cell):
         Raises:
             ValueError: as for ``load``.
         """
-        shapes = {name: shape for one in self.adapters for name, shape in one.shapes.items()}
-        _fits(shapes, arrays)
+        _fits(self.adapter_shapes, arrays)
         for name, parameter in self.of_adapters.items():
             parameter.set_data(self.part(name, np.array(arrays[name], np.float32)))
 
@@ -189,21 +209,42 @@ class GPT2(nn.Cell):
         part = self.splits[name].cut(array, self.shard.mp, self.shard.index)
         return Tensor(np.array(part, np.float32, order="C"))
 
-    def whole(self, name: str, part: Tensor) -> NDArray[np.float32]:
-        """The parameter, or what has its shape, of which this is the part; all ranks ask at once.
+    def whole(self, name: str, part: Tensor | None) -> NDArray[np.float32]:
+        """A parameter, or what has its shape, of which this rank has a part, or nothing.
 
-        The word table's has as many rows as files have.
+        All ranks ask at once. The word table has its padded rows.
         """
-        array = joined(part, self.splits[name], self.shard)
-        return array[: self.geometry.vocab] if name == TABLE else array
+        shape = self.shapes.get(name) or self.adapter_shapes[name]
+        found = np.zeros(shape, np.float32)
+        if part is not None:
+            found = joined(part, self.splits[name], self.shard)
+        if self.stages.pp == 1:
+            return found
+        if name == TABLE and not self.is_first:
+            found = np.zeros(shape, np.float32)  # the last stage's is the same
+        return np.array(P.AllReduce(group=self.stages.group)(Tensor(found)).asnumpy())
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The values, in the shapes that files have; without adapters."""
-        return {name: self.whole(name, value) for name, value in self.by_name.items()}
+        """The values, in the shapes that files have; without adapters. All ranks ask at once."""
+        return self._of_files(self.shapes)
 
     def trained_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The values that training changes, in the shapes that files have."""
-        return {name: self.whole(name, value) for name, value in self.trained().items()}
+        """As ``arrays``, of what training changes."""
+        return self._of_files(self.trained_names)
+
+    @property
+    def trained_names(self) -> tuple[str, ...]:
+        """What training changes, on all stages: all, or the adapters and the classes' head."""
+        if not self.adapters:
+            return tuple(self.shapes)
+        return (*self.adapter_shapes, *(name for name in (SCORE,) if name in self.shapes))
+
+    def _of_files(self, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        held = self.by_name | self.of_adapters
+        found = {name: self.whole(name, held.get(name)) for name in names}
+        if TABLE in found:
+            found[TABLE] = found[TABLE][: self.geometry.vocab]
+        return found
 
     def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
         mp = self.shard.mp

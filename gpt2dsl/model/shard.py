@@ -37,5 +37,37 @@ class Copies:
     shards_state: bool = False
 
 
+@attrs.frozen
+class Stages:
+    """The stages of a pipeline, of which a rank is one.
+
+    Attributes:
+        pp: how many there are.
+        index: which of them this is.
+        group: MindSpore's name for the ranks of all stages that exchange with this one.
+        before: for this one and the stage before; "" where there is none.
+        after: for this one and the next stage.
+        ends: for the first and the last, which share the word table; "" on others.
+    """
+
+    pp: int = 1
+    index: int = 0
+    group: str = ""
+    before: str = ""
+    after: str = ""
+    ends: str = ""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it embeds."""
+        return self.index == 0
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it computes the loss."""
+        return self.index == self.pp - 1
+
+
 WHOLE = Shard()
 ALONE = Copies()
+ONE = Stages()

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn
+from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.split import Split
 from gpt2dsl.model.accumulation import (
-    Accumulate,
     Apply,
     Exchange,
+    MicroBatches,
     Norm,
     ShardedApply,
+    Sums,
     is_split,
     parts,
     rows_of,
@@ -31,6 +32,7 @@ from gpt2dsl.model.network import GPT2, TABLE, Arrays, joined
 from gpt2dsl.model.operators.head import head_loss
 from gpt2dsl.model.operators.norm import SumOfSquares
 from gpt2dsl.model.optimizers import Optimizer, optimizer
+from gpt2dsl.model.pipeline import Pipeline
 from gpt2dsl.model.shard import ALONE, Copies, Shard
 from gpt2dsl.parts import Optim
 
@@ -105,6 +107,13 @@ class MicroBatch:
         return Tensor(self.ids), Tensor(self.labels), *map(Tensor, self.kept)
 
 
+class Parts(Protocol):
+    """What sums the gradients of a batch's parts."""
+
+    def run(self, batch: Iterable[MicroBatch], scale: Tensor) -> float:
+        """Do so; the batch's loss times the scale, as far as this rank computes it."""
+
+
 class TrainStep:
     """Optimizer steps: loss, gradients, a clip by global norm, an update.
 
@@ -133,26 +142,34 @@ class TrainStep:
         self.network, self.clip, self.scale = network, clip, scale
         self.micro_batches, self.copies = micro_batches, copies
         trained = network.trained()
-        objective = ClassLoss(network) if network.geometry.labels else MeanLoss(network)
         self.optimizer = optimizer(parts(trained, copies), optim)
         self._whole: Fused | None = None
-        if scale is None and micro_batches == copies.dp == network.shard.mp == 1:
-            self._whole = Fused(objective, self.optimizer, clip)
+        ranks = copies.dp * network.shard.mp * network.stages.pp
+        if scale is None and micro_batches == ranks == 1:
+            self._whole = Fused(self._objective(), self.optimizer, clip)
         else:
-            self._build(objective, ParameterTuple(list(trained.values())))
+            self._build(Sums(trained))
         self.steps = self.updates = 0
 
-    def _build(self, objective: nn.Cell, weights: ParameterTuple) -> None:
+    def _objective(self) -> nn.Cell:
+        network = self.network
+        return ClassLoss(network) if network.geometry.labels else MeanLoss(network)
+
+    def _build(self, sums: Sums) -> None:
         """The graphs of a step in parts."""
-        network, copies = self.network, self.copies
-        self._part = Accumulate(objective, weights)
-        sums = self._part.sums
-        self._exchange = Exchange(sums, copies) if copies.dp > 1 else None
-        is_cut = [network.splits[name].axis is not None for name in network.trained()]
-        self._norm = Norm(sums, is_cut, network.shard)
+        network, copies, stages = self.network, self.copies, self.network.stages
+        objective = self._objective() if stages.is_last else None
+        self._sums = sums
+        if stages.pp > 1:
+            self._parts: Parts = Pipeline(network, objective, sums, self.micro_batches)
+        else:
+            assert objective is not None
+            self._parts = MicroBatches(objective, sums)
+        self._exchange = Exchange(sums, copies, stages)
+        self._norm = Norm(sums, network.splits, network.shard, stages)
         self._apply: nn.Cell = Apply(sums, self.optimizer)
         if copies.shards_state and copies.dp > 1:
-            self._apply = ShardedApply(sums, weights, self.optimizer, copies)
+            self._apply = ShardedApply(sums, self.optimizer, copies)
 
     def step(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         """Do one step.
@@ -177,12 +194,10 @@ class TrainStep:
     def _in_parts(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         scale = self.scale.value if self.scale else 1.0
         share = Tensor(scale / self.micro_batches / self.copies.dp, ms.float32)
-        total = sum(_number(self._part(share, *part.tensors)) for part in batch)
-        if self._exchange:
-            total = _number(self._exchange(Tensor(total, ms.float32)))
+        total = self._exchange.run(self._parts.run(batch, share))
         loss, norm = total / scale, _number(self._norm()) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._part.forget()
+            self._sums.forget()
             if self.scale:
                 self.scale.overflowed()
             return loss, norm
@@ -202,15 +217,21 @@ class TrainStep:
 
         All ranks ask at once.
         """
-        return {value.name: self._whole_state(value) for value in self.optimizer.states()}
+        held = {value.name: value for value in self.optimizer.states()}
+        names = [
+            f"{kind}.{name}"
+            for kind in self.optimizer.STATES
+            for name in self.network.trained_names
+        ]
+        return {name: self._whole_state(name, held.get(name)) for name in names}
 
-    def _whole_state(self, value: Parameter) -> NDArray[np.float32]:
-        name = value.name.partition(".")[2]
-        if is_split(self.network.trained()[name].shape, self.copies):
+    def _whole_state(self, name: str, value: Tensor | None) -> NDArray[np.float32]:
+        of = name.partition(".")[2]
+        if value is not None and is_split(self.network.trained()[of].shape, self.copies):
             copies = self.copies
             rows = Shard(copies.dp, copies.index, copies.group)
             value = Tensor(joined(value, Split(0), rows))
-        return joined(value, self.network.splits[name], self.network.shard)
+        return self.network.whole(of, value)
 
     def _state_part(self, name: str, array: NDArray[np.float32]) -> Tensor:
         part = self.network.part(name, array)

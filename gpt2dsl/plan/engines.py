@@ -12,7 +12,6 @@ def not_yet(parts: Parts) -> tuple[str, ...]:
     task, parallel = parts.task, parts.parallel
     wanted = {
         f"the task {task.name if task else ''}": task is not None and task.name not in TASKS,
-        f"{parallel.pp} pipeline stages": parallel.pp > 1,
         "sequence_parallel": parallel.sequence_parallel and parallel.mp > 1,
     }
     return tuple(words for words, is_wanted in wanted.items() if is_wanted)

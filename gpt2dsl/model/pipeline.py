@@ -1,0 +1,237 @@
+"""A pipeline stage's forward and backward passes, and what crosses between stages.
+
+A stage's backward pass computes its forward pass again: what it keeps of a micro-batch is its
+input. Letters in shapes are those of block.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import mindspore as ms
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.ops import GradOperation
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import RunError
+from gpt2dsl.layout.schedule import BACKWARD, FORWARD, SEND, Act, schedule
+from gpt2dsl.model.accumulation import ScaledLoss, Sums
+from gpt2dsl.model.network import GPT2, TABLE
+from gpt2dsl.model.operators.head import head_loss
+from gpt2dsl.model.shard import Stages
+
+if TYPE_CHECKING:
+    from gpt2dsl.model.training import MicroBatch
+
+Array = NDArray[np.float32]
+MOST_MICRO_BATCHES = 2**14
+"""Of a step, so that every transfer has a number of its own that float32 holds exactly."""
+
+
+class Pipe:
+    """To or from a neighbour, by a sum in which one of both gives zeros: exact on every device.
+
+    MindSpore's CPU collectives match by the order of calls alone, and don't notice other sizes:
+    what crosses is checked by the tags that it begins and ends with.
+    """
+
+    def __init__(self, group: str, what: str) -> None:
+        self._what, self._sum = what, P.AllReduce(group=group)
+
+    def send(self, array: Array, tag: int) -> None:
+        """Give an array; returns when it has arrived."""
+        ends = np.array([tag], np.float32)
+        self._sum(Tensor(np.concatenate([ends, array.reshape(-1), ends]))).asnumpy()
+
+    def receive(self, shape: tuple[int, ...], tag: int) -> Array:
+        """Take an array.
+
+        Raises:
+            RunError: it is another than the schedule says.
+        """
+        size = int(np.prod(shape))
+        found = self._sum(Tensor(np.zeros(size + 2, np.float32))).asnumpy()
+        if not found[0] == found[-1] == tag:
+            said = f"expected transfer {tag}, found {found[0]:g} and {found[-1]:g}"
+            raise RunError(f"the {self._what} sent something else: {said} [G2-402]")
+        return np.array(found[1:-1]).reshape(shape)
+
+
+class Backward(nn.Cell):
+    """A stage but the last, backward: adds its gradients to sums."""
+
+    def __init__(self, network: GPT2, sums: Sums) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.weights = network, sums.weights
+        self.has_input = network.stages.index > 0
+        self.gradients = GradOperation(get_all=self.has_input, get_by_list=True, sens_param=True)
+        self.sums, self.add = sums.values, P.AssignAdd()
+
+    def construct(self, x: Tensor, dout: Tensor, *kept: Tensor) -> Tensor:
+        """``[b, t, h], [b t, h] → [b, t, h]``; the first stage's ``x`` is ids, without gradient."""
+        found = self.gradients(self.network, self.weights)(x, *kept, dout)
+        dx, gradients = (found[0][0], found[1]) if self.has_input else (dout, found)
+        for i, gradient in enumerate(gradients):
+            self.add(self.sums[i], gradient)
+        return dx
+
+
+class Last(nn.Cell):
+    """The last stage, forward and backward: adds its gradients to sums."""
+
+    def __init__(self, objective: nn.Cell, sums: Sums) -> None:
+        super().__init__(auto_prefix=False)
+        self.gradients = ms.value_and_grad(ScaledLoss(objective), 1, sums.weights)
+        self.sums, self.add = sums.values, P.AssignAdd()
+
+    def construct(
+        self, scale: Tensor, x: Tensor, labels: Tensor, *kept: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``[], [b, t, h], [b, t] → loss times scale [], [b, t, h]``."""
+        loss, (dx, gradients) = self.gradients(scale, x, labels, *kept)
+        for i, gradient in enumerate(gradients):
+            self.add(self.sums[i], gradient)
+        return loss, dx
+
+
+class Pipeline:
+    """Micro-batches through this rank's stage, in the order that all stages agree on.
+
+    Args:
+        network: the stage.
+        objective: of the last stage.
+        sums: of the gradients.
+        micro_batches: of a step.
+    """
+
+    def __init__(self, network: GPT2, objective: nn.Cell, sums: Sums, micro_batches: int) -> None:
+        stages = network.stages
+        self._network, self._stages = network, stages
+        self._acts = schedule(stages.pp, micro_batches)[stages.index]
+        self._pipes = pipes(stages)
+        self._steps = 0
+        if stages.is_last:
+            self._last = Last(objective, sums)
+        else:
+            self._backward = Backward(network, sums)
+
+    def run(self, batch: Iterable[MicroBatch], scale: Tensor) -> float:
+        """Sum the gradients of a batch; its loss times the scale on the last stage, else 0."""
+        self._steps += 1
+        work = _Work(iter(batch))
+        loss = 0.0
+        for act in self._acts:
+            if act.kind == FORWARD:
+                self._forward(work, act.micro)
+            elif act.kind == BACKWARD and self._stages.is_last:
+                loss += self._back_from_loss(work, act.micro, scale)
+            elif act.kind == BACKWARD:
+                self._back(work, act.micro)
+            else:
+                self._transfer(work, act)
+        return loss
+
+    def _forward(self, work: _Work, micro: int) -> None:
+        part = work.part(micro)
+        x = Tensor(work.inputs.get(micro, part.ids))
+        work.ready[FORWARD, micro] = self._network(x, *map(Tensor, part.kept)).asnumpy()
+
+    def _back(self, work: _Work, micro: int) -> None:
+        part = work.take(micro)
+        x = Tensor(work.inputs.pop(micro, part.ids))
+        dout = Tensor(work.gradients.pop(micro).reshape(-1, self._network.geometry.hidden))
+        work.ready[BACKWARD, micro] = self._backward(x, dout, *map(Tensor, part.kept)).asnumpy()
+
+    def _back_from_loss(self, work: _Work, micro: int, scale: Tensor) -> float:
+        part = work.take(micro)
+        x, labels = Tensor(work.inputs.pop(micro)), Tensor(part.labels)
+        loss, dx = self._last(scale, x, labels, *map(Tensor, part.kept))
+        work.ready[BACKWARD, micro] = dx.asnumpy()
+        return float(loss.asnumpy())
+
+    def _transfer(self, work: _Work, act: Act) -> None:
+        sends = act.kind == SEND
+        direction = FORWARD if sends == (act.peer > self._stages.index) else BACKWARD
+        tag = (
+            ((self._steps % 500) * 2 + (direction == FORWARD)) * MOST_MICRO_BATCHES + act.micro + 1
+        )
+        pipe = self._pipes[act.peer]
+        if sends:
+            pipe.send(work.ready.pop((direction, act.micro)), tag)
+            return
+        shape = (*work.part(act.micro).ids.shape, self._network.geometry.hidden)
+        into = work.inputs if direction == FORWARD else work.gradients
+        into[act.micro] = pipe.receive(shape, tag)
+
+
+class _Work:
+    """What a stage holds of the micro-batches that are under way, by their number."""
+
+    def __init__(self, batch: Iterator[MicroBatch]) -> None:
+        self._batch = enumerate(batch)
+        self._parts: dict[int, MicroBatch] = {}
+        self.inputs: dict[int, Array] = {}
+        self.gradients: dict[int, Array] = {}
+        self.ready: dict[tuple[str, int], Array] = {}
+
+    def part(self, micro: int) -> MicroBatch:
+        """A micro-batch; they are made one after the other, when each is needed first."""
+        while micro not in self._parts:
+            number, part = next(self._batch)
+            self._parts[number] = part
+        return self._parts[micro]
+
+    def take(self, micro: int) -> MicroBatch:
+        """A micro-batch that is needed no more."""
+        self.part(micro)
+        return self._parts.pop(micro)
+
+
+class StagedLosses:
+    """The loss of each token, through all stages; every rank gets it (see ``TokenLosses``)."""
+
+    def __init__(self, network: GPT2) -> None:
+        self._network, self._stages = network, network.stages
+        self._pipes = pipes(network.stages)
+        self._head = _Head(network) if network.stages.is_last else None
+        self._everyone = P.AllReduce(group=network.stages.group)
+
+    def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
+        """``[b, t], [b, t] → [b, t]``, nats."""
+        stages, hidden = self._stages, self._network.geometry.hidden
+        x: NDArray[np.generic] = ids
+        if stages.index:
+            x = self._pipes[stages.index - 1].receive((*ids.shape, hidden), 1)
+        found = np.zeros(ids.shape, np.float32)
+        if self._head:
+            found = self._head(Tensor(x), Tensor(labels)).asnumpy()
+        else:
+            self._pipes[stages.index + 1].send(self._network(Tensor(x)).asnumpy(), 1)
+        return np.array(self._everyone(Tensor(found)).asnumpy())
+
+
+class _Head(nn.Cell):
+    """The last stage and the loss of its tokens."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.table = network, network.by_name[TABLE]
+        self.head = head_loss(network.geometry, network.precision, network.shard)
+
+    def construct(self, x: Tensor, labels: Tensor) -> Tensor:
+        """``[b, t, h], [b, t] → [b, t]``."""
+        losses, _ = self.head(self.network(x), self.table, labels.reshape((-1, 1)))
+        return losses.reshape(labels.shape)
+
+
+def pipes(stages: Stages) -> dict[int, Pipe]:
+    """To the neighbours, by stage."""
+    found = {}
+    if stages.before:
+        found[stages.index - 1] = Pipe(stages.before, "stage before")
+    if stages.after:
+        found[stages.index + 1] = Pipe(stages.after, "next stage")
+    return found
