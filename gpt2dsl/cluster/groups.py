@@ -94,10 +94,13 @@ def team(parts: Parts) -> Team:
         int(os.environ["RANK_ID"]),
         parts.runtime.device,
         shards_state=parallel.optimizer_shard,
+        sequence=parallel.sequence_parallel and parallel.mp > 1 and parts.trains,
     )
 
 
-def join(ranks: Ranks, rank: int, on: str, *, shards_state: bool = False) -> Team:
+def join(
+    ranks: Ranks, rank: int, on: str, *, shards_state: bool = False, sequence: bool = False
+) -> Team:
     """Meet the other ranks; returns when all are there.
 
     Args:
@@ -105,6 +108,7 @@ def join(ranks: Ranks, rank: int, on: str, *, shards_state: bool = False) -> Tea
         rank: of this process, which the launcher has told MindSpore too.
         on: the device.
         shards_state: whether copies share the optimizer's state.
+        sequence: whether ranks that share layers have some tokens each outside of them.
 
     Raises:
         RuntimeError: MindSpore could not reach the others.
@@ -116,7 +120,7 @@ def join(ranks: Ranks, rank: int, on: str, *, shards_state: bool = False) -> Tea
     return Team(
         ranks,
         rank,
-        Shard(ranks.mp, place.shard, _group("mp", sharing)),
+        Shard(ranks.mp, place.shard, _group("mp", sharing), sequence),
         Copies(ranks.dp, place.copy, _group("dp", copies), shards_state),
         _stages(ranks.stages(rank), place.stage),
     )

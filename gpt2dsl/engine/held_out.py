@@ -83,7 +83,7 @@ class HeldOut:
             return None
         with saying("generating samples for the report"):
             generate = None
-            if self._team.stages.pp == 1:
+            if self._team.stages.pp == 1 and not self._team.shard.sequence:
                 generate = LanguageModel(self._network, self._tokenizer).continuations
             return show(self._tokenizer, self._losses, self._rows, self._job.parts, generate)
 

@@ -2,7 +2,8 @@
 
 A block holds no parameters: it is a function of them, so that the backward pass can compute it
 again. Letters in shapes: b rows of the batch, t tokens of a row, n heads, d width of a head,
-h = n d. Where ranks share a layer, n and the inner width are those of this rank's part.
+h = n d. Where ranks share a layer, n and the inner width are those of this rank's part; with
+sequence parallelism so are the rows outside of attention and MLP.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.split import is_column
 from gpt2dsl.model import dropout
 from gpt2dsl.model.operators.activation import activation
-from gpt2dsl.model.operators.collectives import enter, leave
+from gpt2dsl.model.operators.collectives import beside, enter, leave, summed
 from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.linear import Bias, Product
@@ -70,7 +71,7 @@ class LowRank(nn.Cell):
         self.drops, self.mask = slots.keep < 1, slots.masks[adapter.name]
         self.dropout = Dropout(slots.keep)
         self.product_bt = P.MatMul(transpose_b=True)
-        whole, cut = enter(slots.shard), nn.Identity()
+        whole, cut = summed(slots.shard), nn.Identity()
         self.of_a, self.of_b = (whole, cut) if is_column(adapter.module) else (cut, whole)
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
@@ -127,6 +128,7 @@ class Affine(nn.Cell):
         column = is_column(module)
         self.enter = enter(shared) if column else alone
         self.leave = alone if column else leave(shared)
+        self.of_b = alone if column else beside(shared)
         own = [one for one in slots.adapters if one.module.endswith(module)]
         self.is_adapted = bool(own)
         if own:
@@ -138,7 +140,7 @@ class Affine(nn.Cell):
         y = self.product(x, weights[self.w])
         if self.is_adapted:
             y = y + self.added(x, weights, kept)
-        return self.bias(self.leave(y), weights[self.b])
+        return self.bias(self.leave(y), self.of_b(weights[self.b]))
 
 
 class AttentionCore(nn.Cell):
@@ -226,6 +228,24 @@ class MLP(nn.Cell):
         return self.c_proj(inner, weights, kept)
 
 
+class Norm(nn.Cell):
+    """A layer norm of the block.
+
+    Each weight has a cell of its own to sum its gradient: MindSpore 2.10 takes a second Parameter
+    of the same shape that goes through one cell for the first.
+    """
+
+    def __init__(self, name: str, geometry: Geometry, slots: Slots, precision: Precision) -> None:
+        super().__init__(auto_prefix=False)
+        self.g, self.b = slots.weights[f"{name}.weight"], slots.weights[f"{name}.bias"]
+        self.of_g, self.of_b = beside(slots.shard), beside(slots.shard)
+        self.norm = LayerNorm(geometry.epsilon, precision)
+
+    def construct(self, x: Tensor, weights: Tensors) -> Tensor:
+        """``[b t, h] → [b t, h]``."""
+        return self.norm(x, self.of_g(weights[self.g]), self.of_b(weights[self.b]))
+
+
 class Block(nn.Cell):
     """Norm, attention, residual; norm, MLP, residual.
 
@@ -240,21 +260,12 @@ class Block(nn.Cell):
         self, geometry: Geometry, slots: Slots, precision: Precision, recompute: str
     ) -> None:
         super().__init__(auto_prefix=False)
-        self.g1, self.b1 = slots.weights["ln_1.weight"], slots.weights["ln_1.bias"]
-        self.g2, self.b2 = slots.weights["ln_2.weight"], slots.weights["ln_2.bias"]
-        self.norm = LayerNorm(geometry.epsilon, precision)
+        self.norm_1 = Norm("ln_1", geometry, slots, precision)
+        self.norm_2 = Norm("ln_2", geometry, slots, precision)
         self.attention = Attention(geometry, slots, precision, recompute)
         self.mlp = MLP(geometry, slots, precision)
         self.drops = geometry.dropout > 0
         self.dropout = Dropout(dropout.keep(geometry.dropout))
-
-    def norm_1(self, x: Tensor, weights: Tensors) -> Tensor:
-        """Before the attention: ``[b t, h] → [b t, h]``."""
-        return self.norm(x, weights[self.g1], weights[self.b1])
-
-    def norm_2(self, x: Tensor, weights: Tensors) -> Tensor:
-        """Before the MLP: ``[b t, h] → [b t, h]``."""
-        return self.norm(x, weights[self.g2], weights[self.b2])
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
         """With a mask of the block, where there is one."""

@@ -62,18 +62,19 @@ def masks(
         adapter of the layer.
     """
     draw = _Draw(seed, step, rows, time)
+    part, of_rows = (shard.mp, shard.index), Split(0 if shard.sequence else None)
     layers = range(geometry.layers) if layers is None else layers
     if geometry.dropout and 0 in layers:
-        yield draw.flat(geometry.dropout, geometry.hidden, 0, EMBEDDING)
+        yield of_rows.cut(draw.flat(geometry.dropout, geometry.hidden, 0, EMBEDDING), *part)
     for layer in layers:
         if geometry.dropout:
             yield draw.of_attention(geometry, layer, shard)
-            yield draw.flat(geometry.dropout, geometry.hidden, layer, ATTENTION_OUT)
-            yield draw.flat(geometry.dropout, geometry.hidden, layer, MLP_OUT)
+            for place in (ATTENTION_OUT, MLP_OUT):
+                yield of_rows.cut(draw.flat(geometry.dropout, geometry.hidden, layer, place), *part)
         own = (one for one in adapters if one.layer == layer and adapter_dropout)
         for one in own:
             mask = draw.flat(adapter_dropout, one.inputs, layer, ADAPTERS + one.slot)
-            yield mask if is_column(one.module) else Split(1).cut(mask, shard.mp, shard.index)
+            yield mask if is_column(one.module) else Split(1).cut(mask, *part)
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from gpt2dsl.layout.stages import layers_of, stage_tensors
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model import dropout
 from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
-from gpt2dsl.model.operators.collectives import leave, within
+from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_rows, within
 from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
@@ -50,6 +50,7 @@ class Embedding(nn.Cell):
         self.gather = P.Gather()
         self.held = Held(precision)
         self.is_shared, self.leave = shard.mp > 1, leave(shard)
+        self.own_rows, self.beside = own_rows(shard), beside(shard)
         self.count = self.words.shape[0]
         self.first = self.count * shard.index
 
@@ -64,7 +65,8 @@ class Embedding(nn.Cell):
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
         """``[b, t], [b, t] → [b t, h]``."""
         words = self.word(ids.reshape((-1,)))
-        return words + self.held(self.gather(self.positions, positions.reshape((-1,)), 0))
+        places = self.own_rows(positions.reshape((-1,)))
+        return words + self.held(self.gather(self.beside(self.positions), places, 0))
 
 
 class GPT2(nn.Cell):
@@ -130,6 +132,8 @@ class GPT2(nn.Cell):
         self.norm = LayerNorm(geometry.epsilon, precision)
         self.logits_of = all_logits(geometry, precision, shard)
         self.tile = P.Tile()
+        self.own_rows, self.all_rows = own_rows(shard), all_rows(shard)
+        self.of_g, self.of_b = beside(shard), beside(shard)  # one each, as in block.Norm
 
     def trained(self) -> dict[str, Parameter]:
         """What training changes, by name: all, or the adapters and the head of the classes."""
@@ -166,7 +170,7 @@ class GPT2(nn.Cell):
             positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
             x = self.embedding(ids, positions)
         else:
-            x = ids.reshape((batch * time, -1))
+            x = self.own_rows(ids.reshape((batch * time, -1)))
         if kept and self.masks_before:
             x = self.dropout(x, kept[0])
         mask = self.causal(batch, time)
@@ -174,8 +178,8 @@ class GPT2(nn.Cell):
             masks = kept[self.mask_bounds[i] : self.mask_bounds[i + 1]]
             x = block(x, mask, self.weights(i), masks)
         if self.is_last:
-            x = self.norm(x, self.g, self.b)
-        return x
+            x = self.norm(x, self.of_g(self.g), self.of_b(self.b))
+        return self.all_rows(x)
 
     def load(self, arrays: Arrays) -> None:
         """Take over the values of files.

@@ -13,11 +13,13 @@ class Shard:
         mp: ranks that share each layer.
         index: which of them it is.
         group: MindSpore's name for them; "" where it is alone.
+        sequence: whether each has some tokens of what they don't share: norms, residuals, dropout.
     """
 
     mp: int = 1
     index: int = 0
     group: str = ""
+    sequence: bool = False
 
 
 @attrs.frozen

@@ -9,9 +9,8 @@ TASKS = ("pretrain", "finetune", "evaluate", "generate", "classify", "convert")
 
 def not_yet(parts: Parts) -> tuple[str, ...]:
     """Each thing in a recipe that no engine carries out so far, in words."""
-    task, parallel = parts.task, parts.parallel
+    task = parts.task
     wanted = {
         f"the task {task.name if task else ''}": task is not None and task.name not in TASKS,
-        "sequence_parallel": parallel.sequence_parallel and parallel.mp > 1,
     }
     return tuple(words for words, is_wanted in wanted.items() if is_wanted)

@@ -14,12 +14,36 @@ from gpt2dsl.model.shard import Shard
 
 def enter(shard: Shard) -> nn.Cell:
     """Into what ranks share: they begin with the same, and sum the gradients (Megatron's f)."""
-    return _Enter(shard.group) if shard.mp > 1 else nn.Identity()
+    if shard.sequence:
+        return _Gather(shard)
+    return summed(shard)
 
 
 def leave(shard: Shard) -> nn.Cell:
     """Out of what ranks share: the sum of what each has found (Megatron's g)."""
+    if shard.sequence:
+        return _Scatter(shard)
     return _Leave(shard.group) if shard.mp > 1 else nn.Identity()
+
+
+def summed(shard: Shard) -> nn.Cell:
+    """A weight that all ranks hold, of whose gradient each finds a part."""
+    return _Enter(shard.group) if shard.mp > 1 else nn.Identity()
+
+
+def beside(shard: Shard) -> nn.Cell:
+    """A weight outside of what ranks share: of its gradient each finds a part of the tokens'."""
+    return summed(shard) if shard.sequence else nn.Identity()
+
+
+def own_rows(shard: Shard) -> nn.Cell:
+    """From rows that all ranks have to this one's, where each works on some (sequence parallel)."""
+    return _Own(shard) if shard.sequence else nn.Identity()
+
+
+def all_rows(shard: Shard) -> nn.Cell:
+    """From this rank's rows to all, which every rank then goes on with."""
+    return _All(shard) if shard.sequence else nn.Identity()
 
 
 class _Enter(nn.Cell):
@@ -44,6 +68,52 @@ class _Leave(nn.Cell):
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         return (dout,)
+
+
+class _Rows(nn.Cell):
+    """Some rows on each rank (Korthikanti et al. 2022); subclasses have gradients of their own."""
+
+    def __init__(self, shard: Shard) -> None:
+        super().__init__(auto_prefix=False)
+        self.mp, self.index = shard.mp, shard.index
+        self.sum, self.joined = P.AllReduce(group=shard.group), Joined(shard, 0)
+
+    def mine(self, x: Tensor) -> Tensor:
+        """``[rows, ..] → [rows / mp, ..]``."""
+        count = x.shape[0] // self.mp
+        return x[self.index * count : (self.index + 1) * count]
+
+
+class _Gather(_Rows):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.joined(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.mine(self.sum(dout)),)
+
+
+class _Scatter(_Rows):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.mine(self.sum(x))
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.joined(dout),)
+
+
+class _Own(_Rows):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.mine(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.joined(dout),)
+
+
+class _All(_Rows):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.joined(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.mine(dout),)
 
 
 class Joined(nn.Cell):
