@@ -100,9 +100,13 @@ class Watch:
         late = [rank for rank in late if self.quiet(rank, now) > self._limits.hang * median]
         if not late:
             return None
-        last = min(self.pulses[rank].step for rank in late)
-        behind = [rank for rank in late if self.pulses[rank].step == last]
-        return behind, self._since(behind[0], median, now)
+        # Not among the late ones: who fell silent first may be who waits for another.
+        last = min(self.pulses[rank].step for rank in watched)
+        behind = [rank for rank in watched if self.pulses[rank].step == last]
+        return behind, self._since(min(behind, key=self._told), median, now)
+
+    def _told(self, rank: int) -> float:
+        return self.pulses[rank].at
 
     def _since(self, rank: int, median: float, now: float) -> str:
         pulse, quiet = self.pulses[rank], self.quiet(rank, now)
