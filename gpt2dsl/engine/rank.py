@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def main() -> int:
         return 1
     if os.environ["RANK_ID"] == "0":
         (file.parent / RESULT).write_bytes(pickle.dumps(result))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(f"peak memory {peak / 1e6:,.0f} MB\n")  # in this rank's log
     reports.done()
     return 0
 

@@ -1,0 +1,152 @@
+"""What a plan says of a rank's memory beside what its processes take, layout by layout.
+
+    .venv/bin/python bench/memory.py
+    .venv/bin/python bench/memory.py --size 124m --rows 4 --tokens 256 --layouts 1,1,1 2,1,1
+
+Each layout trains three steps, with ranks as processes of their own, once with the size and once
+with a network so small that what is left is the empty process. Compared is the rank that takes the
+most: its peak of resident memory less that of the empty process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from gpt2dsl import Recipe
+
+LAYOUTS = ("1,1,1", "2,1,1", "1,2,1", "1,1,2")
+
+
+@attrs.frozen
+class Case:
+    """What is trained, and how."""
+
+    size: str
+    small: bool
+    rows: int
+    tokens: int
+    dp: int
+    mp: int
+    pp: int
+    micro_batches: int
+    shard: bool
+
+    @property
+    def ranks(self) -> int:
+        """Processes."""
+        return self.dp * self.mp * self.pp
+
+    def recipe(self, data: str) -> Recipe:
+        """As a user would write it."""
+        from gpt2dsl import Data, Model, Parallel, Runtime, Task, Train
+
+        model = Model(size=self.size, dropout=0.0)
+        if self.small:
+            model = model.evolve(layers=2, heads=2, hidden=32)
+        parallel = Parallel(
+            dp=self.dp,
+            mp=self.mp,
+            pp=self.pp,
+            micro_batches=self.micro_batches,
+            optimizer_shard=self.shard,
+        )
+        train = Train(batch_size=self.rows, seq_length=self.tokens, steps=3)
+        task = Task.pretrain(data=data)
+        return model | parallel | train | Data() | task | Runtime()
+
+
+def rank(case: Case) -> None:
+    """Three steps of one rank; prints its peak in bytes."""
+    import numpy as np
+    from mindspore import Tensor
+
+    from gpt2dsl.cluster import groups
+    from gpt2dsl.model import device
+    from gpt2dsl.model.network import GPT2
+    from gpt2dsl.model.training import MicroBatch, TrainStep
+    from gpt2dsl.parts.bundle import Parts
+
+    parts = Parts.of(case.recipe("unused").parts.values())
+    device.use("cpu")
+    team = groups.team(parts)
+    geometry = parts.model.geometry(vocab=50257, labels=0)
+    network = GPT2(geometry, shard=team.shard, stages=team.stages)
+    random = np.random.default_rng(0)
+    for value in network.by_name.values():
+        value.set_data(Tensor(random.standard_normal(value.shape, np.float32) * np.float32(0.02)))
+    step = TrainStep(network, parts.optim, micro_batches=case.micro_batches, copies=team.copies)
+    rows = case.rows // case.dp // case.micro_batches
+    ids = random.integers(0, 50257, (rows, case.tokens)).astype(np.int32)
+    for _ in range(3):
+        step.step([MicroBatch(ids, ids)] * case.micro_batches, 1e-4)
+    sys.stdout.write(f"\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+
+
+def measured(case: Case) -> list[int]:
+    """The peak of each rank, bytes."""
+    import subprocess
+
+    from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+
+    command = [sys.executable, __file__, "--rank", json.dumps(attrs.astuple(case))]
+    if case.ranks == 1:
+        said = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout]
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            node = Node(ranks=case.ranks, local=case.ranks, port=free_port())
+            supervise(command, node, Path(folder), Limits(collective=300))
+            said = [(Path(folder) / f"rank_{i}.log").read_text() for i in range(case.ranks)]
+    return [int(text.rpartition("peak ")[2]) for text in said]
+
+
+def main() -> None:
+    """Prints a line a layout."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", default="124m")
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--layouts", nargs="+", default=LAYOUTS, help="dp,mp,pp")
+    parser.add_argument("--rank", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rank:
+        rank(Case(*json.loads(args.rank)))
+        return
+    print(f"GPT-2 {args.size}, {args.rows} x {args.tokens}, float32, no dropout; GB a rank")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as data:
+        data.write("some words of text to plan with " * 20_000)
+        data.flush()
+        for layout in args.layouts:
+            dp, mp, pp = map(int, layout.split(","))
+            for shard in (False, True) if dp > 1 else (False,):
+                show(
+                    Case(args.size, False, args.rows, args.tokens, dp, mp, pp, pp, shard), data.name
+                )
+
+
+def show(case: Case, data: str) -> None:
+    """One layout's line."""
+    said = case.recipe(data).plan().memory
+    peaks, empty = measured(case), measured(attrs.evolve(case, small=True))
+    found = max(peak - least for peak, least in zip(peaks, empty, strict=True))
+    name = f"dp {case.dp} mp {case.mp} pp {case.pp}" + (" shard" if case.shard else "")
+    parts = ", ".join(f"{word} {size / 1e9:.2f}" for word, size in attrs.asdict(said).items())
+    print(
+        f"{name:<20} measured {found / 1e9:.2f}  plan {said.total / 1e9:.2f}  "
+        f"({said.total / found - 1:+.0%})  {parts}; empty process {max(empty) / 1e9:.2f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GLOG_v", "3")
+    main()

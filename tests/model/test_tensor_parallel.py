@@ -1,0 +1,48 @@
+"""Two ranks that share layers with collectives that are wrong and give no error.
+
+Those that are right are in tests/engine/test_parallel.py.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt2dsl.cluster.groups import Team
+from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+from tests.model import wrong_conjugates
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+    """Losses of two ranks, by the operator that is wrong."""
+    folder = tmp_path_factory.mktemp("conjugates")
+    supervise(
+        [sys.executable, "-m", wrong_conjugates.__name__, str(folder / "losses.json")],
+        Node(ranks=2, local=2, port=free_port()),
+        folder / "logs",
+        Limits(collective=120),
+        environment={"PYTHONPATH": str(ROOT)},
+    )
+    found: dict[str, list[float]] = json.loads((folder / "losses.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[float]:
+    """Losses of one process."""
+    return wrong_conjugates.losses(Team())
+
+
+@pytest.mark.parametrize("wrong", ["_Leave", "_Enter"])
+def test_a_collective_with_the_wrong_gradient_would_be_seen(
+    told: dict[str, list[float]], expected: list[float], wrong: str
+) -> None:
+    """The forward pass is right: only the steps after the first tell."""
+    assert told[wrong][0] == pytest.approx(expected[0], rel=1e-5)
+    assert max(abs(one - other) for one, other in zip(told[wrong], expected, strict=True)) > 1e-3

@@ -1,0 +1,80 @@
+"""A rank of a job that trains with wrong collectives, and tells its losses.
+
+``python -m tests.model.wrong_conjugates FILE``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mindspore.ops.operations as P  # noqa: N812
+import numpy as np
+from mindspore import Tensor, nn
+
+from gpt2dsl.cluster.groups import Team, join
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.operators import collectives
+from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.parts import Optim
+
+GEOMETRY = Geometry(layers=1, heads=4, hidden=24, positions=20, vocab=301, inner=50, dropout=0.0)
+STEPS = 8
+
+
+class PlainLeave(nn.Cell):
+    """AllReduce with MindSpore's own gradient, which is AllReduce."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.sum = P.AllReduce(group=group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.sum(x)
+
+
+class PlainEnter(nn.Cell):
+    """Nothing, whose gradient is that of one rank alone."""
+
+    def __init__(self, _group: str) -> None:
+        super().__init__(auto_prefix=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x
+
+
+def losses(team: Team) -> list[float]:
+    """Of a few steps on rows that stay the same."""
+    network = GPT2(GEOMETRY, shard=team.shard)
+    random = np.random.default_rng(0)  # judges.py has this too, but torch takes long to import
+    arrays = {one.name: random.normal(size=one.shape) * 0.2 for one in tensors(GEOMETRY)}
+    network.load({name: array.astype(np.float32) for name, array in arrays.items()})
+    step = TrainStep(network, Optim(name="sgd"), clip=0.0)
+    return [step.step(batch(), 0.3)[0] for _ in range(STEPS)]
+
+
+def batch() -> Iterator[MicroBatch]:
+    ids = np.random.default_rng(1).integers(0, GEOMETRY.vocab, (2, 18)).astype(np.int32)
+    yield MicroBatch(ids[:, :-1], ids[:, 1:])
+
+
+def main() -> None:
+    team = join(Ranks(mp=2), int(os.environ["RANK_ID"]), "cpu")
+    found = {}
+    for name, wrong in {"_Leave": PlainLeave, "_Enter": PlainEnter}.items():
+        right = getattr(collectives, name)
+        setattr(collectives, name, wrong)
+        found[name] = losses(team)
+        setattr(collectives, name, right)
+    if team.leads:
+        Path(sys.argv[1]).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
