@@ -52,6 +52,10 @@ CODES = {
     "G2-513": "a server, an address or a rank of a rank table is claimed twice",
     "G2-514": "the numbers of a rank table do not agree",
     "G2-515": "the address of a server or a device can't be found",
+    "G2-521": "a hosts file can't be read, or a line of it is wrong",
+    "G2-522": "the machines do not make up the ranks of the recipe, or those of its rank table",
+    "G2-523": "a machine of a job failed",
+    "G2-524": "a machine's share of a job is no share, or the first machine can't be reached",
 }
 """What each code stands for. docs/errors.md explains them; a test holds the two together."""
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "data": "prepare data: texts into MindRecord",
     "tokenizer": "train a vocabulary",
     "fetch": "fetch published weights from the Hugging Face Hub",
+    "launch": "run a recipe on several machines, over ssh",
     "ranktable": "rank tables of Ascend servers: generate, merge",
 }
 """Name → what it does; the module gpt2dsl.cli.<name> is imported when the command is called."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.cluster import hosts, supervisor
+from gpt2dsl.errors import Interrupted
 from gpt2dsl.recipe import Recipe, callbacks_of
 
 
@@ -15,11 +17,20 @@ from gpt2dsl.recipe import Recipe, callbacks_of
 @options.spec
 @options.settings
 @click.option("--profile", is_flag=True, help="Say what some steps spend their time on.")
+@click.option(
+    "--node",
+    metavar="FIRST:COUNT@HOST:PORT",
+    help="Run these ranks only, until stdin ends: what launch has each machine do.",
+)
 @options.as_json
-def command(spec: str, settings: tuple[str, ...], profile: bool, as_json: bool) -> None:
+def command(
+    spec: str, settings: tuple[str, ...], profile: bool, node: str | None, as_json: bool
+) -> None:
     """Plan, show and run a recipe."""
     plan = Recipe.load(spec, settings).plan(prepare=True)
-    click.echo(str(plan), err=True)
+    here = hosts.node(node, plan.world) if node else None
+    if here is None or here.first == 0:
+        click.echo(str(plan), err=True)
     callbacks = list(callbacks_of(spec))
     if profile and not plan.optimizer:
         raise click.UsageError(f"--profile looks at training steps; {plan.task} has none")
@@ -28,20 +39,27 @@ def command(spec: str, settings: tuple[str, ...], profile: bool, as_json: bool) 
 
         callbacks.append(Profile(Path(plan.directory) / "profile"))
     streams = plan.streams and not as_json
-    result = plan.run(
-        resume_command=_again(spec, settings),
-        callbacks=callbacks,
-        on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
-    )
+    try:
+        result = plan.run(
+            resume_command=_again(spec, settings, several=node is not None),
+            callbacks=callbacks,
+            on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
+            node=here,
+        )
+    except Interrupted as stop:
+        if here is None:
+            raise
+        click.echo(str(stop), err=True)
+        raise click.exceptions.Exit(supervisor.STOPPED) from None  # no failure, as launch sees it
     if as_json:
         options.echo_json(result.to_json())
     elif not streams:
         click.echo(str(result))
 
 
-def _again(spec: str, settings: tuple[str, ...]) -> str:
-    """The command that goes on after an interruption."""
-    words = ["gpt2dsl", "run", spec]
+def _again(spec: str, settings: tuple[str, ...], *, several: bool) -> str:
+    """The command that goes on after an interruption; of several machines launch's."""
+    words = ["gpt2dsl", "launch" if several else "run", spec]
     for setting in settings:
         words += ["--set", setting]
-    return shlex.join(words)
+    return shlex.join(words) + (" --hosts FILE" if several else "")

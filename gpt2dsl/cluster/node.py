@@ -24,6 +24,8 @@ class Node:
         host: address of the scheduler.
         port: port of the scheduler; ``free_port()`` gives one.
         schedules: whether MindSpore's scheduler runs here.
+        rank_table: absolute path of the table that HCCL finds the ranks in; it needs no scheduler.
+        devices: of the ranks here, by id; () counts from 0.
     """
 
     ranks: int
@@ -32,6 +34,8 @@ class Node:
     host: str = "127.0.0.1"
     port: int
     schedules: bool = True
+    rank_table: str = ""
+    devices: tuple[int, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if not (self.local > 0 <= self.first and self.first + self.local <= self.ranks):
@@ -76,8 +80,17 @@ def shared_variables(node: Node, limits: Limits, given: Mapping[str, str]) -> di
         "MS_TOPO_TIMEOUT": str(math.ceil(limits.start)),
         "MS_CPU_COMM_OP_TIMEOUT": str(math.ceil(limits.collective)),
         **given,
-        "MS_WORKER_NUM": str(node.ranks),
         "RANK_SIZE": str(node.ranks),
+        **_meeting(node),
+    }
+
+
+def _meeting(node: Node) -> dict[str, str]:
+    """How the ranks find one another; MindSpore reads a rank table where it has no scheduler."""
+    if node.rank_table:
+        return {"RANK_TABLE_FILE": node.rank_table}
+    return {
+        "MS_WORKER_NUM": str(node.ranks),
         "MS_SCHED_HOST": node.host,
         "MS_SCHED_PORT": str(node.port),
     }
@@ -88,14 +101,15 @@ def scheduler_variables() -> dict[str, str]:
     return {"MS_ROLE": "MS_SCHED", "RANK_ID": "0", "DEVICE_ID": "0"}
 
 
-def rank_variables(rank: int, place: int) -> dict[str, str]:
+def rank_variables(node: Node, place: int) -> dict[str, str]:
     """What a rank has beside; ``place`` counts the ranks of this machine."""
+    rank = str(node.first + place)
+    role = {} if node.rank_table else {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank}
     return {
-        "MS_ROLE": "MS_WORKER",
-        "MS_NODE_ID": str(rank),
-        "RANK_ID": str(rank),
-        "DEVICE_ID": str(place),
-        "GPT2DSL_RANK": str(rank),
+        **role,
+        "RANK_ID": rank,
+        "DEVICE_ID": str(node.devices[place] if node.devices else place),
+        "GPT2DSL_RANK": rank,
     }
 
 

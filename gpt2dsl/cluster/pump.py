@@ -27,16 +27,20 @@ class Pump:
     def add(self, take: Callable[[bytes], None]) -> int:
         """A new pipe whose bytes ``take`` gets; its end to write to, to be closed after use."""
         ours, theirs = os.pipe()
-        self._selector.register(ours, selectors.EVENT_READ, take)
+        self.listen(ours, take)
         return theirs
+
+    def listen(self, fd: int, take: Callable[[bytes], None]) -> None:
+        """A pipe that is there already; it is ours from now on. At its end ``take`` gets b""."""
+        self._selector.register(fd, selectors.EVENT_READ, take)
 
     def run(self, seconds: float) -> bool:
         """Wait that long at most for something to read; whether there was."""
         ready = self._selector.select(seconds)
         for key, _ in ready:
-            if chunk := os.read(key.fd, CHUNK):
-                key.data(chunk)
-            else:
+            chunk = os.read(key.fd, CHUNK)
+            key.data(chunk)
+            if not chunk:
                 self._close(key.fd)
         return bool(ready)
 

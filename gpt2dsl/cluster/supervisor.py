@@ -20,6 +20,7 @@ from gpt2dsl.cluster.node import (
     scheduler_variables,
     shared_variables,
 )
+from gpt2dsl.cluster.orders import Orders
 from gpt2dsl.cluster.process import Process
 from gpt2dsl.cluster.pump import Front, Pump, Reports
 from gpt2dsl.cluster.reports import VARIABLE
@@ -53,6 +54,7 @@ def supervise(
     *,
     environment: Mapping[str, str] | None = None,
     on_report: OnReport = _ignore,
+    orders: int | None = None,
 ) -> None:
     """Run ``command`` as each of this machine's ranks, until all have ended.
 
@@ -63,6 +65,7 @@ def supervise(
         limits: how long what may last.
         environment: variables that the ranks have beside ours.
         on_report: is given each report of a rank (``Reporter``), with its ``rank``.
+        orders: a pipe of a launcher's words (``Orders``).
 
     Raises:
         RunError: a rank failed, was killed or hung; all others are gone by then.
@@ -71,6 +74,8 @@ def supervise(
     """
     with Signals() as signals:
         job = _Job(node, logs, limits, signals, on_report)
+        if orders is not None:
+            job.obey(orders)
         try:
             job.start(command, environment or {})
             job.watch_ranks()
@@ -87,12 +92,17 @@ class _Job:
         self._node, self._logs, self._limits = node, logs, limits
         self._signals, self._passed_on = signals, False
         self._on_report = on_report
+        self._orders = Orders(signals)
         self._pump = Pump()
         self._ranks: list[Process] = []
         self._scheduler: Process | None = None
         self._failed: list[Process] = []
         self._failed_at = 0.0
         self._watch = Watch(range(node.first, node.first + node.local), limits, time.monotonic())
+
+    def obey(self, orders: int) -> None:
+        """Take a launcher's words for signals."""
+        self._pump.listen(orders, self._orders.take)
 
     def start(self, command: Sequence[str], given: Mapping[str, str]) -> None:
         """Start the scheduler, then the ranks."""
@@ -104,7 +114,7 @@ class _Job:
             self._scheduler = process.start(None, SCHEDULER, variables, self._log("scheduler"))
         for place in range(self._node.local):
             rank = self._node.first + place
-            variables = {**shared, **rank_variables(rank, place)}
+            variables = {**shared, **rank_variables(self._node, place)}
             try:
                 self._ranks.append(self._start_rank(rank, command, variables))
             except OSError as error:
@@ -180,6 +190,7 @@ class _Job:
 
     def _tick(self) -> None:
         self._pump.run(TICK)
+        self._orders.insist()
         if self._signals.count > 1:
             raise KeyboardInterrupt
         if self._signals.count and not self._passed_on:

@@ -12,11 +12,14 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.cluster import ranktable
 from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
 from gpt2dsl.engine.callbacks import Callbacks
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.weights import store
 
 PATIENCE = 120.0
 """Seconds that ranks wait for one another, besides what a checkpoint takes."""
@@ -39,16 +42,31 @@ def run(job: Job) -> Result:
     return run_node(job, node)
 
 
-def run_node(job: Job, node: Node) -> Result:
-    """Run a job's ranks of one machine; raises as ``run`` does."""
-    with _folder(job) as folder:
-        file = folder / "job.pickle"
+def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
+    """Run a job's ranks of one machine; raises as ``run`` does.
+
+    Args:
+        job: the whole one.
+        node: which ranks run here. All machines of a job see the same run directory.
+        orders: a pipe of a launcher's words.
+
+    Returns:
+        The result on the machine with rank 0; elsewhere it has the task and the directory.
+    """
+    node = _on_table(job, node)
+    leads = node.first == 0
+    with _folder(job, leads=leads) as folder:
+        file = folder / f"job_{node.first}.pickle"
         result = folder / RESULT
-        result.unlink(missing_ok=True)
+        if leads:
+            result.unlink(missing_ok=True)
         file.write_bytes(pickle.dumps(attrs.evolve(job, callbacks=(), on_text=None)))
         told = Callbacks(job.callbacks)
+        errors: list[str] = []
 
         def on_report(report: dict[str, Any]) -> None:
+            if report.get("kind") == "error":
+                errors.append(report["text"])
             if report.get("kind") == "event":
                 what = (
                     Path(report["what"]) if report["event"] == "on_checkpoint" else report["what"]
@@ -56,7 +74,17 @@ def run_node(job: Job, node: Node) -> Result:
                 getattr(told, report["event"])(report["step"], what)
 
         command = [sys.executable, "-m", "gpt2dsl.engine.rank", str(file)]
-        supervise(command, node, folder / "logs", limits(job), on_report=on_report)
+        try:
+            supervise(
+                command, node, folder / "logs", limits(job), on_report=on_report, orders=orders
+            )
+        except RunError as error:
+            if isinstance(error, Interrupted) or errors:  # what a rank says, it would say again
+                raise
+            raise RunError(f"{str(error).rstrip()}\n{_what_next(job)}") from error
+        if not leads:
+            assert job.parts.task is not None
+            return Result(task=job.parts.task.name, directory=job.directory)
         found: Result = pickle.loads(result.read_bytes())  # noqa: S301  # our own rank's
     if job.parts.trains:
         told.on_end(found)
@@ -74,14 +102,40 @@ def limits(job: Job) -> Limits:
     return Limits(collective=PATIENCE + checkpoint, start=PATIENCE + checkpoint)
 
 
+def _what_next(job: Job) -> str:
+    """How to go on after a rank was lost."""
+    saved = None
+    if job.directory and job.parts.trains:
+        saved = store.newest(RunDirectory(job.directory).checkpoints, contents=False).folder
+    return f"{'go on' if saved else 'start again'} with: {job.resume_command}"
+
+
+def _on_table(job: Job, node: Node) -> Node:
+    """With a rank table HCCL knows where each rank is: no scheduler, and the table's devices."""
+    runtime = job.parts.runtime
+    if not (runtime.rank_table and runtime.device == "ascend"):
+        return node
+    path = Path(runtime.rank_table).absolute()
+    here = range(node.first, node.first + node.local)
+    for server in ranktable.read(path).servers:
+        devices = {device.rank_id: device.device_id for device in server.devices}
+        if devices.keys() >= set(here):
+            ids = tuple(devices[rank] for rank in here)
+            return attrs.evolve(node, schedules=False, rank_table=str(path), devices=ids)
+    raise RunError(
+        f"{path}: no server has the ranks {here.start} to {here.stop - 1}; several machines need "
+        "gpt2dsl launch SPEC --hosts FILE [G2-522]"
+    )
+
+
 @contextmanager
-def _folder(job: Job) -> Iterator[Path]:
+def _folder(job: Job, *, leads: bool) -> Iterator[Path]:
     """Where the ranks find their job and leave their logs and result."""
     with ExitStack() as stack:
         if job.directory is None:
             yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpt2dsl-ranks-")))
             return
-        directory = RunDirectory.of(job)
+        directory = RunDirectory.of(job, writes=leads)
         stack.enter_context(directory.alone())
         folder = directory.path / "ranks"
         folder.mkdir(exist_ok=True)

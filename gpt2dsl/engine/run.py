@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 
+from gpt2dsl.cluster import orders
+from gpt2dsl.cluster.node import Node
 from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
@@ -21,8 +23,12 @@ ENGINES = {
 import MindSpore."""
 
 
-def run(job: Job) -> Result:
+def run(job: Job, node: Node | None = None) -> Result:
     """Carry a job out.
+
+    Args:
+        job: the whole one.
+        node: this machine's share of it, given by a launcher that speaks through stdin.
 
     Raises:
         NotYetError: no engine does, so far.
@@ -30,6 +36,8 @@ def run(job: Job) -> Result:
     """
     if job.not_yet:
         raise NotYetError(f"no engine so far for: {', '.join(job.not_yet)} [G2-401]")
+    if node:
+        return parallel.run_node(job, node, orders=orders.from_stdin())
     if job.parts.parallel.ranks > 1:
         return parallel.run(job)
     return carried_out(job)

@@ -15,5 +15,10 @@ class Runtime(Part):
     table: ClassVar[str] = "runtime"
 
     device: str = choice(("cpu", "ascend", "gpu"), "what MindSpore runs on", default="cpu")
+    rank_table: str = text(
+        "of Ascend: a file that says which device is which rank; without one the ranks meet "
+        "through a scheduler of MindSpore",
+        default="",
+    )
     tensorboard: bool = flag("event files for TensorBoard in the run's folder", default=False)
     output: str = text("folder under which each run has its own", empty=False, default="runs")

@@ -1,0 +1,85 @@
+"""``gpt2dsl launch``: the ranks of a recipe on several machines."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.cluster import hosts, launch, ranktable
+from gpt2dsl.errors import SpecError
+from gpt2dsl.plan.plan import Plan
+from gpt2dsl.recipe import Recipe
+
+
+@click.command("launch", help="Run SPEC on several machines, which share the directory.")
+@options.spec
+@options.settings
+@click.option(
+    "--hosts",
+    "file",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="A machine a line: [user@]host [devices=8]; the first has rank 0.",
+)
+@click.option("--dry-run", is_flag=True, help="Print every command, and start nothing.")
+@click.option("--ssh", default="ssh", show_default=True, help="What reaches a machine.")
+@click.option("--port", type=click.IntRange(1, 65535), default=hosts.PORT, show_default=True)
+@click.option("--master", metavar="ADDRESS", help="Where all reach the first machine.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=".",
+    help="Where it runs, here and there; default: the current one.",
+)
+@click.option(
+    "--command", "program", default="gpt2dsl", show_default=True, help="gpt2dsl in their shell."
+)
+def command(
+    *,
+    spec: str,
+    settings: tuple[str, ...],
+    file: Path,
+    dry_run: bool,
+    ssh: str,
+    port: int,
+    master: str | None,
+    directory: Path,
+    program: str,
+) -> None:
+    """Run a recipe on several machines."""
+    found = hosts.read(file)
+    directory = directory.absolute()
+    os.chdir(directory)
+    plan = Recipe.load(spec, settings).plan()
+    if plan.world == 1:
+        raise click.UsageError("one rank needs no other machine: gpt2dsl run")
+    hosts.check(found, plan.world, _table(plan))
+    words = ["run", spec, *(word for setting in settings for word in ("--set", setting))]
+    meet = f"{master or hosts.master(found)}:{port}"
+    commands = [
+        [
+            *shlex.split(ssh),
+            host.address,
+            hosts.remote(host, words, program=program, directory=directory, meet=meet),
+        ]
+        for host in found
+    ]
+    if dry_run:
+        click.echo("\n".join(map(shlex.join, commands)))
+        return
+    if refusals := plan.prepared().refusals():
+        raise SpecError(refusals)
+    launch.launch(found, commands)
+
+
+def _table(plan: Plan) -> ranktable.RankTable | None:
+    """The rank table that the recipe names, where it can be used."""
+    for found in plan.inputs:
+        if found.key == "runtime.rank_table" and not found.refusals:
+            return ranktable.read(Path(found.name))
+    return None

@@ -1,0 +1,183 @@
+"""Starts the machines of a job over ssh, watches them, and ends all when one fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import attrs
+
+from gpt2dsl.cluster import orders
+from gpt2dsl.cluster.hosts import Host
+from gpt2dsl.cluster.process import CURSOR
+from gpt2dsl.cluster.pump import Pump
+from gpt2dsl.cluster.signals import Signals
+from gpt2dsl.cluster.supervisor import STOPPED
+from gpt2dsl.errors import Interrupted, RunError
+
+TICK = 0.1
+PATIENCE = 20.0
+"""Seconds in which machines that were told to end do so."""
+
+TAIL, LINES = 65536, 10
+"""Of the words of a machine: bytes that are kept, and lines that are shown where it failed."""
+
+
+def launch(hosts: Sequence[Host], commands: Sequence[Sequence[str]]) -> None:
+    """Run each machine's command until all have ended; the first one's output is ours.
+
+    A command passes its stdin on to a supervisor that obeys it (``Orders``), as ssh does. So the
+    machines end when this process does, however it does.
+
+    Raises:
+        RunError: a machine failed; all others were told to end, and waited for.
+        Interrupted: the user stopped the job, and all ended after a step.
+        KeyboardInterrupt: the user stopped it twice, or before it had begun.
+    """
+    with Signals() as signals:
+        job = _Launch(signals)
+        silent: list[Machine] = []
+        try:
+            for host, command in zip(hosts, commands, strict=True):
+                job.start(host, command)
+            failed = job.watch()
+        finally:
+            silent = job.end()
+        job.tell(failed, silent)
+
+
+class Words:
+    """What a machine says on stderr: the end is kept; all is shown of the first machine."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self.shown = shown
+        self._end = b""
+
+    def take(self, chunk: bytes) -> None:
+        """The next bytes."""
+        self._end = (self._end + chunk)[-TAIL:]
+        if self.shown:
+            with contextlib.suppress(BrokenPipeError):
+                sys.stderr.write(chunk.decode("utf-8", "replace"))
+                sys.stderr.flush()
+
+    def last_lines(self) -> list[str]:
+        """The end of it, without empty lines."""
+        text = CURSOR.sub("", self._end.decode("utf-8", "replace"))
+        return [line for line in text.splitlines() if line.strip()][-LINES:]
+
+
+@attrs.frozen(eq=False)
+class Machine:
+    """One machine, seen from here: the ssh that runs its command."""
+
+    host: Host
+    popen: subprocess.Popen[bytes]
+    words: Words
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.popen.poll() is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended otherwise than it should."""
+        return self.popen.poll() not in {None, 0, STOPPED}
+
+    def order(self, word: bytes) -> None:
+        """Tell its supervisor."""
+        assert self.popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.popen.stdin.fileno(), word + b"\n")
+
+    def how_it_failed(self) -> str:
+        """Which machine, how, and its last lines."""
+        code = self.popen.returncode
+        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        last = "".join(f"\n  {self.host.name}: {line}" for line in self.words.last_lines())
+        return f"{self.host}: {how}{f'; its last lines:{last}' if last else ''}"
+
+
+class _Launch:
+    def __init__(self, signals: Signals) -> None:
+        self._signals, self._passed_on = signals, False
+        self._machines: list[Machine] = []
+        self._pump = Pump()
+
+    def start(self, host: Host, command: Sequence[str]) -> None:
+        """Start a machine's command in a session of its own: Ctrl-C in the terminal is ours."""
+        words = Words(shown=host.first == 0)
+        stderr = self._pump.add(words.take)
+        try:
+            popen = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.PIPE,
+                stdout=None if host.first == 0 else subprocess.DEVNULL,
+                stderr=stderr,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RunError(f"{command[0]} can't be started: {error.strerror} [G2-523]") from error
+        finally:
+            os.close(stderr)
+        self._machines.append(Machine(host, popen, words))
+
+    def watch(self) -> Machine | None:
+        """Return when all have ended, or one that failed."""
+        while any(machine.alive for machine in self._machines):
+            self._pump.run(TICK)
+            self._heed_signals()
+            if failed := self._failed():
+                return failed
+        return self._failed()
+
+    def end(self) -> list[Machine]:
+        """Have all end; those that did not in time."""
+        self._pump.drain()
+        for machine in self._machines:
+            machine.words.shown = False  # that it was told to end is no news
+            machine.order(orders.END)
+        until = time.monotonic() + PATIENCE
+        while self._alive() and time.monotonic() < until and self._signals.count < 3:
+            self._pump.run(TICK)
+        silent = self._alive()
+        for machine in silent:
+            os.killpg(machine.popen.pid, signal.SIGKILL)
+        for machine in self._machines:
+            machine.popen.wait()
+            assert machine.popen.stdin is not None
+            machine.popen.stdin.close()
+        self._pump.drain()
+        self._pump.close()
+        return silent
+
+    def tell(self, failed: Machine | None, silent: Sequence[Machine]) -> None:
+        """Raise what the user must know."""
+        if failed and self._passed_on and failed.host.first == 0:
+            raise KeyboardInterrupt  # its ranks could not listen yet
+        if failed:
+            names = ", ".join(machine.host.name for machine in silent)
+            rest = f"\nnot known to have ended: {names}" if silent else ""
+            raise RunError(f"{failed.how_it_failed()}{rest} [G2-523]")
+        if any(machine.popen.returncode == STOPPED for machine in self._machines):
+            raise Interrupted("stopped on all machines")
+
+    def _heed_signals(self) -> None:
+        if self._signals.count > 1:
+            raise KeyboardInterrupt
+        if self._signals.count and not self._passed_on:
+            self._passed_on = True
+            self._machines[0].order(orders.STOP)
+
+    def _alive(self) -> list[Machine]:
+        return [machine for machine in self._machines if machine.alive]
+
+    def _failed(self) -> Machine | None:
+        return next((machine for machine in self._machines if machine.failed), None)
