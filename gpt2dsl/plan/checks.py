@@ -17,10 +17,13 @@ WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 
 METRICS = ("perplexity", "accuracy")
 
+WITHOUT_STAGES = ("evaluate", "generate", "classify")
+"""Tasks that run whole on a rank, or shared by mp."""
+
 
 def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
     """Every fault of a recipe as a whole; the values by themselves are right."""
-    rules = (_together, _with_classes, _records, _model, _layout, _rows, _length, _rate)
+    rules = (_together, _with_classes, _records, _model, _layout, _stages, _rows, _length, _rate)
     return [fault for rule in rules for fault in rule(parts, geometry)]
 
 
@@ -111,6 +114,13 @@ def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     if parts.parallel.sequence_parallel and parts.train.seq_length % mp:
         message = f"mp = {mp} does not divide {parts.train.seq_length} tokens (sequence_parallel)"
         yield fault(parts, "G2-203", "train.seq_length", message, "parallel.sequence_parallel")
+
+
+def _stages(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    task = parts.task
+    if task is not None and task.name in WITHOUT_STAGES and parts.parallel.pp > 1:
+        message = f"{task.name} has no pipeline; it runs under dp and mp"
+        yield fault(parts, "G2-107", "parallel.pp", message, "task.kind")
 
 
 def _rows(parts: Parts, _: Geometry) -> Iterator[Fault]:

@@ -1,26 +1,35 @@
-"""What one rank needs in memory: weights, gradients, optimizer, activations."""
+"""What one rank needs in memory: weights, gradients, optimizer, activations.
+
+What MindSpore itself takes comes on top: its process, compiled graphs, and copies that live as
+long as an operator.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import attrs
 
-from gpt2dsl.layout.adapters import adapters
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.stages import stage_of, stage_tensors
-from gpt2dsl.layout.tensors import Tensor
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.stages import Stage
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 FLOAT32 = 4
-"""Bytes of a parameter, of its gradient and of each moment: parameters are master weights, and
-rounded where they are used."""
+"""Bytes of a parameter, of its gradient, of each moment and of an activation: products alone are
+computed in narrower formats, from parameters and activations that are rounded where they are used.
+"""
 
 
 @attrs.frozen
 class Memory:
-    """Bytes on the rank that needs the most."""
+    """Bytes on the rank that needs the most.
+
+    Attributes:
+        weights: parameters; with ZeRO-1 the rows that the rank updates are held once more.
+        gradients: of a micro-batch, and their sums where a step has parts or several ranks.
+        optimizer: its state.
+        activations: kept from the forward pass for the backward pass, with the dropout masks.
+    """
 
     weights: int
     gradients: int
@@ -33,81 +42,113 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def memory(parts: Parts, geometry: Geometry) -> Memory:
+def memory(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Memory:
     """The memory of the rank that needs the most, over all pipeline stages."""
-    stages = [_stage_memory(parts, geometry, stage) for stage in range(parts.parallel.pp)]
-    return max(stages, key=lambda stage: stage.total)
+    return max((_of(parts, geometry, stage) for stage in stages), key=lambda one: one.total)
 
 
-def _stage_memory(parts: Parts, geometry: Geometry, stage: int) -> Memory:
-    parallel = parts.parallel
-    held = stage_tensors(geometry, stage, parallel.pp)
-    elements = sum(_elements(tensor, geometry, parallel.mp) for tensor in held)
-    added = _adapter_parameters(parts, geometry, stage)
-    training = parts.trains
-    trained = (added if parts.lora else elements) if training else 0
+def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
+    weights = stage.elements()
+    if not parts.trains:
+        return Memory(FLOAT32 * weights, 0, 0, _inference(parts, geometry))
+    trained = stage.elements(where=lambda one: one.is_trained)
+    copied, state = _updated(parts, stage)
     moments = 1 if parts.optim.name == "sgd" else 2
-    sharded = parallel.dp if parallel.optimizer_shard else 1
     return Memory(
-        weights=(elements + added) * FLOAT32,
-        gradients=trained * FLOAT32,
-        optimizer=math.ceil(trained * FLOAT32 * moments / sharded),
-        activations=_training_activations(parts, geometry, stage)
-        if training
-        else _inference_activations(parts, geometry),
+        weights=FLOAT32 * (weights + copied),
+        gradients=FLOAT32 * trained * (2 if sums_gradients(parts) else 1),
+        optimizer=FLOAT32 * state * moments,
+        activations=_training(parts, geometry, stage),
     )
 
 
-def _elements(tensor: Tensor, geometry: Geometry, mp: int) -> int:
-    """Elements of a tensor on one rank."""
-    shape = list(tensor.shape)
-    if tensor.name == "transformer.wte.weight":
-        shape[0] = geometry.padded_vocab
-    return math.prod(shape) // (mp if tensor.split is not None else 1)
+def sums_gradients(parts: Parts) -> bool:
+    """Whether gradients are summed beside those of a micro-batch, before the update."""
+    parallel, precision = parts.parallel, parts.precision
+    scales = precision.compute == "float16" and precision.loss_scale == "dynamic"
+    return parallel.ranks * parallel.micro_batches > 1 or scales
 
 
-def _adapter_parameters(parts: Parts, geometry: Geometry, stage: int) -> int:
-    """Parameters of the adapters on the blocks of a stage."""
-    if parts.lora is None:
+def _updated(parts: Parts, stage: Stage) -> tuple[int, int]:
+    """Elements that a rank has a second copy of to update, and elements of one moment."""
+    dp = parts.parallel.dp if parts.parallel.optimizer_shard else 1
+    trained = [one for one in stage.held if one.is_trained]
+    own = sum(one.size // dp for one in trained if one.is_sharded(dp))
+    return own, own + sum(one.size for one in trained if not one.is_sharded(dp))
+
+
+@attrs.frozen
+class _Block:
+    """Elements that a block keeps for each token, on a rank.
+
+    Attributes:
+        around: the inputs and outputs of both norms.
+        inside: queries, keys, values, context, and both sides of the activation.
+        scores: one row of attention for each head; kept as probabilities, and once more dropped.
+    """
+
+    around: int
+    inside: int
+    scores: int
+
+    @classmethod
+    def of(cls, parts: Parts, geometry: Geometry) -> _Block:
+        h, mp = geometry.hidden, parts.parallel.mp
+        return cls(
+            around=4 * h // (mp if parts.parallel.sequence_parallel else 1),
+            inside=(4 * h + 2 * geometry.inner_width) // mp,
+            scores=geometry.heads * parts.train.seq_length // mp,
+        )
+
+
+def _training(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+    """Of all micro-batches under way only the input of a stage and the masks; one goes through."""
+    under_way = min(parts.parallel.micro_batches, stage.pp - stage.index)
+    block = _Block.of(parts, geometry)
+    waiting = 0 if stage.is_first else geometry.hidden * FLOAT32
+    waiting += _masks(parts, geometry, stage, block)
+    alive = _kept(parts, geometry, stage, block) + block.scores  # what hides later tokens
+    if stage.is_last and not geometry.labels:
+        alive += 2 * geometry.padded_vocab // parts.parallel.mp  # logits and their gradient
+    return stage.tokens * (waiting * under_way + alive * FLOAT32)
+
+
+def _kept(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int:
+    """Elements a token that the blocks keep, with one block that is computed again."""
+    blocks = len(stage.layers)
+    probabilities = block.scores * (2 if geometry.dropout else 1)
+    dropped = _adapter_inputs(parts, stage)
+    whole = block.around + block.inside + probabilities
+    if parts.parallel.recompute == "full":
+        return blocks * (block.around // 4) + whole + dropped // blocks
+    if parts.parallel.recompute == "selective":
+        return blocks * (block.around + block.inside) + probabilities + dropped
+    return blocks * whole + dropped
+
+
+def _masks(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int:
+    """Bytes a token of the dropout masks, which a step is given."""
+    found = _adapter_inputs(parts, stage)
+    if geometry.dropout:
+        found += len(stage.layers) * (block.scores + block.around // 2)
+        found += block.around // 4 if stage.is_first else 0
+    return found
+
+
+def _adapter_inputs(parts: Parts, stage: Stage) -> int:
+    """Elements a token of what adapters take, where some of it is dropped."""
+    if not (parts.lora and parts.lora.dropout):
         return 0
-    pp = parts.parallel.pp
-    return sum(
-        one.size
-        for one in adapters(geometry, parts.lora.settings())
-        if stage_of(one.layer, geometry.layers, pp) == stage
-    )
+    return sum(one.part[1] for one in stage.held if one.name.endswith(".lora_A"))
 
 
-def _training_activations(parts: Parts, geometry: Geometry, stage: int) -> int:
-    """Bytes kept from the forward pass for the backward pass."""
-    parallel, train = parts.parallel, parts.train
-    rows = max(1, train.batch_size // parallel.dp // parallel.micro_batches)
-    tokens = rows * train.seq_length
-    size = BYTES[parts.precision.compute]
-    h, mp = geometry.hidden, parallel.mp
-    scores = geometry.heads * train.seq_length
-    # a token in a block: two norms, three residuals and two projections whole; q, k, v, context
-    # and both sides of the activation split; probabilities and, in training, their masked copy
-    whole, split = 7 * h, 4 * h + 2 * geometry.inner_width + 2 * scores
-    block = tokens * (whole + split // mp) * size
-    kept = tokens * h * size if parallel.recompute == "full" else block
-    if parallel.recompute == "selective":
-        kept = tokens * (whole + (split - 2 * scores) // mp) * size
-    blocks = sum(
-        stage_of(layer, geometry.layers, parallel.pp) == stage for layer in range(geometry.layers)
-    )
-    in_flight = min(parallel.micro_batches, parallel.pp - stage)
-    working = block if parallel.recompute != "none" else 0
-    head = 0
-    if stage == parallel.pp - 1:
-        head = 2 * tokens * (geometry.padded_vocab // mp) * BYTES["float32"]
-    return blocks * kept * in_flight + working + head
-
-
-def _inference_activations(parts: Parts, geometry: Geometry) -> int:
-    """Bytes of one forward pass: the logits, and one block; for generation the cache."""
+def _inference(parts: Parts, geometry: Geometry) -> int:
+    """Of one forward pass: the logits, and one block; for generation the cache of a row."""
+    mp = parts.parallel.mp
     if parts.task is not None and parts.task.name == "generate":
-        return 2 * geometry.layers * geometry.positions * geometry.hidden * 4
-    tokens = parts.train.batch_size * parts.train.seq_length // parts.parallel.dp
-    block = tokens * (7 * geometry.hidden + 2 * geometry.inner_width) * 4
-    return block + tokens * geometry.padded_vocab * 4
+        return 2 * geometry.layers * geometry.positions * geometry.hidden // mp * FLOAT32
+    block = _Block.of(parts, geometry)
+    token = block.around + block.inside + 3 * block.scores
+    if not geometry.labels:
+        token += 2 * geometry.padded_vocab // mp
+    return parts.train.batch_size * parts.train.seq_length * token * FLOAT32

@@ -17,15 +17,18 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.plan import checks, inputs, training
+from gpt2dsl.plan import checks, cluster, inputs, parallel, training
 from gpt2dsl.plan.engines import not_yet
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, find_network
+from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
+from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.steps import Step, steps_of
 
 if TYPE_CHECKING:
+    from gpt2dsl.cluster.node import Node
     from gpt2dsl.engine.callbacks import Callback
     from gpt2dsl.engine.job import Job, Result
 
@@ -64,6 +67,7 @@ class Plan:
         parameters: exactly; 0 where an adapter is converted by itself, whose base is not known.
         trained: how many of them training changes; 0 where nothing is trained.
         ranks: dp, mp, pp and micro_batches.
+        layout: tensors, stages and traffic; None for tasks without a network in memory.
         device: cpu, ascend or gpu.
         inputs: what is read.
         batches: how the data is cut; None for tasks without rows.
@@ -86,6 +90,7 @@ class Plan:
     parameters: int
     trained: int
     ranks: dict[str, int]
+    layout: Layout | None
     device: str
     inputs: tuple[Input, ...]
     batches: Batches | None
@@ -120,6 +125,11 @@ class Plan:
         return render(self)
 
     @property
+    def world(self) -> int:
+        """How many ranks there are."""
+        return self.ranks["dp"] * self.ranks["mp"] * self.ranks["pp"]
+
+    @property
     def streams(self) -> bool:
         """Whether text is to be shown as it comes."""
         return self.task == "generate" and self._parts.generation.stream
@@ -135,6 +145,7 @@ class Plan:
         resume_command: str = "",
         callbacks: Sequence[Callback] = (),
         on_text: Callable[[str], None] | None = None,
+        node: Node | None = None,
     ) -> Result:
         """Carry it out.
 
@@ -143,6 +154,8 @@ class Plan:
             resume_command: what a user types to go on after an interruption.
             callbacks: told while a training runs.
             on_text: gets generated text as it comes, where the recipe streams.
+            node: this machine's share, where ``gpt2dsl launch`` has started several; a machine
+                without rank 0 gives a result of task and directory.
 
         Raises:
             SpecError: an input is absent or can't be used.
@@ -155,7 +168,7 @@ class Plan:
         job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
         from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
-        return run(job)
+        return run(job, node)
 
     def prepared(self) -> Plan:
         """The plan once its weights are fetched and its data is tokenised, so far as need be."""
@@ -219,6 +232,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     assert parts.task is not None
     sources = _sources(parts, network.classes)
     read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
+    read += cluster.rank_table(parts)
     batches = None
     if "task.data" in sources:
         texts = sources["task.data"][1]
@@ -227,7 +241,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         read += _too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, parts.task.name)))
-    parallel = parts.parallel
+    stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     converts = inputs.is_conversion(parts)
     directory = str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}")
@@ -239,22 +253,18 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
         trained=sum(map(math.prod, trained)),
-        ranks={
-            "dp": parallel.dp,
-            "mp": parallel.mp,
-            "pp": parallel.pp,
-            "micro_batches": parallel.micro_batches,
-        },
+        ranks={key: getattr(parts.parallel, key) for key in ("dp", "mp", "pp", "micro_batches")},
+        layout=None if converts else layout(parts, geometry, stages),
         device=parts.runtime.device,
         inputs=tuple(read),
         batches=batches,
         optimizer=training.optimizer_words(parts, trained) if trained else "",
         adapters=training.adapter_words(parts, geometry),
         precision=training.precision_words(parts),
-        memory=memory(parts, geometry),
+        memory=memory(parts, geometry, stages),
         steps=steps_of(parts),
         directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
-        notes=network.notes,
+        notes=(*network.notes, *parallel.notes(parts), *cluster.notes(parts)),
         not_yet=not_yet(parts),
         toml=toml,
         parts=parts,
@@ -266,7 +276,7 @@ def faults(parts: Parts) -> tuple[Fault, ...]:
     """Every fault of a recipe as a whole and of its inputs; one doesn't hide another."""
     network = find_network(parts)
     sources = (found for found, _ in _sources(parts, network.classes).values())
-    read = [*network.inputs, *sources, *inputs.resumed(parts)]
+    read = [*network.inputs, *sources, *inputs.resumed(parts), *cluster.rank_table(parts)]
     return (
         *checks.faults(parts, network.geometry),
         *network.faults,

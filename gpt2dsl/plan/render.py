@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from gpt2dsl.plan.render_layout import layout_rows
+
 if TYPE_CHECKING:
     from gpt2dsl.plan.inputs import Input
     from gpt2dsl.plan.plan import Batches, Plan
@@ -61,18 +63,24 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "lora", plan.adapters
     if plan.precision:
         yield "numbers", plan.precision
-    memory = plan.memory
     if plan.task in COMPUTING:
-        yield (
-            "memory",
-            f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
-            f"{_gb(memory.gradients)}, optimizer {_gb(memory.optimizer)}, activations "
-            f"{_gb(memory.activations)}",
-        )
+        yield from _ranks(plan)
     yield "steps", ", ".join(step.kind for step in plan.steps)
     yield "writes", plan.directory
     for note in plan.notes:
         yield "note", note
+
+
+def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.layout and plan.world > 1:
+        yield from layout_rows(plan.layout, plan.ranks, _size)
+    memory = plan.memory
+    yield (
+        "memory",
+        f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
+        f"{_gb(memory.gradients)}, optimizer {_gb(memory.optimizer)}, activations "
+        f"{_gb(memory.activations)}",
+    )
 
 
 def _model(plan: Plan) -> str:

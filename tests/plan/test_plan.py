@@ -28,6 +28,7 @@ from gpt2dsl import (
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.memory import memory
+from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.training import trained_shapes
 
 SAMPLE = Model(size="nano") | Task.pretrain(data="sample:train") | Train(seq_length=64)
@@ -272,7 +273,8 @@ GEOMETRY = Geometry(layers=4, heads=4, hidden=64, positions=128, vocab=512)
 
 def _memory(parallel: Parallel, **train: int) -> Any:
     made = Train(**{"batch_size": 8, "seq_length": 64, **train})  # type: ignore[arg-type]
-    return memory(Parts.of([parallel, made, Task.pretrain(data="a")]), GEOMETRY)
+    parts = Parts.of([parallel, made, Task.pretrain(data="a")])
+    return memory(parts, GEOMETRY, stages_of(parts, GEOMETRY))
 
 
 def test_memory_is_split_over_ranks() -> None:

@@ -1,0 +1,146 @@
+"""What a plan says and checks of a parallel layout: tensors, stages, traffic, the bubble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.held import TABLE, Held
+from gpt2dsl.layout.split import Shape
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.stages import Stage
+from gpt2dsl.plan.traffic import Traffic, traffic
+
+
+@attrs.frozen(kw_only=True)
+class Role:
+    """Tensors that are alike in every block.
+
+    Attributes:
+        name: within the block, or the network: ``attn.c_attn.weight``, ``wte.weight``.
+        count: how many there are.
+        shape: of the whole; the word table's rows are padded to a multiple of 128.
+        part: on a rank.
+        axis: that is split over mp; None where every rank holds the whole.
+        by: what mp shares out: heads, inner, vocabulary, or "".
+        state: the shape of the optimizer's state on a rank; None where nothing is trained.
+        state_axis: that is split over dp; None where every copy holds the whole.
+    """
+
+    name: str
+    count: int
+    shape: Shape
+    part: Shape
+    axis: int | None
+    by: str
+    state: Shape | None
+    state_axis: int | None
+
+
+@attrs.frozen
+class Placed:
+    """A pipeline stage; first and last of each are its own.
+
+    Attributes:
+        layers: its blocks.
+        ranks: its ranks.
+    """
+
+    layers: tuple[int, int]
+    ranks: tuple[int, int]
+
+
+@attrs.frozen(kw_only=True)
+class Layout:
+    """How a network lies on its ranks.
+
+    Attributes:
+        roles: its tensors, each kind once.
+        stages: of the pipeline.
+        traffic: bytes per rank and optimizer step; None where nothing is trained.
+        bubble: fraction of a step in which a stage waits for others.
+    """
+
+    roles: tuple[Role, ...]
+    stages: tuple[Placed, ...]
+    traffic: Traffic | None
+    bubble: float
+
+
+def layout(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Layout:
+    """Of a recipe whose task has a network in memory."""
+    parallel = parts.parallel
+    size = parallel.dp * parallel.mp  # ranks of a stage
+    return Layout(
+        roles=_roles(parts, stages),
+        stages=tuple(
+            Placed(
+                (stage.layers[0], stage.layers[-1]),
+                (stage.index * size, (stage.index + 1) * size - 1),
+            )
+            for stage in stages
+        ),
+        traffic=traffic(parts, geometry, stages) if parts.trains else None,
+        bubble=bubble(parallel.pp, parallel.micro_batches) if parts.trains else 0.0,
+    )
+
+
+def bubble(pp: int, micro_batches: int) -> float:
+    """Fraction of a step that a stage waits in 1F1B (Narayanan et al. 2021, section 2.2)."""
+    return (pp - 1) / (micro_batches + pp - 1)
+
+
+def _roles(parts: Parts, stages: Sequence[Stage]) -> tuple[Role, ...]:
+    once = {one.name: one for stage in stages for one in stage.held}
+    kinds: dict[tuple[str, Shape], list[Held]] = {}
+    for one in once.values():
+        kinds.setdefault((_role(one.name), one.shape), []).append(one)
+    return tuple(_made(parts, name, alike) for (name, _), alike in kinds.items())
+
+
+def _made(parts: Parts, name: str, alike: Sequence[Held]) -> Role:
+    parallel, one = parts.parallel, alike[0]
+    axis = one.split.axis if parallel.mp > 1 else None
+    updated = one.is_trained and parts.trains
+    dp = parallel.dp if parallel.optimizer_shard else 1
+    return Role(
+        name=name,
+        count=len(alike),
+        shape=one.shape,
+        part=one.part,
+        axis=axis,
+        by="" if axis is None else _by(one.name),
+        state=one.state(dp) if updated else None,
+        state_axis=0 if updated and one.is_sharded(dp) else None,
+    )
+
+
+def _role(name: str) -> str:
+    """``transformer.h.3.attn.c_attn.weight → attn.c_attn.weight``."""
+    words = name.removeprefix("transformer.").split(".")
+    return ".".join(words[2:] if words[0] == "h" else words)
+
+
+def _by(name: str) -> str:
+    if name == TABLE:
+        return "vocabulary"
+    return "heads" if ".attn." in name else "inner"
+
+
+def notes(parts: Parts) -> Iterator[str]:
+    """Values that change nothing, and a pipeline that mostly waits."""
+    parallel = parts.parallel
+    if not parts.trains:
+        return
+    if parallel.optimizer_shard and parallel.dp == 1:
+        yield "parallel.optimizer_shard changes nothing: dp is 1, there is no other copy"
+    if parallel.sequence_parallel and parallel.mp == 1:
+        yield "parallel.sequence_parallel changes nothing: mp is 1, each layer is on one rank"
+    if parallel.micro_batches < parallel.pp:
+        waits = bubble(parallel.pp, parallel.micro_batches)
+        yield (
+            f"parallel.micro_batches = {parallel.micro_batches} fill {parallel.pp} stages badly: "
+            f"each waits {waits:.0%} of a step; {4 * parallel.pp} make it less than 20%"
+        )
