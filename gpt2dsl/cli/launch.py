@@ -71,6 +71,8 @@ def command(
     ]
     if dry_run:
         click.echo("\n".join(map(shlex.join, commands)))
+        for fault in plan.refusals():
+            click.echo(f"launch would refuse: {fault}", err=True)
         return
     if refusals := plan.prepared().refusals():
         raise SpecError(refusals)

@@ -108,14 +108,22 @@ def _configured(ids: Sequence[int], conf: Path, faults: list[Fault]) -> dict[int
         message = f"it can't be read for the address of device {ids[0]}: {error.strerror}"
         faults.append(Fault("G2-515", str(conf), "", message))
         return {}
-    pairs = (line.partition("=") for line in lines)
-    values = {name.strip(): value.strip() for name, _, value in pairs}
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, equals, value = map(str.strip, line.partition("="))
+        where = f"{conf}:{number}"
+        if name.startswith("address_") and not equals:
+            message = f"expected {name.split()[0]}=ip, found {line.strip()!r}"
+            faults.append(Fault("G2-515", where, name.split()[0], message))
+        elif name.startswith("address_") and values.setdefault(name, value) != value:
+            message = f"expected one address, found {value} after {values[name]}"
+            faults.append(Fault("G2-515", where, name, message))
     for device in ids:
         if not values.get(f"address_{device}"):
             message = f"device {device} has no address here; expected a line address_{device}=ip"
             faults.append(Fault("G2-515", str(conf), f"address_{device}", message))
     return {
-        device: (str(conf), value) for device in ids if (value := values.get(f"address_{device}"))
+        device: (str(conf), said) for device in ids if (said := values.get(f"address_{device}"))
     }
 
 

@@ -137,7 +137,10 @@ class _Job:
                 os.close(end)
 
     def _log(self, name: str) -> Path:
+        """A log that begins anew; that of the start before is kept: it may say why it failed."""
         log = self._logs / f"{name}.log"
+        if log.exists():
+            log.replace(log.with_suffix(".before.log"))
         log.write_bytes(b"")
         return log
 

@@ -15,6 +15,9 @@ from gpt2dsl.engine.parallel import RESULT
 from gpt2dsl.engine.run import carried_out
 from gpt2dsl.errors import Gpt2DslError, Interrupted
 
+INTERRUPTED = 130
+"""Exit code of a process that Ctrl-C ended."""
+
 
 def main() -> int:
     """Run this rank's part of a job; its exit code.
@@ -30,6 +33,8 @@ def main() -> int:
     except Interrupted as stop:
         reports.error(str(stop))
         return STOPPED
+    except KeyboardInterrupt:
+        return INTERRUPTED  # before there was a step to stop after; the supervisor says so
     except Gpt2DslError as error:
         reports.error(str(error))
         return 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
+
 from gpt2dsl.errors import InputError, SpecError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan import inputs
@@ -21,7 +23,8 @@ def rank_table(parts: Parts) -> list[Input]:
     try:
         return [_read(name, parts.parallel.ranks)]
     except SpecError as error:
-        return [inputs.refused(parts, KEY, name, error)]
+        named = [attrs.evolve(one, origin=one.key or one.origin) for one in error.faults]
+        return [inputs.refused(parts, KEY, name, SpecError(named))]
 
 
 def notes(parts: Parts) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from gpt2dsl import Recipe
 from gpt2dsl.cli.main import main
+from tests.engine.layouts import write_weights
 
 
 def run(*words: str) -> int:
@@ -125,10 +126,15 @@ def test_wrong_commands_end_with_code_2_and_no_traceback(
     assert "Traceback" not in err
 
 
-def test_a_part_without_an_engine_ends_with_code_1_and_says_so(capsys: Any) -> None:
-    assert run("run", "quickstart", "--set", "parallel.dp=2") == 1
+def test_a_task_without_an_engine_ends_with_code_1_and_says_so(
+    capsys: Any, elsewhere: Path
+) -> None:
+    write_weights(elsewhere / "weights")
+    text = '[task]\nkind = "export"\nsource = "weights"\ntarget = "graph"\n'
+    (elsewhere / "export.toml").write_text(text)
+    assert run("run", "export.toml") == 1
     err = capsys.readouterr().err
-    assert "no engine so far for: 2 ranks" in err
+    assert "no engine so far for: the task export" in err
     assert "Traceback" not in err
 
 

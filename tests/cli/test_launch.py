@@ -38,7 +38,7 @@ def test_dry_run_on_the_cards_twelve_hosts(capsys: Any, twelve: Path) -> None:
     assert run(*words) == 0
     out, err = capsys.readouterr()
     commands = out.splitlines()
-    assert not err
+    assert err.startswith("launch would refuse: ")  # the data is not here
     assert len(commands) == 12
     for place in (0, 1, 11):
         assert commands[place] == (

@@ -48,6 +48,7 @@ def codes(recipe: Recipe) -> list[tuple[str, str]]:
         ("gpt2-124m-pretrain", "124,439,808 parameters"),
     ],
 )
+from tests.engine.layouts import write_weights
 def test_parameters_are_counted_exactly(spec: str, expected: str) -> None:
     assert expected in str(Recipe.load(f"specs/{spec}.toml").plan())
 
@@ -245,9 +246,11 @@ def test_a_vocabulary_larger_than_the_word_table_is_refused() -> None:
     assert [code for code, _ in codes(recipe)] == ["G2-205"]
 
 
-def test_what_no_engine_does_so_far_can_be_planned_and_not_run() -> None:
-    plan = (SAMPLE | Parallel(dp=2)).plan()
-    assert plan.not_yet == ("2 ranks (dp 2 x mp 1 x pp 1)",)
+def test_what_no_engine_does_so_far_can_be_planned_and_not_run(tmp_path: Path) -> None:
+    source = write_weights(tmp_path / "weights")
+    export = Task.export(source=str(source), target=str(tmp_path / "graph"))
+    plan = Recipe(export).plan()
+    assert plan.not_yet == ("the task export",)
     with pytest.raises(NotYetError) as caught:
         plan.run()
     assert caught.value.exit_code == 1
