@@ -30,6 +30,7 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.memory import memory
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.training import trained_shapes
+from tests.engine.layouts import write_weights
 
 SAMPLE = Model(size="nano") | Task.pretrain(data="sample:train") | Train(seq_length=64)
 
@@ -48,7 +49,6 @@ def codes(recipe: Recipe) -> list[tuple[str, str]]:
         ("gpt2-124m-pretrain", "124,439,808 parameters"),
     ],
 )
-from tests.engine.layouts import write_weights
 def test_parameters_are_counted_exactly(spec: str, expected: str) -> None:
     assert expected in str(Recipe.load(f"specs/{spec}.toml").plan())
 
