@@ -204,7 +204,7 @@ def test_a_failure_says_how_to_go_on_unless_it_would_come_again(
         with store.writing(Path(there.plan().directory) / "checkpoints" / "step-10"):
             pass
 
-    def fail(*_: Any, on_report: Callable[[dict[str, Any]], None]) -> None:
+    def fail(*_: Any, on_report: Callable[[dict[str, Any]], None], **_others: Any) -> None:
         if said:
             on_report({"kind": "error", "text": "no room", "rank": 1})
         raise RunError("rank 1: exit code 1")

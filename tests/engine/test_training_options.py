@@ -208,7 +208,7 @@ def test_a_classifier_s_head_is_trained_beside_its_adapters(
         | LoRA(r=4, targets=".*c_.*")
         | Data(format="jsonl")
         | gpt2dsl.Train(batch_size=8, seq_length=16, steps=80)
-        | Optim(lr=3e-2)
+        | Optim(lr=1e-2)
         | gpt2dsl.Runtime(output=str(tmp_path / "runs"))
         | Task.finetune(data=str(data), eval_data=str(data))
     )
