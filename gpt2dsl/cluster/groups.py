@@ -7,11 +7,11 @@ import pickle
 from typing import Any
 
 import attrs
-import mindspore.ops.operations as P  # noqa: N812
+import mindspore.ops.operations as P  # noqa: N812  # as in model/
 import numpy as np
 from mindspore import Tensor, communication
 
-from gpt2dsl.layout.ranks import Place, Ranks
+from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.model import device
 from gpt2dsl.model.shard import ALONE, ONE, WHOLE, Copies, Shard, Stages
 from gpt2dsl.parts.bundle import Parts
@@ -34,11 +34,6 @@ class Team:
     shard: Shard = WHOLE
     copies: Copies = ALONE
     stages: Stages = ONE
-
-    @property
-    def place(self) -> Place:
-        """Where this rank stands."""
-        return self.ranks.place(self.rank)
 
     @property
     def leads(self) -> bool:

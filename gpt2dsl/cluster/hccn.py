@@ -94,7 +94,7 @@ def _asked(device: int) -> str:
         return ""
     words = [tool, "-i", str(device), "-ip", "-g"]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603  # Huawei's tool
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return ""
     first, *_ = done.stdout.splitlines() or [""]

@@ -115,7 +115,7 @@ class _Launch:
         words = Words(shown=host.first == 0)
         stderr = self._pump.add(words.take)
         try:
-            popen = subprocess.Popen(  # noqa: S603
+            popen = subprocess.Popen(  # noqa: S603  # the user's ssh
                 command,
                 stdin=subprocess.PIPE,
                 stdout=None if host.first == 0 else subprocess.DEVNULL,

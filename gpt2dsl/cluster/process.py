@@ -85,7 +85,7 @@ def start(
 ) -> Process:
     """Start in a session of its own: the terminal's Ctrl-C reaches the supervisor only."""
     with log.open("ab") as file:
-        popen = subprocess.Popen(  # noqa: S603
+        popen = subprocess.Popen(  # noqa: S603  # our own program
             command,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.NUMBERS}
+            self._before = {number: signal.signal(number, self.note) for number in self.NUMBERS}
         return self
 
     def __exit__(
@@ -32,5 +32,6 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # Python's form
+        """One came."""
         self.count += 1

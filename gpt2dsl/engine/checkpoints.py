@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
@@ -22,7 +23,6 @@ from gpt2dsl.weights.guess import Hints
 
 Values = dict[str, NDArray[np.float32]]
 KINDS = {name: kind for kind, name in NAMES.items()}
-SCORE = huggingface.SCORE
 MASTER = "master."
 """Before the name of a parameter whose weights' file is narrower than float32."""
 

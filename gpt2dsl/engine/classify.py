@@ -6,10 +6,10 @@ from gpt2dsl.cluster import groups
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import prompts
 from gpt2dsl.engine.classifier import TextClassifier
-from gpt2dsl.engine.evaluate import finished
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import saying
+from gpt2dsl.engine.rundir import finished
 from gpt2dsl.parts.task import Classify
 
 
@@ -35,4 +35,4 @@ def run(job: Job) -> Result:
         classes=tuple(job.classes[i] for i in best),
         probabilities=tuple(float(row[i]) for row, i in zip(shares, best, strict=True)),
     )
-    return finished(job, result, team)
+    return finished(job, result, writes=team.leads)

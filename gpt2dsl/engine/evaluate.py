@@ -22,7 +22,7 @@ from gpt2dsl.engine.classifier import TextClassifier
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import Bar, saying
-from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.engine.rundir import finished
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.ranks import Place
 from gpt2dsl.model.evaluation import Losses, TokenLosses
@@ -42,14 +42,7 @@ def run(job: Job) -> Result:
         result = _classes(job, task, network, tokenizer)
     else:
         result = _text(job, task, network, tokenizer, team)
-    return finished(job, attrs.evolve(result, directory=job.directory), team)
-
-
-def finished(job: Job, result: Result, team: Team) -> Result:
-    """The result, written where the run has a directory, by the rank that speaks for all."""
-    if job.directory:
-        RunDirectory.of(job, writes=team.leads).finish(result)
-    return result
+    return finished(job, attrs.evolve(result, directory=job.directory), writes=team.leads)
 
 
 def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: Team) -> Result:

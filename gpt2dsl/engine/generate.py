@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.engine import prompts
-from gpt2dsl.engine.evaluate import finished
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import BETWEEN, Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import saying
+from gpt2dsl.engine.rundir import finished
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.task import Generate
 
@@ -44,7 +44,7 @@ def run(job: Job) -> Result:
         continuations=tuple(found),
         notes=job.notes,
     )
-    return finished(job, result, team)
+    return finished(job, result, writes=team.leads)
 
 
 def _generated(

@@ -6,40 +6,27 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 
-from typing_extensions import Self
+from typing_extensions import override
 
+from gpt2dsl.cluster.signals import Signals
 from gpt2dsl.engine.progress import say
 
 
-class StopRequest:
+class StopRequest(Signals):
     """Within this block the first signal sets ``wanted``; a second one ends the process at once."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    @property
+    def wanted(self) -> bool:
+        """Whether the user wants to stop."""
+        return self.count > 0
 
-    def __init__(self) -> None:
-        self.wanted = False
-        self._before: dict[signal.Signals, signal._HANDLER] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.wanted:
+    @override
+    def note(self, number: int, frame: FrameType | None) -> None:
+        super().note(number, frame)
+        if self.count > 1:
             raise KeyboardInterrupt
-        self.wanted = True
         say("stopping after this step, with a checkpoint; once more to stop at once")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import attrs
 
 from gpt2dsl.cluster import ranktable
 from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
-from gpt2dsl.engine.callbacks import Callbacks
+from gpt2dsl.engine.callbacks import Callback, Callbacks
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import Interrupted, RunError
@@ -61,25 +61,15 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
         if leads:
             result.unlink(missing_ok=True)
         file.write_bytes(pickle.dumps(attrs.evolve(job, callbacks=(), on_text=None)))
-        told = Callbacks(job.callbacks)
-        errors: list[str] = []
-
-        def on_report(report: dict[str, Any]) -> None:
-            if report.get("kind") == "error":
-                errors.append(report["text"])
-            if report.get("kind") == "event":
-                what = (
-                    Path(report["what"]) if report["event"] == "on_checkpoint" else report["what"]
-                )
-                getattr(told, report["event"])(report["step"], what)
-
+        heard = _Heard(job.callbacks)
         command = [sys.executable, "-m", "gpt2dsl.engine.rank", str(file)]
         try:
             supervise(
-                command, node, folder / "logs", limits(job), on_report=on_report, orders=orders
+                command, node, folder / "logs", limits(job), on_report=heard.take, orders=orders
             )
         except RunError as error:
-            if isinstance(error, Interrupted) or errors:  # what a rank says, it would say again
+            # what a rank says itself it would say again
+            if isinstance(error, Interrupted) or heard.an_error:
                 raise
             raise RunError(f"{str(error).rstrip()}\n{_what_next(job)}") from error
         if not leads:
@@ -87,10 +77,27 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
             return Result(task=job.parts.task.name, directory=job.directory)
         found: Result = pickle.loads(result.read_bytes())  # noqa: S301  # our own rank's
     if job.parts.trains:
-        told.on_end(found)
+        heard.told.on_end(found)
     elif job.on_text:
         job.on_text(str(found) + "\n")
     return found
+
+
+class _Heard:
+    """What ranks report: events for the user's callbacks, and whether one said why it failed."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.told = Callbacks(callbacks)
+        self.an_error = False
+
+    def take(self, report: dict[str, Any]) -> None:
+        """A report of any kind."""
+        if report.get("kind") == "error":
+            self.an_error = True
+        elif report.get("kind") == "event":
+            event, what = report["event"], report["what"]
+            what = Path(what) if event == "on_checkpoint" else what
+            getattr(self.told, event)(report["step"], what)
 
 
 def limits(job: Job) -> Limits:

@@ -93,6 +93,13 @@ class RunDirectory:
         self.write("result.json", json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
 
 
+def finished(job: Job, result: Result, *, writes: bool) -> Result:
+    """The result, written where the job has a directory; of several ranks one writes."""
+    if job.directory:
+        RunDirectory.of(job, writes=writes).finish(result)
+    return result
+
+
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:

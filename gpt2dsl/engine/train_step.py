@@ -9,9 +9,10 @@ from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
 from gpt2dsl.layout.adapters import adapters
+from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.init import initial, initial_adapters
 from gpt2dsl.model.loss_scale import LossScale
-from gpt2dsl.model.network import GPT2, SCORE
+from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import TrainStep
 
 

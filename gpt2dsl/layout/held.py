@@ -12,12 +12,9 @@ import attrs
 
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.split import Shape, Split, splits
+from gpt2dsl.layout.split import Shape, Split, has_equal_rows, splits
 from gpt2dsl.layout.stages import stage_of, stage_tensors
-from gpt2dsl.layout.tensors import tensors
-
-TABLE = "transformer.wte.weight"
-HEAD = "score.weight"
+from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +49,7 @@ class Held:
 
         Rajbhandari et al. 2020, ZeRO.
         """
-        return dp > 1 and self.part[0] % dp == 0
+        return has_equal_rows(self.part, dp)
 
     def state(self, dp: int) -> Shape:
         """The shape of its optimizer state on a rank, over dp copies that share it."""
@@ -81,7 +78,7 @@ def held(geometry: Geometry, adapters: Sequence[Adapted] = (), mp: int = 1) -> l
             padded.get(tensor.name, tensor.shape),
             tensor.layer,
             is_adapter=False,
-            is_trained=not adapters or tensor.name == HEAD,
+            is_trained=not adapters or tensor.name == SCORE,
         )
         for tensor in tensors(geometry)
     ]

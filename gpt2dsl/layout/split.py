@@ -84,6 +84,11 @@ def _of_adapter(adapter: Adapted) -> dict[str, Split]:
     return {a: Split(1), b: WHOLE}
 
 
+def has_equal_rows(shape: Shape, copies: int) -> bool:
+    """Whether copies can share a tensor out by rows: the rule of ZeRO-1's optimizer state."""
+    return copies > 1 and shape[0] % copies == 0
+
+
 def is_column(module: str) -> bool:
     """Whether a linear is cut by outputs."""
     return module.endswith(COLUMNS)

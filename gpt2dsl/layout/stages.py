@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import Tensor, tensors
+from gpt2dsl.layout.tensors import TABLE, Tensor, tensors
 
 
 def stage_of(layer: int, layers: int, pp: int) -> int:
@@ -37,5 +37,5 @@ def stage_tensors(geometry: Geometry, stage: int, pp: int) -> list[Tensor]:
         tensor
         for tensor in tensors(geometry)
         if stage_of(tensor.layer, geometry.layers, pp) == stage
-        or (tensor.name == "transformer.wte.weight" and stage == pp - 1 and not geometry.labels)
+        or (tensor.name == TABLE and stage == pp - 1 and not geometry.labels)
     ]

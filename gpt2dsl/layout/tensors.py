@@ -12,6 +12,10 @@ import attrs
 
 from gpt2dsl.layout.geometry import Geometry
 
+TABLE, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
+SCORE = "score.weight"
+"""The head of the classes; the language model's is the word table."""
+
 
 @attrs.frozen
 class Tensor:
@@ -44,8 +48,8 @@ def decays(shape: tuple[int, ...]) -> bool:
 def tensors(geometry: Geometry) -> Iterator[Tensor]:
     """Every parameter of the network, in the order of the forward pass."""
     h, inner = geometry.hidden, geometry.inner_width
-    yield Tensor("transformer.wte.weight", (geometry.vocab, h), 0, -1)
-    yield Tensor("transformer.wpe.weight", (geometry.positions, h), None, -1)
+    yield Tensor(TABLE, (geometry.vocab, h), 0, -1)
+    yield Tensor(POSITIONS, (geometry.positions, h), None, -1)
     for i in range(geometry.layers):
         block = f"transformer.h.{i}"
         for name, shape, split in (
@@ -66,7 +70,7 @@ def tensors(geometry: Geometry) -> Iterator[Tensor]:
     yield Tensor("transformer.ln_f.weight", (h,), None, geometry.layers)
     yield Tensor("transformer.ln_f.bias", (h,), None, geometry.layers)
     if geometry.labels:
-        yield Tensor("score.weight", (geometry.labels, h), None, geometry.layers)
+        yield Tensor(SCORE, (geometry.labels, h), None, geometry.layers)
 
 
 def parameters(geometry: Geometry) -> int:

@@ -10,8 +10,8 @@ import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 
-from gpt2dsl.layout.split import Split
-from gpt2dsl.model.network import TABLE
+from gpt2dsl.layout.split import Split, has_equal_rows
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model.operators.norm import SumOfSquares
 from gpt2dsl.model.optimizers import Optimizer
 from gpt2dsl.model.shard import Copies, Shard, Stages
@@ -255,7 +255,7 @@ def parts(trained: dict[str, Parameter], copies: Copies) -> dict[str, Parameter]
 
 def is_split(shape: tuple[int, ...], copies: Copies) -> bool:
     """Whether each copy updates some rows of a parameter."""
-    return copies.shards_state and copies.dp > 1 and shape[0] % copies.dp == 0
+    return copies.shards_state and has_equal_rows(shape, copies.dp)
 
 
 def rows_of(array: np.ndarray, copies: Copies) -> np.ndarray:

@@ -79,9 +79,8 @@ class LowRank(nn.Cell):
         if kept and self.drops:
             x = self.dropout(x, kept[self.mask])
         inner = self.product_bt(x, self.of_a(weights[self.a]))  # [rows, in] [r, in]ᵀ
-        return (
-            self.product_bt(inner, self.of_b(weights[self.b])) * self.scale
-        )  # [rows, r] [out, r]ᵀ
+        y = self.product_bt(inner, self.of_b(weights[self.b]))  # [rows, r] [out, r]ᵀ
+        return y * self.scale
 
 
 class Nothing(nn.Cell):

@@ -8,7 +8,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.model.network import GPT2, SCORE
+from gpt2dsl.layout.tensors import SCORE
+from gpt2dsl.model.network import GPT2
 
 
 class ClassLogits(nn.Cell):

@@ -17,8 +17,9 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model import graphs
-from gpt2dsl.model.network import GPT2, TABLE
+from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
@@ -54,13 +55,13 @@ class Graph(nn.Cell):
     def __init__(self, network: GPT2, *constants: int) -> None:
         super().__init__(auto_prefix=False)
         self._built_from = (type(self).__name__, *network.signature, *constants)
-        self._seen_inputs: set[str] = set()
+        self._seen_inputs: set[tuple[tuple[int, ...], ...]] = set()
         # groups of ranks are a process's own
         self._is_kept = network.shard.mp == 1
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
         """Compile for inputs of these shapes, if that was not done yet."""
-        inputs = str([(one.shape, one.dtype) for one in args])
+        inputs = tuple(one.shape for one in args)
         if inputs in self._seen_inputs or not self._is_kept:
             super().compile(*args, **kwargs)
             return

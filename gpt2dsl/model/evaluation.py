@@ -9,7 +9,8 @@ import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.model.network import GPT2, TABLE
+from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import head_loss
 
 
@@ -30,9 +31,9 @@ class TokenLosses(nn.Cell):
         self.head = head_loss(network.geometry, network.precision, network.shard)
 
     def construct(self, ids: Tensor, labels: Tensor) -> Tensor:
-        """``[b, t], [b, t] → [b, t]``."""
+        """``[b, t], [b, t] → [b, t]``; of a pipeline's last stage the first is ``[b, t, h]``."""
         losses, _ = self.head(self.network(ids), self.table, labels.reshape((-1, 1)))
-        return losses.reshape(ids.shape)
+        return losses.reshape(labels.shape)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats."""

@@ -19,7 +19,7 @@ from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.split import Split, splits
 from gpt2dsl.layout.stages import layers_of, stage_tensors
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE, tensors
 from gpt2dsl.model import dropout
 from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
 from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_rows, within
@@ -32,9 +32,6 @@ from gpt2dsl.model.shard import ONE, WHOLE, Shard, Stages
 from gpt2dsl.parts import Precision
 
 Arrays = Mapping[str, NDArray[np.float32]]
-TABLE = "transformer.wte.weight"
-POSITIONS = "transformer.wpe.weight"
-SCORE = "score.weight"
 
 BUCKET = 64
 """Lengths of what is not trained are rounded up to a multiple of this: few graphs are compiled."""
@@ -137,10 +134,8 @@ class GPT2(nn.Cell):
 
     def trained(self) -> dict[str, Parameter]:
         """What training changes, by name: all, or the adapters and the head of the classes."""
-        if not self.adapters:
-            return self.by_name
-        head = {name: self.by_name[name] for name in (SCORE,) if name in self.by_name}
-        return self.of_adapters | head
+        held = self.by_name | self.of_adapters
+        return {name: held[name] for name in self.trained_names if name in held}
 
     @property
     def signature(self) -> tuple[object, ...]:

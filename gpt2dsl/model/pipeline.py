@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.schedule import BACKWARD, FORWARD, SEND, Act, schedule
 from gpt2dsl.model.accumulation import ScaledLoss, Sums
-from gpt2dsl.model.network import GPT2, TABLE
-from gpt2dsl.model.operators.head import head_loss
+from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.shard import Stages
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class StagedLosses:
     def __init__(self, network: GPT2) -> None:
         self._network, self._stages = network, network.stages
         self._pipes = pipes(network.stages)
-        self._head = _Head(network) if network.stages.is_last else None
+        self._last = TokenLosses(network) if network.stages.is_last else None
         self._everyone = P.AllReduce(group=network.stages.group)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
@@ -206,25 +206,11 @@ class StagedLosses:
         if stages.index:
             x = self._pipes[stages.index - 1].receive((*ids.shape, hidden), 1)
         found = np.zeros(ids.shape, np.float32)
-        if self._head:
-            found = self._head(Tensor(x), Tensor(labels)).asnumpy()
+        if self._last:
+            found = self._last(Tensor(x), Tensor(labels)).asnumpy()
         else:
             self._pipes[stages.index + 1].send(self._network(Tensor(x)).asnumpy(), 1)
         return np.array(self._everyone(Tensor(found)).asnumpy())
-
-
-class _Head(nn.Cell):
-    """The last stage and the loss of its tokens."""
-
-    def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
-        self.network, self.table = network, network.by_name[TABLE]
-        self.head = head_loss(network.geometry, network.precision, network.shard)
-
-    def construct(self, x: Tensor, labels: Tensor) -> Tensor:
-        """``[b, t, h], [b, t] → [b, t]``."""
-        losses, _ = self.head(self.network(x), self.table, labels.reshape((-1, 1)))
-        return losses.reshape(labels.shape)
 
 
 def pipes(stages: Stages) -> dict[int, Pipe]:

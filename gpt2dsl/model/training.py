@@ -14,6 +14,7 @@ from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.split import Split
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model.accumulation import (
     Apply,
     Exchange,
@@ -28,7 +29,7 @@ from gpt2dsl.model.accumulation import (
 )
 from gpt2dsl.model.classification import ClassLoss
 from gpt2dsl.model.loss_scale import LossScale
-from gpt2dsl.model.network import GPT2, TABLE, Arrays, joined
+from gpt2dsl.model.network import GPT2, Arrays, joined
 from gpt2dsl.model.operators.head import head_loss
 from gpt2dsl.model.operators.norm import SumOfSquares
 from gpt2dsl.model.optimizers import Optimizer, optimizer
@@ -107,7 +108,7 @@ class MicroBatch:
         return Tensor(self.ids), Tensor(self.labels), *map(Tensor, self.kept)
 
 
-class Parts(Protocol):
+class Passes(Protocol):
     """What sums the gradients of a batch's parts."""
 
     def run(self, batch: Iterable[MicroBatch], scale: Tensor) -> float:
@@ -161,10 +162,10 @@ class TrainStep:
         objective = self._objective() if stages.is_last else None
         self._sums = sums
         if stages.pp > 1:
-            self._parts: Parts = Pipeline(network, objective, sums, self.micro_batches)
+            self._passes: Passes = Pipeline(network, objective, sums, self.micro_batches)
         else:
             assert objective is not None
-            self._parts = MicroBatches(objective, sums)
+            self._passes = MicroBatches(objective, sums)
         self._exchange = Exchange(sums, copies, stages)
         self._norm = Norm(sums, network.splits, network.shard, stages)
         self._apply: nn.Cell = Apply(sums, self.optimizer)
@@ -194,7 +195,7 @@ class TrainStep:
     def _in_parts(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         scale = self.scale.value if self.scale else 1.0
         share = Tensor(scale / self.micro_batches / self.copies.dp, ms.float32)
-        total = self._exchange.run(self._parts.run(batch, share))
+        total = self._exchange.run(self._passes.run(batch, share))
         loss, norm = total / scale, _number(self._norm()) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._sums.forget()

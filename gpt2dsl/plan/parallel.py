@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import TABLE, Held
+from gpt2dsl.layout.held import Held
 from gpt2dsl.layout.split import Shape
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 from gpt2dsl.plan.traffic import Traffic, traffic

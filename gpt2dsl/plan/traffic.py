@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import HEAD, TABLE, Held
+from gpt2dsl.layout.held import Held
+from gpt2dsl.layout.tensors import SCORE, TABLE
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 
@@ -97,7 +98,7 @@ def _sums_of_hidden(parts: Parts, geometry: Geometry, stage: Stage) -> int:
 
 def _is_summed(parts: Parts, one: Held) -> bool:
     """Whether each rank finds a part of the gradient of a parameter that all of them hold."""
-    is_whole = one.is_trained and one.split.axis is None and one.name != HEAD
+    is_whole = one.is_trained and one.split.axis is None and one.name != SCORE
     return is_whole and (one.is_adapter or parts.parallel.sequence_parallel)
 
 

@@ -11,6 +11,7 @@ import attrs
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats.config import from_config
 from gpt2dsl.weights.formats.settings import ACTIVATIONS, Settings
@@ -107,14 +108,14 @@ _OF_SIZE = ("layers", "hidden", "positions", "vocab")
 
 def _seen(named: Mapping[str, Stored], path: Path) -> dict[str, Any]:
     """What the shapes of the tensors say."""
-    table, rows = "transformer.wte.weight", "transformer.wpe.weight"
+    table, rows = TABLE, POSITIONS
     inner = "transformer.h.0.mlp.c_fc.weight"
     for name in (table, rows, inner):
         if name not in named or len(named[name].shape) != 2:
             raise InputError("G2-306", path, f"1 missing: {name}, which fixes the network")
     blocks = [int(m[1]) for name in named if (m := re.match(r"transformer\.h\.(\d+)\.", name))]
     vocab, hidden = named[table].shape
-    score = named.get("score.weight")
+    score = named.get(SCORE)
     return {
         "layers": max(blocks) + 1,
         "hidden": hidden,

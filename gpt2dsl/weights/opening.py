@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import container
 from gpt2dsl.weights.files.stored import Stored
@@ -20,7 +20,7 @@ from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import from_config, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
 
-HEAD, TABLE = huggingface.HEAD, huggingface.TABLE
+HEAD = huggingface.HEAD
 
 
 @attrs.frozen(kw_only=True)
@@ -228,7 +228,7 @@ def _peft(found: place.Place, stored: dict[str, Stored]) -> Adapter:
 
 
 def _merged(base: Opened, own: Adapter, words: str) -> Opened:
-    labels = own.full[huggingface.SCORE].shape[:1] if huggingface.SCORE in own.full else ()
+    labels = own.full[SCORE].shape[:1] if SCORE in own.full else ()
     geometry = attrs.evolve(base.geometry, labels=labels[0]) if labels else base.geometry
     config = base.config
     if config and geometry.labels != base.geometry.labels:

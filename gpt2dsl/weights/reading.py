@@ -12,11 +12,12 @@ import numpy as np
 from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats.config import class_names, problem
 from gpt2dsl.weights.guess import Hints
-from gpt2dsl.weights.opening import HEAD, TABLE, Opened, opened
+from gpt2dsl.weights.opening import HEAD, Opened, opened
 
 
 @attrs.frozen(kw_only=True)

@@ -247,7 +247,7 @@ def test_a_run_stopped_before_its_first_step_goes_on_to_the_same_end(
 
 def _stopping(request: StopRequest) -> StopRequest:
     """The user stops at once."""
-    request.wanted = True
+    request.count = 1
     return request
 
 

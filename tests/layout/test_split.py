@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,9 @@ from hypothesis import strategies as st
 from gpt2dsl.layout.adapters import Adapted, Settings, adapters
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.split import Split, is_column, splits
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.tensors import TABLE, tensors
 
 TARGETS = ("c_attn|c_proj|c_fc", "[qkv]|mlp.c_proj", "v|c_fc", "attn.c_proj")
-TABLE = "transformer.wte.weight"
 
 
 @st.composite
@@ -42,6 +42,14 @@ def shapes(geometry: Geometry, added: list[Adapted]) -> dict[str, tuple[int, ...
     return found
 
 
+def cuts(layout: tuple[Geometry, list[Adapted], int]) -> Iterator[tuple[str, Any, Split]]:
+    """Name, an array of its shape, and the split of every tensor."""
+    geometry, added, _ = layout
+    found = splits(geometry, added)
+    for name, shape in shapes(geometry, added).items():
+        yield name, numbered(shape), found[name]
+
+
 def numbered(shape: tuple[int, ...]) -> Any:
     """An array in which no two elements are equal."""
     return np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
@@ -59,15 +67,13 @@ def test_every_tensor_and_every_adapter_s_has_its_split(
 def test_the_parts_of_all_ranks_put_together_are_the_whole(
     layout: tuple[Geometry, list[Adapted], int],
 ) -> None:
-    geometry, added, mp = layout
-    found = splits(geometry, added)
-    for name, shape in shapes(geometry, added).items():
-        whole = numbered(shape)
+    mp = layout[2]
+    for _, whole, split in cuts(layout):
         again = np.full_like(whole, -1)
         for shard in range(mp):
-            part = found[name].cut(whole, mp, shard)
-            assert part.shape == found[name].shape(shape, mp)
-            found[name].put(again, part, mp, shard)
+            part = split.cut(whole, mp, shard)
+            assert part.shape == split.shape(whole.shape, mp)
+            split.put(again, part, mp, shard)
         np.testing.assert_array_equal(again, whole)
 
 
@@ -75,13 +81,11 @@ def test_the_parts_of_all_ranks_put_together_are_the_whole(
 def test_ranks_have_different_elements_of_a_cut_tensor_and_equal_ones_of_a_whole_one(
     layout: tuple[Geometry, list[Adapted], int],
 ) -> None:
-    geometry, added, mp = layout
-    found = splits(geometry, added)
-    for name, shape in shapes(geometry, added).items():
-        whole = numbered(shape)
-        parts = [found[name].cut(whole, mp, shard) for shard in range(mp)]
+    mp = layout[2]
+    for _, whole, split in cuts(layout):
+        parts = [split.cut(whole, mp, shard) for shard in range(mp)]
         held = np.concatenate([part.ravel() for part in parts])
-        times = mp if found[name].axis is None else 1
+        times = mp if split.axis is None else 1
         np.testing.assert_array_equal(np.sort(held), np.repeat(whole.ravel(), times))
 
 
@@ -89,17 +93,15 @@ def test_ranks_have_different_elements_of_a_cut_tensor_and_equal_ones_of_a_whole
 def test_a_rank_has_whole_heads_of_queries_keys_and_values(
     layout: tuple[Geometry, list[Adapted], int],
 ) -> None:
-    geometry, added, mp = layout
-    found = splits(geometry, added)
+    geometry, _, mp = layout
     each = geometry.heads // mp
-    for name, shape in shapes(geometry, added).items():
+    for name, whole, split in cuts(layout):
         if ".c_attn.weight" not in name and ".c_attn.bias" not in name:
             continue
-        whole = numbered(shape)
-        by_head = whole.reshape((*shape[:-1], 3, geometry.heads, geometry.head_width))
+        by_head = whole.reshape((*whole.shape[:-1], 3, geometry.heads, geometry.head_width))
         for shard in range(mp):
             mine = by_head[..., shard * each : (shard + 1) * each, :]
-            part = found[name].cut(whole, mp, shard)
+            part = split.cut(whole, mp, shard)
             np.testing.assert_array_equal(part, mine.reshape(part.shape))
 
 
@@ -108,16 +110,15 @@ def test_the_product_over_cut_linears_is_that_over_whole_ones(
     layout: tuple[Geometry, list[Adapted], int],
 ) -> None:
     """Column linears give a part of the outputs, row linears a summand of all of them."""
-    geometry, added, mp = layout
-    found = splits(geometry, added)
-    for name, shape in shapes(geometry, added).items():
+    mp = layout[2]
+    for name, whole, split in cuts(layout):
         if not name.endswith(("c_attn.weight", "c_fc.weight", "c_proj.weight")):
             continue
-        whole, x = numbered(shape), numbered((2, shape[0]))
-        expected, out = x @ whole, np.zeros((2, shape[1]), np.int64)
-        outputs = Split(1, found[name].groups)
+        x = numbered((2, whole.shape[0]))
+        expected, out = x @ whole, np.zeros((2, whole.shape[1]), np.int64)
+        outputs = Split(1, split.groups)
         for shard in range(mp):
-            part = found[name].cut(whole, mp, shard)
+            part = split.cut(whole, mp, shard)
             if is_column(name.removesuffix(".weight")):
                 outputs.put(out, x @ part, mp, shard)
             else:

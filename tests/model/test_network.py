@@ -7,8 +7,9 @@ import torch
 
 from gpt2dsl import Model
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model.init import initial
-from gpt2dsl.model.network import GPT2, TABLE, Scores
+from gpt2dsl.model.network import GPT2, Scores
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 
 

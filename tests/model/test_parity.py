@@ -14,8 +14,9 @@ from peft import LoraConfig, get_peft_model
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.layout.adapters import Adapted, Settings, adapters
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model.init import initial
-from gpt2dsl.model.network import GPT2, TABLE
+from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import MicroBatch, TrainStep
 from gpt2dsl.parts import Model, Optim, Schedule
 from tests.judges import TINY, hugging_face, random_ids, random_weights

@@ -5,31 +5,18 @@ Those that are right are in tests/engine/test_parallel.py.
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
-
 import pytest
 
 from gpt2dsl.cluster.groups import Team
-from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
 from tests.model import wrong_conjugates
-
-ROOT = Path(__file__).parents[2]
+from tests.ranks import told_by
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     """Losses of two ranks, by the operator that is wrong."""
     folder = tmp_path_factory.mktemp("conjugates")
-    supervise(
-        [sys.executable, "-m", wrong_conjugates.__name__, str(folder / "losses.json")],
-        Node(ranks=2, local=2, port=free_port()),
-        folder / "logs",
-        Limits(collective=120),
-        environment={"PYTHONPATH": str(ROOT)},
-    )
-    found: dict[str, list[float]] = json.loads((folder / "losses.json").read_text())
+    found: dict[str, list[float]] = told_by(wrong_conjugates, folder, collective=120)
     return found
 
 

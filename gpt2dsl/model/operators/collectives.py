@@ -134,11 +134,6 @@ class Joined(nn.Cell):
         return self.sum(self.concat((zeros,) * self.before + (x,) + (zeros,) * self.after))
 
 
-def joined_scalars(shard: Shard) -> Joined:
-    """``[rows, 1] → [rows, mp]``."""
-    return Joined(shard, 1)
-
-
 def within(ids: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
     """Ids among this rank's rows of the word table: where, from 0, and whether, as 1 or 0.
 

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.model.operators.collectives import Joined, joined_scalars, within
+from gpt2dsl.model.operators.collectives import Joined, within
 from gpt2dsl.model.operators.numbers import FLOAT32, Numbers
 from gpt2dsl.model.shard import WHOLE, Shard
 from gpt2dsl.parts import Precision
@@ -74,7 +74,37 @@ def head_loss(geometry: Geometry, precision: Precision, shard: Shard) -> nn.Cell
     return HeadLoss(geometry.vocab, geometry.padded_vocab, precision)
 
 
-class HeadLoss(nn.Cell):
+class _HeadGradient(nn.Cell):
+    """From the logits' gradient to those of the hidden states and the table.
+
+    Args:
+        logits: whose gradient it is; each loss below has one for each row.
+    """
+
+    def __init__(self, logits: Logits) -> None:
+        super().__init__()
+        self.logits, self.numbers = logits, logits.numbers
+        self.pick, self.scatter_add = P.GatherD(), P.TensorScatterAdd()
+        self.product, self.product_at = P.MatMul(), P.MatMul(transpose_a=True)
+        self.zeros, self.concat = P.Zeros(), P.Concat(1)
+
+    def minus_label(self, probabilities: Tensor, labels: Tensor, ones: Tensor) -> Tensor:
+        """``p - onehot``: ``[rows, v], [rows, 1], [rows] → [rows, v]``."""
+        rows = labels.shape[0]
+        order = ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32)
+        return self.scatter_add(probabilities, self.concat((order, labels)), -ones)
+
+    def back(
+        self, x: Tensor, table: Tensor, error: Tensor, per_row: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``dx = error table``, ``dtable = errorᵀ x``, each times the rows' factor."""
+        numbers = self.numbers
+        error = numbers.narrow(error)
+        dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
+        return dx, numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
+
+
+class HeadLoss(_HeadGradient):
     """Cross-entropy of each token, ``-log softmax(x tableᵀ)[label]``.
 
     Why: the head and the loss together need the logits once. The gradient's factor for each row is
@@ -83,17 +113,9 @@ class HeadLoss(nn.Cell):
     """
 
     def __init__(self, vocab: int, padded_vocab: int, precision: Precision = FLOAT32) -> None:
-        super().__init__()
-        self.numbers = Numbers(precision)
-        self.logits = Logits(vocab, padded_vocab, precision)
-        self.log_softmax = P.LogSoftmax(-1)
-        self.softmax = P.Softmax(-1)
-        self.pick = P.GatherD()
-        self.product = P.MatMul()
-        self.product_at = P.MatMul(transpose_a=True)
-        self.scatter_add = P.TensorScatterAdd()
-        self.zeros = P.Zeros()
-        self.concat = P.Concat(1)
+        super().__init__(Logits(vocab, padded_vocab, precision))
+        self.log_softmax, self.softmax = P.LogSoftmax(-1), P.Softmax(-1)
+        self.ones = P.Ones()
 
     def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """``[rows, hidden], [padded_vocab, hidden], [rows, 1] → [rows, 1], [rows, padded_vocab]``.
@@ -111,20 +133,14 @@ class HeadLoss(nn.Cell):
         out: tuple[Tensor, Tensor],
         dout: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``dlogits = (p - onehot) dy``; ``dx = dlogits table``, ``dtable = dlogitsᵀ x``."""
-        rows = x.shape[0]
-        per_row = dout[0]  # [rows, 1]
-        places = self.concat((ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32), labels))
-        minus_one = self.zeros((rows,), ms.float32) - 1.0
-        error = self.scatter_add(self.softmax(out[1]), places, minus_one)  # [rows, padded_vocab]
-        numbers = self.numbers
-        error = numbers.narrow(error)
-        dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
-        dtable = numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
+        """``dlogits = (p - onehot) dy``."""
+        ones = self.ones((x.shape[0],), ms.float32)
+        error = self.minus_label(self.softmax(out[1]), labels, ones)  # [rows, padded_vocab]
+        dx, dtable = self.back(x, table, error, dout[0])
         return dx, dtable, self.zeros(labels.shape, ms.int32)
 
 
-class SharedHeadLoss(nn.Cell):
+class SharedHeadLoss(_HeadGradient):
     """``HeadLoss`` where each rank has some rows of the table: no rank ever holds all logits.
 
     Ranks exchange three numbers a token, the largest logit, the sum of exponentials and the
@@ -132,21 +148,12 @@ class SharedHeadLoss(nn.Cell):
     """
 
     def __init__(self, geometry: Geometry, precision: Precision, shard: Shard) -> None:
-        super().__init__()
+        super().__init__(Logits(geometry.vocab, geometry.padded_vocab, precision, shard))
         self.count = geometry.padded_vocab // shard.mp
         self.first = self.count * shard.index
-        self.numbers = Numbers(precision)
-        self.logits = Logits(geometry.vocab, geometry.padded_vocab, precision, shard)
-        self.joined = joined_scalars(shard)
-        self.sum = P.AllReduce(group=shard.group)
+        self.joined, self.sum = Joined(shard, 1), P.AllReduce(group=shard.group)
         self.largest, self.total = P.ReduceMax(keep_dims=True), P.ReduceSum(keep_dims=True)
         self.exp, self.log = P.Exp(), P.Log()
-        self.pick = P.GatherD()
-        self.product = P.MatMul()
-        self.product_at = P.MatMul(transpose_a=True)
-        self.scatter_add = P.TensorScatterAdd()
-        self.zeros = P.Zeros()
-        self.concat = P.Concat(1)
 
     def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """``[rows, hidden], [v / mp, hidden], [rows, 1] → [rows, 1], [rows, v / mp]``.
@@ -170,13 +177,7 @@ class SharedHeadLoss(nn.Cell):
         dout: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As in ``HeadLoss``; ``dx`` is the sum over ranks."""
-        rows = x.shape[0]
-        per_row = dout[0]  # [rows, 1]
         place, inside = within(labels, self.first, self.count)
-        order = ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32)
-        error = self.scatter_add(out[1], self.concat((order, place)), -inside.reshape((rows,)))
-        numbers = self.numbers
-        error = numbers.narrow(error)  # [rows, v / mp]
-        dx = self.sum(numbers.wide(self.product(error, numbers.factor(table))) * per_row)
-        dtable = numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
-        return dx, dtable, self.zeros(labels.shape, ms.int32)
+        error = self.minus_label(out[1], place, inside.reshape((-1,)))  # [rows, v / mp]
+        dx, dtable = self.back(x, table, error, dout[0])
+        return self.sum(dx), dtable, self.zeros(labels.shape, ms.int32)

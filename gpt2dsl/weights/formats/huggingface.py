@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.tensors import SCORE, tensors
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import NAMES, Held, Stored, converted
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 HEAD = "lm_head.weight"
 """The language-model head: the word table again, which some files hold twice."""
-
-TABLE = "transformer.wte.weight"
-"""The word table."""
-
-SCORE = "score.weight"
-"""The head of a classifier."""
 
 _PREFIX = "transformer."
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.layout.tensors import SCORE, TABLE
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import huggingface
@@ -95,7 +96,7 @@ def _refuse_others(config: dict[str, Any], path: Path) -> None:
 def _refuse_strays(full: Mapping[str, Stored], path: Path) -> None:
     """Tensors that an adapter holds whole must be the network's, and not the tied table."""
     for name in full:
-        if name in (huggingface.TABLE, huggingface.HEAD):
+        if name in (TABLE, huggingface.HEAD):
             message = f"{name} is held whole; it is one with the head here, and not in PEFT"
             raise InputError("G2-306", path, message)
         if not _WHOLE.fullmatch(name):
@@ -104,7 +105,7 @@ def _refuse_strays(full: Mapping[str, Stored], path: Path) -> None:
 
 def _full_name(module: str) -> str:
     """An adapter of GPT2Model alone says nothing of ``transformer``."""
-    outside = (_BODY, huggingface.SCORE, huggingface.HEAD)
+    outside = (_BODY, SCORE, huggingface.HEAD)
     return module if module.startswith(outside) else f"{_BODY}{module}"
 
 
@@ -207,7 +208,7 @@ def _task(adapter: Adapter) -> str:
     """What PEFT makes of the base: a classifier, a language model, or GPT2Model alone."""
     if adapter.bare:
         return "FEATURE_EXTRACTION"
-    return "SEQ_CLS" if huggingface.SCORE in adapter.full else "CAUSAL_LM"
+    return "SEQ_CLS" if SCORE in adapter.full else "CAUSAL_LM"
 
 
 def _targets(adapter: Adapter) -> list[str]:
