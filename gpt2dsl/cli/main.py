@@ -27,6 +27,7 @@ COMMANDS = {
     "classify": "name the class of texts with given weights",
     "inspect": "say what weights are, and what is missing",
     "convert": "convert weights from one format to another",
+    "reshard": "write a checkpoint in another layout of ranks",
     "data": "prepare data: texts into MindRecord",
     "tokenizer": "train a vocabulary",
     "fetch": "fetch published weights from the Hugging Face Hub",

@@ -16,8 +16,19 @@ from gpt2dsl.recipe import Recipe
 @options.as_json
 @click.option("--why", is_flag=True, help="Show where each value came from.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the plan as JSON to a file.")
+@click.option(
+    "--strategies",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write MindSpore's strategy file of each rank into a folder.",
+)
 def command(
-    spec: str, settings: tuple[str, ...], as_json: bool, why: bool, out: Path | None
+    spec: str,
+    settings: tuple[str, ...],
+    as_json: bool,
+    why: bool,
+    out: Path | None,
+    strategies: Path | None,
 ) -> None:
     """Show what a recipe would do."""
     recipe = Recipe.load(spec, settings)
@@ -27,6 +38,9 @@ def command(
             out.write_text(plan.to_json_text(), encoding="utf-8")
         except OSError as error:
             raise click.BadParameter(f"{out} can't be written: {error.strerror}") from None
+    if strategies:
+        count = plan.write_strategies(strategies)
+        click.echo(f"{strategies}: strategy files of {count} rank{'s'[: count > 1]}", err=True)
     if as_json:
         click.echo(plan.to_json_text())
         return

@@ -84,6 +84,7 @@ class Result:
         continuations: of generate, with what is known of each.
         target: what was written, of conversions.
         size: its tensors' bytes.
+        digest: of the whole weights, of reshard.
         seconds: that it took.
         notes: what a reader must know of the result.
         scores: how well a classifier tells the classes of ``eval_data``, or of evaluate's data.
@@ -108,6 +109,7 @@ class Result:
     continuations: tuple[Continuation, ...] = ()
     target: Path | None = None
     size: int = 0
+    digest: str = ""
     seconds: float | None = None
     notes: tuple[str, ...] = ()
     scores: Scores | None = None
@@ -123,7 +125,7 @@ class Result:
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in found.items()
-            if value not in (None, ()) and not (isinstance(value, int) and not value)
+            if value not in (None, (), "") and not (isinstance(value, int) and not value)
         }
 
     def __str__(self) -> str:
@@ -148,6 +150,8 @@ class Result:
             rate = self.size / 1e6 / self.seconds
             lines.append(f"wrote       {self.target}")
             lines.append(f"size        {self.size / 1e6:,.1f} MB at {rate:,.0f} MB/s")
+        if self.digest:
+            lines.append(f"weights     xxh3 {self.digest}, in any layout")
         if self.skipped:
             lines.append(f"skipped     {self.skipped} of {self.steps} steps, which overflowed")
         lines += [f"note        {note}" for note in self.notes]

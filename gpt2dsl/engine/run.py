@@ -18,6 +18,7 @@ ENGINES = {
     "generate": "gpt2dsl.engine.generate",
     "classify": "gpt2dsl.engine.classify",
     "convert": "gpt2dsl.engine.convert",
+    "reshard": "gpt2dsl.engine.reshard",
 }
 """Task → the module that carries it out. Only the task's is imported; those that compute
 import MindSpore."""

@@ -118,6 +118,11 @@ class Reshard(Task):
     source_layout: Parallel | None = nested(
         Parallel, "of a source that doesn't know its own", default=None
     )
+    source_strategy: str = text(
+        "MindSpore's strategy file of the source, or the folder of them; that in or beside the "
+        "source where it is not said",
+        default="",
+    )
     optimizer: bool = flag("the optimizer's state too", default=False)
 
 

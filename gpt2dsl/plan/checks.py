@@ -11,11 +11,15 @@ from gpt2dsl.layout.geometry import PADDED_TO, Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.parts.model import PUBLISHED
+from gpt2dsl.parts.parallel import Parallel
 
 WITHOUT_CLASSES = ("text", "wikitext", "mindrecord")
 WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 
 METRICS = ("perplexity", "accuracy")
+
+CONVERSIONS = ("convert", "reshard", "export")
+"""Tasks that take weights from a source to a target."""
 
 WITHOUT_STAGES = ("evaluate", "generate", "classify")
 """Tasks that run whole on a rank, or shared by mp."""
@@ -46,7 +50,7 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if task.name == "generate" and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
-    if task.name not in ("pretrain", "convert", "reshard", "export"):
+    if task.name not in ("pretrain", *CONVERSIONS):
         yield from _published(parts)
     for metric in getattr(task, "metrics", ()):
         if metric not in METRICS:
@@ -95,29 +99,38 @@ def _model(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
 
 
 def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
-    mp, pp = parts.parallel.mp, parts.parallel.pp
-    widths = {
-        f"the {geometry.heads} heads": geometry.heads,
-        f"the inner width {geometry.inner_width}": geometry.inner_width,
-    }
-    undivided = [str(PADDED_TO)] if PADDED_TO % mp else []
-    undivided += [words for words, width in widths.items() if width % mp]
-    if undivided:
-        whole = (PADDED_TO, *widths.values())
-        able = [n for n in range(1, PADDED_TO + 1) if not any(width % n for width in whole)]
-        words = ", nor ".join(undivided)
-        message = f"{mp} does not divide {words}; {', '.join(map(str, able))} do"
-        yield fault(parts, "G2-203", "parallel.mp", message)
-    if pp > geometry.layers:
-        message = f"{pp} stages can't share {geometry.layers} layers; each needs one"
-        yield fault(parts, "G2-203", "parallel.pp", message)
+    mp = parts.parallel.mp
+    for key, message in undivided(parts.parallel, geometry):
+        yield fault(parts, "G2-203", f"parallel.{key}", message)
     if parts.parallel.sequence_parallel and parts.train.seq_length % mp:
         message = f"mp = {mp} does not divide {parts.train.seq_length} tokens (sequence_parallel)"
         yield fault(parts, "G2-203", "train.seq_length", message, "parallel.sequence_parallel")
 
 
+def undivided(parallel: Parallel, geometry: Geometry) -> Iterator[tuple[str, str]]:
+    """Why a network can't be split so: the layout's key, and the reason in words."""
+    mp, pp = parallel.mp, parallel.pp
+    widths = {
+        f"the {geometry.heads} heads": geometry.heads,
+        f"the inner width {geometry.inner_width}": geometry.inner_width,
+    }
+    wrong = [str(PADDED_TO)] if PADDED_TO % mp else []
+    wrong += [words for words, width in widths.items() if width % mp]
+    if wrong:
+        whole = (PADDED_TO, *widths.values())
+        able = [n for n in range(1, PADDED_TO + 1) if not any(width % n for width in whole)]
+        words = ", nor ".join(wrong)
+        yield "mp", f"{mp} does not divide {words}; {', '.join(map(str, able))} do"
+    if pp > geometry.layers:
+        yield "pp", f"{pp} stages can't share {geometry.layers} layers; each needs one"
+
+
 def _stages(parts: Parts, _: Geometry) -> Iterator[Fault]:
     task = parts.task
+    if task is not None and task.name in CONVERSIONS and parts.parallel.ranks > 1:
+        own = "; the target's layout is task.layout" if task.name == "reshard" else ""
+        message = f"{task.name} runs in one process{own}"
+        yield fault(parts, "G2-107", "parallel", message, "task.kind")
     if task is not None and task.name in WITHOUT_STAGES and parts.parallel.pp > 1:
         message = f"{task.name} has no pipeline; it runs under dp and mp"
         yield fault(parts, "G2-107", "parallel.pp", message, "task.kind")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2dsl.parts.bundle import Parts
 
-TASKS = ("pretrain", "finetune", "evaluate", "generate", "classify", "convert")
+TASKS = ("pretrain", "finetune", "evaluate", "generate", "classify", "convert", "reshard")
 
 
 def not_yet(parts: Parts) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
 from gpt2dsl.parts.task import Convert, Export, Reshard
@@ -126,7 +127,8 @@ def hints(parts: Parts, *, fetch: bool) -> Hints:
     """
     from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where there are weights
 
-    model = parts.model
+    model, task = parts.model, parts.task
+    split = task.source_layout if isinstance(task, Reshard) else None
     return Hints(
         size=SIZES[model.canonical_size] if model.size else None,
         heads=model.heads,
@@ -134,6 +136,9 @@ def hints(parts: Parts, *, fetch: bool) -> Hints:
         base=model.weights if is_conversion(parts) and model.has_file else "",
         allow_missing=model.allow_missing,
         fetch=fetch,
+        strategy=task.source_strategy if isinstance(task, Reshard) else "",
+        split=Ranks(split.dp, split.mp, split.pp) if split else None,
+        zero=bool(split and split.optimizer_shard),
     )
 
 

@@ -17,13 +17,14 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.plan import checks, cluster, inputs, parallel, training
+from gpt2dsl.plan import checks, cluster, inputs, parallel, resharding, strategies, training
 from gpt2dsl.plan.engines import not_yet
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
+from gpt2dsl.plan.resharding import Written
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.steps import Step, steps_of
 
@@ -77,6 +78,7 @@ class Plan:
         memory: bytes on the rank that needs the most.
         steps: what is done, in order.
         directory: what is written.
+        written: of resharding, how much that is; else None.
         notes: what a reader must know of the result.
         not_yet: what no engine carries out so far.
         toml: the recipe.
@@ -100,6 +102,7 @@ class Plan:
     memory: Memory
     steps: tuple[Step, ...]
     directory: str
+    written: Written | None
     notes: tuple[str, ...]
     not_yet: tuple[str, ...]
     toml: str
@@ -170,6 +173,18 @@ class Plan:
 
         return run(job, node)
 
+    def write_strategies(self, folder: str | Path) -> int:
+        """Write MindSpore's strategy file of each rank; returns how many.
+
+        Args:
+            folder: gets ``ckpt_strategy_rank_0.ckpt`` and so on; it is made where it is not there.
+
+        Raises:
+            SpecError: the recipe has LoRA, whose adapters are whole in every layout.
+            RunError: the folder can't be written.
+        """
+        return strategies.write(self._parts, self.geometry, Path(folder))
+
     def prepared(self) -> Plan:
         """The plan once its weights are fetched and its data is tokenised, so far as need be."""
         counted = self.batches is None or self.batches.rows is not None
@@ -233,6 +248,8 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     sources = _sources(parts, network.classes)
     read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
     read += cluster.rank_table(parts)
+    written, refusals = resharding.find(parts)
+    read += refusals
     batches = None
     if "task.data" in sources:
         texts = sources["task.data"][1]
@@ -264,6 +281,7 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         memory=memory(parts, geometry, stages),
         steps=steps_of(parts),
         directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
+        written=written,
         notes=(*network.notes, *parallel.notes(parts), *cluster.notes(parts)),
         not_yet=not_yet(parts),
         toml=toml,
@@ -277,6 +295,7 @@ def faults(parts: Parts) -> tuple[Fault, ...]:
     network = find_network(parts)
     sources = (found for found, _ in _sources(parts, network.classes).values())
     read = [*network.inputs, *sources, *inputs.resumed(parts), *cluster.rank_table(parts)]
+    read += resharding.find(parts)[1]
     return (
         *checks.faults(parts, network.geometry),
         *network.faults,

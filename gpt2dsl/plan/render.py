@@ -66,7 +66,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.task in COMPUTING:
         yield from _ranks(plan)
     yield "steps", ", ".join(step.kind for step in plan.steps)
-    yield "writes", plan.directory
+    yield from _writes(plan)
     for note in plan.notes:
         yield "note", note
 
@@ -115,6 +115,16 @@ def _batches(batches: Batches) -> str:
 
 def _epochs(batches: Batches) -> str:
     return f"{batches.epochs} epoch{'s' if batches.epochs != 1 else ''}"
+
+
+def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
+    written = plan.written
+    if written is None:
+        yield "writes", plan.directory
+        return
+    files = f"{written.files} ranks, a file each" if written.files > 1 else "whole"
+    yield "writes", f"{plan.directory}   {files}   {_size(written.size)}"
+    yield "memory", f"{_size(written.memory)} of blocks at once, beside the process"
 
 
 def _verdict(plan: Plan) -> Iterator[str]:

@@ -11,6 +11,7 @@ import attrs
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats.config import from_config
@@ -28,6 +29,9 @@ class Hints:
         base: the weights that an adapter belongs to, in the place of those that it names.
         allow_missing: regex on the names of parameters that may be missing, and get new values.
         fetch: whether what is on the Hub and not in its cache here is downloaded.
+        strategy: the file or folder that says how they are split over ranks.
+        split: the same as dp, mp and pp.
+        zero: whether the optimizer's state is shared out over dp.
     """
 
     size: Geometry | None = None
@@ -36,6 +40,9 @@ class Hints:
     base: str = ""
     allow_missing: str = ""
     fetch: bool = False
+    strategy: str = ""
+    split: Ranks | None = None
+    zero: bool = False
 
     def may_lack(self, name: str) -> bool:
         """Whether a parameter may be missing."""

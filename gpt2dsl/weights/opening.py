@@ -11,7 +11,7 @@ import attrs
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
-from gpt2dsl.weights import place
+from gpt2dsl.weights import joining, place
 from gpt2dsl.weights.files import container
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import adapter as low_rank
@@ -77,7 +77,7 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
             known of the network (G2-306, G2-307).
     """
     found = place.find(name, contents=contents, fetch=hints.fetch)
-    kind, stored = _stored(found)
+    kind, stored, aside = _stored(found, hints)
     if found.is_adapter:
         return _with_adapter(found, stored, hints, contents=contents)
     if mindformers.is_mindformers(stored):
@@ -85,10 +85,11 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
     config_path = found.folder / place.CONFIG
     config = place.read_json(config_path)
     geometry = from_config(config, config_path)
-    words = f"checkpoint {found.checkpoint}" if found.checkpoint else f"Hugging Face, {kind}"
-    return _opened(
-        found, words, geometry, huggingface.full_names(stored, found.files[0]), config=config
-    )
+    words = f"Hugging Face, {kind}"
+    if found.checkpoint:
+        words = f"checkpoint {found.checkpoint}" + (f", {kind}" if found.is_split else "")
+    named = huggingface.full_names(stored, found.files[0])
+    return _opened(found, words, geometry, named, config=config, aside=aside)
 
 
 def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
@@ -103,18 +104,29 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
         InputError: it can't be read, or is none (G2-306).
     """
     found = place.find(name, contents=contents, fetch=hints.fetch)
-    _, stored = _stored(found)
+    _, stored, _ = _stored(found, hints)
     if found.is_adapter:
         return _peft(found, stored)
     if mindformers.is_mindformers(stored):
-        said = settings.beside(found.files[0])
+        said = _settings(found)
         if own := mindformers.adapter(stored, said.alpha if said else None, found.files[0]):
             return attrs.evolve(own, base=hints.base)
     raise InputError("G2-306", found.files[0], "it holds no LoRA adapter")
 
 
-def _stored(found: place.Place) -> tuple[str, dict[str, Stored]]:
-    """The kind of the files in words, and all of their tensors."""
+def _settings(found: place.Place) -> settings.Settings | None:
+    """MindFormers' YAML."""
+    file = found.files[0]
+    return settings.beside(found.folder / file.name if found.is_split else file)
+
+
+def _stored(found: place.Place, hints: Hints) -> tuple[str, dict[str, Stored], tuple[str, ...]]:
+    """The kind of the files in words, their tensors, and the names of those that are no weights."""
+    if found.is_split:
+        joined = joining.joined(found, hints)
+        return joined.kind, joined.tensors, tuple(joined.states)
+    if hints.strategy or (hints.split and hints.split.count > 1):
+        raise InputError("G2-306", found.path, "it is whole, not split over ranks")
     stored: dict[str, Stored] = {}
     holder: dict[str, Path] = {}
     kinds = set()
@@ -130,7 +142,7 @@ def _stored(found: place.Place) -> tuple[str, dict[str, Stored]]:
         if holder.get(name) != file:
             raise InputError("G2-304", file, f"{name} is not in it, but the index says so")
     shards = f" in {len(found.files)} shards" if len(found.files) > 1 else ""
-    return f"{' and '.join(sorted(kinds))}{shards}", mindformers.own_names(stored)
+    return f"{' and '.join(sorted(kinds))}{shards}", mindformers.own_names(stored), ()
 
 
 def _opened(
@@ -183,7 +195,7 @@ def _of_mindformers(
     found: place.Place, kind: str, stored: dict[str, Stored], hints: Hints
 ) -> Opened:
     file = found.files[0]
-    said = settings.beside(file)
+    said = _settings(found)
     lora = mindformers.adapter(stored, said.alpha if said else None, file)
     renamed = mindformers.renamed(stored, file)
     geometry, config = geometry_of(renamed, said, hints, file)

@@ -10,8 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.weights import joining, place
 from gpt2dsl.weights.files import tensorfile
-from gpt2dsl.weights.files.stored import Arrays, Held
+from gpt2dsl.weights.files.stored import Arrays, Held, Stored
+from gpt2dsl.weights.guess import Hints
 
 TENSORS = "optimizer.safetensors"
 STATE = "state.json"
@@ -30,10 +32,18 @@ def write(
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
     """
-    tensors = {name: Held.of(array) for name, array in arrays.items()}
-    digest = tensorfile.write(folder / TENSORS, tensors)
+    write_state(folder, state)
+    return write_tensors(folder, {name: Held.of(array) for name, array in arrays.items()})
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, Stored]) -> dict[str, str]:
+    """Writes the tensors alone; else as ``write``."""
+    return {TENSORS: tensorfile.write(folder / TENSORS, tensors)}
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Writes the state of the run alone."""
     (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
-    return {TENSORS: digest}
 
 
 def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -53,4 +63,15 @@ def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
         raise InputError("G2-304", path, f"it is not JSON: {error}") from error
     if not isinstance(state, dict):
         raise InputError("G2-304", path, "it is not a JSON object")
-    return Arrays(tensorfile.stored(folder / TENSORS)), state
+    return Arrays(stored(folder)), state
+
+
+def stored(folder: Path) -> dict[str, Stored]:
+    """The tensors where they lie: in a file of their own, or in those of ranks.
+
+    Raises:
+        InputError: as in ``read``.
+    """
+    if not place.rank_folders(folder):
+        return tensorfile.stored(folder / TENSORS)
+    return joining.joined(place.find(folder, contents=False), Hints()).states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 CHECKPOINTS = "checkpoints"
 
+STRATEGY = "strategy"
+"""The folder of MindSpore's strategy files, in that of the ranks or, as MindFormers has it, beside
+it."""
+
+_RANK = re.compile(r"rank_(\d+)")
 _ONE = (WEIGHTS, "pytorch_model.bin", ADAPTER_WEIGHTS, "adapter_model.bin")
 INDEX = f"{WEIGHTS}.index.json"
 _INDEX = ".index.json"
@@ -33,6 +39,8 @@ class Place:
         files: more than one where they are sharded.
         checkpoint: the name of a checkpoint of ours, "" of foreign weights.
         index: tensor → its file, where they are sharded.
+        is_split: whether each file is that of a rank, ``rank_0`` first.
+        strategy: the file or folder that says how, where one lies beside them.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
     """
 
@@ -40,12 +48,14 @@ class Place:
     files: tuple[Path, ...]
     checkpoint: str = ""
     index: dict[str, Path] | None = None
+    is_split: bool = False
+    strategy: Path | None = None
     passed: tuple[InputError, ...] = ()
 
     @property
     def folder(self) -> Path:
         """The folder, with config.json in it."""
-        return self.files[0].parent
+        return self.files[0].parent.parent if self.is_split else self.files[0].parent
 
     @property
     def is_adapter(self) -> bool:
@@ -154,11 +164,9 @@ def _whole(folder: Path) -> Place:
             return Place(path=folder, files=(folder / name,))
         if (folder / (name + _INDEX)).exists():
             return attrs.evolve(_shards(folder / (name + _INDEX)), path=folder)
-    ranks = sorted(folder.glob("rank_*"))
-    if len(ranks) > 1:
-        message = f"it is split over {len(ranks)} ranks, which are not joined here yet"
-        raise InputError("G2-304", folder, message)
-    checkpoints = sorted((ranks[0] if ranks else folder).glob("*.ckpt"))
+    if ranks := rank_folders(folder):
+        return _split(folder, ranks)
+    checkpoints = sorted(folder.glob("*.ckpt"))
     if len(checkpoints) == 1:
         return Place(path=folder, files=(checkpoints[0],))
     if len(checkpoints) > 1:
@@ -169,6 +177,43 @@ def _whole(folder: Path) -> Place:
         raise InputError("G2-302", folder, "the folder is empty")
     message = "there is no such file, nor pytorch_model.bin, an index of shards, or a .ckpt"
     raise InputError("G2-301", folder / WEIGHTS, message)
+
+
+def rank_folders(folder: Path) -> list[Path]:
+    """The folders ``rank_<N>`` in a folder, by number.
+
+    Raises:
+        InputError: a number is left out (G2-301).
+    """
+    found = {
+        int(match[1]): path for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))
+    }
+    for number in range(max(found, default=-1)):
+        if number not in found:
+            message = f"there is no such folder, but rank_{max(found)} is there"
+            raise InputError("G2-301", folder / f"rank_{number}", message)
+    return [found[number] for number in sorted(found)]
+
+
+def _split(folder: Path, ranks: list[Path]) -> Place:
+    """One file in each of the ranks' folders. A whole one may lie in ``rank_0`` too."""
+    beside = (folder / STRATEGY, folder.parent / STRATEGY)
+    strategy = next((path for path in beside if path.is_dir()), None)
+    files = tuple(map(_of_rank, ranks))
+    return Place(
+        path=folder, files=files, is_split=len(files) > 1 or bool(strategy), strategy=strategy
+    )
+
+
+def _of_rank(folder: Path) -> Path:
+    files = sorted(path for end in ("ckpt", "safetensors") for path in folder.glob(f"*.{end}"))
+    if not files:
+        raise InputError("G2-301", folder, "it holds no .ckpt and no .safetensors")
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files[:3])
+        message = f"it holds {len(files)} checkpoints, one is expected: {names}"
+        raise InputError("G2-304", folder, message)
+    return files[0]
 
 
 def _file(path: Path) -> Place:

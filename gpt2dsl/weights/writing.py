@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
-from numpy.typing import NDArray
 
 from gpt2dsl.data import atomic
-from gpt2dsl.errors import InputError, RunError, some
+from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import place, store
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import NAMES, Stored, all_finite, converted
+from gpt2dsl.weights.files.stored import NAMES, Stored, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
+from gpt2dsl.weights.watching import Moved, Watch
 
 MINDFORMERS = "mindspore_model"
 """The name of both files in a folder that MindFormers writes and reads."""
@@ -27,9 +27,6 @@ TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
 )  # fmt: skip
-
-Moved = Callable[[int], object]
-"""Is told the bytes that were written since it was told last."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,51 +51,6 @@ class Content:
     def size(self) -> int:
         """Bytes of the tensors."""
         return sum(tensor.size for tensor in self.tensors.values())
-
-
-@attrs.frozen(eq=False)
-class _Watched(Stored):
-    """A tensor of which each block is looked at on its way."""
-
-    of: Stored
-    see: Callable[[NDArray[Any]], None]
-
-    def rows(self, first: int, last: int) -> NDArray[Any]:
-        found = self.of.rows(first, last)
-        self.see(found)
-        return found
-
-    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        for block in self.of.blocks(first, last):
-            self.see(block)
-            yield block
-
-
-class _Watch:
-    """Counts the bytes that pass, and notes which tensors are not finite."""
-
-    def __init__(self, moved: Moved) -> None:
-        self.moved = moved
-        self.wrong: dict[str, None] = {}
-
-    def over(self, tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-        """The tensors, watched."""
-        return {name: self._one(name, tensor) for name, tensor in tensors.items()}
-
-    def _one(self, name: str, tensor: Stored) -> Stored:
-        def see(block: NDArray[Any]) -> None:
-            if not all_finite(block, tensor.kind):
-                self.wrong[name] = None
-            self.moved(block.nbytes)
-
-        return _Watched(tensor.kind, tensor.shape, tensor, see)
-
-    def refuse(self, source: object, dtype: str) -> None:
-        """Refuses what was not finite, by now: nothing has its final name yet."""
-        if self.wrong:
-            large = f", or too large for {dtype}" if dtype else ""
-            message = f"NaN or infinite{large}: {some(self.wrong)}"
-            raise InputError("G2-306", source, message)
 
 
 def find_room(target: Path, size: int) -> None:
@@ -129,23 +81,50 @@ def _own(tensor: Stored) -> str:
 
 
 @contextmanager
-def _watched(source: object, dtype: str, moved: Moved) -> Iterator[_Watch]:
-    watch = _Watch(moved)
+def _watched(source: object, dtype: str, moved: Moved) -> Iterator[Watch]:
+    watch = Watch(moved)
     yield watch
     watch.refuse(source, dtype)
 
 
+@attrs.frozen
+class Unfinished:
+    """A folder that is being written.
+
+    Attributes:
+        folder: to write into.
+        watch: what the tensors are to pass.
+        digests: file → checksum where it is known.
+        meta: what its manifest says besides.
+    """
+
+    folder: Path
+    watch: Watch
+    digests: dict[str, str]
+    meta: dict[str, Any]
+
+
 @contextmanager
-def _folder(
-    target: Path, source: object, dtype: str, moved: Moved
-) -> Iterator[tuple[Path, _Watch, dict[str, str]]]:
-    """A folder to write into, what watches the tensors, and the checksums that are known."""
+def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterator[Unfinished]:
+    """A folder that is whole at the end of the block, or not there.
+
+    Args:
+        target: the folder.
+        source: where it comes from, for messages.
+        dtype: that was asked for, for messages.
+        moved: is told of the bytes.
+
+    Raises:
+        InputError: a value is not finite (G2-306).
+        RunError: the target is there already or can't be written.
+    """
     digests: dict[str, str] = {}
+    meta: dict[str, Any] = {"source": str(source)}
     with (
-        store.writing(target, {"source": str(source)}, digests) as folder,
+        store.writing(target, meta, digests) as folder,
         _watched(source, dtype, moved) as watch,
     ):
-        yield folder, watch, digests
+        yield Unfinished(folder, watch, digests, meta)
 
 
 def to_hugging_face(
@@ -165,12 +144,10 @@ def to_hugging_face(
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    with _folder(target, source, dtype, moved) as (folder, watch, digests):
-        tensors = watch.over(content.tensors)
-        digests.update(huggingface.write_stored(folder, content.config, tensors, shard))
-        if content.generation:
-            shutil.copyfile(content.generation, folder / place.GENERATION)
-        _copy(content.tokenizer, folder)
+    with unfinished(target, source, dtype, moved) as new:
+        tensors = new.watch.over(content.tensors)
+        new.digests.update(huggingface.write_stored(new.folder, content.config, tensors, shard))
+        copy_beside(content, new.folder)
 
 
 def to_mindformers(
@@ -199,12 +176,12 @@ def to_mindformers(
             path.replace(target)
             atomic.sync(target.parent)
         return
-    with _folder(target, source, dtype, moved) as (folder, watch, digests):
+    with unfinished(target, source, dtype, moved) as new:
         file = f"{MINDFORMERS}.ckpt"
-        named = mindformers.named(watch.over(content.tensors))
-        digests[file] = ckptfile.write(folder / file, named)
-        (folder / f"{MINDFORMERS}.yaml").write_bytes(text)
-        _copy(content.tokenizer, folder)
+        named = mindformers.named(new.watch.over(content.tensors))
+        new.digests[file] = ckptfile.write(new.folder / file, named)
+        (new.folder / f"{MINDFORMERS}.yaml").write_bytes(text)
+        _copy(content.tokenizer, new.folder)
 
 
 def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved: Moved) -> None:
@@ -221,9 +198,10 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    with _folder(target, source, dtype, moved) as (folder, watch, digests):
-        written = peft.write(folder, adapter, lambda held: watch.over(in_dtype(held, dtype)))
-        digests.update(written)
+    with unfinished(target, source, dtype, moved) as new:
+        watched = new.watch.over
+        written = peft.write(new.folder, adapter, lambda held: watched(in_dtype(held, dtype)))
+        new.digests.update(written)
 
 
 @contextmanager
@@ -239,6 +217,13 @@ def _file(target: Path) -> Iterator[Path]:
             yield path
     except OSError as error:
         raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
+
+
+def copy_beside(content: Content, folder: Path) -> None:
+    """The tokenizer and the generation_config.json of what is written."""
+    if content.generation:
+        shutil.copyfile(content.generation, folder / place.GENERATION)
+    _copy(content.tokenizer, folder)
 
 
 def _copy(tokenizer: Path | None, folder: Path) -> None:

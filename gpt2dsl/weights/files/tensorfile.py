@@ -7,12 +7,13 @@ writes, so that the bytes themselves go through here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.weights.files.hashing import hashed
+from gpt2dsl.weights.files.hashing import HashedFile, hashed
 from gpt2dsl.weights.files.stored import Slab, Stored
 
 
@@ -56,12 +57,23 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
     Raises:
         OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
     """
-    with hashed(path) as file:
-        file.write(_header(tensors))
+    with begun(path, tensors) as file:
         for tensor in tensors.values():
             for block in tensor.blocks():
                 file.write(block.data)
     return file.checksum()
+
+
+@contextmanager
+def begun(path: Path, tensors: Mapping[str, Stored]) -> Iterator[HashedFile]:
+    """A new file with its header; the tensors are to be written into it, in the order given.
+
+    Raises:
+        OSError: as in ``write``.
+    """
+    with hashed(path) as file:
+        file.write(_header(tensors))
+        yield file
 
 
 def _header(tensors: Mapping[str, Stored]) -> bytes:

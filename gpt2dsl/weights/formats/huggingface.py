@@ -106,13 +106,7 @@ def write_stored(
     Raises:
         OSError: the disk is full or can't be written.
     """
-    sizes: dict[str, int] = {}
-    for tensor in stored.values():
-        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
-    dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
-    special = {key: value for key, value in config.items() if key.endswith("_token_id")}
-    _write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    _write_json(folder / place.GENERATION, special)
+    write_config(folder, config, stored)
     shards = _shards(stored, shard)
     if len(shards) == 1:
         return {place.WEIGHTS: tensorfile.write(folder / place.WEIGHTS, stored)}
@@ -122,9 +116,20 @@ def write_stored(
         file = f"model-{i:05d}-of-{len(shards):05d}.safetensors"
         digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
         index |= dict.fromkeys(names, file)
-    total = sum(sizes.values())
+    total = sum(tensor.size for tensor in stored.values())
     _write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     return digests
+
+
+def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
+    """Writes config.json and generation_config.json of tensors; else as ``write_stored``."""
+    sizes: dict[str, int] = {}
+    for tensor in stored.values():
+        sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
+    dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
+    special = {key: value for key, value in config.items() if key.endswith("_token_id")}
+    _write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    _write_json(folder / place.GENERATION, special)
 
 
 def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:

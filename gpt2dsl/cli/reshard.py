@@ -1,0 +1,70 @@
+"""``gpt2dsl reshard``: a checkpoint from one layout of ranks into another."""
+
+from __future__ import annotations
+
+import click
+
+from gpt2dsl.cli import options
+from gpt2dsl.recipe import Recipe
+
+
+class _Layout(click.ParamType[object]):
+    """``dp=2,mp=4,optimizer_shard=true`` as the keys of ``[parallel]``."""
+
+    name = "LAYOUT"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        found: dict[str, object] = {}
+        for pair in str(value).split(","):
+            key, _, number = pair.strip().partition("=")
+            flags = {"true": True, "false": False}
+            if not (number.isdecimal() or number in flags) or key in found:
+                self.fail(f"expected dp=2,mp=4,pp=1, found {value!r}", param, ctx)
+            found[key] = flags[number] if number in flags else int(number)
+        return found
+
+
+@click.command(
+    "reshard",
+    help="Write the checkpoint SRC as DST in another layout of ranks, without a cluster. SRC is "
+    "a run or checkpoint, weights of any format, or a folder of rank_0, rank_1, ... DST gets such "
+    "folders and their strategy files; of one rank it is a folder of Hugging Face.",
+)
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option("--to", "to", type=_Layout(), required=True, help="Of DST: dp=2,mp=4,pp=1.")
+@click.option("--from", "origin", type=_Layout(), help="Of SRC, where it doesn't know its own.")
+@click.option("--strategy", metavar="PATH", help="SRC's strategy file, or the folder of them.")
+@click.option("--optimizer", is_flag=True, default=None, help="The optimizer's state too.")
+@options.hints
+@options.as_json
+def command(source: str, target: str, to: object, as_json: bool, **given: object) -> None:
+    """Reshard a checkpoint."""
+    keys = {
+        "origin": ("task.source_layout", "--from"),
+        "strategy": ("task.source_strategy", "--strategy"),
+        "optimizer": ("task.optimizer", "--optimizer"),
+        "size": ("model.size", "--size"),
+        "heads": ("model.heads", "--heads"),
+        "activation": ("model.activation", "--activation"),
+    }
+    recipe = Recipe().override(
+        {
+            "task.kind": ("reshard", "reshard"),
+            "task.source": (source, "SRC"),
+            "task.target": (target, "DST"),
+            "task.layout": (to, "--to"),
+            **{
+                key: (given[name], option)
+                for name, (key, option) in keys.items()
+                if given[name] is not None
+            },
+        }
+    )
+    result = recipe.plan(prepare=True).run(keep=False)
+    if as_json:
+        options.echo_json(result.to_json())
+    else:
+        click.echo(str(result))

@@ -1,0 +1,50 @@
+"""The task reshard: a checkpoint from one layout of ranks into another, without MindSpore."""
+
+from __future__ import annotations
+
+import time
+
+from gpt2dsl.data import cache
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.progress import ByteBar
+from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.model.init import filled
+from gpt2dsl.parts.task import Reshard
+from gpt2dsl.weights import reading, resharding, writing
+from gpt2dsl.weights.formats.config import to_config
+
+
+def run(job: Job) -> Result:
+    """Reshard the task's source."""
+    task = job.parts.task
+    assert isinstance(task, Reshard)
+    started = time.perf_counter()
+    weights = reading.read(task.source, job.hints, values=False)
+    training = resharding.Training.of(weights.path) if task.optimizer else None
+    content = writing.Content(
+        geometry=weights.geometry,
+        config={**to_config(weights.geometry), **weights.config},
+        tensors=filled(weights, job.parts.train.seed),
+        tokenizer=weights.tokenizer,
+        generation=weights.generation,
+    )
+    layout = task.layout
+    ranks = Ranks(layout.dp, layout.mp, layout.pp)
+    target = resharding.Target(ranks=ranks, zero=layout.optimizer_shard)
+    states = training.states if training else {}
+    path = cache.expanded(task.target)
+    size = resharding.size(content.geometry, content.tensors, states, target)
+    writing.find_room(path, size)
+    read = content.size + sum(one.size for one in states.values())
+    with ByteBar(f"writing {path}", read) as bar:
+        digest = resharding.write(
+            path, content, training, target, source=task.source, moved=bar.move
+        )
+    return Result(
+        task="reshard",
+        target=path,
+        size=size,
+        digest=digest,
+        seconds=time.perf_counter() - started,
+        notes=job.notes,
+    )

@@ -1,0 +1,42 @@
+"""MindSpore's strategy files of a recipe's layout, written without a running job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2dsl.errors import RunError, SpecError
+from gpt2dsl.layout.distributed import MOMENTS, filed
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Reshard
+from gpt2dsl.plan.checks import fault
+
+
+def write(parts: Parts, geometry: Geometry, folder: Path) -> int:
+    """Writes ``ckpt_strategy_rank_<N>.ckpt`` of each rank; returns how many.
+
+    They are those of a training's parameters and optimizer, or of what resharding writes. Names and
+    shapes are those of distributed checkpoints here (docs/reshard.md).
+
+    Raises:
+        SpecError: LoRA, whose adapters are whole in every layout.
+        RunError: the folder can't be written.
+    """
+    from gpt2dsl.weights.files import strategyfile  # noqa: PLC0415  # protobuf: only where needed
+
+    if parts.lora:
+        message = "adapters are whole in every layout: they have no strategy files"
+        raise SpecError([fault(parts, "G2-107", "lora", message)])
+    task = parts.task
+    layout = task.layout if isinstance(task, Reshard) else parts.parallel
+    has_states = parts.trains or (isinstance(task, Reshard) and task.optimizer)
+    states = MOMENTS[parts.optim.name] if has_states else ()
+    ranks = Ranks(layout.dp, layout.mp, layout.pp)
+    table = filed(geometry, ranks, states, zero=layout.optimizer_shard)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strategyfile.write(folder, table, ranks)
+    except OSError as error:
+        raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
+    return ranks.count

@@ -1,0 +1,234 @@
+"""Weights that are split over ranks, as whole tensors that are read from where their parts lie.
+
+The layout comes from MindSpore's strategy files, or from dp, mp and pp. Ranks that hold the same
+part must hold the same values, unless a manifest has proven the files already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout import distributed
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensor_layout import Box, TensorLayout
+from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.weights import place
+from gpt2dsl.weights.files import container, strategyfile
+from gpt2dsl.weights.files.pieces import Assembled, FirstRows, Piece, reshaped
+from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.files.strategyfile import Stages
+from gpt2dsl.weights.formats import mindformers, mindformers_split
+from gpt2dsl.weights.formats.config import from_config
+from gpt2dsl.weights.guess import Hints
+
+Tensors = dict[str, Stored]
+
+
+@attrs.frozen
+class Joined:
+    """The tensors of all ranks.
+
+    Attributes:
+        kind: of the files, in words.
+        tensors: the weights; what is MindFormers' has its names, and its optimizer's state too.
+        states: of the optimizer, where the files are ours: ``m.transformer.wte.weight``.
+    """
+
+    kind: str
+    tensors: Tensors
+    states: Tensors
+
+
+def joined(found: place.Place, hints: Hints) -> Joined:
+    """Whole tensors.
+
+    Args:
+        found: a place that is split.
+        hints: the strategy or the layout, where none lies beside the files.
+
+    Raises:
+        InputError: nothing says how they are split (G2-307), ranks are missing or there are too
+            many (G2-301, G2-304), or the files do not fit what the strategy says (G2-306).
+    """
+    read = [container.stored(file) for file in found.files]
+    ranks = [mindformers.own_names(tensors) for _, tensors in read]
+    theirs = any(mindformers.is_mindformers(tensors) for tensors in ranks)
+    geometry = None if theirs else _geometry(found)
+    stages = _stages(found, ranks, hints, geometry)
+    whole = _Joiner(found.files, ranks, proven=bool(found.checkpoint)).join(stages)
+    kind = f"{' and '.join(sorted({kind for kind, _ in read}))} of {len(ranks)} ranks"
+    if geometry is None:
+        return Joined(kind, whole, {})
+    ours = {name: _as_in_whole_files(name, one, geometry) for name, one in whole.items()}
+    states = {name: one for name, one in ours.items() if distributed.state_of(name)}
+    return Joined(kind, {name: one for name, one in ours.items() if name not in states}, states)
+
+
+def _geometry(found: place.Place) -> Geometry:
+    path = found.folder / place.CONFIG
+    return from_config(place.read_json(path), path)
+
+
+def _stages(
+    found: place.Place, ranks: Sequence[Tensors], hints: Hints, geometry: Geometry | None
+) -> Stages:
+    """The layouts of each stage, which fit the number of ranks."""
+    path = Path(hints.strategy) if hints.strategy else found.strategy
+    if path:
+        stages = strategyfile.read(path)
+    elif hints.split:
+        stages = _of_layout(ranks, hints, geometry, found)
+    else:
+        message = (
+            f"it is split over {len(ranks)} ranks, and nothing says how: a folder "
+            f"{place.STRATEGY} beside them, --strategy, or --from dp=..,mp=..,pp=.."
+        )
+        raise InputError("G2-307", found.path, message)
+    source = path or found.path
+    counts = {layout.count for layouts in stages.values() for layout in layouts.values()}
+    if len(counts) != 1 or sorted(stages) != list(range(len(stages))):
+        said = f"stages {sorted(stages)} of {sorted(counts)} ranks"
+        raise InputError("G2-304", source, f"its stages do not fit each other: {said}")
+    _check_count(found, len(ranks), len(stages) * counts.pop(), source)
+    if path and hints.split and hints.split.count != len(ranks):
+        message = f"it is of {len(ranks)} ranks, the layout that was named of {hints.split.count}"
+        raise InputError("G2-306", source, message)
+    return stages
+
+
+def _check_count(found: place.Place, there: int, expected: int, source: Path) -> None:
+    if there < expected:
+        missing = found.folder / f"rank_{there}"
+        message = f"there is no such folder; {source} is of {expected} ranks"
+        raise InputError("G2-301", missing, message)
+    if there > expected:
+        message = f"it is of {expected} ranks, and {found.path} has {there}"
+        raise InputError("G2-306", source, message)
+
+
+def _of_layout(
+    ranks: Sequence[Tensors], hints: Hints, geometry: Geometry | None, found: place.Place
+) -> Stages:
+    """The layouts that dp, mp and pp give; which tensors a stage holds its files say."""
+    split = hints.split
+    assert split
+    if geometry is None and hints.zero:
+        message = (
+            "how MindFormers shared the optimizer, only its strategy files say: --strategy"
+        )
+        raise InputError("G2-307", found.path, message)
+    _check_count(found, len(ranks), split.count, found.path)
+    names = ("m", "v", "u", distributed.MASTER)
+    own = (
+        {one.name: one.layout for one in distributed.filed(geometry, split, names, zero=hints.zero)}
+        if geometry
+        else {}
+    )
+    stages: Stages = {}
+    for number, tensors in enumerate(ranks):
+        stage = stages.setdefault(number // (split.dp * split.mp), {})
+        for name, tensor in tensors.items():
+            if geometry is None:
+                stage[name] = mindformers_split.layout_of(name, len(tensor.shape), split)
+            elif name in own:
+                stage[name] = own[name]
+    return stages
+
+
+@attrs.frozen
+class _Joiner:
+    """Joins what ranks hold.
+
+    Attributes:
+        files: of the ranks.
+        ranks: their tensors.
+        proven: whether copies need not be compared.
+    """
+
+    files: Sequence[Path]
+    ranks: Sequence[Tensors]
+    proven: bool
+
+    def join(self, stages: Stages) -> Tensors:
+        """Whole tensors; those of several stages are one."""
+        found: Tensors = {}
+        for stage, layouts in sorted(stages.items()):
+            count = next(iter(layouts.values())).count
+            numbers = range(stage * count, (stage + 1) * count)
+            for name in dict.fromkeys(name for i in numbers for name in self.ranks[i]):
+                tensor = self._of_stage(name, layouts.get(name), numbers)
+                found[name] = self._tied(name, found[name], tensor) if name in found else tensor
+        return found
+
+    def _of_stage(self, name: str, layout: TensorLayout | None, numbers: range) -> Stored:
+        if lacking := [i for i in numbers if name not in self.ranks[i]]:
+            message = f"1 missing: {name}, which rank_{_other(numbers, lacking)} has"
+            raise InputError("G2-306", self.files[lacking[0]], message)
+        parts = {i: self.ranks[i][name] for i in numbers}
+        first = parts[numbers[0]]
+        if layout is None:
+            if mindformers.is_aside(name):  # a counter, which each rank has
+                return first
+            message = f"the strategy does not know {name}: it is of another network"
+            raise InputError("G2-306", self.files[numbers[0]], message)
+        for i, part in parts.items():
+            if (part.shape, part.kind) != (first.shape, first.kind):
+                message = (
+                    f"{name} is {list(part.shape)} {part.kind}, and {list(first.shape)} "
+                    f"{first.kind} in rank_{numbers[0]}"
+                )
+                raise InputError("G2-306", self.files[i], message)
+        if len(first.shape) != len(layout.axes):
+            message = f"{name} is {list(first.shape)}, the strategy has {len(layout.axes)} axes"
+            raise InputError("G2-306", self.files[numbers[0]], message)
+        return self._assembled(name, layout, parts, numbers[0])
+
+    def _assembled(
+        self, name: str, layout: TensorLayout, parts: Mapping[int, Stored], start: int
+    ) -> Stored:
+        kind, shape = parts[start].kind, layout.whole(parts[start].shape)
+        holders: dict[Box, list[int]] = {}
+        for i in parts:
+            holders.setdefault(layout.box(shape, i - start), []).append(i)
+        pieces = []
+        for box, held in holders.items():
+            own = held[:1] if self.proven else held
+            names = tuple(f"{self.files[i]}: {name}" for i in own)
+            pieces.append(Piece(box, tuple(parts[i] for i in own), names))
+        return _simple(Assembled(kind, shape, tuple(pieces)))
+
+    def _tied(self, name: str, one: Stored, other: Stored) -> Stored:
+        """A tensor that two stages hold."""
+        if one.shape != other.shape or one.kind != other.kind:
+            shapes = f"{list(one.shape)} and {list(other.shape)}"
+            raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
+        if self.proven or not one.readable:
+            return one
+        whole: Box = tuple((0, length) for length in one.shape)
+        names = (f"{self.files[0]}: {name}", f"{self.files[-1]}: {name}")
+        return Assembled(one.kind, one.shape, (Piece(whole, (one, other), names),))
+
+
+def _other(numbers: range, lacking: Sequence[int]) -> int:
+    return next(i for i in numbers if i not in lacking)
+
+
+def _simple(tensor: Assembled) -> Stored:
+    """The one part itself, where it is the whole and nothing is to be compared."""
+    only = tensor.pieces[0]
+    is_whole = len(tensor.pieces) == 1 and len(only.copies) == 1
+    return only.copies[0] if is_whole or not only.copies[0].readable else tensor
+
+
+def _as_in_whole_files(name: str, tensor: Stored, geometry: Geometry) -> Stored:
+    """A tensor of ours in the shape that Hugging Face's files have."""
+    shape = tensor.shape
+    if name.endswith(TABLE) and shape == (geometry.padded_vocab, geometry.hidden):
+        return FirstRows(tensor.kind, (geometry.vocab, geometry.hidden), tensor)
+    if ".c_attn." in name and len(shape) > 1 and shape[-2] == 3:
+        return reshaped(tensor, (*shape[:-2], 3 * shape[-1]))
+    return tensor

@@ -1,0 +1,208 @@
+"""Checkpoints from one layout of ranks into another, a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.layout.distributed import Filed, filed, state_of
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.tensor_layout import Box
+from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.weights import optimizer, place, writing
+from gpt2dsl.weights.files import strategyfile, tensorfile
+from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
+from gpt2dsl.weights.files.pieces import Padded, Part, reshaped, within
+from gpt2dsl.weights.files.stored import BLOCK, Stored
+from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.watching import Moved
+from gpt2dsl.weights.writing import Content
+
+AT_ONCE = 64
+"""Files of ranks that are open together; for more ranks the source is read again."""
+
+
+@attrs.frozen(kw_only=True)
+class Target:
+    """The layout of what is written.
+
+    Attributes:
+        ranks: dp, mp and pp; of one rank it is a folder as transformers reads it.
+        zero: whether the optimizer's state is shared out over dp.
+    """
+
+    ranks: Ranks
+    zero: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is split."""
+        return self.ranks.count == 1
+
+    def table(self, geometry: Geometry, states: Sequence[str]) -> list[Filed]:
+        """The tensors of its files; ``states`` are names of the optimizer's."""
+        kinds = tuple(dict.fromkeys(map(state_of, states)))
+        return filed(geometry, self.ranks, kinds, zero=self.zero)
+
+
+@attrs.frozen(kw_only=True)
+class Training:
+    """What a checkpoint holds besides weights.
+
+    Attributes:
+        states: the optimizer's tensors.
+        document: the step, and whatever else a resume needs.
+    """
+
+    states: Mapping[str, Stored]
+    document: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> Training:
+        """That of a checkpoint.
+
+        Raises:
+            InputError: it holds none (G2-301), or a damaged one (G2-304).
+        """
+        _, document = optimizer.read(folder)
+        return cls(states=optimizer.stored(folder), document=document)
+
+
+def size(
+    geometry: Geometry, weights: Mapping[str, Stored], states: Mapping[str, Stored], target: Target
+) -> int:
+    """The bytes of the tensors that are written, copies included."""
+    tensors = {**weights, **states}
+    if target.is_whole:
+        return sum(tensor.size for tensor in tensors.values())
+    ranks, found = target.ranks, 0
+    for one in target.table(geometry, tuple(states)):
+        if (tensor := tensors.get(one.name)) is None:
+            continue
+        part = Part.at(tensor, one.layout.box(one.shape, 0))
+        found += part.size * ranks.dp * ranks.mp * len(one.stages)
+    return found
+
+
+def memory(target: Target) -> int:
+    """Bytes of the blocks that are on their way at once."""
+    return BLOCK * (AHEAD + 2) * min(target.ranks.count, AT_ONCE)
+
+
+def write(
+    path: Path,
+    content: Content,
+    training: Training | None,
+    target: Target,
+    *,
+    source: object,
+    moved: Moved,
+) -> str:
+    """Writes a checkpoint in a layout: whole under its name, or not there.
+
+    Args:
+        path: a folder, which must not be there.
+        content: whole tensors, in Hugging Face's shapes.
+        training: the optimizer's; None to leave it out.
+        target: the layout.
+        source: where it comes from, for messages.
+        moved: is told of the bytes.
+
+    Returns:
+        The digest of the whole weights, the same in every layout.
+
+    Raises:
+        InputError: a value is not finite (G2-306), or the source is damaged (G2-304).
+        RunError: the target is there already or can't be written.
+    """
+    with writing.unfinished(path, source, "", moved) as new:
+        weights = new.watch.over(content.tensors)
+        states = new.watch.over(training.states) if training else {}
+        if target.is_whole:
+            new.digests.update(huggingface.write_stored(new.folder, content.config, weights))
+            if states:
+                new.digests.update(optimizer.write_tensors(new.folder, states))
+        else:
+            huggingface.write_config(new.folder, content.config, weights)
+            split = _Split(new.folder, content.geometry, target, {**weights, **states})
+            new.digests.update(split.write())
+        if training:
+            optimizer.write_state(new.folder, training.document)
+        writing.copy_beside(content, new.folder)
+        digest = new.watch.digest(weights)
+        new.meta.update(layout=attrs.asdict(target), digest=digest)
+    return digest
+
+
+class _Split:
+    """Writes the files of all ranks, each block of the source to all that hold some of it."""
+
+    def __init__(
+        self, folder: Path, geometry: Geometry, target: Target, tensors: Mapping[str, Stored]
+    ) -> None:
+        self.folder = folder
+        self.ranks = target.ranks
+        names = [name for name in tensors if state_of(name)]
+        self.table = target.table(geometry, names)
+        self.tensors = {one.name: _as_in_split_files(one, tensors[one.name]) for one in self.table}
+
+    def write(self) -> dict[str, str]:
+        """All of them and their strategy files; file → checksum."""
+        strategies = self.folder / place.STRATEGY
+        strategies.mkdir()
+        strategyfile.write(strategies, self.table, self.ranks)
+        digests = {}
+        for first in range(0, self.ranks.count, AT_ONCE):
+            digests.update(self._some(range(first, min(first + AT_ONCE, self.ranks.count))))
+        return digests
+
+    def _some(self, numbers: range) -> dict[str, str]:
+        """The files of some ranks."""
+        with ExitStack() as stack:
+            files = {rank: stack.enter_context(self._begun(rank)) for rank in numbers}
+            for one in self.table:
+                self._spread(one, files)
+        return {_file(rank): file.checksum() for rank, file in files.items()}
+
+    def _begun(self, rank: int) -> Any:
+        (self.folder / _file(rank)).parent.mkdir()
+        parts = {
+            one.name: Part.at(self.tensors[one.name], self._box(one, rank))
+            for one in self.table
+            if self._holds(one, rank)
+        }
+        return tensorfile.begun(self.folder / _file(rank), parts)
+
+    def _spread(self, one: Filed, files: Mapping[int, HashedFile]) -> None:
+        """A tensor, to all that hold some of it."""
+        boxes = {rank: self._box(one, rank) for rank in files if self._holds(one, rank)}
+        if not boxes:
+            return
+        first = 0
+        for block in self.tensors[one.name].blocks():
+            for rank, box in boxes.items():
+                part = within(box, block, first)
+                if part.size:
+                    files[rank].write(part.data)
+            first += len(block)
+
+    def _holds(self, one: Filed, rank: int) -> bool:
+        return self.ranks.place(rank).stage in one.stages
+
+    def _box(self, one: Filed, rank: int) -> Box:
+        return one.layout.box(one.shape, rank % one.layout.count)
+
+
+def _file(rank: int) -> str:
+    return f"rank_{rank}/{place.WEIGHTS}"
+
+
+def _as_in_split_files(one: Filed, tensor: Stored) -> Stored:
+    if one.name.endswith(TABLE):
+        return Padded(tensor.kind, one.shape, tensor)
+    return reshaped(tensor, one.shape)

@@ -1,0 +1,65 @@
+"""Checkpoints as a training writes them, of random values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights import optimizer, reading, resharding, store, writing
+from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.resharding import Target, Training
+from tests.judges import random_weights
+
+WIDE = Geometry(layers=5, heads=8, hidden=32, positions=16, vocab=301, inner=48)
+"""All of mp = 1, 2, 4, 8 and pp up to 5 can split it."""
+
+Values = dict[str, NDArray[Any]]
+DOCUMENT = {"step": 3, "updates": 3, "loss_scale": None, "data": "d", "tokenizer": "t"}
+
+
+def whole(
+    folder: Path, geometry: Geometry = WIDE, states: tuple[str, ...] = ("m", "v"), kind: str = "F32"
+) -> Path:
+    """A checkpoint with moments."""
+    moments = {
+        f"{state}.{name}": array
+        for number, state in enumerate(states, 1)
+        for name, array in random_weights(geometry, number).items()
+    }
+    with store.writing(folder, {"step": 3}) as new:
+        huggingface.write(new, geometry, random_weights(geometry), kind=kind)
+        optimizer.write(new, moments, DOCUMENT)
+    return folder
+
+
+def reshard(source: Path, target: Path, layout: Target, *, training: bool = True) -> str:
+    """As the engine does it; returns the digest."""
+    weights = reading.read(source, values=False)
+    content = writing.Content(
+        geometry=weights.geometry,
+        config={**to_config(weights.geometry), **weights.config},
+        tensors=weights.tensors,
+        tokenizer=None,
+    )
+    state = Training.of(weights.path) if training else None
+    return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)
+
+
+def values(folder: Path) -> Values:
+    """Everything that a checkpoint holds, whole, in its own element types."""
+    found = dict(reading.read(folder).tensors)
+    if (folder / optimizer.STATE).exists():
+        found |= optimizer.stored(folder)
+    return {name: one.rows(0, one.length).reshape(one.shape) for name, one in found.items()}
+
+
+def equal(one: Values, other: Values) -> None:
+    """Fails where a tensor of one is not that of the other, bit for bit."""
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name, strict=True)
