@@ -117,9 +117,7 @@ def _of_layout(
     split = hints.split
     assert split
     if geometry is None and hints.zero:
-        message = (
-            "how MindFormers shared the optimizer, only its strategy files say: --strategy"
-        )
+        message = "how MindFormers shared the optimizer, only its strategy files say: --strategy"
         raise InputError("G2-307", found.path, message)
     _check_count(found, len(ranks), split.count, found.path)
     names = ("m", "v", "u", distributed.MASTER)

@@ -60,6 +60,8 @@ class Opened:
             InputError: it lists what is wrong (G2-306).
         """
         said = [*([_count(self.missing, "missing")] if self.missing else []), *self.faults]
+        if said and self.place.is_split:
+            said.append(f"so {self.place.strategy or 'the layout that was named'} joins them")
         if said:
             raise InputError("G2-306", self.place.files[0], "; ".join(said))
 
@@ -117,7 +119,7 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
 def _settings(found: place.Place) -> settings.Settings | None:
     """MindFormers' YAML."""
     file = found.files[0]
-    return settings.beside(found.folder / file.name if found.is_split else file)
+    return settings.beside(file) or settings.beside(found.folder / file.name)
 
 
 def _stored(found: place.Place, hints: Hints) -> tuple[str, dict[str, Stored], tuple[str, ...]]:

@@ -39,8 +39,9 @@ class Place:
         files: more than one where they are sharded.
         checkpoint: the name of a checkpoint of ours, "" of foreign weights.
         index: tensor → its file, where they are sharded.
-        is_split: whether each file is that of a rank, ``rank_0`` first.
-        strategy: the file or folder that says how, where one lies beside them.
+        ranks: the folder of ``rank_0`` and so on, where they lie in those.
+        is_split: whether each file is a rank's part, ``rank_0`` first.
+        strategy: the folder that says how, where one lies beside them.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
     """
 
@@ -48,6 +49,7 @@ class Place:
     files: tuple[Path, ...]
     checkpoint: str = ""
     index: dict[str, Path] | None = None
+    ranks: Path | None = None
     is_split: bool = False
     strategy: Path | None = None
     passed: tuple[InputError, ...] = ()
@@ -55,7 +57,7 @@ class Place:
     @property
     def folder(self) -> Path:
         """The folder, with config.json in it."""
-        return self.files[0].parent.parent if self.is_split else self.files[0].parent
+        return self.ranks or self.files[0].parent
 
     @property
     def is_adapter(self) -> bool:
@@ -201,7 +203,11 @@ def _split(folder: Path, ranks: list[Path]) -> Place:
     strategy = next((path for path in beside if path.is_dir()), None)
     files = tuple(map(_of_rank, ranks))
     return Place(
-        path=folder, files=files, is_split=len(files) > 1 or bool(strategy), strategy=strategy
+        path=folder,
+        files=files,
+        ranks=folder,
+        is_split=len(files) > 1 or bool(strategy),
+        strategy=strategy,
     )
 
 
