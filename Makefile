@@ -37,6 +37,7 @@ bench: $(VENV)/test
 	$(BIN)/python bench/generate.py
 	$(BIN)/python bench/recompute.py
 	$(BIN)/python bench/convert.py
+	$(BIN)/python bench/reshard.py
 	$(BIN)/python bench/data.py
 
 clean:

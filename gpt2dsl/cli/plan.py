@@ -25,6 +25,7 @@ from gpt2dsl.recipe import Recipe
 def command(
     spec: str,
     settings: tuple[str, ...],
+    *,
     as_json: bool,
     why: bool,
     out: Path | None,

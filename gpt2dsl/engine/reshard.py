@@ -20,7 +20,7 @@ def run(job: Job) -> Result:
     assert isinstance(task, Reshard)
     started = time.perf_counter()
     weights = reading.read(task.source, job.hints, values=False)
-    training = resharding.Training.of(weights.path) if task.optimizer else None
+    training = resharding.Training.of(weights.path, job.hints) if task.optimizer else None
     content = writing.Content(
         geometry=weights.geometry,
         config={**to_config(weights.geometry), **weights.config},

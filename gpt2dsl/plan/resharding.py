@@ -72,14 +72,18 @@ def find(parts: Parts) -> tuple[Written | None, list[Input]]:
     task = parts.task
     if not isinstance(task, Reshard):
         return None, []
-    from gpt2dsl.weights import opening, optimizer, resharding, writing  # noqa: PLC0415  # as above
+    from gpt2dsl.weights import opening, resharding, writing  # noqa: PLC0415  # as above
 
     try:
-        source = opening.opened(task.source, hints(parts, fetch=False))
-        states = optimizer.stored(source.place.folder) if task.optimizer else {}
+        known = hints(parts, fetch=False)
+        source = opening.opened(task.source, known)
+    except InputError:
+        return None, []  # It is refused as what the network comes from.
+    try:
+        folder = source.place.folder
+        states = resharding.Training.of(folder, known).states if task.optimizer else {}
     except InputError as error:
-        key = "task.optimizer" if task.optimizer else "task.source"
-        return None, [refused(parts, key, task.source, error)]
+        return None, [refused(parts, "task.optimizer", task.source, error)]
     target = target_of(task.layout)
     if source.adapter or any(checks.undivided(task.layout, source.geometry)):
         return None, []

@@ -223,9 +223,10 @@ def _simple(tensor: Assembled) -> Stored:
 
 
 def _as_in_whole_files(name: str, tensor: Stored, geometry: Geometry) -> Stored:
-    """A tensor of ours in the shape that Hugging Face's files have."""
+    """A tensor of ours in the shape of whole files, where the table's moments alone are padded."""
     shape = tensor.shape
-    if name.endswith(TABLE) and shape == (geometry.padded_vocab, geometry.hidden):
+    cut = (TABLE, f"{distributed.MASTER}.{TABLE}")
+    if name in cut and shape == (geometry.padded_vocab, geometry.hidden):
         return FirstRows(tensor.kind, (geometry.vocab, geometry.hidden), tensor)
     if ".c_attn." in name and len(shape) > 1 and shape[-2] == 3:
         return reshaped(tensor, (*shape[:-2], 3 * shape[-1]))

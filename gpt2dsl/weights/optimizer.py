@@ -52,6 +52,16 @@ def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
     """
+    state = read_state(folder)
+    return Arrays(stored(folder, Hints())), state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of the run alone.
+
+    Raises:
+        InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
+    """
     path = folder / STATE
     try:
         state = json.loads(path.read_bytes())
@@ -63,15 +73,19 @@ def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
         raise InputError("G2-304", path, f"it is not JSON: {error}") from error
     if not isinstance(state, dict):
         raise InputError("G2-304", path, "it is not a JSON object")
-    return Arrays(stored(folder)), state
+    return state
 
 
-def stored(folder: Path) -> dict[str, Stored]:
+def stored(folder: Path, hints: Hints) -> dict[str, Stored]:
     """The tensors where they lie: in a file of their own, or in those of ranks.
+
+    Args:
+        folder: of the checkpoint.
+        hints: how they are split, where nothing beside them says it.
 
     Raises:
         InputError: as in ``read``.
     """
     if not place.rank_folders(folder):
         return tensorfile.stored(folder / TENSORS)
-    return joining.joined(place.find(folder, contents=False), Hints()).states
+    return joining.joined(place.find(folder, contents=False), hints).states

@@ -20,6 +20,7 @@ from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.pieces import Padded, Part, reshaped, within
 from gpt2dsl.weights.files.stored import BLOCK, Stored
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.guess import Hints
 from gpt2dsl.weights.watching import Moved
 from gpt2dsl.weights.writing import Content
 
@@ -63,14 +64,18 @@ class Training:
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path) -> Training:
+    def of(cls, folder: Path, hints: Hints) -> Training:
         """That of a checkpoint.
+
+        Args:
+            folder: the checkpoint's.
+            hints: how it is split, where nothing beside it says so.
 
         Raises:
             InputError: it holds none (G2-301), or a damaged one (G2-304).
         """
-        _, document = optimizer.read(folder)
-        return cls(states=optimizer.stored(folder), document=document)
+        document = optimizer.read_state(folder)
+        return cls(states=optimizer.stored(folder, hints), document=document)
 
 
 def size(
@@ -203,6 +208,6 @@ def _file(rank: int) -> str:
 
 
 def _as_in_split_files(one: Filed, tensor: Stored) -> Stored:
-    if one.name.endswith(TABLE):
+    if one.name.endswith(TABLE) and tensor.shape != one.shape:
         return Padded(tensor.kind, one.shape, tensor)
     return reshaped(tensor, one.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +13,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import optimizer, reading, resharding, store, writing
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.guess import Hints
 from gpt2dsl.weights.resharding import Target, Training
 from tests.judges import random_weights
 
@@ -26,10 +28,11 @@ def whole(
     folder: Path, geometry: Geometry = WIDE, states: tuple[str, ...] = ("m", "v"), kind: str = "F32"
 ) -> Path:
     """A checkpoint with moments."""
+    padded = attrs.evolve(geometry, vocab=geometry.padded_vocab)
     moments = {
         f"{state}.{name}": array
         for number, state in enumerate(states, 1)
-        for name, array in random_weights(geometry, number).items()
+        for name, array in random_weights(geometry if state == "master" else padded, number).items()
     }
     with store.writing(folder, {"step": 3}) as new:
         huggingface.write(new, geometry, random_weights(geometry), kind=kind)
@@ -46,7 +49,7 @@ def reshard(source: Path, target: Path, layout: Target, *, training: bool = True
         tensors=weights.tensors,
         tokenizer=None,
     )
-    state = Training.of(weights.path) if training else None
+    state = Training.of(weights.path, Hints()) if training else None
     return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)
 
 
@@ -54,7 +57,7 @@ def values(folder: Path) -> Values:
     """Everything that a checkpoint holds, whole, in its own element types."""
     found = dict(reading.read(folder).tensors)
     if (folder / optimizer.STATE).exists():
-        found |= optimizer.stored(folder)
+        found |= optimizer.stored(folder, Hints())
     return {name: one.rows(0, one.length).reshape(one.shape) for name, one in found.items()}
 
 
