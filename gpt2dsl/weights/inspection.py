@@ -10,9 +10,12 @@ import attrs
 
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.weights import opening
+from gpt2dsl.weights import opening, store
 from gpt2dsl.weights.files.stored import NAMES
 from gpt2dsl.weights.guess import Hints
+
+WORDS = ("layout", "digest")
+"""What the manifest of a checkpoint may say of it."""
 
 
 def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
@@ -44,6 +47,7 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
         "missing": list(found.missing),
         "faults": [*found.faults, *hints.contradictions(geometry)],
     }
+    description |= _said(found.place.folder)
     if found.adapter:
         modules = found.adapter.modules
         description["adapter"] = {
@@ -52,3 +56,11 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
             "parameters": found.adapter.parameters,
         }
     return description
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """What a manifest says of a folder, where it has one that does."""
+    if not (folder / store.MANIFEST).exists():
+        return {}
+    meta = store.manifest(folder).get("meta") or {}
+    return {word: meta[word] for word in WORDS if word in meta}

@@ -83,3 +83,23 @@ def test_a_regex_that_is_none_is_told(weights: Path, tmp_path: Path) -> None:
 
 def test_a_name_that_can_be_none_of_the_hub_is_told() -> None:
     assert "owner/name" in gpt2dsl("fetch", "./here", code=2).stderr
+
+
+def test_reshard_there_and_back_and_what_inspect_says_of_it(weights: Path, tmp_path: Path) -> None:
+    there, back = tmp_path / "a b", tmp_path / "back"
+    said = gpt2dsl("reshard", weights, there, "--to", "dp=2,pp=2").stdout
+    digest = json.loads(gpt2dsl("inspect", there, "--json").stdout)["digest"]
+    assert f"weights     xxh3 {digest}, in any layout\n" in said
+    assert (
+        "layout          ranks dp 2, mp 1, pp 2, zero False\n" in gpt2dsl("inspect", there).stdout
+    )
+    gpt2dsl("reshard", there, back, "--to", "dp=1")
+    assert json.loads(gpt2dsl("inspect", back, "--json").stdout)["digest"] == digest
+    assert (back / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
+    assert (back / "tokenizer.json").read_bytes() == (weights / "tokenizer.json").read_bytes()
+
+
+def test_plan_writes_strategy_files_without_mindspore(tmp_path: Path) -> None:
+    said = gpt2dsl("plan", "gpt2-13b-pretrain", "--strategies", tmp_path / "s")
+    assert f"{tmp_path / 's'}: strategy files of 32 ranks\n" in said.stderr
+    assert len(list((tmp_path / "s").iterdir())) == 32
