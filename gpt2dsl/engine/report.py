@@ -113,11 +113,15 @@ def _coloured(tokens: Sequence[str], losses: Sequence[float]) -> str:
 
 
 def _samples(before: Showcase, after: Showcase) -> str:
+    """Continuations; a part of the run under a layout that generates nothing has none."""
+    both = {
+        label: dict(zip(shown.prompts, shown.continuations, strict=True))
+        for label, shown in (("Before", before), ("After", after))
+    }
     return "".join(
         f'<p>{label}:</p><div class="passage">{html.escape(prompt)}'
-        f'<span class="said">{html.escape(continuation)}</span></div>'
-        for prompt, *both in zip(
-            after.prompts, before.continuations, after.continuations, strict=True
-        )
-        for label, continuation in zip(("Before", "After"), both, strict=True)
+        f'<span class="said">{html.escape(written[prompt])}</span></div>'
+        for prompt in dict.fromkeys((*before.prompts, *after.prompts))
+        for label, written in both.items()
+        if prompt in written
     )
