@@ -16,7 +16,6 @@ from gpt2dsl.errors import (
     Gpt2DslError,
     InputError,
     Interrupted,
-    NotYetError,
     RunError,
     SpecError,
 )
@@ -53,7 +52,6 @@ __all__ = [
     "Interrupted",
     "LoRA",
     "Model",
-    "NotYetError",
     "Optim",
     "Parallel",
     "Part",

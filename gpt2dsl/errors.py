@@ -4,7 +4,6 @@ Gpt2DslError
 ├── SpecError     the spec, the recipe or the command is wrong     exit code 2
 │   └── InputError    weights or data that it names can't be used  exit code 2
 └── RunError      the run failed                                   exit code 1
-    ├── NotYetError   no engine carries this out so far
     └── Interrupted   stopped by the user, with a checkpoint
 """
 
@@ -56,6 +55,9 @@ CODES = {
     "G2-522": "the machines do not make up the ranks of the recipe, or those of its rank table",
     "G2-523": "a machine of a job failed",
     "G2-524": "a machine's share of a job is no share, or the first machine can't be reached",
+    "G2-531": "MindSpore Lite is not there, or can't be set up",
+    "G2-532": "MindSpore Lite failed",
+    "G2-533": "an exported graph computes something else than MindSpore",
 }
 """What each code stands for. docs/errors.md explains them; a test holds the two together."""
 
@@ -116,10 +118,6 @@ class InputError(SpecError):
 
 class RunError(Gpt2DslError):
     """The run failed for a reason that lies in no input."""
-
-
-class NotYetError(RunError):
-    """The recipe is valid and can be planned, but no engine carries it out so far."""
 
 
 class Interrupted(RunError):  # noqa: N818  # it is what happened, not a fault

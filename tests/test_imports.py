@@ -54,7 +54,7 @@ def test_public_names_are_those_that_users_may_rely_on() -> None:
     assert sorted(gpt2dsl.__all__) == [
         "Callback", "Classifier", "Data", "Fault", "Generation", "Gpt2DslError", "InputError",
         "Interrupted",
-        "LoRA", "Model", "NotYetError", "Optim", "Parallel", "Part", "Plan", "Precision",
+        "LoRA", "Model", "Optim", "Parallel", "Part", "Plan", "Precision",
         "Recipe", "RunError", "Runtime", "Schedule", "SpecError", "Task", "Train", "load",
         "pipeline",
     ]  # fmt: skip

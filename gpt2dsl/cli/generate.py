@@ -39,22 +39,14 @@ def command(
     **given: Any,
 ) -> None:
     """Continue texts with given weights."""
-    if bool(prompts) == bool(file):
-        found = "both" if file else "neither"
-        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
-    if as_json and jsonl:
-        raise click.UsageError("expected --json or --jsonl; found both")
+    refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     asked = "--prompts" if file else "--prompt"
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
             "task.kind": ("generate", asked),
             "task.prompts": (file or prompts, asked),
-            **{
-                f"generation.{name}": (_value(name, value), _flag(name))
-                for name, value in given.items()
-                if value not in (None, ())
-            },
+            **_keys(given),
         }
     )
     streams = bool(given["stream"]) and not (as_json or jsonl)
@@ -69,6 +61,35 @@ def command(
             click.echo(json.dumps(one.to_json(), ensure_ascii=False))
     elif not streams:
         click.echo(str(result))
+
+
+def refuse_unclear(
+    prompts: tuple[str, ...], file: str | None, *, as_json: bool, jsonl: bool
+) -> None:
+    """Refuses options that say two things, or nothing."""
+    if bool(prompts) == bool(file):
+        found = "both" if file else "neither"
+        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
+    if as_json and jsonl:
+        raise click.UsageError("expected --json or --jsonl; found both")
+
+
+def generation(given: dict[str, Any]) -> Generation:
+    """The part that the options say.
+
+    Raises:
+        SpecError: with every fault.
+    """
+    part = Recipe().override(_keys(given)).parts.get("generation")
+    return part if isinstance(part, Generation) else Generation()
+
+
+def _keys(given: dict[str, Any]) -> dict[str, tuple[Any, str]]:
+    return {
+        f"generation.{name}": (_value(name, value), _flag(name))
+        for name, value in given.items()
+        if value not in (None, ())
+    }
 
 
 def _flag(name: str) -> str:
@@ -92,4 +113,9 @@ def _option(name: str) -> click.Option:
     )  # fmt: skip
 
 
-command.params += [_option(name) for name in Generation.rules()]
+def options_of_generation() -> list[click.Parameter]:
+    """An option for every key of ``[generation]``."""
+    return [_option(name) for name in Generation.rules()]
+
+
+command.params += options_of_generation()

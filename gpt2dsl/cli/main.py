@@ -28,6 +28,8 @@ COMMANDS = {
     "inspect": "say what weights are, and what is missing",
     "convert": "convert weights from one format to another",
     "reshard": "write a checkpoint in another layout of ranks",
+    "export": "graphs for deployment: MindIR, ONNX, MindSpore Lite",
+    "lite": "set MindSpore Lite up; texts from exported graphs",
     "data": "prepare data: texts into MindRecord",
     "tokenizer": "train a vocabulary",
     "fetch": "fetch published weights from the Hugging Face Hub",

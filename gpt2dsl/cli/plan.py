@@ -39,7 +39,7 @@ def command(
             out.write_text(plan.to_json_text(), encoding="utf-8")
         except OSError as error:
             raise click.BadParameter(f"{out} can't be written: {error.strerror}") from None
-    if strategies:
+    if strategies is not None:
         count = plan.write_strategies(strategies)
         click.echo(f"{strategies}: strategy files of {count} rank{'s'[: count > 1]}", err=True)
     if as_json:

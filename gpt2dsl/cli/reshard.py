@@ -18,11 +18,12 @@ class _Layout(click.ParamType[object]):
     ) -> object:
         found: dict[str, object] = {}
         for pair in str(value).split(","):
-            key, _, number = pair.strip().partition("=")
+            key, equals, said = pair.strip().partition("=")
             flags = {"true": True, "false": False}
-            if not (number.isdecimal() or number in flags) or key in found:
-                self.fail(f"expected dp=2,mp=4,pp=1, found {value!r}", param, ctx)
-            found[key] = flags[number] if number in flags else int(number)
+            if not equals or key in found:
+                message = "expected dp=2,mp=4,pp=1 or some of them, optimizer_shard=true"
+                self.fail(f"{message}; found {value!r}", param, ctx)
+            found[key] = int(said) if said.isdecimal() else flags.get(said, said)
         return found
 
 
@@ -34,7 +35,13 @@ class _Layout(click.ParamType[object]):
 )
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
-@click.option("--to", "to", type=_Layout(), required=True, help="Of DST: dp=2,mp=4,pp=1.")
+@click.option(
+    "--to",
+    "to",
+    type=_Layout(),
+    required=True,
+    help="Of DST: dp=2,mp=4,pp=1,optimizer_shard=true, or some of them.",
+)
 @click.option("--from", "origin", type=_Layout(), help="Of SRC, where it doesn't know its own.")
 @click.option("--strategy", metavar="PATH", help="SRC's strategy file, or the folder of them.")
 @click.option("--optimizer", is_flag=True, default=None, help="The optimizer's state too.")

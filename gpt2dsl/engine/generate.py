@@ -9,7 +9,7 @@ from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.engine import prompts
 from gpt2dsl.engine.generation.continuation import Continuation
-from gpt2dsl.engine.job import BETWEEN, Job, Result
+from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import saying
 from gpt2dsl.engine.rundir import finished
@@ -54,16 +54,7 @@ def _generated(
     if job.on_text is None or not generation.stream:
         with saying(f"compiling and generating for {len(texts)} prompt(s)"):
             return _shared_out(model, texts, generation, team)
-    found: list[Continuation] = []
-    copies = [text for text in texts for _ in range(generation.num_return_sequences)]
-    for number, text in enumerate(copies):
-        row = model.row(text, generation, number)
-        job.on_text(text if number == 0 else BETWEEN + text)
-        for piece in model.pieces(row):
-            job.on_text(piece)
-        found.append(row.continuation())
-    job.on_text("\n")
-    return found
+    return model.show(texts, generation, job.on_text)
 
 
 def _shared_out(

@@ -35,7 +35,6 @@ class Job:
         documents: file name → text that describes the run: ``plan.json``, ``recipe.toml``.
         plan_text: the plan as a table, for the report.
         resume_command: what goes on after an interruption.
-        not_yet: what no engine carries out so far.
         notes: what a reader must know of the result.
         classes: the names of a classifier's classes.
         base: the weights as an adapter's files name them: a hub's name, or an absolute path.
@@ -54,7 +53,6 @@ class Job:
     documents: dict[str, str]
     plan_text: str
     resume_command: str
-    not_yet: tuple[str, ...]
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     base: str = ""

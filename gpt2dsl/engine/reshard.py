@@ -10,7 +10,7 @@ from gpt2dsl.engine.progress import ByteBar
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.model.init import filled
 from gpt2dsl.parts.task import Reshard
-from gpt2dsl.weights import reading, resharding, writing
+from gpt2dsl.weights import reading, resharding, store, writing
 from gpt2dsl.weights.formats.config import to_config
 
 
@@ -20,7 +20,7 @@ def run(job: Job) -> Result:
     assert isinstance(task, Reshard)
     started = time.perf_counter()
     weights = reading.read(task.source, job.hints, values=False)
-    training = resharding.Training.of(weights.path, job.hints) if task.optimizer else None
+    training = _training(job, weights, task)
     content = writing.Content(
         geometry=weights.geometry,
         config={**to_config(weights.geometry), **weights.config},
@@ -38,7 +38,13 @@ def run(job: Job) -> Result:
     read = content.size + sum(one.size for one in states.values())
     with ByteBar(f"writing {path}", read) as bar:
         digest = resharding.write(
-            path, content, training, target, source=task.source, moved=bar.move
+            path,
+            content,
+            training,
+            target,
+            source=task.source,
+            moved=bar.move,
+            expected=store.recorded(weights.path).get("digest", ""),
         )
     return Result(
         task="reshard",
@@ -48,3 +54,9 @@ def run(job: Job) -> Result:
         seconds=time.perf_counter() - started,
         notes=job.notes,
     )
+
+
+def _training(job: Job, weights: reading.Weights, task: Reshard) -> resharding.Training | None:
+    if not task.optimizer:
+        return None
+    return resharding.Training.of(weights.path, weights.geometry, job.hints)

@@ -9,7 +9,6 @@ from gpt2dsl.cluster.node import Node
 from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.errors import NotYetError
 
 ENGINES = {
     "pretrain": "gpt2dsl.engine.train",
@@ -19,6 +18,7 @@ ENGINES = {
     "classify": "gpt2dsl.engine.classify",
     "convert": "gpt2dsl.engine.convert",
     "reshard": "gpt2dsl.engine.reshard",
+    "export": "gpt2dsl.engine.export",
 }
 """Task → the module that carries it out. Only the task's is imported; those that compute
 import MindSpore."""
@@ -32,11 +32,8 @@ def run(job: Job, node: Node | None = None) -> Result:
         node: this machine's share of it, given by a launcher that speaks through stdin.
 
     Raises:
-        NotYetError: no engine does, so far.
         RunError: it failed.
     """
-    if job.not_yet:
-        raise NotYetError(f"no engine so far for: {', '.join(job.not_yet)} [G2-401]")
     if node:
         return parallel.run_node(job, node, orders=orders.from_stdin())
     if job.parts.parallel.ranks > 1:

@@ -78,6 +78,13 @@ def shape_in_files(tensor: Tensor, geometry: Geometry) -> Shape:
     return tensor.shape
 
 
+def network_shape(tensor: Tensor, geometry: Geometry, state: str) -> Shape:
+    """The shape of a parameter's state in whole files: the table's moments have padded rows."""
+    if tensor.name == TABLE and state != MASTER:
+        return (geometry.padded_vocab, geometry.hidden)
+    return tensor.shape
+
+
 def _filed(tensor: Tensor, geometry: Geometry, ranks: Ranks, state: str, *, zero: bool) -> Filed:
     shape = shape_in_files(tensor, geometry)
     axes = [-1] * len(shape)

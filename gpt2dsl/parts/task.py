@@ -142,8 +142,13 @@ class Export(Task):
     )
     batch: int = integer("rows", low=1, default=1)
     dtype: str = choice(
-        TARGET_DTYPES, "of the weights; the source's where it is not said", default=""
+        ("", "float32", "float16"), "of the weights; computing is in float32", default=""
     )
+    cache: bool = flag(
+        "a graph for the prompt and one for each token after it; without, one graph of all logits",
+        default=True,
+    )
+    ge: str = choice(("", "910A", "910B"), "a config.ini for that Ascend processor", default="")
 
 
 Task.pretrain = Pretrain

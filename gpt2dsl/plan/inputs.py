@@ -87,7 +87,9 @@ def resumed(parts: Parts) -> list[Input]:
 
     if (Path(name) / store.MANIFEST).is_file():
         return [Input(key="train.resume", name=name, detail="checkpoint")]
-    message = "expected auto, never, or the folder of a checkpoint, which this is not"
+    message = f"expected auto, never, or the folder of a checkpoint: it has no {store.MANIFEST}"
+    if (Path(name) / "checkpoints").is_dir():
+        message = f"it is a run; name a checkpoint of it: {Path(name) / 'checkpoints'}/step-<N>"
     return [refused(parts, "train.resume", name, InputError("G2-301", name, message))]
 
 

@@ -12,7 +12,7 @@ from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
-from gpt2dsl.plan import conversion, generation, resharding, training
+from gpt2dsl.plan import conversion, export, generation, resharding, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, is_conversion, refused, weights_key, weights_name
 
@@ -78,10 +78,16 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
         inputs=tuple(
             found for found in (read, tokenizer_input, conversion.find_target(parts)) if found
         ),
-        faults=(*faults, *conversion.faults(parts, looked), *resharding.faults(parts, looked)),
+        faults=(
+            *faults,
+            *conversion.faults(parts, looked),
+            *resharding.faults(parts, looked),
+            *export.faults(parts, looked),
+        ),
         notes=(
             *_new_values(parts, looked),
             *conversion.notes(parts, looked),
+            *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
             *generation.notes(parts),
         ),

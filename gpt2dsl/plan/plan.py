@@ -18,7 +18,6 @@ from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.plan import checks, cluster, inputs, parallel, resharding, strategies, training
-from gpt2dsl.plan.engines import not_yet
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, find_network
@@ -80,7 +79,6 @@ class Plan:
         directory: what is written.
         written: of resharding, how much that is; else None.
         notes: what a reader must know of the result.
-        not_yet: what no engine carries out so far.
         toml: the recipe.
     """
 
@@ -104,7 +102,6 @@ class Plan:
     directory: str
     written: Written | None
     notes: tuple[str, ...]
-    not_yet: tuple[str, ...]
     toml: str
     _parts: Parts = attrs.field(repr=False, eq=False)
     _network: Network = attrs.field(repr=False, eq=False)
@@ -162,7 +159,6 @@ class Plan:
 
         Raises:
             SpecError: an input is absent or can't be used.
-            NotYetError: no engine carries this out so far.
             RunError: it failed.
         """
         plan = self.prepared()
@@ -181,7 +177,7 @@ class Plan:
 
         Raises:
             SpecError: the recipe has LoRA, whose adapters are whole in every layout.
-            RunError: the folder can't be written.
+            RunError: the folder is not empty, or can't be written.
         """
         return strategies.write(self._parts, self.geometry, Path(folder))
 
@@ -215,7 +211,6 @@ class Plan:
             documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
             plan_text=str(self),
             resume_command=resume_command or "plan.run()",
-            not_yet=self.not_yet,
             base=inputs.base_name(self._parts),
             callbacks=callbacks,
             on_text=on_text,
@@ -283,7 +278,6 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
         written=written,
         notes=(*network.notes, *parallel.notes(parts), *cluster.notes(parts)),
-        not_yet=not_yet(parts),
         toml=toml,
         parts=parts,
         network=network,

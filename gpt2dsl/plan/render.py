@@ -133,8 +133,6 @@ def _verdict(plan: Plan) -> Iterator[str]:
         verb = "inputs are" if len(refused) > 1 else "input is"
         kind = "absent" if all(i.state == "absent" for i in refused) else "refused"
         yield f"{len(refused)} {verb} {kind}; run would refuse."
-    if plan.not_yet:
-        yield f"No engine so far for: {', '.join(plan.not_yet)}."
 
 
 def _gb(size: int) -> str:

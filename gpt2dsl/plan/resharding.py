@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +18,7 @@ from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused
 
 if TYPE_CHECKING:
+    from gpt2dsl.weights.files.stored import Stored
     from gpt2dsl.weights.reading import Look
     from gpt2dsl.weights.resharding import Target
 
@@ -50,6 +51,10 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
         if layout and (extra := [name for name in layout.changed() if name not in LAYOUT]):
             message = f"{', '.join(extra)} changes no file; {', '.join(LAYOUT)} do"
             yield fault(parts, "G2-105", f"task.{key}", message)
+    source, target = (cache.expanded(name).absolute() for name in (task.source, task.target))
+    if source.is_dir() and source in target.parents:
+        message = "it lies in the source, which stays as it is"
+        yield fault(parts, "G2-308", "task.target", message)
     if looked is None:
         return
     for key, message in checks.undivided(task.layout, looked.geometry):
@@ -81,7 +86,9 @@ def find(parts: Parts) -> tuple[Written | None, list[Input]]:
         return None, []  # It is refused as what the network comes from.
     try:
         folder = source.place.folder
-        states = resharding.Training.of(folder, known).states if task.optimizer else {}
+        states: Mapping[str, Stored] = {}
+        if task.optimizer:
+            states = resharding.Training.of(folder, source.geometry, known).states
     except InputError as error:
         return None, [refused(parts, "task.optimizer", task.source, error)]
     target = target_of(task.layout)

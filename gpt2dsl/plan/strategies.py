@@ -21,7 +21,7 @@ def write(parts: Parts, geometry: Geometry, folder: Path) -> int:
 
     Raises:
         SpecError: LoRA, whose adapters are whole in every layout.
-        RunError: the folder can't be written.
+        RunError: the folder is not empty, or can't be written.
     """
     from gpt2dsl.weights.files import strategyfile  # noqa: PLC0415  # protobuf: only where needed
 
@@ -34,6 +34,8 @@ def write(parts: Parts, geometry: Geometry, folder: Path) -> int:
     states = MOMENTS[parts.optim.name] if has_states else ()
     ranks = Ranks(layout.dp, layout.mp, layout.pp)
     table = filed(geometry, ranks, states, zero=layout.optimizer_shard)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder}: it is there already, and not an empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         strategyfile.write(folder, table, ranks)

@@ -5,6 +5,7 @@ TOML files, Python recipes and ``--set`` all become this; later ones lie over ea
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,9 +86,12 @@ def structure(draft: Draft) -> tuple[dict[str, Part], tuple[Fault, ...]]:
             continue
         values = {key: _nested(cls, key, value.raw) for key, value in raw.items()}
         origins = {key: value.origin for key, value in raw.items()}
+        inside = {key: inner for key in raw if (inner := _inside(cls, key, raw[key]))}
         found = [_elsewhere(fault, cls) for fault in check(cls, values, origins, table.origin)]
+        found = [fault for fault in found if fault.key.partition(".")[2] not in inside]
+        found += [fault for inner in inside.values() for fault in inner]
         faults += found
-        faulty = {fault.key.partition(".")[2].partition(" ")[0] for fault in found}
+        faulty = {re.split("[. ]", fault.key)[1] for fault in found}
         good = {key: value for key, value in values.items() if key not in faulty}
         if not any(rule.required and key not in good for key, rule in cls.rules().items()):
             parts[name] = cls(**good).written(table.origin, {key: origins[key] for key in good})
@@ -130,10 +134,24 @@ def _class_of(
 
 def _nested(cls: type[Part], key: str, raw: Any) -> Any:
     """An inline table as the part that the field holds, where its values are right."""
-    holds_part = "layout" in key and key in cls.rules()
-    if not (holds_part and isinstance(raw, dict)):
+    if not _holds_part(cls, key, raw):
         return raw
     return raw if check(Parallel, raw, dict.fromkeys(raw, ""), "") else Parallel(**raw)
+
+
+def _inside(cls: type[Part], key: str, value: Value) -> list[Fault]:
+    """The faults of an inline table that should be a part."""
+    if not _holds_part(cls, key, value.raw):
+        return []
+    origins = dict.fromkeys(value.raw, value.origin)
+    return [
+        attrs.evolve(fault, key=fault.key.replace(Parallel.table, f"{cls.table}.{key}", 1))
+        for fault in check(Parallel, value.raw, origins, value.origin)
+    ]
+
+
+def _holds_part(cls: type[Part], key: str, raw: Any) -> bool:
+    return "layout" in key and key in cls.rules() and isinstance(raw, dict)
 
 
 def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:

@@ -14,8 +14,8 @@ from gpt2dsl.weights import opening, store
 from gpt2dsl.weights.files.stored import NAMES
 from gpt2dsl.weights.guess import Hints
 
-WORDS = ("layout", "digest")
-"""What the manifest of a checkpoint may say of it."""
+WORDS = {"layout": "layout", "digest": "recorded_digest"}
+"""What the manifest of a checkpoint may say of it → its name here: it is not computed again."""
 
 
 def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
@@ -47,7 +47,8 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
         "missing": list(found.missing),
         "faults": [*found.faults, *hints.contradictions(geometry)],
     }
-    description |= _said(found.place.folder)
+    meta = store.recorded(found.place.folder)
+    description |= {name: meta[word] for word, name in WORDS.items() if word in meta}
     if found.adapter:
         modules = found.adapter.modules
         description["adapter"] = {
@@ -56,11 +57,3 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
             "parameters": found.adapter.parameters,
         }
     return description
-
-
-def _said(folder: Path) -> dict[str, Any]:
-    """What a manifest says of a folder, where it has one that does."""
-    if not (folder / store.MANIFEST).exists():
-        return {}
-    meta = store.manifest(folder).get("meta") or {}
-    return {word: meta[word] for word in WORDS if word in meta}

@@ -6,6 +6,7 @@ part must hold the same values, unless a manifest has proven the files already.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import attrs
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout import distributed
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensor_layout import Box, TensorLayout
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.layout.tensors import TABLE, tensors
 from gpt2dsl.weights import place
-from gpt2dsl.weights.files import container, strategyfile
+from gpt2dsl.weights.files import container, strategyfile, tensorfile
 from gpt2dsl.weights.files.pieces import Assembled, FirstRows, Piece, reshaped
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.files.strategyfile import Stages
@@ -55,17 +57,42 @@ def joined(found: place.Place, hints: Hints) -> Joined:
             many (G2-301, G2-304), or the files do not fit what the strategy says (G2-306).
     """
     read = [container.stored(file) for file in found.files]
-    ranks = [mindformers.own_names(tensors) for _, tensors in read]
-    theirs = any(mindformers.is_mindformers(tensors) for tensors in ranks)
+    ranks = [mindformers.own_names(held) for _, held in read]
+    theirs = any(map(mindformers.is_mindformers, ranks))
     geometry = None if theirs else _geometry(found)
     stages = _stages(found, ranks, hints, geometry)
-    whole = _Joiner(found.files, ranks, proven=bool(found.checkpoint)).join(stages)
+    _check_ranks(found)
+    # what a manifest has proven, is joined by the strategy that it has proven too
+    proven = bool(found.checkpoint) and not hints.strategy
+    whole = _Joiner(found.files, ranks, proven=proven).join(stages)
     kind = f"{' and '.join(sorted({kind for kind, _ in read}))} of {len(ranks)} ranks"
     if geometry is None:
         return Joined(kind, whole, {})
+    _check_shapes(whole, geometry, found)
     ours = {name: _as_in_whole_files(name, one, geometry) for name, one in whole.items()}
     states = {name: one for name, one in ours.items() if distributed.state_of(name)}
     return Joined(kind, {name: one for name, one in ours.items() if name not in states}, states)
+
+
+def _check_ranks(found: place.Place) -> None:
+    """Refuses a file of ours that lies in another rank's folder."""
+    for number, file in enumerate(found.files):
+        if file.suffix == ".safetensors":
+            said = tensorfile.metadata(file).get("rank", str(number))
+            if said != str(number):
+                message = f"it is the file of rank {said}, and lies in {file.parent.name}"
+                raise InputError("G2-306", file, message)
+
+
+def _check_shapes(whole: Tensors, geometry: Geometry, found: place.Place) -> None:
+    """Refuses what the strategy joins into something else than the network's tensors."""
+    shapes = {one.name: distributed.shape_in_files(one, geometry) for one in tensors(geometry)}
+    for name, tensor in whole.items():
+        state = distributed.state_of(name)
+        shape = shapes.get(name.removeprefix(f"{state}.") if state else name, tensor.shape)
+        if tensor.shape != shape:
+            message = f"{name} becomes {list(tensor.shape)}, {list(shape)} is the network's"
+            raise InputError("G2-306", found.path, f"{message}: the strategy is not of these files")
 
 
 def _geometry(found: place.Place) -> Geometry:
@@ -94,13 +121,27 @@ def _stages(
         said = f"stages {sorted(stages)} of {sorted(counts)} ranks"
         raise InputError("G2-304", source, f"its stages do not fit each other: {said}")
     _check_count(found, len(ranks), len(stages) * counts.pop(), source)
-    if path and hints.split and hints.split.count != len(ranks):
-        message = f"it is of {len(ranks)} ranks, the layout that was named of {hints.split.count}"
-        raise InputError("G2-306", source, message)
+    if path and hints.split:
+        _check_named(hints.split, stages, source, is_ours=geometry is not None)
     return stages
 
 
+def _check_named(split: Ranks, stages: Stages, source: Path, *, is_ours: bool) -> None:
+    """Refuses a layout that was named and is another one than the strategy files say."""
+    devices = {layout.devices for layouts in stages.values() for layout in layouts.values()}
+    count = len(stages) * math.prod(next(iter(devices)))
+    fits = split.count == count and split.pp == len(stages)
+    if not fits or (is_ours and devices != {(split.dp, split.mp)}):
+        said = " and ".join("x".join(map(str, one)) for one in sorted(devices))
+        named = f"dp={split.dp},mp={split.mp},pp={split.pp}"
+        message = f"it is of {count} ranks, {len(stages)} stages of {said}, and {named} was named"
+        raise InputError("G2-306", source, message)
+
+
 def _check_count(found: place.Place, there: int, expected: int, source: Path) -> None:
+    if source == found.path and there != expected:
+        message = f"it has {there} ranks, the layout that was named {expected}"
+        raise InputError("G2-306", source, message)
     if there < expected:
         missing = found.folder / f"rank_{there}"
         message = f"there is no such folder; {source} is of {expected} ranks"
@@ -127,9 +168,9 @@ def _of_layout(
         else {}
     )
     stages: Stages = {}
-    for number, tensors in enumerate(ranks):
+    for number, held in enumerate(ranks):
         stage = stages.setdefault(number // (split.dp * split.mp), {})
-        for name, tensor in tensors.items():
+        for name, tensor in held.items():
             if geometry is None:
                 stage[name] = mindformers_split.layout_of(name, len(tensor.shape), split)
             elif name in own:

@@ -9,11 +9,12 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.layout.distributed import Filed, filed, state_of
+from gpt2dsl.errors import InputError, some
+from gpt2dsl.layout.distributed import Filed, filed, network_shape, state_of
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.layout.tensors import TABLE, tensors
 from gpt2dsl.weights import optimizer, place, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
@@ -64,30 +65,59 @@ class Training:
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, hints: Hints) -> Training:
+    def of(cls, folder: Path, geometry: Geometry, hints: Hints) -> Training:
         """That of a checkpoint.
 
         Args:
             folder: the checkpoint's.
+            geometry: the network.
             hints: how it is split, where nothing beside it says so.
 
         Raises:
-            InputError: it holds none (G2-301), or a damaged one (G2-304).
+            InputError: it holds none (G2-301), a damaged one (G2-304), or that of another network
+                (G2-306).
         """
+        if not (folder / optimizer.STATE).is_file():
+            message = f"it holds no state of a training: there is no {optimizer.STATE} in it"
+            raise InputError("G2-301", folder, message)
         document = optimizer.read_state(folder)
-        return cls(states=optimizer.stored(folder, hints), document=document)
+        if lost := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
+            message = f"it does not say {' and '.join(lost)}"
+            raise InputError("G2-304", folder / optimizer.STATE, message)
+        states = optimizer.stored(folder, hints)
+        return cls(states=_whole_states(states, geometry, folder), document=document)
+
+
+def _whole_states(
+    states: Mapping[str, Stored], geometry: Geometry, folder: Path
+) -> dict[str, Stored]:
+    """The states in the order in which trainings write them, each of its parameter's shape."""
+    kinds = dict.fromkeys(map(state_of, states))
+    shapes = {
+        f"{kind}.{tensor.name}": network_shape(tensor, geometry, kind)
+        for kind in kinds
+        for tensor in tensors(geometry)
+    }
+    if strange := shapes.keys() ^ states.keys():
+        message = f"its optimizer is not that of this network: {some(sorted(strange))}"
+        raise InputError("G2-306", folder, message)
+    for name, shape in shapes.items():
+        if states[name].shape != shape:
+            message = f"{name} is {list(states[name].shape)}, its parameter {list(shape)}"
+            raise InputError("G2-306", folder, message)
+    return {name: states[name] for name in shapes}
 
 
 def size(
     geometry: Geometry, weights: Mapping[str, Stored], states: Mapping[str, Stored], target: Target
 ) -> int:
     """The bytes of the tensors that are written, copies included."""
-    tensors = {**weights, **states}
+    found_in = {**weights, **states}
     if target.is_whole:
-        return sum(tensor.size for tensor in tensors.values())
+        return sum(tensor.size for tensor in found_in.values())
     ranks, found = target.ranks, 0
     for one in target.table(geometry, tuple(states)):
-        if (tensor := tensors.get(one.name)) is None:
+        if (tensor := found_in.get(one.name)) is None:
             continue
         part = Part.at(tensor, one.layout.box(one.shape, 0))
         found += part.size * ranks.dp * ranks.mp * len(one.stages)
@@ -107,6 +137,7 @@ def write(
     *,
     source: object,
     moved: Moved,
+    expected: str = "",
 ) -> str:
     """Writes a checkpoint in a layout: whole under its name, or not there.
 
@@ -117,12 +148,14 @@ def write(
         target: the layout.
         source: where it comes from, for messages.
         moved: is told of the bytes.
+        expected: the digest that the source has recorded; "" where it has none.
 
     Returns:
         The digest of the whole weights, the same in every layout.
 
     Raises:
-        InputError: a value is not finite (G2-306), or the source is damaged (G2-304).
+        InputError: a value is not finite (G2-306), or the source is damaged or has another digest
+            than it has recorded (G2-304).
         RunError: the target is there already or can't be written.
     """
     with writing.unfinished(path, source, "", moved) as new:
@@ -140,6 +173,9 @@ def write(
             optimizer.write_state(new.folder, training.document)
         writing.copy_beside(content, new.folder)
         digest = new.watch.digest(weights)
+        if expected and digest != expected:
+            message = f"its weights have the digest {digest}, {expected} is recorded"
+            raise InputError("G2-304", str(source), message)
         new.meta.update(layout=attrs.asdict(target), digest=digest)
     return digest
 
@@ -181,7 +217,7 @@ class _Split:
             for one in self.table
             if self._holds(one, rank)
         }
-        return tensorfile.begun(self.folder / _file(rank), parts)
+        return tensorfile.begun(self.folder / _file(rank), parts, rank=str(rank))
 
     def _spread(self, one: Filed, files: Mapping[int, HashedFile]) -> None:
         """A tensor, to all that hold some of it."""

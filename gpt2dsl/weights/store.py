@@ -117,6 +117,14 @@ def manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
+def recorded(path: Path) -> dict[str, Any]:
+    """What a folder's manifest says of it besides; {} where there is none."""
+    if not (path / MANIFEST).is_file():
+        return {}
+    found: dict[str, Any] = manifest(path).get("meta") or {}
+    return found
+
+
 def _is_manifest(content: Any) -> bool:
     files = content.get("files") if isinstance(content, dict) else None
     return isinstance(files, dict) and all(

@@ -62,7 +62,10 @@ def find_room(target: Path, size: int) -> None:
     parent = next(path for path in target.absolute().parents if path.exists())
     free = shutil.disk_usage(parent)[2]
     if size > free:
-        message = f"{size / 1e9:.1f} GB are to be written, {parent} has room for {free / 1e9:.1f}"
+        unit, word = (1e9, "GB") if size >= 1e9 else (1e6, "MB")
+        message = (
+            f"{size / unit:.1f} {word} are to be written, {parent} has room for {free / unit:.1f}"
+        )
         raise RunError(f"{target}: {message}")
 
 

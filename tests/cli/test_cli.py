@@ -8,7 +8,6 @@ import pytest
 
 from gpt2dsl import Recipe
 from gpt2dsl.cli.main import main
-from tests.engine.layouts import write_weights
 
 
 def run(*words: str) -> int:
@@ -123,18 +122,6 @@ def test_wrong_commands_end_with_code_2_and_no_traceback(
     assert run(*words) == 2
     err = capsys.readouterr().err
     assert said in err
-    assert "Traceback" not in err
-
-
-def test_a_task_without_an_engine_ends_with_code_1_and_says_so(
-    capsys: Any, elsewhere: Path
-) -> None:
-    write_weights(elsewhere / "weights")
-    text = '[task]\nkind = "export"\nsource = "weights"\ntarget = "graph"\n'
-    (elsewhere / "export.toml").write_text(text)
-    assert run("run", "export.toml") == 1
-    err = capsys.readouterr().err
-    assert "no engine so far for: the task export" in err
     assert "Traceback" not in err
 
 

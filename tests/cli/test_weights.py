@@ -88,13 +88,13 @@ def test_a_name_that_can_be_none_of_the_hub_is_told() -> None:
 def test_reshard_there_and_back_and_what_inspect_says_of_it(weights: Path, tmp_path: Path) -> None:
     there, back = tmp_path / "a b", tmp_path / "back"
     said = gpt2dsl("reshard", weights, there, "--to", "dp=2,pp=2").stdout
-    digest = json.loads(gpt2dsl("inspect", there, "--json").stdout)["digest"]
+    digest = json.loads(gpt2dsl("inspect", there, "--json").stdout)["recorded_digest"]
     assert f"weights     xxh3 {digest}, in any layout\n" in said
     assert (
         "layout          ranks dp 2, mp 1, pp 2, zero False\n" in gpt2dsl("inspect", there).stdout
     )
     gpt2dsl("reshard", there, back, "--to", "dp=1")
-    assert json.loads(gpt2dsl("inspect", back, "--json").stdout)["digest"] == digest
+    assert json.loads(gpt2dsl("inspect", back, "--json").stdout)["recorded_digest"] == digest
     assert (back / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
     assert (back / "tokenizer.json").read_bytes() == (weights / "tokenizer.json").read_bytes()
 

@@ -101,9 +101,12 @@ def test_what_can_not_be_is_told_before_anything_is_written(
     assert "pp: 6 stages can't share 5 layers" in refusal(source, Parallel(pp=6))
     assert "recompute changes no file" in refusal(source, Parallel(mp=2, recompute="full"))
     assert "it is whole, not split" in refusal(source, ALONE, source_layout=Parallel(mp=2))
-    assert "of 8 ranks, the layout that was named of 2" in refusal(
-        split, ALONE, source_layout=Parallel(mp=2)
-    )
+    for named in (Parallel(mp=2), Parallel(dp=8), Parallel(dp=4, pp=2), Parallel(mp=4, pp=2)):
+        said = refusal(split, ALONE, source_layout=named)
+        assert "it is of 8 ranks, 2 stages of 2x2, and dp=" in said
+    inside = Recipe(Task.reshard(source=str(source), target=str(source / "t"), layout=ALONE))
+    with pytest.raises(SpecError, match="it lies in the source"):
+        inside.plan()
     with pytest.raises(SpecError, match="is there already"):
         reshard(source, split, ALONE)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (9, 9, 1000))
@@ -112,7 +115,7 @@ def test_what_can_not_be_is_told_before_anything_is_written(
 
 def test_weights_alone_have_no_optimizer(tmp_path: Path) -> None:
     weights = write_weights(tmp_path / "weights")
-    with pytest.raises(SpecError, match="holds no state to resume from") as error:
+    with pytest.raises(SpecError, match="holds no state of a training") as error:
         reshard(weights, tmp_path / "t", Parallel(mp=2), optimizer=True)
     assert "task.optimizer" in str(error.value)
 
@@ -234,7 +237,10 @@ def test_the_command_takes_layouts_as_keys_and_values(source: Path, tmp_path: Pa
     equal(values(tmp_path / "b"), values(source))
     wrong = run(source, tmp_path / "c", "--to", "mp:2")
     assert wrong.returncode == 2
-    assert "expected dp=2,mp=4,pp=1, found 'mp:2'" in wrong.stderr
+    assert (
+        "expected dp=2,mp=4,pp=1 or some of them, optimizer_shard=true; found 'mp:2'"
+        in wrong.stderr
+    )
 
 
 def test_evaluation_and_generation_take_a_split_checkpoint_as_they_take_a_whole_one(
@@ -282,3 +288,68 @@ def test_a_training_goes_on_under_another_layout_as_the_undisturbed_one(
     assert first.losses[:5] + second.losses == pytest.approx(alone.losses, rel=1e-5)
     after, undisturbed = (one.metrics("eval_loss")[-1] for one in (second, alone))
     assert after == pytest.approx(undisturbed, rel=1e-5)
+
+
+@pytest.mark.parametrize("keeps_manifest", [True, False])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_the_strategy_of_another_sharing_of_the_optimizer_is_refused(
+    source: Path, tmp_path: Path, *, keeps_manifest: bool, is_shared: bool
+) -> None:
+    folders = {}
+    for zero in (True, False):
+        folders[zero] = tmp_path / f"zero {zero}"
+        reshard(source, folders[zero], Parallel(dp=2, optimizer_shard=zero), optimizer=True)
+    mine, other = folders[is_shared], folders[not is_shared]
+    keys = {"source_strategy": str(other / place.STRATEGY)}
+    if not keeps_manifest:
+        (mine / store.MANIFEST).unlink()
+        shutil.rmtree(mine / place.STRATEGY)
+        shutil.copytree(other / place.STRATEGY, mine / place.STRATEGY)
+        keys = {}
+    with pytest.raises(SpecError, match="the strategy is not of these files"):
+        reshard(mine, tmp_path / "t", ALONE, optimizer=True, **keys)
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_file_in_another_ranks_folder_is_refused_without_a_manifest_too(
+    split: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(split, copy)
+    (copy / store.MANIFEST).unlink()
+    files = [copy / f"rank_{i}" / place.WEIGHTS for i in (0, 1)]
+    files[0].rename(tmp_path / "first")
+    files[1].rename(files[0])
+    (tmp_path / "first").rename(files[1])
+    with pytest.raises(SpecError, match="it is the file of rank 1, and lies in rank_0"):
+        reshard(copy, tmp_path / "t", ALONE)
+
+
+def test_weights_that_are_not_those_of_the_recorded_digest_are_not_written(
+    split: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(split, copy)
+    manifest = json.loads((copy / store.MANIFEST).read_text())
+    manifest["meta"]["digest"] = "0" * 32
+    (copy / store.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(SpecError, match="0" * 32 + " is recorded"):
+        reshard(copy, tmp_path / "t", ALONE)
+    assert entries(tmp_path) == ["copy"]
+
+
+def test_a_state_that_says_no_step_is_refused(split: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(split, copy)
+    (copy / store.MANIFEST).unlink()
+    (copy / "state.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"state\.json: it does not say step and updates"):
+        reshard(copy, tmp_path / "t", ALONE, optimizer=True)
+
+
+def test_the_optimizers_file_has_the_same_bytes_after_any_layout(
+    source: Path, split: Path, tmp_path: Path
+) -> None:
+    reshard(split, tmp_path / "back", ALONE, optimizer=True)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()

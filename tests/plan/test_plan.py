@@ -15,7 +15,6 @@ from gpt2dsl import (
     Data,
     LoRA,
     Model,
-    NotYetError,
     Optim,
     Parallel,
     Recipe,
@@ -30,7 +29,6 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.memory import memory
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.training import trained_shapes
-from tests.engine.layouts import write_weights
 
 SAMPLE = Model(size="nano") | Task.pretrain(data="sample:train") | Train(seq_length=64)
 
@@ -244,16 +242,6 @@ def test_a_trained_vocabulary_gives_the_nano_size_its_own() -> None:
 def test_a_vocabulary_larger_than_the_word_table_is_refused() -> None:
     recipe = SAMPLE.replace(Model(size="nano", vocab=100)) | Data(tokenizer="train", vocab=512)
     assert [code for code, _ in codes(recipe)] == ["G2-205"]
-
-
-def test_what_no_engine_does_so_far_can_be_planned_and_not_run(tmp_path: Path) -> None:
-    source = write_weights(tmp_path / "weights")
-    export = Task.export(source=str(source), target=str(tmp_path / "graph"))
-    plan = Recipe(export).plan()
-    assert plan.not_yet == ("the task export",)
-    with pytest.raises(NotYetError) as caught:
-        plan.run()
-    assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,13 @@ def test_adapters_have_none_and_a_file_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="adapters are whole in every layout"):
         tuned.plan().write_strategies(tmp_path / "a")
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="it can't be written"):
-        Recipe.load("gpt2-13b-pretrain").plan().write_strategies(tmp_path / "file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "ckpt_strategy_rank_0.ckpt").touch()
+    for name in ("file", "full"):
+        with pytest.raises(RunError, match="it is there already, and not an empty folder"):
+            Recipe.load("gpt2-13b-pretrain").plan().write_strategies(tmp_path / name)
+    with pytest.raises(RunError, match="it can't be written: Not a directory"):
+        Recipe.load("gpt2-13b-pretrain").plan().write_strategies(tmp_path / "file" / "below")
 
 
 def test_zero_shares_moments_alone_and_only_rows_that_divide() -> None:

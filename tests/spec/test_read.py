@@ -71,7 +71,8 @@ def test_values_are_not_coerced() -> None:
 
 def test_nested_layouts_are_checked_like_parts() -> None:
     spec = '[task]\nkind = "reshard"\nsource = "a"\ntarget = "b"\nlayout = {mp = %s}\n'
-    assert faults(spec % "0") == [("G2-201", "x.toml:5", "task.layout")]
+    assert faults(spec % "0") == [("G2-202", "x.toml:5", "task.layout.mp")]
+    assert faults(spec % "2, tp = 1") == [("G2-101", "x.toml:5", "task.layout.tp")]
     assert "mp=2" in repr(Recipe.from_toml(spec % "2"))
 
 

@@ -49,7 +49,7 @@ def reshard(source: Path, target: Path, layout: Target, *, training: bool = True
         tensors=weights.tensors,
         tokenizer=None,
     )
-    state = Training.of(weights.path, Hints()) if training else None
+    state = Training.of(weights.path, weights.geometry, Hints()) if training else None
     return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)
 
 

@@ -320,9 +320,11 @@ def test_a_layout_that_the_files_contradict_is_refused(
     tmp_path: Path, arrays: dict[str, Any]
 ) -> None:
     source = written(tmp_path, arrays, Theirs(2, 2, 1))
-    assert "of 4 ranks, the layout that was named of 2" in refusal(source, split=Ranks(dp=2))
+    assert "it is of 4 ranks, 1 stages of 2x2, and dp=2,mp=1,pp=1 was named" in refusal(
+        source, split=Ranks(dp=2)
+    )
     shutil.rmtree(tmp_path / "output" / "strategy")
-    assert "rank_4: there is no such folder" in refusal(source, split=Ranks(2, 2, 2))
+    assert "it has 4 ranks, the layout that was named 8" in refusal(source, split=Ranks(2, 2, 2))
     wrong = refusal(source, split=Ranks(4, 1, 1))
     assert "15 of another shape: " in wrong
     assert "so the layout that was named joins them" in wrong

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpt2dsl.engine.generation.beams import Beams
-from gpt2dsl.model.decoding import Decoder
+from gpt2dsl.engine.generation.decoder import Decoder
 
 
 def search(decoder: Decoder, groups: Sequence[Beams]) -> None:

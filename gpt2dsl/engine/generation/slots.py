@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.row import Row
-from gpt2dsl.model.decoding import Decoder
 
 
 class Slots:

@@ -46,6 +46,15 @@ def stored(path: Path) -> dict[str, Stored]:
     }
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """What a file that ``stored`` has read says of itself."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    found: dict[str, str] = header.get("__metadata__") or {}
+    return found
+
+
 def write(path: Path, tensors: Mapping[str, Stored]) -> str:
     """Writes tensors in the order given, in the format's form for PyTorch, as transformers expects.
 
@@ -65,19 +74,24 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
 
 
 @contextmanager
-def begun(path: Path, tensors: Mapping[str, Stored]) -> Iterator[HashedFile]:
+def begun(path: Path, tensors: Mapping[str, Stored], **said: str) -> Iterator[HashedFile]:
     """A new file with its header; the tensors are to be written into it, in the order given.
+
+    Args:
+        path: the file.
+        tensors: their names, types and shapes.
+        said: what it says of itself besides.
 
     Raises:
         OSError: as in ``write``.
     """
     with hashed(path) as file:
-        file.write(_header(tensors))
+        file.write(_header(tensors, said))
         yield file
 
 
-def _header(tensors: Mapping[str, Stored]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+def _header(tensors: Mapping[str, Stored], said: Mapping[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **said}}
     place = 0
     for name, tensor in tensors.items():
         offsets = [place, place + tensor.size]

@@ -1,0 +1,64 @@
+"""``gpt2dsl lite``: MindSpore Lite, and texts from exported graphs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from gpt2dsl.cli import generate, options
+
+
+@click.group("lite", help="MindSpore Lite, and texts from exported graphs.")
+def command() -> None:
+    """Deployment."""
+
+
+@command.command("setup", help="Make an environment with mindspore-lite 2.0.0 in the cache.")
+@click.option("--python", default="", metavar="PATH", help="A Python 3.7 (default: looked for).")
+def setup(python: str) -> None:
+    """Set Lite up."""
+    from gpt2dsl.lite import door  # noqa: PLC0415  # only where it is called
+
+    click.echo(f"installing mindspore-lite {door.VERSION}", err=True)
+    click.echo(str(door.set_up(python)))
+
+
+@command.command("run", help="Continue texts with the graphs in DST, which gpt2dsl export wrote.")
+@click.argument("folder", metavar="DST")
+@click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
+@click.option("--prompts", "file", metavar="FILE", help="As of gpt2dsl generate.")
+@options.as_json
+@click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
+def run(
+    folder: str,
+    prompts: tuple[str, ...],
+    file: str | None,
+    as_json: bool,
+    jsonl: bool,
+    **given: Any,
+) -> None:
+    """Continue texts."""
+    generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
+    from gpt2dsl.engine import prompts as texts  # noqa: PLC0415  # as above
+    from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415
+    from gpt2dsl.engine.job import BETWEEN  # noqa: PLC0415
+
+    asked = generate.generation(given)
+    said = texts.read(file or prompts, "prompt")
+    with ExportedModel.load(folder) as model:
+        if asked.stream and not (as_json or jsonl):
+            model.show(said, asked, lambda text: click.echo(text, nl=False))
+            return
+        found = model.continuations(said, asked)
+    if as_json:
+        options.echo_json({"task": "generate", "continuations": [one.to_json() for one in found]})
+    elif jsonl:
+        for one in found:
+            click.echo(json.dumps(one.to_json(), ensure_ascii=False))
+    else:
+        click.echo(BETWEEN.join(one.prompt + one.text for one in found))
+
+
+run.params += generate.options_of_generation()

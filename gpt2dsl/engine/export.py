@@ -1,0 +1,134 @@
+"""The task export: graphs for deployment, which are run and compared before they get their name."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.data import cache
+from gpt2dsl.data.source import Source
+from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.language_model import network_of
+from gpt2dsl.engine.progress import ByteBar, saying
+from gpt2dsl.engine.verification import Ids, Logits, Reference, verify
+from gpt2dsl.lite import opening
+from gpt2dsl.lite import writing as lite
+from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.shapes import Shapes
+from gpt2dsl.lite.writing import Graphs
+from gpt2dsl.model.classification import ClassLogits
+from gpt2dsl.model.init import filled
+from gpt2dsl.model.network import Scores
+from gpt2dsl.parts.task import Export
+from gpt2dsl.weights import reading, writing
+from gpt2dsl.weights.files.stored import Arrays
+from gpt2dsl.weights.formats.config import class_names, to_config
+
+REAL = 2000
+"""Characters of the built-in text that graphs are compared on."""
+
+
+def run(job: Job) -> Result:
+    """Export the task's source."""
+    task = job.parts.task
+    assert isinstance(task, Export)
+    started = time.perf_counter()
+    weights = reading.read(task.source, job.hints, values=False)
+    length = task.seq_length or weights.geometry.positions
+    shapes = Shapes(attrs.evolve(weights.geometry, dropout=0.0), task.batch, length)
+    dtype = task.dtype or "float32"
+    content = writing.Content(
+        geometry=weights.geometry,
+        config={**to_config(weights.geometry), **weights.config},
+        tensors=writing.in_dtype(filled(weights, job.parts.train.seed), dtype),
+        tokenizer=weights.tokenizer,
+        generation=weights.generation,
+    )
+    target = cache.expanded(task.target)
+    names = shapes.graphs(cache=task.cache)
+    writing.find_room(target, content.size * (1 if task.format == "onnx" else len(names)))
+    with writing.unfinished(target, task.source, task.dtype, lambda _: None) as new:
+        watched = new.watch.over(content.tensors)
+        graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)
+        described = _written(new, graphs, task, class_names(weights.config))
+        described = _verified(new.folder, described, content, job)
+        if task.ge:
+            (new.folder / "config.ini").write_text(lite.ge_config(task.ge), "utf-8")
+        writing.copy_beside(content, new.folder)
+        described.write(new.folder)
+        new.meta.update(digest=described.digest)
+    return Result(
+        task="export",
+        target=target,
+        size=sum(path.stat().st_size for path in target.rglob("*") if path.is_file()),
+        seconds=time.perf_counter() - started,
+        notes=(*job.notes, *_notes(described)),
+    )
+
+
+def _written(
+    new: writing.Unfinished, graphs: Graphs, task: Export, classes: tuple[str, ...]
+) -> Description:
+    """The graphs in the target's folder, and what they are."""
+    size = sum(tensor.size for tensor in graphs.tensors.values())
+    with ByteBar(f"writing {task.target}", size) as bar:
+        new.watch.moved = bar.move
+        files = lite.write(new.folder, task.format, graphs)
+    return Description(
+        format=task.format,
+        shapes=graphs.shapes,
+        files=files,
+        dtype=graphs.dtype,
+        digest=new.watch.digest(graphs.tensors),
+        classes=classes if graphs.shapes.geometry.labels else (),
+    )
+
+
+def _verified(
+    folder: Path, described: Description, content: writing.Content, job: Job
+) -> Description:
+    """The description with what the comparison gave, or why there was none."""
+    if why := opening.missing(described.format):
+        return attrs.evolve(described, unverified=why)
+    graphs = tuple(described.files)
+    with saying("comparing with MindSpore"):
+        reference = _reference(described.shapes, content, job.parts.runtime.device)
+        runtime = opening.runtime(folder, described)
+        try:
+            found = verify(runtime, described.shapes, graphs, reference, _real(content))
+        finally:
+            runtime.close()
+    return attrs.evolve(described, verified={found.runtime: found.largest})
+
+
+def _reference(shapes: Shapes, content: writing.Content, device: str) -> Reference:
+    """MindSpore's logits of the same weights, rounded ones where the export rounds."""
+    network = network_of(shapes.geometry, Arrays(content.tensors), device)
+    if shapes.geometry.labels:
+        classes = ClassLogits(network)
+        return lambda ids, valid: classes.logits(ids, valid - 1)
+    scores = Scores(network)
+
+    def logits(ids: Ids, _: Ids) -> Logits:
+        return scores.logits(ids)
+
+    return logits
+
+
+def _real(content: writing.Content) -> list[int]:
+    """Ids of a text."""
+    text = next(Source.open("sample:valid").documents())[:REAL]
+    ids = Tokenizer.load(str(content.tokenizer or PUBLISHED)).encode(text)
+    return [i for i in ids if i < content.geometry.vocab] or [0]
+
+
+def _notes(described: Description) -> list[str]:
+    if described.unverified:
+        return [f"not verified: {described.unverified}"]
+    return [
+        f"verified: in {name} no logit differs by more than {largest:.1e} from MindSpore's"
+        for name, largest in described.verified.items()
+    ]

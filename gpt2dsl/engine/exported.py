@@ -1,0 +1,86 @@
+"""Exported graphs with their tokenizer, ready to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import attrs
+from typing_extensions import Self
+
+from gpt2dsl.data import cache
+from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.engine.generation.decoder import Decoder
+from gpt2dsl.engine.text_model import TextModel
+from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.lite import description, opening
+from gpt2dsl.lite.decoder import ExportedDecoder
+from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.runtimes.base import Runtime
+from gpt2dsl.lite.shapes import PREFILL
+from gpt2dsl.parts import Generation
+
+
+class ExportedModel(TextModel):
+    """What continues texts with exported graphs; a context manager.
+
+    Args:
+        runtime: of the graphs.
+        described: what they are.
+        tokenizer: of the weights.
+    """
+
+    def __init__(self, runtime: Runtime, described: Description, tokenizer: Tokenizer) -> None:
+        shapes = described.shapes
+        geometry = attrs.evolve(shapes.geometry, positions=shapes.length)
+        super().__init__(tokenizer, geometry, at_once=shapes.batch)
+        self.runtime, self.described = runtime, described
+
+    @classmethod
+    def load(cls, name: str | Path) -> ExportedModel:
+        """The model of an exported folder.
+
+        Raises:
+            InputError: it is no export (G2-301), a damaged one (G2-304), one that can't generate
+                (G2-306), or its runtime is not there (G2-531).
+        """
+        folder = cache.expanded(name)
+        described = description.read(folder)
+        if PREFILL not in described.files:
+            graphs = ", ".join(described.files)
+            message = f"it has no graphs with a cache, which generate: {graphs}"
+            raise InputError("G2-306", folder, message)
+        has_own = (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists()
+        tokenizer = Tokenizer.load(str(folder) if has_own else PUBLISHED)
+        return cls(opening.runtime(folder, described), described, tokenizer)
+
+    def check(self, generation: Generation) -> None:
+        """Refuses what the graphs are too small for.
+
+        Raises:
+            SpecError: more beams than the batch has rows.
+        """
+        if generation.beams > self.at_once:
+            key = "generation.beams"
+            message = f"{generation.beams} beams need an export of such a batch: this has rows for "
+            origin = generation.why("beams")
+            raise SpecError([Fault("G2-203", origin, key, f"{message}{self.at_once}")])
+
+    def _request(self, prompt: str, generation: Generation, number: int) -> Any:
+        self.check(generation)
+        return super()._request(prompt, generation, number)
+
+    def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch
+        return ExportedDecoder(self.runtime, self.described.shapes, self._entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.runtime.close()

@@ -1,0 +1,228 @@
+"""Texts in, texts out, whatever computes the scores: a network here, or exported graphs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.beams import Beams
+from gpt2dsl.engine.generation.continuation import Continuation
+from gpt2dsl.engine.generation.decoder import Decoder
+from gpt2dsl.engine.generation.request import Request
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.generation.search import search
+from gpt2dsl.engine.generation.slots import Slots
+from gpt2dsl.engine.generation.text import Pieces
+from gpt2dsl.engine.job import BETWEEN
+from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.parts import Generation
+
+AT_ONCE = 8
+"""Texts that are generated together."""
+
+LONG_TEXT = 100_000
+"""Characters up to which the tokens of a prompt that is too long are counted, to be told."""
+
+KEPT_DECODERS = 4
+"""Batch sizes of which compiled graphs and caches are kept."""
+
+
+class TextModel(ABC):
+    """Continues texts.
+
+    Attributes:
+        tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
+        geometry: the network's numbers.
+        at_once: texts that are generated together.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, geometry: Geometry, at_once: int = AT_ONCE) -> None:
+        self.tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
+        self._decoders: dict[int, Decoder] = {}
+
+    @abstractmethod
+    def _new_decoder(self, batch: int) -> Decoder:
+        """What generates so many texts at once."""
+
+    def generate(self, prompts: Sequence[str], **generation: Any) -> list[str]:
+        """Continue texts.
+
+        Args:
+            prompts: the texts; an empty one begins at an end-of-text token.
+            generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...
+
+        Returns:
+            Each prompt with its continuation, ``num_return_sequences`` of each.
+
+        Raises:
+            SpecError: a key or value of ``generation`` is wrong.
+            InputError: a prompt is longer than the model has positions.
+        """
+        if isinstance(prompts, str):
+            raise TypeError("expected a list of texts, found one text")
+        found = self.continuations(prompts, Generation(**generation))
+        return [one.prompt + one.text for one in found]
+
+    def stream(self, prompt: str, **generation: Any) -> Iterator[str]:
+        """Continue one text; gives its pieces as they come, whole characters only.
+
+        Args:
+            prompt: the text; the pieces do not repeat it.
+            generation: as for ``generate``; one text, without beams.
+
+        Raises:
+            SpecError: a key or value of ``generation`` is wrong.
+            ValueError: several texts are asked for.
+            InputError: the prompt is longer than the model has positions.
+        """
+        asked = Generation(**generation).evolve(stream=True)
+        if asked.num_return_sequences > 1:
+            raise ValueError("a stream is one text; generate gives several of a prompt")
+        return self.pieces(self.row(prompt, asked))
+
+    def continuations(
+        self, prompts: Sequence[str], generation: Generation, numbers: Sequence[int] | None = None
+    ) -> list[Continuation]:
+        """As ``generate``, with what is known of each text.
+
+        Args:
+            prompts: the texts.
+            generation: how.
+            numbers: of the prompts among all, where these are some; they tell equal ones apart.
+        """
+        numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
+        if generation.beams > 1:
+            return self._searched(numbered, generation)
+        copies = generation.num_return_sequences
+        rows = [
+            self.row(prompt, generation, number * copies + copy)
+            for number, prompt in numbered
+            for copy in range(copies)
+        ]
+        self._run(rows)
+        return [row.continuation() for row in rows]
+
+    def row(self, prompt: str, generation: Generation, number: int = 0) -> Row:
+        """A text to be generated; ``number`` tells equal prompts apart."""
+        return Row(self._request(prompt, generation, number))
+
+    def slots(self, batch: int) -> Slots:
+        """Places for so many texts at once, of their own."""
+        return Slots(self._new_decoder(batch), batch)
+
+    def show(
+        self, prompts: Sequence[str], generation: Generation, say: Callable[[str], None]
+    ) -> list[Continuation]:
+        """Continue texts one after another, and show each as it comes, the prompt included."""
+        found: list[Continuation] = []
+        copies = [text for text in prompts for _ in range(generation.num_return_sequences)]
+        for number, text in enumerate(copies):
+            row = self.row(text, generation, number)
+            say(text if number == 0 else BETWEEN + text)
+            for piece in self.pieces(row):
+                say(piece)
+            found.append(row.continuation())
+        say("\n")
+        return found
+
+    def pieces(self, row: Row) -> Iterator[str]:
+        """The text of a row as it comes."""
+        pieces, shown = Pieces(self.tokenizer), 0
+        with self._lent(1) as decoder:
+            slots = Slots(decoder, 1)
+            slots.add([row])
+            while not row.ended:
+                yield pieces.add(row.said[shown:])
+                shown = len(row.said)
+                slots.step()
+        yield pieces.add(row.said[shown:]) + pieces.rest()
+
+    def _run(self, rows: Sequence[Row]) -> None:
+        """Generate until every text is over."""
+        waiting = deque(rows)
+        batch = min(self.at_once, 1 << (len(rows) - 1).bit_length())
+        with self._lent(batch) as decoder:
+            slots = Slots(decoder, batch)
+            while waiting or slots.busy:
+                if waiting and slots.free:
+                    slots.add([waiting.popleft() for _ in range(min(slots.free, len(waiting)))])
+                if slots.busy:
+                    slots.step()
+
+    def _searched(
+        self, prompts: Sequence[tuple[int, str]], generation: Generation
+    ) -> list[Continuation]:
+        """Beam search; as many prompts at once as there is room for."""
+        groups = [Beams(self._request(one, generation, number)) for number, one in prompts]
+        at_once = max(1, self.at_once // generation.beams)
+        for start in range(0, len(groups), at_once):
+            some = groups[start : start + at_once]
+            with self._lent(len(some) * generation.beams) as decoder:
+                search(decoder, some)
+        return [one for group in groups for one in group.continuations()]
+
+    @property
+    def _entries(self) -> int:
+        """Ids that both the tokenizer and the network know."""
+        return min(len(self.tokenizer), self.geometry.vocab)
+
+    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
+        if not isinstance(prompt, str):
+            raise TypeError(f"expected a text, found {type(prompt).__name__} {prompt!r:.40}")
+        refuse(generation)
+        return Request(
+            prompt=prompt,
+            ids=tuple(self._encoded(prompt, generation)),
+            generation=generation,
+            tokenizer=self.tokenizer,
+            positions=self.geometry.positions,
+            number=number,
+        )
+
+    def _encoded(self, prompt: str, generation: Generation) -> list[int]:
+        positions = self.geometry.positions
+        if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
+            message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
+            raise InputError("G2-204", repr(prompt[:20] + "..."), message)
+        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
+        limit = min(positions, generation.limit(len(ids))) - 1
+        if len(ids) > limit:
+            shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."
+            message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
+            if limit + 1 < positions:
+                message += f" into generation.max_length = {generation.max_length}"
+            raise InputError("G2-204", repr(shown), message)
+        if any(i >= self._entries for i in generation.eos):
+            message = f"{max(generation.eos)} is no id: there are {self._entries}"
+            raise InputError("G2-204", "generation.eos", message)
+        return ids
+
+    @contextmanager
+    def _lent(self, batch: int) -> Iterator[Decoder]:
+        """A decoder for one use at a time, kept after it with its compiled graphs."""
+        found = self._decoders.pop(batch, None) or self._new_decoder(batch)
+        try:
+            yield found
+        finally:
+            self._decoders[batch] = found
+            if len(self._decoders) > KEPT_DECODERS:
+                self._decoders.pop(next(iter(self._decoders)))
+
+
+def refuse(generation: Generation) -> None:
+    """Refuses values that do not go together.
+
+    Raises:
+        SpecError: with every fault.
+    """
+    found = [
+        Fault("G2-107", generation.why(key), f"generation.{key}", why)
+        for key, why in generation.contradictions()
+    ]
+    if found:
+        raise SpecError(found)

@@ -1,0 +1,108 @@
+"""Exported graphs against MindSpore, on random ids and on real text, whatever a converter said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import RunError
+from gpt2dsl.lite.decoder import ExportedDecoder
+from gpt2dsl.lite.runtimes.base import Runtime
+from gpt2dsl.lite.shapes import CLASSIFY, IDS, LOGITS, PREFILL, VALID, WHOLE, Shapes
+
+TOLERANCE = 1e-3
+"""Of a logit; what is right differs by about 1e-5."""
+
+STEPS = 3
+"""Tokens that are taken in one by one after each prompt."""
+
+Ids = NDArray[np.int32]
+Logits = NDArray[np.float32]
+Reference = Callable[[Ids, Ids], Logits]
+"""``[B, S] ids, [B] valid`` → MindSpore's logits: ``[B, S, V]``, or ``[B, C]`` of a classifier."""
+
+
+@attrs.frozen
+class Verified:
+    """What was found.
+
+    Attributes:
+        runtime: its name.
+        largest: difference of a logit.
+        tokens: whose logits were compared.
+    """
+
+    runtime: str
+    largest: float
+    tokens: int
+
+
+def verify(
+    runtime: Runtime, shapes: Shapes, graphs: tuple[str, ...], reference: Reference, real: list[int]
+) -> Verified:
+    """Compare.
+
+    Args:
+        runtime: of the graphs.
+        shapes: the sizes that they are for.
+        graphs: that there are.
+        reference: MindSpore's logits.
+        real: ids of a text.
+
+    Raises:
+        RunError: they differ by more than ``TOLERANCE``, or are no numbers (G2-533).
+    """
+    largest, tokens = 0.0, 0
+    for ids, valid in _rows(shapes, real):
+        expected = reference(ids, valid)
+        for found, wanted in _pairs(
+            runtime, shapes, graphs, ids=ids, valid=valid, expected=expected
+        ):
+            difference = np.abs(found - wanted).max()
+            largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
+            tokens += len(found)
+    if not largest <= TOLERANCE:
+        raise RunError(
+            f"the exported graphs are wrong: in {runtime.name} a logit differs by {largest:.2g} "
+            f"from MindSpore's, and {TOLERANCE:g} is allowed [G2-533]"
+        )
+    return Verified(runtime.name, largest, tokens)
+
+
+def _rows(shapes: Shapes, real: list[int]) -> Iterator[tuple[Ids, Ids]]:
+    """Random ids, then real ones, each with rows of several lengths."""
+    random = np.random.default_rng(0)
+    size = (shapes.batch, shapes.length)
+    text = np.resize(np.array(real, np.int32), size)
+    for ids in (random.integers(0, shapes.geometry.vocab, size).astype(np.int32), text):
+        last = max(1, shapes.length - STEPS)
+        valid = random.integers(1, last + 1, shapes.batch).astype(np.int32)
+        valid[0] = last
+        yield ids, valid
+
+
+def _pairs(
+    runtime: Runtime,
+    shapes: Shapes,
+    graphs: tuple[str, ...],
+    *,
+    ids: Ids,
+    valid: Ids,
+    expected: Logits,
+) -> Iterator[tuple[Logits, Logits]]:
+    """What the graphs say, and what they should."""
+    rows = np.arange(shapes.batch)
+    if CLASSIFY in graphs:
+        yield runtime.run(CLASSIFY, {IDS: ids, VALID: valid})[LOGITS], expected
+    if WHOLE in graphs:
+        yield runtime.run(WHOLE, {IDS: ids})[LOGITS], expected
+    if PREFILL not in graphs:
+        return
+    decoder = ExportedDecoder(runtime, shapes, shapes.geometry.vocab)
+    prompts = [row[:length].tolist() for row, length in zip(ids, valid, strict=True)]
+    yield decoder.prefill(rows.tolist(), prompts), expected[rows, valid - 1]
+    for at in range(min(STEPS, shapes.length - int(valid.max()))):
+        yield decoder.step(ids[rows, valid + at]), expected[rows, valid + at]

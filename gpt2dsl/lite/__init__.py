@@ -1,0 +1,1 @@
+"""Graphs for deployment, and the runtimes that run them."""

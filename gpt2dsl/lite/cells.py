@@ -1,0 +1,232 @@
+"""GPT-2 as MindSpore cells for MindIR: what ``onnx_graph`` has, with the same inputs and outputs.
+
+No training and no writing to Parameters: caches come in and new keys and values go out. The layer
+norm is made of means, which every converter of MindIR gets right. Letters are those of ``shapes``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import mindspore as ms
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Parameter, ParameterTuple, Tensor, nn
+from numpy.typing import NDArray
+
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
+from gpt2dsl.lite.shapes import CLASSIFY, INCREMENT, WHOLE, Shapes
+
+HIDDEN = -1e9
+
+Values = Mapping[str, NDArray[np.float32]]
+
+
+def export(
+    shapes: Shapes, graph: str, values: Values, path: Path, *, float16: bool = False
+) -> None:
+    """Write a graph as MindIR.
+
+    Args:
+        shapes: the sizes.
+        graph: prefill, increment, whole or classify.
+        values: of the network's tensors.
+        path: ends in .mindir; above 2 GB MindSpore puts the weights into a folder beside it.
+        float16: whether the weights are held so; they are widened where they are used.
+    """
+    cell = {INCREMENT: Increment}.get(graph, Prefill)(shapes, graph, values, float16)
+    cell.set_train(False)
+    inputs = [Tensor(np.ones(port.shape, np.dtype(port.dtype))) for port in shapes.inputs(graph)]
+    ms.export(cell, *inputs, file_name=str(path.with_suffix("")), file_format="MINDIR")
+
+
+class _Weights(nn.Cell):
+    """Tensors by name, float32 where they are used."""
+
+    def __init__(self, values: Values, names: list[str], *, float16: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.is_narrow = float16
+        kind = np.float16 if float16 else np.float32
+        self.held = ParameterTuple(
+            [Parameter(Tensor(values[n].astype(kind)), name=n) for n in names]
+        )
+
+    def construct(self) -> tuple[Tensor, ...]:
+        found: tuple[Tensor, ...] = ()
+        for one in self.held:
+            found = (*found, one.astype(ms.float32) if self.is_narrow else one)
+        return found
+
+
+class _Norm(nn.Cell):
+    """``(x - mean) / sqrt(var + epsilon) * g + b``."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.mean = P.ReduceMean(keep_dims=True)
+        self.sqrt = P.Sqrt()
+        self.epsilon = epsilon
+
+    def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
+        """``[rows, h] → [rows, h]``."""
+        centred = x - self.mean(x, -1)
+        variance = self.mean(centred * centred, -1)
+        return centred / self.sqrt(variance + self.epsilon) * g + b
+
+
+class _Activation(nn.Cell):
+    """By the names of config.json."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.sigmoid, self.erf, self.relu = P.Sigmoid(), P.Erf(), P.ReLU()
+        self.scale = 2 * math.sqrt(2 / math.pi)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """``[rows, inner] → [rows, inner]``."""
+        if self.kind == "relu":
+            return self.relu(x)
+        if self.kind == "gelu":
+            return 0.5 * x * (1.0 + self.erf(x * math.sqrt(0.5)))
+        if self.kind == "fast_gelu":
+            return x * self.sigmoid(1.702 * x)
+        return x * self.sigmoid(self.scale * (x + 0.044715 * (x * x * x)))
+
+
+class _Block(nn.Cell):
+    """One layer, in halves around what attention looks at."""
+
+    def __init__(self, geometry: Geometry, batch: int, time: int) -> None:
+        super().__init__()
+        self.batch, self.time = batch, time
+        self.heads, self.width, self.hidden = geometry.heads, geometry.head_width, geometry.hidden
+        self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
+        self.norm = _Norm(geometry.epsilon)
+        self.activation = _Activation(geometry.activation)
+        self.product, self.transpose = P.MatMul(), P.Transpose()
+        self.split = P.Split(1, 3)
+
+    def project(self, x: Tensor, w: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """``[B T, h]`` → query ``[B H, T, D]``, key ``[B H, D, T]``, value ``[B H, T, D]``."""
+        n = self.norm(x, w[0], w[1])
+        q, k, v = self.split(self.product(n, w[2]) + w[3])  # 3 x [B T, h]
+        q = self._heads(q, (0, 2, 1, 3)).reshape((-1, self.time, self.width)) * self.scale
+        k = self._heads(k, (0, 2, 3, 1)).reshape((-1, self.width, self.time))
+        v = self._heads(v, (0, 2, 1, 3)).reshape((-1, self.time, self.width))
+        return q, k, v
+
+    def _heads(self, x: Tensor, order: tuple[int, ...]) -> Tensor:
+        split = x.reshape((self.batch, self.time, self.heads, self.width))
+        return self.transpose(split, order)
+
+    def after(self, x: Tensor, context: Tensor, w: tuple[Tensor, ...]) -> Tensor:
+        """The rest of the layer; ``context [B H, T, D]``."""
+        by_head = context.reshape((self.batch, self.heads, self.time, self.width))
+        rows = self.transpose(by_head, (0, 2, 1, 3)).reshape((-1, self.hidden))  # [B T, h]
+        x = x + self.product(rows, w[4]) + w[5]
+        inner = self.activation(self.product(self.norm(x, w[6], w[7]), w[8]) + w[9])
+        return x + self.product(inner, w[10]) + w[11]
+
+
+_IN_BLOCK = (
+    "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight",
+    "attn.c_proj.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias",
+    "mlp.c_proj.weight", "mlp.c_proj.bias",
+)  # fmt: skip
+
+
+class _Network(nn.Cell):
+    """What all graphs share."""
+
+    def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
+        super().__init__(auto_prefix=False)
+        geometry = shapes.geometry
+        self.batch, self.hidden, self.vocab = shapes.batch, geometry.hidden, geometry.vocab
+        self.length = shapes.length
+        self.time = 1 if graph == INCREMENT else shapes.length
+        self.is_whole = graph == WHOLE
+        head = SCORE if graph == CLASSIFY else TABLE
+        names = [TABLE, POSITIONS, "transformer.ln_f.weight", "transformer.ln_f.bias"]
+        names += [SCORE] if head == SCORE else []
+        self.outer = _Weights(values, names, float16=float16)
+        self.inner = nn.CellList(
+            [
+                _Weights(values, [f"transformer.h.{i}.{n}" for n in _IN_BLOCK], float16=float16)
+                for i in range(geometry.layers)
+            ],
+            auto_prefix=False,
+        )
+        blocks = [_Block(geometry, self.batch, self.time) for _ in range(geometry.layers)]
+        self.blocks = nn.CellList(blocks, auto_prefix=False)
+        self.norm = _Norm(geometry.epsilon)
+        self.gather, self.softmax = P.Gather(), P.Softmax(-1)
+        self.batched = P.BatchMatMul()
+        self.product_bt = P.MatMul(transpose_b=True)
+
+    def logits(self, x: Tensor, outer: tuple[Tensor, ...]) -> Tensor:
+        """``[rows, h] → [rows, V]``, or the classes'."""
+        head = outer[4] if len(outer) > 4 else outer[0]
+        return self.product_bt(self.norm(x, outer[2], outer[3]), head)
+
+
+class Prefill(_Network):
+    """Whole rows; gives logits and caches, or logits alone."""
+
+    def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
+        super().__init__(shapes, graph, values, float16)
+        self.gives_caches = len(shapes.outputs(graph)) > 1
+        self.order = Tensor(np.arange(self.length, dtype=np.int32))
+        later = np.triu(np.full((self.length, self.length), HIDDEN, np.float32), 1)
+        self.mask = Tensor(later[None])  # [1, S, S]
+        self.starts = Tensor(np.arange(self.batch, dtype=np.int32) * self.length - 1)
+
+    def construct(self, ids: Tensor, *valid: Tensor) -> tuple[Tensor, ...]:
+        """As ``Shapes.inputs`` and ``Shapes.outputs`` have it."""
+        outer = self.outer()
+        x = self.gather(outer[0], ids, 0) + self.gather(outer[1], self.order, 0)  # [B, S, h]
+        x = x.reshape((-1, self.hidden))
+        caches: tuple[Tensor, ...] = ()
+        for i, block in enumerate(self.blocks):
+            weights = self.inner[i]()
+            q, k, v = block.project(x, weights)
+            shares = self.softmax(self.batched(q, k) + self.mask)  # [B H, S, S]
+            x = block.after(x, self.batched(shares, v), weights)
+            caches = (*caches, k, v)
+        if self.is_whole:
+            return (self.logits(x, outer).reshape((self.batch, self.length, self.vocab)),)
+        last = self.gather(x, valid[0] + self.starts, 0)  # [B, h]
+        logits = self.logits(last, outer)
+        return (logits, *caches) if self.gives_caches else (logits,)
+
+
+class Increment(_Network):
+    """A token of each row, over the caches of those before it."""
+
+    def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
+        super().__init__(shapes, graph, values, float16)
+        self.order = Tensor(np.arange(self.length, dtype=np.int32)[None])  # [1, S]
+        heads = shapes.geometry.heads
+        self.by_head = Tensor(np.repeat(np.arange(self.batch, dtype=np.int32), heads))  # [B H]
+        self.concat = P.Concat(-1)
+
+    def construct(self, ids: Tensor, position: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
+        """As ``Shapes.inputs`` and ``Shapes.outputs`` have it."""
+        outer = self.outer()
+        x = self.gather(outer[0], ids.reshape((-1,)), 0) + self.gather(outer[1], position, 0)
+        hidden = (self.order >= position.reshape((-1, 1))).astype(ms.float32) * HIDDEN  # [B, S]
+        mask = self.gather(hidden, self.by_head, 0).expand_dims(1)  # [B H, 1, S]
+        new: tuple[Tensor, ...] = ()
+        for i, block in enumerate(self.blocks):
+            weights = self.inner[i]()
+            q, k, v = block.project(x, weights)  # [B H, 1, D], [B H, D, 1], [B H, 1, D]
+            before = self.batched(q, caches[2 * i]) + mask  # [B H, 1, S]
+            own = self.batched(q, k)  # [B H, 1, 1]
+            shares = self.softmax(self.concat((before, own)))
+            cached = self.batched(shares[:, :, : self.length], caches[2 * i + 1])
+            x = block.after(x, cached + shares[:, :, self.length :] * v, weights)
+            new = (*new, k, v)
+        return (self.logits(x, outer), *new)

@@ -1,0 +1,99 @@
+"""export.json: what an exported folder holds, for whoever runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.lite.shapes import Shapes
+from gpt2dsl.weights import store
+
+FILE = "export.json"
+SUFFIX = {"onnx": ".onnx", "mindir": ".mindir", "ms": ".ms"}
+
+
+@attrs.frozen(kw_only=True)
+class Description:
+    """What an export is.
+
+    Attributes:
+        format: mindir, onnx or ms.
+        shapes: the sizes that its graphs are for.
+        files: graph → its file.
+        dtype: of the weights.
+        digest: of the whole weights, as resharding has it.
+        classes: names of a classifier's classes.
+        verified: runtime → the largest difference of a logit from MindSpore's.
+        unverified: what was not verified, and why.
+    """
+
+    format: str
+    shapes: Shapes
+    files: Mapping[str, str]
+    dtype: str
+    digest: str = ""
+    classes: tuple[str, ...] = ()
+    verified: Mapping[str, float] = attrs.field(factory=dict)
+    unverified: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "gpt2dsl": metadata.version("gpt2dsl"),
+            "format": self.format,
+            "dtype": self.dtype,
+            "batch": self.shapes.batch,
+            "seq_length": self.shapes.length,
+            "graphs": {
+                graph: {
+                    "file": file,
+                    "inputs": [attrs.asdict(port) for port in self.shapes.inputs(graph)],
+                    "outputs": [attrs.asdict(port) for port in self.shapes.outputs(graph)],
+                }
+                for graph, file in self.files.items()
+            },
+            "network": attrs.asdict(self.shapes.geometry),
+            "classes": list(self.classes),
+            "digest": self.digest,
+            "verified": dict(self.verified),
+            "unverified": self.unverified,
+        }
+
+    def write(self, folder: Path) -> None:
+        """Writes it into an export's folder."""
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        (folder / FILE).write_text(text, "utf-8")
+
+
+def read(folder: Path) -> Description:
+    """What an export's folder says, once its files have proven to be whole.
+
+    Raises:
+        InputError: it is no export (G2-301), or damaged (G2-304).
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError("G2-301", folder, f"it is no export: it has no {FILE}")
+    store.verify(folder)
+    try:
+        said = json.loads(path.read_bytes())
+        geometry = Geometry(**said["network"])
+        return Description(
+            format=said["format"],
+            shapes=Shapes(geometry, said["batch"], said["seq_length"]),
+            files={graph: one["file"] for graph, one in said["graphs"].items()},
+            dtype=said["dtype"],
+            digest=said["digest"],
+            classes=tuple(said["classes"]),
+            verified=said["verified"],
+            unverified=said["unverified"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError("G2-304", path, f"it is damaged: {error}") from error

@@ -1,0 +1,124 @@
+"""The door to MindSpore Lite: in this process, or in a Python of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.data import atomic, cache
+from gpt2dsl.errors import InputError, RunError
+
+VERSION = "2.0.0"
+PYTHON = "python3.7"
+"""PyPI has mindspore-lite 2.0.0 for CPython 3.7 alone."""
+
+SETUP = "gpt2dsl lite setup"
+
+
+@attrs.frozen
+class Door:
+    """Where Lite is.
+
+    Attributes:
+        python: the interpreter that has it.
+        is_own: whether it is this process's.
+    """
+
+    python: Path
+    is_own: bool
+
+
+def environment() -> Path:
+    """The environment that ``set_up`` makes."""
+    return cache.folder("lite") / f"mindspore-lite-{VERSION}"
+
+
+def find() -> Door | None:
+    """The door, None where Lite is nowhere."""
+    if importlib.util.find_spec("mindspore_lite"):
+        return Door(Path(sys.executable), is_own=True)
+    python = environment() / "bin" / "python"
+    return Door(python, is_own=False) if python.exists() else None
+
+
+def found() -> Door:
+    """The door.
+
+    Raises:
+        InputError: Lite is nowhere (G2-531).
+    """
+    door = find()
+    if door is None:
+        message = f"it is not in this Python, nor set up beside it: {SETUP}"
+        raise InputError("G2-531", "mindspore_lite", message)
+    return door
+
+
+def set_up(python: str = "") -> Path:
+    """Make the environment with mindspore-lite, or leave the one that is there.
+
+    Args:
+        python: of version 3.7; the one on PATH or under ~/.pyenv where it is not said.
+
+    Returns:
+        The environment.
+
+    Raises:
+        InputError: there is no such Python (G2-531).
+        RunError: the package can't be installed.
+    """
+    final = environment()
+    if (final / "bin" / "python").exists():
+        return final
+    interpreter = _python(python)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # not beside its place and renamed: an environment knows where it lies
+        _run([interpreter, "-m", "venv", str(final)], "it can't be made")
+        pip = [str(final / "bin" / "python"), "-m", "pip", "install", "-q"]
+        pip += ["--disable-pip-version-check", f"mindspore-lite=={VERSION}"]
+        _run(pip, f"mindspore-lite {VERSION} can't be installed")
+        check = [str(final / "bin" / "python"), "-c", "import mindspore_lite, numpy"]
+        _run(check, "mindspore-lite was installed and can't be imported")
+    except BaseException:
+        atomic.remove(final)
+        raise
+    return final
+
+
+def _python(named: str) -> str:
+    """An interpreter of 3.7 that works: one on PATH may be pyenv's shim for none."""
+    beside = sorted(Path("~/.pyenv/versions").expanduser().glob("3.7*/bin/python3.7"))
+    candidates = [named] if named else [PYTHON, *map(str, beside)]
+    for candidate in candidates:
+        path = shutil.which(candidate)
+        code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+        done = path and subprocess.run(  # noqa: S603  # the user's Python
+            [path, "-c", code], capture_output=True, text=True, check=False
+        )
+        if path and done and done.returncode == 0:
+            if done.stdout.strip() == "3.7":
+                return path
+            if named:
+                message = f"expected Python 3.7, found {done.stdout.strip()}"
+                raise InputError("G2-531", named, message)
+    if named:
+        raise InputError("G2-531", named, "there is no such Python")
+    message = f"MindSpore Lite {VERSION} needs it, and it is neither on PATH nor under ~/.pyenv"
+    raise InputError("G2-531", PYTHON, f"{message}; --python PATH names one")
+
+
+def _run(command: list[str], problem: str) -> None:
+    done = subprocess.run(  # noqa: S603  # pip, in an environment of our own
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if "ERROR" in line), (lines or ["?"])[-1])
+        raise RunError(f"{environment()}: {problem}: {said.strip()}")

@@ -1,0 +1,40 @@
+"""An exported folder with its runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.lite import door
+from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.runtimes.base import Runtime
+from gpt2dsl.lite.runtimes.mindir import MindirRuntime
+from gpt2dsl.lite.runtimes.mslite import LiteRuntime
+from gpt2dsl.lite.runtimes.onnx import OnnxRuntime
+
+RUNTIMES: dict[str, type[OnnxRuntime | MindirRuntime | LiteRuntime]] = {
+    "onnx": OnnxRuntime,
+    "mindir": MindirRuntime,
+    "ms": LiteRuntime,
+}
+
+
+def missing(form: str) -> str:
+    """Why a format can't be run here, in words; "" where it can."""
+    if form == "onnx" and not importlib.util.find_spec("onnxruntime"):
+        return "onnxruntime is not installed: pip install 'gpt2dsl[onnx]'"
+    if form == "ms" and door.find() is None:
+        return f"MindSpore Lite is not set up: {door.SETUP}"
+    return ""
+
+
+def runtime(folder: Path, described: Description) -> Runtime:
+    """What runs the graphs of a folder.
+
+    Raises:
+        InputError: its library is not there (G2-531).
+    """
+    if why := missing(described.format):
+        raise InputError("G2-531", folder, why)
+    return RUNTIMES[described.format](folder, described)

@@ -1,0 +1,1 @@
+"""What runs exported graphs: onnxruntime, MindSpore, MindSpore Lite."""

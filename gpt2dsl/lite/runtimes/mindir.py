@@ -1,0 +1,47 @@
+"""MindIR in MindSpore itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.runtimes.base import Arrays, Closing
+
+
+class MindirRuntime(Closing):
+    """Graphs that ``mindspore.load`` reads back."""
+
+    def __init__(self, folder: Path, described: Description) -> None:
+        import mindspore  # noqa: PLC0415  # seconds
+
+        self.name = f"MindSpore {mindspore.__version__}"
+        self._folder, self._described = folder, described
+        self._cells: dict[str, Any] = {}
+
+    def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """As ``Runtime.run``."""
+        from mindspore import Tensor  # noqa: PLC0415
+
+        shapes = self._described.shapes
+        found = self._cell(graph)(*(Tensor(feeds[port.name]) for port in shapes.inputs(graph)))
+        several = found if isinstance(found, tuple) else (found,)
+        names = (port.name for port in shapes.outputs(graph))
+        return {name: one.asnumpy() for name, one in zip(names, several, strict=True)}
+
+    def _cell(self, graph: str) -> Any:
+        if graph not in self._cells:
+            import mindspore  # noqa: PLC0415
+
+            path = self._folder / self._described.files[graph]
+            try:
+                loaded = mindspore.load(str(path))
+            except (RuntimeError, ValueError) as error:
+                message = f"MindSpore can't load it: {str(error).strip().splitlines()[0]}"
+                raise InputError("G2-304", path, message) from error
+            self._cells[graph] = mindspore.nn.GraphCell(loaded)
+        return self._cells[graph]

@@ -1,0 +1,188 @@
+"""MindSpore Lite: in this process where it can be imported, else in a worker.
+
+A worker maps the same files as this process: tensors are not sent, they are there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.lite import door
+from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.runtimes.base import Arrays, Closing
+from gpt2dsl.lite.shapes import Port
+
+SHARED = Path("/dev/shm")  # noqa: S108  # memory, where there is such a folder
+WORKER = Path(__file__).parents[1] / "worker.py"
+
+
+class Own:
+    """Lite in this process: the worker's code without the worker."""
+
+    pid = os.getpid()
+
+    def __init__(self) -> None:
+        module = importlib.import_module("gpt2dsl.lite.worker")
+        self._worker: Any = module.Worker()
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """The answer to a request; raises as ``Worker.ask``."""
+        try:
+            found: dict[str, Any] = getattr(self._worker, do)(**request)
+        except Exception as error:  # the library has errors of its own
+            raise RunError(f"MindSpore Lite: {error} [G2-532]") from error
+        return found
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Worker:
+    """The process that has Lite; one request at a time."""
+
+    def __init__(self, found: door.Door) -> None:
+        answers, theirs = os.pipe()
+        # what the library prints is no answer
+        self._process = subprocess.Popen(  # noqa: S603  # our own program
+            [str(found.python), str(WORKER), str(theirs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs,),
+            text=True,
+            env={**os.environ, "PYTHONPATH": "", "GLOG_v": "3"},
+        )
+        os.close(theirs)
+        self._answers = os.fdopen(answers)
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """The answer to a request.
+
+        Raises:
+            RunError: Lite failed, or the worker ended.
+        """
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
+            self._process.stdin.flush()
+            line = self._answers.readline()
+        except OSError:
+            line = ""
+        if not line:
+            code = self._process.wait()
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise RunError(f"MindSpore Lite's worker ended ({how}) while it was to {do} [G2-532]")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RunError(f"MindSpore Lite: {answer['error']} [G2-532]")
+        return answer
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._answers.close()
+
+
+def started() -> Own | Worker:
+    """What has Lite, ready for requests.
+
+    Raises:
+        InputError: Lite is nowhere (G2-531).
+    """
+    found = door.found()
+    return Own() if found.is_own else Worker(found)
+
+
+def convert(source: Path, target: Path) -> None:
+    """An ONNX graph into a ``.ms``; whether it computes the same is to be seen.
+
+    Raises:
+        RunError: the converter failed.
+    """
+    worker = started()
+    try:
+        worker.ask("convert", source=str(source), target=str(target.with_suffix("")))
+    finally:
+        worker.close()
+    if not target.exists():
+        raise RunError(f"{target}: MindSpore Lite's converter wrote nothing [G2-532]")
+
+
+class LiteRuntime(Closing):
+    """Graphs that a worker has loaded."""
+
+    def __init__(self, folder: Path, described: Description) -> None:
+        self.name = f"MindSpore Lite {door.VERSION}"
+        self._folder, self._described = folder, described
+        self._shared = Path(tempfile.mkdtemp(dir=SHARED if SHARED.is_dir() else None))
+        self._mapped: dict[str, tuple[Arrays, Arrays]] = {}
+        try:
+            self.worker = started()
+        except BaseException:
+            shutil.rmtree(self._shared)
+            raise
+
+    def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+        """As ``Runtime.run``."""
+        if graph not in self._mapped:
+            self._mapped[graph] = self._load(graph)
+        inputs, outputs = self._mapped[graph]
+        for name, array in inputs.items():
+            if feeds[name] is not array:
+                np.copyto(array, feeds[name])
+        self.worker.ask("run", graph=graph)
+        return outputs
+
+    def _load(self, graph: str) -> tuple[Arrays, Arrays]:
+        shapes = self._described.shapes
+        expected = {port.name: port for port in shapes.inputs(graph)}
+        path = self._folder / self._described.files[graph]
+        answer = self.worker.ask(
+            "load",
+            graph=graph,
+            path=str(path),
+            folder=str(self._shared),
+            threads=os.cpu_count() or 1,
+            outputs=[_described(port) for port in shapes.outputs(graph)],
+        )
+        found = {one["name"]: (tuple(one["shape"]), one["dtype"]) for one in answer["inputs"]}
+        if found != {port.name: (port.shape, port.dtype) for port in expected.values()}:
+            message = f"its inputs are {found}, others than export.json says"
+            raise InputError("G2-304", path, message)
+        return (
+            {port.name: self._map(graph, "inputs", port) for port in shapes.inputs(graph)},
+            {port.name: self._map(graph, "outputs", port) for port in shapes.outputs(graph)},
+        )
+
+    def _map(self, graph: str, side: str, port: Port) -> NDArray[Any]:
+        path = self._shared / f"{graph}.{side}.{port.name}"
+        return np.memmap(path, port.dtype, "r+", shape=port.shape)
+
+    def close(self) -> None:
+        """End the worker, and give the memory back."""
+        self.worker.close()
+        shutil.rmtree(self._shared, ignore_errors=True)
+
+
+def _described(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "shape": list(port.shape), "dtype": port.dtype}

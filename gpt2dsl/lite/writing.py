@@ -1,0 +1,109 @@
+"""An export's folder: graphs and weights in a format, and what converts one into another."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.lite import onnx_graph
+from gpt2dsl.lite.description import SUFFIX
+from gpt2dsl.lite.runtimes import mslite
+from gpt2dsl.lite.shapes import Shapes
+from gpt2dsl.weights.files.stored import Arrays, Stored
+
+LIMIT = 2**31
+"""Bytes that a protobuf or a flatbuffer holds: a .ms is one, and so is ONNX but for its weights."""
+
+GE = {
+    "910A": "",
+    "910B": "ge.exec.formatMode=1\n",
+}
+"""Ascend processor → what its config.ini says besides (mindformers 0.8, docs on inference)."""
+
+_GE = """[ascend_context]
+plugin_custom_ops=All
+provider=ge
+
+[ge_session_options]
+ge.externalWeight=1
+{more}ge.exec.atomicCleanPolicy=1
+ge.event=notify
+ge.exec.staticMemoryPolicy=2
+ge.exec.precision_mode=must_keep_origin_dtype
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Graphs:
+    """What is written.
+
+    Attributes:
+        shapes: the sizes.
+        names: of the graphs.
+        tensors: the network's, in the element type of the export.
+        dtype: float32 or float16.
+    """
+
+    shapes: Shapes
+    names: tuple[str, ...]
+    tensors: Mapping[str, Stored] = attrs.field(repr=False)
+    dtype: str
+
+
+def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:
+    """Writes the graphs of a format; graph → its file.
+
+    Raises:
+        InputError: onnx is not installed, or Lite is nowhere (G2-531).
+        RunError: a converter failed.
+    """
+    files = {name: f"{name}{SUFFIX[form]}" for name in graphs.names}
+    if form == "onnx":
+        _onnx(folder, graphs)
+    elif form == "ms":
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            _onnx(Path(name), graphs)
+            for graph, file in files.items():
+                mslite.convert(Path(name) / f"{graph}.onnx", folder / file)
+    else:
+        return _mindir(folder, graphs, files)
+    return files
+
+
+def ge_config(processor: str) -> str:
+    """The config.ini of MindSpore Lite on Ascend."""
+    return _GE.format(more=GE[processor])
+
+
+def _onnx(folder: Path, graphs: Graphs) -> None:
+    try:
+        import onnx  # noqa: PLC0415  # an extra
+    except ImportError:
+        message = "it is not installed: pip install 'gpt2dsl[onnx]'"
+        raise InputError("G2-531", "onnx", message) from None
+    thirds = onnx_graph.thirds(graphs.tensors)
+    placed = onnx_graph.write_weights(folder / onnx_graph.WEIGHTS, thirds)
+    for name in graphs.names:
+        path = folder / f"{name}.onnx"
+        path.write_bytes(onnx_graph.graph(graphs.shapes, name, placed).SerializeToString())
+        try:
+            onnx.checker.check_model(str(path), full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise RunError(f"{path.name}: onnx.checker refuses it: {error} [G2-533]") from error
+
+
+def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str, str]:
+    from gpt2dsl.lite import cells  # noqa: PLC0415  # imports MindSpore
+
+    values = dict(Arrays(graphs.tensors).items())
+    found = {}
+    for name, file in files.items():
+        cells.export(graphs.shapes, name, values, folder / file, float16=graphs.dtype == "float16")
+        # above 2 GB MindSpore puts the weights into a folder, and names the graph so
+        split = f"{name}_graph{SUFFIX['mindir']}"
+        found[name] = file if (folder / file).exists() else split
+    return found

@@ -1,0 +1,54 @@
+"""What an export can't do, and what its reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gpt2dsl.errors import Fault
+from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Export
+from gpt2dsl.plan.checks import fault
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.reading import Look
+
+LIMIT = 2**31
+
+
+def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
+    """Every fault of an export as a whole, as far as its source is known."""
+    task = parts.task
+    if not isinstance(task, Export):
+        return
+    if task.ge and task.format != "mindir":
+        message = f"GE runs MindIR, this is {task.format}"
+        yield fault(parts, "G2-107", "task.ge", message, "task.format")
+    if looked is None:
+        return
+    geometry = looked.geometry
+    if task.seq_length and task.seq_length > geometry.positions:
+        message = f"{task.seq_length} tokens are more than the model's {geometry.positions}"
+        yield fault(parts, "G2-204", "task.seq_length", f"{message} positions", "task.source")
+    if geometry.labels and not task.cache:
+        message = "a classifier is one graph, without a cache"
+        yield fault(parts, "G2-107", "task.cache", message, "task.source")
+    size = parameters(geometry) * (2 if task.dtype == "float16" else 4)
+    if task.format == "ms" and size >= LIMIT:
+        message = (
+            f"{size / 1e9:.1f} GB of weights: a .ms is one flatbuffer, made of one protobuf, and "
+            "neither holds 2 GB; onnx keeps weights in a file of their own, mindir in a folder"
+        )
+        yield fault(parts, "G2-308", "task.format", message, "task.source")
+
+
+def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
+    """What a reader must know of an export, although it is what was asked for."""
+    task = parts.task
+    if not isinstance(task, Export) or looked is None:
+        return
+    if looked.adapter:
+        yield "the adapter is part of the weights now"
+    if looked.tokenizer is None and not looked.geometry.labels:
+        yield "the source has no tokenizer: GPT-2's own is taken"
