@@ -40,6 +40,7 @@ from gpt2dsl.recipe import Recipe
 if TYPE_CHECKING:
     from gpt2dsl.engine.language_model import LanguageModel
     from gpt2dsl.engine.pipeline import TextGeneration
+    from gpt2dsl.engine.text_model import TextModel
 
 __all__ = [
     "Callback",
@@ -84,21 +85,31 @@ def load(weights: str) -> LanguageModel:
     return LanguageModel.load(weights)
 
 
-def pipeline(task: str, model: str | LanguageModel, **generation: Any) -> TextGeneration:
+def pipeline(
+    task: str, model: str | TextModel, *, backend: str = "ms", **generation: Any
+) -> TextGeneration:
     """What continues texts: ``pipeline("text_generation", "124m")("I love", max_length=20)``.
 
     Args:
         task: text_generation.
-        model: as in ``load``, or what that gave.
+        model: as in ``load``, or what that gave; of ``mslite`` what ``gpt2dsl export`` wrote.
+        backend: ms for MindSpore, mslite for exported graphs.
         generation: keys of ``[generation]`` that count where a call says no others.
 
     Raises:
-        ValueError: the task is another.
+        ValueError: the task or the backend is another.
         SpecError: a key or value of ``generation`` is wrong.
         InputError: there are no such weights, or they are damaged.
     """
     if task not in ("text_generation", "text-generation"):
         raise ValueError(f"expected text_generation, found {task!r}")
-    from gpt2dsl.engine.pipeline import TextGeneration  # noqa: PLC0415  # imports MindSpore
+    if backend not in ("ms", "mslite"):
+        raise ValueError(f"expected ms or mslite, found {backend!r}")
+    from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
+    from gpt2dsl.engine.pipeline import TextGeneration  # noqa: PLC0415  # as above
 
-    return TextGeneration(load(model) if isinstance(model, str) else model, **generation)
+    if isinstance(model, str):
+        return TextGeneration(
+            load(model) if backend == "ms" else ExportedModel.load(model), **generation
+        )
+    return TextGeneration(model, **generation)

@@ -21,7 +21,6 @@ def setup(python: str) -> None:
     """Set Lite up."""
     from gpt2dsl.lite import door  # noqa: PLC0415  # only where it is called
 
-    click.echo(f"installing mindspore-lite {door.VERSION}", err=True)
     click.echo(str(door.set_up(python)))
 
 

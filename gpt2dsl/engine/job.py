@@ -145,9 +145,10 @@ class Result:
         if self.tokens_per_second:
             lines.append(f"speed       {self.tokens_per_second:,.0f} tokens/s")
         if self.target and self.seconds is not None:
-            rate = self.size / 1e6 / self.seconds
+            rate = f" at {self.size / 1e6 / self.seconds:,.0f} MB/s"
             lines.append(f"wrote       {self.target}")
-            lines.append(f"size        {self.size / 1e6:,.1f} MB at {rate:,.0f} MB/s")
+            shown = "" if self.task == "export" else rate  # most of an export's time is comparing
+            lines.append(f"size        {self.size / 1e6:,.1f} MB{shown}")
         if self.digest:
             lines.append(f"weights     xxh3 {self.digest}, in any layout")
         if self.skipped:

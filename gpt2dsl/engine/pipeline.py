@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.parts import Generation
 
 RESULT = "text_generation_text"
@@ -19,7 +19,7 @@ class TextGeneration:
         defaults: keys of ``[generation]``.
     """
 
-    def __init__(self, model: LanguageModel, **defaults: Any) -> None:
+    def __init__(self, model: TextModel, **defaults: Any) -> None:
         Generation(**defaults)
         self.model, self._defaults = model, defaults
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from gpt2dsl.errors import InputError
 from gpt2dsl.lite import door
 from gpt2dsl.lite.description import Description
-from gpt2dsl.lite.runtimes.base import Runtime
 from gpt2dsl.lite.runtimes.mindir import MindirRuntime
 from gpt2dsl.lite.runtimes.mslite import LiteRuntime
 from gpt2dsl.lite.runtimes.onnx import OnnxRuntime
 
-RUNTIMES: dict[str, type[OnnxRuntime | MindirRuntime | LiteRuntime]] = {
+AnyRuntime = OnnxRuntime | MindirRuntime | LiteRuntime
+RUNTIMES: dict[str, type[AnyRuntime]] = {
     "onnx": OnnxRuntime,
     "mindir": MindirRuntime,
     "ms": LiteRuntime,
@@ -29,7 +29,7 @@ def missing(form: str) -> str:
     return ""
 
 
-def runtime(folder: Path, described: Description) -> Runtime:
+def runtime(folder: Path, described: Description) -> AnyRuntime:
     """What runs the graphs of a folder.
 
     Raises:

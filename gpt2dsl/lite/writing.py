@@ -11,6 +11,7 @@ import attrs
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.lite import onnx_graph
 from gpt2dsl.lite.description import SUFFIX
+from gpt2dsl.lite.plain import plain
 from gpt2dsl.lite.runtimes import mslite
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.weights.files.stored import Arrays, Stored
@@ -101,8 +102,10 @@ def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str,
 
     values = dict(Arrays(graphs.tensors).items())
     found = {}
+    narrow = graphs.dtype == "float16"
     for name, file in files.items():
-        cells.export(graphs.shapes, name, values, folder / file, float16=graphs.dtype == "float16")
+        with plain(folder) as there:
+            cells.export(graphs.shapes, name, values, there / file, float16=narrow)
         # above 2 GB MindSpore puts the weights into a folder, and names the graph so
         split = f"{name}_graph{SUFFIX['mindir']}"
         found[name] = file if (folder / file).exists() else split

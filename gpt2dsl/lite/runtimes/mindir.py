@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.plain import plain
 from gpt2dsl.lite.runtimes.base import Arrays, Closing
 
 
@@ -39,7 +40,8 @@ class MindirRuntime(Closing):
 
             path = self._folder / self._described.files[graph]
             try:
-                loaded = mindspore.load(str(path))
+                with plain(self._folder) as folder:
+                    loaded = mindspore.load(str(folder / path.name))
             except (RuntimeError, ValueError) as error:
                 message = f"MindSpore can't load it: {str(error).strip().splitlines()[0]}"
                 raise InputError("G2-304", path, message) from error

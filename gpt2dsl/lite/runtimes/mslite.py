@@ -126,6 +126,7 @@ def convert(source: Path, target: Path) -> None:
         worker.close()
     if not target.exists():
         raise RunError(f"{target}: MindSpore Lite's converter wrote nothing [G2-532]")
+    target.chmod(0o644)  # Lite leaves it to its owner alone
 
 
 class LiteRuntime(Closing):

@@ -1,0 +1,185 @@
+"""The task export: what it writes, refuses, and says it did not verify."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+
+from gpt2dsl import LoRA, Model, Recipe, Runtime, SpecError, Task, Train, load
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.exported import ExportedModel
+from gpt2dsl.engine.job import Result
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.lite import description, onnx_graph, opening
+from gpt2dsl.lite.shapes import IDS, LOGITS, VALID
+from gpt2dsl.weights import store
+from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.formats.config import to_config
+from tests.engine.conftest import text
+from tests.engine.layouts import write_weights
+from tests.judges import TINY, random_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("export") / "weights")
+
+
+def export(weights: Path, target: Path, form: str = "onnx", **keys: Any) -> Result:
+    task = Task.export(source=str(weights), target=str(target), format=form, **keys)
+    return Recipe(task).plan().run()
+
+
+def test_an_export_says_what_it_is(weights: Path, tmp_path: Path) -> None:
+    result = export(weights, tmp_path / "there", seq_length=24, batch=3)
+    store.verify(tmp_path / "there")
+    said = json.loads((tmp_path / "there" / "export.json").read_text())
+    assert (said["format"], said["dtype"], said["batch"], said["seq_length"]) == (
+        "onnx", "float32", 3, 24,
+    )  # fmt: skip
+    assert list(said["graphs"]) == ["prefill", "increment"]
+    assert said["graphs"]["increment"]["inputs"][:2] == [
+        {"name": "ids", "shape": [3, 1], "dtype": "int32"},
+        {"name": "position", "shape": [3], "dtype": "int32"},
+    ]
+    assert said["network"]["layers"] == 2
+    assert max(said["verified"].values()) < 1e-4
+    assert said["unverified"] == ""
+    assert said["digest"] == store.manifest(tmp_path / "there")["meta"]["digest"]
+    assert result.notes[-1].startswith("verified: in onnxruntime ")
+    assert (tmp_path / "there" / "tokenizer.json").exists()
+    assert description.read(tmp_path / "there").shapes.length == 24
+
+
+def test_texts_of_onnx_and_mindir_are_those_of_mindspore(weights: Path, tmp_path: Path) -> None:
+    prompts = ["the old cat", "a bird", "the", "under the tree and over"]
+    expected = load(str(weights)).generate(prompts, max_new_tokens=12)
+    for form, batch in (("onnx", 1), ("onnx", 4), ("mindir", 2)):
+        target = tmp_path / f"{form} {batch}"
+        export(weights, target, form, seq_length=32, batch=batch, dtype="float32")
+        with ExportedModel.load(target) as model:
+            assert model.generate(prompts, max_new_tokens=12) == expected
+
+
+def test_an_adapter_is_merged_first(weights: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text(text(60))
+    tuned = (
+        Model(weights=str(weights))
+        | LoRA(r=2, alpha=64)
+        | Train(batch_size=4, seq_length=32, steps=4)
+        | Runtime(output=str(tmp_path / "runs"))
+        | Task.finetune(data=str(data))
+    )
+    run = tuned.plan().run().directory
+    assert run
+    result = export(run, tmp_path / "graph", seq_length=32)
+    assert "the adapter is part of the weights now" in result.notes
+    expected = load(str(run)).generate(["the old cat"], max_new_tokens=8)
+    with ExportedModel.load(tmp_path / "graph") as model:
+        assert model.generate(["the old cat"], max_new_tokens=8) == expected
+
+
+@pytest.mark.parametrize("form", ["onnx", "mindir"])
+def test_a_classifier_is_one_graph(tmp_path: Path, form: str) -> None:
+    tokenizer = Tokenizer.train([text(400)], 320)
+    geometry = attrs.evolve(TINY, inner=0, vocab=len(tokenizer), labels=3)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    names = ("bad", "middling", "good")
+    huggingface.write(folder, geometry, random_weights(geometry), tokenizer, names)
+    export(folder, tmp_path / "graph", form, seq_length=20)
+    described = description.read(tmp_path / "graph")
+    assert list(described.files) == ["classify"]
+    assert described.classes == names
+    with opening.runtime(tmp_path / "graph", described) as runtime:
+        feeds = {IDS: np.ones((1, 20), np.int32), VALID: np.array([5], np.int32)}
+        assert runtime.run("classify", feeds)[LOGITS].shape == (1, 3)
+    with pytest.raises(InputError, match="it has no graphs with a cache, which generate: classify"):
+        ExportedModel.load(tmp_path / "graph")
+
+
+def test_ge_has_its_settings_for_both_processors(weights: Path, tmp_path: Path) -> None:
+    for processor, has_format in (("910A", False), ("910B", True)):
+        target = tmp_path / processor
+        export(weights, target, "mindir", seq_length=8, ge=processor, cache=False)
+        said = (target / "config.ini").read_text()
+        assert "provider=ge\n" in said
+        assert ("ge.exec.formatMode=1\n" in said) is has_format
+
+
+def test_a_wrong_graph_is_not_kept(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_graph, "HIDDEN", 0.0)
+    with pytest.raises(RunError, match=r"the exported graphs are wrong: in onnxruntime .*G2-533"):
+        export(weights, tmp_path / "there", seq_length=16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_could_not_be_verified_is_said(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "missing", lambda _: "onnxruntime is not installed")
+    result = export(weights, tmp_path / "there", seq_length=16)
+    assert result.notes == ("not verified: onnxruntime is not installed",)
+    assert description.read(tmp_path / "there").unverified == "onnxruntime is not installed"
+    with pytest.raises(InputError, match="onnxruntime is not installed"):
+        ExportedModel.load(tmp_path / "there")
+
+
+def huge(folder: Path) -> Path:
+    """Weights of the 774M size, of which the disk holds nothing but the header."""
+    geometry = Model(size="774m").geometry(vocab=50257, labels=0)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(to_config(geometry)))
+    header: dict[str, Any] = {}
+    place = 0
+    for one in tensors(geometry):
+        end = place + 4 * one.size
+        header[one.name] = {"dtype": "F32", "shape": one.shape, "data_offsets": [place, end]}
+        place = end
+    raw = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(8 + len(raw) + place)
+    return folder
+
+
+def test_what_can_not_be_is_told_before_anything_is_written(weights: Path, tmp_path: Path) -> None:
+    def refusal(source: Path, form: str, **keys: Any) -> str:
+        with pytest.raises(SpecError) as error:
+            export(source, tmp_path / "t", form, **keys)
+        assert not (tmp_path / "t").exists()
+        return str(error.value)
+
+    assert "65 tokens are more than the model's 64 positions" in refusal(
+        weights, "onnx", seq_length=65
+    )
+    assert "GE runs MindIR, this is onnx" in refusal(weights, "onnx", ge="910B")
+    large = refusal(huge(tmp_path / "huge"), "ms")
+    assert "3.1 GB of weights: a .ms is one flatbuffer" in large
+    assert "onnx keeps weights in a file of their own" in large
+    shutil.rmtree(tmp_path / "huge")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(SpecError, match="is there already"):
+        export(weights, tmp_path / "there")
+    with pytest.raises(SpecError, match="expected one of"):
+        Task.export(source="a", target="b", dtype="bfloat16")
+
+
+def test_what_is_no_export_is_told(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"it is no export: it has no export\.json"):
+        ExportedModel.load(weights)
+    export(weights, tmp_path / "there", seq_length=8)
+    file = tmp_path / "there" / "weights.bin"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"weights\.bin: it is damaged"):
+        ExportedModel.load(tmp_path / "there")

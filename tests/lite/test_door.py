@@ -1,0 +1,50 @@
+"""Setting Lite up where something is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.lite import door
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPT2DSL_CACHE", str(tmp_path / "cache"))
+
+
+def test_no_python_is_told_with_what_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"neither on PATH nor under ~/\.pyenv; --python PATH"):
+        door.set_up()
+    with pytest.raises(InputError, match="there is no such Python"):
+        door.set_up(str(tmp_path / "python3.7"))
+    assert not door.environment().exists()
+
+
+def test_another_python_is_refused() -> None:
+    found = ".".join(map(str, sys.version_info[:2]))
+    with pytest.raises(InputError, match=f"expected Python 3.7, found {found}"):
+        door.set_up(sys.executable)
+
+
+def test_no_network_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        door._python("")
+    except InputError as error:
+        pytest.skip(str(error))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(RunError, match=r"mindspore-lite 2\.0\.0 can't be installed: ERROR"):
+        door.set_up()
+    assert not door.environment().exists()
+    assert door.find() is None
+    with pytest.raises(InputError, match=r"nor set up beside it: gpt2dsl lite setup \[G2-531\]"):
+        door.found()
