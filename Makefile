@@ -38,6 +38,7 @@ bench: $(VENV)/test
 	$(BIN)/python bench/recompute.py
 	$(BIN)/python bench/convert.py
 	$(BIN)/python bench/reshard.py
+	$(BIN)/python bench/lite.py
 	$(BIN)/python bench/data.py
 
 clean:
