@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -103,19 +104,31 @@ def compare(folder: Path, geometry: Geometry, repeats: int) -> None:
     }
     print(f"{size / 1e9:.2f} GB of weights, medians of {repeats}")
     for words, (command, source) in ways.items():
-        copies, found = [], []
-        for _ in range(repeats):
-            copies.append(copied(source, folder))
-            found.append(measured(command(source)))
-            clear(folder)
-        copy = median(copies)
-        taken, peak = median(one.seconds for one in found), max(one.peak_gb for one in found)
-        mb = size / 1e6
-        print(
-            f"{words:<28} {mb / taken:>8,.0f} MB/s   cp {mb / copy:>8,.0f} MB/s   "
-            f"ratio {copy / taken:.2f}   peak {peak:.2f} GB",
-            flush=True,
-        )
+        side_by_side(words, partial(command, source), (source, folder), size, repeats)
+
+
+def side_by_side(
+    words: str,
+    command: Callable[[], list[str]],
+    places: tuple[Path, Path],
+    size: int,
+    repeats: int,
+) -> None:
+    """One way in turns with a copy of the weights; ``places``: these, and the working folder."""
+    source, folder = places
+    copies, found = [], []
+    for _ in range(repeats):
+        copies.append(copied(source, folder))
+        found.append(measured(command()))
+        clear(folder)
+    copy = median(copies)
+    taken, peak = median(one.seconds for one in found), max(one.peak_gb for one in found)
+    mb = size / 1e6
+    print(
+        f"{words:<28} {mb / taken:>8,.0f} MB/s   cp {mb / copy:>8,.0f} MB/s   "
+        f"ratio {copy / taken:.2f}   peak {peak:.2f} GB",
+        flush=True,
+    )
 
 
 def copied(source: Path, folder: Path) -> float:

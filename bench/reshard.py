@@ -13,11 +13,11 @@ import argparse
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from statistics import median
 
 import attrs
-from convert import Measured, clear, copied, make_safetensors, measured
+from convert import make_safetensors, measured, side_by_side
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
@@ -49,31 +49,20 @@ def compare(folder: Path, geometry: Geometry, layouts: list[str], repeats: int) 
     size = 4 * sum(tensor.size for tensor in tensors(geometry))
     print(f"{size / 1e9:.2f} GB of weights, medians of {repeats}")
     for layout in layouts:
-        reshard(whole, split, layout)
+        measured(reshard(whole, split, layout))
         for words, source, to in (
             (f"whole -> {layout}", whole, layout),
             (f"{layout} -> whole", split, "dp=1"),
         ):
-            copies, found = [], []
-            for _ in range(repeats):
-                copies.append(copied(whole, folder))
-                found.append(reshard(source, folder / "target", to))
-                clear(folder)
-            copy = median(copies)
-            taken, peak = median(one.seconds for one in found), max(one.peak_gb for one in found)
-            mb = size / 1e6
-            print(
-                f"{words:<24} {mb / taken:>8,.0f} MB/s   cp {mb / copy:>8,.0f} MB/s   "
-                f"ratio {copy / taken:.2f}   peak {peak:.2f} GB",
-                flush=True,
-            )
+            command = partial(reshard, source, folder / "target", to)
+            side_by_side(words, command, (whole, folder), size, repeats)
         shutil.rmtree(split)
 
 
-def reshard(source: Path, target: Path, layout: str) -> Measured:
-    """One way."""
+def reshard(source: Path, target: Path, layout: str) -> list[str]:
+    """The command of one way."""
     command = [sys.executable, "-m", "gpt2dsl", "reshard", str(source), str(target)]
-    return measured([*command, "--to", layout])
+    return [*command, "--to", layout]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from gpt2dsl.cli import options
+from gpt2dsl.cli import conversion, options
 from gpt2dsl.parts.task import TARGET_DTYPES
-from gpt2dsl.recipe import Recipe
 
 
 @click.command(
@@ -30,26 +29,8 @@ from gpt2dsl.recipe import Recipe
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Convert weights."""
-    keys = {
-        "to": "task.to", "dtype": "task.dtype", "merge": "task.merge",
-        "max_shard_size": "task.max_shard_size", "size": "model.size", "heads": "model.heads",
-        "activation": "model.activation", "base": "model.weights",
-        "allow_missing": "model.allow_missing",
-    }  # fmt: skip
-    recipe = Recipe().override(
-        {
-            "task.kind": ("convert", "convert"),
-            "task.source": (source, "SRC"),
-            "task.target": (target, "DST"),
-            **{
-                key: (given[name], f"--{name.replace('_', '-')}")
-                for name, key in keys.items()
-                if given[name] is not None
-            },
-        }
-    )
-    result = recipe.plan(prepare=True).run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    of_task = ("to", "dtype", "merge", "max_shard_size")
+    keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
+    keys |= {"base": "model.weights", "allow_missing": "model.allow_missing"}
+    words = {"kind": "convert", "source": source, "target": target}
+    conversion.run(words, given, keys, as_json=as_json)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from gpt2dsl.cli import options
+from gpt2dsl.cli import conversion, options
 from gpt2dsl.parts.task import Export
-from gpt2dsl.recipe import Recipe
 
 _RULES = Export.rules()
 
@@ -34,23 +33,7 @@ _RULES = Export.rules()
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Export weights."""
     of_task = ("format", "seq_length", "batch", "dtype", "cache", "ge")
-    keys = {name: f"task.{name}" for name in of_task}
-    keys |= {name: f"model.{name}" for name in ("size", "heads", "activation")}
+    keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights"}
-    recipe = Recipe().override(
-        {
-            "task.kind": ("export", "export"),
-            "task.source": (source, "WEIGHTS"),
-            "task.target": (target, "DST"),
-            **{
-                key: (given[name], f"--{name.replace('_', '-')}")
-                for name, key in keys.items()
-                if given[name] is not None
-            },
-        }
-    )
-    result = recipe.plan(prepare=True).run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    words = {"kind": "export", "source": source, "target": target, "called": "WEIGHTS"}
+    conversion.run(words, given, keys, as_json=as_json)

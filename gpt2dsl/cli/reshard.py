@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gpt2dsl.cli import options
-from gpt2dsl.recipe import Recipe
+from gpt2dsl.cli import conversion, options
 
 
 class _Layout(click.ParamType[object]):
@@ -37,41 +36,22 @@ class _Layout(click.ParamType[object]):
 @click.argument("target", metavar="DST")
 @click.option(
     "--to",
-    "to",
     type=_Layout(),
     required=True,
     help="Of DST: dp=2,mp=4,pp=1,optimizer_shard=true, or some of them.",
 )
-@click.option("--from", "origin", type=_Layout(), help="Of SRC, where it doesn't know its own.")
+@click.option("--from", "from", type=_Layout(), help="Of SRC, where it doesn't know its own.")
 @click.option("--strategy", metavar="PATH", help="SRC's strategy file, or the folder of them.")
 @click.option("--optimizer", is_flag=True, default=None, help="The optimizer's state too.")
 @options.hints
 @options.as_json
-def command(source: str, target: str, to: object, as_json: bool, **given: object) -> None:
+def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Reshard a checkpoint."""
     keys = {
-        "origin": ("task.source_layout", "--from"),
-        "strategy": ("task.source_strategy", "--strategy"),
-        "optimizer": ("task.optimizer", "--optimizer"),
-        "size": ("model.size", "--size"),
-        "heads": ("model.heads", "--heads"),
-        "activation": ("model.activation", "--activation"),
+        "to": "task.layout",
+        "from": "task.source_layout",
+        "strategy": "task.source_strategy",
+        "optimizer": "task.optimizer",
     }
-    recipe = Recipe().override(
-        {
-            "task.kind": ("reshard", "reshard"),
-            "task.source": (source, "SRC"),
-            "task.target": (target, "DST"),
-            "task.layout": (to, "--to"),
-            **{
-                key: (given[name], option)
-                for name, (key, option) in keys.items()
-                if given[name] is not None
-            },
-        }
-    )
-    result = recipe.plan(prepare=True).run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    words = {"kind": "reshard", "source": source, "target": target}
+    conversion.run(words, given, keys | conversion.OF_NETWORK, as_json=as_json)

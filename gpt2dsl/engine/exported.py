@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import attrs
-from typing_extensions import Self
 
 from gpt2dsl.data import cache
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
@@ -17,12 +15,12 @@ from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.lite import description, opening
 from gpt2dsl.lite.decoder import ExportedDecoder
 from gpt2dsl.lite.description import Description
-from gpt2dsl.lite.runtimes.base import Runtime
+from gpt2dsl.lite.runtimes.base import Closing, Runtime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
 
 
-class ExportedModel(TextModel):
+class ExportedModel(TextModel, Closing):
     """What continues texts with exported graphs; a context manager.
 
     Args:
@@ -74,13 +72,6 @@ class ExportedModel(TextModel):
     def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch
         return ExportedDecoder(self.runtime, self.described.shapes, self._entries)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Give back what the runtime holds."""
         self.runtime.close()
