@@ -18,6 +18,11 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
     if form == "toml":
         click.echo(recipe.to_toml(), nl=False)
         return
+    click.echo(python_of(recipe))
+
+
+def python_of(recipe: Recipe) -> str:
+    """A module that builds a recipe."""
     names = sorted(
         {
             type(part).__mro__[1 if part.table == "task" else 0].__name__
@@ -26,4 +31,4 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
     )
     names = names if len(recipe.parts) > 1 else sorted([*names, "Recipe"])
     code = repr(recipe).replace(" | ", "\n    | ")
-    click.echo(f"from gpt2dsl import {', '.join(names)}\n\nrecipe = (\n    {code}\n)")
+    return f"from gpt2dsl import {', '.join(names)}\n\nrecipe = (\n    {code}\n)"

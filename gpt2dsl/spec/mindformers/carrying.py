@@ -1,0 +1,395 @@
+"""A MindFormers configuration as a recipe: each value at its place, by the arithmetic there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.parts.model import SIZES
+from gpt2dsl.spec.mindformers import keys
+from gpt2dsl.spec.mindformers.document import Entry
+
+CARRIED = "carried over"
+_CONFIG = "model.model_config."
+_PET = f"{_CONFIG}pet_config."
+_SAVING = "callbacks[CheckpointMointor]."
+
+MODES = {"train": "pretrain", "finetune": "finetune", "eval": "evaluate", "predict": "generate"}
+SCHEDULES = {
+    "polynomial": "polynomial",
+    "linear": "linear",
+    "cosine": "cosine",
+    "cosine_with_restarts": "cosine_restarts",
+    "constant_with_warmup": "constant",
+}
+ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
+PUBLISHED = {"gpt2": "gpt2", "gpt2_xl": "gpt2-xl", "gpt2_13b": "13b"}
+"""Names that MindFormers downloads → the same weights on the Hugging Face Hub."""
+
+ADAPTED = {"gpt2_lora": "gpt2", "gpt2_xl_lora": "gpt2_xl"}
+_OPTIMIZERS = ("FusedAdamWeightDecay", "AdamWeightDecay", "AdamW", "adamw")
+_THIRDS = {"dense1": "q", "dense2": "k", "dense3": "v"}
+
+
+@attrs.frozen
+class Line:
+    """What became of one key.
+
+    Attributes:
+        entry: the key.
+        fate: carried over, no effect or no counterpart.
+        words: where it went, or why it did not.
+    """
+
+    entry: Entry
+    fate: str
+    words: str
+
+
+@attrs.frozen
+class Imported:
+    """A configuration as a recipe's tables, and what became of each of its keys."""
+
+    tables: Mapping[str, Mapping[str, Any]]
+    lines: tuple[Line, ...]
+
+
+def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
+    """The recipe of a configuration.
+
+    Args:
+        entries: of the YAML, and of a command line above it: the last of a key counts.
+        devices: that the job has, where they are more than dp times mp times pp says.
+
+    Raises:
+        SpecError: with every unknown key and every value that can't be carried over.
+    """
+    return _Carrier({entry.key: entry for entry in entries}, devices).imported()
+
+
+class _Carrier:
+    """Takes values out and puts them where they belong; what is left has another fate."""
+
+    def __init__(self, entries: dict[str, Entry], devices: int | None) -> None:
+        self.entries, self.devices = entries, devices
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.lines: dict[str, Line] = {}
+        self.faults: list[Fault] = []
+
+    def imported(self) -> Imported:
+        """All of it."""
+        for step in (self._task, self._model, self._numbers, self._parallel, self._train,
+                     self._optimizer, self._schedule, self._generation):  # fmt: skip
+            step()
+        for key, entry in self.entries.items():
+            if key not in self.lines:
+                self._rest(entry)
+        if self.faults:
+            raise SpecError(self.faults)
+        tables = {name: table for name, table in self.tables.items() if table}
+        return Imported(tables, tuple(self.lines[key] for key in self.entries))
+
+    def _rest(self, entry: Entry) -> None:
+        found = keys.fate(entry.key, entry.value)
+        if found is None:
+            known = (*self.entries, *keys.NO_EFFECT_KEYS, *keys.NO_COUNTERPART_KEYS, *self.lines)
+            hint = did_you_mean(entry.key, [key for key in known if key != entry.key])
+            message = f"MindFormers 0.8's GPT-2 knows no such key{hint}"
+            self.faults.append(Fault("G2-101", entry.origin, entry.key, message))
+            return
+        self.lines[entry.key] = Line(entry, *found)
+
+    def take(self, key: str, default: Any = None, words: str = "") -> Any:
+        """A value, noted as carried over."""
+        if (entry := self.entries.get(key)) is None:
+            return default
+        self.lines[key] = Line(entry, CARRIED, words)
+        return entry.value
+
+    def put(self, where: str, value: Any) -> None:
+        """Set a value of the recipe."""
+        table, _, name = where.partition(".")
+        self.tables.setdefault(table, {})[name] = value
+
+    def move(self, key: str, where: str, of: Callable[[Any], Any] = lambda value: value) -> Any:
+        """Take a value and set it elsewhere."""
+        if key not in self.entries:
+            return None
+        value = of(self.take(key, words=where))
+        self.put(where, value)
+        return value
+
+    def choice(self, key: str, names: Mapping[str, str], default: str, where: str) -> str:
+        """One of MindFormers' names as ours."""
+        said = self.take(key, None, words=where)
+        if said is None:
+            return default
+        if said not in names:
+            expected = f"expected one of {', '.join(names)}, found {said!r}"
+            self.faults.append(Fault("G2-202", self.entries[key].origin, key, expected))
+            return default
+        return names[said]
+
+    def number(self, key: str, default: float, words: str = "") -> Any:
+        """A number; YAML takes ``1e-5`` for a text."""
+        said = self.take(key, default, words)
+        try:
+            return float(said) if isinstance(said, str) else said
+        except ValueError:
+            message = f"expected a number, found {said!r}"
+            self.faults.append(Fault("G2-201", self.entries[key].origin, key, message))
+            return default
+
+    def note(self, key: str, fate: str, words: str) -> None:
+        """Say another fate of a key."""
+        if key in self.entries:
+            self.lines[key] = Line(self.entries[key], fate, words)
+
+    def _task(self) -> None:
+        kind = self.choice("run_mode", MODES, "pretrain", "task.kind")
+        self.kind = kind
+        self.put("task.kind", kind)
+        if kind == "generate":
+            self.put("task.prompts", self.take("predict_data", [""], "task.prompts"))
+            for side in ("train", "eval"):
+                for name in ("type", "dataset_dir"):
+                    self.note(
+                        f"{side}_dataset.data_loader.{name}", keys.NO_EFFECT, "nothing is read"
+                    )
+            self.note("do_eval", keys.NO_EFFECT, "nothing is trained")
+            return
+        for side in ("train", "eval"):
+            self.take(f"{side}_dataset.data_loader.type", words='data.format = "mindrecord"')
+        self.put("data.format", "mindrecord")
+        held_out = self.take("eval_dataset.data_loader.dataset_dir", "", "task.eval_data")
+        trained_on = self.take("train_dataset.data_loader.dataset_dir", "", "task.data")
+        measures = bool(self.take("do_eval", False, "task.eval_data"))
+        data = held_out if kind == "evaluate" else trained_on
+        if not data:
+            file = "eval.mindrecord" if kind == "evaluate" else "train.mindrecord"
+            side = "eval" if kind == "evaluate" else "train"
+            words = f"task.data; it is empty: {file} stands for it"
+            self.note(f"{side}_dataset.data_loader.dataset_dir", CARRIED, words)
+            data = file
+        self.put("task.data", data)
+        if measures and kind != "evaluate" and held_out:
+            self.put("task.eval_data", held_out)
+            self.put("train.evaluate_every", self.take("eval_step_interval", 100))
+
+    def _model(self) -> None:
+        said = {
+            ours: self.take(f"{_CONFIG}{theirs}", None, words=f"model.{ours}")
+            for ours, theirs in {
+                "layers": "num_layers", "heads": "num_heads", "hidden": "hidden_size",
+                "positions": "seq_length", "vocab": "vocab_size",
+            }.items()
+        }  # fmt: skip
+        same = [
+            name
+            for name, size in SIZES.items()
+            if name != "nano"
+            and all(said[k] in (None, getattr(size, k)) for k in ("layers", "heads", "hidden"))
+        ]
+        size = same[0] if same and said["hidden"] else ""
+        weights = self._weights()
+        if size:
+            self.put("model.size", size)
+        for key, value in said.items():
+            default = getattr(SIZES[size], key) if size else (50257 if key == "vocab" else None)
+            if value is not None and value != default:
+                self.put(f"model.{key}", value)
+        ratio = self.take(f"{_CONFIG}expand_ratio", 4, "model.inner")
+        if ratio != 4 and said["hidden"]:
+            self.put("model.inner", int(ratio * said["hidden"]))
+        self._activation(size, weights)
+        self._dropout()
+        if labels := self.take(f"{_CONFIG}num_labels", 0, "classifier.labels"):
+            self.put("classifier.labels", labels)
+        self._adapter()
+
+    def _weights(self) -> str:
+        """What is loaded: load_checkpoint, and outside of training checkpoint_name_or_path."""
+        named = self.take("load_checkpoint", "", "model.weights")
+        fallback = f"{_CONFIG}checkpoint_name_or_path"
+        if not named and self.kind in ("evaluate", "generate"):
+            named = self.take(fallback, "", "model.weights")
+        else:
+            words = "read there only where load_checkpoint is empty, in eval and predict"
+            self.note(fallback, keys.NO_EFFECT, words)
+        named = ADAPTED.get(named, named)
+        weights = str(PUBLISHED.get(named, named))
+        if weights:
+            self.put("model.weights", weights)
+        elif self.kind == "finetune":
+            # there it trains from random weights, without a word
+            self.put("model.weights", "random")
+        return weights
+
+    def _activation(self, size: str, weights: str) -> None:
+        key = f"{_CONFIG}hidden_act"
+        activation = self.choice(key, ACTIVATIONS, "gelu_new", "model.activation")
+        if weights in PUBLISHED.values():
+            if key in self.entries:
+                words = "the published weights' own counts: another one would drift in silence"
+                self.note(key, keys.NO_EFFECT, words)
+        elif activation != (SIZES[size].activation if size else "gelu_new"):
+            self.put("model.activation", activation)
+
+    def _dropout(self) -> None:
+        hidden = self.number(f"{_CONFIG}hidden_dropout_rate", 0.1, "model.dropout")
+        key = f"{_CONFIG}attention_dropout_rate"
+        attention = self.number(key, hidden, "model.dropout")
+        if attention != hidden:
+            words = f"one rate counts for all: hidden_dropout_rate = {hidden}"
+            self.note(key, keys.NO_COUNTERPART, words)
+        if hidden != 0.1:
+            self.put("model.dropout", hidden)
+
+    def _adapter(self) -> None:
+        if self.take(f"{_PET}pet_type", "", "[lora]") == "lora":
+            self.put("lora.r", self.take(f"{_PET}lora_rank", 8, "lora.r"))
+            self.put("lora.alpha", self.take(f"{_PET}lora_alpha", 16, "lora.alpha"))
+            self.put("lora.dropout", self.number(f"{_PET}lora_dropout", 0.01, "lora.dropout"))
+            key = f"{_PET}target_modules"
+            pattern = str(self.take(key, ".*dense1.*|.*dense3.*", "lora.targets"))
+            thirds = "".join(ours for theirs, ours in _THIRDS.items() if theirs in pattern)
+            if not thirds:
+                message = "expected a pattern of dense1, dense2 and dense3"
+                origin = self.entries[key].origin
+                self.faults.append(Fault("G2-202", origin, key, f"{message}, found {pattern!r}"))
+            self.put("lora.targets", f"[{thirds}]" if len(thirds) > 1 else thirds)
+
+    def _numbers(self) -> None:
+        kinds = {"float32": "float32", "float16": "float16"}
+        params = self.choice(f"{_CONFIG}param_init_type", kinds, "float32", "[precision]")
+        if params == "float16":
+            self.put("precision.params", "float16")
+            self.put("precision.compute", "float16")
+        dynamic = {"DynamicLossScaleUpdateCell": "dynamic", "FixedLossScaleUpdateCell": "none"}
+        scale = "runner_wrapper.scale_sense.type"
+        if self.choice(scale, dynamic, "dynamic", "precision.loss_scale") == "none":
+            self.put("precision.loss_scale", "none")
+        target = {"Ascend": "ascend", "GPU": "gpu", "CPU": "cpu"}
+        device = self.choice("context.device_target", target, "ascend", "runtime.device")
+        self.put("runtime.device", device)
+        if table := self.take("rank_table", "", "runtime.rank_table"):
+            self.put("runtime.rank_table", table)
+
+    def _parallel(self) -> None:
+        is_parallel = bool(self.take("use_parallel", False, "[parallel]"))
+        mode = self.take("parallel.parallel_mode", 0, "[parallel]")
+        layout = {
+            key: self.take(f"parallel_config.{theirs}", 1, f"parallel.{key}")
+            for key, theirs in {
+                "dp": "data_parallel", "mp": "model_parallel", "pp": "pipeline_stage",
+            }.items()
+        }  # fmt: skip
+        micro = self.take("parallel_config.micro_batch_num", 1, "parallel.micro_batches")
+        if not is_parallel:
+            layout = dict.fromkeys(layout, 1)
+        elif mode in (0, 3):  # data parallel: the others are reset to 1 there
+            layout = {"dp": self.devices or layout["dp"], "mp": 1, "pp": 1}
+        self.micro = micro if layout["pp"] > 1 else 1
+        self.layout = layout
+        for key, value in (*layout.items(), ("micro_batches", self.micro)):
+            if value != 1:
+                self.put(f"parallel.{key}", value)
+        for theirs, ours, value in (
+            ("parallel.enable_parallel_optimizer", "optimizer_shard", True),
+            ("parallel_config.use_seq_parallel", "sequence_parallel", True),
+            ("recompute_config.select_recompute", "recompute", "selective"),
+            ("recompute_config.recompute", "recompute", "full"),
+        ):
+            if self.take(theirs, False, f"parallel.{ours}"):
+                self.put(f"parallel.{ours}", value)
+
+    def _train(self) -> None:
+        each = self.take("runner_config.batch_size", 8, "train.batch_size, over all ranks")
+        self.batch = each * self.layout["dp"] * self.micro
+        self.put("train.batch_size", self.batch)
+        length = self.entries.get(f"{_CONFIG}seq_length")
+        if self.kind != "generate":
+            self.put("train.seq_length", length.value if length else 1024)
+        if self.kind in ("pretrain", "finetune"):
+            self.move("runner_config.epochs", "train.epochs")
+            self.move(f"{_SAVING}save_checkpoint_steps", "train.save_every")
+            self.move(f"{_SAVING}keep_checkpoint_max", "train.keep")
+        seed = self.take("seed", 0, "train.seed")
+        if seed:
+            self.put("train.seed", seed)
+        largest = self.number("runner_wrapper.max_grad_norm", 1.0, "train.clip")
+        clips = self.take("runner_wrapper.use_clip_grad", True, "train.clip")
+        if not clips or largest != 1.0:
+            self.put("train.clip", largest if clips else 0.0)
+        if self.take("profile", False, "gpt2dsl run SPEC --profile"):
+            self.note("profile", keys.NO_COUNTERPART, "gpt2dsl run SPEC --profile")
+        if self.kind not in ("pretrain", "finetune"):
+            for key in ("epochs", "batch_size"):
+                if key == "epochs":
+                    self.note(f"runner_config.{key}", keys.NO_EFFECT, "nothing is trained")
+            self.note(f"{_SAVING}save_checkpoint_steps", keys.NO_EFFECT, "nothing is trained")
+        if self.kind == "generate":
+            self.tables.pop("train", None)
+
+    def _optimizer(self) -> None:
+        kind = self.take("optimizer.type", _OPTIMIZERS[0], "optim.name")
+        if kind not in _OPTIMIZERS:
+            expected = f"expected one of {', '.join(_OPTIMIZERS)}, found {kind!r}"
+            origin = self.entries["optimizer.type"].origin
+            self.faults.append(Fault("G2-202", origin, "optimizer.type", expected))
+        lr = self.number("lr_schedule.learning_rate", 1e-4, "optim.lr")
+        if self.take("lr_scale", False, "optim.lr"):
+            lr *= self.batch / self.number("lr_scale_factor", 256, "optim.lr")
+        values = {
+            "lr": lr,
+            "beta1": self.number("optimizer.beta1", 0.9, "optim.beta1"),
+            "beta2": self.number("optimizer.beta2", 0.999, "optim.beta2"),
+            "eps": self.number("optimizer.eps", 1e-6, "optim.eps"),
+            "weight_decay": self.number("optimizer.weight_decay", 0.0, "optim.weight_decay"),
+        }
+        if self.kind in ("pretrain", "finetune"):
+            for key, value in values.items():
+                self.put(f"optim.{key}", value)
+            if kind in _OPTIMIZERS[:2]:
+                self.put("optim.bias_correction", False)
+
+    def _schedule(self) -> None:
+        kind = self.choice("lr_schedule.type", SCHEDULES, "constant", "schedule.kind")
+        warmup = self.number("lr_schedule.warmup_steps", 0, "schedule.warmup")
+        share = self.number("lr_schedule.warmup_ratio", 0, "schedule.warmup")
+        end = self.number("lr_schedule.lr_end", 1e-7, "schedule.end")
+        power = self.number("lr_schedule.power", 1.0, "schedule.power")
+        total = self.take("lr_schedule.total_steps", -1, "train.epochs")
+        if total != -1:
+            words = "the schedule ends with the training: train.steps"
+            self.note("lr_schedule.total_steps", keys.NO_COUNTERPART, words)
+        if self.kind not in ("pretrain", "finetune"):
+            return
+        self.put("schedule.kind", kind)
+        self.put("schedule.warmup", float(share) if share else int(warmup))
+        if kind in ("polynomial", "cosine"):
+            self.put("schedule.end", end)
+        if power != 1.0:
+            self.put("schedule.power", power)
+
+    def _generation(self) -> None:
+        moved = {
+            "max_decode_length": "max_length", "max_new_tokens": "max_new_tokens",
+            "top_k": "top_k", "top_p": "top_p", "do_sample": "do_sample",
+            "temperature": "temperature", "repetition_penalty": "repetition_penalty",
+        }  # fmt: skip
+        for theirs, ours in moved.items():
+            key = f"{_CONFIG}{theirs}"
+            if self.kind != "generate":
+                self.note(key, keys.NO_EFFECT, "read by predict alone")
+                continue
+            is_real = ours in ("top_p", "temperature", "repetition_penalty")
+            self.move(key, f"generation.{ours}", float if is_real else lambda value: value)
+        if "max_new_tokens" in self.tables.get("generation", {}):
+            self.tables["generation"].pop("max_length", None)
+        eos = self.take(f"{_CONFIG}eos_token_id", 50256, "generation.eos")
+        if self.kind == "generate" and eos != 50256:
+            self.put("generation.eos", [eos])
