@@ -34,7 +34,8 @@ def run(
     }
     for name, key in keys.items():
         if given[name] is not None:
-            values[key] = (given[name], f"--{name.replace('_', '-')}")
+            option = name.replace("_", "-")
+            values[key] = (given[name], f"--no-{option}" if given[name] is False else f"--{option}")
     result = Recipe().override(values).plan(prepare=True).run(keep=False)
     if as_json:
         options.echo_json(result.to_json())

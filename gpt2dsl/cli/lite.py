@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import click
@@ -42,7 +43,7 @@ def run(
     generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.engine import prompts as texts  # noqa: PLC0415  # as above
     from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415
-    from gpt2dsl.engine.job import BETWEEN  # noqa: PLC0415
+    from gpt2dsl.engine.job import BETWEEN, Result  # noqa: PLC0415
 
     asked = generate.generation(given)
     said = texts.read(file or prompts, "prompt")
@@ -50,9 +51,19 @@ def run(
         if asked.stream and not (as_json or jsonl):
             model.show(said, asked, lambda text: click.echo(text, nl=False))
             return
+        started = time.perf_counter()
         found = model.continuations(said, asked)
+        seconds = time.perf_counter() - started
     if as_json:
-        options.echo_json({"task": "generate", "continuations": [one.to_json() for one in found]})
+        tokens = sum(one.tokens for one in found)
+        result = Result(
+            task="generate",
+            tokens=tokens,
+            tokens_per_second=tokens / seconds,
+            texts=tuple(one.prompt + one.text for one in found),
+            continuations=tuple(found),
+        )
+        options.echo_json(result.to_json())
     elif jsonl:
         for one in found:
             click.echo(json.dumps(one.to_json(), ensure_ascii=False))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
+import numpy as np
 
 from gpt2dsl.data import cache
 from gpt2dsl.data.source import Source
@@ -24,7 +26,7 @@ from gpt2dsl.model.init import filled
 from gpt2dsl.model.network import Scores
 from gpt2dsl.parts.task import Export
 from gpt2dsl.weights import reading, writing
-from gpt2dsl.weights.files.stored import Arrays
+from gpt2dsl.weights.files.stored import Arrays, Stored
 from gpt2dsl.weights.formats.config import class_names, to_config
 
 REAL = 2000
@@ -54,7 +56,9 @@ def run(job: Job) -> Result:
         watched = new.watch.over(content.tensors)
         graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)
         described = _written(new, graphs, task, class_names(weights.config))
+        new.watch.refuse(task.source, task.dtype)
         described = _verified(new.folder, described, content, job)
+        rounded = _rounding(described, content, filled(weights, job.parts.train.seed), job)
         if task.ge:
             (new.folder / "config.ini").write_text(lite.ge_config(task.ge), "utf-8")
         writing.copy_beside(content, new.folder)
@@ -65,7 +69,7 @@ def run(job: Job) -> Result:
         target=target,
         size=sum(path.stat().st_size for path in target.rglob("*") if path.is_file()),
         seconds=time.perf_counter() - started,
-        notes=(*job.notes, *_notes(described)),
+        notes=(*job.notes, *_notes(described), *rounded),
     )
 
 
@@ -95,7 +99,7 @@ def _verified(
         return attrs.evolve(described, unverified=why)
     graphs = tuple(described.files)
     with saying("comparing with MindSpore"):
-        reference = _reference(described.shapes, content, job.parts.runtime.device)
+        reference = _reference(described.shapes, content.tensors, job.parts.runtime.device)
         runtime = opening.runtime(folder, described)
         try:
             found = verify(runtime, described.shapes, graphs, reference, _real(content))
@@ -104,9 +108,25 @@ def _verified(
     return attrs.evolve(described, verified={found.runtime: found.largest})
 
 
-def _reference(shapes: Shapes, content: writing.Content, device: str) -> Reference:
-    """MindSpore's logits of the same weights, rounded ones where the export rounds."""
-    network = network_of(shapes.geometry, Arrays(content.tensors), device)
+def _rounding(
+    described: Description, content: writing.Content, source: Mapping[str, Stored], job: Job
+) -> list[str]:
+    """What the element type of the export does to logits, where it rounds."""
+    if all(source[name].kind == one.kind for name, one in content.tensors.items()):
+        return []
+    shapes, device = described.shapes, job.parts.runtime.device
+    if described.dtype != "float16":
+        return []
+    ids = np.resize(np.array(_real(content), np.int32), (shapes.batch, shapes.length))
+    valid = np.full(shapes.batch, shapes.length, np.int32)
+    rounded = _reference(shapes, content.tensors, device)(ids, valid)
+    whole = _reference(shapes, source, device)(ids, valid)
+    return [f"rounding to float16 moves logits by up to {np.abs(rounded - whole).max():.1e}"]
+
+
+def _reference(shapes: Shapes, tensors: Mapping[str, Stored], device: str) -> Reference:
+    """MindSpore's logits of weights."""
+    network = network_of(shapes.geometry, Arrays(tensors), device)
     if shapes.geometry.labels:
         classes = ClassLogits(network)
         return lambda ids, valid: classes.logits(ids, valid - 1)

@@ -41,7 +41,8 @@ class ExportedModel(TextModel, Closing):
 
         Raises:
             InputError: it is no export (G2-301), a damaged one (G2-304), one that can't generate
-                (G2-306), or its runtime is not there (G2-531).
+                (G2-306) or has another vocabulary than its tokenizer (G2-205), or its runtime is
+                not there (G2-531).
         """
         folder = cache.expanded(name)
         described = description.read(folder)
@@ -51,6 +52,11 @@ class ExportedModel(TextModel, Closing):
             raise InputError("G2-306", folder, message)
         has_own = (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists()
         tokenizer = Tokenizer.load(str(folder) if has_own else PUBLISHED)
+        if len(tokenizer) > described.shapes.geometry.vocab:
+            own = "its tokenizer" if has_own else "it has no tokenizer, and GPT-2's own"
+            message = f"{own} has {len(tokenizer)} entries, the word table "
+            message += f"{described.shapes.geometry.vocab}"
+            raise InputError("G2-205", folder, message)
         return cls(opening.runtime(folder, described), described, tokenizer)
 
     def check(self, generation: Generation) -> None:

@@ -14,7 +14,8 @@ from gpt2dsl.lite.runtimes.base import Runtime
 from gpt2dsl.lite.shapes import CLASSIFY, IDS, LOGITS, PREFILL, VALID, WHOLE, Shapes
 
 TOLERANCE = 1e-3
-"""Of a logit; what is right differs by about 1e-5."""
+"""Of a logit, or of a hundredth of the largest one where that is more; what is right differs by
+about 1e-6."""
 
 STEPS = 3
 """Tokens that are taken in one by one after each prompt."""
@@ -53,21 +54,22 @@ def verify(
         real: ids of a text.
 
     Raises:
-        RunError: they differ by more than ``TOLERANCE``, or are no numbers (G2-533).
+        RunError: they differ by more than the tolerance, or are no numbers (G2-533).
     """
-    largest, tokens = 0.0, 0
+    largest, tokens, allowed = 0.0, 0, TOLERANCE
     for ids, valid in _rows(shapes, real):
         expected = reference(ids, valid)
+        allowed = max(allowed, TOLERANCE * float(np.abs(expected).max()) / 100)
         for found, wanted in _pairs(
             runtime, shapes, graphs, ids=ids, valid=valid, expected=expected
         ):
             difference = np.abs(found - wanted).max()
             largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
             tokens += len(found)
-    if not largest <= TOLERANCE:
+    if not largest <= allowed:
         raise RunError(
             f"the exported graphs are wrong: in {runtime.name} a logit differs by {largest:.2g} "
-            f"from MindSpore's, and {TOLERANCE:g} is allowed [G2-533]"
+            f"from MindSpore's, and {allowed:.2g} is allowed [G2-533]"
         )
     return Verified(runtime.name, largest, tokens)
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
 from gpt2dsl.lite.shapes import CLASSIFY, INCREMENT, WHOLE, Shapes
+from gpt2dsl.model import device
 
 HIDDEN = -1e9
 
@@ -37,10 +38,16 @@ def export(
         path: ends in .mindir; above 2 GB MindSpore puts the weights into a folder beside it.
         float16: whether the weights are held so; they are widened where they are used.
     """
+    device.use("cpu")
     cell = {INCREMENT: Increment}.get(graph, Prefill)(shapes, graph, values, float16)
     cell.set_train(False)
     inputs = [Tensor(np.ones(port.shape, np.dtype(port.dtype))) for port in shapes.inputs(graph)]
-    ms.export(cell, *inputs, file_name=str(path.with_suffix("")), file_format="MINDIR")
+    try:
+        ms.export(cell, *inputs, file_name=str(path.with_suffix("")), file_format="MINDIR")
+    except RuntimeError as error:
+        if "KeyboardInterrupt" in str(error):  # the compiler makes an error of its own of Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
 
 
 class _Weights(nn.Cell):

@@ -45,6 +45,7 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
+        geometry = self.shapes.geometry
         return {
             "gpt2dsl": metadata.version("gpt2dsl"),
             "format": self.format,
@@ -59,7 +60,7 @@ class Description:
                 }
                 for graph, file in self.files.items()
             },
-            "network": attrs.asdict(self.shapes.geometry),
+            "network": {**attrs.asdict(geometry), "inner": geometry.inner_width},
             "classes": list(self.classes),
             "digest": self.digest,
             "verified": dict(self.verified),

@@ -19,6 +19,8 @@ PYTHON = "python3.7"
 """PyPI has mindspore-lite 2.0.0 for CPython 3.7 alone."""
 
 SETUP = "gpt2dsl lite setup"
+_COMPLETE = "complete"
+"""A file of the environment that is written last: one that was killed on the way has none."""
 
 
 @attrs.frozen
@@ -43,8 +45,7 @@ def find() -> Door | None:
     """The door, None where Lite is nowhere."""
     if importlib.util.find_spec("mindspore_lite"):
         return Door(Path(sys.executable), is_own=True)
-    python = environment() / "bin" / "python"
-    return Door(python, is_own=False) if python.exists() else None
+    return Door(_interpreter(), is_own=False) if _is_complete() else None
 
 
 def found() -> Door:
@@ -74,9 +75,10 @@ def set_up(python: str = "") -> Path:
         RunError: the package can't be installed.
     """
     final = environment()
-    if (final / "bin" / "python").exists():
+    if _is_complete():
         return final
     interpreter = _python(python)
+    atomic.remove(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         # not beside its place and renamed: an environment knows where it lies
@@ -86,10 +88,19 @@ def set_up(python: str = "") -> Path:
         _run(pip, f"mindspore-lite {VERSION} can't be installed")
         check = [str(final / "bin" / "python"), "-c", "import mindspore_lite, numpy"]
         _run(check, "mindspore-lite was installed and can't be imported")
+        (final / _COMPLETE).touch()
     except BaseException:
         atomic.remove(final)
         raise
     return final
+
+
+def _interpreter() -> Path:
+    return environment() / "bin" / "python"
+
+
+def _is_complete() -> bool:
+    return (environment() / _COMPLETE).exists() and _interpreter().exists()
 
 
 def _python(named: str) -> str:

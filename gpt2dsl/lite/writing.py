@@ -106,6 +106,8 @@ def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str,
     for name, file in files.items():
         with plain(folder) as there:
             cells.export(graphs.shapes, name, values, there / file, float16=narrow)
+        for path in folder.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # MindSpore leaves it to its owner alone
         # above 2 GB MindSpore puts the weights into a folder, and names the graph so
         split = f"{name}_graph{SUFFIX['mindir']}"
         found[name] = file if (folder / file).exists() else split

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gpt2dsl.errors import Fault
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.parts.task import Export
 from gpt2dsl.plan.checks import fault
 
@@ -34,6 +35,9 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
     if geometry.labels and not task.cache:
         message = "a classifier is one graph, without a cache"
         yield fault(parts, "G2-107", "task.cache", message, "task.source")
+    if task.seq_length == 1 and task.cache and not geometry.labels:
+        message = "a prompt and one token after it need 2"
+        yield fault(parts, "G2-202", "task.seq_length", message)
     size = parameters(geometry) * (2 if task.dtype == "float16" else 4)
     if task.format == "ms" and size >= LIMIT:
         message = (
@@ -48,7 +52,11 @@ def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
     task = parts.task
     if not isinstance(task, Export) or looked is None:
         return
+    if task.format == "ms" and task.dtype == "float16":
+        yield "Lite's converter widens float16: the values are rounded, the file is not smaller"
     if looked.adapter:
         yield "the adapter is part of the weights now"
-    if looked.tokenizer is None and not looked.geometry.labels:
-        yield "the source has no tokenizer: GPT-2's own is taken"
+    if looked.tokenizer is None:
+        own = looked.geometry.vocab == GPT2_VOCAB
+        then = "lite run takes GPT-2's own" if own else "graphs take ids, lite run can't use them"
+        yield f"the source has no tokenizer: {then}"

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from gpt2dsl import LoRA, Model, Recipe, Runtime, SpecError, Task, Train, load
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -49,7 +50,7 @@ def test_an_export_says_what_it_is(weights: Path, tmp_path: Path) -> None:
         {"name": "ids", "shape": [3, 1], "dtype": "int32"},
         {"name": "position", "shape": [3], "dtype": "int32"},
     ]
-    assert said["network"]["layers"] == 2
+    assert (said["network"]["layers"], said["network"]["inner"]) == (2, 128)
     assert max(said["verified"].values()) < 1e-4
     assert said["unverified"] == ""
     assert said["digest"] == store.manifest(tmp_path / "there")["meta"]["digest"]
@@ -163,6 +164,7 @@ def test_what_can_not_be_is_told_before_anything_is_written(weights: Path, tmp_p
     assert "65 tokens are more than the model's 64 positions" in refusal(
         weights, "onnx", seq_length=65
     )
+    assert "a prompt and one token after it need 2" in refusal(weights, "onnx", seq_length=1)
     assert "GE runs MindIR, this is onnx" in refusal(weights, "onnx", ge="910B")
     large = refusal(huge(tmp_path / "huge"), "ms")
     assert "3.1 GB of weights: a .ms is one flatbuffer" in large
@@ -183,3 +185,44 @@ def test_what_is_no_export_is_told(weights: Path, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"weights\.bin: it is damaged"):
         ExportedModel.load(tmp_path / "there")
+
+
+def test_ids_that_the_word_table_has_not_are_never_given_to_a_graph(
+    weights: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(weights / name, bare)
+    result = export(bare, tmp_path / "there", seq_length=8)
+    assert "graphs take ids, lite run can't use them" in result.notes[0]
+    with pytest.raises(InputError, match=r"GPT-2's own has 50257 entries, the word table 3\d\d "):
+        ExportedModel.load(tmp_path / "there")
+
+
+def test_half_the_bytes_and_what_rounding_does_is_told(weights: Path, tmp_path: Path) -> None:
+    for dtype in ("float32", "float16"):
+        result = export(weights, tmp_path / dtype, seq_length=8, dtype=dtype)
+    sizes = [(tmp_path / d / "weights.bin").stat().st_size for d in ("float32", "float16")]
+    assert sizes[0] == pytest.approx(2 * sizes[1], rel=0.02)
+    assert result.notes[-1].startswith("rounding to float16 moves logits by up to ")
+    assert result.notes[-2].startswith("verified: in onnxruntime ")
+
+
+def test_values_that_are_not_finite_are_named_with_their_tensor(
+    weights: Path, tmp_path: Path
+) -> None:
+    arrays = dict(load_file(weights / "model.safetensors"))
+    arrays["transformer.ln_f.bias"][3] = np.nan
+    broken = tmp_path / "broken"
+    shutil.copytree(weights, broken)
+    save_file(arrays, broken / "model.safetensors", {"format": "pt"})
+    for form in ("onnx", "mindir"):
+        with pytest.raises(InputError, match=r"NaN or infinite: transformer\.ln_f\.bias"):
+            export(broken, tmp_path / form, form, seq_length=8)
+        assert not (tmp_path / form).exists()
+
+
+def test_files_are_for_everyone_to_read(weights: Path, tmp_path: Path) -> None:
+    export(weights, tmp_path / "there", "mindir", seq_length=8)
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in (tmp_path / "there").iterdir())

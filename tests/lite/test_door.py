@@ -48,3 +48,14 @@ def test_no_network_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert door.find() is None
     with pytest.raises(InputError, match=r"nor set up beside it: gpt2dsl lite setup \[G2-531\]"):
         door.found()
+
+
+def test_an_environment_that_was_not_finished_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    python = door.environment() / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    assert door.find() is None
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(InputError, match="--python PATH names one"):
+        door.set_up()

@@ -97,6 +97,12 @@ def test_the_pipeline_takes_an_export(weights: Path, tmp_path: Path) -> None:
     lite.model.runtime.close()  # type: ignore[attr-defined]
 
 
+def test_half_precision_rounds_and_is_told_to_save_nothing(weights: Path, tmp_path: Path) -> None:
+    result = export(weights, tmp_path / "ms", format="ms", seq_length=8, dtype="float16")
+    assert "Lite's converter widens float16" in result.notes[0]
+    assert result.notes[-1].startswith("rounding to float16 moves logits by up to ")
+
+
 def squared(self: Any, x: str, name: str) -> str:
     """The layer norm as MindSpore's own export writes it: the sum of squares in one operator."""
     centred = self.op("Sub", x, self.op("ReduceMean", x, axes=[-1], keepdims=1))

@@ -54,12 +54,13 @@ class Worker:
 
     def __init__(self, found: door.Door) -> None:
         answers, theirs = os.pipe()
-        # what the library prints is no answer
+        # what the library prints is no answer; its last words are told where it ends
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(  # noqa: S603  # our own program
             [str(found.python), str(WORKER), str(theirs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             pass_fds=(theirs,),
             text=True,
             env={**os.environ, "PYTHONPATH": "", "GLOG_v": "3"},
@@ -82,12 +83,17 @@ class Worker:
             line = ""
         if not line:
             code = self._process.wait()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            how = f"signal {-code}" if code < 0 else f"exit code {code}: {self._last_words()}"
             raise RunError(f"MindSpore Lite's worker ended ({how}) while it was to {do} [G2-532]")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RunError(f"MindSpore Lite: {answer['error']} [G2-532]")
         return answer
+
+    def _last_words(self) -> str:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "nothing said")
 
     @property
     def pid(self) -> int:
@@ -101,6 +107,7 @@ class Worker:
         if self._process.stdin:
             self._process.stdin.close()
         self._answers.close()
+        self._said.close()
 
 
 def started() -> Own | Worker:
