@@ -32,6 +32,7 @@ CODES = {
     "G2-203": "does not divide",
     "G2-204": "the sequence is longer than the model has positions",
     "G2-205": "the vocabulary of the tokenizer does not fit the model",
+    "G2-206": "no layout fits the devices",
     "G2-301": "an input is absent",
     "G2-302": "an input is empty",
     "G2-303": "a text is not UTF-8",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import choice, flag, integer
+from gpt2dsl.parts.rules import choice, flag, integer, size
 
 
 @part
@@ -27,6 +27,21 @@ class Parallel(Part):
         "activations computed again in the backward pass",
         default="none",
     )
+
+    devices: int = integer(
+        "choose dp, mp, pp and the rest for so many; 0: they are as said", default=0
+    )
+    memory: str = size("of a device, which a choice must fit; empty for any", default="")
+
+    @classmethod
+    def auto(cls, devices: int, memory: str = "") -> Parallel:
+        """The layout that costs least on so many devices, chosen when the recipe is planned.
+
+        Args:
+            devices: how many.
+            memory: of each, as ``30GB``; empty where it does not count.
+        """
+        return cls(devices=devices, memory=memory)
 
     @property
     def ranks(self) -> int:

@@ -161,11 +161,16 @@ def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
 
 
 def size(doc: str, *, default: str) -> Any:
-    """A number of bytes, as ``5GB`` or ``200MB``; :func:`bytes_of` gives the number."""
+    """A number of bytes, as ``5GB`` or ``200MB``; :func:`bytes_of` gives the number.
+
+    It may be empty where ``default`` is.
+    """
     rule = Rule(
         "a size such as 5GB or 200MB",
         lambda value: type(value) is str,
-        lambda value: bool(_SIZE.fullmatch(value)) and bytes_of(value) > 0,
+        lambda value: (
+            (not value and not default) or (bool(_SIZE.fullmatch(value)) and bytes_of(value) > 0)
+        ),
         doc,
     )
     return attrs.field(default=default, metadata={RULE: rule})

@@ -27,7 +27,10 @@ WITHOUT_STAGES = ("evaluate", "generate", "classify")
 
 def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
     """Every fault of a recipe as a whole; the values by themselves are right."""
-    rules = (_together, _with_classes, _records, _model, _layout, _stages, _rows, _length, _rate)
+    rules = (
+        _together, _with_classes, _records, _model, _layout, _chosen, _stages, _rows, _length,
+        _rate,
+    )  # fmt: skip
     return [fault for rule in rules for fault in rule(parts, geometry)]
 
 
@@ -105,6 +108,16 @@ def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     if parts.parallel.sequence_parallel and parts.train.seq_length % mp:
         message = f"mp = {mp} does not divide {parts.train.seq_length} tokens (sequence_parallel)"
         yield fault(parts, "G2-203", "train.seq_length", message, "parallel.sequence_parallel")
+
+
+def _chosen(parts: Parts, _: Geometry) -> Iterator[Fault]:
+    """A layout is said, or chosen for so many devices."""
+    if not parts.parallel.devices:
+        return
+    for key in ("dp", "mp", "pp", "micro_batches", "recompute", "optimizer_shard"):
+        if parts.origin(f"parallel.{key}") != "default":
+            message = "devices chooses it; leave one of both out"
+            yield fault(parts, "G2-105", f"parallel.{key}", message)
 
 
 def undivided(parallel: Parallel, geometry: Geometry) -> Iterator[tuple[str, str]]:

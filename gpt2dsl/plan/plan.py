@@ -17,7 +17,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.plan import checks, cluster, inputs, parallel, resharding, strategies, training
+from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, resharding, strategies, training
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, find_network
@@ -75,6 +75,7 @@ class Plan:
         adapters: their rank, scale and modules, in words; "" where there are none.
         precision: number formats in words, "" where all are float32.
         memory: bytes on the rank that needs the most.
+        choices: the layouts that cost least, the chosen one first; () where the recipe says one.
         steps: what is done, in order.
         directory: what is written.
         written: of resharding, how much that is; else None.
@@ -98,6 +99,7 @@ class Plan:
     adapters: str
     precision: str
     memory: Memory
+    choices: tuple[str, ...]
     steps: tuple[Step, ...]
     directory: str
     written: Written | None
@@ -239,7 +241,9 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     geometry = network.geometry
     if found := [*checks.faults(parts, geometry), *network.faults]:
         raise SpecError(found)
-    assert parts.task is not None
+    parts, choices = choose.resolved(parts, geometry)
+    task = parts.task
+    assert task is not None
     sources = _sources(parts, network.classes)
     read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
     read += cluster.rank_table(parts)
@@ -252,15 +256,16 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         network, batches = _batches(parts, network, texts, ready=ready)
         read += _too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, parts.task.name)))
+    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
+    needed = memory(parts, geometry, stages)
     converts = inputs.is_conversion(parts)
     directory = str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}")
     return Plan(
         name=run_name,
         digest=digest,
-        task=parts.task.name,
+        task=task.name,
         size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
@@ -273,11 +278,17 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         optimizer=training.optimizer_words(parts, trained) if trained else "",
         adapters=training.adapter_words(parts, geometry),
         precision=training.precision_words(parts),
-        memory=memory(parts, geometry, stages),
+        memory=needed,
+        choices=tuple(map(str, choices)),
         steps=steps_of(parts),
         directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
         written=written,
-        notes=(*network.notes, *parallel.notes(parts), *cluster.notes(parts)),
+        notes=(
+            *network.notes,
+            *parallel.notes(parts),
+            *cluster.notes(parts),
+            *choose.advice(parts, geometry, needed),
+        ),
         toml=toml,
         parts=parts,
         network=network,

@@ -72,6 +72,8 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
+    for number, choice in enumerate(plan.choices):
+        yield "or" if number else "chosen", choice
     if plan.layout and plan.world > 1:
         yield from layout_rows(plan.layout, plan.ranks, _size)
     memory = plan.memory
