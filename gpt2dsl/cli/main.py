@@ -34,6 +34,7 @@ COMMANDS = {
     "data": "prepare data: texts into MindRecord",
     "tokenizer": "train a vocabulary",
     "fetch": "fetch published weights from the Hugging Face Hub",
+    "doctor": "is this machine ready, and what to do where it is not",
     "launch": "run a recipe on several machines, over ssh",
     "ranktable": "rank tables of Ascend servers: generate, merge",
 }

@@ -1,0 +1,129 @@
+"""Whether this machine is ready, and what to do where it is not; without MindSpore."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import attrs
+from packaging.requirements import Requirement
+
+from gpt2dsl.data import cache
+from gpt2dsl.lite import door
+
+GOOD, MISSING, WRONG = "ok", "not here", "wrong"
+
+EXTRAS = {
+    "torch": "reads .bin files",
+    "onnx": "exports ONNX and .ms, and runs ONNX",
+    "serve": "gpt2dsl serve",
+    "tensorboard": "runtime.tensorboard",
+}
+"""Extra of the package → what needs it."""
+
+ROOM = 20e9
+"""Bytes of a disk below which checkpoints of the middle sizes do not fit."""
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: it.
+        state: ok; not here, where nothing needs it; wrong, where runs will fail.
+        detail: what was found.
+        mend: what to do; "" where nothing is.
+    """
+
+    what: str
+    state: str
+    detail: str
+    mend: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything that runs need."""
+    return [*_packages(), *_extras(), _lite(), _devices(), _memory(), *_disks()]
+
+
+def _packages() -> Iterator[Finding]:
+    version = platform.python_version()
+    good = sys.version_info >= (3, 10)
+    yield Finding("Python", GOOD if good else WRONG, version, "" if good else "3.10 or newer")
+    for text in metadata.requires("gpt2dsl") or ():
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = _version(requirement.name)
+        if found and requirement.specifier.contains(found, prereleases=True):
+            if requirement.name in ("mindspore", "numpy"):
+                yield Finding(requirement.name, GOOD, found)
+            continue
+        state = f"{found}, and {requirement.specifier} is needed" if found else "not installed"
+        yield Finding(requirement.name, WRONG, state, f"pip install '{text.partition(';')[0]}'")
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, use in EXTRAS.items():
+        names = [
+            Requirement(text).name
+            for text in metadata.requires("gpt2dsl") or ()
+            if f'extra == "{extra}"' in text
+        ]
+        lacking = [name for name in names if not _version(name)]
+        if lacking:
+            mend = f"pip install 'gpt2dsl[{extra}]'"
+            yield Finding(extra, MISSING, f"{', '.join(lacking)}: {use}", mend)
+        else:
+            found = ", ".join(f"{name} {_version(name)}" for name in names)
+            yield Finding(extra, GOOD, f"{found}: {use}")
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _lite() -> Finding:
+    found = door.find()
+    if found is None:
+        return Finding("MindSpore Lite", MISSING, "runs exports as .ms", door.SETUP)
+    return Finding("MindSpore Lite", GOOD, f"{door.VERSION} in {found.python}")
+
+
+def _devices() -> Finding:
+    ascend = sorted(Path("/dev").glob("davinci[0-9]*"))
+    words = f"{os.cpu_count()} processor cores"
+    return Finding("devices", GOOD, f"{words}, {len(ascend)} Ascend" if ascend else words)
+
+
+def _memory() -> Finding:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return Finding("memory", GOOD, "not known here")
+    sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if "kB" in line}
+    free, whole = sizes.get("MemAvailable", 0), sizes.get("MemTotal", 0)
+    return Finding("memory", GOOD, f"{free / 1e9:.1f} of {whole / 1e9:.1f} GB are free")
+
+
+def _disks() -> Iterator[Finding]:
+    for what, folder in (("working folder", Path.cwd()), ("cache", cache.folder(""))):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        words = f"{folder}: {free / 1e9:.1f} GB are free"
+        if not os.access(there, os.W_OK):
+            mend = "GPT2DSL_CACHE names another" if what == "cache" else "work elsewhere"
+            yield Finding(what, WRONG, f"{folder} can't be written", mend)
+        elif free < ROOM:
+            yield Finding(what, MISSING, words, "checkpoints of the larger sizes need more")
+        else:
+            yield Finding(what, GOOD, words)
