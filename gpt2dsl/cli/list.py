@@ -30,6 +30,6 @@ def _row(entry: library.Entry) -> dict[str, str]:
         "version": entry.version,
         "task": parts.task.name if parts.task else "",
         "size": parts.model.canonical_size,
-        "devices": str(parts.parallel.ranks),
+        "devices": str(parts.parallel.devices or parts.parallel.ranks),
         "package": entry.package,
     }

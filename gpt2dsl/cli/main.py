@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": "show what a recipe would do",
     "check": "print every fault of recipes",
     "show": "print a recipe as TOML or Python",
+    "new": "a package of recipes of your own",
     "import": "a MindFormers configuration or command line as a recipe",
     "list": "the recipes of the library",
     "runs": "the runs in a folder: state, steps, loss, speed",

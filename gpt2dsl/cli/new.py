@@ -1,0 +1,18 @@
+"""``gpt2dsl new``: a package of recipes of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gpt2dsl.library import scaffold
+
+
+@click.command("new", help="Write a package of recipes, with tests, into a folder NAME.")
+@click.argument("name")
+@click.option("--into", type=click.Path(path_type=Path), default=".", help="The folder's parent.")
+def command(name: str, into: Path) -> None:
+    """Write a package."""
+    folder = scaffold.write(name, into)
+    click.echo(f"{folder}: pip install -e '{folder}', and gpt2dsl list shows it")
