@@ -10,7 +10,7 @@ from gpt2dsl import Recipe
 from gpt2dsl.errors import CODES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def examples(page: Path, language: str) -> list[str]:
