@@ -150,6 +150,7 @@ def to_hugging_face(
     with unfinished(target, source, dtype, moved) as new:
         tensors = new.watch.over(content.tensors)
         new.digests.update(huggingface.write_stored(new.folder, content.config, tensors, shard))
+        new.meta.update(digest=new.watch.digest(tensors))
         copy_beside(content, new.folder)
 
 
@@ -181,8 +182,9 @@ def to_mindformers(
         return
     with unfinished(target, source, dtype, moved) as new:
         file = f"{MINDFORMERS}.ckpt"
-        named = mindformers.named(new.watch.over(content.tensors))
-        new.digests[file] = ckptfile.write(new.folder / file, named)
+        tensors = new.watch.over(content.tensors)
+        new.digests[file] = ckptfile.write(new.folder / file, mindformers.named(tensors))
+        new.meta.update(digest=new.watch.digest(tensors))
         (new.folder / f"{MINDFORMERS}.yaml").write_bytes(text)
         _copy(content.tokenizer, new.folder)
 

@@ -69,6 +69,8 @@ def test_without_the_optimizer_a_whole_target_is_what_convert_writes(
     reshard(split, tmp_path / "whole", ALONE)
     Recipe(Task.convert(source=str(source), target=str(tmp_path / "hf"))).plan().run()
     assert entries(tmp_path / "whole") == entries(tmp_path / "hf")
+    recorded = {store.recorded(path)["digest"] for path in (split, *tmp_path.iterdir())}
+    assert len(recorded) == 1
     for name in (place.WEIGHTS, place.CONFIG, place.GENERATION):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "hf" / name).read_bytes()
 
