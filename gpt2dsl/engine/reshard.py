@@ -10,7 +10,7 @@ from gpt2dsl.engine.progress import ByteBar
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.model.init import filled
 from gpt2dsl.parts.task import Reshard
-from gpt2dsl.weights import reading, resharding, store, writing
+from gpt2dsl.weights import reading, resharding, writing
 from gpt2dsl.weights.formats.config import to_config
 
 
@@ -19,7 +19,10 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Reshard)
     started = time.perf_counter()
-    weights = reading.read(task.source, job.hints, values=False)
+    folder = reading.look(task.source, job.hints).path
+    recorded = resharding.Recorded.of(folder)
+    contents = not recorded.prove(optimizer=task.optimizer)
+    weights = reading.read(task.source, job.hints, values=False, contents=contents)
     training = _training(job, weights, task)
     content = writing.Content(
         geometry=weights.geometry,
@@ -44,7 +47,7 @@ def run(job: Job) -> Result:
             target,
             source=task.source,
             moved=bar.move,
-            expected=store.recorded(weights.path).get("digest", ""),
+            recorded=recorded,
         )
     return Result(
         task="reshard",

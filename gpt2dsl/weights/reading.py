@@ -108,7 +108,9 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
     )
 
 
-def read(name: str | Path, hints: Hints | None = None, *, values: bool = True) -> Weights:
+def read(
+    name: str | Path, hints: Hints | None = None, *, values: bool = True, contents: bool = True
+) -> Weights:
     """Weights that are whole.
 
     Args:
@@ -116,12 +118,13 @@ def read(name: str | Path, hints: Hints | None = None, *, values: bool = True) -
         hints: what the files may not say.
         values: whether every value is looked at, and must be finite. Whoever reads them once only
             looks at them then.
+        contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
 
     Raises:
         InputError: they can't be used: absent (G2-301), empty (G2-302), damaged (G2-304), or not
             those of the network that they should be of (G2-306).
     """
-    found, new = _allowed(name, hints or Hints(), contents=True)
+    found, new = _allowed(name, hints or Hints(), contents=contents)
     if found.head and not _same(found.head, found.tensors[TABLE]):
         message = f"{HEAD} is not the word table; here they are one"
         raise InputError("G2-306", found.place.files[0], message)

@@ -15,7 +15,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensor_layout import Box
 from gpt2dsl.layout.tensors import TABLE, tensors
-from gpt2dsl.weights import optimizer, place, writing
+from gpt2dsl.weights import optimizer, place, store, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.pieces import Padded, Part, reshaped, within
@@ -88,6 +88,54 @@ class Training:
         return cls(states=_whole_states(states, geometry, folder), document=document)
 
 
+@attrs.frozen
+class Recorded:
+    """The digests that a folder's manifest has of what it holds.
+
+    Attributes:
+        folder: it.
+        weights: "" where there is none.
+        optimizer: "" where there is none.
+    """
+
+    folder: Path
+    weights: str
+    optimizer: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Recorded:
+        """Those of a folder."""
+        found = store.recorded(folder)
+        return cls(folder, str(found.get("digest", "")), str(found.get("optimizer_digest", "")))
+
+    def prove(self, *, optimizer: bool) -> bool:
+        """Whether they prove the tensors that are read, whose files need not be read twice then.
+
+        Raises:
+            InputError: another file is damaged (G2-304).
+        """
+        if not self.weights or (optimizer and not self.optimizer):
+            return False
+        store.verify(self.folder, but=".safetensors")
+        return True
+
+    def compare(self, weights: str, optimizer: str) -> None:
+        """Refuses what was read and is not what was written.
+
+        Raises:
+            InputError: it names the damaged file, where a checksum tells which it is (G2-304).
+        """
+        pairs = {
+            "weights": (weights, self.weights),
+            "optimizer's state": (optimizer, self.optimizer),
+        }
+        for what, (found, known) in pairs.items():
+            if found and known and found != known:
+                store.verify(self.folder)
+                message = f"the digest of its {what} is {found}, {known} is recorded"
+                raise InputError("G2-304", self.folder, message)
+
+
 def _whole_states(
     states: Mapping[str, Stored], geometry: Geometry, folder: Path
 ) -> dict[str, Stored]:
@@ -137,7 +185,7 @@ def write(
     *,
     source: object,
     moved: Moved,
-    expected: str = "",
+    recorded: Recorded | None = None,
 ) -> str:
     """Writes a checkpoint in a layout: whole under its name, or not there.
 
@@ -148,7 +196,7 @@ def write(
         target: the layout.
         source: where it comes from, for messages.
         moved: is told of the bytes.
-        expected: the digest that the source has recorded; "" where it has none.
+        recorded: the digests of the source; None where it has none.
 
     Returns:
         The digest of the whole weights, the same in every layout.
@@ -173,10 +221,10 @@ def write(
             optimizer.write_state(new.folder, training.document)
         writing.copy_beside(content, new.folder)
         digest = new.watch.digest(weights)
-        if expected and digest != expected:
-            message = f"its weights have the digest {digest}, {expected} is recorded"
-            raise InputError("G2-304", str(source), message)
-        new.meta.update(layout=attrs.asdict(target), digest=digest)
+        of_states = new.watch.digest(states) if states else ""
+        if recorded:
+            recorded.compare(digest, of_states)
+        new.meta.update(layout=attrs.asdict(target), digest=digest, optimizer_digest=of_states)
     return digest
 
 

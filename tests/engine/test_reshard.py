@@ -137,11 +137,16 @@ def damaged(folder: Path, what: str) -> str:
     if what == "short":
         os.truncate(file, file.stat().st_size - 5)
         return "rank_3/model.safetensors: it is damaged: "
-    if what == "bit":
+    if what == "bit":  # in the first copy, which is the one that is read
+        file = folder / "rank_1" / place.WEIGHTS
         content = bytearray(file.read_bytes())
-        content[-1] ^= 1
+        content[8 + int.from_bytes(content[:8], "little") + 50] ^= 1
         file.write_bytes(content)
-        return "rank_3/model.safetensors: it is damaged: its checksum is not the written"
+        return "rank_1/model.safetensors: it is damaged: its checksum is not the written"
+    if what == "generation":
+        other = folder / place.GENERATION
+        other.write_text(" " * other.stat().st_size)
+        return "generation_config.json: it is damaged: its checksum is not the written"
     if what == "strategy":
         (folder / place.STRATEGY / "ckpt_strategy_rank_3.ckpt").write_bytes(b"")
         return "ckpt_strategy_rank_3.ckpt: it is damaged: 0 bytes"
@@ -149,7 +154,7 @@ def damaged(folder: Path, what: str) -> str:
     return "rank_3: it holds 2 checkpoints, one is expected: model.safetensors, more.safetensors"
 
 
-@pytest.mark.parametrize("what", ["rank", "short", "bit", "strategy", "two files"])
+@pytest.mark.parametrize("what", ["rank", "short", "bit", "generation", "strategy", "two files"])
 def test_a_damaged_checkpoint_of_ours_is_refused_with_its_file(
     split: Path, tmp_path: Path, what: str
 ) -> None:
