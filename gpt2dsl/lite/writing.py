@@ -16,9 +16,6 @@ from gpt2dsl.lite.runtimes import mslite
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.weights.files.stored import Arrays, Stored
 
-LIMIT = 2**31
-"""Bytes that a protobuf or a flatbuffer holds: a .ms is one, and so is ONNX but for its weights."""
-
 GE = {
     "910A": "",
     "910B": "ge.exec.formatMode=1\n",

@@ -327,10 +327,8 @@ class _Carrier:
         if self.take("profile", False, "gpt2dsl run SPEC --profile"):
             self.note("profile", keys.NO_COUNTERPART, "gpt2dsl run SPEC --profile")
         if self.kind not in ("pretrain", "finetune"):
-            for key in ("epochs", "batch_size"):
-                if key == "epochs":
-                    self.note(f"runner_config.{key}", keys.NO_EFFECT, "nothing is trained")
-            self.note(f"{_SAVING}save_checkpoint_steps", keys.NO_EFFECT, "nothing is trained")
+            for key in ("runner_config.epochs", f"{_SAVING}save_checkpoint_steps"):
+                self.note(key, keys.NO_EFFECT, "nothing is trained")
         if self.kind == "generate":
             self.tables.pop("train", None)
 
