@@ -42,11 +42,6 @@ class TensorLayout:
         cut = [1 if axis < 0 else self.devices[-1 - axis] for axis in self.axes]
         return (cut[0] * max(1, self.shared), *cut[1:]) if cut else ()
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether no rank holds the whole."""
-        return math.prod(self.parts) > 1
-
     def whole(self, part: Shape) -> Shape:
         """The shape of the tensor, from that of a part."""
         return tuple(length * cut for length, cut in zip(part, self.parts, strict=True))

@@ -107,12 +107,10 @@ def _computes(parts: Parts) -> bool:
 def ranked(parts: Parts, geometry: Geometry) -> list[Choice]:
     """Every layout that fits, the cheapest first; of equal ones the simplest."""
     asked = parts.parallel
-    limit = bytes_of(asked.memory) if asked.memory else None
     found = [
         choice
         for mp, pp in _splits(asked.devices, geometry, trains=parts.trains)
         for choice in _of_split(parts, geometry, mp, pp)
-        if limit is None or choice.memory <= limit
     ]
     order = ("none", "selective", "full")
 
@@ -139,7 +137,7 @@ def _of_split(parts: Parts, geometry: Geometry, mp: int, pp: int) -> Iterator[Ch
     dp, batch = parts.parallel.devices // (mp * pp), parts.train.batch_size
     if batch % dp:
         return
-    rows = batch // dp
+    rows, limit = batch // dp, bytes_of(parts.parallel.memory or "999999TB")
     ends = _ends(parts, geometry, mp, pp)
     counts = [n for n in range(1, rows + 1) if rows % n == 0] if parts.trains else [1]
     recomputes = ("none", "selective", "full") if parts.trains else ("none",)
@@ -156,7 +154,10 @@ def _of_split(parts: Parts, geometry: Geometry, mp: int, pp: int) -> Iterator[Ch
             )
             tokens = rows // micro * parts.train.seq_length
             stages = [attrs.evolve(stage, tokens=tokens) for stage in ends]
-            yield _choice(attrs.evolve(parts, parallel=parallel), geometry, stages)
+            said = attrs.evolve(parts, parallel=parallel)
+            needed = memory(said, geometry, stages).total
+            if needed <= limit:
+                yield _choice(said, geometry, stages, needed)
 
 
 def _ends(parts: Parts, geometry: Geometry, mp: int, pp: int) -> list[Stage]:
@@ -176,7 +177,7 @@ def _ends(parts: Parts, geometry: Geometry, mp: int, pp: int) -> list[Stage]:
     ]
 
 
-def _choice(parts: Parts, geometry: Geometry, stages: list[Stage]) -> Choice:
+def _choice(parts: Parts, geometry: Geometry, stages: list[Stage], needed: int) -> Choice:
     parallel = parts.parallel
     once = _products(parts, geometry)
     again = {"none": 1.0, "selective": 1.0 + _attention(parts, geometry) / 3, "full": 4 / 3}
@@ -191,7 +192,7 @@ def _choice(parts: Parts, geometry: Geometry, stages: list[Stage]) -> Choice:
             sending += getattr(sent, kind) / (NEAR if reach <= MACHINE else FAR)
     return Choice(
         parallel=parallel,
-        memory=memory(parts, geometry, stages).total,
+        memory=needed,
         products=products,
         waiting=products * share / (1 - share),
         sending=sending,
