@@ -1,4 +1,4 @@
-"""Commands run in a process of their own, to see what they import."""
+"""Commands run in a process of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Collection
+
+
+def gpt2dsl(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command that must end with a code."""
+    command = [sys.executable, "-m", "gpt2dsl", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
 
 
 def imported(words: list[str], among: Collection[str]) -> tuple[int, set[str]]:

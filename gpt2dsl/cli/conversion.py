@@ -14,28 +14,38 @@ OF_NETWORK = {name: f"model.{name}" for name in ("size", "heads", "activation")}
 
 
 def run(
-    words: Mapping[str, str], given: Mapping[str, object], keys: Mapping[str, str], *, as_json: bool
+    kind: str,
+    source: str,
+    target: str,
+    options_given: Mapping[str, object],
+    keys: Mapping[str, str],
+    *,
+    called: str = "SRC",
+    as_json: bool,
 ) -> None:
     """Carry a task out that the command line says, and print the result.
 
     Args:
-        words: kind, source and target: each value, and what the command calls source and target.
-        given: option → value, None where it was not given.
+        kind: of the task, which the command is named after.
+        source: of the task.
+        target: of the task.
+        options_given: option → value, None where it was not given.
         keys: option → its key.
+        called: what the command's help calls the source.
         as_json: whether the result is to be one JSON document.
 
     Raises:
         SpecError: with every fault.
     """
     values: dict[str, tuple[object, str]] = {
-        "task.kind": (words["kind"], words["kind"]),
-        "task.source": (words["source"], words.get("called", "SRC")),
-        "task.target": (words["target"], "DST"),
+        "task.kind": (kind, kind),
+        "task.source": (source, called),
+        "task.target": (target, "DST"),
     }
     for name, key in keys.items():
-        if given[name] is not None:
+        if (value := options_given[name]) is not None:
             option = name.replace("_", "-")
-            values[key] = (given[name], f"--no-{option}" if given[name] is False else f"--{option}")
+            values[key] = (value, f"--no-{option}" if value is False else f"--{option}")
     result = Recipe().override(values).plan(prepare=True).run(keep=False)
     if as_json:
         options.echo_json(result.to_json())

@@ -32,5 +32,4 @@ def command(source: str, target: str, as_json: bool, **given: object) -> None:
     of_task = ("to", "dtype", "merge", "max_shard_size")
     keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights", "allow_missing": "model.allow_missing"}
-    words = {"kind": "convert", "source": source, "target": target}
-    conversion.run(words, given, keys, as_json=as_json)
+    conversion.run("convert", source, target, given, keys, as_json=as_json)

@@ -35,5 +35,4 @@ def command(source: str, target: str, as_json: bool, **given: object) -> None:
     of_task = ("format", "seq_length", "batch", "dtype", "cache", "ge")
     keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights"}
-    words = {"kind": "export", "source": source, "target": target, "called": "WEIGHTS"}
-    conversion.run(words, given, keys, as_json=as_json)
+    conversion.run("export", source, target, given, keys, called="WEIGHTS", as_json=as_json)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gpt2dsl.cli import options
 from gpt2dsl.parts import Generation
 from gpt2dsl.recipe import Recipe
+
+if TYPE_CHECKING:
+    from gpt2dsl.engine.job import Result
 
 _KINDS: dict[str, Any] = {
     "max_new_tokens": int, "max_length": int, "logprobs": int, "eos": int,
@@ -54,12 +57,18 @@ def command(
     result = recipe.plan().run(keep=False, on_text=shown)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
+    if not streams:
+        echo_texts(result, as_json=as_json, jsonl=jsonl)
+
+
+def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
+    """Print what was generated."""
     if as_json:
         options.echo_json(result.to_json())
     elif jsonl:
         for one in result.continuations:
             click.echo(json.dumps(one.to_json(), ensure_ascii=False))
-    elif not streams:
+    else:
         click.echo(str(result))
 
 

@@ -14,9 +14,6 @@ from gpt2dsl.spec.mindformers import carrying, document
 from gpt2dsl.spec.mindformers import command as lines
 from gpt2dsl.spec.mindformers.carrying import CARRIED, Line
 
-OPTIONAL = ("lora", "classifier")
-"""Parts that say something by being there."""
-
 
 @click.command(
     "import",
@@ -36,14 +33,7 @@ def command(
         raise click.UsageError("expected FILE.yaml, or --command TEXT")
     said = lines.read(line) if line else lines.Command(document.read(file or Path()))
     found = carrying.carry(said.entries, devices or said.devices)
-    values = {
-        f"{table}.{key}": (value, "imported")
-        for table, keys in found.tables.items()
-        for key, value in keys.items()
-    }
-    whole = Recipe().override(values).parts.values()
-    kept = (part for part in whole if part.changed() or part.table in ("task", *OPTIONAL))
-    recipe = Recipe(*kept)
+    recipe = Recipe(*found.parts())
     text = recipe.to_toml() if form == "toml" else python_of(recipe)
     if as_json:
         keys = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -43,7 +42,7 @@ def run(
     generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.engine import prompts as texts  # noqa: PLC0415  # as above
     from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415
-    from gpt2dsl.engine.job import BETWEEN, Result  # noqa: PLC0415
+    from gpt2dsl.engine.job import Result  # noqa: PLC0415
 
     asked = generate.generation(given)
     said = texts.read(file or prompts, "prompt")
@@ -53,22 +52,8 @@ def run(
             return
         started = time.perf_counter()
         found = model.continuations(said, asked)
-        seconds = time.perf_counter() - started
-    if as_json:
-        tokens = sum(one.tokens for one in found)
-        result = Result(
-            task="generate",
-            tokens=tokens,
-            tokens_per_second=tokens / seconds,
-            texts=tuple(one.prompt + one.text for one in found),
-            continuations=tuple(found),
-        )
-        options.echo_json(result.to_json())
-    elif jsonl:
-        for one in found:
-            click.echo(json.dumps(one.to_json(), ensure_ascii=False))
-    else:
-        click.echo(BETWEEN.join(one.prompt + one.text for one in found))
+        result = Result.generated(found, time.perf_counter() - started)
+    generate.echo_texts(result, as_json=as_json, jsonl=jsonl)
 
 
 run.params += generate.options_of_generation()

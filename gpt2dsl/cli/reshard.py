@@ -53,5 +53,5 @@ def command(source: str, target: str, as_json: bool, **given: object) -> None:
         "strategy": "task.source_strategy",
         "optimizer": "task.optimizer",
     }
-    words = {"kind": "reshard", "source": source, "target": target}
-    conversion.run(words, given, keys | conversion.OF_NETWORK, as_json=as_json)
+    keys |= conversion.OF_NETWORK
+    conversion.run("reshard", source, target, given, keys, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.parts import Task
 from gpt2dsl.recipe import Recipe
 
 
@@ -25,7 +26,7 @@ def python_of(recipe: Recipe) -> str:
     """A module that builds a recipe."""
     names = sorted(
         {
-            type(part).__mro__[1 if part.table == "task" else 0].__name__
+            "Task" if isinstance(part, Task) else type(part).__name__
             for part in recipe.parts.values()
         }
     )

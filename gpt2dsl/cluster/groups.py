@@ -85,7 +85,7 @@ def team(parts: Parts) -> Team:
     if parallel.ranks == 1:
         return Team()
     return join(
-        Ranks(parallel.dp, parallel.mp, parallel.pp),
+        parallel.grid,
         int(os.environ["RANK_ID"]),
         parts.runtime.device,
         shards_state=parallel.optimizer_shard,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.distributed import MASTER
 from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening, optimizer, reading, store
@@ -23,8 +24,7 @@ from gpt2dsl.weights.guess import Hints
 
 Values = dict[str, NDArray[np.float32]]
 KINDS = {name: kind for kind, name in NAMES.items()}
-MASTER = "master."
-"""Before the name of a parameter whose weights' file is narrower than float32."""
+_MASTER = f"{MASTER}."
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +99,7 @@ class Checkpoints:
         network = self.step.network
         if network.adapters or network.precision.params == "float32":
             return {}
-        return {f"{MASTER}{name}": array for name, array in values.items()}
+        return {f"{_MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint.
@@ -124,14 +124,14 @@ class Checkpoints:
 
     def _read_weights(self, folder: Path, arrays: Arrays) -> None:
         network = self.step.network
-        masters = [name for name in arrays if name.startswith(MASTER)]
+        masters = [name for name in arrays if name.startswith(_MASTER)]
         if network.adapters:
             adapter = opening.adapter(folder, Hints())
             network.load_adapters(lora.from_files(network.adapters, adapter))
             for name, tensor in adapter.full.items():
                 network.by_name[name].set_data(Tensor(tensor.load()))
         elif masters:
-            network.load({name.removeprefix(MASTER): arrays[name] for name in masters})
+            network.load({name.removeprefix(_MASTER): arrays[name] for name in masters})
         else:
             network.load(reading.read(folder).arrays)
 

@@ -12,7 +12,6 @@ from gpt2dsl.model.init import filled
 from gpt2dsl.parts.rules import bytes_of
 from gpt2dsl.parts.task import Convert
 from gpt2dsl.weights import opening, reading, writing
-from gpt2dsl.weights.formats.config import to_config
 
 
 def run(job: Job) -> Result:
@@ -33,13 +32,7 @@ def run(job: Job) -> Result:
 def _weights(job: Job, task: Convert) -> int:
     weights = reading.read(task.source, job.hints, values=False)
     tensors = writing.in_dtype(filled(weights, job.parts.train.seed), task.dtype)
-    content = writing.Content(
-        geometry=weights.geometry,
-        config={**to_config(weights.geometry), **weights.config},
-        tensors=tensors,
-        tokenizer=weights.tokenizer,
-        generation=weights.generation,
-    )
+    content = writing.Content.of(weights, tensors)
     target = _target(task)
     writing.find_room(target, content.size)
     with ByteBar(f"writing {target}", content.size) as bar:

@@ -27,7 +27,7 @@ from gpt2dsl.model.network import Scores
 from gpt2dsl.parts.task import Export
 from gpt2dsl.weights import reading, writing
 from gpt2dsl.weights.files.stored import Arrays, Stored
-from gpt2dsl.weights.formats.config import class_names, to_config
+from gpt2dsl.weights.formats.config import class_names
 
 REAL = 2000
 """Characters of the built-in text that graphs are compared on."""
@@ -42,13 +42,8 @@ def run(job: Job) -> Result:
     length = task.seq_length or weights.geometry.positions
     shapes = Shapes(attrs.evolve(weights.geometry, dropout=0.0), task.batch, length)
     dtype = task.dtype or "float32"
-    content = writing.Content(
-        geometry=weights.geometry,
-        config={**to_config(weights.geometry), **weights.config},
-        tensors=writing.in_dtype(filled(weights, job.parts.train.seed), dtype),
-        tokenizer=weights.tokenizer,
-        generation=weights.generation,
-    )
+    whole = filled(weights, job.parts.train.seed)
+    content = writing.Content.of(weights, writing.in_dtype(whole, dtype))
     target = cache.expanded(task.target)
     names = shapes.graphs(cache=task.cache)
     writing.find_room(target, content.size * (1 if task.format == "onnx" else len(names)))
@@ -58,7 +53,7 @@ def run(job: Job) -> Result:
         described = _written(new, graphs, task, class_names(weights.config))
         new.watch.refuse(task.source, task.dtype)
         described = _verified(new.folder, described, content, job)
-        rounded = _rounding(described, content, filled(weights, job.parts.train.seed), job)
+        rounded = _rounding(described, content, whole, job)
         if task.ge:
             (new.folder / "config.ini").write_text(lite.ge_config(task.ge), "utf-8")
         writing.copy_beside(content, new.folder)
@@ -79,7 +74,7 @@ def _written(
     """The graphs in the target's folder, and what they are."""
     size = sum(tensor.size for tensor in graphs.tensors.values())
     with ByteBar(f"writing {task.target}", size) as bar:
-        new.watch.moved = bar.move
+        new.watch.moved = bar.move  # not earlier: the bar is over before graphs are compared
         files = lite.write(new.folder, task.format, graphs)
     return Description(
         format=task.format,
@@ -100,23 +95,19 @@ def _verified(
     graphs = tuple(described.files)
     with saying("comparing with MindSpore"):
         reference = _reference(described.shapes, content.tensors, job.parts.runtime.device)
-        runtime = opening.runtime(folder, described)
-        try:
-            found = verify(runtime, described.shapes, graphs, reference, _real(content))
-        finally:
-            runtime.close()
-    return attrs.evolve(described, verified={found.runtime: found.largest})
+        with opening.runtime(folder, described) as runtime:
+            largest = verify(runtime, described.shapes, graphs, reference, _real(content))
+    return attrs.evolve(described, verified={runtime.name: largest})
 
 
 def _rounding(
     described: Description, content: writing.Content, source: Mapping[str, Stored], job: Job
 ) -> list[str]:
-    """What the element type of the export does to logits, where it rounds."""
-    if all(source[name].kind == one.kind for name, one in content.tensors.items()):
+    """What float16 does to logits, where the source is wider."""
+    widths = {tensor.kind for tensor in source.values()}
+    if described.dtype != "float16" or widths == {"F16"}:
         return []
     shapes, device = described.shapes, job.parts.runtime.device
-    if described.dtype != "float16":
-        return []
     ids = np.resize(np.array(_real(content), np.int32), (shapes.batch, shapes.length))
     valid = np.full(shapes.batch, shapes.length, np.int32)
     rounded = _reference(shapes, content.tensors, device)(ids, valid)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from gpt2dsl.data import cache
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.engine.generation.decoder import Decoder
+from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.lite import description, opening
@@ -59,20 +59,13 @@ class ExportedModel(TextModel, Closing):
             raise InputError("G2-205", folder, message)
         return cls(opening.runtime(folder, described), described, tokenizer)
 
-    def check(self, generation: Generation) -> None:
-        """Refuses what the graphs are too small for.
-
-        Raises:
-            SpecError: more beams than the batch has rows.
-        """
+    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
         if generation.beams > self.at_once:
             key = "generation.beams"
             message = f"{generation.beams} beams need an export of such a batch: this has rows for "
             origin = generation.why("beams")
             raise SpecError([Fault("G2-203", origin, key, f"{message}{self.at_once}")])
 
-    def _request(self, prompt: str, generation: Generation, number: int) -> Any:
-        self.check(generation)
         return super()._request(prompt, generation, number)
 
     def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch

@@ -34,16 +34,7 @@ def run(job: Job) -> Result:
     started = time.perf_counter()
     found = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
-    tokens = sum(one.tokens for one in found)
-    result = Result(
-        task="generate",
-        directory=job.directory,
-        tokens=tokens,
-        tokens_per_second=tokens / seconds,
-        texts=tuple(one.prompt + one.text for one in found),
-        continuations=tuple(found),
-        notes=job.notes,
-    )
+    result = Result.generated(found, seconds, directory=job.directory, notes=job.notes)
     return finished(job, result, writes=team.leads)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,25 @@ class Result:
     scores: Scores | None = None
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
+
+    @classmethod
+    def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
+        """That of generate.
+
+        Args:
+            found: the texts.
+            seconds: that they took.
+            more: other fields.
+        """
+        tokens = sum(one.tokens for one in found)
+        return cls(
+            task="generate",
+            tokens=tokens,
+            tokens_per_second=tokens / seconds,
+            texts=tuple(one.prompt + one.text for one in found),
+            continuations=tuple(found),
+            **more,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The fields that say something, as JSON has them."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from gpt2dsl.data import cache
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.progress import ByteBar
-from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.model.init import filled
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.weights import reading, resharding, writing
-from gpt2dsl.weights.formats.config import to_config
 
 
 def run(job: Job) -> Result:
@@ -19,21 +18,12 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Reshard)
     started = time.perf_counter()
-    folder = reading.look(task.source, job.hints).path
-    recorded = resharding.Recorded.of(folder)
+    recorded = resharding.Recorded.of(Path(job.weights))
     contents = not recorded.prove(optimizer=task.optimizer)
     weights = reading.read(task.source, job.hints, values=False, contents=contents)
     training = _training(job, weights, task)
-    content = writing.Content(
-        geometry=weights.geometry,
-        config={**to_config(weights.geometry), **weights.config},
-        tensors=filled(weights, job.parts.train.seed),
-        tokenizer=weights.tokenizer,
-        generation=weights.generation,
-    )
-    layout = task.layout
-    ranks = Ranks(layout.dp, layout.mp, layout.pp)
-    target = resharding.Target(ranks=ranks, zero=layout.optimizer_shard)
+    content = writing.Content.of(weights, filled(weights, job.parts.train.seed))
+    target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)
     states = training.states if training else {}
     path = cache.expanded(task.target)
     size = resharding.size(content.geometry, content.tensors, states, target)

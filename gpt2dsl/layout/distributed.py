@@ -14,7 +14,7 @@ import attrs
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.split import has_equal_rows
-from gpt2dsl.layout.stages import stage_of
+from gpt2dsl.layout.stages import stages_holding
 from gpt2dsl.layout.tensor_layout import Shape, TensorLayout
 from gpt2dsl.layout.tensors import TABLE, Tensor, tensors
 
@@ -23,6 +23,9 @@ MOMENTS = {"adamw": ("m", "v"), "sgd": ("u",)}
 
 MASTER = "master"
 """Before the name of a parameter in float32, where the weights' file is narrower."""
+
+STATES = (*MOMENTS["adamw"], *MOMENTS["sgd"], MASTER)
+"""Everything that a parameter's name can have before it."""
 
 _COPY, _SHARD = 1, 0  # axes of [dp, mp], counted from the last
 
@@ -52,8 +55,7 @@ def filed(
     Args:
         geometry: the network.
         ranks: dp, mp and pp.
-        states: what comes before the names of each parameter's states: some of ``MOMENTS`` and
-            ``MASTER``.
+        states: what comes before the names of each parameter's states: some of ``STATES``.
         zero: whether dp copies share the moments out (ZeRO-1).
     """
     return [
@@ -66,7 +68,7 @@ def filed(
 def state_of(name: str) -> str:
     """What a tensor is of its parameter: "m", "v", "u", "master", or "" for the parameter."""
     prefix = name.partition(".")[0]
-    return prefix if prefix in (*MOMENTS["adamw"], *MOMENTS["sgd"], MASTER) else ""
+    return prefix if prefix in STATES else ""
 
 
 def shape_in_files(tensor: Tensor, geometry: Geometry) -> Shape:
@@ -97,7 +99,7 @@ def _filed(tensor: Tensor, geometry: Geometry, ranks: Ranks, state: str, *, zero
         name=f"{state}.{tensor.name}" if state else tensor.name,
         shape=shape,
         layout=layout,
-        stages=_stages(tensor, geometry, ranks.pp),
+        stages=stages_holding(tensor, geometry, ranks.pp),
     )
 
 
@@ -109,10 +111,3 @@ def _shared(layout: TensorLayout) -> TensorLayout:
     if layout.axes[0] == _SHARD:
         return attrs.evolve(layout, shared=layout.devices[0])
     return attrs.evolve(layout, axes=(_COPY, *layout.axes[1:]))
-
-
-def _stages(tensor: Tensor, geometry: Geometry, pp: int) -> tuple[int, ...]:
-    """The word table is on the first and, as the head, on the last; a classifier has its own."""
-    stage = stage_of(tensor.layer, geometry.layers, pp)
-    is_tied = tensor.name == TABLE and pp > 1 and not geometry.labels
-    return (stage, pp - 1) if is_tied else (stage,)

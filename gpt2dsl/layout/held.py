@@ -12,8 +12,9 @@ import attrs
 
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.split import Shape, Split, has_equal_rows, splits
+from gpt2dsl.layout.split import Split, has_equal_rows, splits
 from gpt2dsl.layout.stages import stage_of, stage_tensors
+from gpt2dsl.layout.tensor_layout import Shape
 from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
 
 

@@ -13,9 +13,9 @@ import attrs
 
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensor_layout import Shape
 from gpt2dsl.layout.tensors import tensors
 
-Shape = tuple[int, ...]
 COLUMNS = ("attn.c_attn", "mlp.c_fc")
 """Linears that are cut by outputs; the others are cut by inputs."""
 

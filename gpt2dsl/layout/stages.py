@@ -28,14 +28,16 @@ def layers_of(stage: int, layers: int, pp: int) -> range:
     return range(held[0], held[-1] + 1)
 
 
-def stage_tensors(geometry: Geometry, stage: int, pp: int) -> list[Tensor]:
-    """The parameters of one stage. The word table is on the first and, as the head, on the last.
+def stages_holding(tensor: Tensor, geometry: Geometry, pp: int) -> tuple[int, ...]:
+    """The stages of a parameter. The word table is on the first and, as the head, on the last.
 
     A classifier has a head of its own.
     """
-    return [
-        tensor
-        for tensor in tensors(geometry)
-        if stage_of(tensor.layer, geometry.layers, pp) == stage
-        or (tensor.name == TABLE and stage == pp - 1 and not geometry.labels)
-    ]
+    stage = stage_of(tensor.layer, geometry.layers, pp)
+    is_tied = tensor.name == TABLE and pp > 1 and not geometry.labels
+    return (stage, pp - 1) if is_tied else (stage,)
+
+
+def stage_tensors(geometry: Geometry, stage: int, pp: int) -> list[Tensor]:
+    """The parameters of one stage."""
+    return [tensor for tensor in tensors(geometry) if stage in stages_holding(tensor, geometry, pp)]

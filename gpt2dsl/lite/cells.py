@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
-from gpt2dsl.lite.shapes import CLASSIFY, INCREMENT, WHOLE, Shapes
+from gpt2dsl.lite.shapes import CLASSIFY, HIDDEN, INCREMENT, WHOLE, Shapes
 from gpt2dsl.model import device
-
-HIDDEN = -1e9
 
 Values = Mapping[str, NDArray[np.float32]]
 
@@ -39,7 +37,8 @@ def export(
         float16: whether the weights are held so; they are widened where they are used.
     """
     device.use("cpu")
-    cell = {INCREMENT: Increment}.get(graph, Prefill)(shapes, graph, values, float16)
+    kind = Increment if graph == INCREMENT else Prefill
+    cell = kind(shapes, graph, values, float16)
     cell.set_train(False)
     inputs = [Tensor(np.ones(port.shape, np.dtype(port.dtype))) for port in shapes.inputs(graph)]
     try:

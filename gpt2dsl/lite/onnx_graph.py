@@ -6,6 +6,7 @@ where the sum of squares is one operator, so that it is two means here. Opset 13
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
-from gpt2dsl.lite.shapes import CLASSIFY, IDS, INCREMENT, LOGITS, POSITION, VALID, WHOLE, Shapes
+from gpt2dsl.lite.shapes import (
+    CLASSIFY,
+    HIDDEN,
+    IDS,
+    INCREMENT,
+    LOGITS,
+    POSITION,
+    VALID,
+    WHOLE,
+    Shapes,
+)
 from gpt2dsl.weights.files.hashing import hashed
 from gpt2dsl.weights.files.pieces import Part
 from gpt2dsl.weights.files.stored import Stored
 
 OPSET = 13
 WEIGHTS = "weights.bin"
-HIDDEN = -1e9
-"""Added to the score of what may not be looked at."""
 
 _ALIGNED = 64
 _TYPES = {"F32": "FLOAT", "F16": "FLOAT16"}
@@ -276,7 +285,8 @@ class _Graph:
         """An array that is part of the graph, once."""
         from onnx import numpy_helper  # noqa: PLC0415
 
-        name = f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{hash(array.tobytes()):x}"
+        digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+        name = f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{digest}"
         if name not in self.held:
             self.held[name] = numpy_helper.from_array(array, name)
         return name

@@ -12,6 +12,9 @@ import attrs
 
 from gpt2dsl.layout.geometry import Geometry
 
+HIDDEN = -1e9
+"""Added to the score of what may not be looked at."""
+
 PREFILL, INCREMENT, WHOLE, CLASSIFY = "prefill", "increment", "whole", "classify"
 IDS, VALID, POSITION, LOGITS = "ids", "valid", "position", "logits"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import choice, flag, integer, size
 
@@ -46,4 +47,9 @@ class Parallel(Part):
     @property
     def ranks(self) -> int:
         """Number of processes."""
-        return self.dp * self.mp * self.pp
+        return self.grid.count
+
+    @property
+    def grid(self) -> Ranks:
+        """Where each of them stands."""
+        return Ranks(self.dp, self.mp, self.pp)

@@ -38,6 +38,13 @@ class Task(Part):
         return f"Task.{cls.name}"
 
 
+class Conversion(Task):
+    """From weights, of whatever network, to what is written of them; no run directory."""
+
+    source: str
+    target: str
+
+
 @part
 class Pretrain(Task):
     """Train from new weights, unless ``model.weights`` names others."""
@@ -89,7 +96,7 @@ class Classify(Task):
 
 
 @part
-class Convert(Task):
+class Convert(Conversion):
     """Weights from one format to another."""
 
     name: ClassVar[str] = "convert"
@@ -107,7 +114,7 @@ class Convert(Task):
 
 
 @part
-class Reshard(Task):
+class Reshard(Conversion):
     """A checkpoint from one layout of ranks to another."""
 
     name: ClassVar[str] = "reshard"
@@ -127,7 +134,7 @@ class Reshard(Task):
 
 
 @part
-class Export(Task):
+class Export(Conversion):
     """Graphs for deployment."""
 
     name: ClassVar[str] = "export"

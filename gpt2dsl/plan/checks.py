@@ -12,14 +12,12 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.parts.model import PUBLISHED
 from gpt2dsl.parts.parallel import Parallel
+from gpt2dsl.parts.task import Conversion
 
 WITHOUT_CLASSES = ("text", "wikitext", "mindrecord")
 WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 
 METRICS = ("perplexity", "accuracy")
-
-CONVERSIONS = ("convert", "reshard", "export")
-"""Tasks that take weights from a source to a target."""
 
 WITHOUT_STAGES = ("evaluate", "generate", "classify")
 """Tasks that run whole on a rank, or shared by mp."""
@@ -53,7 +51,7 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if task.name == "generate" and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
-    if task.name not in ("pretrain", *CONVERSIONS):
+    if task.name != "pretrain" and not isinstance(task, Conversion):
         yield from _published(parts)
     for metric in getattr(task, "metrics", ()):
         if metric not in METRICS:
@@ -140,7 +138,7 @@ def undivided(parallel: Parallel, geometry: Geometry) -> Iterator[tuple[str, str
 
 def _stages(parts: Parts, _: Geometry) -> Iterator[Fault]:
     task = parts.task
-    if task is not None and task.name in CONVERSIONS and parts.parallel.ranks > 1:
+    if isinstance(task, Conversion) and parts.parallel.ranks > 1:
         own = "; the target's layout is task.layout" if task.name == "reshard" else ""
         message = f"{task.name} runs in one process{own}"
         yield fault(parts, "G2-107", "parallel", message, "task.kind")

@@ -8,23 +8,22 @@ another only their ratio counts.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import attrs
 
 from gpt2dsl.errors import SpecError
-from gpt2dsl.layout.adapters import adapters
 from gpt2dsl.layout.geometry import PADDED_TO, Geometry
-from gpt2dsl.layout.held import Held, held, on_stages
-from gpt2dsl.layout.stages import layers_of
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import bytes_of
-from gpt2dsl.plan.checks import CONVERSIONS, fault
+from gpt2dsl.parts.task import Conversion
+from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.parallel import bubble
-from gpt2dsl.plan.stages import Stage
+from gpt2dsl.plan.stages import Stage, stages_of
 from gpt2dsl.plan.traffic import traffic
 
 PRODUCTS = 100e12
@@ -86,7 +85,7 @@ def resolved(parts: Parts, geometry: Geometry) -> tuple[Parts, tuple[Choice, ...
     Raises:
         SpecError: no layout fits (G2-206).
     """
-    if not parts.parallel.devices or not _computes(parts):
+    if not parts.parallel.devices or isinstance(parts.task, Conversion):
         return parts, ()
     found = ranked(parts, geometry)
     if not found:
@@ -98,10 +97,6 @@ def resolved(parts: Parts, geometry: Geometry) -> tuple[Parts, tuple[Choice, ...
     best = {(p.dp, p.mp, p.pp): choice for choice in reversed(found) for p in (choice.parallel,)}
     shown = sorted(best.values(), key=found.index)[:SHOWN]
     return attrs.evolve(parts, parallel=chosen), tuple(shown)
-
-
-def _computes(parts: Parts) -> bool:
-    return parts.task is not None and parts.task.name not in CONVERSIONS
 
 
 def ranked(parts: Parts, geometry: Geometry) -> list[Choice]:
@@ -137,8 +132,8 @@ def _of_split(parts: Parts, geometry: Geometry, mp: int, pp: int) -> Iterator[Ch
     dp, batch = parts.parallel.devices // (mp * pp), parts.train.batch_size
     if batch % dp:
         return
-    rows, limit = batch // dp, bytes_of(parts.parallel.memory or "999999TB")
-    ends = _ends(parts, geometry, mp, pp)
+    rows, limit = batch // dp, _limit(parts)
+    ends = _ends(parts, geometry, Parallel(dp=dp, mp=mp, pp=pp))
     counts = [n for n in range(1, rows + 1) if rows % n == 0] if parts.trains else [1]
     recomputes = ("none", "selective", "full") if parts.trains else ("none",)
     for micro, recompute in itertools.product(counts, recomputes):
@@ -160,21 +155,15 @@ def _of_split(parts: Parts, geometry: Geometry, mp: int, pp: int) -> Iterator[Ch
                 yield _choice(said, geometry, stages, needed)
 
 
-def _ends(parts: Parts, geometry: Geometry, mp: int, pp: int) -> list[Stage]:
+def _limit(parts: Parts) -> float:
+    """Bytes of a device."""
+    return bytes_of(parts.parallel.memory) if parts.parallel.memory else math.inf
+
+
+def _ends(parts: Parts, geometry: Geometry, parallel: Parallel) -> list[Stage]:
     """The stages that can need the most: the first two, and the last."""
-    added = adapters(geometry, parts.lora.settings()) if parts.lora else []
-    all_held: list[Held] = held(geometry, added, mp)
-    own = on_stages(geometry, all_held, pp)
-    return [
-        Stage(
-            index=index,
-            pp=pp,
-            layers=layers_of(index, geometry.layers, pp),
-            held=tuple(own[index]),
-            tokens=0,
-        )
-        for index in sorted({0, min(1, pp - 1), pp - 1})
-    ]
+    stages = stages_of(attrs.evolve(parts, parallel=parallel), geometry)
+    return [stages[i] for i in sorted({0, min(1, parallel.pp - 1), parallel.pp - 1})]
 
 
 def _choice(parts: Parts, geometry: Geometry, stages: list[Stage], needed: int) -> Choice:
@@ -202,14 +191,18 @@ def _choice(parts: Parts, geometry: Geometry, stages: list[Stage], needed: int) 
 def _products(parts: Parts, geometry: Geometry) -> float:
     """Operations of a step on all devices: there, and twice back (Kaplan et al. 2020)."""
     tokens = parts.train.batch_size * parts.train.seq_length
-    scores = 2 * geometry.layers * geometry.hidden * parts.train.seq_length
-    return 6.0 * tokens * (parameters(geometry) + scores)
+    return 6.0 * tokens * (parameters(geometry) + _scores(parts, geometry))
 
 
 def _attention(parts: Parts, geometry: Geometry) -> float:
     """Share of the products that attention's scores have."""
-    scores = 2 * geometry.layers * geometry.hidden * parts.train.seq_length
+    scores = _scores(parts, geometry)
     return scores / (parameters(geometry) + scores)
+
+
+def _scores(parts: Parts, geometry: Geometry) -> int:
+    """Multiplications a token that attention's scores cost, as parameters cost one each."""
+    return 2 * geometry.layers * geometry.hidden * parts.train.seq_length
 
 
 def advice(parts: Parts, geometry: Geometry, needed: Memory) -> Iterator[str]:

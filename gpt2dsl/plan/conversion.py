@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2dsl.data import cache
 from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.task import Convert, Export, Reshard
+from gpt2dsl.parts.task import Conversion, Convert
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused
 
@@ -30,7 +30,7 @@ def faults(parts: Parts, looked: Look | None) -> list[Fault]:
 def find_target(parts: Parts) -> Input | None:
     """The refusal of a target that is there already: nothing is overwritten."""
     task = parts.task
-    if not isinstance(task, Convert | Reshard | Export):
+    if not isinstance(task, Conversion):
         return None
     target = cache.expanded(task.target)
     is_file = isinstance(task, Convert) and _is_file(task)

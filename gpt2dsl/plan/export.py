@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
 LIMIT = 2**31
+"""Bytes of a flatbuffer, and of a protobuf."""
 
 
 def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:

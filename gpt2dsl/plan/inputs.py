@@ -12,16 +12,13 @@ from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError
-from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
-from gpt2dsl.parts.task import Convert, Export, Reshard
+from gpt2dsl.parts.task import Conversion, Reshard
 from gpt2dsl.plan.checks import WITHOUT_CLASSES, fault
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.guess import Hints
-
-CONVERSIONS = (Convert, Reshard, Export)
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +92,7 @@ def resumed(parts: Parts) -> list[Input]:
 
 def weights_name(parts: Parts) -> str:
     """The file, folder or hub name of the weights that a task starts from; "" for new ones."""
-    if isinstance(parts.task, CONVERSIONS):
+    if isinstance(parts.task, Conversion):
         return parts.task.source
     named = parts.model.weights
     if named == "random" or (named == "auto" and parts.task and parts.task.name == "pretrain"):
@@ -112,12 +109,7 @@ def base_name(parts: Parts) -> str:
 
 def weights_key(parts: Parts) -> str:
     """The key that names them."""
-    return "task.source" if is_conversion(parts) else "model.weights"
-
-
-def is_conversion(parts: Parts) -> bool:
-    """Whether a task takes weights from a source to a target, whatever network they are of."""
-    return isinstance(parts.task, CONVERSIONS)
+    return "task.source" if isinstance(parts.task, Conversion) else "model.weights"
 
 
 def hints(parts: Parts, *, fetch: bool) -> Hints:
@@ -130,16 +122,17 @@ def hints(parts: Parts, *, fetch: bool) -> Hints:
     from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where there are weights
 
     model, task = parts.model, parts.task
+    converts = isinstance(task, Conversion)
     split = task.source_layout if isinstance(task, Reshard) else None
     return Hints(
         size=SIZES[model.canonical_size] if model.size else None,
         heads=model.heads,
         activation=model.activation,
-        base=model.weights if is_conversion(parts) and model.has_file else "",
+        base=model.weights if converts and model.has_file else "",
         allow_missing=model.allow_missing,
         fetch=fetch,
         strategy=task.source_strategy if isinstance(task, Reshard) else "",
-        split=Ranks(split.dp, split.mp, split.pp) if split else None,
+        split=split.grid if split else None,
         zero=bool(split and split.optimizer_shard),
     )
 

@@ -12,9 +12,11 @@ from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
+from gpt2dsl.parts.task import Conversion
 from gpt2dsl.plan import conversion, export, generation, resharding, training
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.inputs import Input, hints, is_conversion, refused, weights_key, weights_name
+from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
+from gpt2dsl.plan.resharding import Written
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.guess import Hints
@@ -36,6 +38,7 @@ class Network:
         faults: where the recipe, the weights and the tokenizer contradict each other.
         notes: what a reader must know of the weights.
         classes: the names of a classifier's classes.
+        written: of resharding, how much that is; else None.
     """
 
     geometry: Geometry
@@ -45,6 +48,7 @@ class Network:
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
     classes: tuple[str, ...]
+    written: Written | None
 
 
 def find_network(parts: Parts, *, fetch: bool = False) -> Network:
@@ -54,7 +58,8 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
         parts: the recipe's.
         fetch: whether weights on the Hub are downloaded.
     """
-    read, looked = _weights(parts, hints(parts, fetch=fetch))
+    known = hints(parts, fetch=fetch)
+    read, looked = _weights(parts, known)
     tokenizer, tokenizer_input, entries = _tokenizer(parts, looked)
     labels = _labels(parts, looked)
     said = parts.model.geometry(vocab=entries, labels=labels)
@@ -62,7 +67,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
     faults: list[Fault] = []
     if looked:
         geometry = looked.geometry
-        if not is_conversion(parts):
+        if not isinstance(parts.task, Conversion):
             geometry = attrs.evolve(geometry, dropout=parts.model.dropout, labels=labels)
         faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
     if entries and entries > geometry.vocab:
@@ -71,13 +76,13 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
         )
     faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
+    written, refusals = resharding.find(parts, looked, known)
+    target = conversion.find_target(parts)
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
         weights=str(looked.path) if looked else "",
-        inputs=tuple(
-            found for found in (read, tokenizer_input, conversion.find_target(parts)) if found
-        ),
+        inputs=tuple(found for found in (read, tokenizer_input, target, *refusals) if found),
         faults=(
             *faults,
             *conversion.faults(parts, looked),
@@ -92,6 +97,7 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             *generation.notes(parts),
         ),
         classes=_classes(parts, looked, labels),
+        written=written,
     )
 
 
@@ -135,7 +141,7 @@ def _new(looked: Look) -> str:
 def _tokenizer(parts: Parts, looked: Look | None) -> tuple[str, Input | None, int | None]:
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
-    if is_conversion(parts):
+    if isinstance(parts.task, Conversion):
         return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
     if name == "auto":
         name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
@@ -204,7 +210,7 @@ def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
 def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
     """Where the weights have another head than the task needs."""
     task, found = parts.task, looked.geometry.labels
-    if task is None or is_conversion(parts):
+    if task is None or isinstance(task, Conversion):
         return
     if task.name == "generate" and found and not parts.classifier:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")

@@ -8,7 +8,7 @@ import attrs
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.held import Held
-from gpt2dsl.layout.split import Shape
+from gpt2dsl.layout.tensor_layout import Shape
 from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage

@@ -17,7 +17,8 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, resharding, strategies, training
+from gpt2dsl.parts.task import Conversion
+from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, strategies, training
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, find_network
@@ -220,7 +221,7 @@ class Plan:
 
     def _run_directory(self, *, keep: bool) -> Path | None:
         """Conversions write their target and nothing else."""
-        if inputs.is_conversion(self._parts):
+        if isinstance(self._parts.task, Conversion):
             return None
         return Path(self.directory) if keep or self._parts.trains else None
 
@@ -247,8 +248,6 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     sources = _sources(parts, network.classes)
     read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
     read += cluster.rank_table(parts)
-    written, refusals = resharding.find(parts)
-    read += refusals
     batches = None
     if "task.data" in sources:
         texts = sources["task.data"][1]
@@ -260,8 +259,8 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
-    converts = inputs.is_conversion(parts)
-    directory = str(Path(parts.runtime.output) / f"{run_name}-{digest[:8]}")
+    converts = isinstance(task, Conversion)
+    directory = Path(parts.runtime.output) / f"{run_name}-{digest[:8]}"
     return Plan(
         name=run_name,
         digest=digest,
@@ -281,8 +280,8 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         memory=needed,
         choices=tuple(map(str, choices)),
         steps=steps_of(parts),
-        directory=parts.task.target if isinstance(parts.task, inputs.CONVERSIONS) else directory,
-        written=written,
+        directory=task.target if isinstance(task, Conversion) else str(directory),
+        written=network.written,
         notes=(
             *network.notes,
             *parallel.notes(parts),
@@ -300,7 +299,6 @@ def faults(parts: Parts) -> tuple[Fault, ...]:
     network = find_network(parts)
     sources = (found for found, _ in _sources(parts, network.classes).values())
     read = [*network.inputs, *sources, *inputs.resumed(parts), *cluster.rank_table(parts)]
-    read += resharding.find(parts)[1]
     return (
         *checks.faults(parts, network.geometry),
         *network.faults,

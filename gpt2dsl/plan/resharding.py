@@ -9,18 +9,16 @@ import attrs
 
 from gpt2dsl.data import cache
 from gpt2dsl.errors import Fault, InputError, RunError
-from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.plan import checks
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.inputs import Input, hints, refused
+from gpt2dsl.plan.inputs import Input, refused
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.files.stored import Stored
+    from gpt2dsl.weights.guess import Hints
     from gpt2dsl.weights.reading import Look
-    from gpt2dsl.weights.resharding import Target
 
 LAYOUT = ("dp", "mp", "pp", "optimizer_shard")
 """What of ``[parallel]`` decides how files are split; the rest is about training."""
@@ -64,39 +62,31 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "task.source", message)
 
 
-def target_of(layout: Parallel) -> Target:
-    """A layout as the writer of files has it."""
-    from gpt2dsl.weights.resharding import Target  # noqa: PLC0415  # NumPy: where there are weights
+def find(parts: Parts, looked: Look | None, said: Hints) -> tuple[Written | None, list[Input]]:
+    """What is written, and the refusals of a source without state and of a disk too small.
 
-    ranks = Ranks(layout.dp, layout.mp, layout.pp)
-    return Target(ranks=ranks, zero=layout.optimizer_shard)
-
-
-def find(parts: Parts) -> tuple[Written | None, list[Input]]:
-    """What is written, and the refusals of a source without state and of a disk too small."""
+    Args:
+        parts: the recipe's.
+        looked: the source; None where it is refused itself.
+        said: what the recipe says of it.
+    """
     task = parts.task
-    if not isinstance(task, Reshard):
+    if not isinstance(task, Reshard) or looked is None:
         return None, []
-    from gpt2dsl.weights import opening, resharding, writing  # noqa: PLC0415  # as above
+    if looked.adapter or any(checks.undivided(task.layout, looked.geometry)):
+        return None, []  # They are faults of the recipe.
+    from gpt2dsl.weights import resharding, writing  # noqa: PLC0415  # NumPy: only for weights
 
-    try:
-        known = hints(parts, fetch=False)
-        source = opening.opened(task.source, known)
-    except InputError:
-        return None, []  # It is refused as what the network comes from.
-    try:
-        folder = source.place.folder
-        states: Mapping[str, Stored] = {}
-        if task.optimizer:
-            states = resharding.Training.of(folder, source.geometry, known).states
-    except InputError as error:
-        return None, [refused(parts, "task.optimizer", task.source, error)]
-    target = target_of(task.layout)
-    if source.adapter or any(checks.undivided(task.layout, source.geometry)):
-        return None, []
+    states: Mapping[str, Stored] = {}
+    if task.optimizer:
+        try:
+            states = resharding.Training.of(looked.path, looked.geometry, said).states
+        except InputError as error:
+            return None, [refused(parts, "task.optimizer", task.source, error)]
+    target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)
     written = Written(
         files=target.ranks.count,
-        size=resharding.size(source.geometry, source.tensors, states, target),
+        size=resharding.size(looked.geometry, looked.tensors, states, target),
         memory=resharding.memory(target),
     )
     try:

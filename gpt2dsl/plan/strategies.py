@@ -7,7 +7,6 @@ from pathlib import Path
 from gpt2dsl.errors import RunError, SpecError
 from gpt2dsl.layout.distributed import MOMENTS, filed
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.plan.checks import fault
@@ -32,13 +31,12 @@ def write(parts: Parts, geometry: Geometry, folder: Path) -> int:
     layout = task.layout if isinstance(task, Reshard) else parts.parallel
     has_states = parts.trains or (isinstance(task, Reshard) and task.optimizer)
     states = MOMENTS[parts.optim.name] if has_states else ()
-    ranks = Ranks(layout.dp, layout.mp, layout.pp)
-    table = filed(geometry, ranks, states, zero=layout.optimizer_shard)
+    table = filed(geometry, layout.grid, states, zero=layout.optimizer_shard)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder}: it is there already, and not an empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strategyfile.write(folder, table, ranks)
+        strategyfile.write(folder, table, layout.grid)
     except OSError as error:
         raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
-    return ranks.count
+    return layout.ranks

@@ -161,12 +161,10 @@ def _of_layout(
         message = "how MindFormers shared the optimizer, only its strategy files say: --strategy"
         raise InputError("G2-307", found.path, message)
     _check_count(found, len(ranks), split.count, found.path)
-    names = ("m", "v", "u", distributed.MASTER)
-    own = (
-        {one.name: one.layout for one in distributed.filed(geometry, split, names, zero=hints.zero)}
-        if geometry
-        else {}
-    )
+    own = {}
+    if geometry:
+        filed = distributed.filed(geometry, split, distributed.STATES, zero=hints.zero)
+        own = {one.name: one.layout for one in filed}
     stages: Stages = {}
     for number, held in enumerate(ranks):
         stage = stages.setdefault(number // (split.dp * split.mp), {})

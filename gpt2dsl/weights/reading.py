@@ -36,6 +36,7 @@ class Look:
         classes: names of a classifier's classes; () where there are none.
         problem: what a classifier tells, where it is not one class of several; else "".
         new: parameters that they may lack, and do; they get new values.
+        tensors: in the order of the forward pass, not read.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Look:
     classes: tuple[str, ...] = ()
     problem: str = ""
     new: tuple[str, ...] = ()
+    tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -105,6 +107,7 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         classes=class_names(found.config) if found.geometry.labels else (),
         problem=problem(found.config) if found.geometry.labels else "",
         new=new,
+        tensors=found.tensors,
     )
 
 

@@ -18,6 +18,8 @@ from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.stored import NAMES, Stored, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
+from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.reading import Weights
 from gpt2dsl.weights.watching import Moved, Watch
 
 MINDFORMERS = "mindspore_model"
@@ -46,6 +48,17 @@ class Content:
     tensors: Mapping[str, Stored] = attrs.field(repr=False)
     tokenizer: Path | None
     generation: Path | None = None
+
+    @classmethod
+    def of(cls, weights: Weights, tensors: Mapping[str, Stored]) -> Content:
+        """Weights that were read, with tensors that are made of theirs."""
+        return cls(
+            geometry=weights.geometry,
+            config={**to_config(weights.geometry), **weights.config},
+            tensors=tensors,
+            tokenizer=weights.tokenizer,
+            generation=weights.generation,
+        )
 
     @property
     def size(self) -> int:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import pytest
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.weights.formats import huggingface
+from tests.commands import gpt2dsl
 from tests.judges import TINY, random_weights
 
 
@@ -22,14 +21,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     huggingface.write(folder, geometry, random_weights(geometry), tokenizer)
     return folder
-
-
-def gpt2dsl(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gpt2dsl", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def test_inspect_says_what_weights_are(weights: Path) -> None:

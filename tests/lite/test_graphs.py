@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import attrs
@@ -27,14 +30,29 @@ def largest(
     """The largest difference from transformers' logits."""
     described = exported(folder, form, shapes, cache=cache, kind=kind)
     with opening.runtime(folder, described) as runtime:
-        found = verify(
+        return verify(
             runtime,
             shapes,
             tuple(described.files),
             judge(shapes.geometry, rounded=kind == "F16"),
             real(shapes.geometry),
         )
-    return found.largest
+
+
+def test_an_export_of_the_same_weights_is_the_same_in_another_process(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from gpt2dsl.lite.shapes import Shapes\nfrom tests.judges import TINY\n"
+        "from tests.lite.graphs import exported\n"
+        "exported(Path(sys.argv[1]), 'onnx', Shapes(TINY, 1, 8))\n"
+    )
+    folders = [tmp_path / seed for seed in ("1", "2")]
+    for folder in folders:
+        folder.mkdir()
+        environment = {**os.environ, "PYTHONHASHSEED": folder.name}
+        subprocess.run([sys.executable, "-c", code, str(folder)], env=environment, check=True)
+    one, other = ({path.name: path.read_bytes() for path in f.iterdir()} for f in folders)
+    assert one == other
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -17,7 +17,7 @@ from gpt2dsl.engine.verification import verify
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import ACTIVATIONS
 from gpt2dsl.lite import description, door, onnx_graph, opening
-from gpt2dsl.lite.runtimes.mslite import LiteRuntime
+from gpt2dsl.lite.runtimes.mslite import LiteRuntime, Worker
 from gpt2dsl.lite.shapes import Shapes
 from tests.engine.layouts import write_weights
 from tests.judges import TINY
@@ -52,11 +52,11 @@ def test_lite_computes_every_activation_as_transformers_does(
     shapes = Shapes(attrs.evolve(TINY, activation=activation), 2, 20)
     described = exported(tmp_path, "ms", shapes)
     with opening.runtime(tmp_path, described) as runtime:
-        found = verify(
+        largest = verify(
             runtime, shapes, tuple(described.files), judge(shapes.geometry), real(shapes.geometry)
         )
-    assert found.largest < 1e-4
-    assert found.runtime == "MindSpore Lite 2.0.0"
+    assert largest < 1e-4
+    assert runtime.name == "MindSpore Lite 2.0.0"
 
 
 @pytest.mark.parametrize("labels", [0, 3], ids=["whole", "classifier"])
@@ -65,8 +65,8 @@ def test_graphs_without_a_cache_too(tmp_path: Path, labels: int) -> None:
     described = exported(tmp_path, "ms", shapes, cache=False, kind="F16")
     with opening.runtime(tmp_path, described) as runtime:
         reference = judge(shapes.geometry, rounded=True)
-        found = verify(runtime, shapes, tuple(described.files), reference, real(shapes.geometry))
-    assert found.largest < 1e-4
+        largest = verify(runtime, shapes, tuple(described.files), reference, real(shapes.geometry))
+    assert largest < 1e-4
 
 
 def test_texts_are_those_of_mindspore_greedy_sampled_and_by_beams(
@@ -131,6 +131,7 @@ def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
     with LiteRuntime(tmp_path, described) as runtime:
         runtime.run("prefill", feeds)
         shared = runtime._shared
+        assert isinstance(runtime.worker, Worker)
         os.kill(runtime.worker.pid, signal.SIGKILL)
         with pytest.raises(RunError, match=r"worker ended \(signal 9\) while it was to run"):
             runtime.run("prefill", feeds)

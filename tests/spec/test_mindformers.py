@@ -86,14 +86,7 @@ def imported(path: Path) -> Imported:
 
 
 def recipe_of(found: Imported) -> Recipe:
-    values = {
-        f"{table}.{key}": (value, "imported")
-        for table, keys in found.tables.items()
-        for key, value in keys.items()
-    }
-    parts = Recipe().override(values).parts.values()
-    kept = ("task", "classifier")
-    return Recipe(*(part for part in parts if part.changed() or part.table in kept))
+    return Recipe(*found.parts())
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -249,20 +249,21 @@ def empty_strategy(checkpoint: Path) -> str:
     return f"{file}: the file is empty"
 
 
-def other_strategies(checkpoint: Path) -> str:
-    """Of as many ranks, but dp 1 and mp 4."""
+def with_strategies_of(checkpoint: Path, layout: Theirs) -> None:
     shutil.rmtree(checkpoint.parent / "strategy")
     other = checkpoint.parent.parent / "other"
-    Theirs(1, 4, 1).write(other, under_their_names(random_weights(NET)))
+    layout.write(other, under_their_names(random_weights(NET)))
     (other / "strategy").rename(checkpoint.parent / "strategy")
+
+
+def other_strategies(checkpoint: Path) -> str:
+    """Of as many ranks, but dp 1 and mp 4."""
+    with_strategies_of(checkpoint, Theirs(1, 4, 1))
     return "of another shape: transformer.h.0.attn.c_attn.weight is 32x192, not 32x96"
 
 
 def strategies_of_eight(checkpoint: Path) -> str:
-    shutil.rmtree(checkpoint.parent / "strategy")
-    other = checkpoint.parent.parent / "other"
-    Theirs(2, 2, 2).write(other, under_their_names(random_weights(NET)))
-    (other / "strategy").rename(checkpoint.parent / "strategy")
+    with_strategies_of(checkpoint, Theirs(2, 2, 2))
     return "rank_4: there is no such folder; "
 
 

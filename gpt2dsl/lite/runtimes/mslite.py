@@ -31,8 +31,6 @@ WORKER = Path(__file__).parents[1] / "worker.py"
 class Own:
     """Lite in this process: the worker's code without the worker."""
 
-    pid = os.getpid()
-
     def __init__(self) -> None:
         module = importlib.import_module("gpt2dsl.lite.worker")
         self._worker: Any = module.Worker()

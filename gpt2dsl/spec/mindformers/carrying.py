@@ -8,11 +8,18 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.parts import Part
 from gpt2dsl.parts.model import SIZES
+from gpt2dsl.spec import read
 from gpt2dsl.spec.mindformers import keys
 from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.tables import Value, structure
+from gpt2dsl.weights.formats.settings import ACTIVATIONS
 
 CARRIED = "carried over"
+OPTIONAL = ("task", "lora", "classifier")
+"""Parts that say something by being there."""
+
 _CONFIG = "model.model_config."
 _PET = f"{_CONFIG}pet_config."
 _SAVING = "callbacks[CheckpointMointor]."
@@ -25,7 +32,6 @@ SCHEDULES = {
     "cosine_with_restarts": "cosine_restarts",
     "constant_with_warmup": "constant",
 }
-ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
 PUBLISHED = {"gpt2": "gpt2", "gpt2_xl": "gpt2-xl", "gpt2_13b": "13b"}
 """Names that MindFormers downloads → the same weights on the Hugging Face Hub."""
 
@@ -55,6 +61,22 @@ class Imported:
 
     tables: Mapping[str, Mapping[str, Any]]
     lines: tuple[Line, ...]
+
+    def parts(self) -> list[Part]:
+        """The recipe, without what says nothing.
+
+        Raises:
+            SpecError: with every value that a recipe refuses.
+        """
+        said = {
+            f"{table}.{key}": Value(value, "imported")
+            for table, keys in self.tables.items()
+            for key, value in keys.items()
+        }
+        parts, faults = structure(read.values(said))
+        if faults:
+            raise SpecError(faults)
+        return [part for name, part in parts.items() if part.changed() or name in OPTIONAL]
 
 
 def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:

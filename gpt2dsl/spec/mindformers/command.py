@@ -40,7 +40,7 @@ FLAGS = {
 """Flags of run_mindformer.py → keys of its YAML; dotted flags are keys themselves."""
 
 _RANGE = re.compile(r"\[(\d+),(\d+)\]?")
-_LAUNCHERS = ("run_distribute.sh", "run_standalone.sh", "run_predict.sh")
+_LAUNCHERS = ("run_distribute.sh", "run_standalone.sh")
 
 
 @attrs.frozen
