@@ -5,6 +5,7 @@ A worker maps the same files as this process: tensors are not sent, they are the
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -103,7 +104,8 @@ class Worker:
         self._process.kill()
         self._process.wait()
         if self._process.stdin:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # a request that it died before reading
+                self._process.stdin.close()
         self._answers.close()
         self._said.close()
 
