@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.errors import (
     Fault,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Callback",
+    "Chain",
     "Classifier",
     "Data",
     "Fault",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from gpt2dsl import library
 from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.library import finding
 from gpt2dsl.parts import TABLES, Part
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.spec import read, tables
 from gpt2dsl.spec.write import to_toml
 
 if TYPE_CHECKING:
+    from gpt2dsl.chain.chain import Chain
     from gpt2dsl.engine.callbacks import Callback
     from gpt2dsl.plan.plan import Plan
 
@@ -62,6 +61,10 @@ class Recipe:
         parts = list(map(repr, self._parts.values()))
         return " | ".join(parts if len(parts) > 1 else ["Recipe()", *parts])
 
+    if TYPE_CHECKING:  # gpt2dsl.chain, which stands above recipes, gives them their `>>`
+
+        def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
+
     def replace(self, *parts: Part) -> Recipe:
         """The recipe with these parts in the place of those of the same kind, or added."""
         new = Recipe(*parts)
@@ -82,7 +85,11 @@ class Recipe:
             SpecError: with every fault of the values.
         """
         above = read.values({key: tables.Value(*said) for key, said in values.items()})
-        return _structured(above.over(tables.of_parts(self._parts)), self.name)
+        return _whole(structured(above.over(self.draft()), self.name))
+
+    def draft(self) -> tables.Draft:
+        """Its values, and where each was written."""
+        return tables.of_parts(self._parts)
 
     def to_toml(self) -> str:
         """The recipe as a spec; ``Recipe.from_toml`` gives it back."""
@@ -93,9 +100,9 @@ class Recipe:
         """The recipe of a spec's text; ``name`` is what its lines are called in messages.
 
         Raises:
-            SpecError: with every fault of the text.
+            SpecError: with every fault of the text, or it is a chain.
         """
-        return _structured(read.read_text(text, name, _Finder()), "")
+        return _whole(structured(finding.recipe_text(text, name), ""))
 
     @classmethod
     def load(cls, spec: str, settings: Iterable[str] = ()) -> Recipe:
@@ -108,31 +115,24 @@ class Recipe:
         Raises:
             SpecError: with every fault of it.
         """
-        recipe, faults = cls.examine(spec, settings)
-        if faults:
-            raise SpecError(faults)
-        return recipe
+        draft = read.overrides(tuple(settings)).over(finding.recipe(spec))
+        return _whole(structured(draft, finding.name_of(spec)))
 
-    @classmethod
-    def examine(cls, spec: str, settings: Iterable[str] = ()) -> tuple[Recipe, tuple[Fault, ...]]:
-        """As ``load``, but gives what is good in it beside every fault."""
-        try:
-            draft = read.overrides(tuple(settings)).over(_Finder()(spec, ""))
-        except SpecError as error:
-            return Recipe(), error.faults
-        parts, faults = tables.structure(draft)
-        return Recipe(*parts.values(), name=_name_of(spec)), faults
+    @property
+    def completed(self) -> Parts:
+        """One part of each kind, those with defaults that it leaves out too."""
+        return Parts.of(self._parts.values())
 
     @property
     def digest(self) -> str:
         """SHA-256 of what decides the result: all parts but ``[parallel]`` and ``[runtime]``."""
-        return Parts.of(self._parts.values()).digest()
+        return self.completed.digest()
 
     def why(self) -> list[tuple[str, Any, str]]:
         """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
         return [
             (f"{part.table}.{field}", getattr(part, field), part.why(field))
-            for part in Parts.of(self._parts.values())
+            for part in self.completed
             for field in part.rules()
         ]
 
@@ -148,13 +148,13 @@ class Recipe:
         """
         from gpt2dsl.plan.plan import make  # noqa: PLC0415  # a recipe is built without planning
 
-        return make(Parts.of(self._parts.values()), self.to_toml(), self.name, prepare=prepare)
+        return make(self.completed, self.to_toml(), self.name, prepare=prepare)
 
     def faults(self) -> tuple[Fault, ...]:
         """Every fault of the recipe as a whole, and of the inputs that it names."""
         from gpt2dsl.plan.plan import faults  # noqa: PLC0415  # a recipe is built without planning
 
-        return faults(Parts.of(self._parts.values()))
+        return faults(self.completed)
 
 
 def callbacks_of(spec: str) -> tuple[Callback, ...]:
@@ -167,55 +167,17 @@ def callbacks_of(spec: str) -> tuple[Callback, ...]:
     return tuple(getattr(sys.modules.get(module), "callbacks", ()))
 
 
-class _Finder:
-    """Finds the draft of a recipe by name, and follows ``extends``, but not in circles."""
-
-    def __init__(self) -> None:
-        self._chain: list[str] = []
-
-    def __call__(self, name: str, named_by: str) -> tables.Draft:
-        path = Path(name)
-        if path.suffix == ".toml":
-            beside = Path(named_by).parent / path
-            return self._once(beside if beside.exists() else path)
-        if ":" in name:
-            return tables.of_parts(_imported(name).parts)
-        return tables.of_parts(_imported(library.find(name).target).parts)
-
-    def _once(self, path: Path) -> tables.Draft:
-        key = str(path.resolve())
-        if key in self._chain:
-            raise SpecError([Fault("G2-004", "", str(path), "leads back to itself")])
-        self._chain.append(key)
-        return read.read_file(path, str(path), self)
-
-
-def _imported(target: str) -> Recipe:
-    """The recipe that ``module:name`` holds."""
-    module_name, _, attribute = target.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module_name), attribute, None)
-    except ModuleNotFoundError as error:
-        if error.name and module_name.split(".")[0] != error.name.split(".")[0]:
-            raise
-        raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
-    finally:
-        sys.path.pop(0)
-    if isinstance(found, Recipe):
-        return found
-    raise SpecError([Fault("G2-002", "", target, f"expected a Recipe, found {found!r}")])
-
-
-def _name_of(spec: str) -> str:
-    return Path(spec).stem if spec.endswith(".toml") else spec.rpartition(":")[2]
-
-
-def _structured(draft: tables.Draft, name: str) -> Recipe:
+def structured(draft: tables.Draft, name: str) -> tuple[Recipe, tuple[Fault, ...]]:
+    """The recipe of what is good in a draft, and every fault of the rest."""
     parts, faults = tables.structure(draft)
+    return Recipe(*parts.values(), name=name), faults
+
+
+def _whole(found: tuple[Recipe, tuple[Fault, ...]]) -> Recipe:
+    recipe, faults = found
     if faults:
         raise SpecError(faults)
-    return Recipe(*parts.values(), name=name)
+    return recipe
 
 
 def _twice(first: Part, second: Part) -> Fault:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl import Recipe
+from gpt2dsl import Chain, Recipe
 from gpt2dsl.errors import CODES
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def test_python_examples_run(page: Path) -> None:
 def test_toml_examples_are_recipes_without_a_fault(page: Path) -> None:
     for text in examples(page, "toml"):
         if "[project" not in text:
-            Recipe.from_toml(text, page.name)
+            (Chain if "[[stage]]" in text else Recipe).from_toml(text, page.name)
 
 
 def test_there_are_examples_to_run() -> None:

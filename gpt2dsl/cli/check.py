@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gpt2dsl.chain import specs
 from gpt2dsl.cli import options
 from gpt2dsl.errors import Fault
 from gpt2dsl.recipe import Recipe
@@ -39,14 +40,14 @@ def _faults(spec: str, settings: tuple[str, ...]) -> list[Fault]:
 
     One fault doesn't hide another, but a value that is faulty itself isn't blamed a second time.
     """
-    recipe, found = Recipe.examine(spec, settings)
+    recipe, found = specs.examine(spec, settings)
     faulty = {fault.key for fault in found}
-    unread = bool(found) and not recipe.parts
+    unread = bool(found) and isinstance(recipe, Recipe) and not recipe.parts
     whole = () if unread else recipe.faults()
     return [*found, *(fault for fault in whole if not _blamed(fault, faulty))]
 
 
 def _blamed(fault: Fault, faulty: set[str]) -> bool:
     key = fault.key.partition(" ")[0]
-    no_task = key == "task" and any(key.startswith("task") for key in faulty)
+    no_task = key.endswith("task") and any(one.startswith(f"{key}.") for one in faulty)
     return key in faulty or no_task

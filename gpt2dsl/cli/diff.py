@@ -16,7 +16,6 @@ from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, Losses, Pair
 from gpt2dsl.library.runs import Run
-from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.recipe import Recipe
 
 _WIDTH = 40
@@ -66,7 +65,7 @@ class _Runs:
 def command(a: str, b: str, as_json: bool) -> None:
     """Show what differs between two recipes or runs."""
     ours, theirs = _sides(a, b)
-    recipe = compare.recipes(*(Parts.of(side.recipe.parts.values()) for side in (ours, theirs)))
+    recipe = compare.recipes(ours.recipe.completed, theirs.recipe.completed)
     both = _runs(ours, theirs)
     if as_json:
         options.echo_json(_document(ours, theirs, recipe, both))

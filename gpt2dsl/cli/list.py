@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from gpt2dsl import library
+from gpt2dsl.chain import specs
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table
-from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.recipe import Recipe
 
 _COLUMNS = ("name", "version", "task", "size", "devices", "package")
 
@@ -24,12 +24,13 @@ def command(as_json: bool) -> None:
 
 
 def _row(entry: library.Entry) -> dict[str, str]:
-    parts = Parts.of(Recipe.load(entry.name).parts.values())
+    found = specs.load(entry.name)
+    stages = [one.completed for one in (found.recipes if isinstance(found, Chain) else (found,))]
     return {
         "name": entry.name,
         "version": entry.version,
-        "task": parts.task.name if parts.task else "",
-        "size": parts.model.canonical_size,
-        "devices": str(parts.parallel.devices or parts.parallel.ranks),
+        "task": ", ".join(parts.task.name for parts in stages if parts.task),
+        "size": stages[0].model.canonical_size,
+        "devices": str(max(one.parallel.devices or one.parallel.ranks for one in stages)),
         "package": entry.package,
     }

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from gpt2dsl.chain import specs
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
-from gpt2dsl.recipe import Recipe
+from gpt2dsl.plan.plan import Plan
 
 
 @click.command("plan", help="Show what SPEC would do, without MindSpore and without its inputs.")
@@ -32,14 +34,16 @@ def command(
     strategies: Path | None,
 ) -> None:
     """Show what a recipe would do."""
-    recipe = Recipe.load(spec, settings)
+    recipe = specs.load(spec, settings)
+    if strategies is not None and isinstance(recipe, Chain):
+        raise click.UsageError("--strategies writes those of one recipe, this is a chain")
     plan = recipe.plan()
     if out:
         try:
             out.write_text(plan.to_json_text(), encoding="utf-8")
         except OSError as error:
             raise click.BadParameter(f"{out} can't be written: {error.strerror}") from None
-    if strategies is not None:
+    if strategies is not None and isinstance(plan, Plan):
         count = plan.write_strategies(strategies)
         click.echo(f"{strategies}: strategy files of {count} rank{'s'[: count > 1]}", err=True)
     if as_json:

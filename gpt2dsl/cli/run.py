@@ -7,10 +7,13 @@ from pathlib import Path
 
 import click
 
+from gpt2dsl.chain import specs
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
 from gpt2dsl.cluster import hosts, supervisor
 from gpt2dsl.errors import Interrupted
-from gpt2dsl.recipe import Recipe, callbacks_of
+from gpt2dsl.plan.plan import Plan
+from gpt2dsl.recipe import callbacks_of
 
 
 @click.command("run", help="Plan, show and run SPEC; print the result.")
@@ -26,8 +29,36 @@ from gpt2dsl.recipe import Recipe, callbacks_of
 def command(
     spec: str, settings: tuple[str, ...], profile: bool, node: str | None, as_json: bool
 ) -> None:
-    """Plan, show and run a recipe."""
-    plan = Recipe.load(spec, settings).plan(prepare=True)
+    """Plan, show and run a recipe or a chain."""
+    found = specs.load(spec, settings)
+    if isinstance(found, Chain):
+        if node or profile:
+            raise click.UsageError("--node and --profile are for one recipe, this is a chain")
+        _chain(found, spec, settings, as_json=as_json)
+    else:
+        _recipe(found.plan(prepare=True), spec, settings, profile, node, as_json=as_json)
+
+
+def _chain(chain: Chain, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
+    plan = chain.plan()
+    click.echo(str(plan), err=True)
+    again = _again(spec, settings, several=False)
+    result = plan.run(resume_command=again, callbacks=callbacks_of(spec))
+    if as_json:
+        options.echo_json(result.to_json())
+    else:
+        click.echo(str(result))
+
+
+def _recipe(
+    plan: Plan,
+    spec: str,
+    settings: tuple[str, ...],
+    profile: bool,
+    node: str | None,
+    *,
+    as_json: bool,
+) -> None:
     here = hosts.node(node, plan.world) if node else None
     if here is None or here.first == 0:
         click.echo(str(plan), err=True)

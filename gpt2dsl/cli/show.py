@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from gpt2dsl.chain import specs
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
 from gpt2dsl.parts import Task
 from gpt2dsl.recipe import Recipe
@@ -15,21 +17,22 @@ from gpt2dsl.recipe import Recipe
 @click.option("--as", "form", type=click.Choice(["toml", "python"]), default="toml")
 def command(spec: str, settings: tuple[str, ...], form: str) -> None:
     """Print a recipe."""
-    recipe = Recipe.load(spec, settings)
+    recipe = specs.load(spec, settings)
     if form == "toml":
         click.echo(recipe.to_toml(), nl=False)
         return
     click.echo(python_of(recipe))
 
 
-def python_of(recipe: Recipe) -> str:
-    """A module that builds a recipe."""
-    names = sorted(
-        {
-            "Task" if isinstance(part, Task) else type(part).__name__
-            for part in recipe.parts.values()
-        }
-    )
-    names = names if len(recipe.parts) > 1 else sorted([*names, "Recipe"])
-    code = repr(recipe).replace(" | ", "\n    | ")
-    return f"from gpt2dsl import {', '.join(names)}\n\nrecipe = (\n    {code}\n)"
+def python_of(found: Recipe | Chain) -> str:
+    """A module that builds a recipe or a chain."""
+    recipes = found.recipes if isinstance(found, Chain) else (found,)
+    names = {
+        "Task" if isinstance(part, Task) else type(part).__name__
+        for recipe in recipes
+        for part in recipe.parts.values()
+    }
+    names |= {"Recipe"} if any(len(recipe.parts) < 2 for recipe in recipes) else set()
+    names |= {"Chain"} if isinstance(found, Chain) and len(found) == 1 else set()
+    code = repr(found).replace(" | ", "\n    | ").replace(" >> ", "\n    >> ")
+    return f"from gpt2dsl import {', '.join(sorted(names))}\n\nrecipe = (\n    {code}\n)"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gpt2dsl.cluster import groups
+from gpt2dsl.data import prompts
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine import prompts
 from gpt2dsl.engine.classifier import TextClassifier
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded

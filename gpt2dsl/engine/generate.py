@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.groups import Team
-from gpt2dsl.engine import prompts
+from gpt2dsl.data import prompts
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel

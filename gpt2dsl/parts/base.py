@@ -16,6 +16,7 @@ from gpt2dsl.parts import rules
 from gpt2dsl.parts.rules import RULE, Rule
 
 if TYPE_CHECKING:
+    from gpt2dsl.chain.chain import Chain
     from gpt2dsl.recipe import Recipe
 
 DEFAULT = "default"
@@ -84,9 +85,11 @@ class Part:
         """The name that code builds it by."""
         return cls.__name__
 
-    if TYPE_CHECKING:  # gpt2dsl.recipe, which stands above the parts, gives them their `|`
+    if TYPE_CHECKING:  # what stands above the parts gives them `|` (recipe) and `>>` (chain)
 
         def __or__(self, other: Part | Recipe) -> Recipe: ...
+
+        def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
 
 
 P = TypeVar("P", bound=Part)

@@ -9,6 +9,7 @@ from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import choice, flag, integer, nested, size, text, texts
 
+SOURCE = "weights of any format; auto for those of the stage before it, in a chain"
 TARGET_DTYPES = ("", "float32", "float16", "bfloat16")
 
 
@@ -39,7 +40,12 @@ class Task(Part):
 
 
 class Conversion(Task):
-    """From weights, of whatever network, to what is written of them; no run directory."""
+    """From weights, of whatever network, to what is written of them; no run directory.
+
+    Attributes:
+        source: weights of any format; ``auto`` for those of the stage before it, in a chain.
+        target: what is written.
+    """
 
     source: str
     target: str
@@ -101,7 +107,7 @@ class Convert(Conversion):
 
     name: ClassVar[str] = "convert"
 
-    source: str = text("weights of any format", empty=False)
+    source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder, or a file where it ends in .ckpt", empty=False)
     to: str = choice(("hf", "mindformers", "peft"), "the target's format", default="hf")
     dtype: str = choice(
@@ -119,7 +125,7 @@ class Reshard(Conversion):
 
     name: ClassVar[str] = "reshard"
 
-    source: str = text("a checkpoint", empty=False)
+    source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)
     layout: Parallel = nested(Parallel, "of the target")
     source_layout: Parallel | None = nested(
@@ -139,7 +145,7 @@ class Export(Conversion):
 
     name: ClassVar[str] = "export"
 
-    source: str = text("weights of any format", empty=False)
+    source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)
     format: str = choice(
         ("mindir", "onnx", "ms"), "MindIR, ONNX, or MindSpore Lite", default="mindir"

@@ -48,6 +48,9 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if task is None:
         yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
         return
+    if isinstance(task, Conversion) and task.source == "auto":
+        message = f"missing; only a later stage of a chain has weights to {task.name} without it"
+        yield Fault("G2-103", task.origin, "task.source", message)
     if task.name == "generate" and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")

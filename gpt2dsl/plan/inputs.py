@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.data import cache
+from gpt2dsl.data import cache, prompts
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
@@ -28,7 +29,7 @@ class Input:
     Attributes:
         key: the value that names it: ``task.data``.
         name: as written.
-        state: present, absent or unusable.
+        state: present, absent, unusable, or promised by an earlier stage of a chain.
         digest: SHA-256 of the contents; "" where it is absent or would take long (pending).
         size: bytes.
         detail: what is known of it, in words.
@@ -75,6 +76,28 @@ def find_source(parts: Parts, key: str, classes: tuple[str, ...]) -> tuple[Input
     return found, source
 
 
+def find_texts(parts: Parts) -> list[Input]:
+    """The file that prompts or texts are in, where one is named; stdin is left for the run."""
+    key = {"generate": "prompts", "classify": "texts"}.get(parts.task.name if parts.task else "")
+    name = getattr(parts.task, key, ()) if key else ()
+    if key is None or not isinstance(name, str) or name == prompts.STDIN:
+        return []
+    try:
+        found = prompts.read(name, key.removesuffix("s"))
+    except InputError as error:
+        return [refused(parts, f"task.{key}", name, error)]
+    content = Path(name).read_bytes()
+    return [
+        Input(
+            key=f"task.{key}",
+            name=name,
+            digest=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+            detail=f"{len(found):,} {key if len(found) != 1 else key.removesuffix('s')}",
+        )
+    ]
+
+
 def resumed(parts: Parts) -> list[Input]:
     """The checkpoint that a training goes on from, where one is named."""
     name = parts.train.resume
@@ -93,7 +116,7 @@ def resumed(parts: Parts) -> list[Input]:
 def weights_name(parts: Parts) -> str:
     """The file, folder or hub name of the weights that a task starts from; "" for new ones."""
     if isinstance(parts.task, Conversion):
-        return parts.task.source
+        return "" if parts.task.source == "auto" else parts.task.source
     named = parts.model.weights
     if named == "random" or (named == "auto" and parts.task and parts.task.name == "pretrain"):
         return ""

@@ -27,13 +27,27 @@ TRAIN = "train"
 
 
 @attrs.frozen(kw_only=True)
+class Promise:
+    """Weights that are not there yet; an earlier stage of a chain makes them.
+
+    Attributes:
+        look: what will be known of them, but for their tensors.
+        tokenizer: that they will come with: gpt2, a folder, or train.
+    """
+
+    look: Look
+    tokenizer: str
+
+
+@attrs.frozen(kw_only=True)
 class Network:
     """The network of a run.
 
     Attributes:
         geometry: its numbers.
-        tokenizer: gpt2, a folder, or train.
+        tokenizer: gpt2, a folder, or train; "" where an earlier stage will make it.
         weights: where they are; "" for new ones.
+        looked: what is known of them; None for new ones.
         inputs: the weights and the tokenizer, where they are read.
         faults: where the recipe, the weights and the tokenizer contradict each other.
         notes: what a reader must know of the weights.
@@ -44,6 +58,7 @@ class Network:
     geometry: Geometry
     tokenizer: str
     weights: str
+    looked: Look | None
     inputs: tuple[Input, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
@@ -51,16 +66,17 @@ class Network:
     written: Written | None
 
 
-def find_network(parts: Parts, *, fetch: bool = False) -> Network:
+def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None = None) -> Network:
     """The network that a recipe describes, or that its weights are of.
 
     Args:
         parts: the recipe's.
         fetch: whether weights on the Hub are downloaded.
+        promised: its weights, where they are not there yet.
     """
     known = hints(parts, fetch=fetch)
-    read, looked = _weights(parts, known)
-    tokenizer, tokenizer_input, entries = _tokenizer(parts, looked)
+    read, looked = _promised(parts, promised.look) if promised else _weights(parts, known)
+    tokenizer, tokenizer_input, entries = _tokenizer(parts, looked, promised)
     labels = _labels(parts, looked)
     said = parts.model.geometry(vocab=entries, labels=labels)
     geometry = said
@@ -76,12 +92,13 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
             fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
         )
     faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
-    written, refusals = resharding.find(parts, looked, known)
+    written, refusals = resharding.find(parts, None if promised else looked, known)
     target = conversion.find_target(parts)
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
         weights=str(looked.path) if looked else "",
+        looked=looked,
         inputs=tuple(found for found in (read, tokenizer_input, target, *refusals) if found),
         faults=(
             *faults,
@@ -99,6 +116,14 @@ def find_network(parts: Parts, *, fetch: bool = False) -> Network:
         classes=_classes(parts, looked, labels),
         written=written,
     )
+
+
+def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
+    """As ``_weights``, of weights that are still to be made."""
+    found = Input(
+        key=weights_key(parts), name=weights_name(parts), state="promised", detail=look.kind
+    )
+    return found, None if getattr(parts.task, "to", "") == "peft" else look
 
 
 def _weights(parts: Parts, said: Hints) -> tuple[Input | None, Look | None]:
@@ -138,19 +163,23 @@ def _new(looked: Look) -> str:
     return f"; RANDOM: {some(looked.new)}" if looked.new else ""
 
 
-def _tokenizer(parts: Parts, looked: Look | None) -> tuple[str, Input | None, int | None]:
+def _tokenizer(
+    parts: Parts, looked: Look | None, promised: Promise | None
+) -> tuple[str, Input | None, int | None]:
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
     if isinstance(parts.task, Conversion):
         return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
+    if name == "auto" and promised:
+        known = "" if promised.tokenizer == TRAIN else promised.tokenizer
+        own = known == PUBLISHED
+        return known, None, GPT2_VOCAB if own else promised.look.geometry.vocab
     if name == "auto":
         name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
         if name != PUBLISHED:
             return name, None, None
-    if name == PUBLISHED:
-        return name, None, GPT2_VOCAB
-    if name == TRAIN:
-        return name, None, parts.data.vocab
+    if name in (PUBLISHED, TRAIN):
+        return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.source import Source
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.parts.task import Conversion
+from gpt2dsl.plan import batches as rows
 from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, strategies, training
+from gpt2dsl.plan.batches import Batches
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
-from gpt2dsl.plan.network import Network, find_network
+from gpt2dsl.plan.network import Network, Promise, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
 from gpt2dsl.plan.resharding import Written
@@ -32,27 +33,6 @@ if TYPE_CHECKING:
     from gpt2dsl.cluster.node import Node
     from gpt2dsl.engine.callbacks import Callback
     from gpt2dsl.engine.job import Job, Result
-
-
-@attrs.frozen(kw_only=True)
-class Batches:
-    """How the data is cut.
-
-    Attributes:
-        rows: whole rows of the data; None before it was tokenised once.
-        row_tokens: tokens of a row, the label of the last one included.
-        batch: rows of an optimizer step, over all ranks.
-        per_rank: rows that a rank computes at once.
-        steps: optimizer steps; None where they depend on rows that are not counted yet.
-        epochs: passes over the data; None where steps are said instead.
-    """
-
-    rows: int | None
-    row_tokens: int
-    batch: int
-    per_rank: int
-    steps: int | None
-    epochs: int | None
 
 
 @attrs.frozen(kw_only=True)
@@ -128,6 +108,11 @@ class Plan:
         return render(self)
 
     @property
+    def network(self) -> Network:
+        """What it computes."""
+        return self._network
+
+    @property
     def world(self) -> int:
         """How many ranks there are."""
         return self.ranks["dp"] * self.ranks["mp"] * self.ranks["pp"]
@@ -189,7 +174,8 @@ class Plan:
         counted = self.batches is None or self.batches.rows is not None
         if counted and not self.refusals():
             return self
-        return make(self._parts, self.toml, self.name, prepare=True)
+        place = self._run_directory(keep=True)
+        return make(self._parts, self.toml, self.name, prepare=True, directory=place)
 
     def _job(
         self,
@@ -226,7 +212,15 @@ class Plan:
         return Path(self.directory) if keep or self._parts.trains else None
 
 
-def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> Plan:
+def make(
+    parts: Parts,
+    toml: str,
+    name: str = "",
+    *,
+    prepare: bool = False,
+    promised: Promise | None = None,
+    directory: Path | None = None,
+) -> Plan:
     """The plan of a recipe.
 
     Args:
@@ -234,11 +228,13 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
         toml: the recipe as a spec.
         name: of the run; "" for the one that size and task give.
         prepare: fetch weights, and tokenise data that never was, so that rows and steps are exact.
+        promised: the weights, where an earlier stage of a chain makes them first.
+        directory: of the run, where it is not to be one of its own.
 
     Raises:
         SpecError: with every fault of the recipe as a whole.
     """
-    network = find_network(parts, fetch=prepare)
+    network = find_network(parts, fetch=prepare, promised=promised)
     geometry = network.geometry
     if found := [*checks.faults(parts, geometry), *network.faults]:
         raise SpecError(found)
@@ -247,20 +243,20 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     assert task is not None
     sources = _sources(parts, network.classes)
     read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
-    read += cluster.rank_table(parts)
+    read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
     batches = None
     if "task.data" in sources:
         texts = sources["task.data"][1]
         ready = prepare and not any(found.refusals for found in read)
-        network, batches = _batches(parts, network, texts, ready=ready)
-        read += _too_short(parts, batches, sources["task.data"][0])
+        network, batches = rows.cut(parts, network, texts, ready=ready)
+        read += rows.too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
     converts = isinstance(task, Conversion)
-    directory = Path(parts.runtime.output) / f"{run_name}-{digest[:8]}"
+    directory = directory or Path(parts.runtime.output) / f"{run_name}-{digest[:8]}"
     return Plan(
         name=run_name,
         digest=digest,
@@ -294,16 +290,24 @@ def make(parts: Parts, toml: str, name: str = "", *, prepare: bool = False) -> P
     )
 
 
-def faults(parts: Parts) -> tuple[Fault, ...]:
-    """Every fault of a recipe as a whole and of its inputs; one doesn't hide another."""
-    network = find_network(parts)
+def faults(
+    parts: Parts, promised: Promise | None = None, *, of_inputs: bool = True
+) -> tuple[Fault, ...]:
+    """Every fault of a recipe as a whole and of its inputs; one doesn't hide another.
+
+    Args:
+        parts: the recipe's.
+        promised: as in ``make``.
+        of_inputs: whether those of inputs count; ``make`` only shows them.
+    """
+    network = find_network(parts, promised=promised)
+    found = (*checks.faults(parts, network.geometry), *network.faults)
+    if not of_inputs:
+        return found
     sources = (found for found, _ in _sources(parts, network.classes).values())
-    read = [*network.inputs, *sources, *inputs.resumed(parts), *cluster.rank_table(parts)]
-    return (
-        *checks.faults(parts, network.geometry),
-        *network.faults,
-        *(fault for found in read for fault in found.refusals),
-    )
+    read = [*network.inputs, *sources, *inputs.find_texts(parts), *inputs.resumed(parts)]
+    read += cluster.rank_table(parts)
+    return (*found, *(fault for found in read for fault in found.refusals))
 
 
 def _sources(parts: Parts, classes: tuple[str, ...]) -> dict[str, tuple[Input, Source | None]]:
@@ -313,76 +317,3 @@ def _sources(parts: Parts, classes: tuple[str, ...]) -> dict[str, tuple[Input, S
         for key in ("task.data", "task.eval_data")
         if getattr(parts.task, key.partition(".")[2], "")
     }
-
-
-def _batches(
-    parts: Parts, network: Network, source: Source | None, *, ready: bool
-) -> tuple[Network, Batches]:
-    """How the data is cut, and the network with the tokenizer that cuts it."""
-    train = parts.train
-    network, count = _rows(parts, network, source, ready=ready) if source else (network, None)
-    trains = parts.trains
-    steps = train.steps if trains else 0
-    if trains and steps is None and count is not None:
-        steps = count * train.passes // train.batch_size
-    return network, Batches(
-        rows=count,
-        row_tokens=train.seq_length + (0 if network.geometry.labels else 1),
-        batch=train.batch_size,
-        per_rank=max(1, train.batch_size // parts.parallel.dp // parts.parallel.micro_batches),
-        steps=steps,
-        epochs=train.passes if trains and train.steps is None else None,
-    )
-
-
-def _rows(
-    parts: Parts, network: Network, source: Source, *, ready: bool
-) -> tuple[Network, int | None]:
-    """The network with the tokenizer of the data, and the data's rows if they are counted."""
-    if parts.data.format == "mindrecord":
-        from gpt2dsl.data import mindrecord  # noqa: PLC0415  # NumPy: only where there is data
-
-        return network, mindrecord.count(source)
-    if network.geometry.labels:
-        return _examples(parts, network, source) if ready else (network, None)
-    network, tokens = _tokens(parts, network, source, ready=ready)
-    return network, None if tokens is None else max(0, tokens - 1) // parts.train.seq_length
-
-
-def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, int]:
-    """The network with the tokenizer of texts with classes, and how many there are."""
-    from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
-
-    classes = Classes(network.classes, source.form)
-    rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))
-    tokenizer = prepare.tokenizer(network.tokenizer, source, parts.data.vocab)
-    return attrs.evolve(network, tokenizer=tokenizer), rows
-
-
-def _tokens(
-    parts: Parts, network: Network, source: Source, *, ready: bool
-) -> tuple[Network, int | None]:
-    """The network with the tokenizer of the data, and the data's tokens if they are counted."""
-    from gpt2dsl.data import prepare  # noqa: PLC0415  # NumPy: only where there is data
-
-    vocab = parts.data.vocab
-    if ready:
-        tokenizer = prepare.tokenizer(network.tokenizer, source, vocab)
-        tokens = len(prepare.stream(source, tokenizer))
-        return attrs.evolve(network, tokenizer=tokenizer), tokens
-    if known := prepare.known_tokenizer(network.tokenizer, source, vocab):
-        return attrs.evolve(network, tokenizer=known), prepare.known_tokens(source, known)
-    return network, None
-
-
-def _too_short(parts: Parts, batches: Batches, data: Input) -> list[Input]:
-    """The refusal of data that doesn't fill one batch, where that is known."""
-    if batches.rows is None or not parts.trains:
-        return []
-    if batches.rows >= batches.batch:
-        return []
-    message = (
-        f"too short: {batches.rows} rows of {batches.row_tokens:,} tokens do not fill "
-        f"a batch of {batches.batch}"
-    )
-    return [inputs.refused(parts, data.key, data.name, InputError("G2-305", data.name, message))]

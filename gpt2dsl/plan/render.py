@@ -12,8 +12,9 @@ from rich.table import Table
 from gpt2dsl.plan.render_layout import layout_rows
 
 if TYPE_CHECKING:
+    from gpt2dsl.plan.batches import Batches
     from gpt2dsl.plan.inputs import Input
-    from gpt2dsl.plan.plan import Batches, Plan
+    from gpt2dsl.plan.plan import Plan
 
 WIDTH = 110
 
@@ -98,6 +99,8 @@ def _model(plan: Plan) -> str:
 
 
 def _input(found: Input) -> str:
+    if found.state == "promised":
+        return f"{found.name}   {found.detail}"
     if found.state != "present":
         return f"{found.name}   {found.state}: {found.detail}"
     digest = f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending"

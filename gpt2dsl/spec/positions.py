@@ -16,7 +16,10 @@ _KEY = regex.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+""")
 
 
 def positions(text: str) -> dict[str, int]:
-    """Dotted name of each table and key → line, from 1. A name written twice has its first line."""
+    """Dotted name of each table and key → line, from 1. A name written twice has its first line.
+
+    Below ``[[stage]]`` names begin with the number of the stage: ``stage.2.train.steps``.
+    """
     lines: dict[str, int] = {}
     for name, line in statements(text):
         lines.setdefault(name, line)
@@ -26,6 +29,7 @@ def positions(text: str) -> dict[str, int]:
 def statements(text: str) -> list[tuple[str, int]]:
     """Dotted name and line of each table header and each key outside inline tables, in order."""
     found: list[tuple[str, int]] = []
+    arrays: dict[str, int] = {}
     table = ""
     at = 0
     while at < len(text):
@@ -40,6 +44,11 @@ def statements(text: str) -> list[tuple[str, int]]:
         if character == "[":
             end = _line_end(text, at)
             table = _dotted(text[at:end].partition("#")[0])
+            if text.startswith("[[", at):
+                arrays[table] = arrays.get(table, 0) + 1
+            array, _, below = table.partition(".")
+            if array in arrays:
+                table = ".".join(filter(None, (array, str(arrays[array]), below)))
             found.append((table, line))
             at = end
             continue

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import regex
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
 from gpt2dsl.parts import TABLES
 from gpt2dsl.spec.positions import positions, statements
-from gpt2dsl.spec.tables import Draft, Table, Value
+from gpt2dsl.spec.tables import Draft, Stages, Table, Value
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,11 +23,14 @@ else:
 Find = Callable[[str, str], Draft]
 """Name of a recipe, and the file that names it → its draft."""
 
+BESIDE = "runtime"
+"""The table that holds for all stages, where it stands outside of them."""
+
 _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
-def read_text(text: str, name: str, find: Find) -> Draft:
-    """The draft of a TOML text.
+def read_text(text: str, name: str, find: Find) -> Draft | Stages:
+    """The draft of a TOML text, or of each stage of a chain.
 
     Args:
         text: a TOML document.
@@ -37,38 +41,91 @@ def read_text(text: str, name: str, find: Find) -> Draft:
         SpecError: it is not TOML, so that nothing further can be said about it.
     """
     document = _parse(text, name)
-    lines = positions(text)
+    places = _Places(name, positions(text))
+    if "stage" not in document:
+        return _draft(document, places, find)
+    stages = document["stage"]
+    if not isinstance(stages, list) or not stages or not all(map(_is_table, stages)):
+        message = f"expected [[stage]], a table for each, found {stages!r}"
+        raise SpecError([Fault("G2-201", places.of("stage"), "stage", message)])
+    beside = {key: raw for key, raw in document.items() if key == BESIDE}
+    wrong = [
+        Fault("G2-105", places.of(key), key, f"it belongs into a [[stage]], as [stage.{key}]")
+        for key in document
+        if key not in (BESIDE, "stage")
+    ]
+    shared = _draft(beside, places, find)
+    drafts = [
+        _draft(stage, places.below(f"stage.{number}"), find, shared)
+        for number, stage in enumerate(stages, 1)
+    ]
+    if wrong:
+        raise SpecError([*wrong, *(fault for draft in drafts for fault in draft.faults)])
+    return Stages(tuple(drafts))
+
+
+def _is_table(raw: Any) -> bool:
+    return isinstance(raw, dict)
+
+
+@attrs.frozen
+class _Places:
+    """Where the keys of a document are written."""
+
+    file: str
+    lines: Mapping[str, int]
+    prefix: str = ""
+
+    def of(self, key: str) -> str:
+        """``file:line`` of a key, or of the nearest table around it that has a line."""
+        name = f"{self.prefix}{key}"
+        while name and name not in self.lines:
+            name = name.rpartition(".")[0]
+        return f"{self.file}:{self.lines.get(name, 1)}"
+
+    def below(self, table: str) -> _Places:
+        """Those of a table's keys."""
+        return _Places(self.file, self.lines, f"{table}.")
+
+
+def _draft(
+    document: Mapping[str, Any], places: _Places, find: Find, shared: Draft | None = None
+) -> Draft:
+    """The draft of one recipe's tables, over what stands beside them, over what they extend."""
     tables: dict[str, Table] = {}
     faults: list[Fault] = []
     for key, raw in document.items():
-        origin = f"{name}:{lines.get(key, 1)}"
         if key == "extends":
             continue
-        if key == "stage":
-            faults.append(Fault("G2-401", origin, "stage", "chains of stages are not there yet"))
-        elif key not in TABLES:
+        origin = places.of(key)
+        if key not in TABLES:
             what = "table" if isinstance(raw, dict) else "key outside of a table"
-            faults.append(
-                Fault("G2-102", origin, key, f"unknown {what}{did_you_mean(key, TABLES)}")
-            )
+            message = f"unknown {what}{did_you_mean(key, TABLES)}"
+            faults.append(Fault("G2-102", origin, key, message))
         elif not isinstance(raw, dict):
             faults.append(Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}"))
         else:
-            tables[key] = Table(
-                origin,
-                {
-                    field: Value(value, f"{name}:{lines.get(f'{key}.{field}', lines.get(key, 1))}")
-                    for field, value in raw.items()
-                },
-            )
+            fields = {
+                field: Value(value, places.of(f"{key}.{field}")) for field, value in raw.items()
+            }
+            tables[key] = Table(origin, fields)
     draft = Draft(tables, tuple(faults))
+    if shared:
+        draft = draft.over(shared)
     if "extends" not in document:
         return draft
-    return draft.over(_base(document["extends"], f"{name}:{lines['extends']}", name, find))
+    return draft.over(_base(document["extends"], places.of("extends"), places.file, find))
 
 
 def overrides(settings: tuple[str, ...]) -> Draft:
     """The draft of ``--set table.key=value``; a value that is not TOML is a string."""
+    said, faults = said_by(settings)
+    draft = values(said)
+    return Draft(draft.tables, (*faults, *draft.faults))
+
+
+def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
+    """Key → value of each ``--set``, and the faults of those that say none."""
     said: dict[str, Value] = {}
     faults = []
     for setting in settings:
@@ -78,8 +135,7 @@ def overrides(settings: tuple[str, ...]) -> Draft:
         else:
             message = "expected table.key=value, as in optim.lr=3e-4"
             faults.append(Fault("G2-201", "--set", setting, message))
-    draft = values(said)
-    return Draft(draft.tables, (*faults, *draft.faults))
+    return said, faults
 
 
 def values(said: Mapping[str, Value]) -> Draft:
@@ -96,8 +152,8 @@ def values(said: Mapping[str, Value]) -> Draft:
     return Draft({name: Table("", fields) for name, fields in found.items()}, tuple(faults))
 
 
-def read_file(path: Path, name: str, find: Find) -> Draft:
-    """The draft of a TOML file. Raises SpecError where it can't be read."""
+def read_file(path: Path, name: str, find: Find) -> Draft | Stages:
+    """As ``read_text``, of a file. Raises SpecError where it can't be read."""
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:

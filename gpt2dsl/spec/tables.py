@@ -56,6 +56,13 @@ class Draft:
         return Draft(tables, below.faults + self.faults)
 
 
+@attrs.frozen
+class Stages:
+    """The recipes of a chain, in their order."""
+
+    drafts: tuple[Draft, ...]
+
+
 def of_parts(parts: Mapping[str, Part]) -> Draft:
     """The draft of a recipe that was built in Python."""
     return Draft(

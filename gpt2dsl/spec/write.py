@@ -12,8 +12,22 @@ from gpt2dsl.parts import Part, Task
 
 def to_toml(parts: Iterable[Part]) -> str:
     """One table a part, with the values that are not defaults. Reads back as equal parts."""
-    document = {part.table: _table(part) for part in parts}
+    return _text(_document(parts))
+
+
+def stages_to_toml(stages: Iterable[Iterable[Part]]) -> str:
+    """One ``[[stage]]`` a recipe, its parts below it as ``[stage.train]``."""
+    documents = [_document(parts) for parts in stages]
+    tables = [_text({"stage": document}) if document else "" for document in documents]
+    return "\n".join(f"[[stage]]\n{table}" for table in tables)
+
+
+def _text(document: dict[str, Any]) -> str:
     return tomli_w.dumps(document, multiline_strings=False)
+
+
+def _document(parts: Iterable[Part]) -> dict[str, Any]:
+    return {part.table: _table(part) for part in parts}
 
 
 def _table(part: Part) -> dict[str, Any]:

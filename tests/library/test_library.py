@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl import Recipe, SpecError, library
+from gpt2dsl.chain import specs
 
 SPECS = sorted(Path("specs").glob("*.toml"))
 
@@ -13,7 +14,7 @@ def test_every_spec_is_in_the_library_and_equal_to_its_python_twin() -> None:
     names = {entry.name for entry in library.entries() if entry.package == "gpt2dsl"}
     assert names >= {spec.stem for spec in SPECS}
     for spec in SPECS:
-        assert Recipe.load(spec.stem) == Recipe.load(str(spec))
+        assert specs.load(spec.stem) == specs.load(str(spec))
 
 
 def test_an_unknown_name_gets_a_hint() -> None:

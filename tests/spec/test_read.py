@@ -76,8 +76,8 @@ def test_nested_layouts_are_checked_like_parts() -> None:
     assert "mp=2" in repr(Recipe.from_toml(spec % "2"))
 
 
-def test_stages_are_refused_and_not_ignored() -> None:
-    assert faults('[[stage]]\nextends = "a"\n') == [("G2-401", "x.toml:1", "stage")]
+def test_a_chain_where_one_recipe_is_expected_is_refused_and_not_cut() -> None:
+    assert faults("[[stage]]\n[stage.train]\nsteps = 1\n") == [("G2-108", "", "x.toml")]
 
 
 def test_extends_lays_a_file_over_another_and_keeps_both_origins(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl import InputError
-from gpt2dsl.engine import prompts
+from gpt2dsl.data import prompts
 
 
 def test_a_text_file_has_a_prompt_a_line_whatever_else_is_in_the_lines(tmp_path: Path) -> None:

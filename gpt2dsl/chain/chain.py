@@ -1,0 +1,190 @@
+"""The algebra of chains: recipes joined by ``>>``, and their doors to TOML and plans."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import attrs
+
+from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.library import finding
+from gpt2dsl.parts import Part
+from gpt2dsl.recipe import Recipe, structured
+from gpt2dsl.spec import read, tables
+from gpt2dsl.spec.write import stages_to_toml
+
+if TYPE_CHECKING:
+    from gpt2dsl.chain.plan import ChainPlan
+
+_BINDS = "`>>` binds tighter than `|`: put each recipe in brackets, (a | b) >> (c | d)"
+_KEY = re.compile(r"stage\.(\d+)\.(.+)")
+
+
+class Chain:
+    """Recipes that run one after another.
+
+    A stage that names no weights of its own takes those of the last stage before it that gives
+    some. ``>>`` is associative; two chains are equal if their recipes are.
+
+    Attributes:
+        recipes: of the stages, in their order.
+        name: what its runs are called; "" for the name that its tasks give.
+    """
+
+    __slots__ = ("name", "recipes")
+
+    def __init__(self, *recipes: Recipe, name: str = "") -> None:
+        if not recipes:
+            raise TypeError("a chain has a stage at least")
+        for recipe in recipes:
+            if not isinstance(recipe, Recipe):
+                raise TypeError(f"a chain is made of recipes, not of {type(recipe).__name__}")
+        self.recipes = recipes
+        self.name = name
+
+    def __rshift__(self, other: Part | Recipe | Chain) -> Chain:
+        return _followed(self, other)
+
+    def __or__(self, other: object) -> NoReturn:
+        raise TypeError(_BINDS)
+
+    __ror__ = __or__
+
+    def __eq__(self, other: object) -> bool:
+        return self.recipes == other.recipes if isinstance(other, Chain) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.recipes)
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    def __repr__(self) -> str:
+        stages = [f"({recipe!r})" for recipe in self.recipes]
+        return " >> ".join(stages) if len(stages) > 1 else f"Chain{stages[0]}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what decides the result: of the digests of its recipes, in their order."""
+        return hashlib.sha256(" ".join(one.digest for one in self.recipes).encode()).hexdigest()
+
+    def set(self, key: str, value: object) -> Chain:
+        """The chain with one value changed: ``chain.set("stage.1.optim.lr", 3e-4)``.
+
+        Raises:
+            SpecError: there is no such stage or key, or the value is wrong for it.
+        """
+        above, faults = said(len(self), {key: tables.Value(value, "set()")})
+        return _whole(made(laid(above, self.draft()), self.name), faults)
+
+    def to_toml(self) -> str:
+        """The chain as a spec; ``Chain.from_toml`` gives it back."""
+        return stages_to_toml(recipe.parts.values() for recipe in self.recipes)
+
+    @classmethod
+    def from_toml(cls, text: str, name: str = "chain.toml") -> Chain:
+        """The chain of a spec's text; ``name`` is what its lines are called in messages.
+
+        Raises:
+            SpecError: with every fault of the text, or it is one recipe.
+        """
+        found = finding.find_text(text, name)
+        if isinstance(found, tables.Draft):
+            raise SpecError([Fault("G2-108", name, "stage", "missing; this is one recipe")])
+        return _whole(made(found, ""), [])
+
+    def draft(self) -> tables.Stages:
+        """Its values, and where each was written."""
+        return tables.Stages(tuple(recipe.draft() for recipe in self.recipes))
+
+    def why(self) -> list[tuple[str, Any, str]]:
+        """As ``Recipe.why``, of all stages: ``stage.1.optim.lr``."""
+        return [
+            (f"stage.{number}.{key}", value, origin)
+            for number, recipe in enumerate(self.recipes, 1)
+            for key, value, origin in recipe.why()
+        ]
+
+    def plan(self, *, prepare: bool = False) -> ChainPlan:
+        """What will run, and what need not; without MindSpore.
+
+        Args:
+            prepare: as in ``Recipe.plan``, for the stages whose weights are there.
+
+        Raises:
+            SpecError: with every fault of its recipes.
+        """
+        from gpt2dsl.chain.plan import make  # noqa: PLC0415  # a chain is built without planning
+
+        return make(self, prepare=prepare)
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Every fault of its recipes as wholes, and of the inputs that they name."""
+        from gpt2dsl.chain.plan import faults  # noqa: PLC0415  # as above
+
+        return faults(self)
+
+
+def made(found: tables.Stages, name: str) -> tuple[Chain, tuple[Fault, ...]]:
+    """The chain of what is good in drafts, and every fault of the rest."""
+    stages = [structured(draft, "") for draft in found.drafts]
+    faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
+    return Chain(*(recipe for recipe, _ in stages), name=name), tuple(faults)
+
+
+def at(number: int, fault: Fault) -> Fault:
+    """A fault of a stage's recipe, as one of the chain."""
+    return attrs.evolve(fault, key=f"stage.{number}.{fault.key}" if fault.key else fault.key)
+
+
+def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.Stages, list[Fault]]:
+    """Single values as drafts, one a stage: ``stage.2.optim.lr``; ``runtime.output`` is for all."""
+    by_stage: list[dict[str, tables.Value]] = [{} for _ in range(count)]
+    faults = []
+    for key, value in values.items():
+        found = _KEY.fullmatch(key)
+        if found and 1 <= int(found[1]) <= count:
+            by_stage[int(found[1]) - 1][found[2]] = value
+        elif key.startswith(f"{read.BESIDE}."):
+            for stage in by_stage:
+                stage[key] = value
+        else:
+            message = f"expected stage.N.table.key, N from 1 to {count}, or {read.BESIDE}.key"
+            faults.append(Fault("G2-102", value.origin, key, message))
+    return tables.Stages(tuple(map(read.values, by_stage))), faults
+
+
+def laid(above: tables.Stages, below: tables.Stages) -> tables.Stages:
+    """Both, where the first wins."""
+    pairs = zip(above.drafts, below.drafts, strict=True)
+    return tables.Stages(tuple(one.over(other) for one, other in pairs))
+
+
+def _whole(found: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) -> Chain:
+    chain, wrong = found
+    if wrong or faults:
+        raise SpecError([*faults, *wrong])
+    return chain
+
+
+def _followed(left: Part | Recipe | Chain, right: Part | Recipe | Chain) -> Chain:
+    if isinstance(left, Part):
+        raise TypeError(_BINDS)
+    if not isinstance(right, Part | Recipe | Chain):
+        return NotImplemented
+    names = [side.name for side in (left, right) if isinstance(side, Chain)]
+    return Chain(*_recipes(left), *_recipes(right), name=next(filter(None, names), ""))
+
+
+def _recipes(side: Part | Recipe | Chain) -> tuple[Recipe, ...]:
+    if isinstance(side, Chain):
+        return side.recipes
+    return (side if isinstance(side, Recipe) else Recipe(side),)
+
+
+# Chains stand above recipes and parts, so it is here that these get their `>>`.
+Recipe.__rshift__ = _followed  # type: ignore[method-assign]
+Part.__rshift__ = _followed  # type: ignore[method-assign]

@@ -1,0 +1,305 @@
+"""A chain's plan: which stages run, which need not, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from gpt2dsl.chain import record
+from gpt2dsl.chain.chain import Chain, at
+from gpt2dsl.chain.key import Key, key_of
+from gpt2dsl.chain.record import Record
+from gpt2dsl.chain.render import render
+from gpt2dsl.data import cache
+from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Conversion
+from gpt2dsl.plan import inputs
+from gpt2dsl.plan import plan as plans
+from gpt2dsl.plan.network import Promise, find_network
+from gpt2dsl.plan.plan import Plan
+from gpt2dsl.plan.promise import gives, promise, takes
+from gpt2dsl.recipe import Recipe
+
+if TYPE_CHECKING:
+    from gpt2dsl.chain.result import ChainResult
+    from gpt2dsl.engine.callbacks import Callback
+
+State = Literal["=", "~", "+"]
+
+
+@attrs.frozen(kw_only=True)
+class Stage:
+    """One stage, planned.
+
+    Attributes:
+        number: from 1.
+        takes: the number of the stage whose weights it takes; None where it takes none.
+        key: what decides its result.
+        state: ``=`` its output is there, verified, and nothing that decides it has changed since;
+            ``~`` something has; ``+`` it never ran to its end.
+        why: in words.
+        plan: of its recipe.
+        directory: of its run.
+        targets: what it writes outside of it.
+        record: of what it left, where its state is ``=``.
+        promise: what is known of the weights that it gives; None where it gives none.
+    """
+
+    number: int
+    takes: int | None
+    key: Key
+    state: State
+    why: str
+    plan: Plan
+    directory: Path
+    targets: tuple[Path, ...]
+    record: Record | None
+    promise: Promise | None
+
+    def prepared(self) -> Plan:
+        """Its plan once its inputs are fetched and tokenised, where its weights are there."""
+        if any(one.state == "promised" for one in self.plan.inputs):
+            return self.plan
+        return _with_targets(self.plan.prepared(), self.targets, self.directory.parent)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "number": self.number,
+            "takes": self.takes,
+            "key": self.key.digest,
+            "state": self.state,
+            "why": self.why,
+            "plan": self.plan.to_json(),
+        }
+
+
+@attrs.frozen(kw_only=True)
+class ChainPlan:
+    """What will run, in which order, and what need not.
+
+    Attributes:
+        name: of the chain.
+        digest: of its recipes.
+        stages: in their order.
+        directory: has one of each stage.
+    """
+
+    name: str
+    digest: str
+    stages: tuple[Stage, ...]
+    directory: str
+    _chain: Chain = attrs.field(repr=False, eq=False)
+
+    def __str__(self) -> str:
+        return render(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "directory": self.directory,
+            "stages": [stage.to_json() for stage in self.stages],
+        }
+
+    def to_json_text(self) -> str:
+        """As the text of a JSON document."""
+        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+
+    def refusals(self) -> tuple[Fault, ...]:
+        """Why check and run refuse the inputs of stages that are to run."""
+        return tuple(
+            at(one.number, fault)
+            for one in self.stages
+            if one.state != "="
+            for fault in one.plan.refusals()
+        )
+
+    def run(self, *, resume_command: str = "", callbacks: Sequence[Callback] = ()) -> ChainResult:
+        """Carry it out: every stage whose verified output is not there already.
+
+        Args:
+            resume_command: what a user types to go on after an interruption.
+            callbacks: told while a stage trains.
+
+        Raises:
+            SpecError: an input of any stage is absent or can't be used; none has run then.
+            RunError: a stage failed; those before it need not run again.
+        """
+        from gpt2dsl.chain.run import run  # noqa: PLC0415  # a chain is planned without engines
+
+        return run(self, self._chain, resume_command or "plan.run()", callbacks)
+
+
+def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
+    """The plan of a chain; arguments and errors as in ``Chain.plan``."""
+    if found := list(_faults(chain, of_inputs=False)):
+        raise SpecError(found)
+    stages: list[Stage] = []
+    for _ in chain.recipes:
+        stages.append(next_stage(chain, stages, prepare=prepare))  # it reads them
+    return ChainPlan(
+        name=name_of(chain),
+        digest=chain.digest,
+        stages=tuple(stages),
+        directory=str(stages[0].directory.parent),
+        chain=chain,
+    )
+
+
+def faults(chain: Chain) -> tuple[Fault, ...]:
+    """Every fault of a chain's recipes as wholes, and of the inputs that they name."""
+    return tuple(_faults(chain, of_inputs=True))
+
+
+def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
+    promised: dict[int, Promise] = {}
+    for number, recipe in enumerate(chain.recipes, 1):
+        parts, given = recipe.completed, None
+        if takes(parts) and promised:
+            giver = max(promised)
+            given = promised[giver]
+            parts = _started(recipe, f"stage {giver}", giver).completed
+        wrong = plans.faults(parts, given, of_inputs=of_inputs)
+        own = are_own(_targets(parts), _folder(chain, parts))
+        yield from (
+            at(number, fault)
+            for fault in wrong
+            if not (own and fault.code == "G2-308" and fault.key.startswith("task.target"))
+        )
+        if gives(parts):
+            promised[number] = promise(
+                parts, find_network(parts, promised=given), f"stage {number}"
+            )
+
+
+def next_stage(
+    chain: Chain, before: Sequence[Stage], *, prepare: bool, thorough: bool = False
+) -> Stage:
+    """A stage, planned, with what it has left.
+
+    Args:
+        chain: the whole one.
+        before: the stages before it, which it comes after.
+        prepare: as in ``Recipe.plan``.
+        thorough: read what it has left, and what its inputs hold, whatever time that takes.
+    """
+    number, recipe = len(before) + 1, chain.recipes[len(before)]
+    own = recipe.completed
+    giver = next((one for one in reversed(before) if one.promise), None) if takes(own) else None
+    there = giver.record.weights if giver and giver.record else ""
+    if giver:
+        recipe = _started(recipe, there or f"stage {giver.number}", giver.number)
+    parts, given = recipe.completed, giver.promise if giver and not there else None
+    assert parts.task is not None
+    folder = _folder(chain, parts)
+    plan = plans.make(
+        parts,
+        recipe.to_toml(),
+        f"{name_of(chain)}-{number}-{parts.task.name}",
+        prepare=prepare and given is None,
+        promised=given,
+    )
+    key = key_of(own, plan, giver.key.digest if giver else "", compute=thorough)
+    directory = folder / f"{parts.task.name}-{key.digest[:8]}"
+    if not isinstance(parts.task, Conversion):
+        plan = attrs.evolve(plan, directory=str(directory))
+    targets = _targets(parts)
+    found = record.read(directory)
+    found = found if found and found.key == key else None
+    wrong = _wrong(found, giver, thorough=thorough) if found else ""
+    is_done = found is not None and not wrong
+    return Stage(
+        number=number,
+        takes=giver.number if giver else None,
+        key=key,
+        state="=" if is_done else "~" if wrong or _earlier(folder, number, parts, key) else "+",
+        why="" if is_done else wrong or _why(key, folder, number, parts, giver),
+        plan=_with_targets(plan, targets, folder),
+        directory=directory,
+        targets=targets,
+        record=found if is_done else None,
+        promise=promise(parts, plan.network, f"stage {number}") if gives(parts) else None,
+    )
+
+
+def _started(recipe: Recipe, weights: str, number: int) -> Recipe:
+    """The recipe that starts from the weights of a stage."""
+    return recipe.override({inputs.weights_key(recipe.completed): (weights, f"stage {number}")})
+
+
+def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
+    """Why what a stage has left of this very key does not count."""
+    if wrong := found.wrong(thorough=thorough):
+        return wrong
+    if giver and giver.record is None:
+        return f"stage {giver.number} runs before it"
+    if giver and giver.record and giver.record.given != found.taken:
+        return f"stage {giver.number} gave other weights"
+    return ""
+
+
+def _earlier(folder: Path, number: int, parts: Parts, key: Key) -> Record | None:
+    """What the stage left when it was another: of its place and task, what is most like it."""
+    assert parts.task is not None
+    records = [one for one in record.below(folder) if one.task == parts.task.name]
+    return min(
+        records,
+        key=lambda one: (one.number != number, len(key.changes(one.key))),
+        default=None,
+    )
+
+
+def _why(key: Key, folder: Path, number: int, parts: Parts, giver: Stage | None) -> str:
+    """Why a stage runs that has left nothing of this key."""
+    earlier = _earlier(folder, number, parts, key)
+    words = key.changes(earlier.key) if earlier else ["it has not run to its end"]
+    if earlier and giver and earlier.key.taken != key.taken:
+        words.append(f"stage {giver.number} changed")
+    assert parts.task is not None
+    if (folder / f"{parts.task.name}-{key.digest[:8]}" / "checkpoints").is_dir():
+        words.append("goes on from its newest checkpoint")
+    return ", ".join(words) or "its place in the chain changed"
+
+
+def _targets(parts: Parts) -> tuple[Path, ...]:
+    """What a conversion writes; a .ckpt has its YAML beside it."""
+    if not isinstance(parts.task, Conversion):
+        return ()
+    target = cache.expanded(parts.task.target)
+    return (target, target.with_suffix(".yaml")) if target.suffix == ".ckpt" else (target,)
+
+
+def _with_targets(plan: Plan, targets: Sequence[Path], folder: Path) -> Plan:
+    """The plan that does not refuse targets that the chain itself has written: it replaces them."""
+    if not are_own(targets, folder):
+        return plan
+    kept = tuple(one for one in plan.inputs if one.key != "task.target")
+    return attrs.evolve(plan, inputs=kept)
+
+
+def are_own(targets: Sequence[Path], folder: Path) -> bool:
+    """Whether all that lies at targets is what the chain wrote there, unchanged."""
+    there = [target for target in targets if os.path.lexists(target)]
+    records = list(record.below(folder)) if there else []
+    return bool(there) and all(any(one.wrote(target) for one in records) for target in there)
+
+
+def _folder(chain: Chain, parts: Parts) -> Path:
+    """Has the directories of a chain's stages."""
+    return Path(parts.runtime.output) / name_of(chain)
+
+
+def name_of(chain: Chain) -> str:
+    """What runs of a chain are called."""
+    if chain.name:
+        return chain.name
+    tasks = [parts.task.name for one in chain.recipes if (parts := one.completed).task]
+    return "-".join(("gpt2", chain.recipes[0].completed.model.canonical_size, *tasks))

@@ -1,0 +1,140 @@
+"""What a stage has left behind, and whether it is still there: ``stage.json`` in its directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import xxhash
+
+from gpt2dsl.chain.key import Key
+from gpt2dsl.data import atomic
+from gpt2dsl.errors import RunError
+from gpt2dsl.weights.files.hashing import checksum
+
+FILE = "stage.json"
+
+
+@attrs.frozen
+class Trace:
+    """A file as it was written."""
+
+    size: int
+    mtime_ns: int
+    xxh3: str
+
+    @classmethod
+    def of(cls, path: Path) -> Trace:
+        """The file as it is; raises OSError where it can't be read."""
+        found = path.stat()
+        return cls(found.st_size, found.st_mtime_ns, checksum(path))
+
+    def is_at(self, path: Path, *, thorough: bool) -> bool:
+        """Whether the file is as it was; only a thorough look reads it."""
+        try:
+            found = path.stat()
+            if thorough:
+                return found.st_size == self.size and checksum(path) == self.xxh3
+        except OSError:
+            return False
+        return (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """A stage that ran to its end.
+
+    Attributes:
+        number: of the stage, from 1.
+        task: its kind.
+        key: what decided its result.
+        taken: digest of the weights that an earlier stage gave; "" where it took none.
+        files: what it wrote.
+        weights: of them the weights that it gives; "" where it gives none.
+        result: as result.json has it.
+        text: the result as people read it.
+    """
+
+    number: int
+    task: str
+    key: Key
+    taken: str
+    files: Mapping[str, Trace]
+    weights: str
+    result: Mapping[str, Any]
+    text: str
+
+    @property
+    def given(self) -> str:
+        """Digest of the weights that it gave: of the names and checksums of their files."""
+        found, folder = xxhash.xxh3_128(), Path(self.weights)
+        for name, trace in sorted(self.files.items()):
+            if folder in (Path(name), *Path(name).parents):
+                found.update(f"{Path(name).relative_to(folder)} {trace.xxh3}\n".encode())
+        return found.hexdigest()
+
+    def wrong(self, *, thorough: bool) -> str:
+        """What is no longer as it was written; "" where all is.
+
+        Args:
+            thorough: read every file; else sizes and times of change are looked at.
+        """
+        for name, trace in self.files.items():
+            if not trace.is_at(Path(name), thorough=thorough):
+                return f"{name} is {'changed' if Path(name).exists() else 'gone'}"
+        return ""
+
+    def wrote(self, target: Path) -> bool:
+        """Whether all that lies at a target is what this stage wrote there, unchanged."""
+        there = set(_files([target]))
+        return bool(there) and all(
+            str(path) in self.files and self.files[str(path)].is_at(path, thorough=False)
+            for path in there
+        )
+
+    def write(self, directory: Path) -> None:
+        """Write it.
+
+        Raises:
+            RunError: the disk is full or can't be written.
+        """
+        text = json.dumps(attrs.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        path = directory / FILE
+        try:
+            atomic.write_file(path, lambda file: file.write(text.encode()))
+        except OSError as error:
+            message = f"{path}: it can't be written: {error.strerror or error}"
+            raise RunError(message) from error
+
+
+def traces(paths: Iterable[Path]) -> dict[str, Trace]:
+    """Every file at and below paths, as it is now; raises OSError where one can't be read."""
+    return {str(file): Trace.of(file) for file in _files(paths)}
+
+
+def read(directory: Path) -> Record | None:
+    """The record of a stage; None where there is none, or it is damaged: the stage runs again."""
+    try:
+        document = json.loads((directory / FILE).read_bytes())
+        files = {name: Trace(**trace) for name, trace in document.pop("files").items()}
+        return Record(**{**document, "key": Key(**document["key"]), "files": files})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def below(folder: Path) -> Iterator[Record]:
+    """The records of a chain, the newest first."""
+    found = sorted(folder.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime_ns)
+    return filter(None, (read(path.parent) for path in found))
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return [
+        file
+        for path in paths
+        for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+        if file.is_file()
+    ]

@@ -1,0 +1,123 @@
+"""Carries a chain out, stage after stage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gpt2dsl.chain import record
+from gpt2dsl.chain.chain import Chain, at
+from gpt2dsl.chain.plan import ChainPlan, Stage, are_own, next_stage
+from gpt2dsl.chain.record import Record
+from gpt2dsl.chain.result import ChainResult, StageResult
+from gpt2dsl.data import atomic
+from gpt2dsl.engine.progress import say
+from gpt2dsl.errors import Interrupted, RunError, SpecError
+
+if TYPE_CHECKING:
+    from gpt2dsl.engine.callbacks import Callback
+    from gpt2dsl.engine.job import Result
+
+
+def run(
+    plan: ChainPlan, chain: Chain, resume_command: str, callbacks: Sequence[Callback]
+) -> ChainResult:
+    """Carry a chain out; arguments and errors as in ``ChainPlan.run``."""
+    _refuse(plan)
+    done: list[Stage] = []
+    results = []
+    for number in range(1, len(chain) + 1):
+        with _named(number, len(chain)):
+            stage = next_stage(chain, done, prepare=True, thorough=True)
+            found = stage.record
+            if found is None:
+                say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
+                found = _carried_out(stage, done, resume_command, callbacks)
+        results.append(StageResult.of(found, stage.directory, ran=stage.record is None))
+        done.append(attrs.evolve(stage, record=found, state="="))
+    return ChainResult(tuple(results))
+
+
+def _refuse(plan: ChainPlan) -> None:
+    """Refuses the inputs of all stages before the first one runs."""
+    faults = [
+        at(stage.number, fault)
+        for stage in plan.stages
+        if stage.state != "="
+        for fault in stage.prepared().refusals()
+    ]
+    if faults:
+        raise SpecError(faults)
+
+
+def _carried_out(
+    stage: Stage, done: Sequence[Stage], resume_command: str, callbacks: Sequence[Callback]
+) -> Record:
+    """Runs a stage, and writes down what it left."""
+    with _replacing(stage):
+        result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
+    weights, outputs = _outputs(stage, result)
+    giver = done[stage.takes - 1].record if stage.takes else None
+    try:
+        files = record.traces(outputs)
+    except OSError as error:
+        raise RunError(f"{error.filename}: it can't be read: {error.strerror}") from error
+    left = Record(
+        number=stage.number,
+        task=stage.plan.task,
+        key=stage.key,
+        taken=giver.given if giver else "",
+        files=files,
+        weights=str(weights or ""),
+        result=result.to_json(),
+        text=str(result),
+    )
+    left.write(stage.directory)
+    return left
+
+
+def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
+    """The weights that a stage gives, and all that it leaves."""
+    if weights := result.best or result.checkpoint:
+        return weights, [weights]
+    if result.target:
+        return (result.target if stage.promise else None), list(stage.targets)
+    return None, [stage.directory / "result.json"]
+
+
+@contextmanager
+def _replacing(stage: Stage) -> Iterator[None]:
+    """Moves what the chain wrote at targets out of the way, until something new is there."""
+    there = [target for target in stage.targets if os.path.lexists(target)]
+    if not are_own(there, stage.directory.parent):  # the stage refuses what is somebody else's
+        yield
+        return
+    with ExitStack() as stack:
+        moved = {target: stack.enter_context(atomic.neighbour(target, "old")) for target in there}
+        for target, old in moved.items():
+            target.rename(old)
+        try:
+            yield
+        except BaseException:
+            for target, old in moved.items():
+                if not target.exists():
+                    old.rename(target)
+            raise
+
+
+@contextmanager
+def _named(number: int, count: int) -> Iterator[None]:
+    """Says of an error in which stage it was."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError([at(number, fault) for fault in error.faults]) from error
+    except Interrupted:
+        raise
+    except RunError as error:
+        raise RunError(f"stage {number} of {count}: {error}") from error

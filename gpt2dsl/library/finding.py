@@ -1,0 +1,112 @@
+"""What SPEC on the command line, and ``extends`` in a spec, stand for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from gpt2dsl import library
+from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.spec import read
+from gpt2dsl.spec.tables import Draft, Stages
+
+
+@runtime_checkable
+class Built(Protocol):
+    """A recipe or a chain that was built in Python."""
+
+    def draft(self) -> Draft | Stages:
+        """Its values, and where each was written."""
+
+
+def find(spec: str) -> Draft | Stages:
+    """The draft of a .toml file, of ``module:name``, or of a recipe of the library.
+
+    Raises:
+        SpecError: there is none, or it can't be read.
+    """
+    return _Finder().find(spec, "")
+
+
+def recipe(spec: str) -> Draft:
+    """As ``find``, of one recipe.
+
+    Raises:
+        SpecError: it is a chain, too.
+    """
+    return _one(find(spec), spec)
+
+
+def find_text(text: str, name: str) -> Draft | Stages:
+    """The draft of a spec's text; ``name`` is what its lines are called in messages.
+
+    Raises:
+        SpecError: it is not TOML.
+    """
+    return read.read_text(text, name, _Finder())
+
+
+def recipe_text(text: str, name: str) -> Draft:
+    """As ``find_text``, of one recipe.
+
+    Raises:
+        SpecError: it is a chain, too.
+    """
+    return _one(find_text(text, name), name)
+
+
+def name_of(spec: str) -> str:
+    """What runs of it are called."""
+    return Path(spec).stem if spec.endswith(".toml") else spec.rpartition(":")[2]
+
+
+class _Finder:
+    """Finds a draft by name, and follows ``extends``, but not in circles."""
+
+    def __init__(self) -> None:
+        self._chain: list[str] = []
+
+    def __call__(self, name: str, named_by: str) -> Draft:
+        return _one(self.find(name, named_by), name)
+
+    def find(self, name: str, named_by: str) -> Draft | Stages:
+        path = Path(name)
+        if path.suffix == ".toml":
+            beside = Path(named_by).parent / path
+            return self._once(beside if beside.exists() else path)
+        return _imported(name if ":" in name else library.find(name).target)
+
+    def _once(self, path: Path) -> Draft | Stages:
+        key = str(path.resolve())
+        if key in self._chain:
+            raise SpecError([Fault("G2-004", "", str(path), "leads back to itself")])
+        self._chain.append(key)
+        found = read.read_file(path, str(path), self)
+        self._chain.remove(key)
+        return found
+
+
+def _one(found: Draft | Stages, name: str) -> Draft:
+    if isinstance(found, Draft):
+        return found
+    message = f"is a chain of {len(found.drafts)} stages, where one recipe is expected"
+    raise SpecError([Fault("G2-108", "", name, message)])
+
+
+def _imported(target: str) -> Draft | Stages:
+    """The draft of what ``module:name`` holds."""
+    module_name, _, attribute = target.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), attribute, None)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.split(".")[0] != error.name.split(".")[0]:
+            raise
+        raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
+    finally:
+        sys.path.pop(0)
+    if isinstance(found, Built):
+        return found.draft()
+    raise SpecError([Fault("G2-002", "", target, f"expected a Recipe, found {found!r}")])

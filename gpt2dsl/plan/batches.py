@@ -1,0 +1,116 @@
+"""How the data of a run is cut into rows, batches and steps."""
+
+from __future__ import annotations
+
+import attrs
+
+from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.source import Source
+from gpt2dsl.errors import InputError
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan import inputs
+from gpt2dsl.plan.inputs import Input
+from gpt2dsl.plan.network import Network
+
+
+@attrs.frozen(kw_only=True)
+class Batches:
+    """How the data is cut.
+
+    Attributes:
+        rows: whole rows of the data; None before it was tokenised once.
+        row_tokens: tokens of a row, the label of the last one included.
+        batch: rows of an optimizer step, over all ranks.
+        per_rank: rows that a rank computes at once.
+        steps: optimizer steps; None where they depend on rows that are not counted yet.
+        epochs: passes over the data; None where steps are said instead.
+    """
+
+    rows: int | None
+    row_tokens: int
+    batch: int
+    per_rank: int
+    steps: int | None
+    epochs: int | None
+
+
+def cut(
+    parts: Parts, network: Network, source: Source | None, *, ready: bool
+) -> tuple[Network, Batches]:
+    """How the data is cut, and the network with the tokenizer that cuts it.
+
+    Args:
+        parts: the recipe's.
+        network: its own.
+        source: the data; None where it can't be used.
+        ready: whether it is tokenised now, where it never was.
+    """
+    train = parts.train
+    network, count = _rows(parts, network, source, ready=ready) if source else (network, None)
+    trains = parts.trains
+    steps = train.steps if trains else 0
+    if trains and steps is None and count is not None:
+        steps = count * train.passes // train.batch_size
+    return network, Batches(
+        rows=count,
+        row_tokens=train.seq_length + (0 if network.geometry.labels else 1),
+        batch=train.batch_size,
+        per_rank=max(1, train.batch_size // parts.parallel.dp // parts.parallel.micro_batches),
+        steps=steps,
+        epochs=train.passes if trains and train.steps is None else None,
+    )
+
+
+def _rows(
+    parts: Parts, network: Network, source: Source, *, ready: bool
+) -> tuple[Network, int | None]:
+    """The network with the tokenizer of the data, and the data's rows if they are counted."""
+    if parts.data.format == "mindrecord":
+        from gpt2dsl.data import mindrecord  # noqa: PLC0415  # NumPy: only where there is data
+
+        return network, mindrecord.count(source)
+    if network.geometry.labels:
+        return _examples(parts, network, source) if ready else (network, None)
+    network, tokens = _tokens(parts, network, source, ready=ready)
+    return network, None if tokens is None else max(0, tokens - 1) // parts.train.seq_length
+
+
+def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, int]:
+    """The network with the tokenizer of texts with classes, and how many there are."""
+    from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
+
+    classes = Classes(network.classes, source.form)
+    rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))
+    tokenizer = prepare.tokenizer(network.tokenizer, source, parts.data.vocab)
+    return attrs.evolve(network, tokenizer=tokenizer), rows
+
+
+def _tokens(
+    parts: Parts, network: Network, source: Source, *, ready: bool
+) -> tuple[Network, int | None]:
+    """The network with the tokenizer of the data, and the data's tokens if they are counted."""
+    if not network.tokenizer:
+        return network, None
+    from gpt2dsl.data import prepare  # noqa: PLC0415  # NumPy: only where there is data
+
+    vocab = parts.data.vocab
+    if ready:
+        tokenizer = prepare.tokenizer(network.tokenizer, source, vocab)
+        tokens = len(prepare.stream(source, tokenizer))
+        return attrs.evolve(network, tokenizer=tokenizer), tokens
+    if known := prepare.known_tokenizer(network.tokenizer, source, vocab):
+        return attrs.evolve(network, tokenizer=known), prepare.known_tokens(source, known)
+    return network, None
+
+
+def too_short(parts: Parts, batches: Batches, data: Input) -> list[Input]:
+    """The refusal of data that doesn't fill one batch, where that is known."""
+    if batches.rows is None or not parts.trains:
+        return []
+    if batches.rows >= batches.batch:
+        return []
+    message = (
+        f"too short: {batches.rows} rows of {batches.row_tokens:,} tokens do not fill "
+        f"a batch of {batches.batch}"
+    )
+    return [inputs.refused(parts, data.key, data.name, InputError("G2-305", data.name, message))]

@@ -1,0 +1,66 @@
+"""Weights that an earlier stage of a chain will have made, as far as its plan knows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Conversion, Convert, Reshard
+from gpt2dsl.plan.network import PUBLISHED, TRAIN, Network, Promise
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.reading import Look
+
+
+def gives(parts: Parts) -> bool:
+    """Whether a task makes weights that a later stage can take."""
+    if isinstance(parts.task, Convert):
+        return parts.task.to != "peft"
+    return parts.trains or isinstance(parts.task, Reshard)
+
+
+def takes(parts: Parts) -> bool:
+    """Whether a recipe leaves open which weights it starts from."""
+    if isinstance(parts.task, Conversion):
+        return parts.task.source == "auto"
+    return parts.model.weights == "auto"
+
+
+def promise(parts: Parts, network: Network, name: str) -> Promise:
+    """What the weights of a stage will be.
+
+    Args:
+        parts: its recipe's.
+        network: what it computes.
+        name: what it is called in messages.
+    """
+    from gpt2dsl.weights.reading import Look  # noqa: PLC0415  # NumPy: only where weights follow
+
+    assert parts.task is not None
+    alone = isinstance(parts.task, Convert) and parts.task.target.endswith(".ckpt")
+    pending = any(one.state == "promised" for one in network.inputs)
+    tokenizer = PUBLISHED if alone else network.tokenizer or (TRAIN if pending else PUBLISHED)
+    return Promise(
+        look=Look(
+            path=Path(name),
+            geometry=attrs.evolve(network.geometry, dropout=0.0),
+            kind=f"to be made by {parts.task.name}",
+            size=4 * parameters(network.geometry),
+            digest=None,
+            tokenizer=Path(tokenizer),
+            adapter=_adapter(parts, network.looked),
+            classes=network.classes,
+        ),
+        tokenizer=tokenizer,
+    )
+
+
+def _adapter(parts: Parts, taken: Look | None) -> bool:
+    """Whether the weights are an adapter beside its base."""
+    if isinstance(parts.task, Conversion):
+        return False
+    return parts.lora is not None or bool(taken and taken.adapter)

@@ -1,0 +1,238 @@
+"""Chains that run: what is done stays done, what has changed runs again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
+from gpt2dsl.chain import specs
+from gpt2dsl.weights import reading
+from tests.commands import gpt2dsl
+
+SPEC = """
+[[stage]]
+[stage.model]
+size = "nano"
+layers = 1
+hidden = 16
+heads = 2
+positions = 16
+[stage.data]
+tokenizer = "train"
+vocab = 300
+[stage.train]
+seq_length = 8
+batch_size = 2
+steps = {steps}
+save_every = 2
+[stage.task]
+kind = "pretrain"
+data = "text.txt"
+
+[[stage]]
+[stage.train]
+seq_length = 8
+[stage.task]
+kind = "evaluate"
+data = "text.txt"
+
+[[stage]]
+[stage.task]
+kind = "export"
+format = "onnx"
+target = "graphs"
+"""
+TEXT = "the old cat sat on the mat and the young dog ran to the red barn\n" * 20
+
+
+@pytest.fixture
+def spec(elsewhere: Path) -> Path:
+    (elsewhere / "text.txt").write_text(TEXT)
+    path = elsewhere / "mine.toml"
+    path.write_text(SPEC.format(steps=4))
+    return path
+
+
+def states(*settings: str) -> list[tuple[str, str]]:
+    """Of a chain's plan: what is done with each stage, and why."""
+    plan = json.loads(gpt2dsl("plan", "mine.toml", "--json", *settings).stdout)
+    return [(stage["state"], stage["why"]) for stage in plan["stages"]]
+
+
+def ran(*settings: str) -> list[bool]:
+    """Runs a chain: whether each of its stages ran."""
+    found = json.loads(gpt2dsl("run", "mine.toml", "--json", *settings).stdout)
+    return [stage["ran"] for stage in found["stages"]]
+
+
+def set_to(key: str, value: str) -> tuple[str, str]:
+    return "--set", f"{key}={value}"
+
+
+@pytest.mark.usefixtures("spec")
+def test_a_chain_run_twice_runs_nothing_the_second_time_and_a_change_runs_what_depends() -> None:
+    never = ("+", "it has not run to its end")
+    assert states() == [never] * 3
+    assert ran() == [True, True, True]
+    assert states() == [("=", "")] * 3
+    second = gpt2dsl("run", "mine.toml")
+    assert second.stdout.count("unchanged, not run again") == 3
+    assert "perplexity" in second.stdout
+
+    batch = set_to("stage.2.train.batch_size", "4")
+    assert [state for state, _ in states(*batch)] == ["=", "~", "="]
+    assert states(*batch)[1] == ("~", "train.batch_size 8 -> 4")
+
+    rate = set_to("stage.1.optim.lr", "0.01")
+    assert states(*rate) == [
+        ("~", "optim.lr 0.0001 -> 0.01"),
+        ("~", "stage 1 changed"),
+        ("~", "stage 1 changed"),
+    ]
+    assert ran(*rate) == [True, True, True]
+    assert [state for state, _ in states(*rate)] == ["=", "=", "="]
+
+    # the first values again: their training is still there; the graphs are the other one's
+    assert [state for state, _ in states()] == ["=", "=", "~"]
+    assert ran() == [False, False, True]
+
+    Path("text.txt").write_text(TEXT + "one more line\n")
+    assert [why for _, why in states()] == [
+        "the contents of task.data",
+        "the contents of task.data, stage 1 changed",
+        "stage 1 changed",
+    ]
+    assert ran() == [True, True, True]
+
+
+@pytest.mark.usefixtures("spec")
+def test_how_and_where_change_nothing() -> None:
+    gpt2dsl("run", "mine.toml")
+    assert states(*set_to("stage.1.parallel.micro_batches", "2"))[0] == ("=", "")
+
+
+@pytest.mark.usefixtures("spec")
+def test_outputs_that_are_gone_or_changed_are_made_again() -> None:
+    gpt2dsl("run", "mine.toml")
+    first, graphs = next(Path("runs/mine").glob("pretrain-*")), Path("graphs")
+    shutil.rmtree(graphs)
+    assert [state for state, _ in states()] == ["=", "=", "~"]
+    assert ran() == [False, False, True]
+
+    file = first / "checkpoints" / "step-4" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    at = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))
+    # as good as new for a plan, which reads no weights; a run does
+    assert [state for state, _ in states()] == ["=", "=", "="]
+    assert ran()[0]
+    assert ran() == [False, False, False]
+
+
+@pytest.mark.usefixtures("spec")
+def test_what_somebody_else_wrote_at_a_target_is_never_replaced() -> None:
+    gpt2dsl("run", "mine.toml")
+    Path("graphs/notes.txt").write_text("mine")
+    rate = set_to("stage.1.optim.lr", "0.01")
+    refused = gpt2dsl("run", "mine.toml", *rate, code=2)
+    assert "stage.3.task.target = graphs: graphs is there already" in refused.stderr
+    assert states(*rate)[0][0] == "~"  # refused before any stage ran
+    assert Path("graphs/notes.txt").read_text() == "mine"
+    gpt2dsl("check", "mine.toml", *rate, code=2)
+    Path("graphs/notes.txt").unlink()
+    gpt2dsl("check", "mine.toml", *rate)
+
+
+def test_a_chain_that_is_killed_goes_on_where_it_was(spec: Path) -> None:
+    spec.write_text(SPEC.format(steps=100_000))
+    command = [sys.executable, "-m", "gpt2dsl", "run", "mine.toml"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(Path("runs").glob("mine/pretrain-*/checkpoints/step-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert states()[0] == ("+", "it has not run to its end, goes on from its newest checkpoint")
+
+    again = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert again.stderr
+    assert next(line for line in iter(again.stderr.readline, "") if "resumed from" in line)
+    again.send_signal(signal.SIGINT)
+    _, rest = again.communicate(timeout=60)
+    assert "go on with: gpt2dsl run mine.toml" in rest
+    assert again.returncode == 1
+
+
+@pytest.mark.usefixtures("spec")
+def test_a_stage_that_fails_is_named_and_those_before_it_stay_done(elsewhere: Path) -> None:
+    chain = specs.load("mine.toml")
+    assert isinstance(chain, Chain)
+    plan = chain.plan()
+    (elsewhere / "runs" / "mine").mkdir(parents=True)
+    (elsewhere / "runs" / "mine" / plan.stages[1].directory.name).write_text("in the way")
+    with pytest.raises(RunError, match=r"stage 2 of 3: .*evaluate-\w+: it can't be written"):
+        plan.run()
+    assert [stage.state for stage in chain.plan().stages] == ["=", "+", "+"]
+
+
+@pytest.mark.usefixtures("spec")
+def test_adapters_go_through_a_chain_and_are_merged_at_its_end() -> None:
+    loaded = specs.load("mine.toml")
+    assert isinstance(loaded, Chain)
+    chain = (
+        loaded.recipes[0]
+        >> (LoRA(r=2) | Train(seq_length=8, batch_size=2, steps=2) | Task.finetune(data="text.txt"))
+        >> Task.generate(prompts=["the old"])
+        >> Task.convert(target="whole", merge=True)
+        >> Task.convert(target="others", to="mindformers")
+        >> Task.generate(prompts=["the old"])
+    )
+    plan = chain.plan()
+    assert [stage.takes for stage in plan.stages] == [None, 1, 2, 2, 4, 5]
+    result = plan.run()
+    said = [stage.values["texts"] for stage in result.stages if stage.task == "generate"]
+    assert said[0] == said[1]
+    assert reading.look("whole").geometry.hidden == 16
+    assert all(stage.state == "=" for stage in chain.plan().stages)
+    next(Path("others").glob("*.yaml")).unlink()
+    assert [stage.state for stage in chain.plan().stages] == ["=", "=", "=", "=", "~", "~"]
+
+
+def evaluated(**more: Any) -> Recipe:
+    return Train(**{"seq_length": 8, **more}) | Task.evaluate(data="text.txt")
+
+
+@pytest.mark.usefixtures("spec")
+def test_faults_of_later_stages_are_found_before_the_first_one_runs() -> None:
+    loaded = specs.load("mine.toml")
+    assert isinstance(loaded, Chain)
+    first = loaded.recipes[0]
+    chain = first >> evaluated(seq_length=32) >> Task.export(target="x", seq_length=99)
+    with pytest.raises(SpecError) as caught:
+        chain.plan()
+    keys = [(fault.code, fault.key) for fault in caught.value.faults]
+    assert keys == [
+        ("G2-204", "stage.2.train.seq_length = 32"),
+        ("G2-204", "stage.3.task.seq_length = 99"),
+    ]
+    other = first >> (Model(size="nano", layers=2) | evaluated())
+    with pytest.raises(SpecError, match=r"stage\.2\.model\.layers = 2.*2 here, 1 in stage 1"):
+        other.plan()
+    alone = first >> Task.convert(target="x.ckpt", to="mindformers") >> evaluated()
+    with pytest.raises(SpecError, match="the tokenizer has 50257 entries, the model's word table"):
+        alone.plan()
+    absent = first >> evaluated() >> Task.generate(prompts="none.txt")
+    assert [fault.key.partition(" ")[0] for fault in absent.faults()] == ["stage.3.task.prompts"]
+    assert [fault.key for fault in (Recipe(Task.export(target="x"))).faults()] == ["task.source"]
