@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import attrs
@@ -95,6 +95,24 @@ class Chain:
         if isinstance(found, tables.Draft):
             raise SpecError([Fault("G2-108", name, "stage", "missing; this is one recipe")])
         return _whole(made(found, ""), [])
+
+    @classmethod
+    def load(cls, spec: str, settings: Iterable[str] = ()) -> Chain:
+        """The chain of a .toml file, of ``module:name``, or of the library.
+
+        Args:
+            spec: which; as on the command line.
+            settings: ``stage.N.table.key=value``, laid over it.
+
+        Raises:
+            SpecError: with every fault of it, or it is one recipe.
+        """
+        from gpt2dsl.chain import specs  # noqa: PLC0415  # it stands above
+
+        found = specs.load(spec, settings)
+        if isinstance(found, Chain):
+            return found
+        raise SpecError([Fault("G2-108", "", spec, "is one recipe, where a chain is expected")])
 
     def draft(self) -> tables.Stages:
         """Its values, and where each was written."""

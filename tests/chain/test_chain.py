@@ -151,6 +151,8 @@ def test_one_recipe_is_no_chain_and_a_chain_extends_nothing() -> None:
         specs.load("x.toml")
     with pytest.raises(SpecError, match="G2-108"):
         Recipe.load("chain.toml")
+    with pytest.raises(SpecError, match="is one recipe, where a chain is expected"):
+        Chain.load("quickstart")
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
-from gpt2dsl.chain import specs
 from gpt2dsl.weights import reading
 from tests.commands import gpt2dsl
 
@@ -177,8 +176,7 @@ def test_a_chain_that_is_killed_goes_on_where_it_was(spec: Path) -> None:
 
 @pytest.mark.usefixtures("spec")
 def test_a_stage_that_fails_is_named_and_those_before_it_stay_done(elsewhere: Path) -> None:
-    chain = specs.load("mine.toml")
-    assert isinstance(chain, Chain)
+    chain = Chain.load("mine.toml")
     plan = chain.plan()
     (elsewhere / "runs" / "mine").mkdir(parents=True)
     (elsewhere / "runs" / "mine" / plan.stages[1].directory.name).write_text("in the way")
@@ -189,8 +187,7 @@ def test_a_stage_that_fails_is_named_and_those_before_it_stay_done(elsewhere: Pa
 
 @pytest.mark.usefixtures("spec")
 def test_adapters_go_through_a_chain_and_are_merged_at_its_end() -> None:
-    loaded = specs.load("mine.toml")
-    assert isinstance(loaded, Chain)
+    loaded = Chain.load("mine.toml")
     chain = (
         loaded.recipes[0]
         >> (LoRA(r=2) | Train(seq_length=8, batch_size=2, steps=2) | Task.finetune(data="text.txt"))
@@ -216,8 +213,7 @@ def evaluated(**more: Any) -> Recipe:
 
 @pytest.mark.usefixtures("spec")
 def test_faults_of_later_stages_are_found_before_the_first_one_runs() -> None:
-    loaded = specs.load("mine.toml")
-    assert isinstance(loaded, Chain)
+    loaded = Chain.load("mine.toml")
     first = loaded.recipes[0]
     chain = first >> evaluated(seq_length=32) >> Task.export(target="x", seq_length=99)
     with pytest.raises(SpecError) as caught:
