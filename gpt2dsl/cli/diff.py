@@ -1,4 +1,4 @@
-"""``gpt2dsl diff``: what differs between two recipes or runs."""
+"""``gpt2dsl diff``: what differs between two recipes, plans or runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import attrs
 import click
 
 from gpt2dsl import library
+from gpt2dsl.chain import specs
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, Losses, Pair
-from gpt2dsl.library.runs import Run
+from gpt2dsl.library.runs import Document, Run
+from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.recipe import Recipe
 
 _WIDTH = 40
@@ -34,39 +37,53 @@ _FORMS = {
 
 @attrs.frozen
 class _Side:
-    """A recipe, and the run of it if it is one's."""
+    """A recipe or a chain, its plan if one is there, and the run of it if it is one's."""
 
     name: str
-    recipe: Recipe
-    run: Run | None
+    recipe: Recipe | Chain
+    plan: Document | None = None
+    run: Run | None = None
 
     @property
     def digest(self) -> str:
-        """Of a run the one that it was planned with, whatever later versions make of it."""
-        return self.run.digest if self.run else self.recipe.digest
+        """Of a plan the one that it was made with, whatever later versions make of it."""
+        return str(self.plan.get("digest", "")) if self.plan else self.recipe.digest
+
+    @property
+    def stages(self) -> list[Parts]:
+        """The parts of its recipes."""
+        recipes = self.recipe.recipes if isinstance(self.recipe, Chain) else (self.recipe,)
+        return [recipe.completed for recipe in recipes]
 
     def to_json(self) -> dict[str, str]:
         return {"name": self.name, "digest": self.digest}
 
 
 @attrs.frozen
-class _Runs:
-    """What is compared of two runs beside their recipes."""
+class _More:
+    """What is compared beside recipes: of plans, and of runs."""
 
     plan: list[Pair]
-    result: list[Pair]
-    losses: Losses | None
+    result: list[Pair] | None = None
+    losses: Losses | None = None
 
 
-@click.command("diff", help="Show what differs between A and B: runs, or whatever SPEC may be.")
+@click.command(
+    "diff",
+    help="Show what differs between A and B: runs, plans (plan --out FILE.json), or whatever SPEC "
+    "may be.",
+)
 @click.argument("a")
 @click.argument("b")
 @options.as_json
 def command(a: str, b: str, as_json: bool) -> None:
-    """Show what differs between two recipes or runs."""
+    """Show what differs between two recipes, plans or runs."""
     ours, theirs = _sides(a, b)
-    recipe = compare.recipes(ours.recipe.completed, theirs.recipe.completed)
-    both = _runs(ours, theirs)
+    if isinstance(ours.recipe, Chain) or isinstance(theirs.recipe, Chain):
+        recipe = compare.chains(ours.stages, theirs.stages)
+    else:
+        recipe = compare.recipes(ours.recipe.completed, theirs.recipe.completed)
+    both = _more(ours, theirs)
     if as_json:
         options.echo_json(_document(ours, theirs, recipe, both))
     else:
@@ -93,25 +110,31 @@ def _side(name: str) -> _Side:
     """What a name on the command line stands for."""
     path = Path(name)
     if runs.is_run(path):
-        run = runs.read(path)
-        return _Side(name, Recipe.load(str(runs.recipe(path))), run)
+        found = Recipe.load(str(runs.recipe(path)))
+        return _Side(name, found, runs.plan(path), runs.read(path))
+    if path.suffix == ".json":
+        plan = runs.document(path)
+        return _Side(name, Recipe.from_toml(str(plan.get("toml", "")), name), plan)
     if path.is_dir() and name not in {entry.name for entry in library.entries()}:
         raise InputError("G2-301", name, "it is a folder, but not of a run: plan.json is absent")
-    return _Side(name, Recipe.load(name), None)
+    return _Side(name, specs.load(name))
 
 
-def _runs(a: _Side, b: _Side) -> _Runs | None:
-    if a.run is None or b.run is None:
+def _more(a: _Side, b: _Side) -> _More | None:
+    if a.plan is None or b.plan is None:
         return None
-    return _Runs(
-        compare.plans(a.run, b.run), compare.results(a.run, b.run), compare.losses(a.run, b.run)
-    )
+    plan = compare.plans(a.plan, b.plan)
+    if a.run is None or b.run is None:
+        return _More(plan)
+    return _More(plan, compare.results(a.run, b.run), compare.losses(a.run, b.run))
 
 
-def _document(a: _Side, b: _Side, recipe: list[Pair], both: _Runs | None) -> dict[str, Any]:
+def _document(a: _Side, b: _Side, recipe: list[Pair], both: _More | None) -> dict[str, Any]:
     found: dict[str, Any] = {"a": a.to_json(), "b": b.to_json(), "recipe": _pairs(recipe)}
     if both:
-        found["plan"], found["result"] = _pairs(both.plan), _pairs(both.result)
+        found["plan"] = _pairs(both.plan)
+    if both and both.result is not None:
+        found["result"] = _pairs(both.result)
         found["losses"] = both.losses.to_json() if both.losses else None
     return found
 
@@ -120,12 +143,14 @@ def _pairs(pairs: list[Pair]) -> list[dict[str, Any]]:
     return [pair.to_json() for pair in pairs]
 
 
-def _echo(a: _Side, b: _Side, recipe: list[Pair], both: _Runs | None) -> None:
+def _echo(a: _Side, b: _Side, recipe: list[Pair], both: _More | None) -> None:
     click.echo(f"A  {a.name}   digest {a.digest[:8]}")
     click.echo(f"B  {b.name}   digest {b.digest[:8]}")
     rows = _section("recipe", recipe, _value)
     if both:
-        rows += _section("plan", both.plan, _figure) + _section("result", both.result, _figure)
+        rows += _section("plan", both.plan, _figure)
+    if both and both.result is not None:
+        rows += _section("result", both.result, _figure)
     table.echo(rows)
     if both and both.losses:
         click.echo(f"training losses: {_together(both.losses)}")

@@ -23,7 +23,7 @@ COMMANDS = {
     "import": "a MindFormers configuration or command line as a recipe",
     "list": "the recipes of the library",
     "runs": "the runs in a folder: state, steps, loss, speed",
-    "diff": "show what differs between two recipes or runs",
+    "diff": "show what differs between two recipes, plans or runs",
     "generate": "continue a text with given weights",
     "serve": "completions over HTTP, as OpenAI's API has them",
     "classify": "name the class of texts with given weights",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -82,13 +83,22 @@ def recipes(a: Parts, b: Parts) -> list[Pair]:
     ]
 
 
-def plans(a: Run, b: Run) -> list[Pair]:
-    """What the plans of two runs make of their recipes and inputs, where that differs.
+def chains(a: Sequence[Parts], b: Sequence[Parts]) -> list[Pair]:
+    """As ``recipes``, stage by stage: ``stage.2.optim.lr``; all of a stage that one side lacks."""
+    pairs = []
+    for number, (ours, theirs) in enumerate(itertools.zip_longest(a, b), 1):
+        if ours and theirs:
+            found = recipes(ours, theirs)
+        else:
+            tasks = [one.task.name if one and one.task else ABSENT for one in (ours, theirs)]
+            found = [Pair("task.kind", *tasks)]
+        pairs += [attrs.evolve(pair, key=f"stage.{number}.{pair.key}") for pair in found]
+    return pairs
 
-    Raises:
-        InputError: a plan is absent or damaged.
-    """
-    return _unlike(_planned(runs.plan(a.path)), _planned(runs.plan(b.path)))
+
+def plans(a: Document, b: Document) -> list[Pair]:
+    """What two plans make of their recipes and inputs, where that differs."""
+    return _unlike(_planned(a), _planned(b))
 
 
 def results(a: Run, b: Run) -> list[Pair]:

@@ -132,7 +132,7 @@ def plan(path: Path) -> Document:
     Raises:
         InputError: it is absent (G2-301) or damaged (G2-304).
     """
-    return _document(path / _PLAN)
+    return document(path / _PLAN)
 
 
 def result(path: Path) -> Document | None:
@@ -141,7 +141,7 @@ def result(path: Path) -> Document | None:
     Raises:
         InputError: it is damaged (G2-304).
     """
-    return None if _written(path / _RESULT) is None else _document(path / _RESULT)
+    return None if _written(path / _RESULT) is None else document(path / _RESULT)
 
 
 def metrics(path: Path) -> list[Document]:
@@ -180,7 +180,12 @@ def _directories(folder: Path) -> Iterator[Path]:
         yield from (path for one in folders if is_run(path := Path(name, one)))
 
 
-def _document(path: Path) -> Document:
+def document(path: Path) -> Document:
+    """A plan, or what else has a task, as JSON.
+
+    Raises:
+        InputError: it is absent (G2-301) or damaged (G2-304).
+    """
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -199,3 +199,30 @@ def test_runs_and_diff_import_neither_mindspore_nor_torch_nor_engines(tmp_path: 
     heavy = {"mindspore", "torch", "transformers", "gpt2dsl.engine.job", "gpt2dsl.model"}
     for words in (["runs", str(tmp_path)], ["diff", str(a), str(b)], ["diff", "--help"]):
         assert imported(words, heavy) == (0, set())
+
+
+def test_diff_of_plans_shows_what_follows_from_the_recipes(capsys: Any, elsewhere: Path) -> None:
+    for name, size in (("a", "124m"), ("b", "355m")):
+        words = ["plan", "gpt2-124m-pretrain", "--set", f"model.size={size}", "--out"]
+        assert run(*words, str(elsewhere / f"{name}.json")) == 0
+    capsys.readouterr()
+    assert run("diff", "a.json", "b.json") == 0
+    said = capsys.readouterr().out
+    assert '  model.size  "124m"       "355m"' in said
+    assert "  parameters  124,439,808  354,823,168" in said
+    assert "result" not in said
+    Path("c.json").write_text("{}")
+    assert run("diff", "a.json", "c.json") == 2
+    assert "c.json: it is damaged [G2-304]" in capsys.readouterr().err
+
+
+def test_diff_of_chains_goes_stage_by_stage(capsys: Any, elsewhere: Path) -> None:
+    stage = '[[stage]]\n[stage.task]\nkind = "evaluate"\ndata = "%s"\n'
+    (elsewhere / "x.toml").write_text(stage % "a" + stage % "b")
+    (elsewhere / "y.toml").write_text(stage % "a" + stage % "c" + stage % "d")
+    assert run("diff", "x.toml", "y.toml") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[3:]]
+    assert rows == [
+        ["stage.2.task.data", '"b"', '"c"'],
+        ["stage.3.task.kind", "absent", '"evaluate"'],
+    ]

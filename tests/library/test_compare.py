@@ -76,7 +76,7 @@ def test_plans_differ_in_numbers_and_in_the_digests_of_inputs(tmp_path: Path) ->
         batches={"rows": 13, "steps": 3},
         inputs=[data, weights, "not an input"],
     )
-    assert compare.plans(runs.read(a), runs.read(b)) == [
+    assert compare.plans(runs.plan(a), runs.plan(b)) == [
         Pair("trained", 100, 7),
         Pair("rows", 12, 13),
         Pair("task.data (sha256)", "a" * 64, "b" * 64),
