@@ -72,6 +72,13 @@ def in_turns(script: Path, folder: Path, rounds: int, sides: Sequence[str]) -> F
     return found
 
 
+def publish(name: str, figures: dict[str, Any]) -> None:
+    """Adds figures, as a line of JSON, to the file that ``bench/all.py`` names."""
+    if file := os.environ.get("GPT2DSL_BENCH"):
+        with Path(file).open("a", encoding="utf-8") as opened:
+            opened.write(json.dumps({"bench": name, **figures}) + "\n")
+
+
 def parser(sides: Sequence[str]) -> argparse.ArgumentParser:
     """The options that comparisons share."""
     made = argparse.ArgumentParser()

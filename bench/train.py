@@ -3,11 +3,14 @@
     make bench                                          124M at batch 2 x 256
     .venv/bin/python bench/train.py --sides gpt2dsl eager --rounds 1
 
+    .venv/bin/python bench/train.py --lora 8            adapters on c_attn; in torch those of PEFT
+    .venv/bin/python bench/train.py --dropout 0.1       on all sides, MindFormers left out
+
 Each side of each round is a process of its own, one after the other, without caches of compiled
 code. All read the same weights from files and see the same batches in the same order: float32, no
-dropout, gradients clipped to a norm of 1, AdamW. The first step is counted from the start of the
-process, imports and compilation included. The peak is that of the process alone, without the
-compilers that torch.compile starts.
+dropout where none is said, gradients clipped to a norm of 1, AdamW. The first step is counted from
+the start of the process, imports and compilation included. The peak is that of the process alone,
+without the compilers that torch.compile starts.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sides import Found, able, in_turns, parser, to_mindformers
+from sides import Found, able, in_turns, parser, publish, to_mindformers
 
 LR, BETA1, BETA2, EPS, DECAY, CLIP = 1e-4, 0.9, 0.95, 1e-8, 0.1, 1.0
 BATCHES = 2
@@ -38,24 +41,33 @@ the loss before the update, and returns when the update is done."""
 
 def ours(args: argparse.Namespace) -> Step:
     """This project's step."""
+    import attrs
     import mindspore as ms
     from safetensors.numpy import load_file
 
+    from gpt2dsl.layout.adapters import adapters
     from gpt2dsl.model import device
+    from gpt2dsl.model.dropout import masks
+    from gpt2dsl.model.init import initial_adapters
     from gpt2dsl.model.network import GPT2
     from gpt2dsl.model.training import MicroBatch, TrainStep
-    from gpt2dsl.parts import Optim
+    from gpt2dsl.parts import LoRA, Optim
     from gpt2dsl.parts.model import SIZES
 
     device.use("cpu")
-    network = GPT2(SIZES[args.size])
+    geometry = attrs.evolve(SIZES[args.size], dropout=args.dropout)
+    lora = LoRA(r=args.lora, alpha=2 * args.lora) if args.lora else None
+    network = GPT2(geometry, adapters=adapters(geometry, lora.settings()) if lora else ())
     network.load(load_file(args.folder / "model.safetensors"))
+    network.load_adapters(initial_adapters(network.adapters, 0))
     optim = Optim(beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=DECAY)
     trainer = TrainStep(network, optim, clip=CLIP)
 
     def step(ids: Ids) -> float:
         inputs, labels = np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
-        loss = trainer.step([MicroBatch(inputs, labels)], LR)[0]
+        rows, time = range(len(inputs)), inputs.shape[1]
+        kept = tuple(masks(geometry, 0, trainer.steps, rows, time))
+        loss = trainer.step([MicroBatch(inputs, labels, kept)], LR)[0]
         ms.runtime.synchronize()
         return loss
 
@@ -67,9 +79,14 @@ def on_torch(args: argparse.Namespace, *, compiled: bool) -> Step:
     import torch
     from transformers import GPT2LMHeadModel
 
-    off = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-    model = GPT2LMHeadModel.from_pretrained(args.folder, dtype=torch.float32, **off).train()
-    parameters = list(model.parameters())
+    drops = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), args.dropout)
+    model = GPT2LMHeadModel.from_pretrained(args.folder, dtype=torch.float32, **drops).train()
+    if args.lora:
+        from peft import LoraConfig, get_peft_model
+
+        words = {"r": args.lora, "lora_alpha": 2 * args.lora, "target_modules": ["c_attn"]}
+        model = get_peft_model(model, LoraConfig(fan_in_fan_out=True, **words))
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": DECAY},
         {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
@@ -137,7 +154,7 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> Non
         to_mindformers(folder)
 
 
-def report(found: Found, tokens: int) -> None:
+def report(found: Found, tokens: int, told: dict[str, Any]) -> None:
     """A line a side, then ratios and losses."""
     figures = {}
     for side, rounds in found.items():
@@ -145,6 +162,7 @@ def report(found: Found, tokens: int) -> None:
         speed, first = tokens / median(times), median(one["first"] for one in rounds)
         peak = max(one["peak"] for one in rounds)
         figures[side] = (speed, first, peak)
+        publish("train", {"side": side, "times": times, "first": first, "peak": peak, **told})
         span = f"{tokens / max(times):.1f} to {tokens / min(times):.1f}"
         words = f"first step {first:5.1f} s   peak {peak:5.2f} GB"
         print(f"{side:<12} {speed:6.1f} tokens/s ({span})   {words}")
@@ -165,19 +183,26 @@ def main() -> None:
     options = parser(list(SIDES))
     options.add_argument("--rows", type=int, default=2)
     options.add_argument("--tokens", type=int, default=256)
+    options.add_argument("--lora", type=int, default=0, help="the rank of adapters on c_attn")
+    options.add_argument("--dropout", type=float, default=0.0)
     options.add_argument("--steps", type=int, default=8, help="that are timed, in each round")
     options.add_argument("--warmup", type=int, default=3, help="steps before them, the first too")
     args = options.parse_args()
     if args.side:
         print(json.dumps(measured(args)))
         return
-    sides = able(args.sides)
-    what = f"{args.size}, {args.rows} x {args.tokens}, float32; {os.cpu_count()} cores, load"
+    plain = not args.lora and not args.dropout
+    sides = able([side for side in args.sides if plain or side != "mindformers"])
+    told = {"tokens": args.rows * args.tokens, "lora": args.lora, "dropout": args.dropout}
+    what = f"{args.size}, {args.rows} x {args.tokens}, float32"
+    what += f", LoRA r {args.lora}" if args.lora else ""
+    what += f", dropout {args.dropout}" if args.dropout else ""
+    what += f"; {os.cpu_count()} cores, load"
     print(f"{what} {os.getloadavg()[0]:.1f} at the start", flush=True)
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), args, sides)
         found = in_turns(Path(__file__), Path(name), args.rounds, sides)
-    report(found, args.rows * args.tokens)
+    report(found, args.rows * args.tokens, told)
     if len(found) < len(sides):
         raise SystemExit("a side failed")
 

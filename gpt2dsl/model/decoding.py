@@ -9,7 +9,6 @@ vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -45,7 +44,7 @@ def roomy(tokens: int, limit: int) -> int:
     return min(length, limit)
 
 
-class Graph(nn.Cell):
+class Graph(graphs.Graph):
     """A cell that is called at each token; what it compiles is kept on disk.
 
     A call of a Cell sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of
@@ -53,21 +52,7 @@ class Graph(nn.Cell):
     """
 
     def __init__(self, network: GPT2, *constants: int) -> None:
-        super().__init__(auto_prefix=False)
-        self._built_from = (type(self).__name__, *network.signature, *constants)
-        self._seen_inputs: set[tuple[tuple[int, ...], ...]] = set()
-        # groups of ranks are a process's own
-        self._is_kept = network.shard.mp == 1
-
-    def compile(self, *args: Tensor, **kwargs: Any) -> None:
-        """Compile for inputs of these shapes, if that was not done yet."""
-        inputs = tuple(one.shape for one in args)
-        if inputs in self._seen_inputs or not self._is_kept:
-            super().compile(*args, **kwargs)
-            return
-        with graphs.kept(*self._built_from, inputs):
-            super().compile(*args, **kwargs)
-        self._seen_inputs.add(inputs)
+        super().__init__(*network.signature, *constants, is_kept=network.shard.mp == 1)
 
     @property
     def compile_phase(self) -> str:

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import mindspore as ms
+from mindspore import Tensor, nn
 from mindspore.graph import api
 
 from gpt2dsl.data import atomic
@@ -45,6 +47,30 @@ def kept(*depends: object) -> Iterator[None]:
         yield
     for graph in compiled:
         _keep(name, graph)
+
+
+class Graph(nn.Cell):
+    """A cell whose graphs are kept on disk, one for each shape of its inputs.
+
+    Args:
+        depends: as for ``kept``; the shapes of inputs are added.
+        is_kept: whether it is; groups of ranks are a process's own, so that their graphs are too.
+    """
+
+    def __init__(self, *depends: object, is_kept: bool = True) -> None:
+        super().__init__(auto_prefix=False)
+        self._depends, self._is_kept = (type(self).__name__, *depends), is_kept
+        self._seen: set[tuple[tuple[int, ...], ...]] = set()
+
+    def compile(self, *args: Tensor, **kwargs: Any) -> None:
+        """Compile for inputs of these shapes, if that was not done yet."""
+        shapes = tuple(one.shape for one in args)
+        if shapes in self._seen or not self._is_kept:
+            super().compile(*args, **kwargs)
+            return
+        with kept(*self._depends, shapes):
+            super().compile(*args, **kwargs)
+        self._seen.add(shapes)
 
 
 class _Turn:

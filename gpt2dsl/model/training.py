@@ -28,6 +28,7 @@ from gpt2dsl.model.accumulation import (
     scaled,
 )
 from gpt2dsl.model.classification import ClassLoss
+from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2, Arrays, joined
 from gpt2dsl.model.operators.head import head_loss
@@ -57,12 +58,24 @@ class MeanLoss(nn.Cell):
         return losses.mean()
 
 
-class Fused(nn.Cell):
-    """A step as one graph: loss, gradients, norm, clip, update."""
+class Fused(Graph):
+    """A step as one graph: loss, gradients, norm, clip, update.
 
-    def __init__(self, objective: nn.Cell, optimizer: Optimizer, clip: float) -> None:
-        super().__init__(auto_prefix=False)
+    Args:
+        objective: the loss.
+        optimizer: of its parameters.
+        clip: largest gradient norm; 0 for none.
+        depends: what fixes the objective and the optimizer.
+    """
+
+    def __init__(
+        self, objective: nn.Cell, optimizer: Optimizer, clip: float, *depends: object
+    ) -> None:
+        super().__init__(type(objective).__name__, clip, *depends)
         self.optimizer = optimizer
+        # a graph that is taken from the disk gets the parameters of the cell's own tree: of
+        # others, as a frozen base would be, it would read memory that nobody wrote
+        self.objective = objective
         self.loss_and_gradients = ms.value_and_grad(objective, None, optimizer.weights)
         self.clip = clip
         self.sum_of_squares = SumOfSquares()
@@ -147,7 +160,8 @@ class TrainStep:
         self._whole: Fused | None = None
         ranks = copies.dp * network.shard.mp * network.stages.pp
         if scale is None and micro_batches == ranks == 1:
-            self._whole = Fused(self._objective(), self.optimizer, clip)
+            fixed = optim.evolve(lr=1.0)  # the rate is an input of the graph
+            self._whole = Fused(self._objective(), self.optimizer, clip, network.signature, fixed)
         else:
             self._build(Sums(trained))
         self.steps = self.updates = 0

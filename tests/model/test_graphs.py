@@ -69,3 +69,67 @@ def test_a_damaged_graph_is_compiled_anew(empty: Path) -> None:
 def test_a_disk_that_takes_no_graph_changes_nothing(empty: Path) -> None:
     empty.write_text("not a folder")
     assert run("float32", "5")[0]
+
+
+TRAINING = """
+import json, sys
+import attrs
+import numpy as np
+from gpt2dsl.layout.adapters import adapters
+from gpt2dsl.model import device, dropout, graphs
+from gpt2dsl.model.init import initial_adapters
+from gpt2dsl.model.network import GPT2, Scores
+from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.parts import LoRA, Optim
+from tests.judges import TINY, random_ids, random_weights
+
+optim, kind, before = json.loads(sys.argv[1]), sys.argv[2], len(sys.argv) > 3
+device.use("cpu")
+geometry = attrs.evolve(
+    TINY, labels=2 if kind == "classes" else 0, dropout=0.1 if kind == "dropout" else 0.0
+)
+added = adapters(geometry, LoRA(r=2).settings()) if kind == "adapters" else ()
+network = GPT2(geometry, adapters=added, recompute="full" if kind == "recompute" else "none")
+network.load(random_weights(geometry))
+network.load_adapters(initial_adapters(added, 0))
+kept = []
+graphs._keep = lambda name, graph, keep=graphs._keep: (kept.append(name), keep(name, graph))
+if before:
+    Scores(network).logits(random_ids(TINY, 1, 3))  # another graph is compiled first
+step = TrainStep(network, Optim(**optim), clip=1.0)
+found = []
+for i, length in enumerate((12, 7, 12)):
+    ids = random_ids(TINY, 2, length + 1, seed=i)
+    labels = np.array([[0, length - 1], [1, 2]], "i4") if kind == "classes" else ids[:, 1:]
+    masks = tuple(dropout.masks(geometry, 0, i, range(2), length))
+    batch = MicroBatch(np.array(ids[:, :-1], order="C"), np.array(labels, order="C"), masks)
+    found += map(float.hex, step.step([batch], 1e-2))
+states = {**network.trained_arrays(), **step.state()}
+found.append(b"".join(states[name].tobytes() for name in sorted(states)).hex())
+print(json.dumps([found, len(kept)]))
+"""
+
+
+def trained(optim: dict[str, object], kind: str = "plain", *more: str) -> tuple[list[str], int]:
+    """Losses, norms, and all values after three steps; how many graphs were compiled."""
+    command = [sys.executable, "-c", TRAINING, json.dumps(optim), kind, *more]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    found, compiled = json.loads(said.stdout.splitlines()[-1])
+    return found, compiled
+
+
+@pytest.mark.parametrize("kind", ["plain", "adapters", "classes", "dropout", "recompute"])
+def test_another_process_takes_the_graph_of_a_training_step_and_trains_bit_for_bit(
+    kind: str,
+) -> None:
+    compiled, count = trained({"lr": 0.5}, kind)
+    assert count == 2  # of rows of 12 and of 7 tokens
+    taken, again = trained({"lr": 0.25}, kind, "another graph comes first")
+    assert taken == compiled
+    assert again == 0
+
+
+def test_another_optimizer_is_another_graph() -> None:
+    assert trained({})[1] == 2
+    for optim in ({"beta2": 0.9}, {"weight_decay": 0.2}, {"name": "sgd"}):
+        assert trained(optim)[1] == 2
