@@ -56,7 +56,7 @@ CODES = {
     "G2-522": "the machines do not make up the ranks of the recipe, or those of its rank table",
     "G2-523": "a machine of a job failed",
     "G2-524": "a machine's share of a job is no share, or the first machine can't be reached",
-    "G2-531": "MindSpore Lite is not there, or can't be set up",
+    "G2-531": "MindSpore Lite or onnx is not there, or can't be set up",
     "G2-532": "MindSpore Lite failed",
     "G2-533": "an exported graph computes something else than MindSpore",
 }

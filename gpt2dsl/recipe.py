@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
 from gpt2dsl.parts import TABLES, Part
+from gpt2dsl.parts.base import caller
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.spec import read, tables
 from gpt2dsl.spec.write import to_toml
@@ -76,7 +77,7 @@ class Recipe:
         Raises:
             SpecError: there is no such key, or the value is wrong for it.
         """
-        return self.override({key: (value, "set()")})
+        return self.override({key: (value, caller())})
 
     def override(self, values: Mapping[str, tuple[object, str]]) -> Recipe:
         """The recipe with several values changed: key → value, and where it was written.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,8 @@ def test_every_code_is_explained_and_no_other() -> None:
     page = (ROOT / "docs" / "errors.md").read_text("utf-8")
     rows = re.findall(r"^\| (G2-\d+) \| (.+?) \|", page, re.MULTILINE)
     assert dict(rows) == CODES
+
+
+def test_the_reference_is_that_of_the_parts() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    assert made["PAGE"].read_text("utf-8") == made["page"](), "run docs/reference.py"

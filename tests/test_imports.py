@@ -23,6 +23,7 @@ HEAVY = {"mindspore", "torch", "transformers"}
         ["run", "--help"],
         ["plan", "specs/quickstart.toml", "--why"],
         ["plan", "specs/gpt2-124m-finetune.toml"],
+        ["plan", "gpt2-124m-finetune-deploy"],
         ["fetch", "--help"],
         ["inspect", "no/where"],
     ],

@@ -12,6 +12,7 @@ import attrs
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
 from gpt2dsl.parts import Part
+from gpt2dsl.parts.base import caller
 from gpt2dsl.recipe import Recipe, structured
 from gpt2dsl.spec import read, tables
 from gpt2dsl.spec.write import stages_to_toml
@@ -77,7 +78,7 @@ class Chain:
         Raises:
             SpecError: there is no such stage or key, or the value is wrong for it.
         """
-        above, faults = said(len(self), {key: tables.Value(value, "set()")})
+        above, faults = said(len(self), {key: tables.Value(value, caller())})
         return _whole(made(laid(above, self.draft()), self.name), faults)
 
     def to_toml(self) -> str:
@@ -150,7 +151,8 @@ def made(found: tables.Stages, name: str) -> tuple[Chain, tuple[Fault, ...]]:
     """The chain of what is good in drafts, and every fault of the rest."""
     stages = [structured(draft, "") for draft in found.drafts]
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
-    return Chain(*(recipe for recipe, _ in stages), name=name), tuple(faults)
+    chain = Chain(*(recipe for recipe, _ in stages), name=name)
+    return chain, (*found.faults, *faults)
 
 
 def at(number: int, fault: Fault) -> Fault:
@@ -178,7 +180,7 @@ def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.Stages,
 def laid(above: tables.Stages, below: tables.Stages) -> tables.Stages:
     """Both, where the first wins."""
     pairs = zip(above.drafts, below.drafts, strict=True)
-    return tables.Stages(tuple(one.over(other) for one, other in pairs))
+    return tables.Stages(tuple(one.over(other) for one, other in pairs), below.faults)
 
 
 def _whole(found: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) -> Chain:

@@ -209,12 +209,15 @@ def next_stage(
     )
     key = key_of(own, plan, giver.key.digest if giver else "", compute=thorough)
     directory = folder / f"{parts.task.name}-{key.digest[:8]}"
+    plan = attrs.evolve(plan, digest=key.digest)
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
     targets = _targets(parts)
     found = record.read(directory)
     found = found if found and found.key == key else None
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
+    if found and wrong and are_own(targets, folder):
+        wrong = f"{targets[0]} holds what it wrote with other values"
     is_done = found is not None and not wrong
     return Stage(
         number=number,
@@ -252,7 +255,10 @@ def _earlier(folder: Path, number: int, parts: Parts, key: Key) -> Record | None
     records = [one for one in record.below(folder) if one.task == parts.task.name]
     return min(
         records,
-        key=lambda one: (one.number != number, len(key.changes(one.key))),
+        key=lambda one: (
+            one.number != number,
+            len(key.changes(one.key)) + (one.key.taken != key.taken),
+        ),
         default=None,
     )
 

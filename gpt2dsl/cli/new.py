@@ -15,4 +15,4 @@ from gpt2dsl.library import scaffold
 def command(name: str, into: Path) -> None:
     """Write a package."""
     folder = scaffold.write(name, into)
-    click.echo(f"{folder}: pip install -e '{folder}', and gpt2dsl list shows it")
+    click.echo(f"{folder}: pip install -e '{folder}[test]', and gpt2dsl list shows it")

@@ -62,7 +62,8 @@ def find(name: str) -> Entry:
     if found:
         message = f"is in {' and in '.join(entry.package for entry in found)}; say module:name"
     else:
-        hint = did_you_mean(name, [entry.name for entry in known])
+        near = did_you_mean(name, [entry.name for entry in known])
+        hint = near or "; gpt2dsl list shows the library"
         message = f"is no recipe of the library, no .toml file and no module:name{hint}"
     raise SpecError([Fault("G2-002", "", name, message)])
 

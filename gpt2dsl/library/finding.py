@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +12,8 @@ from gpt2dsl import library
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.spec import read
 from gpt2dsl.spec.tables import Draft, Stages
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 @runtime_checkable
@@ -100,13 +103,34 @@ def _imported(target: str) -> Draft | Stages:
     module_name, _, attribute = target.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module_name), attribute, None)
+        module = importlib.import_module(module_name)
+        found = getattr(module, attribute, None)
     except ModuleNotFoundError as error:
-        if error.name and module_name.split(".")[0] != error.name.split(".")[0]:
-            raise
-        raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
+        if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
+            raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
+        raise _failed(target, error) from error
+    except SpecError:
+        raise
+    except Exception as error:  # whatever a user's own module does
+        raise _failed(target, error) from error
     finally:
         sys.path.pop(0)
     if isinstance(found, Built):
         return found.draft()
-    raise SpecError([Fault("G2-002", "", target, f"expected a Recipe, found {found!r}")])
+    there = [name for name, one in vars(module).items() if isinstance(one, Built)]
+    known = f"; it has {', '.join(there)}" if there else ""
+    message = f"expected a Recipe, found {found!r}{known}"
+    raise SpecError([Fault("G2-002", "", target, message)])
+
+
+def _failed(target: str, error: Exception) -> SpecError:
+    """An error of a user's module, with the line of it."""
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", _PACKAGE))
+    ]
+    origin = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    if isinstance(error, SyntaxError):
+        origin = f"{Path(error.filename or target).name}:{error.lineno}"
+    return SpecError([Fault("G2-002", origin, target, f"{type(error).__name__}: {error}")])

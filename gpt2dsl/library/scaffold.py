@@ -42,8 +42,8 @@ Recipes for gpt2dsl, one a module of `$package/`, each called `recipe`.
 pip install -e '.[test]'
 gpt2dsl list
 gpt2dsl plan $recipe
-gpt2dsl run $recipe --set task.data=our-text.txt
-pytest
+gpt2dsl run $recipe --set task.data=our-text.txt --set task.eval_data=held-out.txt
+python -m pytest
 ```
 
 A module's name is its recipe's: `$module.py` is found as `$recipe`. Names say what a recipe is:

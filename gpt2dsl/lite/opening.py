@@ -29,6 +29,13 @@ def missing(form: str) -> str:
     return ""
 
 
+def unwritable(form: str) -> str:
+    """Why a format can't be written here, in words; "" where it can."""
+    if form in ("onnx", "ms") and not importlib.util.find_spec("onnx"):
+        return "onnx is not installed: pip install 'gpt2dsl[onnx]'"
+    return missing(form) if form == "ms" else ""
+
+
 def runtime(folder: Path, described: Description) -> AnyRuntime:
     """What runs the graphs of a folder.
 

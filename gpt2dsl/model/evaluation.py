@@ -6,10 +6,11 @@ from typing import Protocol
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import head_loss
 
@@ -21,11 +22,12 @@ class Losses(Protocol):
         """``[b, t], [b, t] → [b, t]``, nats."""
 
 
-class TokenLosses(nn.Cell):
+class TokenLosses(Graph):
     """Cross-entropy of each token."""
 
     def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
+        alone = network.shard.mp == network.stages.pp == 1
+        super().__init__(*network.signature, is_kept=alone)
         self.network = network
         self.table = network.by_name[TABLE]
         self.head = head_loss(network.geometry, network.precision, network.shard)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gpt2dsl.recipe import Recipe
 
 DEFAULT = "default"
+FEW = 10
+"""Keys of a part that an unknown one is answered with."""
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -120,7 +122,7 @@ def part(cls: type[P]) -> type[P]:
 
     @functools.wraps(attrs_init)
     def __init__(self: P, **given: Any) -> None:  # noqa: N807
-        origin = _caller()
+        origin = caller()
         if faults := check(made, given, dict.fromkeys(given, origin), origin):
             raise SpecError(faults)
         attrs_init(self, **given)
@@ -147,7 +149,7 @@ def check(
             "G2-101",
             origins[name],
             f"{cls.table}.{name}",
-            f"unknown key{did_you_mean(name, accepted)}",
+            f"unknown key{did_you_mean(name, accepted) or _few(accepted)}",
         )
         for name in values
         if name not in accepted
@@ -173,13 +175,18 @@ def check(
     return faults
 
 
+def _few(accepted: Mapping[str, Rule]) -> str:
+    """All keys, where they are few enough to be read."""
+    return f"; it has {', '.join(accepted)}" if len(accepted) <= FEW else ""
+
+
 def _line(origin: str) -> tuple[str, int]:
     file, _, line = origin.rpartition(":")
     return (file, int(line)) if line.isdigit() else (origin, 0)
 
 
-def _caller() -> str:
-    """``file.py:line`` of the code outside this package that is building a part."""
+def caller() -> str:
+    """``file.py:line`` of the code outside this package that says a value."""
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: slow
     while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, "<attrs generated")):
         frame = frame.f_back

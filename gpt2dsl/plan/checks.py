@@ -170,7 +170,10 @@ def _length(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     length = parts.train.seq_length
     reads_rows = parts.task is not None and hasattr(parts.task, "data")
     if reads_rows and length > geometry.positions:
-        message = f"{length} tokens are more than the model's {geometry.positions} positions"
+        default = " (the default)" if parts.origin("train.seq_length") == "default" else ""
+        message = (
+            f"{length} tokens{default} are more than the model's {geometry.positions} positions"
+        )
         yield fault(
             parts,
             "G2-204",

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gpt2dsl.errors import Fault
+from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.parts.task import Export
 from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.inputs import Input, refused
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
@@ -46,6 +47,20 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
             "neither holds 2 GB; onnx keeps weights in a file of their own, mindir in a folder"
         )
         yield fault(parts, "G2-308", "task.format", message, "task.source")
+
+
+def find_writer(parts: Parts) -> Input | None:
+    """The refusal of a format that can't be written on this machine."""
+    task = parts.task
+    if not isinstance(task, Export):
+        return None
+    from gpt2dsl.lite import opening  # noqa: PLC0415  # only exports ask for it
+
+    why = opening.unwritable(task.format)
+    if not why:
+        return None
+    wrong = InputError("G2-531", task.format, why)
+    return refused(parts, "task.format", task.format, wrong)
 
 
 def notes(parts: Parts, looked: Look | None) -> Iterator[str]:

@@ -127,7 +127,12 @@ def base_name(parts: Parts) -> str:
     """The weights as an adapter's files name them: where they are, or their name on the Hub."""
     name = weights_name(parts)
     local = cache.expanded(name) if name else None
-    return str(local.absolute()) if local and local.exists() else name
+    if local is None or not local.exists():
+        return name
+    from gpt2dsl.weights import place  # noqa: PLC0415  # NumPy: only where there are weights
+
+    found = place.find(name, contents=False)  # of a run the checkpoint, which transformers loads
+    return str((found.folder if local.is_dir() else local).absolute())
 
 
 def weights_key(parts: Parts) -> str:

@@ -93,13 +93,13 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
         )
     faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
     written, refusals = resharding.find(parts, None if promised else looked, known)
-    target = conversion.find_target(parts)
+    others = (conversion.find_target(parts), export.find_writer(parts))
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
         weights=str(looked.path) if looked else "",
         looked=looked,
-        inputs=tuple(found for found in (read, tokenizer_input, target, *refusals) if found),
+        inputs=tuple(found for found in (read, tokenizer_input, *others, *refusals) if found),
         faults=(
             *faults,
             *conversion.faults(parts, looked),

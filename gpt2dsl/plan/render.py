@@ -48,7 +48,7 @@ def _title(plan: Plan) -> str:
 
 
 def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
-    if plan.parameters:
+    if plan.parameters or _is_unknown(plan):
         yield "model", _model(plan)
     labels = {"model.weights": "weights", "task.data": "data", "task.eval_data": "eval"}
     reads_weights = any(found.key in ("model.weights", "task.source") for found in plan.inputs)
@@ -64,7 +64,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "lora", plan.adapters
     if plan.precision:
         yield "numbers", plan.precision
-    if plan.task in COMPUTING:
+    if plan.task in COMPUTING and not _is_unknown(plan):
         yield from _ranks(plan)
     yield "steps", ", ".join(step.kind for step in plan.steps)
     yield from _writes(plan)
@@ -86,7 +86,15 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
     )
 
 
+def _is_unknown(plan: Plan) -> bool:
+    """Whether only weights that are not there say which network it is."""
+    weights = [one for one in plan.inputs if one.key in ("model.weights", "task.source")]
+    return not plan.size and any(one.state in ("absent", "unusable") for one in weights)
+
+
 def _model(plan: Plan) -> str:
+    if _is_unknown(plan):
+        return "as its weights, which are not there"
     g = plan.geometry
     words = (
         f"{plan.size or 'as its weights'}: {g.layers} layers, {g.heads} heads, {g.hidden} wide, "

@@ -59,9 +59,7 @@ def read_text(text: str, name: str, find: Find) -> Draft | Stages:
         _draft(stage, places.below(f"stage.{number}"), find, shared)
         for number, stage in enumerate(stages, 1)
     ]
-    if wrong:
-        raise SpecError([*wrong, *(fault for draft in drafts for fault in draft.faults)])
-    return Stages(tuple(drafts))
+    return Stages(tuple(drafts), tuple(wrong))
 
 
 def _is_table(raw: Any) -> bool:
@@ -147,7 +145,10 @@ def values(said: Mapping[str, Value]) -> Draft:
         if table in TABLES and field:
             found.setdefault(table, {})[field] = value
         else:
-            message = f"expected table.key, with a table of a part{did_you_mean(table, TABLES)}"
+            owners = [name for name, one in TABLES.items() if name != "task" and key in one.rules()]
+            said_fully = f": {' or '.join(f'{name}.{key}' for name in owners)}" if owners else ""
+            hint = said_fully or f", with a table of a part{did_you_mean(table, TABLES)}"
+            message = f"expected table.key{hint}"
             faults.append(Fault("G2-102", value.origin, key, message))
     return Draft({name: Table("", fields) for name, fields in found.items()}, tuple(faults))
 

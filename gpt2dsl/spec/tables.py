@@ -35,9 +35,11 @@ class Table:
     def over(self, below: Table) -> Table:
         """Both, where this one wins; of two keys that exclude each other, too."""
         kind, kind_below = self.values.get("kind"), below.values.get("kind")
+        values = below.values
         if kind and kind_below and kind.raw != kind_below.raw and kind.raw in TASKS:
-            return self
-        return Table(self.origin or below.origin, {**below.values, **self.values})
+            shared = TASKS[kind.raw].rules()  # another task has no use for the others
+            values = {key: value for key, value in values.items() if key in shared}
+        return Table(self.origin or below.origin, {**values, **self.values})
 
 
 @attrs.frozen
@@ -58,9 +60,10 @@ class Draft:
 
 @attrs.frozen
 class Stages:
-    """The recipes of a chain, in their order."""
+    """The recipes of a chain, in their order, and the faults of what stands beside them."""
 
     drafts: tuple[Draft, ...]
+    faults: tuple[Fault, ...] = ()
 
 
 def of_parts(parts: Mapping[str, Part]) -> Draft:

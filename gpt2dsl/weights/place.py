@@ -100,7 +100,10 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
     if repo:
-        message = f"it is no file or folder, and not fetched yet: gpt2dsl fetch {name}"
+        message = (
+            f"there is no such file or folder here; if it is a model on the Hub, it is not "
+            f"fetched yet: gpt2dsl fetch {name}"
+        )
         raise InputError("G2-301", name, message)
     raise InputError("G2-301", name, "there is no such file or folder")
 
@@ -177,6 +180,12 @@ def _whole(folder: Path) -> Place:
         raise InputError("G2-304", folder, message)
     if not any(folder.iterdir()):
         raise InputError("G2-302", folder, "the folder is empty")
+    if (folder / "export.json").exists():
+        message = "these are graphs for deployment, no weights: gpt2dsl lite run"
+        raise InputError("G2-304", folder, message)
+    if stages := sorted(path.parent.name for path in folder.glob("*/stage.json")):
+        message = f"it is the folder of a chain; name a stage of it: {', '.join(stages[:4])}"
+        raise InputError("G2-304", folder, message)
     message = "there is no such file, nor pytorch_model.bin, an index of shards, or a .ckpt"
     raise InputError("G2-301", folder / WEIGHTS, message)
 

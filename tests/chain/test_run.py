@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
+from gpt2dsl.lite import opening
+from gpt2dsl.plan import inputs
 from gpt2dsl.weights import reading
 from tests.commands import gpt2dsl
 
@@ -103,6 +105,8 @@ def test_a_chain_run_twice_runs_nothing_the_second_time_and_a_change_runs_what_d
 
     # the first values again: their training is still there; the graphs are the other one's
     assert [state for state, _ in states()] == ["=", "=", "~"]
+    assert states()[2][1] == "graphs holds what it wrote with other values"
+    assert states(*batch)[1] == ("~", "train.batch_size 8 -> 4")
     assert ran() == [False, False, True]
 
     Path("text.txt").write_text(TEXT + "one more line\n")
@@ -183,6 +187,35 @@ def test_a_stage_that_fails_is_named_and_those_before_it_stay_done(elsewhere: Pa
     with pytest.raises(RunError, match=r"stage 2 of 3: .*evaluate-\w+: it can't be written"):
         plan.run()
     assert [stage.state for stage in chain.plan().stages] == ["=", "+", "+"]
+
+
+@pytest.mark.usefixtures("spec")
+def test_a_format_that_cannot_be_written_here_is_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain = Chain.load("mine.toml")
+    monkeypatch.setattr(opening, "unwritable", lambda form: f"no {form} here")
+    with pytest.raises(SpecError, match=r"stage\.3\.task\.format = onnx.*no onnx here \[G2-531\]"):
+        chain.plan().run()
+    assert not Path("runs").exists()
+    assert [fault.code for fault in chain.faults()] == ["G2-531"]
+
+
+@pytest.mark.usefixtures("spec")
+def test_the_folder_of_a_chain_or_of_graphs_says_what_it_is() -> None:
+    gpt2dsl("run", "mine.toml")
+    with pytest.raises(SpecError, match="it is the folder of a chain; name a stage of it: eval"):
+        reading.look("runs/mine")
+    with pytest.raises(SpecError, match="graphs for deployment, no weights: gpt2dsl lite run"):
+        reading.look("graphs")
+
+
+@pytest.mark.usefixtures("spec")
+def test_adapters_name_the_checkpoint_of_a_run_as_their_base() -> None:
+    gpt2dsl("run", "mine.toml")
+    run = next(Path("runs/mine").glob("pretrain-*"))
+    recipe = Model(weights=str(run)) | LoRA(r=2) | Task.finetune(data="text.txt")
+    assert inputs.base_name(recipe.completed) == str(run.absolute() / "checkpoints" / "step-4")
 
 
 @pytest.mark.usefixtures("spec")

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +78,7 @@ import attrs
 import numpy as np
 from gpt2dsl.layout.adapters import adapters
 from gpt2dsl.model import device, dropout, graphs
+from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.model.network import GPT2, Scores
 from gpt2dsl.model.training import MicroBatch, TrainStep
@@ -104,13 +106,16 @@ for i, length in enumerate((12, 7, 12)):
     masks = tuple(dropout.masks(geometry, 0, i, range(2), length))
     batch = MicroBatch(np.array(ids[:, :-1], order="C"), np.array(labels, order="C"), masks)
     found += map(float.hex, step.step([batch], 1e-2))
+if kind != "classes":
+    losses = TokenLosses(network).losses(random_ids(TINY, 1, 9), random_ids(TINY, 1, 9, seed=2))
+    found.append(losses.tobytes().hex())
 states = {**network.trained_arrays(), **step.state()}
 found.append(b"".join(states[name].tobytes() for name in sorted(states)).hex())
 print(json.dumps([found, len(kept)]))
 """
 
 
-def trained(optim: dict[str, object], kind: str = "plain", *more: str) -> tuple[list[str], int]:
+def trained(optim: dict[str, Any], kind: str = "plain", *more: str) -> tuple[list[str], int]:
     """Losses, norms, and all values after three steps; how many graphs were compiled."""
     command = [sys.executable, "-c", TRAINING, json.dumps(optim), kind, *more]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
@@ -123,13 +128,15 @@ def test_another_process_takes_the_graph_of_a_training_step_and_trains_bit_for_b
     kind: str,
 ) -> None:
     compiled, count = trained({"lr": 0.5}, kind)
-    assert count == 2  # of rows of 12 and of 7 tokens
+    # steps on rows of 12 and of 7 tokens, and the losses of tokens
+    assert count == (2 if kind == "classes" else 3)
     taken, again = trained({"lr": 0.25}, kind, "another graph comes first")
     assert taken == compiled
     assert again == 0
 
 
 def test_another_optimizer_is_another_graph() -> None:
-    assert trained({})[1] == 2
-    for optim in ({"beta2": 0.9}, {"weight_decay": 0.2}, {"name": "sgd"}):
-        assert trained(optim)[1] == 2
+    assert trained({})[1] == 3
+    others: tuple[dict[str, Any], ...] = ({"beta2": 0.9}, {"weight_decay": 0.2}, {"name": "sgd"})
+    for optim in others:
+        assert trained(optim)[1] == 2  # the losses of tokens know no optimizer

@@ -42,7 +42,7 @@ def test_unknown_tables_and_keys_get_a_hint() -> None:
     assert "x.toml:1  trian: unknown table; did you mean train? [G2-102]" in text
     assert "x.toml:4  train.bach_size: unknown key; did you mean batch_size? [G2-101]" in text
     assert "x.toml:5  train.lr: unknown key; [optim] has lr [G2-101]" in text
-    assert "x.toml:7  optim.zzz: unknown key [G2-101]" in text
+    assert "x.toml:7  optim.zzz: unknown key; it has name, lr, " in text
 
 
 def test_a_key_of_another_task_is_recognised() -> None:
@@ -176,3 +176,42 @@ def test_module_and_name_is_a_recipe_too() -> None:
         Recipe.load("nowhere:recipe")
     with pytest.raises(SpecError, match="expected a Recipe, found None"):
         Recipe.load("recipes.quickstart:nothing")
+
+
+def test_another_task_keeps_the_values_that_it_has_too() -> None:
+    recipe = Recipe.load("gpt2-124m-finetune", ["task.kind=evaluate"])
+    assert recipe.parts["task"] == Task.evaluate(data="wiki.train.tokens")
+
+
+def test_a_set_of_a_key_without_its_table_names_the_table() -> None:
+    with pytest.raises(SpecError, match=r"expected table\.key: train\.epochs"):
+        Recipe.load("quickstart", ["epochs=3"])
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("code", "line", "said"),
+    [
+        (
+            "a = Model() | Data()\nrecipe = a | Task.evaluate(data='x') >> Train()",
+            3,
+            "TypeError: `>>`",
+        ),
+        ("import torchh", 2, "ModuleNotFoundError: No module named 'torchh'"),
+        ("recipe = Model(", 2, "SyntaxError: "),
+        ("recipe = 1 / 0", 2, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_error_of_a_users_module_is_told_with_its_line(code: str, line: int, said: str) -> None:
+    name = f"mine_{abs(hash(code))}"
+    Path(f"{name}.py").write_text(f"from gpt2dsl import Data, Model, Task, Train\n{code}\n")
+    with pytest.raises(SpecError) as caught:
+        Recipe.load(f"{name}:recipe")
+    (fault,) = caught.value.faults
+    assert fault.origin == f"{name}.py:{line}"
+    assert fault.message.startswith(said)
+
+
+def test_a_module_without_such_a_recipe_says_which_it_has() -> None:
+    with pytest.raises(SpecError, match="expected a Recipe, found None; it has recipe"):
+        Recipe.load("recipes.quickstart:recip")

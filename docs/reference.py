@@ -1,20 +1,28 @@
-"""Run by mkdocs: puts the reference of all parts, made from the parts themselves, into toml.md."""
+"""Writes the tables of toml.md, which are made from the parts themselves.
+
+    .venv/bin/python docs/reference.py
+
+A test fails where the page is not what this writes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from gpt2dsl.parts import TABLES, TASKS, Part
 
-MARK = "<!-- parts -->"
+PAGE = Path(__file__).parent / "toml.md"
+MARK = "<!-- made by reference.py -->\n"
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Mkdocs calls this with each page's text."""
-    return markdown.replace(MARK, "\n".join(_reference())) if MARK in markdown else markdown
+def page() -> str:
+    """The page, with the tables as they should be."""
+    head, _, _ = PAGE.read_text("utf-8").partition(MARK)
+    return head + MARK + "\n".join(_reference()) + "\n"
 
 
 def _reference() -> Iterator[str]:
@@ -40,3 +48,7 @@ def _default(field: attrs.Attribute[Any]) -> str:
     if field.default in (None, "", ()):
         return ""
     return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
