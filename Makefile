@@ -33,13 +33,7 @@ judges: $(VENV)/test
 	$(BIN)/pytest -m judges tests/mindformers
 
 bench: $(VENV)/test
-	$(BIN)/python bench/train.py
-	$(BIN)/python bench/generate.py
-	$(BIN)/python bench/recompute.py
-	$(BIN)/python bench/convert.py
-	$(BIN)/python bench/reshard.py
-	$(BIN)/python bench/lite.py
-	$(BIN)/python bench/data.py
+	$(BIN)/python bench/all.py
 
 clean:
 	rm -rf $(VENV) .judges runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

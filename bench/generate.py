@@ -24,7 +24,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from sides import Found, able, in_turns, parser, to_mindformers
+from sides import Found, able, in_turns, parser, publish, to_mindformers
 
 Prompts = list[list[int]]
 Generate = Callable[[Prompts], list[list[int]]]
@@ -141,6 +141,7 @@ def report(found: Found, limit: float) -> None:
             times = [t for one in rounds for t in one[batch]["times"]]
             count = rounds[0][batch]["count"]
             speeds[side] = count / median(times)
+            publish("generate", {"side": side, "batch": batch, "count": count, "times": times})
             first = median(one[batch]["first"] for one in rounds)
             span = f"{count / max(times):.1f} to {count / min(times):.1f}"
             share = speeds[side] / int(batch) / limit
