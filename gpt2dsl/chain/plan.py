@@ -66,7 +66,8 @@ class Stage:
         """Its plan once its inputs are fetched and tokenised, where its weights are there."""
         if any(one.state == "promised" for one in self.plan.inputs):
             return self.plan
-        return _with_targets(self.plan.prepared(), self.targets, self.directory.parent)
+        records = record.below(self.directory.parent)
+        return _with_targets(self.plan.prepared(), self.targets, records)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -168,7 +169,7 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
             given = promised[giver]
             parts = _started(recipe, f"stage {giver}", giver).completed
         wrong = plans.faults(parts, given, of_inputs=of_inputs)
-        own = are_own(_targets(parts), _folder(chain, parts))
+        own = are_own(_targets(parts), record.below(_folder(chain, parts)))
         yield from (
             at(number, fault)
             for fault in wrong
@@ -212,20 +213,21 @@ def next_stage(
     plan = attrs.evolve(plan, digest=key.digest)
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
-    targets = _targets(parts)
-    found = record.read(directory)
-    found = found if found and found.key == key else None
+    targets, records = _targets(parts), record.below(folder)
+    found = next((one for one in records if one.key == key), None)
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
-    if found and wrong and are_own(targets, folder):
+    if wrong and are_own(targets, records):
         wrong = f"{targets[0]} holds what it wrote with other values"
     is_done = found is not None and not wrong
+    earlier = None if found else _earlier(records, number, plan.task, key)
+    why = "" if is_done else wrong or _why(key, earlier, directory, giver)
     return Stage(
         number=number,
         takes=giver.number if giver else None,
         key=key,
-        state="=" if is_done else "~" if wrong or _earlier(folder, number, parts, key) else "+",
-        why="" if is_done else wrong or _why(key, folder, number, parts, giver),
-        plan=_with_targets(plan, targets, folder),
+        state="=" if is_done else "~" if found or earlier else "+",
+        why=why,
+        plan=_with_targets(plan, targets, records),
         directory=directory,
         targets=targets,
         record=found if is_done else None,
@@ -242,19 +244,17 @@ def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
     """Why what a stage has left of this very key does not count."""
     if wrong := found.wrong(thorough=thorough):
         return wrong
-    if giver and giver.record is None:
+    if giver is None:
+        return ""
+    if giver.record is None:
         return f"stage {giver.number} runs before it"
-    if giver and giver.record and giver.record.given != found.taken:
-        return f"stage {giver.number} gave other weights"
-    return ""
+    return "" if giver.record.given == found.taken else f"stage {giver.number} gave other weights"
 
 
-def _earlier(folder: Path, number: int, parts: Parts, key: Key) -> Record | None:
+def _earlier(records: Sequence[Record], number: int, task: str, key: Key) -> Record | None:
     """What the stage left when it was another: of its place and task, what is most like it."""
-    assert parts.task is not None
-    records = [one for one in record.below(folder) if one.task == parts.task.name]
     return min(
-        records,
+        (one for one in records if one.task == task),
         key=lambda one: (
             one.number != number,
             len(key.changes(one.key)) + (one.key.taken != key.taken),
@@ -263,14 +263,12 @@ def _earlier(folder: Path, number: int, parts: Parts, key: Key) -> Record | None
     )
 
 
-def _why(key: Key, folder: Path, number: int, parts: Parts, giver: Stage | None) -> str:
+def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None) -> str:
     """Why a stage runs that has left nothing of this key."""
-    earlier = _earlier(folder, number, parts, key)
     words = key.changes(earlier.key) if earlier else ["it has not run to its end"]
     if earlier and giver and earlier.key.taken != key.taken:
         words.append(f"stage {giver.number} changed")
-    assert parts.task is not None
-    if (folder / f"{parts.task.name}-{key.digest[:8]}" / "checkpoints").is_dir():
+    if (directory / "checkpoints").is_dir():
         words.append("goes on from its newest checkpoint")
     return ", ".join(words) or "its place in the chain changed"
 
@@ -283,18 +281,17 @@ def _targets(parts: Parts) -> tuple[Path, ...]:
     return (target, target.with_suffix(".yaml")) if target.suffix == ".ckpt" else (target,)
 
 
-def _with_targets(plan: Plan, targets: Sequence[Path], folder: Path) -> Plan:
+def _with_targets(plan: Plan, targets: Sequence[Path], records: Sequence[Record]) -> Plan:
     """The plan that does not refuse targets that the chain itself has written: it replaces them."""
-    if not are_own(targets, folder):
+    if not are_own(targets, records):
         return plan
     kept = tuple(one for one in plan.inputs if one.key != "task.target")
     return attrs.evolve(plan, inputs=kept)
 
 
-def are_own(targets: Sequence[Path], folder: Path) -> bool:
+def are_own(targets: Sequence[Path], records: Sequence[Record]) -> bool:
     """Whether all that lies at targets is what the chain wrote there, unchanged."""
     there = [target for target in targets if os.path.lexists(target)]
-    records = list(record.below(folder)) if there else []
     return bool(there) and all(any(one.wrote(target) for one in records) for target in there)
 
 

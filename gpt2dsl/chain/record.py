@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,10 @@ def read(directory: Path) -> Record | None:
         return None
 
 
-def below(folder: Path) -> Iterator[Record]:
+def below(folder: Path) -> list[Record]:
     """The records of a chain, the newest first."""
     found = sorted(folder.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime_ns)
-    return filter(None, (read(path.parent) for path in found))
+    return [one for path in found if (one := read(path.parent))]
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -41,8 +41,8 @@ def run(
     """Continue texts."""
     generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.data import prompts as texts  # noqa: PLC0415  # as above
-    from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415
-    from gpt2dsl.engine.job import Result  # noqa: PLC0415
+    from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
+    from gpt2dsl.engine.job import Result  # noqa: PLC0415  # as above
 
     asked = generate.generation(given)
     said = texts.read(file or prompts, "prompt")

@@ -10,10 +10,9 @@ from typing import Protocol, runtime_checkable
 
 from gpt2dsl import library
 from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.parts.base import PACKAGE
 from gpt2dsl.spec import read
 from gpt2dsl.spec.tables import Draft, Stages
-
-_PACKAGE = str(Path(__file__).parents[1])
 
 
 @runtime_checkable
@@ -128,7 +127,7 @@ def _failed(target: str, error: Exception) -> SpecError:
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen", _PACKAGE))
+        if not frame.filename.startswith(("<frozen", PACKAGE))
     ]
     origin = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
     if isinstance(error, SyntaxError):

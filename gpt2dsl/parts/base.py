@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 FEW = 10
 """Keys of a part that an unknown one is answered with."""
-_PACKAGE = str(Path(__file__).parents[1])
+PACKAGE = str(Path(__file__).parents[1])
+"""The folder of this package: frames in it are not a user's."""
 
 
 class Part:
@@ -188,7 +189,7 @@ def _line(origin: str) -> tuple[str, int]:
 def caller() -> str:
     """``file.py:line`` of the code outside this package that says a value."""
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: slow
-    while frame.f_back and frame.f_code.co_filename.startswith((_PACKAGE, "<attrs generated")):
+    while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<attrs generated")):
         frame = frame.f_back
     return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
 

@@ -78,9 +78,9 @@ def find_source(parts: Parts, key: str, classes: tuple[str, ...]) -> tuple[Input
 
 def find_texts(parts: Parts) -> list[Input]:
     """The file that prompts or texts are in, where one is named; stdin is left for the run."""
-    key = {"generate": "prompts", "classify": "texts"}.get(parts.task.name if parts.task else "")
-    name = getattr(parts.task, key, ()) if key else ()
-    if key is None or not isinstance(name, str) or name == prompts.STDIN:
+    key = "prompts" if hasattr(parts.task, "prompts") else "texts"
+    name = getattr(parts.task, key, ())
+    if not isinstance(name, str) or name == prompts.STDIN:
         return []
     try:
         found = prompts.read(name, key.removesuffix("s"))

@@ -17,9 +17,8 @@ from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.parts.task import Conversion
-from gpt2dsl.plan import batches as rows
 from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, strategies, training
-from gpt2dsl.plan.batches import Batches
+from gpt2dsl.plan.batches import Batches, cut, too_short
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, Promise, find_network
@@ -200,7 +199,7 @@ class Plan:
             documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
             plan_text=str(self),
             resume_command=resume_command or "plan.run()",
-            base=inputs.base_name(self._parts),
+            base=inputs.base_name(self._parts) if self._parts.lora else "",
             callbacks=callbacks,
             on_text=on_text,
         )
@@ -248,8 +247,8 @@ def make(
     if "task.data" in sources:
         texts = sources["task.data"][1]
         ready = prepare and not any(found.refusals for found in read)
-        network, batches = rows.cut(parts, network, texts, ready=ready)
-        read += rows.too_short(parts, batches, sources["task.data"][0])
+        network, batches = cut(parts, network, texts, ready=ready)
+        read += too_short(parts, batches, sources["task.data"][0])
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
     stages = stages_of(parts, geometry)
