@@ -22,7 +22,8 @@ def measured(way: str, rows: int, tokens: int, steps: int) -> dict[str, float]:
     from gpt2dsl.model import device
     from gpt2dsl.model.init import initial
     from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.training import MicroBatch, TrainStep
+    from gpt2dsl.model.passes import MicroBatch
+    from gpt2dsl.model.training import TrainStep
     from gpt2dsl.parts import Model, Optim
 
     device.use("cpu")

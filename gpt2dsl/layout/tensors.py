@@ -5,8 +5,9 @@ The network, the files, the memory of a rank and the strategy files all come fro
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -43,6 +44,13 @@ class Tensor:
 def decays(shape: tuple[int, ...]) -> bool:
     """Whether weight decay applies: matrices and tables do, biases and layer norms don't."""
     return len(shape) > 1
+
+
+def by_layer(names: Sequence[str]) -> list[list[int]]:
+    """Places of names: a list for each block in turn, and for what stands between blocks."""
+    blocks = [name.split(".")[2] if name.startswith("transformer.h.") else "" for name in names]
+    groups = itertools.groupby(range(len(names)), blocks.__getitem__)
+    return [list(places) for _, places in groups]
 
 
 def tensors(geometry: Geometry) -> Iterator[Tensor]:

@@ -1,7 +1,8 @@
 """A block of GPT-2: attention and MLP, each after a norm, over two-dimensional activations.
 
-A block holds no parameters: it is a function of them, so that the backward pass can compute it
-again. Letters in shapes: b rows of the batch, t tokens of a row, n heads, d width of a head,
+A block holds no parameters: it is a function of them, so that one graph serves all layers. What it
+finds on the way is its tape, of which the backward pass need not compute anything again.
+Letters in shapes: b rows of the batch, t tokens of a row, n heads, d width of a head,
 h = n d. Where ranks share a layer, n and the inner width are those of this rank's part; with
 sequence parallelism so are the rows outside of attention and MLP.
 """
@@ -23,16 +24,20 @@ from gpt2dsl.model import dropout
 from gpt2dsl.model.operators.activation import activation
 from gpt2dsl.model.operators.collectives import beside, enter, leave, summed
 from gpt2dsl.model.operators.dropout import Dropout
-from gpt2dsl.model.operators.layer_norm import LayerNorm
+from gpt2dsl.model.operators.layer_norm import KnownLayerNorm, LayerNorm
 from gpt2dsl.model.operators.linear import Bias, Product
 from gpt2dsl.model.operators.numbers import Numbers
+from gpt2dsl.model.operators.recall import Recall
 from gpt2dsl.model.operators.softmax import Softmax
-from gpt2dsl.model.recompute import Recomputed
 from gpt2dsl.model.shard import Shard
 from gpt2dsl.parts import Precision
 
 MASKS_OF_BLOCK = 3
 """Dropout masks that a block takes: of the probabilities, of both projections."""
+
+TAPES = {"none": 13, "selective": 12, "full": 0}
+"""Values of a tape that are kept, by what is computed again (Chen et al. 2016); selective: the
+probabilities, which are its last value (Korthikanti et al. 2022)."""
 
 Tensors = tuple[Tensor, ...]
 
@@ -125,7 +130,6 @@ class Affine(nn.Cell):
         self.product, self.bias = Product(precision), Bias(precision)
         shared, alone = slots.shard, nn.Identity()
         column = is_column(module)
-        self.enter = enter(shared) if column else alone
         self.leave = alone if column else leave(shared)
         self.of_b = alone if column else beside(shared)
         own = [one for one in slots.adapters if one.module.endswith(module)]
@@ -135,7 +139,6 @@ class Affine(nn.Cell):
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
         """``[rows, in] → [rows, out]``."""
-        x = self.enter(x)
         y = self.product(x, weights[self.w])
         if self.is_adapted:
             y = y + self.added(x, weights, kept)
@@ -154,30 +157,32 @@ class AttentionCore(nn.Cell):
         self.drops = geometry.dropout > 0
         self.dropout = Dropout(dropout.keep(geometry.dropout))
 
-    def construct(self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors) -> Tensor:
-        """``[b n, t, d], [b n, t, s], 2 x [b n, s, d] → [b n, t, d]``; ``kept``: one, or none."""
+    def construct(
+        self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors, tape: Tensors
+    ) -> tuple[Tensor, Tensor]:
+        """``[b n, t, d], [b n, t, s], 2 x [b n, s, d] → [b n, t, d]``, probabilities.
+
+        ``kept``: one mask, or none; ``tape``: the probabilities, or nothing.
+        """
         numbers = self.numbers
         k, v = keys_values
         scores = numbers.wide(self.scores(numbers.narrow(q), numbers.narrow(k)))  # [b n, t, s]
-        p = self.softmax(scores + mask)
-        if kept and self.drops:
-            p = self.dropout(p, kept[0])
-        return numbers.wide(self.mix(numbers.narrow(p), numbers.narrow(v)))
+        p = self.softmax(scores + mask, tape)
+        mixed = self.dropout(p, kept[0]) if kept and self.drops else p
+        return numbers.wide(self.mix(numbers.narrow(mixed), numbers.narrow(v))), p
 
 
 class Attention(nn.Cell):
     """Causal self-attention."""
 
-    def __init__(
-        self, geometry: Geometry, slots: Slots, precision: Precision, recompute: str
-    ) -> None:
+    def __init__(self, geometry: Geometry, slots: Slots, precision: Precision) -> None:
         super().__init__(auto_prefix=False)
         self.heads, self.width = geometry.heads // slots.shard.mp, geometry.head_width
         self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
         self.c_attn = Affine("attn.c_attn", slots, precision)
         self.c_proj = Affine("attn.c_proj", slots, precision)
-        core = AttentionCore(geometry, precision)
-        self.core = Recomputed(core) if recompute == "selective" else core
+        self.core = AttentionCore(geometry, precision)
+        self.enter, self.recall = enter(slots.shard), Recall()
         self.split = P.Split(-1, 3)
         self.transpose = P.Transpose()
 
@@ -198,18 +203,29 @@ class Attention(nn.Cell):
         q, k, v = self.split(self.c_attn(x, weights, kept))  # 3 x [b t, h]
         return self.by_head(q * self.scale, batch), self.by_head(k, batch), self.by_head(v, batch)
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, weights: Tensors, kept: Tensors
-    ) -> Tensor:
-        """``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
-        context = self.core(q, mask, (k, v), kept[:1])  # [b n, t, d]
-        context = self.merged(context, q.shape[0] // self.heads)  # [b t, h]
-        return self.c_proj(context, weights, kept)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, weights: Tensors) -> Tensor:
+        """Without dropout: ``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
+        context, _ = self.core(q, mask, (k, v), (), ())  # [b n, t, d]
+        return self.c_proj(self.merged(context, q.shape[0] // self.heads), weights, ())
 
-    def construct(self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
-        """``[b t, h], [b n, t, t] → [b t, h]``."""
-        q, k, v = self.project(x, mask.shape[0] // self.heads, weights, kept)
-        return self.attend(q, k, v, mask, weights, kept)
+    def construct(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        weights: Tensors,
+        kept: Tensors,
+        tape: Tensors,
+        probabilities: Tensors,
+    ) -> tuple[Tensor, Tensors, Tensor]:
+        """``[b t, h], [b n, t, t] → [b t, h]``, its tape, probabilities."""
+        batch = mask.shape[0] // self.heads
+        x = self.recall(self.enter(x), tape[:1])
+        q, k, v = self.project(x, batch, weights, kept)  # 3 x [b n, t, d]
+        q, k = self.recall(q, tape[1:2]), self.recall(k, tape[2:3])
+        v = self.recall(v, tape[3:4])
+        context, p = self.core(q, mask, (k, v), kept[:1], probabilities)  # [b n, t, d]
+        context = self.recall(self.merged(context, batch), tape[4:5])  # [b t, h]
+        return self.c_proj(context, weights, kept), (x, q, k, v, context), p
 
 
 class MLP(nn.Cell):
@@ -220,11 +236,15 @@ class MLP(nn.Cell):
         self.c_fc = Affine("mlp.c_fc", slots, precision)
         self.c_proj = Affine("mlp.c_proj", slots, precision)
         self.activation = activation(geometry.activation)
+        self.enter, self.recall = enter(slots.shard), Recall()
 
-    def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
-        """``[b t, h] → [b t, h]``."""
-        inner = self.activation(self.c_fc(x, weights, kept))  # [b t, inner]
-        return self.c_proj(inner, weights, kept)
+    def construct(
+        self, x: Tensor, weights: Tensors, kept: Tensors, tape: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        """``[b t, h] → [b t, h]``, its tape."""
+        x = self.recall(self.enter(x), tape[:1])
+        inner = self.recall(self.c_fc(x, weights, kept), tape[1:2])  # [b t, inner]
+        return self.c_proj(self.activation(inner), weights, kept), (x, inner)
 
 
 class Norm(nn.Cell):
@@ -239,10 +259,16 @@ class Norm(nn.Cell):
         self.g, self.b = slots.weights[f"{name}.weight"], slots.weights[f"{name}.bias"]
         self.of_g, self.of_b = beside(slots.shard), beside(slots.shard)
         self.norm = LayerNorm(geometry.epsilon, precision)
+        self.known = KnownLayerNorm(self.norm)
 
-    def construct(self, x: Tensor, weights: Tensors) -> Tensor:
-        """``[b t, h] → [b t, h]``."""
-        return self.norm(x, self.of_g(weights[self.g]), self.of_b(weights[self.b]))
+    def construct(self, x: Tensor, weights: Tensors, moments: Tensors) -> tuple[Tensor, Tensors]:
+        """``[b t, h] → [b t, h]``, mean and variance, which it is given if they are known."""
+        g, b = self.of_g(weights[self.g]), self.of_b(weights[self.b])
+        if moments:
+            y, mean, variance = self.known(x, g, b, moments[0], moments[1])
+        else:
+            y, mean, variance = self.norm(x, g, b)
+        return y, (mean, variance)
 
 
 class Block(nn.Cell):
@@ -252,19 +278,16 @@ class Block(nn.Cell):
         geometry: the network's numbers.
         slots: where parameters and masks are found.
         precision: number formats.
-        recompute: selective computes the attention's core again in the backward pass.
     """
 
-    def __init__(
-        self, geometry: Geometry, slots: Slots, precision: Precision, recompute: str
-    ) -> None:
+    def __init__(self, geometry: Geometry, slots: Slots, precision: Precision) -> None:
         super().__init__(auto_prefix=False)
         self.norm_1 = Norm("ln_1", geometry, slots, precision)
         self.norm_2 = Norm("ln_2", geometry, slots, precision)
-        self.attention = Attention(geometry, slots, precision, recompute)
+        self.attention = Attention(geometry, slots, precision)
         self.mlp = MLP(geometry, slots, precision)
         self.drops = geometry.dropout > 0
-        self.dropout = Dropout(dropout.keep(geometry.dropout))
+        self.dropout, self.recall = Dropout(dropout.keep(geometry.dropout)), Recall()
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
         """With a mask of the block, where there is one."""
@@ -272,7 +295,28 @@ class Block(nn.Cell):
             x = self.dropout(x, kept[place])
         return x
 
-    def construct(self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
-        """``[b t, h] → [b t, h]``; ``kept``: nothing, or the masks of the block."""
-        x = x + self.dropped(self.attention(self.norm_1(x, weights), mask, weights, kept), kept, 1)
-        return x + self.dropped(self.mlp(self.norm_2(x, weights), weights, kept), kept, 2)
+    def finished(self, x: Tensor, weights: Tensors) -> Tensor:
+        """What follows the attention, without dropout: ``[b t, h] → [b t, h]``."""
+        normal, _ = self.norm_2(x, weights, ())
+        more, _ = self.mlp(normal, weights, (), ())
+        return x + more
+
+    def construct(
+        self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors = (), tape: Tensors = ()
+    ) -> tuple[Tensor, Tensors]:
+        """``[b t, h] → [b t, h]``, and the tape.
+
+        Args:
+            x: hidden states.
+            mask: ``[b n, t, t]``, added to scores.
+            weights: of the block, at their slots.
+            kept: nothing, or the masks of the block.
+            tape: what the forward pass has found with the same arguments, or nothing.
+        """
+        normal, moments_1 = self.norm_1(x, weights, tape[:2])
+        mixed, of_attention, p = self.attention(normal, mask, weights, kept, tape[2:7], tape[12:13])
+        middle = self.recall(x + self.dropped(mixed, kept, 1), tape[7:8])  # [b t, h]
+        normal, moments_2 = self.norm_2(middle, weights, tape[8:10])
+        more, of_mlp = self.mlp(normal, weights, kept, tape[10:12])
+        y = middle + self.dropped(more, kept, 2)
+        return y, (*moments_1, *of_attention, middle, *moments_2, *of_mlp, p)

@@ -87,11 +87,11 @@ class Prefill(Graph):
         found: tuple[Tensor, ...] = ()
         for i, block in enumerate(network.blocks):
             weights = network.weights(i)
-            q, k, v = block.attention.project(block.norm_1(x, weights), batch, weights, ())
+            normal, _ = block.norm_1(x, weights, ())
+            q, k, v = block.attention.project(normal, batch, weights, ())
             found = (*found, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
-            x = x + block.attention.attend(q, k, v, mask, weights, ())
-            x = x + block.mlp(block.norm_2(x, weights), weights, ())
-        normal = network.norm(self.gather(x, last, 0), network.g, network.b)  # [b, h]
+            x = block.finished(x + block.attention.attend(q, k, v, mask, weights), weights)
+        normal = network.normal(self.gather(x, last, 0), network.g, network.b)  # [b, h]
         return (network.logits_of(normal, self.table), *found)
 
 
@@ -156,11 +156,12 @@ class Step(Graph):
         mask = ((self.order > by_head).astype(ms.float32) * MASKED).expand_dims(1)  # [b n, 1, s]
         for i, cache in enumerate(self.caches):
             block, weights = network.blocks[i], network.weights(i)
-            q, k, v = block.attention.project(block.norm_1(x, weights), self.batch, weights, ())
+            normal, _ = block.norm_1(x, weights, ())
+            q, k, v = block.attention.project(normal, self.batch, weights, ())
             keys, values = cache(places, k, v)  # [b n, s, d]
-            x = x + block.attention.attend(q, keys, values, mask, weights, ())
-            x = x + block.mlp(block.norm_2(x, weights), weights, ())
-        return network.logits_of(network.norm(x, network.g, network.b), self.table)
+            x = block.finished(x + block.attention.attend(q, keys, values, mask, weights), weights)
+        normal = network.normal(x, network.g, network.b)
+        return network.logits_of(normal, self.table)
 
     def parameters(self) -> list[Parameter]:
         """Keys and values layer by layer, each ``[b n s, d]``."""

@@ -23,11 +23,9 @@ from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE, tensors
 from gpt2dsl.model import dropout
 from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
 from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_rows, within
-from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.numbers import FLOAT32, Held
-from gpt2dsl.model.recompute import Recomputed
 from gpt2dsl.model.shard import ONE, WHOLE, Shard, Stages
 from gpt2dsl.parts import Precision
 
@@ -51,19 +49,23 @@ class Embedding(nn.Cell):
         self.count = self.words.shape[0]
         self.first = self.count * shard.index
 
-    def word(self, ids: Tensor) -> Tensor:
-        """``[b t] → [b t, h]``."""
-        if not self.is_shared:
-            return self.held(self.gather(self.words, ids, 0))
-        place, inside = within(ids, self.first, self.count)
-        found = self.held(self.gather(self.words, place, 0))
-        return self.leave(found * inside.expand_dims(1))
+    def sum(self, words: Tensor, inside: Tensor, table: Tensor, places: Tensor) -> Tensor:
+        """``[b t, h], [b t], [positions, h], [b t] → [b t, h]``: rows of the tables, added.
+
+        ``inside``: 1 where a word is among this rank's, else 0.
+        """
+        words = self.held(words)
+        if self.is_shared:
+            words = self.leave(words * inside.expand_dims(1))
+        return words + self.held(self.gather(self.beside(table), self.own_rows(places), 0))
 
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
         """``[b, t], [b, t] → [b t, h]``."""
-        words = self.word(ids.reshape((-1,)))
-        places = self.own_rows(positions.reshape((-1,)))
-        return words + self.held(self.gather(self.beside(self.positions), places, 0))
+        place = inside = ids.reshape((-1,))
+        if self.is_shared:
+            place, inside = within(place, self.first, self.count)
+        words = self.gather(self.words, place, 0)
+        return self.sum(words, inside, self.positions, positions.reshape((-1,)))
 
 
 class GPT2(nn.Cell):
@@ -77,7 +79,7 @@ class GPT2(nn.Cell):
         adapters: of LoRA; without values until ``load_adapters``.
         adapter_dropout: probability on their inputs in training.
         precision: number formats.
-        recompute: none, full or selective: what the backward pass computes again.
+        recompute: none, full or selective: what a training's backward pass computes again.
         shard: this rank's part of each layer. Parameters are those parts.
         stages: which of them it has.
     """
@@ -98,7 +100,7 @@ class GPT2(nn.Cell):
         self.stages, self.is_first, self.is_last = stages, stages.is_first, stages.is_last
         self.layers = layers_of(stages.index, geometry.layers, stages.pp)
         self.heads = geometry.heads // shard.mp
-        self._variant = (adapter_dropout, recompute, shard)
+        self._variant, self.recompute = (adapter_dropout, shard), recompute
         self.adapters = tuple(adapters)
         self.splits = splits(geometry, adapters)
         self.shapes = _shapes(geometry)
@@ -111,7 +113,6 @@ class GPT2(nn.Cell):
         self.of_adapters = self._zeros({name: s for one in own for name, s in one.shapes.items()})
         if self.is_first:
             self.embedding = Embedding(self.by_name, precision, shard)
-        self.dropout = Dropout(dropout.keep(geometry.dropout))
         layers = [_Layer(self, layer, adapter_dropout) for layer in self.layers]
         self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
         counts = [len(layer.parameters) for layer in layers]
@@ -119,10 +120,8 @@ class GPT2(nn.Cell):
         self.masks_before = 1 if geometry.dropout and self.is_first else 0
         drops = [layer.masks for layer in layers]
         self.mask_bounds = tuple(itertools.accumulate(drops, initial=self.masks_before))
-        blocks = [layer.block(recompute) for layer in layers]
-        self.blocks = nn.CellList(blocks, auto_prefix=False)
-        passes = [Recomputed(block) for block in blocks] if recompute == "full" else blocks
-        self.passes = nn.CellList(passes, auto_prefix=False)
+        self.blocks = nn.CellList([layer.block() for layer in layers], auto_prefix=False)
+        self.kinds = tuple(layer.kind for layer in layers)
         if self.is_last:
             self.g = self.by_name["transformer.ln_f.weight"]
             self.b = self.by_name["transformer.ln_f.bias"]
@@ -155,8 +154,8 @@ class GPT2(nn.Cell):
         later = (order.reshape((1, time, 1)) < order.reshape((1, 1, time))).astype(ms.float32)
         return self.tile(later * MASKED, (batch * self.heads, 1, 1))
 
-    def construct(self, ids: Tensor, *kept: Tensor) -> Tensor:
-        """``[b, t] → [b t, h]``. ``kept``: the masks of ``dropout.masks``, or nothing.
+    def construct(self, ids: Tensor) -> Tensor:
+        """``[b, t] → [b t, h]``, without dropout.
 
         A stage but the first is given ``[b, t, h]``; one but the last gives them without the norm.
         """
@@ -166,15 +165,17 @@ class GPT2(nn.Cell):
             x = self.embedding(ids, positions)
         else:
             x = self.own_rows(ids.reshape((batch * time, -1)))
-        if kept and self.masks_before:
-            x = self.dropout(x, kept[0])
         mask = self.causal(batch, time)
-        for i, block in enumerate(self.passes):
-            masks = kept[self.mask_bounds[i] : self.mask_bounds[i + 1]]
-            x = block(x, mask, self.weights(i), masks)
+        for i, block in enumerate(self.blocks):
+            x, _ = block(x, mask, self.weights(i))
         if self.is_last:
-            x = self.norm(x, self.of_g(self.g), self.of_b(self.b))
+            x = self.normal(x, self.g, self.b)
         return self.all_rows(x)
+
+    def normal(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
+        """The last norm: ``[b t, h], [h], [h] → [b t, h]``."""
+        y, _, _ = self.norm(x, self.of_g(g), self.of_b(b))
+        return y
 
     def load(self, arrays: Arrays) -> None:
         """Take over the values of files.
@@ -314,6 +315,7 @@ class _Layer:
     Attributes:
         parameters: its own and those of its adapters, in the order of ``Slots.weights``.
         masks: dropout masks that it takes in training.
+        kind: equal for layers whose blocks differ in the values of their parameters alone.
     """
 
     def __init__(self, network: GPT2, layer: int, adapter_dropout: float) -> None:
@@ -333,8 +335,10 @@ class _Layer:
             keep=dropout.keep(adapter_dropout),
             shard=network.shard,
         )
+        scales = tuple(one.scale for one in adapters)
+        self.kind = (tuple(places), tuple(weight.shape for weight in self.parameters), scales)
 
-    def block(self, recompute: str) -> Block:
+    def block(self) -> Block:
         """The block."""
         network = self._network
-        return Block(network.geometry, self._slots, network.precision, recompute)
+        return Block(network.geometry, self._slots, network.precision)

@@ -1,118 +1,154 @@
-"""Optimizers: they change parameters in place, each with float32 state of its own."""
+"""Optimizers: they change parameters in place, each with float32 state of its own.
+
+A graph updates the parameters of one layer: it is compiled once for all layers that are alike.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 
+import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn
+from mindspore import Parameter, Tensor
 
-from gpt2dsl.layout.tensors import decays
+from gpt2dsl.layout.tensors import by_layer, decays
+from gpt2dsl.model.graphs import Call
 from gpt2dsl.parts import Optim
 
 Tensors = tuple[Tensor, ...]
 
 
-class Optimizer(nn.Cell):
-    """What optimizers share: decoupled weight decay.
+class Optimizer:
+    """Updates of parameters, and their state.
 
     Args:
         trained: name → parameter.
         optim: the recipe's.
     """
 
-    STATES: tuple[str, ...]
-
     def __init__(self, trained: Mapping[str, Parameter], optim: Optim) -> None:
-        super().__init__(auto_prefix=False)
-        weights = list(trained.values())
-        self.weights = ParameterTuple(weights)
-        self.weight_decay = optim.weight_decay
-        self.decaying = tuple(i for i, weight in enumerate(weights) if decays(weight.shape))
-        self.descend = P.ApplyGradientDescent()
+        self.weights = tuple(trained.values())
+        self.kinds = {"adamw": ("m", "v"), "sgd": ("u",)}[optim.name]
+        self._state = [_zeros(kind, trained) for kind in self.kinds]
+        self._optim, self._layers = optim, by_layer(list(trained))
+        made = {"adamw": AdamW, "sgd": SGD}[optim.name]
+        self._graphs = {is_scaled: made(optim, is_scaled) for is_scaled in (False, True)}
 
-    def decay(self, rate: Tensor) -> None:
-        """``p -= rate * p`` for what decays."""
-        if self.weight_decay > 0:
-            for i in self.decaying:
-                self.descend(self.weights[i], rate, self.weights[i])
+    def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
+        """Change the parameters.
 
-    def powers(self, updates: int) -> tuple[float, float]:
-        """What ``construct`` is given, for an update with its number, from 1."""
-        raise NotImplementedError
+        Args:
+            gradients: of the weights, in their order.
+            factor: of the gradients.
+            lr: learning rate.
+            updates: how many this makes, from 1.
+        """
+        graph = self._graphs[factor != 1]
+        numbers = (lr, lr * self._optim.weight_decay, factor, *graph.numbers(updates))
+        given = [Tensor(number, ms.float32) for number in numbers]
+        for layer in self._layers:
+            some = [[values[i] for i in layer] for values in (self.weights, *self._state)]
+            graph(*given, *itertools.chain(*some), *(gradients[i] for i in layer))
 
     def states(self) -> tuple[Parameter, ...]:
         """The state, ``<kind>.<name>``."""
-        return tuple(value for kind in self.STATES for value in getattr(self, kind))
+        return tuple(itertools.chain(*self._state))
 
 
-class AdamW(Optimizer):
+class Update(Call):
+    """An update of some parameters, with decoupled weight decay.
+
+    Args:
+        optim: of the recipe; rate and decay are given with each call.
+        is_scaled: whether gradients are multiplied by the factor.
+    """
+
+    def __init__(self, optim: Optim, is_scaled: bool) -> None:
+        fixed = optim.evolve(lr=1.0, weight_decay=float(optim.weight_decay > 0))
+        super().__init__(fixed, is_scaled, writes=True)
+        self.optim, self.decays, self.is_scaled = optim, optim.weight_decay > 0, is_scaled
+        self.descend = P.ApplyGradientDescent()
+
+    def decay(self, weight: Parameter, rate: Tensor) -> None:
+        """``p -= rate p``, of what decays."""
+        if self.decays and decays(weight.shape):
+            self.descend(weight, rate, weight)
+
+    def scaled(self, gradient: Tensor, factor: Tensor) -> Tensor:
+        """Times the factor."""
+        if self.is_scaled:
+            gradient = gradient * factor
+        return gradient
+
+    def numbers(self, updates: int) -> tuple[float, ...]:
+        """What it is given after rate, decay and factor, for an update with its number, from 1."""
+        raise NotImplementedError
+
+
+class AdamW(Update):
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    STATES = ("m", "v")
-
-    def __init__(self, trained: Mapping[str, Parameter], optim: Optim) -> None:
-        super().__init__(trained, optim)
-        self.m = ParameterTuple(_zeros("m", trained))
-        self.v = ParameterTuple(_zeros("v", trained))
-        self.beta1, self.beta2, self.eps = optim.beta1, optim.beta2, optim.eps
-        self.corrects = optim.bias_correction
+    def __init__(self, optim: Optim, is_scaled: bool) -> None:
+        super().__init__(optim, is_scaled)
+        self.beta1, self.beta2 = optim.beta1, optim.beta2
         self.adam = P.Adam()
-        self.sqrt = P.Sqrt()
 
-    def construct(self, gradients: Tensors, lr: Tensor, power1: Tensor, power2: Tensor) -> None:
-        """Moments and parameters.
-
-        MindSpore's Adam adds eps before the correction of ``v``, the paper and torch after it:
-        ``eps sqrt(1 - power2)`` before is ``eps`` after.
-        """
-        self.decay(lr * self.weight_decay)
-        eps = self.eps * self.sqrt(1.0 - power2)
-        for i, gradient in enumerate(gradients):
+    def construct(
+        self, lr: Tensor, decay: Tensor, factor: Tensor, power1: Tensor, power2: Tensor,
+        eps: Tensor, *rest: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Numbers, then weights, both moments and gradients, as many of each."""
+        count = len(rest) // 4
+        for i in range(count):
+            weight, gradient = rest[i], self.scaled(rest[3 * count + i], factor)
+            self.decay(weight, decay)
             self.adam(
-                self.weights[i], self.m[i], self.v[i], power1, power2, lr,
+                weight, rest[count + i], rest[2 * count + i], power1, power2, lr,
                 self.beta1, self.beta2, eps, gradient,
             )  # fmt: skip
+        return self.padding(rest[0])
 
-    def powers(self, updates: int) -> tuple[float, float]:
-        """``beta ** updates``; 0 where nothing is corrected, as in MindFormers."""
-        if not self.corrects:
-            return 0.0, 0.0
-        return self.beta1**updates, self.beta2**updates
+    def numbers(self, updates: int) -> tuple[float, ...]:
+        """Powers of both betas, and eps.
+
+        Powers are 0 where nothing is corrected, as in MindFormers. MindSpore's Adam adds eps before
+        the correction of ``v``, the paper and torch after it: ``eps sqrt(1 - power2)`` before is
+        ``eps`` after.
+        """
+        optim, powers = self.optim, (0.0, 0.0)
+        if optim.bias_correction:
+            powers = (optim.beta1**updates, optim.beta2**updates)
+        return (*powers, optim.eps * math.sqrt(1 - powers[1]))
 
 
-class SGD(Optimizer):
+class SGD(Update):
     """Gradient descent with momentum, ``u = momentum u + g; p -= lr u``, as torch has it."""
 
-    STATES = ("u",)
+    def __init__(self, optim: Optim, is_scaled: bool) -> None:
+        super().__init__(optim, is_scaled)
+        self.momentum, self.apply = optim.momentum, P.ApplyMomentum()
 
-    def __init__(self, trained: Mapping[str, Parameter], optim: Optim) -> None:
-        super().__init__(trained, optim)
-        self.u = ParameterTuple(_zeros("u", trained))
-        self.momentum = optim.momentum
-        self.apply = P.ApplyMomentum()
+    def construct(self, lr: Tensor, decay: Tensor, factor: Tensor, *rest: Tensor) -> Tensor:
+        """Numbers, then weights, momentum and gradients, as many of each."""
+        count = len(rest) // 3
+        for i in range(count):
+            gradient = self.scaled(rest[2 * count + i], factor)
+            self.decay(rest[i], decay)
+            self.apply(rest[i], rest[count + i], lr, gradient, self.momentum)
+        return self.padding(rest[0])
 
-    def construct(self, gradients: Tensors, lr: Tensor, power1: Tensor, power2: Tensor) -> None:
-        """Momentum and parameters."""
-        self.decay(lr * self.weight_decay)
-        for i, gradient in enumerate(gradients):
-            self.apply(self.weights[i], self.u[i], lr, gradient, self.momentum)
-
-    def powers(self, updates: int) -> tuple[float, float]:
-        """It has no use for them."""
-        return 0.0, 0.0
-
-
-def optimizer(trained: Mapping[str, Parameter], optim: Optim) -> Optimizer:
-    """The optimizer of a recipe."""
-    return {"adamw": AdamW, "sgd": SGD}[optim.name](trained, optim)
+    def numbers(self, updates: int) -> tuple[float, ...]:
+        """None."""
+        return ()
 
 
-def _zeros(kind: str, trained: Mapping[str, Parameter]) -> list[Parameter]:
-    return [
+def _zeros(kind: str, trained: Mapping[str, Parameter]) -> tuple[Parameter, ...]:
+    return tuple(
         Parameter(
             Tensor(np.zeros(weight.shape, np.float32)), name=f"{kind}.{name}", requires_grad=False
         )
         for name, weight in trained.items()
-    ]
+    )

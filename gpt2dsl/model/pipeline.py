@@ -7,24 +7,19 @@ input. Letters in shapes are those of block.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Tensor, nn
-from mindspore.ops import GradOperation
+from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.schedule import BACKWARD, FORWARD, SEND, Act, schedule
-from gpt2dsl.model.accumulation import ScaledLoss, Sums
 from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.gradients import Gradients
 from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.passes import MicroBatch, Passes, Walk
 from gpt2dsl.model.shard import Stages
-
-if TYPE_CHECKING:
-    from gpt2dsl.model.training import MicroBatch
 
 Array = NDArray[np.float32]
 MOST_MICRO_BATCHES = 2**14
@@ -60,68 +55,26 @@ class Pipe:
         return np.array(found[1:-1]).reshape(shape)
 
 
-class Backward(nn.Cell):
-    """A stage but the last, backward: adds its gradients to sums."""
-
-    def __init__(self, network: GPT2, sums: Sums) -> None:
-        super().__init__(auto_prefix=False)
-        self.network, self.weights = network, sums.weights
-        self.has_input = network.stages.index > 0
-        self.gradients = GradOperation(get_all=self.has_input, get_by_list=True, sens_param=True)
-        self.sums, self.add = sums.values, P.AssignAdd()
-
-    def construct(self, x: Tensor, dout: Tensor, *kept: Tensor) -> Tensor:
-        """``[b, t, h], [b t, h] → [b, t, h]``; the first stage's ``x`` is ids, without gradient."""
-        found = self.gradients(self.network, self.weights)(x, *kept, dout)
-        dx, gradients = (found[0][0], found[1]) if self.has_input else (dout, found)
-        for i, gradient in enumerate(gradients):
-            self.add(self.sums[i], gradient)
-        return dx
-
-
-class Last(nn.Cell):
-    """The last stage, forward and backward: adds its gradients to sums."""
-
-    def __init__(self, objective: nn.Cell, sums: Sums) -> None:
-        super().__init__(auto_prefix=False)
-        self.gradients = ms.value_and_grad(ScaledLoss(objective), 1, sums.weights)
-        self.sums, self.add = sums.values, P.AssignAdd()
-
-    def construct(
-        self, scale: Tensor, x: Tensor, labels: Tensor, *kept: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """``[], [b, t, h], [b, t] → loss times scale [], [b, t, h]``."""
-        loss, (dx, gradients) = self.gradients(scale, x, labels, *kept)
-        for i, gradient in enumerate(gradients):
-            self.add(self.sums[i], gradient)
-        return loss, dx
-
-
 class Pipeline:
     """Micro-batches through this rank's stage, in the order that all stages agree on.
 
     Args:
         network: the stage.
-        objective: of the last stage.
-        sums: of the gradients.
         micro_batches: of a step.
     """
 
-    def __init__(self, network: GPT2, objective: nn.Cell, sums: Sums, micro_batches: int) -> None:
+    def __init__(self, network: GPT2, micro_batches: int) -> None:
         stages = network.stages
-        self._network, self._stages = network, stages
+        self._passes, self._stages = Passes(network), stages
+        self._hidden = network.geometry.hidden
         self._acts = schedule(stages.pp, micro_batches)[stages.index]
         self._pipes = pipes(stages)
         self._steps = 0
-        if stages.is_last:
-            self._last = Last(objective, sums)
-        else:
-            self._backward = Backward(network, sums)
 
-    def run(self, batch: Iterable[MicroBatch], scale: Tensor) -> float:
+    def run(self, batch: Iterable[MicroBatch], scale: Tensor, gradients: Gradients) -> float:
         """Sum the gradients of a batch; its loss times the scale on the last stage, else 0."""
         self._steps += 1
-        work = _Work(iter(batch))
+        work = _Work(iter(batch), gradients)
         loss = 0.0
         for act in self._acts:
             if act.kind == FORWARD:
@@ -135,22 +88,28 @@ class Pipeline:
         return loss
 
     def _forward(self, work: _Work, micro: int) -> None:
-        part = work.part(micro)
-        x = Tensor(work.inputs.get(micro, part.ids))
-        work.ready[FORWARD, micro] = self._network(x, *map(Tensor, part.kept)).asnumpy()
+        walk = self._walk(work.part(micro), work.inputs.get(micro))
+        work.ready[FORWARD, micro] = self._passes.whole(walk.x).asnumpy()
 
     def _back(self, work: _Work, micro: int) -> None:
-        part = work.take(micro)
-        x = Tensor(work.inputs.pop(micro, part.ids))
-        dout = Tensor(work.gradients.pop(micro).reshape(-1, self._network.geometry.hidden))
-        work.ready[BACKWARD, micro] = self._backward(x, dout, *map(Tensor, part.kept)).asnumpy()
+        walk = self._walk(work.take(micro), work.inputs.pop(micro, None))
+        dout = self._passes.own(Tensor(work.given.pop(micro).reshape(-1, self._hidden)))
+        self._backward(work, micro, walk, dout)
 
     def _back_from_loss(self, work: _Work, micro: int, scale: Tensor) -> float:
         part = work.take(micro)
-        x, labels = Tensor(work.inputs.pop(micro)), Tensor(part.labels)
-        loss, dx = self._last(scale, x, labels, *map(Tensor, part.kept))
-        work.ready[BACKWARD, micro] = dx.asnumpy()
+        walk = self._walk(part, work.inputs.pop(micro))
+        loss, dx = self._passes.loss(walk, part.labels, scale, work.gradients)
+        self._backward(work, micro, walk, dx)
         return float(loss.asnumpy())
+
+    def _backward(self, work: _Work, micro: int, walk: Walk, dout: Tensor) -> None:
+        dx = self._passes.backward(walk, dout, work.gradients)
+        if self._stages.index:
+            work.ready[BACKWARD, micro] = self._passes.whole(dx).asnumpy()
+
+    def _walk(self, part: MicroBatch, x: Array | None) -> Walk:
+        return self._passes.forward(part, None if x is None else Tensor(x))
 
     def _transfer(self, work: _Work, act: Act) -> None:
         sends = act.kind == SEND
@@ -162,19 +121,26 @@ class Pipeline:
         if sends:
             pipe.send(work.ready.pop((direction, act.micro)), tag)
             return
-        shape = (*work.part(act.micro).ids.shape, self._network.geometry.hidden)
-        into = work.inputs if direction == FORWARD else work.gradients
+        shape = (*work.part(act.micro).ids.shape, self._hidden)
+        into = work.inputs if direction == FORWARD else work.given
         into[act.micro] = pipe.receive(shape, tag)
 
 
 class _Work:
-    """What a stage holds of the micro-batches that are under way, by their number."""
+    """What a stage holds of the micro-batches that are under way, by their number.
 
-    def __init__(self, batch: Iterator[MicroBatch]) -> None:
-        self._batch = enumerate(batch)
+    Attributes:
+        gradients: of the parameters.
+        inputs: from the stage before.
+        given: gradients from the next stage.
+        ready: what is to be sent.
+    """
+
+    def __init__(self, batch: Iterator[MicroBatch], gradients: Gradients) -> None:
+        self._batch, self.gradients = enumerate(batch), gradients
         self._parts: dict[int, MicroBatch] = {}
         self.inputs: dict[int, Array] = {}
-        self.gradients: dict[int, Array] = {}
+        self.given: dict[int, Array] = {}
         self.ready: dict[tuple[str, int], Array] = {}
 
     def part(self, micro: int) -> MicroBatch:

@@ -8,131 +8,53 @@ from typing import Any, Protocol
 
 import attrs
 import mindspore as ms
-import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.split import Split
-from gpt2dsl.layout.tensors import TABLE
-from gpt2dsl.model.accumulation import (
-    Apply,
-    Exchange,
-    MicroBatches,
-    Norm,
-    ShardedApply,
-    Sums,
-    is_split,
-    parts,
-    rows_of,
-    scaled,
-)
-from gpt2dsl.model.classification import ClassLoss
-from gpt2dsl.model.graphs import Graph
+from gpt2dsl.model.gradients import Exchange, Gradients, Norm
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2, Arrays, joined
-from gpt2dsl.model.operators.head import head_loss
-from gpt2dsl.model.operators.norm import SumOfSquares
-from gpt2dsl.model.optimizers import Optimizer, optimizer
+from gpt2dsl.model.optimizers import Optimizer
+from gpt2dsl.model.passes import MicroBatch, Passes
 from gpt2dsl.model.pipeline import Pipeline
 from gpt2dsl.model.shard import ALONE, Copies, Shard
+from gpt2dsl.model.updates import Sharded, Updates, is_split, parts, rows_of
 from gpt2dsl.parts import Optim
 
 CLIP_EPS = 1e-6
 """Added to the norm before the division, as torch does it."""
 
 
-class MeanLoss(nn.Cell):
-    """Mean cross-entropy of a batch's tokens."""
-
-    def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
-        self.table = network.by_name[TABLE]
-        self.head = head_loss(network.geometry, network.precision, network.shard)
-
-    def construct(self, ids: Tensor, labels: Tensor, *kept: Tensor) -> Tensor:
-        """``[b, t], [b, t] → []``."""
-        x = self.network(ids, *kept)
-        losses, _ = self.head(x, self.table, labels.reshape((-1, 1)))
-        return losses.mean()
-
-
-class Fused(Graph):
-    """A step as one graph: loss, gradients, norm, clip, update.
-
-    Args:
-        objective: the loss.
-        optimizer: of its parameters.
-        clip: largest gradient norm; 0 for none.
-        depends: what fixes the objective and the optimizer.
-    """
-
-    def __init__(
-        self, objective: nn.Cell, optimizer: Optimizer, clip: float, *depends: object
-    ) -> None:
-        super().__init__(type(objective).__name__, clip, *depends)
-        self.optimizer = optimizer
-        # a graph that is taken from the disk gets the parameters of the cell's own tree: of
-        # others, as a frozen base would be, it would read memory that nobody wrote
-        self.objective = objective
-        self.loss_and_gradients = ms.value_and_grad(objective, None, optimizer.weights)
-        self.clip = clip
-        self.sum_of_squares = SumOfSquares()
-        self.minimum = P.Minimum()
-        self.sqrt = P.Sqrt()
-
-    def construct(
-        self,
-        ids: Tensor,
-        labels: Tensor,
-        lr: Tensor,
-        power1: Tensor,
-        power2: Tensor,
-        *kept: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """``[b, t], [b, t], [], [], [] → loss [], gradient norm []``."""
-        loss, gradients = self.loss_and_gradients(ids, labels, *kept)
-        norm = self.sqrt(self.sum_of_squares(gradients))
-        if self.clip > 0:
-            factor = self.minimum(self.clip / (norm + CLIP_EPS), Tensor(1.0, ms.float32))
-            gradients = scaled(gradients, factor)
-        self.optimizer(gradients, lr, power1, power2)
-        return loss, norm
-
-
-@attrs.frozen
-class MicroBatch:
-    """A part of a batch.
-
-    Attributes:
-        ids: ``[b, t]``.
-        labels: ``[b, t]``; of a classifier ``[b, 2]``, as ``ClassLoss`` has it.
-        kept: the masks of ``dropout.masks``.
-    """
-
-    ids: NDArray[np.int32]
-    labels: NDArray[np.int32]
-    kept: tuple[NDArray[np.bool_], ...] = ()
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """What the graphs take."""
-        return Tensor(self.ids), Tensor(self.labels), *map(Tensor, self.kept)
-
-
-class Passes(Protocol):
+class Batch(Protocol):
     """What sums the gradients of a batch's parts."""
 
-    def run(self, batch: Iterable[MicroBatch], scale: Tensor) -> float:
+    def run(self, batch: Iterable[MicroBatch], scale: Tensor, gradients: Gradients) -> float:
         """Do so; the batch's loss times the scale, as far as this rank computes it."""
+
+
+class OneStage:
+    """Micro-batches through the whole network, one after the other."""
+
+    def __init__(self, network: GPT2) -> None:
+        self._passes = Passes(network)
+
+    def run(self, batch: Iterable[MicroBatch], scale: Tensor, gradients: Gradients) -> float:
+        """Sum the gradients of a batch; its loss times the scale."""
+        total = 0.0
+        for part in batch:
+            walk = self._passes.forward(part)
+            loss, dx = self._passes.loss(walk, part.labels, scale, gradients)
+            self._passes.backward(walk, dx, gradients)
+            total += float(loss.asnumpy())
+        return total
 
 
 class TrainStep:
     """Optimizer steps: loss, gradients, a clip by global norm, an update.
 
-    One micro-batch on one rank without a loss scale is one graph; else each micro-batch is a
-    graph, and the update another, which is left out where the gradients overflowed.
+    An update is left out where the loss or the norm is no number.
 
     Args:
         network: whose parameters are trained, its adapters alone where it has some.
@@ -155,36 +77,17 @@ class TrainStep:
     ) -> None:
         self.network, self.clip, self.scale = network, clip, scale
         self.micro_batches, self.copies = micro_batches, copies
-        trained = network.trained()
-        self.optimizer = optimizer(parts(trained, copies), optim)
-        self._whole: Fused | None = None
-        ranks = copies.dp * network.shard.mp * network.stages.pp
-        if scale is None and micro_batches == ranks == 1:
-            fixed = optim.evolve(lr=1.0)  # the rate is an input of the graph
-            self._whole = Fused(self._objective(), self.optimizer, clip, network.signature, fixed)
-        else:
-            self._build(Sums(trained))
-        self.steps = self.updates = 0
-
-    def _objective(self) -> nn.Cell:
-        network = self.network
-        return ClassLoss(network) if network.geometry.labels else MeanLoss(network)
-
-    def _build(self, sums: Sums) -> None:
-        """The graphs of a step in parts."""
-        network, copies, stages = self.network, self.copies, self.network.stages
-        objective = self._objective() if stages.is_last else None
-        self._sums = sums
-        if stages.pp > 1:
-            self._passes: Passes = Pipeline(network, objective, sums, self.micro_batches)
-        else:
-            assert objective is not None
-            self._passes = MicroBatches(objective, sums)
-        self._exchange = Exchange(sums, copies, stages)
-        self._norm = Norm(sums, network.splits, network.shard, stages)
-        self._apply: nn.Cell = Apply(sums, self.optimizer)
+        trained, stages = network.trained(), network.stages
+        self.optimizer = Optimizer(parts(trained, copies), optim)
+        self._updates: Updates = self.optimizer
         if copies.shards_state and copies.dp > 1:
-            self._apply = ShardedApply(sums, self.optimizer, copies)
+            self._updates = Sharded(list(trained.values()), self.optimizer, copies)
+        self._batch: Batch = OneStage(network)
+        if stages.pp > 1:
+            self._batch = Pipeline(network, micro_batches)
+        self._exchange = Exchange(copies, stages)
+        self._norm = Norm(network.splits, network.shard, stages)
+        self.steps = self.updates = 0
 
     def step(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         """Do one step.
@@ -194,25 +97,18 @@ class TrainStep:
             lr: learning rate.
 
         Returns:
-            The batch's loss before the step, and the norm of its gradient before the clip; it is
-            not finite where the step was skipped, or spoilt the parameters if there is no scale.
+            The batch's loss before the step, and the norm of its gradient before the clip; one of
+            both is not finite where the step was skipped.
         """
         self.steps += 1
-        if self._whole:
-            self.updates += 1
-            (part,) = batch
-            ids, labels, *kept = part.tensors
-            loss, norm = self._whole(ids, labels, *self._rates(lr), *kept)
-            return _number(loss), _number(norm)
-        return self._in_parts(batch, lr)
-
-    def _in_parts(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
         scale = self.scale.value if self.scale else 1.0
         share = Tensor(scale / self.micro_batches / self.copies.dp, ms.float32)
-        total = self._exchange.run(self._passes.run(batch, share))
-        loss, norm = total / scale, _number(self._norm()) / scale
+        gradients = Gradients()
+        found = self._batch.run(batch, share, gradients)
+        sums = {name: gradients.sums[name] for name in self.network.trained()}
+        loss = self._exchange.run(sums, found) / scale
+        norm = self._norm.of(sums) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._sums.forget()
             if self.scale:
                 self.scale.overflowed()
             return loss, norm
@@ -220,12 +116,8 @@ class TrainStep:
             self.scale.passed()
         self.updates += 1
         factor = min(1.0, self.clip / (norm + CLIP_EPS)) if self.clip else 1.0
-        self._apply(Tensor(factor / scale, ms.float32), *self._rates(lr))
+        self._updates.update(list(sums.values()), factor / scale, lr, self.updates)
         return loss, norm
-
-    def _rates(self, lr: float) -> tuple[Tensor, ...]:
-        rates = (lr, *self.optimizer.powers(self.updates))
-        return tuple(Tensor(rate, ms.float32) for rate in rates)
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """The optimizer's tensors, whole: ``m.<name>``, ``v.<name>``, ``u.<name>``.
@@ -234,9 +126,7 @@ class TrainStep:
         """
         held = {value.name: value for value in self.optimizer.states()}
         names = [
-            f"{kind}.{name}"
-            for kind in self.optimizer.STATES
-            for name in self.network.trained_names
+            f"{kind}.{name}" for kind in self.optimizer.kinds for name in self.network.trained_names
         ]
         return {name: self._whole_state(name, held.get(name)) for name in names}
 
@@ -289,7 +179,3 @@ class TrainStep:
             self.scale = LossScale(**scale)
         self.steps = int(progress["step"])
         self.updates = int(progress["updates"])
-
-
-def _number(value: Tensor) -> float:
-    return float(value.asnumpy())

@@ -322,7 +322,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_a_run_that_gets_worse(
 def test_an_overflow_is_counted_and_the_run_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.TrainStep._in_parts
+    real = training.TrainStep.step
 
     def overflowing(step: Any, batch: Any, lr: float) -> Any:
         if step.steps == 2:
@@ -332,7 +332,7 @@ def test_an_overflow_is_counted_and_the_run_goes_on(
             step.scale.value = 2.0**15
         return found
 
-    monkeypatch.setattr(training.TrainStep, "_in_parts", overflowing)
+    monkeypatch.setattr(training.TrainStep, "step", overflowing)
     result = short(recipe.replace(HALF), tmp_path).plan().run()
     assert (result.steps, result.skipped) == (6, 1)
     assert "skipped     1 of 6 steps" in str(result)

@@ -11,7 +11,8 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.classification import ClassLogits
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.model.passes import MicroBatch
+from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 from tests.judges import TINY, random_ids, random_weights
 

@@ -14,7 +14,8 @@ from gpt2dsl.model import dropout
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.model.passes import MicroBatch
+from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 from gpt2dsl.weights.formats import lora
 from tests.judges import TINY, hugging_face, random_ids, random_weights

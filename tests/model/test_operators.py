@@ -16,7 +16,6 @@ from gpt2dsl.model.operators.dropout import Dropout
 from gpt2dsl.model.operators.head import HeadLoss, Logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.linear import Bias, Product
-from gpt2dsl.model.operators.norm import SumOfSquares
 from gpt2dsl.model.operators.softmax import Softmax
 
 RANDOM = np.random.default_rng(0)
@@ -47,6 +46,17 @@ class First(nn.Cell):
 
     def construct(self, *inputs: Any) -> Any:
         return self.cell(*inputs)[0]
+
+
+class Unknown(nn.Cell):
+    """A cell that is not told its result."""
+
+    def __init__(self, cell: nn.Cell) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def construct(self, *inputs: Any) -> Any:
+        return self.cell(*inputs, ())
 
 
 def agree(cell: nn.Cell, reference: Callable[..., Any], *inputs: Any, close: float = 2e-6) -> None:
@@ -84,7 +94,7 @@ def test_layer_norm(epsilon: float) -> None:
     def reference(x: Any, g: Any, b: Any) -> Any:
         return functional.layer_norm(x, (24,), g, b, epsilon)
 
-    agree(LayerNorm(epsilon), reference, 3 * normal(37, 24) + 2, normal(24), normal(24))
+    agree(First(LayerNorm(epsilon)), reference, 3 * normal(37, 24) + 2, normal(24), normal(24))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +120,7 @@ def test_fast_gelu_is_what_mindspore_calls_by_that_name() -> None:
 def test_softmax_with_masked_scores() -> None:
     scores = normal(6, 13, 13) * 5
     scores += np.triu(np.full((13, 13), -1e9, np.float32), 1)
-    agree(Softmax(), lambda s: s.softmax(-1), scores)
+    agree(Unknown(Softmax()), lambda s: s.softmax(-1), scores)
 
 
 def test_dropout_with_a_given_mask() -> None:
@@ -139,10 +149,3 @@ def test_head_loss_leaves_padded_rows_out(shift: float) -> None:
 def test_padded_logits_have_no_probability() -> None:
     logits = Logits(301, 384)(Tensor(normal(5, 24)), Tensor(normal(384, 24))).asnumpy()
     assert (logits[:, 301:] < -1e8).all()
-
-
-def test_sum_of_squares_of_many_elements_is_accurate() -> None:
-    tensors = [normal(5000, 768) * 1e-3 + 1e-2, normal(768), normal(30, 7)]
-    expected = sum(float((x.astype(np.float64) ** 2).sum()) for x in tensors)
-    found = float(SumOfSquares()(tuple(Tensor(x) for x in tensors)).asnumpy())
-    assert abs(found / expected - 1) < 1e-6

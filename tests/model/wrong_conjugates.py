@@ -21,7 +21,8 @@ from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensors import tensors
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators import collectives
-from gpt2dsl.model.training import MicroBatch, TrainStep
+from gpt2dsl.model.passes import MicroBatch
+from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 
 GEOMETRY = Geometry(layers=1, heads=4, hidden=24, positions=20, vocab=301, inner=50, dropout=0.0)

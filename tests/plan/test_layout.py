@@ -26,8 +26,8 @@ from gpt2dsl.layout.held import held, on_stages
 from gpt2dsl.layout.schedule import BACKWARD, FORWARD, RECEIVE, SEND, schedule
 from gpt2dsl.layout.stages import layers_of
 from gpt2dsl.layout.tensors import TABLE, parameters
-from gpt2dsl.model.accumulation import is_split
 from gpt2dsl.model.shard import Copies
+from gpt2dsl.model.updates import is_split
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.memory import Memory, memory

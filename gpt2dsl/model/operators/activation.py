@@ -21,12 +21,12 @@ class TanhGelu(nn.Cell):
 
     def construct(self, x: Tensor) -> Tensor:
         """``[rows, inner] → [rows, inner]``."""
-        return x * self.sigmoid(self.scale * (x + 0.044715 * (x * x * x)))
+        return x * self.sigmoid(self.scale * x * (1.0 + 0.044715 * (x * x)))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         """``s + x s (1 - s) 2u'`` with ``s = sigmoid(2u)``."""
         square = x * x
-        s = self.sigmoid(self.scale * x * (1.0 + 0.044715 * square))
+        s = self.sigmoid(self.scale * x * (1.0 + 0.044715 * square))  # as in the forward pass
         slope = self.scale * (1.0 + 3 * 0.044715 * square)
         return (dout * (s + x * s * (1.0 - s) * slope),)
 

@@ -9,6 +9,8 @@ from mindspore import Tensor, nn
 from gpt2dsl.model.operators.numbers import FLOAT32, Numbers
 from gpt2dsl.parts import Precision
 
+Three = tuple[Tensor, Tensor, Tensor]
+
 
 class LayerNorm(nn.Cell):
     """``y = (x - mean) / sqrt(var + epsilon) * g + b`` over the last axis (Ba et al. 2016).
@@ -26,28 +28,50 @@ class LayerNorm(nn.Cell):
         self.sqrt = P.Sqrt()
         self.ones = P.Ones()
 
-    def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """``[rows, width] → [rows, width]``."""
-        y, _, _ = self.norm(x, self.numbers.held(g), self.numbers.held(b))
-        return y
+    def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Three:
+        """``[rows, width] → [rows, width]``; for the gradient, mean and variance ``[rows, 1]``."""
+        return self.norm(x, self.numbers.held(g), self.numbers.held(b))
 
-    def bprop(
-        self, x: Tensor, g: Tensor, b: Tensor, out: Tensor, dout: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def bprop(self, x: Tensor, g: Tensor, b: Tensor, out: Three, dout: Three) -> Three:
+        """As ``gradients``."""
+        return self.gradients(x, g, b, out[1], out[2], dout[0])
+
+    def gradients(
+        self, x: Tensor, g: Tensor, b: Tensor, mean: Tensor, variance: Tensor, dy: Tensor
+    ) -> Three:
         """``dx = (dn - mean(dn) - n mean(dn n)) / sigma``, ``n`` the normalised x, ``dn = dy g``.
 
         Sums over rows and over columns are products with ones.
         """
         rows, width = x.shape
-        _, mean, variance = self.norm(x, g, b)  # [rows, 1]
-        sigma = self.sqrt(variance + self.epsilon)
+        sigma = self.sqrt(variance + self.epsilon)  # [rows, 1]
         n = (x - mean) / sigma  # [rows, width]
-        dn = dout * self.numbers.held(g)
+        dn = dy * self.numbers.held(g)
         column = self.ones((width, 1), ms.float32)
         mean_dn = self.product(dn, column) / width  # [rows, 1]
         mean_dn_n = self.product(dn * n, column) / width
         dx = (dn - mean_dn - n * mean_dn_n) / sigma
         row = self.ones((1, rows), ms.float32)
-        dg = self.product(row, dout * n).reshape(g.shape)
-        db = self.product(row, dout).reshape(b.shape)
+        dg = self.product(row, dy * n).reshape(g.shape)
+        db = self.product(row, dy).reshape(b.shape)
         return dx, dg, db
+
+
+class KnownLayerNorm(nn.Cell):
+    """A layer norm whose mean and variance are known: its gradient need not find them again."""
+
+    def __init__(self, norm: LayerNorm) -> None:
+        super().__init__(auto_prefix=False)
+        self.norm = norm
+
+    def construct(self, x: Tensor, g: Tensor, b: Tensor, mean: Tensor, variance: Tensor) -> Three:
+        """As ``LayerNorm``."""
+        return self.norm(x, g, b)
+
+    def bprop(
+        self, x: Tensor, g: Tensor, b: Tensor, mean: Tensor, variance: Tensor,
+        out: Three, dout: Three,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """As that of ``LayerNorm``; what is known has none."""
+        dx, dg, db = self.norm.gradients(x, g, b, mean, variance, dout[0])
+        return dx, dg, db, mean, variance

@@ -6,6 +6,8 @@ import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
+from gpt2dsl.model.operators.recall import Found
+
 
 class Softmax(nn.Cell):
     """``p = exp(s) / sum(exp(s))`` over the last axis.
@@ -20,11 +22,13 @@ class Softmax(nn.Cell):
         self.product = P.MatMul()
         self.ones = P.Ones()
 
-    def construct(self, scores: Tensor) -> Tensor:
-        """``[batch * heads, time, time]``, or any other shape."""
-        return self.softmax(scores)
+    def construct(self, scores: Tensor, found: Found) -> Tensor:
+        """``[batch * heads, time, time]``, or any other shape; ``found``: the result, if known."""
+        return found[0] if found else self.softmax(scores)
 
-    def bprop(self, scores: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+    def bprop(
+        self, scores: Tensor, found: Found, out: Tensor, dout: Tensor
+    ) -> tuple[Tensor, Found]:
         """``ds = p (dp - sum(p dp))``."""
         width = scores.shape[-1]
         p = out.reshape((-1, width))
@@ -32,4 +36,5 @@ class Softmax(nn.Cell):
         along = self.ones((width, 1), ms.float32)
         total = self.product(p * dp, along)  # [rows, 1]
         across = self.ones((1, width), ms.float32)
-        return ((p * (dp - self.product(total, across))).reshape(scores.shape),)
+        ds = (p * (dp - self.product(total, across))).reshape(scores.shape)
+        return ds, found

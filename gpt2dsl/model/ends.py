@@ -1,0 +1,89 @@
+"""What stands before and after the blocks in training: the embedding, and the losses.
+
+As a block, they hold no parameters. Letters in shapes are those of block.py, and v the padded
+vocabulary.
+"""
+
+from __future__ import annotations
+
+import mindspore.ops.operations as P
+from mindspore import Tensor, nn
+
+from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.model import dropout
+from gpt2dsl.model.classification import ClassHead
+from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.operators.dropout import Dropout
+from gpt2dsl.model.operators.head import head_loss
+
+NORM = ("transformer.ln_f.weight", "transformer.ln_f.bias")
+
+
+class Stem(nn.Cell):
+    """From rows of the word table to the first block's input."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.embedding = network.embedding
+        self.drops = network.geometry.dropout > 0
+        self.dropout = Dropout(dropout.keep(network.geometry.dropout))
+
+    def construct(
+        self, words: Tensor, inside: Tensor, table: Tensor, places: Tensor, *kept: Tensor
+    ) -> Tensor:
+        """As ``Embedding.sum``; ``kept``: a mask, or nothing."""
+        x = self.embedding.sum(words, inside, table, places)
+        if kept and self.drops:
+            x = self.dropout(x, kept[0])
+        return x
+
+
+class MeanLoss(nn.Cell):
+    """Mean cross-entropy of a batch's tokens, times a scale."""
+
+    WEIGHTS = (*NORM, TABLE)
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.head = head_loss(network.geometry, network.precision, network.shard)
+
+    def construct(
+        self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, table: Tensor
+    ) -> Tensor:
+        """``[b t, h], [b, t], [], [h], [h], [v, h] → []``."""
+        x = self.network.all_rows(self.network.normal(x, g, b))
+        losses, _ = self.head(x, table, labels.reshape((-1, 1)))
+        return losses.mean() * scale
+
+
+class ClassLoss(nn.Cell):
+    """Mean cross-entropy of a batch's rows, times a scale."""
+
+    WEIGHTS = (*NORM, SCORE)
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.head = network, ClassHead()
+        self.log_softmax, self.pick = P.LogSoftmax(-1), P.GatherD()
+        self.split = P.Split(1, 2)
+
+    def construct(
+        self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, score: Tensor
+    ) -> Tensor:
+        """``[b t, h], [b, 2], [], [h], [h], [classes, h] → []``.
+
+        ``labels``: class and place of the last real token.
+        """
+        x = self.network.all_rows(self.network.normal(x, g, b))
+        classes, last = self.split(labels)  # 2 x [b, 1]
+        logits = self.head(x, last.reshape((-1,)), score)
+        return -self.pick(self.log_softmax(logits), 1, classes).mean() * scale
+
+
+Loss = MeanLoss | ClassLoss
+
+
+def loss_of(network: GPT2) -> Loss:
+    """What a network is trained on."""
+    return ClassLoss(network) if network.geometry.labels else MeanLoss(network)

@@ -1,0 +1,146 @@
+"""The gradients of a step: summed over micro-batches and ranks, and their norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Tensor
+
+from gpt2dsl.layout.split import Split
+from gpt2dsl.layout.tensors import TABLE, by_layer
+from gpt2dsl.model.graphs import Call
+from gpt2dsl.model.shard import Copies, Shard, Stages
+
+BUCKET = 2**23
+"""Elements that are exchanged at once, where one tensor does not have more: 32 MB."""
+
+
+class Gradients:
+    """Sums of gradients, by the name of the parameter."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self._add, self._add_rows = P.AssignAdd(), P.ScatterAdd()
+
+    def add_all(self, names: Iterable[str], values: Iterable[Tensor]) -> None:
+        """Add a micro-batch's, which are changed if they are the first."""
+        for name, value in zip(names, values, strict=True):
+            if name in self.sums:
+                self._add(self.sums[name], value)
+            else:
+                self.sums[name] = value
+
+    def add_rows(self, name: str, shape: Sequence[int], rows: Tensor, values: Tensor) -> None:
+        """Add to rows of a table: ``[rows], [rows, h]``."""
+        if name not in self.sums:
+            self.sums[name] = Tensor(np.zeros(shape, np.float32))
+        self._add_rows(self.sums[name], rows, values)
+
+
+class Exchange:
+    """The sums and the loss of all ranks: of both ends of a pipeline, then of all copies."""
+
+    def __init__(self, copies: Copies, stages: Stages) -> None:
+        self._of_ends = Total(stages.ends) if stages.ends else None
+        self._of_copies = Total(copies.group) if copies.dp > 1 else None
+        groups = [group for group in (copies.group, stages.group) if group]
+        self._sums = [P.AllReduce(group=group) for group in groups]
+
+    def run(self, sums: dict[str, Tensor], loss: float) -> float:
+        """Add what the others have to the sums; the sum of the losses."""
+        if self._of_ends and TABLE in sums:
+            sums[TABLE] = next(self._of_ends.of([sums[TABLE]]))
+        if self._of_copies:
+            sums.update(zip(list(sums), self._of_copies.of(list(sums.values())), strict=True))
+        total = Tensor(np.array([loss], np.float32))
+        for add in self._sums:
+            total = add(total)
+        return float(total.asnumpy()[0])
+
+
+class Total:
+    """Sums over a group of ranks, in buckets: a few large exchanges, not many small ones."""
+
+    def __init__(self, group: str) -> None:
+        self._sum, self._concat = P.AllReduce(group=group), P.Concat(0)
+
+    def of(self, values: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Of each tensor, in their order, which is the same on all ranks."""
+        for first, last in buckets([value.size for value in values]):
+            some = values[first:last]
+            flat = [value.reshape((-1,)) for value in some]
+            total, at = self._sum(self._concat(flat) if len(flat) > 1 else flat[0]), 0
+            for value in some:
+                yield total[at : at + value.size].reshape(value.shape)
+                at += value.size
+
+
+class Norm:
+    """The norm of gradients, each counted once: parts of what ranks share are added, and stages.
+
+    Args:
+        splits: how each is cut over the ranks that share layers.
+        shard: those ranks.
+        stages: of the pipeline.
+    """
+
+    def __init__(self, splits: Mapping[str, Split], shard: Shard, stages: Stages) -> None:
+        self._splits, self._is_cut, self._is_first = splits, shard.mp > 1, stages.is_first
+        self._squares = Squares()
+        self._of_parts = P.AllReduce(group=shard.group) if shard.mp > 1 else None
+        self._of_stages = P.AllReduce(group=stages.group) if stages.pp > 1 else None
+
+    def of(self, sums: Mapping[str, Tensor]) -> float:
+        """The square root of the sum of all squares."""
+        # what both ends of a pipeline hold is counted by the first
+        counted = [name for name in sums if name != TABLE or self._is_first]
+        cut = [name for name in counted if self._is_cut and self._splits[name].axis is not None]
+        whole = [name for name in counted if name not in cut]
+        total = self._of(sums, whole)
+        if self._of_parts:
+            total += _over(self._of_parts, self._of(sums, cut))
+        if self._of_stages:
+            total = _over(self._of_stages, total)
+        return math.sqrt(total) if total >= 0 else math.nan
+
+    def _of(self, sums: Mapping[str, Tensor], names: Sequence[str]) -> float:
+        """The sum of squares of some of them."""
+        found = [self._squares(*(sums[names[i]] for i in layer)) for layer in by_layer(names)]
+        return sum(float(squares.asnumpy()) for squares, _ in found)
+
+
+class Squares(Call):
+    """The sum of the squares of all elements of several tensors.
+
+    Row by row, then of the rows' sums: in one sum of 38 million squares float32 loses three digits.
+    Why with ReduceSum: a batch of products of rows with themselves takes 8 times as long.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.add = P.ReduceSum(), P.AddN()
+
+    def construct(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """``→ []``, padding."""
+        sums: tuple[Tensor, ...] = ()
+        for tensor in tensors:
+            sums = (*sums, self.reduce(self.reduce(tensor * tensor, -1)))
+        return self.add(sums), self.padding(tensors[0])
+
+
+def _over(add: P.AllReduce, value: float) -> float:
+    return float(add(Tensor(np.array([value], np.float32))).asnumpy()[0])
+
+
+def buckets(sizes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Ranges of what is exchanged together: up to ``BUCKET`` elements, or one larger tensor."""
+    found, first, total = [], 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and total + size > BUCKET:
+            found.append((first, i))
+            first, total = i, 0
+        total += size
+    return (*found, (first, len(sizes))) if sizes else ()

@@ -1,0 +1,85 @@
+"""An update that copies of a network share (ZeRO-1), and who of them updates what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Parameter, Tensor
+
+from gpt2dsl.layout.split import has_equal_rows
+from gpt2dsl.model.gradients import Total
+from gpt2dsl.model.optimizers import Optimizer
+from gpt2dsl.model.shard import Copies
+
+
+class Updates(Protocol):
+    """What changes the parameters: ``Optimizer``, or ``Sharded``."""
+
+    def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
+        """As ``Optimizer.update``."""
+
+
+class Sharded:
+    """An update of which each copy does a part, and then has all (ZeRO-1, Rajbhandari et al. 2020).
+
+    Args:
+        weights: all parameters, whole.
+        optimizer: of the parts that this copy updates, as ``parts`` makes them.
+        copies: that do the others.
+    """
+
+    def __init__(self, weights: Sequence[Parameter], optimizer: Optimizer, copies: Copies) -> None:
+        self._weights, self._copies = weights, copies
+        self._optimizer, self._own = optimizer, optimizer.weights
+        self._split = [i for i, one in enumerate(weights) if is_split(one.shape, copies)]
+        self._total, self._assign, self._concat = Total(copies.group), P.Assign(), P.Concat(0)
+
+    def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
+        """Update this copy's rows, and take over those of the others."""
+        mine = [
+            rows(gradient, self._copies) if i in self._split else gradient
+            for i, gradient in enumerate(gradients)
+        ]
+        self._optimizer.update(mine, factor, lr, updates)
+        wholes = self._total.of([self._padded(self._own[i]) for i in self._split])
+        for i, whole in zip(self._split, wholes, strict=True):
+            self._assign(self._weights[i], whole)
+
+    def _padded(self, part: Tensor) -> Tensor:
+        """This copy's rows among zeros for the others': a sum with zeros is exact."""
+        copies, (count, *rest) = self._copies, part.shape
+        before = np.zeros((copies.index * count, *rest), np.float32)
+        after = np.zeros(((copies.dp - 1 - copies.index) * count, *rest), np.float32)
+        some = [Tensor(before), part, Tensor(after)]
+        return self._concat([one for one in some if one.shape[0]])
+
+
+def parts(trained: dict[str, Parameter], copies: Copies) -> dict[str, Parameter]:
+    """What this copy updates: rows of each parameter, or all of one that can't be divided."""
+    found = {}
+    for name, weight in trained.items():
+        found[name] = weight
+        if is_split(weight.shape, copies):
+            value = Tensor(rows_of(weight.asnumpy(), copies))
+            found[name] = Parameter(value, name=f"part.{name}", requires_grad=False)
+    return found
+
+
+def is_split(shape: tuple[int, ...], copies: Copies) -> bool:
+    """Whether each copy updates some rows of a parameter."""
+    return copies.shards_state and has_equal_rows(shape, copies.dp)
+
+
+def rows(value: Tensor, copies: Copies) -> Tensor:
+    """This copy's rows of a tensor."""
+    count = value.shape[0] // copies.dp
+    return value[copies.index * count : (copies.index + 1) * count]
+
+
+def rows_of(array: np.ndarray, copies: Copies) -> np.ndarray:
+    """This copy's rows of an array, a copy of them."""
+    count = array.shape[0] // copies.dp
+    return np.array(array[copies.index * count : (copies.index + 1) * count], order="C")
