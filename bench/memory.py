@@ -72,8 +72,8 @@ def rank(case: Case) -> None:
 
     from gpt2dsl.cluster import groups
     from gpt2dsl.model import device
+    from gpt2dsl.model.forward import MicroBatch
     from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.passes import MicroBatch
     from gpt2dsl.model.training import TrainStep
     from gpt2dsl.parts.bundle import Parts
 

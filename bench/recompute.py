@@ -20,9 +20,9 @@ def measured(way: str, rows: int, tokens: int, steps: int) -> dict[str, float]:
     import numpy as np
 
     from gpt2dsl.model import device
+    from gpt2dsl.model.forward import MicroBatch
     from gpt2dsl.model.init import initial
     from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.passes import MicroBatch
     from gpt2dsl.model.training import TrainStep
     from gpt2dsl.parts import Model, Optim
 

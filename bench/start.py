@@ -38,7 +38,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model import device
 from gpt2dsl.model.init import initial
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.passes import MicroBatch
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 device.use("cpu")

@@ -48,9 +48,9 @@ def ours(args: argparse.Namespace) -> Step:
     from gpt2dsl.layout.adapters import adapters
     from gpt2dsl.model import device
     from gpt2dsl.model.dropout import masks
+    from gpt2dsl.model.forward import MicroBatch
     from gpt2dsl.model.init import initial_adapters
     from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.passes import MicroBatch
     from gpt2dsl.model.training import TrainStep
     from gpt2dsl.parts import LoRA, Optim
     from gpt2dsl.parts.model import SIZES

@@ -12,7 +12,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import Bar
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.errors import RunError
-from gpt2dsl.model.classification import ClassLogits
+from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.network import GPT2
 
 AT_ONCE = 8
@@ -35,7 +35,7 @@ class TextClassifier:
         self.names = tuple(names)
         self.tokenizer = tokenizer
         self.length = min(network.geometry.positions, seq_length)
-        self._logits = ClassLogits(network)
+        self._logits = ClassScores(network)
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """``[texts, classes]``; of a text that is too long the beginning is read."""

@@ -35,7 +35,7 @@ from gpt2dsl.engine.tensorboard import TensorBoard
 from gpt2dsl.engine.train_step import digest_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
-from gpt2dsl.model.passes import MicroBatch
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.parts.task import Finetune, Pretrain
 from gpt2dsl.weights import store
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import mindspore as ms
 import mindspore.ops.operations as P
-import numpy as np
 from mindspore import Tensor, nn
-from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.network import GPT2
@@ -42,8 +40,3 @@ class ClassLogits(nn.Cell):
     def construct(self, ids: Tensor, last: Tensor) -> Tensor:
         """``[b, t], [b] → [b, labels]``."""
         return self.head(self.network(ids), last, self.score)
-
-    def logits(self, ids: NDArray[np.int32], last: NDArray[np.int32]) -> NDArray[np.float32]:
-        """``[b, t], [b] → [b, labels]``."""
-        found: NDArray[np.float32] = self(Tensor(ids), Tensor(last)).asnumpy()
-        return found

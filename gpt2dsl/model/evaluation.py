@@ -1,43 +1,77 @@
-"""The loss of every token, without dropout and without gradients."""
+"""What a network makes of rows, without dropout and without gradients."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import TABLE
-from gpt2dsl.model.graphs import Graph
+from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.model.classification import ClassHead
+from gpt2dsl.model.forward import Forward, MicroBatch, Part
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import head_loss
+
+Ids = NDArray[np.int32]
 
 
 class Losses(Protocol):
     """What finds the loss of every token."""
 
-    def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
+    def losses(self, ids: Ids, labels: Ids) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats."""
 
 
-class TokenLosses(Graph):
+class TokenLosses:
     """Cross-entropy of each token."""
 
     def __init__(self, network: GPT2) -> None:
-        alone = network.shard.mp == network.stages.pp == 1
-        super().__init__(*network.signature, is_kept=alone)
+        self._forward, self._head = Forward(network), _TokenHead(network)
+        self._weights = (network.g, network.b, network.by_name[TABLE])
+
+    def losses(self, ids: Ids, labels: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
+        """``[b, t], [b, t] → [b, t]``, nats; ``x``: ``[b t, h]`` from a stage before."""
+        walk = self._forward.walk(MicroBatch(ids, labels), x, remembers=False)
+        found, _ = self._head(walk.x, Tensor(labels), *self._weights)
+        return np.array(found.asnumpy())
+
+
+class ClassScores:
+    """The scores of rows' classes."""
+
+    def __init__(self, network: GPT2) -> None:
+        self._forward, self._head = Forward(network), _ClassHead(network)
+        self._weights = (network.g, network.b, network.by_name[SCORE])
+
+    def logits(self, ids: Ids, last: Ids) -> NDArray[np.float32]:
+        """``[b, t], [b] → [b, labels]``; ``last``: the place of each row's last real token."""
+        walk = self._forward.walk(MicroBatch(ids, ids), remembers=False)
+        return np.array(self._head(walk.x, Tensor(last), *self._weights).asnumpy())
+
+
+class _TokenHead(Part):
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(network)
         self.network = network
-        self.table = network.by_name[TABLE]
         self.head = head_loss(network.geometry, network.precision, network.shard)
 
-    def construct(self, ids: Tensor, labels: Tensor) -> Tensor:
-        """``[b, t], [b, t] → [b, t]``; of a pipeline's last stage the first is ``[b, t, h]``."""
-        losses, _ = self.head(self.network(ids), self.table, labels.reshape((-1, 1)))
-        return losses.reshape(labels.shape)
+    def construct(
+        self, x: Tensor, labels: Tensor, g: Tensor, b: Tensor, table: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``[b t, h], [b, t], [h], [h], [v, h] → [b, t]``, padding."""
+        x = self.network.all_rows(self.network.normal(x, g, b))
+        losses, _ = self.head(x, table, labels.reshape((-1, 1)))
+        return losses.reshape(labels.shape), self.padding(x)
 
-    def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> NDArray[np.float32]:
-        """``[b, t], [b, t] → [b, t]``, nats."""
-        found: NDArray[np.float32] = self(Tensor(ids, ms.int32), Tensor(labels, ms.int32)).asnumpy()
-        return found
+
+class _ClassHead(Part):
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(network)
+        self.network, self.head = network, ClassHead()
+
+    def construct(self, x: Tensor, last: Tensor, g: Tensor, b: Tensor, score: Tensor) -> Tensor:
+        """``[b t, h], [b], [h], [h], [labels, h] → [b, labels]``."""
+        x = self.network.all_rows(self.network.normal(x, g, b))
+        return self.head(x, last, score)

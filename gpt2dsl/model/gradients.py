@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import mindspore.ops.operations as P
 import numpy as np
@@ -52,9 +52,11 @@ class Exchange:
     def run(self, sums: dict[str, Tensor], loss: float) -> float:
         """Add what the others have to the sums; the sum of the losses."""
         if self._of_ends and TABLE in sums:
-            sums[TABLE] = next(self._of_ends.of([sums[TABLE]]))
+            tied = {TABLE: sums.pop(TABLE)}
+            self._of_ends.add(tied)
+            sums |= tied
         if self._of_copies:
-            sums.update(zip(list(sums), self._of_copies.of(list(sums.values())), strict=True))
+            self._of_copies.add(sums)
         total = Tensor(np.array([loss], np.float32))
         for add in self._sums:
             total = add(total)
@@ -62,20 +64,24 @@ class Exchange:
 
 
 class Total:
-    """Sums over a group of ranks, in buckets: a few large exchanges, not many small ones."""
+    """Sums over a group of ranks, in buckets: a few large exchanges, not many small ones.
+
+    Tensors of one width are laid under each other. Outside of a graph MindSpore 2.10 can't reshape
+    beside NumPy 2.
+    """
 
     def __init__(self, group: str) -> None:
         self._sum, self._concat = P.AllReduce(group=group), P.Concat(0)
 
-    def of(self, values: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Of each tensor, in their order, which is the same on all ranks."""
-        for first, last in buckets([value.size for value in values]):
-            some = values[first:last]
-            flat = [value.reshape((-1,)) for value in some]
-            total, at = self._sum(self._concat(flat) if len(flat) > 1 else flat[0]), 0
-            for value in some:
-                yield total[at : at + value.size].reshape(value.shape)
-                at += value.size
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Put sums in place of values; all ranks name the same ones."""
+        for names in buckets({name: value.shape for name, value in values.items()}):
+            some, at = [values.pop(name) for name in names], 0
+            total = self._sum(self._concat(some) if len(some) > 1 else some[0])
+            for name, value in zip(names, some, strict=True):
+                rows = value.shape[0]
+                values[name] = total[at : at + rows] if len(some) > 1 else total
+                at += rows
 
 
 class Norm:
@@ -135,12 +141,16 @@ def _over(add: P.AllReduce, value: float) -> float:
     return float(add(Tensor(np.array([value], np.float32))).asnumpy()[0])
 
 
-def buckets(sizes: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Ranges of what is exchanged together: up to ``BUCKET`` elements, or one larger tensor."""
-    found, first, total = [], 0, 0
-    for i, size in enumerate(sizes):
-        if i > first and total + size > BUCKET:
-            found.append((first, i))
-            first, total = i, 0
-        total += size
-    return (*found, (first, len(sizes))) if sizes else ()
+def buckets(shapes: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
+    """What is exchanged together: of one width, up to ``BUCKET`` elements or one larger tensor."""
+    found: list[list[str]] = []
+    for width in dict.fromkeys(shape[1:] for shape in shapes.values()):
+        total = BUCKET
+        for name in (name for name, shape in shapes.items() if shape[1:] == width):
+            size = math.prod(shapes[name])
+            if total + size > BUCKET:
+                found.append([])
+                total = 0
+            found[-1].append(name)
+            total += size
+    return found

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.schedule import BACKWARD, FORWARD, SEND, Act, schedule
 from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.forward import Forward, MicroBatch, Walk
 from gpt2dsl.model.gradients import Gradients
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.passes import MicroBatch, Passes, Walk
+from gpt2dsl.model.passes import Passes
 from gpt2dsl.model.shard import Stages
 
 Array = NDArray[np.float32]
@@ -65,7 +66,7 @@ class Pipeline:
 
     def __init__(self, network: GPT2, micro_batches: int) -> None:
         stages = network.stages
-        self._passes, self._stages = Passes(network), stages
+        self._network, self._passes, self._stages = network, Passes(network), stages
         self._hidden = network.geometry.hidden
         self._acts = schedule(stages.pp, micro_batches)[stages.index]
         self._pipes = pipes(stages)
@@ -89,11 +90,11 @@ class Pipeline:
 
     def _forward(self, work: _Work, micro: int) -> None:
         walk = self._walk(work.part(micro), work.inputs.get(micro))
-        work.ready[FORWARD, micro] = self._passes.whole(walk.x).asnumpy()
+        work.ready[FORWARD, micro] = self._network.all_rows(walk.x).asnumpy()
 
     def _back(self, work: _Work, micro: int) -> None:
         walk = self._walk(work.take(micro), work.inputs.pop(micro, None))
-        dout = self._passes.own(Tensor(work.given.pop(micro).reshape(-1, self._hidden)))
+        dout = self._network.own_rows(Tensor(work.given.pop(micro)))
         self._backward(work, micro, walk, dout)
 
     def _back_from_loss(self, work: _Work, micro: int, scale: Tensor) -> float:
@@ -106,7 +107,7 @@ class Pipeline:
     def _backward(self, work: _Work, micro: int, walk: Walk, dout: Tensor) -> None:
         dx = self._passes.backward(walk, dout, work.gradients)
         if self._stages.index:
-            work.ready[BACKWARD, micro] = self._passes.whole(dx).asnumpy()
+            work.ready[BACKWARD, micro] = self._network.all_rows(dx).asnumpy()
 
     def _walk(self, part: MicroBatch, x: Array | None) -> Walk:
         return self._passes.forward(part, None if x is None else Tensor(x))
@@ -121,7 +122,7 @@ class Pipeline:
         if sends:
             pipe.send(work.ready.pop((direction, act.micro)), tag)
             return
-        shape = (*work.part(act.micro).ids.shape, self._hidden)
+        shape = (work.part(act.micro).ids.size, self._hidden)  # [b t, h]
         into = work.inputs if direction == FORWARD else work.given
         into[act.micro] = pipe.receive(shape, tag)
 
@@ -163,19 +164,20 @@ class StagedLosses:
         self._network, self._stages = network, network.stages
         self._pipes = pipes(network.stages)
         self._last = TokenLosses(network) if network.stages.is_last else None
+        self._forward = Forward(network)
         self._everyone = P.AllReduce(group=network.stages.group)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
         """``[b, t], [b, t] → [b, t]``, nats."""
         stages, hidden = self._stages, self._network.geometry.hidden
-        x: NDArray[np.generic] = ids
+        x, found = None, np.zeros(ids.shape, np.float32)
         if stages.index:
-            x = self._pipes[stages.index - 1].receive((*ids.shape, hidden), 1)
-        found = np.zeros(ids.shape, np.float32)
+            x = Tensor(self._pipes[stages.index - 1].receive((ids.size, hidden), 1))
         if self._last:
-            found = self._last(Tensor(x), Tensor(labels)).asnumpy()
+            found = self._last.losses(ids, labels, x)
         else:
-            self._pipes[stages.index + 1].send(self._network(Tensor(x)).asnumpy(), 1)
+            y = self._forward.walk(MicroBatch(ids, labels), x, remembers=False).x
+            self._pipes[stages.index + 1].send(self._network.all_rows(y).asnumpy(), 1)
         return np.array(self._everyone(Tensor(found)).asnumpy())
 
 

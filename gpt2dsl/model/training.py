@@ -13,11 +13,12 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.split import Split
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gradients import Exchange, Gradients, Norm
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2, Arrays, joined
 from gpt2dsl.model.optimizers import Optimizer
-from gpt2dsl.model.passes import MicroBatch, Passes
+from gpt2dsl.model.passes import Passes
 from gpt2dsl.model.pipeline import Pipeline
 from gpt2dsl.model.shard import ALONE, Copies, Shard
 from gpt2dsl.model.updates import Sharded, Updates, is_split, parts, rows_of
@@ -105,8 +106,8 @@ class TrainStep:
         share = Tensor(scale / self.micro_batches / self.copies.dp, ms.float32)
         gradients = Gradients()
         found = self._batch.run(batch, share, gradients)
-        sums = {name: gradients.sums[name] for name in self.network.trained()}
-        loss = self._exchange.run(sums, found) / scale
+        loss = self._exchange.run(gradients.sums, found) / scale
+        sums = {name: gradients.sums.pop(name) for name in self.network.trained()}
         norm = self._norm.of(sums) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
             if self.scale:

@@ -44,9 +44,10 @@ class Sharded:
             for i, gradient in enumerate(gradients)
         ]
         self._optimizer.update(mine, factor, lr, updates)
-        wholes = self._total.of([self._padded(self._own[i]) for i in self._split])
-        for i, whole in zip(self._split, wholes, strict=True):
-            self._assign(self._weights[i], whole)
+        wholes = {self._weights[i].name: self._padded(self._own[i]) for i in self._split}
+        self._total.add(wholes)
+        for i in self._split:
+            self._assign(self._weights[i], wholes.pop(self._weights[i].name))
 
     def _padded(self, part: Tensor) -> Tensor:
         """This copy's rows among zeros for the others': a sum with zeros is exact."""

@@ -9,8 +9,8 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.model import gradients
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import OneStage
 
 

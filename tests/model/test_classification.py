@@ -9,9 +9,9 @@ import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.model.classification import ClassLogits
+from gpt2dsl.model.evaluation import ClassScores
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 from tests.judges import TINY, random_ids, random_weights
@@ -51,7 +51,7 @@ def test_logits_of_padded_rows_are_those_of_transformers(batch: tuple[Any, Any, 
     network.load(arrays)
     with torch.no_grad():
         expected = judge(GEOMETRY, arrays)(torch.from_numpy(ids), attention_mask=mask).logits
-    assert np.abs(ClassLogits(network).logits(ids, last) - expected.numpy()).max() < 1e-4
+    assert np.abs(ClassScores(network).logits(ids, last) - expected.numpy()).max() < 1e-4
 
 
 def test_a_step_has_the_loss_and_the_gradients_of_transformers(batch: tuple[Any, Any, Any]) -> None:

@@ -81,7 +81,7 @@ from gpt2dsl.model import device, dropout, graphs
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.passes import MicroBatch
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import LoRA, Optim
 from tests.judges import TINY, random_ids, random_weights
@@ -136,8 +136,9 @@ def test_another_process_takes_the_graph_of_a_training_step_and_trains_bit_for_b
 
 def test_a_graph_serves_all_layers_and_lengths_are_its_only_others() -> None:
     # of rows of 12 and of 7 tokens: the embedding and a block, both ways, and the loss; of any:
-    # squares and updates of a block's parameters, of the tables, of the last norm; tokens' losses
-    assert trained({})[1] == 2 * 5 + 2 * 3 + 1
+    # squares and updates of a block's parameters, of the tables, of the last norm; of rows whose
+    # tokens' losses are asked for, the embedding, a block and the losses
+    assert trained({})[1] == 2 * 5 + 2 * 3 + 3
 
 
 def test_another_optimizer_is_another_graph() -> None:

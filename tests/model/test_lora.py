@@ -12,9 +12,9 @@ from peft import LoraConfig, get_peft_model
 from gpt2dsl.layout.adapters import THIRDS, Adapted, Settings, adapters
 from gpt2dsl.model import dropout
 from gpt2dsl.model.decoding import Decoder
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 from gpt2dsl.weights.formats import lora

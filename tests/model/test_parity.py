@@ -15,9 +15,9 @@ from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.layout.adapters import Adapted, Settings, adapters
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.init import initial
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Model, Optim, Schedule
 from tests.judges import TINY, hugging_face, random_ids, random_weights

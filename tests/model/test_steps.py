@@ -11,10 +11,10 @@ import torch
 
 from gpt2dsl.layout.adapters import Settings, adapters
 from gpt2dsl.model import dropout
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.model.loss_scale import WINDOW, LossScale
 from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim, Precision
 from tests.judges import TINY, hugging_face, random_ids, random_weights

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gpt2dsl.model import dropout
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 from tests.judges import TINY, hugging_face, random_ids, random_weights

@@ -19,9 +19,9 @@ from gpt2dsl.cluster.groups import Team, join
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators import collectives
-from gpt2dsl.model.passes import MicroBatch
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.parts import Optim
 
