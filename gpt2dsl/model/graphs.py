@@ -102,19 +102,16 @@ class Call(Graph):
         """Compile for inputs of these shapes and types, if that was not done yet."""
         key = tuple((one.shape, str(one.dtype)) for one in args)
         if key not in self._compiled_for:
-            super().compile(*(self._stand_in(one, i) for i, one in enumerate(args)), **kwargs)
+            super().compile(*map(self._stand_in, args), **kwargs)
             self._compiled_for[key] = self.arguments_key, self._has_mutable_args_list
         # by which MindSpore finds the graph to run
         self.arguments_key, self._has_mutable_args_list = self._compiled_for[key]
 
-    def _stand_in(self, value: Tensor, place: int) -> Tensor:
-        """What is compiled with in place of a Parameter."""
-        if not isinstance(value, Parameter):
+    def _stand_in(self, value: Tensor) -> Tensor:
+        """What is compiled with in place of a Parameter that is only read."""
+        if self._writes or not isinstance(value, Parameter):
             return value
-        zeros = Tensor.from_numpy(np.zeros(value.shape, np.float32))
-        if self._writes:
-            return Parameter(zeros, name=f"argument.{place}", requires_grad=False)
-        return zeros
+        return Tensor.from_numpy(np.zeros(value.shape, np.float32))
 
     def padding(self, x: Tensor) -> Tensor:
         """Kernels that do nothing, whose result has to be among the graph's.
