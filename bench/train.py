@@ -43,23 +43,24 @@ def ours(args: argparse.Namespace) -> Step:
     """This project's step."""
     import attrs
     import mindspore as ms
-    from safetensors.numpy import load_file
 
+    from gpt2dsl.engine.language_model import network_of
     from gpt2dsl.layout.adapters import adapters
-    from gpt2dsl.model import device
     from gpt2dsl.model.dropout import masks
     from gpt2dsl.model.forward import MicroBatch
-    from gpt2dsl.model.init import initial_adapters
-    from gpt2dsl.model.network import GPT2
+    from gpt2dsl.model.init import filled, initial_adapters
     from gpt2dsl.model.training import TrainStep
     from gpt2dsl.parts import LoRA, Optim
     from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.weights import reading
+    from gpt2dsl.weights.files.stored import Arrays
+    from gpt2dsl.weights.guess import Hints
 
-    device.use("cpu")
     geometry = attrs.evolve(SIZES[args.size], dropout=args.dropout)
     lora = LoRA(r=args.lora, alpha=2 * args.lora) if args.lora else None
-    network = GPT2(geometry, adapters=adapters(geometry, lora.settings()) if lora else ())
-    network.load(load_file(args.folder / "model.safetensors"))
+    values = Arrays(filled(reading.read(str(args.folder), Hints()), 0))
+    added = adapters(geometry, lora.settings()) if lora else ()
+    network = network_of(geometry, values, "cpu", adapters=added)
     network.load_adapters(initial_adapters(network.adapters, 0))
     optim = Optim(beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=DECAY)
     trainer = TrainStep(network, optim, clip=CLIP)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import attrs
 
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import by_layer
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 
@@ -26,7 +27,7 @@ class Memory:
 
     Attributes:
         weights: parameters; with ZeRO-1 the rows that the rank updates are held once more.
-        gradients: of a micro-batch, and their sums where a step has parts or several ranks.
+        gradients: of a step, and where it has parts those that are just being added.
         optimizer: its state.
         activations: kept from the forward pass for the backward pass, with the dropout masks.
     """
@@ -56,17 +57,19 @@ def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
     moments = 1 if parts.optim.name == "sgd" else 2
     return Memory(
         weights=FLOAT32 * (weights + copied),
-        gradients=FLOAT32 * trained * (2 if sums_gradients(parts) else 1),
+        gradients=FLOAT32 * (trained + _added(parts, stage)),
         optimizer=FLOAT32 * state * moments,
         activations=_training(parts, geometry, stage),
     )
 
 
-def sums_gradients(parts: Parts) -> bool:
-    """Whether gradients are summed beside those of a micro-batch, before the update."""
-    parallel, precision = parts.parallel, parts.precision
-    scales = precision.compute == "float16" and precision.loss_scale == "dynamic"
-    return parallel.ranks * parallel.micro_batches > 1 or scales
+def _added(parts: Parts, stage: Stage) -> int:
+    """Elements of the gradients that are added to those of other micro-batches at once."""
+    if parts.parallel.micro_batches == 1:
+        return 0
+    trained = [one for one in stage.held if one.is_trained]
+    layers = by_layer([one.name for one in trained])
+    return max(sum(trained[i].size for i in layer) for layer in layers)
 
 
 def _updated(parts: Parts, stage: Stage) -> tuple[int, int]:

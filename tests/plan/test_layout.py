@@ -241,16 +241,18 @@ def test_the_bubble_is_below_a_fifth_from_four_micro_batches_a_stage(pp: int, mo
     assert bubble(1, more) == 0
 
 
-def test_gradients_are_held_twice_where_they_are_summed() -> None:
+def test_gradients_are_held_once_and_those_of_a_block_or_the_tables_twice_in_micro_batches() -> (
+    None
+):
     one = memory_of(Parallel())
-    assert one.gradients == one.weights
-    for parallel in (Parallel(micro_batches=2), Parallel(dp=2), Parallel(mp=2), Parallel(pp=2)):
-        several = memory_of(parallel)
-        assert several.gradients == 2 * several.weights
-    narrow = Precision(compute="float16")
-    assert memory_of(Parallel(), narrow).gradients == 2 * one.weights
-    fixed = Precision(compute="float16", loss_scale="none")
-    assert memory_of(Parallel(), fixed).gradients == one.weights
+    for parallel in (Parallel(), Parallel(dp=2), Parallel(mp=2), Parallel(pp=2)):
+        alone = memory_of(parallel)
+        assert alone.gradients == alone.weights
+    tables = (GEOMETRY.padded_vocab + GEOMETRY.positions) * GEOMETRY.hidden
+    block = (parameters(GEOMETRY) - (GEOMETRY.vocab + 32 + 2) * 64) // GEOMETRY.layers
+    several = memory_of(Parallel(micro_batches=2))
+    assert several.gradients - one.gradients == FLOATS * max(tables, block)
+    assert memory_of(Parallel(), Precision(compute="float16")).gradients == one.gradients
 
 
 @given(parallels, loras)

@@ -17,17 +17,18 @@ class TanhGelu(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
         self.sigmoid = P.Sigmoid()
-        self.scale = 2 * math.sqrt(2 / math.pi)
+        self.linear = 2 * math.sqrt(2 / math.pi)
+        self.cubic = 0.044715 * self.linear
 
     def construct(self, x: Tensor) -> Tensor:
         """``[rows, inner] → [rows, inner]``."""
-        return x * self.sigmoid(self.scale * x * (1.0 + 0.044715 * (x * x)))
+        return x * self.sigmoid(x * (x * x * self.cubic + self.linear))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         """``s + x s (1 - s) 2u'`` with ``s = sigmoid(2u)``."""
         square = x * x
-        s = self.sigmoid(self.scale * x * (1.0 + 0.044715 * square))  # as in the forward pass
-        slope = self.scale * (1.0 + 3 * 0.044715 * square)
+        s = self.sigmoid(x * (square * self.cubic + self.linear))  # as in the forward pass
+        slope = square * (3 * self.cubic) + self.linear
         return (dout * (s + x * s * (1.0 - s) * slope),)
 
 
