@@ -37,7 +37,12 @@ MASKS_OF_BLOCK = 3
 
 TAPES = {"none": 13, "selective": 12, "full": 0}
 """Values of a tape that are kept, by what is computed again (Chen et al. 2016); selective: the
-probabilities, which are its last value (Korthikanti et al. 2022)."""
+probabilities, which are its last value (Korthikanti et al. 2022).
+
+0, 1: mean and variance of the first norm; 2 to 6: what the attention is given, queries, keys,
+values, context; 7: what lies between attention and MLP; 8, 9: mean and variance of the second norm;
+10, 11: what the MLP is given, and its activation; 12: probabilities.
+"""
 
 Tensors = tuple[Tensor, ...]
 

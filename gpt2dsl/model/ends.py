@@ -1,7 +1,7 @@
 """What stands before and after the blocks in training: the embedding, and the losses.
 
-As a block, they hold no parameters. Letters in shapes are those of block.py, and v the padded
-vocabulary.
+As a block, they are given the parameters that they compute with. Letters in shapes are those of
+block.py, and v the padded vocabulary.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Stem(nn.Cell):
         self.dropout = Dropout(dropout.keep(network.geometry.dropout))
 
     def construct(
-        self, words: Tensor, inside: Tensor, table: Tensor, places: Tensor, *kept: Tensor
+        self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
     ) -> Tensor:
         """As ``Embedding.sum``; ``kept``: a mask, or nothing."""
-        x = self.embedding.sum(words, inside, table, places)
+        x = self.embedding.sum(words, inside, positions, places)
         if kept and self.drops:
             x = self.dropout(x, kept[0])
         return x

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import SCORE, TABLE
 from gpt2dsl.model.classification import ClassHead
-from gpt2dsl.model.forward import Forward, MicroBatch, Part
+from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import head_loss
 
@@ -51,7 +51,7 @@ class ClassScores:
         return np.array(self._head(walk.x, Tensor(last), *self._weights).asnumpy())
 
 
-class _TokenHead(Part):
+class _TokenHead(NetworkGraph):
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
         self.network = network
@@ -66,7 +66,7 @@ class _TokenHead(Part):
         return losses.reshape(labels.shape), self.padding(x)
 
 
-class _ClassHead(Part):
+class _ClassHead(NetworkGraph):
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
         self.network, self.head = network, ClassHead()

@@ -77,22 +77,31 @@ class Forward:
         self._gather = P.Gather()
         self._mask = Tensor(np.zeros((0, 0, 0), np.float32))
 
-    def walk(self, part: MicroBatch, x: Tensor | None = None, *, remembers: bool = True) -> Walk:
+    def walk(
+        self,
+        part: MicroBatch,
+        x: Tensor | None = None,
+        *,
+        remembers: bool = True,
+        lowest: int = 0,
+    ) -> Walk:
         """Through the blocks, with dropout if there are masks.
 
         Args:
             part: the micro-batch.
             x: ``[b t, h]`` from the stage before; None on the first.
             remembers: whether inputs and tapes are kept for the way back.
+            lowest: block that it leads to.
         """
         walk = self._embedded(part) if x is None else self._entered(part, x)
         for layer, forward in enumerate(self._blocks):
             weights, kept = self._network.weights(layer), walk.kept[layer + 1]
             y, *tape, _ = forward(walk.x, walk.mask, *weights, *kept)
-            if remembers:
+            if remembers and layer >= lowest:
                 walk.inputs.append(walk.x)
                 walk.tapes.append(tuple(tape))
             walk.x = y
+            del tape, y  # before the next block's
         return walk
 
     def _embedded(self, part: MicroBatch) -> Walk:
@@ -129,7 +138,7 @@ class Forward:
         return self._mask
 
 
-class Part(Call):
+class NetworkGraph(Call):
     """A part of the network, in one direction.
 
     Args:
@@ -142,7 +151,7 @@ class Part(Call):
         super().__init__(*network.signature, *depends, is_kept=network.shard.mp == 1)
 
 
-class BlockForward(Part):
+class BlockForward(NetworkGraph):
     """A block."""
 
     def __init__(self, network: GPT2, layer: int) -> None:
@@ -157,7 +166,7 @@ class BlockForward(Part):
         return (y, *tape[: self.tape], self.padding(x))
 
 
-class StemForward(Part):
+class StemForward(NetworkGraph):
     """The stem."""
 
     def __init__(self, network: GPT2) -> None:
@@ -165,7 +174,7 @@ class StemForward(Part):
         self.stem = Stem(network)
 
     def construct(
-        self, words: Tensor, inside: Tensor, table: Tensor, places: Tensor, *kept: Tensor
+        self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
     ) -> Tensor:
         """As ``Stem``."""
-        return self.stem(words, inside, table, places, *kept)
+        return self.stem(words, inside, positions, places, *kept)

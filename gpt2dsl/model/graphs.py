@@ -32,7 +32,7 @@ from gpt2dsl.data.cache import folder
 PADDING = 100
 """Kernels that a call is padded with."""
 
-KEPT = 200
+KEPT = 1000
 """Graphs on disk; the oldest go first. One of 124M takes a megabyte."""
 
 _one_at_a_time = Lock()
@@ -65,17 +65,17 @@ class Graph(nn.Cell):
     def __init__(self, *depends: object, is_kept: bool = True) -> None:
         super().__init__(auto_prefix=False)
         self._depends, self._is_kept = (type(self).__name__, *depends), is_kept
-        self._seen: set[tuple[tuple[int, ...], ...]] = set()
+        self._seen: set[tuple[object, ...]] = set()
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
-        """Compile for inputs of these shapes, if that was not done yet."""
-        shapes = tuple(one.shape for one in args)
-        if shapes in self._seen or not self._is_kept:
+        """Compile for inputs of these shapes and types, if that was not done yet."""
+        given = tuple(map(_given, args))
+        if given in self._seen or not self._is_kept:
             super().compile(*args, **kwargs)
             return
-        with kept(*self._depends, shapes):
+        with kept(*self._depends, given):
             super().compile(*args, **kwargs)
-        self._seen.add(shapes)
+        self._seen.add(given)
 
 
 class Call(Graph):
@@ -100,7 +100,7 @@ class Call(Graph):
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
         """Compile for inputs of these shapes and types, if that was not done yet."""
-        key = tuple((one.shape, str(one.dtype)) for one in args)
+        key = tuple((one.shape, one.dtype) for one in args)
         if key not in self._compiled_for:
             super().compile(*map(self._stand_in, args), **kwargs)
             self._compiled_for[key] = self.arguments_key, self._has_mutable_args_list
@@ -124,6 +124,12 @@ class Call(Graph):
         for _ in range(PADDING):
             number = self.negative(number)
         return number
+
+
+def _given(value: Tensor) -> tuple[object, ...]:
+    """What a graph depends on of an input; a Parameter's name is in the file of a graph."""
+    name = value.name if isinstance(value, Parameter) else ""
+    return tuple(value.shape), str(value.dtype), name
 
 
 class _Turn:

@@ -49,7 +49,7 @@ class Embedding(nn.Cell):
         self.count = self.words.shape[0]
         self.first = self.count * shard.index
 
-    def sum(self, words: Tensor, inside: Tensor, table: Tensor, places: Tensor) -> Tensor:
+    def sum(self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor) -> Tensor:
         """``[b t, h], [b t], [positions, h], [b t] → [b t, h]``: rows of the tables, added.
 
         ``inside``: 1 where a word is among this rank's, else 0.
@@ -57,7 +57,7 @@ class Embedding(nn.Cell):
         words = self.held(words)
         if self.is_shared:
             words = self.leave(words * inside.expand_dims(1))
-        return words + self.held(self.gather(self.beside(table), self.own_rows(places), 0))
+        return words + self.held(self.gather(self.beside(positions), self.own_rows(places), 0))
 
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
         """``[b, t], [b, t] → [b t, h]``."""
@@ -72,7 +72,7 @@ class GPT2(nn.Cell):
     """Ids to hidden states; ``Logits`` or ``HeadLoss`` take it from there.
 
     The word table has ``geometry.padded_vocab`` rows, the padded ones zero. A stage of a pipeline
-    has some of the blocks, and takes hidden states ``[b, t, h]`` where it is not the first.
+    has some of the blocks; ``forward.Forward`` goes through them.
 
     Args:
         geometry: the network's numbers.
@@ -148,29 +148,21 @@ class GPT2(nn.Cell):
     def causal(self, batch: int, time: int) -> Tensor:
         """What is added to the scores: ``[b n, t, t]``, 0 where a token may look.
 
-        It is laid out whole once a step: adding it so is three times as fast as a broadcast.
+        It is laid out whole: adding it so is three times as fast as a broadcast.
         """
         order = ms.ops.arange(time)
         later = (order.reshape((1, time, 1)) < order.reshape((1, 1, time))).astype(ms.float32)
         return self.tile(later * MASKED, (batch * self.heads, 1, 1))
 
     def construct(self, ids: Tensor) -> Tensor:
-        """``[b, t] → [b t, h]``, without dropout.
-
-        A stage but the first is given ``[b, t, h]``; one but the last gives them without the norm.
-        """
-        batch, time = ids.shape[:2]
-        if self.is_first:
-            positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
-            x = self.embedding(ids, positions)
-        else:
-            x = self.own_rows(ids.reshape((batch * time, -1)))
+        """``[b, t] → [b t, h]``, all layers in one graph, without dropout."""
+        batch, time = ids.shape
+        positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
+        x = self.embedding(ids, positions)
         mask = self.causal(batch, time)
         for i, block in enumerate(self.blocks):
             x, _ = block(x, mask, self.weights(i))
-        if self.is_last:
-            x = self.normal(x, self.g, self.b)
-        return self.all_rows(x)
+        return self.all_rows(self.normal(x, self.g, self.b))
 
     def normal(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
         """The last norm: ``[b t, h], [h], [h] → [b t, h]``."""

@@ -109,7 +109,7 @@ class AdamW(Update):
                 weight, rest[count + i], rest[2 * count + i], power1, power2, lr,
                 self.beta1, self.beta2, eps, gradient,
             )  # fmt: skip
-        return self.padding(rest[0])
+        return self.padding(rest[-1])
 
     def numbers(self, updates: int) -> tuple[float, ...]:
         """Powers of both betas, and eps.
@@ -138,7 +138,7 @@ class SGD(Update):
             gradient = self.scaled(rest[2 * count + i], factor)
             self.decay(rest[i], decay)
             self.apply(rest[i], rest[count + i], lr, gradient, self.momentum)
-        return self.padding(rest[0])
+        return self.padding(rest[-1])
 
     def numbers(self, updates: int) -> tuple[float, ...]:
         """None."""

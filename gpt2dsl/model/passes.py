@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.tensors import POSITIONS, TABLE
 from gpt2dsl.model.block import TAPES, Block
 from gpt2dsl.model.ends import Stem, loss_of
-from gpt2dsl.model.forward import Forward, MicroBatch, Part, Walk
+from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph, Walk
 from gpt2dsl.model.gradients import Gradients
 from gpt2dsl.model.network import GPT2
 
@@ -39,12 +39,16 @@ class Passes:
         self._trains_stem = network.is_first and TABLE in network.trained()
         if self._trains_stem:
             self._stem = _StemBackward(network)
+        self._lowest = 0
+        if network.is_first and not self._trains_stem:
+            trained = (layer for layer, back in enumerate(self._blocks) if back.trained)
+            self._lowest = next(trained, len(self._blocks))
         if network.is_last:
             self._loss = _Loss(network)
 
-    def forward(self, part: MicroBatch, x: Tensor | None = None) -> Walk:
+    def forward(self, part: MicroBatch, x: Tensor | None = None, *, remembers: bool = True) -> Walk:
         """As ``Forward.walk``."""
-        return self._forward.walk(part, x)
+        return self._forward.walk(part, x, remembers=remembers, lowest=self._lowest)
 
     def loss(
         self, walk: Walk, labels: NDArray[np.int32], scale: Tensor, gradients: Gradients
@@ -56,8 +60,11 @@ class Passes:
         return found, dx
 
     def backward(self, walk: Walk, dx: Tensor, gradients: Gradients) -> Tensor:
-        """Back through the blocks: from the gradient of their output to that of their input."""
-        for layer, back in reversed(list(enumerate(self._blocks))):
+        """Back through the blocks: from the gradient of their output to that of their input.
+
+        Not further than to the lowest that anything is trained in or below.
+        """
+        for layer, back in reversed(list(enumerate(self._blocks))[self._lowest :]):
             x, tape, weights = walk.inputs.pop(), walk.tapes.pop(), self._network.weights(layer)
             dx, *more, _ = back(dx, x, walk.mask, *weights, *walk.kept[layer + 1], *tape)
             gradients.add_all([weights[slot].name for slot in back.trained], more)
@@ -69,7 +76,7 @@ class Passes:
         return dx
 
 
-class _Loss(Part):
+class _Loss(NetworkGraph):
     """The loss and its gradients.
 
     Attributes:
@@ -83,23 +90,20 @@ class _Loss(Part):
         super().__init__(network, type(loss).__name__, trained)
         self.loss, self.weights, self.trained = loss, loss.WEIGHTS, trained
         self.slots = (0, *(3 + self.weights.index(name) for name in trained))
-        self.gradients = GradOperation(get_all=True, sens_param=True)
+        self.value_and_gradients = ms.value_and_grad(loss, self.slots)
 
     def construct(self, x: Tensor, labels: Tensor, scale: Tensor, *weights: Tensor) -> Tensors:
         """``[b t, h]``, labels, ``[]``, weights → ``[]``, gradients, padding.
 
         Gradients are those of ``x`` and of trained weights.
         """
-        value = self.loss(x, labels, scale, *weights)
-        one = Tensor(1.0, ms.float32)
-        found = self.gradients(self.loss)(x, labels, scale, *weights, one)
-        gradients: Tensors = ()
-        for slot in self.slots:
-            gradients = (*gradients, found[slot])
-        return (value, *gradients, self.padding(x))
+        value, found = self.value_and_gradients(x, labels, scale, *weights)
+        if not self.trained:
+            return value, found, self.padding(x)  # a single gradient is in no tuple
+        return (value, *found, self.padding(x))
 
 
-class _BlockBackward(Part):
+class _BlockBackward(NetworkGraph):
     """A block, backward.
 
     Attributes:
@@ -145,7 +149,7 @@ class _Replay(nn.Cell):
         return y
 
 
-class _StemBackward(Part):
+class _StemBackward(NetworkGraph):
     """The stem, backward."""
 
     def __init__(self, network: GPT2) -> None:
@@ -154,9 +158,9 @@ class _StemBackward(Part):
         self.gradients = GradOperation(get_all=True, sens_param=True)
 
     def construct(
-        self, dx: Tensor, words: Tensor, inside: Tensor, table: Tensor, places: Tensor,
+        self, dx: Tensor, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor,
         *kept: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """``[b t, h]`` → of the words' rows ``[b t, h]``, of the positions ``[positions, h]``."""
-        found = self.gradients(self.stem)(words, inside, table, places, *kept, dx)
+        found = self.gradients(self.stem)(words, inside, positions, places, *kept, dx)
         return found[0], found[2]

@@ -89,7 +89,7 @@ class Pipeline:
         return loss
 
     def _forward(self, work: _Work, micro: int) -> None:
-        walk = self._walk(work.part(micro), work.inputs.get(micro))
+        walk = self._walk(work.part(micro), work.inputs.get(micro), remembers=False)
         work.ready[FORWARD, micro] = self._network.all_rows(walk.x).asnumpy()
 
     def _back(self, work: _Work, micro: int) -> None:
@@ -109,8 +109,9 @@ class Pipeline:
         if self._stages.index:
             work.ready[BACKWARD, micro] = self._network.all_rows(dx).asnumpy()
 
-    def _walk(self, part: MicroBatch, x: Array | None) -> Walk:
-        return self._passes.forward(part, None if x is None else Tensor(x))
+    def _walk(self, part: MicroBatch, x: Array | None, *, remembers: bool = True) -> Walk:
+        given = None if x is None else Tensor(x)
+        return self._passes.forward(part, given, remembers=remembers)
 
     def _transfer(self, work: _Work, act: Act) -> None:
         sends = act.kind == SEND
@@ -164,7 +165,7 @@ class StagedLosses:
         self._network, self._stages = network, network.stages
         self._pipes = pipes(network.stages)
         self._last = TokenLosses(network) if network.stages.is_last else None
-        self._forward = Forward(network)
+        self._forward = None if network.stages.is_last else Forward(network)
         self._everyone = P.AllReduce(group=network.stages.group)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
@@ -175,7 +176,7 @@ class StagedLosses:
             x = Tensor(self._pipes[stages.index - 1].receive((ids.size, hidden), 1))
         if self._last:
             found = self._last.losses(ids, labels, x)
-        else:
+        elif self._forward:
             y = self._forward.walk(MicroBatch(ids, labels), x, remembers=False).x
             self._pipes[stages.index + 1].send(self._network.all_rows(y).asnumpy(), 1)
         return np.array(self._everyone(Tensor(found)).asnumpy())

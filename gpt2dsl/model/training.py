@@ -49,6 +49,7 @@ class OneStage:
             loss, dx = self._passes.loss(walk, part.labels, scale, gradients)
             self._passes.backward(walk, dx, gradients)
             total += float(loss.asnumpy())
+            del walk, part, dx  # before the next micro-batch is made
         return total
 
 

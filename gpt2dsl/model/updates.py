@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from gpt2dsl.layout.split import has_equal_rows
-from gpt2dsl.model.gradients import Total
+from gpt2dsl.model.gradients import Total, buckets
 from gpt2dsl.model.optimizers import Optimizer
 from gpt2dsl.model.shard import Copies
 
@@ -44,10 +44,12 @@ class Sharded:
             for i, gradient in enumerate(gradients)
         ]
         self._optimizer.update(mine, factor, lr, updates)
-        wholes = {self._weights[i].name: self._padded(self._own[i]) for i in self._split}
-        self._total.add(wholes)
-        for i in self._split:
-            self._assign(self._weights[i], wholes.pop(self._weights[i].name))
+        own = {self._weights[i].name: (self._weights[i], self._own[i]) for i in self._split}
+        for names in buckets({name: weight.shape for name, (weight, _) in own.items()}):
+            wholes = {name: self._padded(own[name][1]) for name in names}
+            self._total.add(wholes)
+            for name, whole in wholes.items():
+                self._assign(own[name][0], whole)
 
     def _padded(self, part: Tensor) -> Tensor:
         """This copy's rows among zeros for the others': a sum with zeros is exact."""

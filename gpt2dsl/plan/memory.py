@@ -69,7 +69,7 @@ def _added(parts: Parts, stage: Stage) -> int:
         return 0
     trained = [one for one in stage.held if one.is_trained]
     layers = by_layer([one.name for one in trained])
-    return max(sum(trained[i].size for i in layer) for layer in layers)
+    return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
 
 
 def _updated(parts: Parts, stage: Stage) -> tuple[int, int]:
@@ -85,22 +85,31 @@ class _Block:
     """Elements that a block keeps for each token, on a rank.
 
     Attributes:
+        rows: one width of what a rank has of the rows between attention and MLP.
         around: the inputs and outputs of both norms.
-        inside: queries, keys, values, context, and both sides of the activation.
-        scores: one row of attention for each head; kept as probabilities, and once more dropped.
+        inside: queries, keys, values, context, and what the activation is given.
+        scores: one row of attention for each head, kept as probabilities.
+        going: what the block that is being gone back through finds besides: the activation's
+            result, dropped probabilities.
     """
 
+    rows: int
     around: int
     inside: int
     scores: int
+    going: int
 
     @classmethod
     def of(cls, parts: Parts, geometry: Geometry) -> _Block:
         h, mp = geometry.hidden, parts.parallel.mp
+        scores = geometry.heads * parts.train.seq_length // mp
+        rows = h // (mp if parts.parallel.sequence_parallel else 1)
         return cls(
-            around=4 * h // (mp if parts.parallel.sequence_parallel else 1),
-            inside=(4 * h + 2 * geometry.inner_width) // mp,
-            scores=geometry.heads * parts.train.seq_length // mp,
+            rows=rows,
+            around=2 * rows + 2 * h,  # with sequence_parallel norms are kept gathered
+            inside=(4 * h + geometry.inner_width) // mp,
+            scores=scores,
+            going=geometry.inner_width // mp + (scores if geometry.dropout else 0),
         )
 
 
@@ -110,31 +119,29 @@ def _training(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     block = _Block.of(parts, geometry)
     waiting = 0 if stage.is_first else geometry.hidden * FLOAT32
     waiting += _masks(parts, geometry, stage, block)
-    alive = _kept(parts, geometry, stage, block) + block.scores  # what hides later tokens
+    alive = _kept(parts, stage, block) + block.scores  # what hides later tokens
     if stage.is_last and not geometry.labels:
         alive += 2 * geometry.padded_vocab // parts.parallel.mp  # logits and their gradient
     return stage.tokens * (waiting * under_way + alive * FLOAT32)
 
 
-def _kept(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int:
+def _kept(parts: Parts, stage: Stage, block: _Block) -> int:
     """Elements a token that the blocks keep, with one block that is computed again."""
-    blocks = len(stage.layers)
-    probabilities = block.scores * (2 if geometry.dropout else 1)
-    dropped = _adapter_inputs(parts, stage)
-    whole = block.around + block.inside + probabilities
+    blocks, dropped = len(stage.layers), _adapter_inputs(parts, stage)
+    whole = block.around + block.inside + block.scores
     if parts.parallel.recompute == "full":
-        return blocks * (block.around // 4) + whole + dropped // blocks
+        return blocks * block.rows + whole + block.going + dropped // blocks
     if parts.parallel.recompute == "selective":
-        return blocks * (block.around + block.inside) + probabilities + dropped
-    return blocks * whole + dropped
+        return blocks * (block.around + block.inside) + block.scores + block.going + dropped
+    return blocks * whole + block.going + dropped
 
 
 def _masks(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int:
     """Bytes a token of the dropout masks, which a step is given."""
     found = _adapter_inputs(parts, stage)
     if geometry.dropout:
-        found += len(stage.layers) * (block.scores + block.around // 2)
-        found += block.around // 4 if stage.is_first else 0
+        found += len(stage.layers) * (block.scores + 2 * block.rows)
+        found += block.rows if stage.is_first else 0
     return found
 
 

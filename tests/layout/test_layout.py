@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.stages import stage_of, stage_tensors
-from gpt2dsl.layout.tensors import decays, parameters, tensors
+from gpt2dsl.layout.tensors import by_layer, decays, parameters, tensors
 
 SMALL = Geometry(layers=3, heads=2, hidden=8, positions=16, vocab=300, inner=20)
 
@@ -30,6 +30,14 @@ def test_the_word_table_is_on_the_first_and_the_last_stage_and_all_else_once() -
 def test_the_vocabulary_is_padded_to_a_multiple_of_128() -> None:
     assert SMALL.padded_vocab == 384
     assert Geometry(layers=1, heads=1, hidden=1, positions=1, vocab=50257).padded_vocab == 50304
+
+
+def test_names_are_told_apart_by_their_block_and_each_is_in_its_place() -> None:
+    names = [tensor.name for tensor in tensors(SMALL)]
+    groups = [[names[i] for i in layer] for layer in by_layer(names)]
+    assert [name for group in groups for name in group] == names
+    assert [len(group) for group in groups] == [2, 12, 12, 12, 2]
+    assert by_layer([]) == []
 
 
 def test_matrices_decay_and_vectors_do_not() -> None:
