@@ -21,7 +21,7 @@ from gpt2dsl.lite import writing as lite
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.lite.writing import Graphs
-from gpt2dsl.model.classification import ClassLogits
+from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.init import filled
 from gpt2dsl.model.network import Scores
 from gpt2dsl.parts.task import Export
@@ -119,7 +119,7 @@ def _reference(shapes: Shapes, tensors: Mapping[str, Stored], device: str) -> Re
     """MindSpore's logits of weights."""
     network = network_of(shapes.geometry, Arrays(tensors), device)
     if shapes.geometry.labels:
-        classes = ClassLogits(network)
+        classes = ClassScores(network)
         return lambda ids, valid: classes.logits(ids, valid - 1)
     scores = Scores(network)
 

@@ -6,9 +6,6 @@ import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
-from gpt2dsl.layout.tensors import SCORE
-from gpt2dsl.model.network import GPT2
-
 
 class ClassHead(nn.Cell):
     """The scores of rows' classes from the hidden states of their last tokens."""
@@ -24,19 +21,3 @@ class ClassHead(nn.Cell):
         time = x.shape[0] // batch
         places = ms.ops.arange(batch).astype(ms.int32) * time + last  # [b]
         return self.product_bt(self.gather(x, places, 0), score)  # [b, h] [labels, h]ᵀ
-
-
-class ClassLogits(nn.Cell):
-    """Rows to the scores of their classes.
-
-    Rows are padded on the right: no token sees what comes after it, so that no mask is needed.
-    """
-
-    def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
-        self.network, self.head = network, ClassHead()
-        self.score = network.by_name[SCORE]
-
-    def construct(self, ids: Tensor, last: Tensor) -> Tensor:
-        """``[b, t], [b] → [b, labels]``."""
-        return self.head(self.network(ids), last, self.score)

@@ -66,8 +66,8 @@ class Exchange:
 class Total:
     """Sums over a group of ranks, in buckets: a few large exchanges, not many small ones.
 
-    Tensors of one width are laid under each other. Outside of a graph MindSpore 2.10 can't reshape
-    beside NumPy 2.
+    Tensors of one width are laid under each other. Outside of a graph MindSpore 2.10 complains of
+    NumPy 2 where it reshapes or slices.
     """
 
     def __init__(self, group: str) -> None:
@@ -76,12 +76,11 @@ class Total:
     def add(self, values: dict[str, Tensor]) -> None:
         """Put sums in place of values; all ranks name the same ones."""
         for names in buckets({name: value.shape for name, value in values.items()}):
-            some, at = [values.pop(name) for name in names], 0
+            some = [values.pop(name) for name in names]
             total = self._sum(self._concat(some) if len(some) > 1 else some[0])
-            for name, value in zip(names, some, strict=True):
-                rows = value.shape[0]
-                values[name] = total[at : at + rows] if len(some) > 1 else total
-                at += rows
+            rows = [value.shape[0] for value in some]
+            parts = P.SplitV(rows, 0, len(rows))(total) if len(some) > 1 else [total]
+            values |= zip(names, parts, strict=True)
 
 
 class Norm:

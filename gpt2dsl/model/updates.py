@@ -78,8 +78,8 @@ def is_split(shape: tuple[int, ...], copies: Copies) -> bool:
 
 def rows(value: Tensor, copies: Copies) -> Tensor:
     """This copy's rows of a tensor."""
-    count = value.shape[0] // copies.dp
-    return value[copies.index * count : (copies.index + 1) * count]
+    parts: tuple[Tensor, ...] = P.Split(0, copies.dp)(value)
+    return parts[copies.index]
 
 
 def rows_of(array: np.ndarray, copies: Copies) -> np.ndarray:
