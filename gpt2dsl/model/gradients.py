@@ -71,16 +71,19 @@ class Total:
     """
 
     def __init__(self, group: str) -> None:
-        self._sum, self._concat = P.AllReduce(group=group), P.Concat(0)
+        self._sum = P.AllReduce(group=group)
+        self._concat, self._gather = P.Concat(0), P.Gather()
 
     def add(self, values: dict[str, Tensor]) -> None:
         """Put sums in place of values; all ranks name the same ones."""
         for names in buckets({name: value.shape for name, value in values.items()}):
             some = [values.pop(name) for name in names]
             total = self._sum(self._concat(some) if len(some) > 1 else some[0])
-            rows = [value.shape[0] for value in some]
-            parts = P.SplitV(rows, 0, len(rows))(total) if len(some) > 1 else [total]
-            values |= zip(names, parts, strict=True)
+            at = 0
+            for name, value in zip(names, some, strict=True):
+                rows = np.arange(at, at + value.shape[0], dtype=np.int32)
+                values[name] = self._gather(total, Tensor(rows), 0) if len(some) > 1 else total
+                at += len(rows)
 
 
 class Norm:
