@@ -87,7 +87,7 @@ def main() -> None:
             shape = (layers, hidden, heads, 256)
             cold, warm = (_first(OURS, shape, cache) for _ in range(2))
             torch = _first(TORCH, shape, cache)
-        words = f"{layers} layers of {hidden}: first step {cold:.1f} s, with its graph {warm:.1f} s"
+        words = f"{layers} layers of {hidden}: first step {cold:.1f} s, graphs on disk {warm:.1f} s"
         print(f"{words}, torch {torch:.1f} s", flush=True)
         figures = {"layers": layers, "hidden": hidden, "cold": cold, "warm": warm, "torch": torch}
         publish("first step", figures)

@@ -101,7 +101,7 @@ if before:
     Scores(network).logits(random_ids(TINY, 1, 3))  # another graph is compiled first
 step = TrainStep(network, Optim(**optim), clip=1.0)
 found = []
-for i, length in enumerate((12, 7, 12)):
+for i, length in enumerate((12, 7, 12) if kind == "plain" else (12, 12)):
     ids = random_ids(TINY, 2, length + 1, seed=i)
     labels = np.array([[0, length - 1], [1, 2]], "i4") if kind == "classes" else ids[:, 1:]
     masks = tuple(dropout.masks(geometry, 0, i, range(2), length))
@@ -117,7 +117,7 @@ print(json.dumps([found, len(kept)]))
 
 
 def trained(optim: dict[str, Any], kind: str = "plain", *more: str) -> tuple[list[str], int]:
-    """Losses, norms, and all values after three steps; how many graphs were compiled."""
+    """Losses, norms, and all values after the steps; how many graphs were compiled."""
     command = [sys.executable, "-c", TRAINING, json.dumps(optim), kind, *more]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     found, compiled = json.loads(said.stdout.splitlines()[-1])
@@ -134,17 +134,12 @@ def test_another_process_takes_the_graph_of_a_training_step_and_trains_bit_for_b
     assert again == 0
 
 
-def test_a_graph_serves_all_layers_and_lengths_are_its_only_others() -> None:
+def test_a_graph_serves_all_layers_and_another_optimizer_has_others_of_its_own() -> None:
     # of rows of 12 and of 7 tokens: the embedding and a block, both ways, and the loss; of any:
     # squares and updates of a block's parameters, of the tables, of the last norm; of rows whose
     # tokens' losses are asked for, the embedding, a block and the losses
     assert trained({})[1] == 2 * 5 + 2 * 3 + 3
-
-
-def test_another_optimizer_is_another_graph() -> None:
-    count = trained({})[1]
-    others: tuple[dict[str, Any], ...] = ({"beta2": 0.9}, {"weight_decay": 0.0}, {"name": "sgd"})
+    others: tuple[dict[str, Any], ...] = ({"beta2": 0.9}, {"name": "sgd"})
     for optim in others:
         assert trained(optim)[1] == 3
-    assert count > 3
     assert trained({"weight_decay": 0.2})[1] == 0  # it is given with each step
