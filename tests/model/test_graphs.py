@@ -124,7 +124,17 @@ def trained(optim: dict[str, Any], kind: str = "plain", *more: str) -> tuple[lis
     return found, compiled
 
 
-@pytest.mark.parametrize("kind", ["plain", "adapters", "classes", "dropout", "recompute"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        "adapters",
+        *(
+            pytest.param(kind, marks=pytest.mark.soak)
+            for kind in ("classes", "dropout", "recompute")
+        ),
+    ],
+)
 def test_another_process_takes_the_graph_of_a_training_step_and_trains_bit_for_bit(
     kind: str,
 ) -> None:
