@@ -255,6 +255,11 @@ def test_gradients_are_held_once_and_those_of_a_block_or_the_tables_twice_in_mic
     assert memory_of(Parallel(), Precision(compute="float16")).gradients == one.gradients
 
 
+def test_a_stage_without_adapters_has_no_gradients() -> None:
+    first = LoRA(r=2, targets=r"h\.0\..*c_attn")
+    assert memory_on(1, Parallel(pp=2, micro_batches=2), first).gradients == 0
+
+
 @given(parallels, loras)
 def test_sharing_the_state_takes_a_copy_of_the_own_rows(
     parallel: Parallel, lora: LoRA | None
