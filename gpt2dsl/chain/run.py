@@ -94,9 +94,8 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
 def _replacing(stage: Stage) -> Iterator[None]:
     """Moves what the chain wrote at targets out of the way, until something new is there."""
     there = [target for target in stage.targets if os.path.lexists(target)]
-    if not are_own(
-        there, record.below(stage.directory.parent)
-    ):  # the stage refuses what is somebody else's
+    records = record.below(stage.directory.parent)
+    if not are_own(there, records):  # the stage refuses what is somebody else's
         yield
         return
     with ExitStack() as stack:

@@ -41,7 +41,7 @@ probabilities, which are its last value (Korthikanti et al. 2022).
 
 0, 1: mean and variance of the first norm; 2 to 6: what the attention is given, queries, keys,
 values, context; 7: what lies between attention and MLP; 8, 9: mean and variance of the second norm;
-10, 11: what the MLP is given, and its activation; 12: probabilities.
+10, 11: what the MLP and its activation are given; 12: probabilities.
 """
 
 Tensors = tuple[Tensor, ...]

@@ -52,7 +52,7 @@ class MeanLoss(nn.Cell):
         self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, table: Tensor
     ) -> Tensor:
         """``[b t, h], [b, t], [], [h], [h], [v, h] → []``."""
-        x = self.network.all_rows(self.network.normal(x, g, b))
+        x = self.network.normal(x, g, b)
         losses, _ = self.head(x, table, labels.reshape((-1, 1)))
         return losses.mean() * scale
 
@@ -75,7 +75,7 @@ class ClassLoss(nn.Cell):
 
         ``labels``: class and place of the last real token.
         """
-        x = self.network.all_rows(self.network.normal(x, g, b))
+        x = self.network.normal(x, g, b)
         classes, last = self.split(labels)  # 2 x [b, 1]
         logits = self.head(x, last.reshape((-1,)), score)
         return -self.pick(self.log_softmax(logits), 1, classes).mean() * scale

@@ -61,7 +61,7 @@ class _TokenHead(NetworkGraph):
         self, x: Tensor, labels: Tensor, g: Tensor, b: Tensor, table: Tensor
     ) -> tuple[Tensor, Tensor]:
         """``[b t, h], [b, t], [h], [h], [v, h] → [b, t]``, padding."""
-        x = self.network.all_rows(self.network.normal(x, g, b))
+        x = self.network.normal(x, g, b)
         losses, _ = self.head(x, table, labels.reshape((-1, 1)))
         return losses.reshape(labels.shape), self.padding(x)
 
@@ -73,5 +73,5 @@ class _ClassHead(NetworkGraph):
 
     def construct(self, x: Tensor, last: Tensor, g: Tensor, b: Tensor, score: Tensor) -> Tensor:
         """``[b t, h], [b], [h], [h], [labels, h] → [b, labels]``."""
-        x = self.network.all_rows(self.network.normal(x, g, b))
+        x = self.network.normal(x, g, b)
         return self.head(x, last, score)

@@ -7,6 +7,8 @@ not grow with the layers. Letters in shapes are those of block.py.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import TypeVar
 
 import attrs
 import mindspore.ops.operations as P
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import POSITIONS
 from gpt2dsl.model.block import TAPES
+from gpt2dsl.model.call import Call
 from gpt2dsl.model.ends import Stem
-from gpt2dsl.model.graphs import Call
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
 
 Tensors = tuple[Tensor, ...]
+G = TypeVar("G")
 
 
 @attrs.frozen
@@ -67,11 +70,7 @@ class Forward:
 
     def __init__(self, network: GPT2) -> None:
         self._network = network
-        graphs: dict[object, BlockForward] = {}
-        for layer, kind in enumerate(network.kinds):
-            if kind not in graphs:
-                graphs[kind] = BlockForward(network, layer)
-        self._blocks = [graphs[kind] for kind in network.kinds]
+        self._blocks = by_kind(network, BlockForward)
         if network.is_first:
             self._stem = StemForward(network)
         self._gather = P.Gather()
@@ -149,6 +148,13 @@ class NetworkGraph(Call):
     def __init__(self, network: GPT2, *depends: object) -> None:
         # a graph with groups of ranks in it is a process's own
         super().__init__(*network.signature, *depends, is_kept=network.shard.mp == 1)
+
+
+def by_kind(network: GPT2, made: Callable[[GPT2, int], G]) -> list[G]:
+    """A graph for each block, one object for all of a kind."""
+    firsts = {kind: layer for layer, kind in reversed(list(enumerate(network.kinds)))}
+    graphs = {kind: made(network, layer) for kind, layer in firsts.items()}
+    return [graphs[kind] for kind in network.kinds]
 
 
 class BlockForward(NetworkGraph):

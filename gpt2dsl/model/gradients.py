@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from gpt2dsl.layout.split import Split
 from gpt2dsl.layout.tensors import TABLE, by_layer
-from gpt2dsl.model.graphs import Call
+from gpt2dsl.model.call import Call
 from gpt2dsl.model.shard import Copies, Shard, Stages
 
 BUCKET = 2**23
@@ -26,7 +26,7 @@ class Gradients:
         self._add, self._add_rows = P.AssignAdd(), P.ScatterAdd()
 
     def add_all(self, names: Iterable[str], values: Iterable[Tensor]) -> None:
-        """Add a micro-batch's, which are changed if they are the first."""
+        """Add a micro-batch's. The first become the sums, to which others are added in place."""
         for name, value in zip(names, values, strict=True):
             if name in self.sums:
                 self._add(self.sums[name], value)

@@ -117,9 +117,9 @@ class GPT2(nn.Cell):
         self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
         counts = [len(layer.parameters) for layer in layers]
         self.bounds = tuple(itertools.accumulate(counts, initial=0))
-        self.masks_before = 1 if geometry.dropout and self.is_first else 0
+        of_stem = 1 if geometry.dropout and self.is_first else 0
         drops = [layer.masks for layer in layers]
-        self.mask_bounds = tuple(itertools.accumulate(drops, initial=self.masks_before))
+        self.mask_bounds = tuple(itertools.accumulate(drops, initial=of_stem))
         self.blocks = nn.CellList([layer.block() for layer in layers], auto_prefix=False)
         self.kinds = tuple(layer.kind for layer in layers)
         if self.is_last:
@@ -162,12 +162,12 @@ class GPT2(nn.Cell):
         mask = self.causal(batch, time)
         for i, block in enumerate(self.blocks):
             x, _ = block(x, mask, self.weights(i))
-        return self.all_rows(self.normal(x, self.g, self.b))
+        return self.normal(x, self.g, self.b)
 
     def normal(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """The last norm: ``[b t, h], [h], [h] → [b t, h]``."""
+        """The last norm, of all rows: ``[b t, h], [h], [h] → [b t, h]``."""
         y, _, _ = self.norm(x, self.of_g(g), self.of_b(b))
-        return y
+        return self.all_rows(y)
 
     def load(self, arrays: Arrays) -> None:
         """Take over the values of files.

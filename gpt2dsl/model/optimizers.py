@@ -15,10 +15,8 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from gpt2dsl.layout.tensors import by_layer, decays
-from gpt2dsl.model.graphs import Call
+from gpt2dsl.model.call import Call
 from gpt2dsl.parts import Optim
-
-Tensors = tuple[Tensor, ...]
 
 
 class Optimizer:

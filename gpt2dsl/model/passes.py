@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.tensors import POSITIONS, TABLE
 from gpt2dsl.model.block import TAPES, Block
 from gpt2dsl.model.ends import Stem, loss_of
-from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph, Walk
+from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph, Walk, by_kind
 from gpt2dsl.model.gradients import Gradients
 from gpt2dsl.model.network import GPT2
 
@@ -31,11 +31,7 @@ class Passes:
 
     def __init__(self, network: GPT2) -> None:
         self._network, self._forward = network, Forward(network)
-        graphs: dict[object, _BlockBackward] = {}
-        for layer, kind in enumerate(network.kinds):
-            if kind not in graphs:
-                graphs[kind] = _BlockBackward(network, layer)
-        self._blocks = [graphs[kind] for kind in network.kinds]
+        self._blocks = by_kind(network, _BlockBackward)
         self._trains_stem = network.is_first and TABLE in network.trained()
         if self._trains_stem:
             self._stem = _StemBackward(network)

@@ -32,24 +32,28 @@ class Sharded:
     """
 
     def __init__(self, weights: Sequence[Parameter], optimizer: Optimizer, copies: Copies) -> None:
-        self._weights, self._copies = weights, copies
-        self._optimizer, self._own = optimizer, optimizer.weights
-        self._split = [i for i, one in enumerate(weights) if is_split(one.shape, copies)]
+        self._optimizer, self._copies = optimizer, copies
+        both = zip(weights, optimizer.weights, strict=True)
+        self._split = {one.name: (one, part) for one, part in both if part is not one}
+        self._buckets = buckets({name: one.shape for name, (one, _) in self._split.items()})
         self._total, self._assign, self._concat = Total(copies.group), P.Assign(), P.Concat(0)
 
     def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
         """Update this copy's rows, and take over those of the others."""
-        mine = [
-            rows(gradient, self._copies) if i in self._split else gradient
-            for i, gradient in enumerate(gradients)
-        ]
+        mine = [self._mine(gradient) for gradient in gradients]
         self._optimizer.update(mine, factor, lr, updates)
-        own = {self._weights[i].name: (self._weights[i], self._own[i]) for i in self._split}
-        for names in buckets({name: weight.shape for name, (weight, _) in own.items()}):
-            wholes = {name: self._padded(own[name][1]) for name in names}
+        for names in self._buckets:
+            wholes = {name: self._padded(self._split[name][1]) for name in names}
             self._total.add(wholes)
             for name, whole in wholes.items():
-                self._assign(own[name][0], whole)
+                self._assign(self._split[name][0], whole)
+
+    def _mine(self, gradient: Tensor) -> Tensor:
+        """The rows that this copy updates."""
+        if not is_split(gradient.shape, self._copies):
+            return gradient
+        divided: tuple[Tensor, ...] = P.Split(0, self._copies.dp)(gradient)
+        return divided[self._copies.index]
 
     def _padded(self, part: Tensor) -> Tensor:
         """This copy's rows among zeros for the others': a sum with zeros is exact."""
@@ -74,12 +78,6 @@ def parts(trained: dict[str, Parameter], copies: Copies) -> dict[str, Parameter]
 def is_split(shape: tuple[int, ...], copies: Copies) -> bool:
     """Whether each copy updates some rows of a parameter."""
     return copies.shards_state and has_equal_rows(shape, copies.dp)
-
-
-def rows(value: Tensor, copies: Copies) -> Tensor:
-    """This copy's rows of a tensor."""
-    parts: tuple[Tensor, ...] = P.Split(0, copies.dp)(value)
-    return parts[copies.index]
 
 
 def rows_of(array: np.ndarray, copies: Copies) -> np.ndarray:
