@@ -5,7 +5,6 @@ The network, the files, the memory of a rank and the strategy files all come fro
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -47,10 +46,12 @@ def decays(shape: tuple[int, ...]) -> bool:
 
 
 def by_layer(names: Sequence[str]) -> list[list[int]]:
-    """Places of names: a list for each block in turn, and for what stands between blocks."""
-    blocks = [name.split(".")[2] if name.startswith("transformer.h.") else "" for name in names]
-    groups = itertools.groupby(range(len(names)), blocks.__getitem__)
-    return [list(places) for _, places in groups]
+    """Places of names: a list for each block, and one for all that is in none."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        block = name.split(".")[2] if name.startswith("transformer.h.") else ""
+        found.setdefault(block, []).append(place)
+    return list(found.values())
 
 
 def tensors(geometry: Geometry) -> Iterator[Tensor]:

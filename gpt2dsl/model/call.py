@@ -10,9 +10,6 @@ from mindspore import Parameter, Tensor
 
 from gpt2dsl.model.graphs import Graph
 
-PADDING = 100
-"""Kernels that a call is padded with."""
-
 
 class Call(Graph):
     """A graph that is given its parameters: one for all layers of a kind.
@@ -49,14 +46,18 @@ class Call(Graph):
             return value
         return Tensor.from_numpy(np.zeros(value.shape, np.float32))
 
-    def padding(self, x: Tensor) -> Tensor:
+    def padding(self, x: Tensor, kernels: int) -> Tensor:
         """Kernels that do nothing, whose result has to be among the graph's.
 
         A graph of at most 100 kernels is run by MindSpore on the thread that calls it, which waits
         for those that compute in a loop and takes their time: products take a third longer. Kernels
         of one number take a microsecond each.
+
+        Args:
+            x: any tensor.
+            kernels: so many that the graph has more than 100.
         """
         number = self.slice(x, (0,) * x.ndim, (1,) * x.ndim)  # a reshape would copy it
-        for _ in range(PADDING):
+        for _ in range(kernels):
             number = self.negative(number)
         return number

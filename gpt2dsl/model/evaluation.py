@@ -63,7 +63,7 @@ class _TokenHead(NetworkGraph):
         """``[b t, h], [b, t], [h], [h], [v, h] → [b, t]``, padding."""
         x = self.network.normal(x, g, b)
         losses, _ = self.head(x, table, labels.reshape((-1, 1)))
-        return losses.reshape(labels.shape), self.padding(x)
+        return losses.reshape(labels.shape), self.padding(x, 100)
 
 
 class _ClassHead(NetworkGraph):

@@ -117,7 +117,7 @@ class Norm:
     def _of(self, sums: Mapping[str, Tensor], names: Sequence[str]) -> float:
         """The sum of squares of some of them."""
         found = [self._squares(*(sums[names[i]] for i in layer)) for layer in by_layer(names)]
-        return sum(float(squares.asnumpy()) for squares, _ in found)
+        return sum(float(squares.asnumpy()) for squares in found)
 
 
 class Squares(Call):
@@ -131,12 +131,12 @@ class Squares(Call):
         super().__init__()
         self.reduce, self.add = P.ReduceSum(), P.AddN()
 
-    def construct(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """``→ []``, padding."""
+    def construct(self, *tensors: Tensor) -> Tensor:
+        """``→ []``."""
         sums: tuple[Tensor, ...] = ()
         for tensor in tensors:
             sums = (*sums, self.reduce(self.reduce(tensor * tensor, -1)))
-        return self.add(sums), self.padding(tensors[0])
+        return self.add(sums)
 
 
 def _over(add: P.AllReduce, value: float) -> float:

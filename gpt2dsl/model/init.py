@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 import numpy as np
@@ -25,10 +26,10 @@ RESIDUAL = ("attn.c_proj.weight", "mlp.c_proj.weight")
 
 def initial(geometry: Geometry, seed: int) -> dict[str, NDArray[np.float32]]:
     """Name → values of new weights. Each tensor's depend on the seed and its name alone."""
-    return {
-        tensor.name: _values(tensor.name, tensor.shape, geometry, seed)
-        for tensor in tensors(geometry)
-    }
+    shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    with ThreadPoolExecutor() as pool:  # NumPy lets others work while it draws
+        made = pool.map(lambda name: _values(name, shapes[name], geometry, seed), shapes)
+        return dict(zip(shapes, made, strict=True))
 
 
 def initial_adapters(adapters: Sequence[Adapted], seed: int) -> dict[str, NDArray[np.float32]]:

@@ -7,7 +7,9 @@ vocabulary.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -26,6 +28,7 @@ from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_row
 from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.numbers import FLOAT32, Held
+from gpt2dsl.model.parameters import zeros
 from gpt2dsl.model.shard import ONE, WHOLE, Shard, Stages
 from gpt2dsl.parts import Precision
 
@@ -33,6 +36,9 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 BUCKET = 64
 """Lengths of what is not trained are rounded up to a multiple of this: few graphs are compiled."""
+
+AT_ONCE = 2
+"""Tensors that are read and copied at the same time."""
 
 
 class Embedding(nn.Cell):
@@ -178,13 +184,8 @@ class GPT2(nn.Cell):
         Raises:
             ValueError: a tensor is missing, is not one of the network, or has another shape.
         """
-        _fits({tensor.name: tensor.shape for tensor in tensors(self.geometry)}, arrays)
-        for name, parameter in self.by_name.items():
-            array = np.asarray(arrays[name], dtype=np.float32)
-            if name == TABLE:
-                padding = self.geometry.padded_vocab - self.geometry.vocab
-                array = np.pad(array, ((0, padding), (0, 0)))
-            parameter.set_data(self.part(name, array))
+        shapes = {tensor.name: tensor.shape for tensor in tensors(self.geometry)}
+        self._take(self.by_name, shapes, arrays)
 
     def load_adapters(self, arrays: Arrays) -> None:
         """Take over the values of the adapters, by the names of ``layout.adapters``.
@@ -192,14 +193,36 @@ class GPT2(nn.Cell):
         Raises:
             ValueError: as for ``load``.
         """
-        _fits(self.adapter_shapes, arrays)
-        for name, parameter in self.of_adapters.items():
-            parameter.set_data(self.part(name, np.array(arrays[name], np.float32)))
+        self._take(self.of_adapters, self.adapter_shapes, arrays)
+
+    def _take(
+        self,
+        own: Mapping[str, Parameter],
+        shapes: Mapping[str, tuple[int, ...]],
+        arrays: Arrays,
+    ) -> None:
+        """Give parameters this rank's parts of arrays, each of which is asked for once."""
+        _agree(shapes.keys(), arrays.keys())
+
+        def part(name: str) -> NDArray[np.float32]:
+            array = arrays[name]
+            _agree({(name, shapes[name])}, {(name, array.shape)})
+            if name == TABLE:
+                padding = self.geometry.padded_vocab - self.geometry.vocab
+                array = np.pad(array, ((0, padding), (0, 0)))
+            return self._own(name, array)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for parameter, found in zip(own.values(), pool.map(part, own), strict=True):
+                parameter.set_data(Tensor.from_numpy(found))
 
     def part(self, name: str, array: NDArray[np.float32]) -> Tensor:
         """This rank's part of a parameter, or of what has its shape; the table's is padded."""
+        return Tensor.from_numpy(self._own(name, array))
+
+    def _own(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
         part = self.splits[name].cut(array, self.shard.mp, self.shard.index)
-        return Tensor(np.array(part, np.float32, order="C"))
+        return np.array(part, np.float32, order="C")
 
     def whole(self, name: str, part: Tensor | None) -> NDArray[np.float32]:
         """A parameter, or what has its shape, of which this rank has a part, or nothing.
@@ -241,8 +264,7 @@ class GPT2(nn.Cell):
     def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
         mp = self.shard.mp
         return {
-            name: Parameter(Tensor(np.zeros(self.splits[name].shape(shape, mp), "f4")), name=name)
-            for name, shape in shapes.items()
+            name: zeros(name, self.splits[name].shape(shape, mp)) for name, shape in shapes.items()
         }
 
 
@@ -294,10 +316,8 @@ def _shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     return shapes | {TABLE: (geometry.padded_vocab, geometry.hidden)}
 
 
-def _fits(shapes: Mapping[str, tuple[int, ...]], arrays: Arrays) -> None:
-    found = {name: tuple(array.shape) for name, array in arrays.items()}
-    if dict(shapes) != found:
-        wrong = sorted(set(shapes.items()) ^ set(found.items()))
+def _agree(wanted: Set[Any], found: Set[Any]) -> None:
+    if wrong := sorted(wanted ^ found):
         raise ValueError(f"tensors that are missing, unknown or of another shape: {wrong[:6]}")
 
 

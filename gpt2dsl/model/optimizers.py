@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
-import numpy as np
 from mindspore import Parameter, Tensor
 
 from gpt2dsl.layout.tensors import by_layer, decays
 from gpt2dsl.model.call import Call
+from gpt2dsl.model.parameters import zeros
 from gpt2dsl.parts import Optim
 
 
@@ -107,7 +107,7 @@ class AdamW(Update):
                 weight, rest[count + i], rest[2 * count + i], power1, power2, lr,
                 self.beta1, self.beta2, eps, gradient,
             )  # fmt: skip
-        return self.padding(rest[-1])
+        return lr
 
     def numbers(self, updates: int) -> tuple[float, ...]:
         """Powers of both betas, and eps.
@@ -136,7 +136,7 @@ class SGD(Update):
             gradient = self.scaled(rest[2 * count + i], factor)
             self.decay(rest[i], decay)
             self.apply(rest[i], rest[count + i], lr, gradient, self.momentum)
-        return self.padding(rest[-1])
+        return lr
 
     def numbers(self, updates: int) -> tuple[float, ...]:
         """None."""
@@ -144,9 +144,4 @@ class SGD(Update):
 
 
 def _zeros(kind: str, trained: Mapping[str, Parameter]) -> tuple[Parameter, ...]:
-    return tuple(
-        Parameter(
-            Tensor(np.zeros(weight.shape, np.float32)), name=f"{kind}.{name}", requires_grad=False
-        )
-        for name, weight in trained.items()
-    )
+    return tuple(zeros(f"{kind}.{name}", weight.shape) for name, weight in trained.items())

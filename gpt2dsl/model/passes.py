@@ -95,8 +95,8 @@ class _Loss(NetworkGraph):
         """
         value, found = self.value_and_gradients(x, labels, scale, *weights)
         if not self.trained:
-            return value, found, self.padding(x)  # a single gradient is in no tuple
-        return (value, *found, self.padding(x))
+            return value, found, self.padding(x, 100)  # a single gradient is in no tuple
+        return (value, *found, self.padding(x, 100))
 
 
 class _BlockBackward(NetworkGraph):
@@ -125,7 +125,7 @@ class _BlockBackward(NetworkGraph):
         gradients: Tensors = ()
         for slot in self.trained:
             gradients = (*gradients, found[2][slot])
-        return (found[0], *gradients, self.padding(x))
+        return (found[0], *gradients, self.padding(x, 40))
 
 
 class _Replay(nn.Cell):
