@@ -2,8 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# glibc's huge pages: the first training step spends most of its time in page faults without them
-export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: quickstart test lint docs soak judges bench clean

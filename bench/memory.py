@@ -16,8 +16,9 @@ import os
 import resource
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -29,17 +30,19 @@ LAYOUTS = ("1,1,1", "2,1,1", "1,2,1", "1,1,2")
 
 @attrs.frozen
 class Case:
-    """What is trained, and how."""
+    """What is trained, and how. Layers and hidden width are the size's where they are 0."""
 
-    size: str
-    small: bool
-    rows: int
-    tokens: int
-    dp: int
-    mp: int
-    pp: int
-    micro_batches: int
-    shard: bool
+    size: str = "124m"
+    rows: int = 4
+    tokens: int = 256
+    dp: int = 1
+    mp: int = 1
+    pp: int = 1
+    micro_batches: int = 1
+    shard: bool = False
+    layers: int = 0
+    hidden: int = 0
+    steps: int = 3
 
     @property
     def ranks(self) -> int:
@@ -51,8 +54,10 @@ class Case:
         from gpt2dsl import Data, Model, Parallel, Runtime, Task, Train
 
         model = Model(size=self.size, dropout=0.0)
-        if self.small:
-            model = model.evolve(layers=2, heads=2, hidden=32)
+        if self.layers:
+            model = model.evolve(layers=self.layers)
+        if self.hidden:
+            model = model.evolve(hidden=self.hidden, heads=2)
         parallel = Parallel(
             dp=self.dp,
             mp=self.mp,
@@ -60,13 +65,14 @@ class Case:
             micro_batches=self.micro_batches,
             optimizer_shard=self.shard,
         )
-        train = Train(batch_size=self.rows, seq_length=self.tokens, steps=3)
+        train = Train(batch_size=self.rows, seq_length=self.tokens, steps=self.steps)
         task = Task.pretrain(data=data)
         return model | parallel | train | Data() | task | Runtime()
 
 
 def rank(case: Case) -> None:
-    """Three steps of one rank; prints its peak in bytes."""
+    """Steps of one rank; prints its peak in bytes and the time of each step."""
+    import mindspore as ms
     import numpy as np
     from mindspore import Tensor
 
@@ -88,13 +94,18 @@ def rank(case: Case) -> None:
     step = TrainStep(network, parts.optim, micro_batches=case.micro_batches, copies=team.copies)
     rows = case.rows // case.dp // case.micro_batches
     ids = random.integers(0, 50257, (rows, case.tokens)).astype(np.int32)
-    for _ in range(3):
+    times = []
+    for _ in range(case.steps):
+        started = time.perf_counter()
         step.step([MicroBatch(ids, ids)] * case.micro_batches, 1e-4)
-    sys.stdout.write(f"\npeak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+        ms.runtime.synchronize()
+        times.append(time.perf_counter() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(f"\nfound {json.dumps({'peak': peak, 'times': times})}\n")
 
 
-def measured(case: Case) -> list[int]:
-    """The peak of each rank, bytes."""
+def measured(case: Case) -> list[dict[str, Any]]:
+    """The peak of each rank in bytes, and the seconds of its steps."""
     import subprocess
 
     from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
@@ -107,7 +118,7 @@ def measured(case: Case) -> list[int]:
             node = Node(ranks=case.ranks, local=case.ranks, port=free_port())
             supervise(command, node, Path(folder), Limits(collective=300))
             said = [(Path(folder) / f"rank_{i}.log").read_text() for i in range(case.ranks)]
-    return [int(text.rpartition("peak ")[2]) for text in said]
+    return [json.loads(text.rpartition("found ")[2].splitlines()[0]) for text in said]
 
 
 def main() -> None:
@@ -129,15 +140,14 @@ def main() -> None:
         for layout in args.layouts:
             dp, mp, pp = map(int, layout.split(","))
             for shard in (False, True) if dp > 1 else (False,):
-                show(
-                    Case(args.size, False, args.rows, args.tokens, dp, mp, pp, pp, shard), data.name
-                )
+                show(Case(args.size, args.rows, args.tokens, dp, mp, pp, pp, shard), data.name)
 
 
 def show(case: Case, data: str) -> None:
     """One layout's line."""
     said = case.recipe(data).plan().memory
-    peaks, empty = measured(case), measured(attrs.evolve(case, small=True))
+    both = case, attrs.evolve(case, layers=2, hidden=32)
+    peaks, empty = ([rank["peak"] for rank in measured(one)] for one in both)
     found = max(peak - least for peak, least in zip(peaks, empty, strict=True))
     name = f"dp {case.dp} mp {case.mp} pp {case.pp}" + (" shard" if case.shard else "")
     parts = ", ".join(f"{word} {size / 1e9:.2f}" for word, size in attrs.asdict(said).items())
