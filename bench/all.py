@@ -31,7 +31,9 @@ SCRIPTS = (
     ("generate.py",),
     ("start.py",),
 )
-OTHERS = (("recompute.py",), ("convert.py",), ("reshard.py",), ("lite.py",), ("data.py",))
+OTHERS = (
+    ("growth.py",), ("recompute.py",), ("convert.py",), ("reshard.py",), ("lite.py",), ("data.py",)
+)  # fmt: skip
 Figures = list[dict[str, Any]]
 
 

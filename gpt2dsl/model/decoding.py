@@ -17,7 +17,7 @@ from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import TABLE
-from gpt2dsl.model import graphs
+from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
 
@@ -44,27 +44,14 @@ def roomy(tokens: int, limit: int) -> int:
     return min(length, limit)
 
 
-class Graph(graphs.Graph):
-    """A cell that is called at each token; what it compiles is kept on disk.
-
-    A call of a Cell sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of
-    a step's 30, although only that of the called cell is ever read: hence the property.
-    """
+class _Graph(Graph):
+    """A graph over the whole network."""
 
     def __init__(self, network: GPT2, *constants: int) -> None:
         super().__init__(*network.signature, *constants, is_kept=network.shard.mp == 1)
 
-    @property
-    def compile_phase(self) -> str:
-        """MindSpore's name for what was compiled."""
-        return str(self._compile_phase)
 
-    @compile_phase.setter
-    def compile_phase(self, value: str) -> None:
-        self._compile_phase = value
-
-
-class Prefill(Graph):
+class Prefill(_Graph):
     """Whole prompts: the logits after each, and the keys and values of their tokens."""
 
     def __init__(self, network: GPT2) -> None:
@@ -95,7 +82,7 @@ class Prefill(Graph):
         return (network.logits_of(normal, self.table), *found)
 
 
-class Embed(Graph):
+class Embed(_Graph):
     """The tokens of a step.
 
     Why a graph of its own: in a graph that writes to Parameters, MindSpore 2.10 copies every
@@ -131,7 +118,7 @@ class Cache(nn.Cell):
         return keys.reshape(self.shape), values.reshape(self.shape)
 
 
-class Step(Graph):
+class Step(_Graph):
     """One token for each row of a batch, with caches of one length."""
 
     def __init__(self, network: GPT2, batch: int, length: int) -> None:

@@ -53,6 +53,10 @@ def kept(*depends: object) -> Iterator[None]:
 class Graph(nn.Cell):
     """A cell whose graphs are kept on disk, one for each shape of its inputs.
 
+    A call of a Cell sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of
+    the 30 of a decoding step, although only that of the called cell is ever read: hence the
+    property.
+
     Args:
         depends: as for ``kept``; the shapes of inputs are added.
         is_kept: whether it is; groups of ranks are a process's own, so that their graphs are too.
@@ -62,6 +66,15 @@ class Graph(nn.Cell):
         super().__init__(auto_prefix=False)
         self._depends, self._is_kept = (type(self).__name__, *depends), is_kept
         self._seen: set[tuple[object, ...]] = set()
+
+    @property
+    def compile_phase(self) -> str:
+        """MindSpore's name for what was compiled."""
+        return str(self._compile_phase)
+
+    @compile_phase.setter
+    def compile_phase(self, value: str) -> None:
+        self._compile_phase = value
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
         """Compile for inputs of these shapes and types, if that was not done yet."""

@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor
 
 from gpt2dsl.layout.tensors import by_layer, decays
 from gpt2dsl.model.call import Call
-from gpt2dsl.model.parameters import zeros
+from gpt2dsl.model.parameters import touching, zeros
 from gpt2dsl.parts import Optim
 
 
@@ -31,6 +31,7 @@ class Optimizer:
         self.weights = tuple(trained.values())
         self.kinds = {"adamw": ("m", "v"), "sgd": ("u",)}[optim.name]
         self._state = [_zeros(kind, trained) for kind in self.kinds]
+        self._touching = touching(itertools.chain(*self._state))
         self._optim, self._layers = optim, by_layer(list(trained))
         made = {"adamw": AdamW, "sgd": SGD}[optim.name]
         self._graphs = {is_scaled: made(optim, is_scaled) for is_scaled in (False, True)}
@@ -44,6 +45,7 @@ class Optimizer:
             lr: learning rate.
             updates: how many this makes, from 1.
         """
+        self._touching.join()
         graph = self._graphs[factor != 1]
         numbers = (lr, lr * self._optim.weight_decay, factor, *graph.numbers(updates))
         given = [Tensor(number, ms.float32) for number in numbers]
@@ -53,6 +55,7 @@ class Optimizer:
 
     def states(self) -> tuple[Parameter, ...]:
         """The state, ``<kind>.<name>``."""
+        self._touching.join()
         return tuple(itertools.chain(*self._state))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from threading import Thread
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
@@ -16,3 +19,19 @@ def zeros(name: str, shape: tuple[int, ...]) -> Parameter:
     parameter = Parameter(Tensor(shape=shape, dtype=ms.float32, init=Zero()), name=name)
     parameter.set_data(Tensor.from_numpy(np.zeros(shape, np.float32)))
     return parameter
+
+
+def touching(parameters: Iterable[Parameter]) -> Thread:
+    """Takes the memory of new parameters, a second for each gigabyte, while graphs are compiled.
+
+    They must not be written before the thread has ended.
+    """
+    arrays = [parameter.asnumpy() for parameter in parameters]
+
+    def touch() -> None:
+        for array in arrays:
+            array.fill(0)
+
+    thread = Thread(target=touch, daemon=True)
+    thread.start()
+    return thread
