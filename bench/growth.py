@@ -32,6 +32,7 @@ SERIES = {
     "pipeline stages, 4 x 256": [(n, Case(pp=n, micro_batches=n)) for n in (1, 2, 4)],
 }
 STEPS = 6
+COLUMNS = 3
 Point = tuple[int, float, float]
 """What grows, tokens/s, GB."""
 
@@ -59,20 +60,23 @@ def _point(name: str, value: int, case: Case) -> Point:
 
 
 def _draw(found: dict[str, list[Point]], file: Path) -> None:
-    """Speed above, memory below, a column for each of what grows."""
-    figure = Figure(figsize=(2.6 * len(found), 5), layout="constrained")
-    rows: Any = figure.subplots(2, len(found), sharex="col", squeeze=False)
-    for column, (name, points) in enumerate(found.items()):
+    """Speed above, memory below, for each of what grows; three beside each other."""
+    bands = -(-len(found) // COLUMNS)
+    figure = Figure(figsize=(3 * COLUMNS, 4 * bands), layout="constrained")
+    grid: Any = figure.subplots(2 * bands, COLUMNS, squeeze=False)
+    for place, (name, points) in enumerate(found.items()):
         values, speeds, peaks = zip(*points, strict=True)
-        for axes, heights in ((rows[0][column], speeds), (rows[1][column], peaks)):
+        band, column = divmod(place, COLUMNS)
+        above, below = grid[2 * band][column], grid[2 * band + 1][column]
+        for axes, heights in ((above, speeds), (below, peaks)):
             axes.plot(values, heights, "o-", color="#1f5f99")
             axes.set_ylim(bottom=0)
+            axes.set_xticks(values)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-        rows[1][column].set_xlabel(name, fontsize=9)
-        rows[1][column].set_xticks(values)
-    rows[0][0].set_ylabel("tokens/s")
-    rows[1][0].set_ylabel("peak, GB a process")
+        above.set_title(name, fontsize=10)
+        above.set_ylabel("tokens/s")
+        below.set_ylabel("peak, GB a process")
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gpt2dsl"}):
         figure.savefig(file, metadata={"Date": None})
 
