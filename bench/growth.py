@@ -61,12 +61,13 @@ def _point(name: str, value: int, case: Case) -> Point:
 
 def _draw(found: dict[str, list[Point]], file: Path) -> None:
     """Speed above, memory below, for each of what grows; three beside each other."""
-    bands = -(-len(found) // COLUMNS)
-    figure = Figure(figsize=(3 * COLUMNS, 4 * bands), layout="constrained")
-    grid: Any = figure.subplots(2 * bands, COLUMNS, squeeze=False)
+    columns = min(COLUMNS, len(found))
+    bands = -(-len(found) // columns)
+    figure = Figure(figsize=(3 * columns, 4 * bands), layout="constrained")
+    grid: Any = figure.subplots(2 * bands, columns, squeeze=False)
     for place, (name, points) in enumerate(found.items()):
         values, speeds, peaks = zip(*points, strict=True)
-        band, column = divmod(place, COLUMNS)
+        band, column = divmod(place, columns)
         above, below = grid[2 * band][column], grid[2 * band + 1][column]
         for axes, heights in ((above, speeds), (below, peaks)):
             axes.plot(values, heights, "o-", color="#1f5f99")

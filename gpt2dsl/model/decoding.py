@@ -20,6 +20,7 @@ from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
+from gpt2dsl.model.parameters import free_unused
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
 """Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
@@ -168,6 +169,7 @@ class Decoder:
     """
 
     def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
+        free_unused()
         self._network, self._batch = network, batch
         self._entries = entries or network.geometry.vocab
         self._limit = network.geometry.positions

@@ -169,7 +169,7 @@ class BlockForward(NetworkGraph):
     def construct(self, x: Tensor, mask: Tensor, *rest: Tensor) -> Tensors:
         """``[b t, h], [b n, t, t]``, weights, dropout masks → ``[b t, h]``, tape, padding."""
         y, tape = self.block(x, mask, rest[: self.weights], rest[self.weights :], ())
-        return (y, *tape[: self.tape], self.padding(x, 70))
+        return (y, *tape[: self.tape], self.padding(x, 80))
 
 
 class StemForward(NetworkGraph):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
-from gpt2dsl.weights.files.stored import Stored, Whole
+from gpt2dsl.weights.files.stored import AT_ONCE, Stored, Whole
 from gpt2dsl.weights.reading import Weights
 
 DEVIATION = 0.02
@@ -27,7 +27,7 @@ RESIDUAL = ("attn.c_proj.weight", "mlp.c_proj.weight")
 def initial(geometry: Geometry, seed: int) -> dict[str, NDArray[np.float32]]:
     """Name → values of new weights. Each tensor's depend on the seed and its name alone."""
     shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
-    with ThreadPoolExecutor() as pool:  # NumPy lets others work while it draws
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # NumPy lets others work while it draws
         made = pool.map(lambda name: _values(name, shapes[name], geometry, seed), shapes)
         return dict(zip(shapes, made, strict=True))
 
@@ -86,8 +86,9 @@ def _values(
     deviation = DEVIATION
     if name.endswith(RESIDUAL):
         deviation /= math.sqrt(2 * geometry.layers)
-    random = _random(name, seed)
-    return random.standard_normal(shape, np.float32) * np.float32(deviation)
+    values = _random(name, seed).standard_normal(shape, np.float32)
+    values *= np.float32(deviation)
+    return values
 
 
 def _random(name: str, seed: int) -> np.random.Generator:

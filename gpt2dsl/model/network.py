@@ -28,17 +28,15 @@ from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_row
 from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
 from gpt2dsl.model.operators.numbers import FLOAT32, Held
-from gpt2dsl.model.parameters import zeros
+from gpt2dsl.model.parameters import free_unused, zeros
 from gpt2dsl.model.shard import ONE, WHOLE, Shard, Stages
 from gpt2dsl.parts import Precision
+from gpt2dsl.weights.files.stored import AT_ONCE
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
 BUCKET = 64
 """Lengths of what is not trained are rounded up to a multiple of this: few graphs are compiled."""
-
-AT_ONCE = 2
-"""Tensors that are read and copied at the same time."""
 
 
 class Embedding(nn.Cell):
@@ -102,6 +100,7 @@ class GPT2(nn.Cell):
         stages: Stages = ONE,
     ) -> None:
         super().__init__(auto_prefix=False)
+        free_unused()
         self.geometry, self.precision, self.shard = geometry, precision, shard
         self.stages, self.is_first, self.is_last = stages, stages.is_first, stages.is_last
         self.layers = layers_of(stages.index, geometry.layers, stages.pp)
@@ -182,7 +181,8 @@ class GPT2(nn.Cell):
             arrays: name → array, of all tensors of ``layout.tensors`` and no others.
 
         Raises:
-            ValueError: a tensor is missing, is not one of the network, or has another shape.
+            ValueError: a tensor is missing, is not one of the network, or has another shape; those
+                before it may be taken over.
         """
         shapes = {tensor.name: tensor.shape for tensor in tensors(self.geometry)}
         self._take(self.by_name, shapes, arrays)

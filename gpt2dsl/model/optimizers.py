@@ -15,6 +15,7 @@ from mindspore import Parameter, Tensor
 
 from gpt2dsl.layout.tensors import by_layer, decays
 from gpt2dsl.model.call import Call
+from gpt2dsl.model.in_place import InPlace
 from gpt2dsl.model.parameters import touching, zeros
 from gpt2dsl.parts import Optim
 
@@ -33,25 +34,24 @@ class Optimizer:
         self._state = [_zeros(kind, trained) for kind in self.kinds]
         self._touching = touching(itertools.chain(*self._state))
         self._optim, self._layers = optim, by_layer(list(trained))
-        made = {"adamw": AdamW, "sgd": SGD}[optim.name]
-        self._graphs = {is_scaled: made(optim, is_scaled) for is_scaled in (False, True)}
+        self._decaying = [weight for weight in self.weights if decays(weight.shape)]
+        self._in_place = InPlace()
+        self._graph = {"adamw": AdamW, "sgd": SGD}[optim.name](optim)
 
-    def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
+    def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
         """Change the parameters.
 
         Args:
             gradients: of the weights, in their order.
-            factor: of the gradients.
             lr: learning rate.
             updates: how many this makes, from 1.
         """
         self._touching.join()
-        graph = self._graphs[factor != 1]
-        numbers = (lr, lr * self._optim.weight_decay, factor, *graph.numbers(updates))
-        given = [Tensor(number, ms.float32) for number in numbers]
+        self._in_place.shrink(self._decaying, lr * self._optim.weight_decay)
+        given = [Tensor(number, ms.float32) for number in (lr, *self._graph.numbers(updates))]
         for layer in self._layers:
             some = [[values[i] for i in layer] for values in (self.weights, *self._state)]
-            graph(*given, *itertools.chain(*some), *(gradients[i] for i in layer))
+            self._graph(*given, *itertools.chain(*some), *(gradients[i] for i in layer))
 
     def states(self) -> tuple[Parameter, ...]:
         """The state, ``<kind>.<name>``."""
@@ -60,55 +60,38 @@ class Optimizer:
 
 
 class Update(Call):
-    """An update of some parameters, with decoupled weight decay.
+    """An update of some parameters, without the decay.
 
     Args:
-        optim: of the recipe; rate and decay are given with each call.
-        is_scaled: whether gradients are multiplied by the factor.
+        optim: of the recipe; the rate is given with each call.
     """
 
-    def __init__(self, optim: Optim, is_scaled: bool) -> None:
-        fixed = optim.evolve(lr=1.0, weight_decay=float(optim.weight_decay > 0))
-        super().__init__(fixed, is_scaled, writes=True)
-        self.optim, self.decays, self.is_scaled = optim, optim.weight_decay > 0, is_scaled
-        self.descend = P.ApplyGradientDescent()
-
-    def decay(self, weight: Parameter, rate: Tensor) -> None:
-        """``p -= rate p``, of what decays."""
-        if self.decays and decays(weight.shape):
-            self.descend(weight, rate, weight)
-
-    def scaled(self, gradient: Tensor, factor: Tensor) -> Tensor:
-        """Times the factor."""
-        if self.is_scaled:
-            gradient = gradient * factor
-        return gradient
+    def __init__(self, optim: Optim) -> None:
+        super().__init__(optim.evolve(lr=1.0, weight_decay=0.0), writes=True)
+        self.optim = optim
 
     def numbers(self, updates: int) -> tuple[float, ...]:
-        """What it is given after rate, decay and factor, for an update with its number, from 1."""
+        """What it is given after the rate, for an update with its number, from 1."""
         raise NotImplementedError
 
 
 class AdamW(Update):
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    def __init__(self, optim: Optim, is_scaled: bool) -> None:
-        super().__init__(optim, is_scaled)
+    def __init__(self, optim: Optim) -> None:
+        super().__init__(optim)
         self.beta1, self.beta2 = optim.beta1, optim.beta2
         self.adam = P.Adam()
 
     def construct(
-        self, lr: Tensor, decay: Tensor, factor: Tensor, power1: Tensor, power2: Tensor,
-        eps: Tensor, *rest: Tensor,
-    ) -> Tensor:  # fmt: skip
+        self, lr: Tensor, power1: Tensor, power2: Tensor, eps: Tensor, *rest: Tensor
+    ) -> Tensor:
         """Numbers, then weights, both moments and gradients, as many of each."""
         count = len(rest) // 4
         for i in range(count):
-            weight, gradient = rest[i], self.scaled(rest[3 * count + i], factor)
-            self.decay(weight, decay)
             self.adam(
-                weight, rest[count + i], rest[2 * count + i], power1, power2, lr,
-                self.beta1, self.beta2, eps, gradient,
+                rest[i], rest[count + i], rest[2 * count + i], power1, power2, lr,
+                self.beta1, self.beta2, eps, rest[3 * count + i],
             )  # fmt: skip
         return lr
 
@@ -128,17 +111,15 @@ class AdamW(Update):
 class SGD(Update):
     """Gradient descent with momentum, ``u = momentum u + g; p -= lr u``, as torch has it."""
 
-    def __init__(self, optim: Optim, is_scaled: bool) -> None:
-        super().__init__(optim, is_scaled)
+    def __init__(self, optim: Optim) -> None:
+        super().__init__(optim)
         self.momentum, self.apply = optim.momentum, P.ApplyMomentum()
 
-    def construct(self, lr: Tensor, decay: Tensor, factor: Tensor, *rest: Tensor) -> Tensor:
+    def construct(self, lr: Tensor, *rest: Tensor) -> Tensor:
         """Numbers, then weights, momentum and gradients, as many of each."""
         count = len(rest) // 3
         for i in range(count):
-            gradient = self.scaled(rest[2 * count + i], factor)
-            self.decay(rest[i], decay)
-            self.apply(rest[i], rest[count + i], lr, gradient, self.momentum)
+            self.apply(rest[i], rest[count + i], lr, rest[2 * count + i], self.momentum)
         return lr
 
     def numbers(self, updates: int) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from threading import Thread
 
@@ -9,6 +10,14 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor
 from mindspore.common.initializer import Zero
+
+
+def free_unused() -> None:
+    """Frees the parameters of networks, optimizers and caches that are not used any more.
+
+    Each of MindSpore's refers to itself, so that its memory waits for a garbage collection.
+    """
+    gc.collect()
 
 
 def zeros(name: str, shape: tuple[int, ...]) -> Parameter:

@@ -18,7 +18,7 @@ from gpt2dsl.model.shard import Copies
 class Updates(Protocol):
     """What changes the parameters: ``Optimizer``, or ``Sharded``."""
 
-    def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
+    def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
         """As ``Optimizer.update``."""
 
 
@@ -38,10 +38,10 @@ class Sharded:
         self._buckets = buckets({name: one.shape for name, (one, _) in self._split.items()})
         self._total, self._assign, self._concat = Total(copies.group), P.Assign(), P.Concat(0)
 
-    def update(self, gradients: Sequence[Tensor], factor: float, lr: float, updates: int) -> None:
+    def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
         """Update this copy's rows, and take over those of the others."""
         mine = [self._mine(gradient) for gradient in gradients]
-        self._optimizer.update(mine, factor, lr, updates)
+        self._optimizer.update(mine, lr, updates)
         for names in self._buckets:
             wholes = {name: self._padded(self._split[name][1]) for name in names}
             self._total.add(wholes)

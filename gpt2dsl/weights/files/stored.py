@@ -28,6 +28,10 @@ BLOCK = 2**19
 What is mapped would count as resident memory, so that files are read instead."""
 
 
+AT_ONCE = 2
+"""Tensors that are read, made or copied at the same time; each is in memory twice by then."""
+
+
 @attrs.frozen(eq=False)
 class Stored(ABC):
     """A tensor that is not in memory.
