@@ -46,8 +46,11 @@ def run(script: Path, side: str, folder: Path) -> dict[str, Any] | None:
     """Measurements of one side in a new process; None, and what it said, where it failed."""
     python = JUDGES / "bin" / "python" if side == "mindformers" else sys.executable
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        fresh = {"PYTHONPATH": str(ROOT), "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor"}
-        fresh["GPT2DSL_CACHE"] = f"{scratch}/gpt2dsl"
+        fresh = {
+            "PYTHONPATH": str(ROOT),
+            "TORCHINDUCTOR_CACHE_DIR": f"{scratch}/inductor",
+            "GPT2DSL_CACHE": f"{scratch}/gpt2dsl",
+        }
         line = [str(python), str(script), *sys.argv[1:], "--side", side, "--folder", str(folder)]
         done = subprocess.run(
             [*line, "--started", str(time.monotonic())],

@@ -20,7 +20,7 @@ from gpt2dsl.layout.tensors import TABLE
 from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
-from gpt2dsl.model.parameters import free_unused
+from gpt2dsl.model.parameters import free_unused, zeros
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
 """Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
@@ -106,9 +106,9 @@ class Cache(nn.Cell):
         super().__init__(auto_prefix=False)
         width = network.geometry.head_width
         self.shape = (batch * network.heads, length, width)
-        rows = np.zeros((batch * network.heads * length, width), np.float32)
-        self.keys = Parameter(Tensor(rows), name=f"cache.{layer}.keys", requires_grad=False)
-        self.values = Parameter(Tensor(rows), name=f"cache.{layer}.values", requires_grad=False)
+        rows = (batch * network.heads * length, width)
+        self.keys = zeros(f"cache.{layer}.keys", rows)
+        self.values = zeros(f"cache.{layer}.values", rows)
         self.write = P.ScatterUpdate()
 
     def construct(self, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

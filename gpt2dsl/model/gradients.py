@@ -135,18 +135,24 @@ class Squares(Call):
         super().__init__()
         self.reduce, self.add = P.ReduceSum(), P.AddN()
 
+    def pieces(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """Some rows at a time."""
+        count = tensor.shape[0]
+        step = max(1, SQUARED // (tensor.size // count))
+        if step >= count:
+            return (tensor,)
+        found: tuple[Tensor, ...] = ()
+        for first in range(0, count, step):
+            begin = (first,) + (0,) * (tensor.ndim - 1)
+            size = (min(step, count - first), *tensor.shape[1:])
+            found = (*found, self.slice(tensor, begin, size))
+        return found
+
     def construct(self, *tensors: Tensor) -> Tensor:
         """``→ []``."""
         sums: tuple[Tensor, ...] = ()
         for tensor in tensors:
-            count = tensor.shape[0]
-            step = max(1, SQUARED // (tensor.size // count))
-            for first in range(0, count, step):
-                rows = tensor
-                if step < count:
-                    begin = (first,) + (0,) * (tensor.ndim - 1)
-                    size = (min(step, count - first), *tensor.shape[1:])
-                    rows = self.slice(tensor, begin, size)
+            for rows in self.pieces(tensor):
                 sums = (*sums, self.reduce(self.reduce(rows * rows, -1)))
         return self.add(sums)
 

@@ -15,24 +15,22 @@ from mindspore import Tensor
 LOST = 2.0**-30
 """An alpha of which ``x - alpha x`` is ``x``, in float32."""
 
+_proximal_step = P.ApplyProximalGradientDescent()
 
-class InPlace:
-    """Products in place."""
 
-    def __init__(self) -> None:
-        self._step = P.ApplyProximalGradientDescent()
+def multiply(tensors: Iterable[Tensor], factor: float) -> None:
+    """``x = factor x``, rounded once more than a product."""
+    if factor != 1:
+        _step(tensors, LOST, (1 / factor - 1) / LOST)
 
-    def multiply(self, tensors: Iterable[Tensor], factor: float) -> None:
-        """``x = factor x``, rounded once more than a product."""
-        if factor != 1:
-            self._do(tensors, LOST, (1 / factor - 1) / LOST)
 
-    def shrink(self, tensors: Iterable[Tensor], rate: float) -> None:
-        """``x -= rate x``, of a rate that ``1 - rate`` would lose digits of."""
-        if rate:
-            self._do(tensors, rate, 0.0)
+def shrink(tensors: Iterable[Tensor], rate: float) -> None:
+    """``x -= rate x``, of a rate that ``1 - rate`` would lose digits of."""
+    if rate:
+        _step(tensors, rate, 0.0)
 
-    def _do(self, tensors: Iterable[Tensor], alpha: float, l2: float) -> None:
-        given = [Tensor(number, ms.float32) for number in (alpha, 0.0, l2)]
-        for tensor in tensors:
-            self._step(tensor, *given, tensor)
+
+def _step(tensors: Iterable[Tensor], alpha: float, l2: float) -> None:
+    given = [Tensor(number, ms.float32) for number in (alpha, 0.0, l2)]
+    for tensor in tensors:
+        _proximal_step(tensor, *given, tensor)

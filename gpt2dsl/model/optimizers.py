@@ -15,7 +15,7 @@ from mindspore import Parameter, Tensor
 
 from gpt2dsl.layout.tensors import by_layer, decays
 from gpt2dsl.model.call import Call
-from gpt2dsl.model.in_place import InPlace
+from gpt2dsl.model.in_place import shrink
 from gpt2dsl.model.parameters import touching, zeros
 from gpt2dsl.parts import Optim
 
@@ -31,11 +31,13 @@ class Optimizer:
     def __init__(self, trained: Mapping[str, Parameter], optim: Optim) -> None:
         self.weights = tuple(trained.values())
         self.kinds = {"adamw": ("m", "v"), "sgd": ("u",)}[optim.name]
-        self._state = [_zeros(kind, trained) for kind in self.kinds]
+        self._state = [
+            tuple(zeros(f"{kind}.{name}", weight.shape) for name, weight in trained.items())
+            for kind in self.kinds
+        ]
         self._touching = touching(itertools.chain(*self._state))
         self._optim, self._layers = optim, by_layer(list(trained))
         self._decaying = [weight for weight in self.weights if decays(weight.shape)]
-        self._in_place = InPlace()
         self._graph = {"adamw": AdamW, "sgd": SGD}[optim.name](optim)
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
@@ -47,7 +49,7 @@ class Optimizer:
             updates: how many this makes, from 1.
         """
         self._touching.join()
-        self._in_place.shrink(self._decaying, lr * self._optim.weight_decay)
+        shrink(self._decaying, lr * self._optim.weight_decay)
         given = [Tensor(number, ms.float32) for number in (lr, *self._graph.numbers(updates))]
         for layer in self._layers:
             some = [[values[i] for i in layer] for values in (self.weights, *self._state)]
@@ -61,6 +63,8 @@ class Optimizer:
 
 class Update(Call):
     """An update of some parameters, without the decay.
+
+    It gives its rate, because a graph has to give something.
 
     Args:
         optim: of the recipe; the rate is given with each call.
@@ -125,7 +129,3 @@ class SGD(Update):
     def numbers(self, updates: int) -> tuple[float, ...]:
         """None."""
         return ()
-
-
-def _zeros(kind: str, trained: Mapping[str, Parameter]) -> tuple[Parameter, ...]:
-    return tuple(zeros(f"{kind}.{name}", weight.shape) for name, weight in trained.items())

@@ -1,4 +1,4 @@
-"""New parameters of networks and optimizers."""
+"""Memory of parameters: of networks, optimizers and caches."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.split import Split
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gradients import Exchange, Gradients, Norm
-from gpt2dsl.model.in_place import InPlace
+from gpt2dsl.model.in_place import multiply
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2, Arrays, joined
 from gpt2dsl.model.optimizers import Optimizer
@@ -90,7 +90,6 @@ class TrainStep:
             self._batch = Pipeline(network, micro_batches)
         self._exchange = Exchange(copies, stages)
         self._norm = Norm(network.splits, network.shard, stages)
-        self._in_place = InPlace()
         self.steps = self.updates = 0
 
     def step(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
@@ -120,7 +119,7 @@ class TrainStep:
             self.scale.passed()
         self.updates += 1
         factor = min(1.0, self.clip / (norm + CLIP_EPS)) if self.clip else 1.0
-        self._in_place.multiply(sums.values(), factor / scale)
+        multiply(sums.values(), factor / scale)
         self._updates.update(list(sums.values()), lr, self.updates)
         return loss, norm
 
