@@ -125,7 +125,7 @@ def part(cls: type[P]) -> type[P]:
     def __init__(self: P, **given: Any) -> None:  # noqa: N807
         origin = caller()
         if faults := check(made, given, dict.fromkeys(given, origin), origin):
-            raise SpecError(faults)
+            raise SpecError([_in_words_of_code(fault) for fault in faults])
         attrs_init(self, **given)
         self.written(origin, dict.fromkeys(given, origin))
 
@@ -174,6 +174,19 @@ def check(
             message = f"expected {one} or {other}, found both ({first} at {origins[first]})"
             faults.append(Fault("G2-105", origins[last], f"{cls.table}.{last}", message))
     return faults
+
+
+def _in_words_of_code(fault: Fault) -> Fault:
+    """A fault whose unknown key is one of another part says which, by the name of its class."""
+    key = fault.key.partition(".")[2]
+    # Task itself has no keys: its kinds do
+    parts: list[type[Part]] = [
+        one for one in Part.__subclasses__() if "__attrs_attrs__" in vars(one)
+    ]
+    owners = [one.__name__ for one in parts if key in one.rules()]
+    if fault.code != "G2-101" or not owners or "did you mean" in fault.message:
+        return fault
+    return attrs.evolve(fault, message=f"unknown key; {' and '.join(owners)} has {key}")
 
 
 def _few(accepted: Mapping[str, Rule]) -> str:

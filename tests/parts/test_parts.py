@@ -50,6 +50,11 @@ def test_all_faults_of_a_part_are_reported_at_once() -> None:
     ]
 
 
+def test_a_key_of_another_part_is_told_with_its_name() -> None:
+    with pytest.raises(SpecError, match=r"model.seq_length: unknown key; Train has seq_length"):
+        Model(seq_length=256)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize(
     ("cls", "values"),
     [
