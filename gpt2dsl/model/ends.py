@@ -51,7 +51,7 @@ class MeanLoss(nn.Cell):
     def construct(
         self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, table: Tensor
     ) -> Tensor:
-        """``[b t, h], [b, t], [], [h], [h], [v, h] → []``."""
+        """``[rows, h], [rows], [], [h], [h], [v, h] → []``."""
         x = self.network.normal(x, g, b)
         losses, _ = self.head(x, table, labels.reshape((-1, 1)))
         return losses.mean() * scale

@@ -13,6 +13,7 @@ from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import head_loss
+from gpt2dsl.model.portions import Portions
 
 Ids = NDArray[np.int32]
 
@@ -29,13 +30,18 @@ class TokenLosses:
 
     def __init__(self, network: GPT2) -> None:
         self._forward, self._head = Forward(network), _TokenHead(network)
+        self._shard = network.shard
         self._weights = (network.g, network.b, network.by_name[TABLE])
 
     def losses(self, ids: Ids, labels: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats; ``x``: ``[b t, h]`` from a stage before."""
         walk = self._forward.walk(MicroBatch(ids, labels), x, remembers=False)
-        found, _ = self._head(walk.x, Tensor(labels), *self._weights)
-        return np.array(found.asnumpy())
+        portions = Portions(labels.size, self._shard)
+        found = [
+            self._head(x, Tensor(some), *self._weights)[0].asnumpy()
+            for x, some in zip(portions.of_rows(walk.x), portions.of_labels(labels), strict=True)
+        ]
+        return portions.losses(found).reshape(labels.shape)
 
 
 class ClassScores:
@@ -60,7 +66,7 @@ class _TokenHead(NetworkGraph):
     def construct(
         self, x: Tensor, labels: Tensor, g: Tensor, b: Tensor, table: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``[b t, h], [b, t], [h], [h], [v, h] → [b, t]``, padding."""
+        """``[rows, h], [rows], [h], [h], [v, h] → [rows]``, padding."""
         x = self.network.normal(x, g, b)
         losses, _ = self.head(x, table, labels.reshape((-1, 1)))
         return losses.reshape(labels.shape), self.padding(x, 100)

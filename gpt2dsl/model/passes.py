@@ -6,6 +6,8 @@ in shapes are those of block.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
@@ -18,6 +20,7 @@ from gpt2dsl.model.ends import Stem, loss_of
 from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph, Walk, by_kind
 from gpt2dsl.model.gradients import Gradients
 from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.portions import Portions
 
 Tensors = tuple[Tensor, ...]
 
@@ -47,13 +50,33 @@ class Passes:
         return self._forward.walk(part, x, remembers=remembers, lowest=self._lowest)
 
     def loss(
-        self, walk: Walk, labels: NDArray[np.int32], scale: Tensor, gradients: Gradients
-    ) -> tuple[Tensor, Tensor]:
-        """The loss times the scale, ``[]``, and its gradient for what the last block gave."""
+        self, walk: Walk, labels: NDArray[np.int32], scale: float, gradients: Gradients
+    ) -> tuple[float, Tensor]:
+        """The loss times the scale, and its gradient for what the last block gave, ``[b t, h]``."""
         weights = [self._network.by_name[name] for name in self._loss.weights]
-        found, dx, *more, _ = self._loss(walk.x, Tensor(labels), scale, *weights)
+        if self._network.geometry.labels:
+            found, dx = self._of_portion(walk.x, labels, scale, weights, gradients)
+            return found, dx
+        portions = Portions(labels.size, self._network.shard)
+        share = scale / portions.count
+        total, back = 0.0, []
+        for x, some in zip(portions.of_rows(walk.x), portions.of_labels(labels), strict=True):
+            found, dx = self._of_portion(x, some, share, weights, gradients)
+            total += found
+            back.append(dx)
+        return total, portions.rows(back)
+
+    def _of_portion(
+        self,
+        x: Tensor,
+        labels: NDArray[np.int32],
+        scale: float,
+        weights: Sequence[Tensor],
+        gradients: Gradients,
+    ) -> tuple[float, Tensor]:
+        found, dx, *more, _ = self._loss(x, Tensor(labels), Tensor(scale, ms.float32), *weights)
         gradients.add_all(self._loss.trained, more)
-        return found, dx
+        return float(found.asnumpy()), dx
 
     def backward(self, walk: Walk, dx: Tensor, gradients: Gradients) -> Tensor:
         """Back through the blocks: from the gradient of their output to that of their input.

@@ -72,7 +72,7 @@ class Pipeline:
         self._pipes = pipes(stages)
         self._steps = 0
 
-    def run(self, batch: Iterable[MicroBatch], scale: Tensor, gradients: Gradients) -> float:
+    def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
         """Sum the gradients of a batch; its loss times the scale on the last stage, else 0."""
         self._steps += 1
         work = _Work(iter(batch), gradients)
@@ -97,12 +97,12 @@ class Pipeline:
         dout = self._network.own_rows(Tensor(work.given.pop(micro)))
         self._backward(work, micro, walk, dout)
 
-    def _back_from_loss(self, work: _Work, micro: int, scale: Tensor) -> float:
+    def _back_from_loss(self, work: _Work, micro: int, scale: float) -> float:
         part = work.take(micro)
         walk = self._walk(part, work.inputs.pop(micro))
         loss, dx = self._passes.loss(walk, part.labels, scale, work.gradients)
         self._backward(work, micro, walk, dx)
-        return float(loss.asnumpy())
+        return loss
 
     def _backward(self, work: _Work, micro: int, walk: Walk, dout: Tensor) -> None:
         dx = self._passes.backward(walk, dout, work.gradients)

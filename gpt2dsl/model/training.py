@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ CLIP_EPS = 1e-6
 class Batch(Protocol):
     """What sums the gradients of a batch's parts."""
 
-    def run(self, batch: Iterable[MicroBatch], scale: Tensor, gradients: Gradients) -> float:
+    def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
         """Do so; the batch's loss times the scale, as far as this rank computes it."""
 
 
@@ -42,14 +41,14 @@ class OneStage:
     def __init__(self, network: GPT2) -> None:
         self._passes = Passes(network)
 
-    def run(self, batch: Iterable[MicroBatch], scale: Tensor, gradients: Gradients) -> float:
+    def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
         """Sum the gradients of a batch; its loss times the scale."""
         total = 0.0
         for part in batch:
             walk = self._passes.forward(part)
             loss, dx = self._passes.loss(walk, part.labels, scale, gradients)
             self._passes.backward(walk, dx, gradients)
-            total += float(loss.asnumpy())
+            total += loss
             del walk, part, dx  # before the next micro-batch is made
         return total
 
@@ -105,7 +104,7 @@ class TrainStep:
         """
         self.steps += 1
         scale = self.scale.value if self.scale else 1.0
-        share = Tensor(scale / self.micro_batches / self.copies.dp, ms.float32)
+        share = scale / self.micro_batches / self.copies.dp
         gradients = Gradients()
         found = self._batch.run(batch, share, gradients)
         loss = self._exchange.run(gradients.sums, found) / scale

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import attrs
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import by_layer
+from gpt2dsl.layout.portions import portions
+from gpt2dsl.layout.tensors import TABLE, by_layer
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 
@@ -57,16 +58,21 @@ def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
     moments = 1 if parts.optim.name == "sgd" else 2
     return Memory(
         weights=FLOAT32 * (weights + copied),
-        gradients=FLOAT32 * (trained + _added(parts, stage)),
+        gradients=FLOAT32 * (trained + _added(parts, geometry, stage)),
         optimizer=FLOAT32 * state * moments,
         activations=_training(parts, geometry, stage),
     )
 
 
-def _added(parts: Parts, stage: Stage) -> int:
-    """Elements of the gradients that are added to those of other micro-batches at once."""
+def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+    """Elements of the gradients that are added to others at once.
+
+    Those of a layer to other micro-batches', that of the table to other portions'.
+    """
     if parts.parallel.micro_batches == 1:
-        return 0
+        is_whole = geometry.labels or _with_logits(parts, stage.tokens) == stage.tokens
+        table = sum(one.size for one in stage.held if one.name == TABLE and one.is_trained)
+        return 0 if is_whole or not stage.is_last else table
     trained = [one for one in stage.held if one.is_trained]
     layers = by_layer([one.name for one in trained])
     return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
@@ -120,9 +126,21 @@ def _training(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     waiting = 0 if stage.is_first else geometry.hidden * FLOAT32
     waiting += _masks(parts, geometry, stage, block)
     alive = _kept(parts, stage, block) + block.scores  # what hides later tokens
+    found = stage.tokens * (waiting * under_way + alive * FLOAT32)
     if stage.is_last and not geometry.labels:
-        alive += 2 * geometry.padded_vocab // parts.parallel.mp  # logits and their gradient
-    return stage.tokens * (waiting * under_way + alive * FLOAT32)
+        found += _logits(parts, geometry, stage.tokens)
+    return found
+
+
+def _logits(parts: Parts, geometry: Geometry, tokens: int) -> int:
+    """Bytes of the logits that are held at once, and of their gradient."""
+    return 2 * geometry.padded_vocab // parts.parallel.mp * _with_logits(parts, tokens) * FLOAT32
+
+
+def _with_logits(parts: Parts, tokens: int) -> int:
+    """Tokens whose logits are held at once."""
+    parallel = parts.parallel
+    return tokens // portions(tokens, parallel.mp if parallel.sequence_parallel else 1)
 
 
 def _kept(parts: Parts, stage: Stage, block: _Block) -> int:
@@ -158,7 +176,6 @@ def _inference(parts: Parts, geometry: Geometry) -> int:
     if parts.task is not None and parts.task.name == "generate":
         return 2 * geometry.layers * geometry.positions * geometry.hidden // mp * FLOAT32
     block = _Block.of(parts, geometry)
-    token = block.around + block.inside + 3 * block.scores
-    if not geometry.labels:
-        token += 2 * geometry.padded_vocab // mp
-    return parts.train.batch_size * parts.train.seq_length * token * FLOAT32
+    tokens = parts.train.batch_size * parts.train.seq_length
+    found = tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
+    return found if geometry.labels else found + _logits(parts, geometry, tokens)

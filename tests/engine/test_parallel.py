@@ -66,6 +66,27 @@ def test_a_training_follows_that_of_one_process(runs: Runs, kind: str, parallel:
     check(runs.under(kind, parallel), runs.under(kind, ALONE))
 
 
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param(Parallel(mp=2, sequence_parallel=True), id="sequence"),
+        pytest.param(Parallel(mp=2), id="mp2", marks=pytest.mark.soak),
+        pytest.param(Parallel(pp=2), id="pp2", marks=pytest.mark.soak),
+    ],
+)
+def test_a_batch_whose_logits_come_in_portions_follows_one_process(
+    runs: Runs, parallel: Parallel
+) -> None:
+    def run(parallel: Parallel) -> Outcome:
+        recipe = runs.recipe("all", parallel).set("train.batch_size", 32).set("train.steps", 4)
+        there = str(runs.folder / f"portions-{name_of(parallel)}")
+        return runs.run(recipe.set("runtime.output", there))
+
+    found, expected = run(parallel), run(ALONE)
+    assert found.losses == pytest.approx(expected.losses, rel=1e-5)
+    assert found.metrics("eval_loss") == pytest.approx(expected.metrics("eval_loss"), rel=1e-5)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(("kind", "parallel"), [case(*one) for one in MANY])
 def test_a_resume_under_the_same_layout_ends_bit_for_bit(

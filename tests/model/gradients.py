@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mindspore as ms
-from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.model import gradients
@@ -23,5 +21,5 @@ class Gradients:
     def of(self, part: MicroBatch) -> dict[str, NDArray[Any]]:
         """By name."""
         found = gradients.Gradients()
-        self._batch.run([part], Tensor(1.0, ms.float32), found)
+        self._batch.run([part], 1.0, found)
         return {name: value.asnumpy().copy() for name, value in found.sums.items()}

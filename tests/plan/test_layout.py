@@ -38,6 +38,8 @@ from gpt2dsl.plan.traffic import Traffic, traffic
 GEOMETRY = Geometry(layers=6, heads=8, hidden=64, positions=32, vocab=500)
 TASK = Task.pretrain(data="a")
 TRAIN = Train(batch_size=64, seq_length=32)
+PORTION = Train(batch_size=16, seq_length=32)
+"""512 tokens, the logits of all of which are held at once."""
 FLOATS = 4
 
 parallels = st.builds(
@@ -244,15 +246,37 @@ def test_the_bubble_is_below_a_fifth_from_four_micro_batches_a_stage(pp: int, mo
 def test_gradients_are_held_once_and_those_of_a_block_or_the_tables_twice_in_micro_batches() -> (
     None
 ):
-    one = memory_of(Parallel())
+    one = memory_of(Parallel(), PORTION)
     for parallel in (Parallel(), Parallel(dp=2), Parallel(mp=2), Parallel(pp=2)):
-        alone = memory_of(parallel)
+        alone = memory_of(parallel, PORTION)
         assert alone.gradients == alone.weights
     tables = (GEOMETRY.padded_vocab + GEOMETRY.positions) * GEOMETRY.hidden
     block = (parameters(GEOMETRY) - (GEOMETRY.vocab + 32 + 2) * 64) // GEOMETRY.layers
-    several = memory_of(Parallel(micro_batches=2))
+    several = memory_of(Parallel(micro_batches=2), PORTION)
     assert several.gradients - one.gradients == FLOATS * max(tables, block)
-    assert memory_of(Parallel(), Precision(compute="float16")).gradients == one.gradients
+    half = Precision(compute="float16")
+    assert memory_of(Parallel(), half, PORTION).gradients == one.gradients
+
+
+@pytest.mark.parametrize(
+    "parallel", [Parallel(), Parallel(mp=2), Parallel(mp=2, sequence_parallel=True)]
+)
+def test_the_logits_of_more_tokens_take_no_more_memory_but_the_gradient_of_the_table_twice(
+    parallel: Parallel,
+) -> None:
+    labelled = attrs.evolve(GEOMETRY, labels=2)
+
+    def of_logits(rows: int) -> tuple[int, int]:
+        train = Train(batch_size=rows, seq_length=32)
+        plain = memory_of(parallel, train)
+        other = memory_of(parallel, train, geometry=labelled)
+        more = FLOATS * 2 * 64  # the head of the classes
+        return plain.activations - other.activations, plain.gradients - other.gradients + more
+
+    logits, nothing = of_logits(16)
+    table = FLOATS * GEOMETRY.padded_vocab * GEOMETRY.hidden // parallel.mp
+    assert nothing == 0
+    assert of_logits(32) == of_logits(128) == (logits, table)
 
 
 def test_a_stage_without_adapters_has_no_gradients() -> None:
@@ -307,9 +331,9 @@ def test_a_stage_keeps_only_the_inputs_of_micro_batches_that_wait() -> None:
 
 def test_a_classifier_keeps_no_logits_of_the_vocabulary() -> None:
     labelled = attrs.evolve(GEOMETRY, labels=2)
-    logits = 2 * 64 * 32 * GEOMETRY.padded_vocab * FLOATS
-    plain = memory_of(Parallel()).activations
-    assert plain - memory_of(Parallel(), geometry=labelled).activations == logits
+    logits = 2 * 512 * GEOMETRY.padded_vocab * FLOATS
+    plain = memory_of(Parallel(), PORTION).activations
+    assert plain - memory_of(Parallel(), PORTION, geometry=labelled).activations == logits
     head = LoRA(r=4), Classifier(labels=2)
     assert memory_of(Parallel(), *head, geometry=labelled).gradients == FLOATS * (
         6 * 4 * (64 + 3 * 64) + 2 * 64

@@ -1,0 +1,55 @@
+"""Some tokens of a batch at a time: the logits of all would be the largest tensors of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from gpt2dsl.layout.portions import portions
+from gpt2dsl.model.shard import Shard
+
+
+class Portions:
+    """The portions that the tokens of a batch are taken in.
+
+    Where each rank works on some tokens, a portion has as many of each rank's.
+
+    Args:
+        tokens: of the batch.
+        shard: ranks that share the layers.
+    """
+
+    def __init__(self, tokens: int, shard: Shard) -> None:
+        self._ranks = shard.mp if shard.sequence else 1
+        self.count = portions(tokens, self._ranks)
+        self._gather, self._concat = P.Gather(), P.Concat(0)
+
+    def of_rows(self, x: Tensor) -> Iterator[Tensor]:
+        """This rank's rows, ``[rows, h]``, as ``count`` times ``[rows / count, h]``."""
+        if self.count == 1:
+            yield x
+            return
+        # a slice could be a view, which a graph takes for what it is a view of
+        for rows in np.split(np.arange(x.shape[0], dtype=np.int32), self.count):
+            yield self._gather(x, Tensor(rows), 0)
+
+    def rows(self, found: Sequence[Tensor]) -> Tensor:
+        """What ``of_rows`` gave, put together again."""
+        return found[0] if self.count == 1 else self._concat(found)
+
+    def of_labels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """``[b, t] → [count, b t / count]``, of all ranks' tokens."""
+        return self._swapped(labels, self._ranks, self.count).reshape(self.count, -1)
+
+    def losses(self, found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """``count`` times ``[b t / count] → [b t]``, in the order of the batch."""
+        return self._swapped(np.concatenate(found), self.count, self._ranks).reshape(-1)
+
+    def _swapped(self, array: NDArray[Any], outer: int, inner: int) -> NDArray[Any]:
+        """``outer`` times ``inner`` pieces, the other way around."""
+        return np.ascontiguousarray(array.reshape(outer, inner, -1).swapaxes(0, 1))

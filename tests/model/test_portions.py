@@ -1,0 +1,85 @@
+"""Losses and gradients where the logits of some tokens are found at a time."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+from mindspore import Tensor
+from numpy.typing import NDArray
+
+from gpt2dsl.layout import portions
+from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.forward import MicroBatch
+from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.portions import Portions
+from gpt2dsl.model.shard import Shard
+from gpt2dsl.model.training import TrainStep
+from gpt2dsl.parts import Optim
+from tests.judges import TINY, random_ids, random_weights
+from tests.model.gradients import Gradients
+
+IDS, LABELS = random_ids(TINY, 4, 9, seed=1), random_ids(TINY, 4, 9, seed=2)
+"""36 tokens."""
+
+
+@pytest.fixture
+def in_four(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portions, "MOST", 10)
+    monkeypatch.setattr(portions, "LEAST", 4)
+    assert portions.portions(IDS.size) == 4
+
+
+def network() -> GPT2:
+    found = GPT2(TINY)
+    found.load(random_weights(TINY))
+    return found
+
+
+@attrs.frozen
+class Found:
+    """What a batch gives."""
+
+    step: tuple[float, float]
+    gradients: dict[str, NDArray[np.float32]]
+    losses: NDArray[np.float32]
+
+    @classmethod
+    def now(cls) -> Found:
+        part = MicroBatch(IDS, LABELS)
+        return cls(
+            step=TrainStep(network(), Optim()).step([part], 1e-3),
+            gradients=Gradients(network()).of(part),
+            losses=TokenLosses(network()).losses(IDS, LABELS),
+        )
+
+
+@pytest.fixture(scope="module")
+def whole() -> Found:
+    return Found.now()
+
+
+@pytest.mark.usefixtures("in_four")
+def test_a_batch_in_portions_is_the_whole_batch(whole: Found) -> None:
+    found = Found.now()
+    assert found.step == pytest.approx(whole.step, rel=1e-6)
+    np.testing.assert_allclose(found.losses, whole.losses, rtol=1e-5)
+    assert found.gradients.keys() == whole.gradients.keys()
+    for name, gradient in found.gradients.items():
+        expected = whole.gradients[name]
+        np.testing.assert_allclose(gradient, expected, atol=1e-6, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.usefixtures("in_four")
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_portion_has_the_labels_of_the_rows_that_ranks_bring_together(ranks: int) -> None:
+    shard = Shard(mp=ranks, group="g", sequence=ranks > 1)
+    taken = Portions(IDS.size, shard)
+    tokens = np.arange(IDS.size, dtype=np.int32).reshape(IDS.shape)
+    of_ranks = np.split(tokens.reshape(-1, 1).astype(np.float32), ranks)
+    cut = [[one.asnumpy() for one in taken.of_rows(Tensor(own))] for own in of_ranks]
+    labels = taken.of_labels(tokens)
+    for i, portion in enumerate(labels):
+        np.testing.assert_array_equal(np.concatenate([rows[i] for rows in cut])[:, 0], portion)
+    found = taken.losses([portion.astype(np.float32) for portion in labels])
+    np.testing.assert_array_equal(found, tokens.reshape(-1))
