@@ -85,7 +85,8 @@ def bars(found: Figures) -> Iterator[str]:
         what = f"training, {tokens} tokens, LoRA r {lora}, dropout {dropout}"
         yield from _ratios(what, of, bar)
         yield from _peaks(what, of)
-    yield from _ratios("forward", [one for one in found if one["bench"] == "forward"], 1.5)
+    forward = [one for one in found if one["bench"] == "forward"]
+    yield from _ratios("forward", forward, 1.5, onnxruntime=1.0)
     for batch, bar in (("1", 2.0), ("8", 2.5)):
         of = [one for one in found if one["bench"] == "generate" and one["batch"] == batch]
         yield from _ratios(f"decoding, batch {batch}", of, bar)
@@ -101,14 +102,14 @@ def bars(found: Figures) -> Iterator[str]:
             yield f"gpt2dsl {one['command']}: {median(one['seconds']):.2f} s (bar 0.3)"
 
 
-def _ratios(what: str, of: Figures, bar: float) -> Iterator[str]:
-    """How many times as fast as each peer."""
+def _ratios(what: str, of: Figures, bar: float, **others: float) -> Iterator[str]:
+    """How many times as fast as each peer; ``others``: bars of some of them."""
     times = {one["side"]: one["times"] for one in of}
     ours = times.pop("gpt2dsl", None)
     for side, theirs in times.items() if ours else ():
         ratio = median(theirs) / median(ours)
         span = f"{min(theirs) / max(ours):.2f} to {max(theirs) / min(ours):.2f}"
-        yield f"{what}: {ratio:.2f} times {side} ({span}, bar {bar})"
+        yield f"{what}: {ratio:.2f} times {side} ({span}, bar {others.get(side, bar)})"
 
 
 def _peaks(what: str, of: Figures) -> Iterator[str]:

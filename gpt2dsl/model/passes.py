@@ -55,8 +55,7 @@ class Passes:
         """The loss times the scale, and its gradient for what the last block gave, ``[b t, h]``."""
         weights = [self._network.by_name[name] for name in self._loss.weights]
         if self._network.geometry.labels:
-            found, dx = self._of_portion(walk.x, labels, scale, weights, gradients)
-            return found, dx
+            return self._of_portion(walk.x, labels, scale, weights, gradients)
         portions = Portions(labels.size, self._network.shard)
         share = scale / portions.count
         total, back = 0.0, []
