@@ -39,9 +39,9 @@ class TokenLosses:
         portions = Portions(labels.size, self._shard)
         found = [
             self._head(x, Tensor(some), *self._weights)[0].asnumpy()
-            for x, some in zip(portions.of_rows(walk.x), portions.of_labels(labels), strict=True)
+            for x, some in zip(portions.rows(walk.x), portions.labels(labels), strict=True)
         ]
-        return portions.losses(found).reshape(labels.shape)
+        return portions.joined_losses(found).reshape(labels.shape)
 
 
 class ClassScores:

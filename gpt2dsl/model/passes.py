@@ -59,11 +59,11 @@ class Passes:
         portions = Portions(labels.size, self._network.shard)
         share = scale / portions.count
         total, back = 0.0, []
-        for x, some in zip(portions.of_rows(walk.x), portions.of_labels(labels), strict=True):
+        for x, some in zip(portions.rows(walk.x), portions.labels(labels), strict=True):
             found, dx = self._of_portion(x, some, share, weights, gradients)
             total += found
             back.append(dx)
-        return total, portions.rows(back)
+        return total, portions.joined_rows(back)
 
     def _of_portion(
         self,

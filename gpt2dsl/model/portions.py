@@ -29,7 +29,7 @@ class Portions:
         self.count = portions(tokens, self._ranks)
         self._gather, self._concat = P.Gather(), P.Concat(0)
 
-    def of_rows(self, x: Tensor) -> Iterator[Tensor]:
+    def rows(self, x: Tensor) -> Iterator[Tensor]:
         """This rank's rows, ``[rows, h]``, as ``count`` times ``[rows / count, h]``."""
         if self.count == 1:
             yield x
@@ -38,15 +38,15 @@ class Portions:
         for rows in np.split(np.arange(x.shape[0], dtype=np.int32), self.count):
             yield self._gather(x, Tensor(rows), 0)
 
-    def rows(self, found: Sequence[Tensor]) -> Tensor:
-        """What ``of_rows`` gave, put together again."""
+    def joined_rows(self, found: Sequence[Tensor]) -> Tensor:
+        """The opposite of ``rows``."""
         return found[0] if self.count == 1 else self._concat(found)
 
-    def of_labels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    def labels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         """``[b, t] → [count, b t / count]``, of all ranks' tokens."""
         return self._swapped(labels, self._ranks, self.count).reshape(self.count, -1)
 
-    def losses(self, found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def joined_losses(self, found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """``count`` times ``[b t / count] → [b t]``, in the order of the batch."""
         return self._swapped(np.concatenate(found), self.count, self._ranks).reshape(-1)
 

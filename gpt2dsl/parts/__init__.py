@@ -1,6 +1,6 @@
 """The vocabulary: one frozen object a word. It imports nothing of the package above it."""
 
-from gpt2dsl.parts.base import Part
+from gpt2dsl.parts.base import Part, owners
 from gpt2dsl.parts.classifier import Classifier
 from gpt2dsl.parts.data import Data
 from gpt2dsl.parts.generation import Generation
@@ -55,4 +55,5 @@ __all__ = [
     "Schedule",
     "Task",
     "Train",
+    "owners",
 ]

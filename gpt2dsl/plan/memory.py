@@ -70,9 +70,9 @@ def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     Those of a layer to other micro-batches', that of the table to other portions'.
     """
     if parts.parallel.micro_batches == 1:
-        is_whole = geometry.labels or _with_logits(parts, stage.tokens) == stage.tokens
-        table = sum(one.size for one in stage.held if one.name == TABLE and one.is_trained)
-        return 0 if is_whole or not stage.is_last else table
+        if geometry.labels or not stage.is_last or _portion(parts, stage.tokens) == stage.tokens:
+            return 0
+        return sum(one.size for one in stage.held if one.name == TABLE and one.is_trained)
     trained = [one for one in stage.held if one.is_trained]
     layers = by_layer([one.name for one in trained])
     return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
@@ -134,10 +134,10 @@ def _training(parts: Parts, geometry: Geometry, stage: Stage) -> int:
 
 def _logits(parts: Parts, geometry: Geometry, tokens: int) -> int:
     """Bytes of the logits that are held at once, and of their gradient."""
-    return 2 * geometry.padded_vocab // parts.parallel.mp * _with_logits(parts, tokens) * FLOAT32
+    return 2 * geometry.padded_vocab // parts.parallel.mp * _portion(parts, tokens) * FLOAT32
 
 
-def _with_logits(parts: Parts, tokens: int) -> int:
+def _portion(parts: Parts, tokens: int) -> int:
     """Tokens whose logits are held at once."""
     parallel = parts.parallel
     return tokens // portions(tokens, parallel.mp if parallel.sequence_parallel else 1)

@@ -11,7 +11,7 @@ import attrs
 import regex
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
-from gpt2dsl.parts import TABLES
+from gpt2dsl.parts import TABLES, owners
 from gpt2dsl.spec.positions import positions, statements
 from gpt2dsl.spec.tables import Draft, Stages, Table, Value
 
@@ -145,8 +145,8 @@ def values(said: Mapping[str, Value]) -> Draft:
         if table in TABLES and field:
             found.setdefault(table, {})[field] = value
         else:
-            owners = [name for name, one in TABLES.items() if name != "task" and key in one.rules()]
-            said_fully = f": {' or '.join(f'{name}.{key}' for name in owners)}" if owners else ""
+            names = [f"{one.table}.{key}" for one in owners(key)]
+            said_fully = f": {' or '.join(names)}" if names else ""
             hint = said_fully or f", with a table of a part{did_you_mean(table, TABLES)}"
             message = f"expected table.key{hint}"
             faults.append(Fault("G2-102", value.origin, key, message))

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.parts import TABLES, TASKS, Part
+from gpt2dsl.parts import TABLES, TASKS, Part, owners
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.parallel import Parallel
 
@@ -170,11 +170,11 @@ def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
         return fault
     key = fault.key.partition(".")[2]
     if cls.table == "task":
-        owners = [task.name for task in TASKS.values() if key in task.rules()]
-        if owners:
-            message = f"belongs to {' and '.join(owners)}, this is {cls.name}"  # type: ignore[attr-defined]
+        tasks = [task.name for task in TASKS.values() if key in task.rules()]
+        if tasks:
+            message = f"belongs to {' and '.join(tasks)}, this is {cls.name}"  # type: ignore[attr-defined]
             return attrs.evolve(fault, code="G2-104", message=message)
-    tables = [name for name, part in TABLES.items() if name != "task" and key in part.rules()]
+    tables = [one.table for one in owners(key)]
     if tables and "did you mean" not in fault.message:
         return attrs.evolve(fault, message=f"unknown key; [{']['.join(tables)}] has {key}")
     return fault

@@ -77,9 +77,9 @@ def test_a_portion_has_the_labels_of_the_rows_that_ranks_bring_together(ranks: i
     taken = Portions(IDS.size, shard)
     tokens = np.arange(IDS.size, dtype=np.int32).reshape(IDS.shape)
     of_ranks = np.split(tokens.reshape(-1, 1).astype(np.float32), ranks)
-    cut = [[one.asnumpy() for one in taken.of_rows(Tensor(own))] for own in of_ranks]
-    labels = taken.of_labels(tokens)
+    cut = [[one.asnumpy() for one in taken.rows(Tensor(own))] for own in of_ranks]
+    labels = taken.labels(tokens)
     for i, portion in enumerate(labels):
         np.testing.assert_array_equal(np.concatenate([rows[i] for rows in cut])[:, 0], portion)
-    found = taken.losses([portion.astype(np.float32) for portion in labels])
+    found = taken.joined_losses([portion.astype(np.float32) for portion in labels])
     np.testing.assert_array_equal(found, tokens.reshape(-1))
