@@ -9,7 +9,7 @@ from __future__ import annotations
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
-from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.layout.tensors import SCORE, head_of
 from gpt2dsl.model import dropout
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.network import GPT2
@@ -25,8 +25,9 @@ class Stem(nn.Cell):
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.embedding = network.embedding
-        self.drops = network.geometry.dropout > 0
-        self.dropout = Dropout(dropout.keep(network.geometry.dropout))
+        probability = network.geometry.dropouts.embedding
+        self.drops = probability > 0
+        self.dropout = Dropout(dropout.keep(probability))
 
     def construct(
         self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
@@ -41,11 +42,10 @@ class Stem(nn.Cell):
 class MeanLoss(nn.Cell):
     """Mean cross-entropy of a batch's tokens, times a scale."""
 
-    WEIGHTS = (*NORM, TABLE)
-
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
+        self.names = (*NORM, head_of(network.geometry))
         self.head = head_loss(network.geometry, network.precision, network.shard)
 
     def construct(
@@ -60,11 +60,10 @@ class MeanLoss(nn.Cell):
 class ClassLoss(nn.Cell):
     """Mean cross-entropy of a batch's rows, times a scale."""
 
-    WEIGHTS = (*NORM, SCORE)
-
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network, self.head = network, ClassHead()
+        self.names = (*NORM, SCORE)
         self.log_softmax, self.pick = P.LogSoftmax(-1), P.GatherD()
         self.split = P.Split(1, 2)
 

@@ -104,9 +104,9 @@ class _Loss(NetworkGraph):
 
     def __init__(self, network: GPT2) -> None:
         loss, names = loss_of(network), network.trained()
-        trained = tuple(name for name in loss.WEIGHTS if name in names)
+        trained = tuple(name for name in loss.names if name in names)
         super().__init__(network, type(loss).__name__, trained)
-        self.loss, self.weights, self.trained = loss, loss.WEIGHTS, trained
+        self.loss, self.weights, self.trained = loss, loss.names, trained
         self.slots = (0, *(3 + self.weights.index(name) for name in trained))
         self.value_and_gradients = ms.value_and_grad(loss, self.slots)
 
