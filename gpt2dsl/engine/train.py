@@ -32,7 +32,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import digest_of, train_step
+from gpt2dsl.engine.train_step import config_of, digest_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.forward import MicroBatch
@@ -82,6 +82,7 @@ class Training:
             writes=self.team.leads,
             classes=job.classes,
             base=job.base,
+            config=config_of(job),
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

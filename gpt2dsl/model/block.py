@@ -326,7 +326,9 @@ class Block(nn.Cell):
         """
         normal, moments_1 = self.norm_1(x, weights, tape[:2])
         mixed, of_attention, p = self.attention(normal, mask, weights, kept, tape[2:7], tape[12:13])
-        middle = self.recall(x + self.dropped(mixed, kept, self.after_attention), tape[7:8])  # [b t, h]
+        middle = self.recall(
+            x + self.dropped(mixed, kept, self.after_attention), tape[7:8]
+        )  # [b t, h]
         normal, moments_2 = self.norm_2(middle, weights, tape[8:10])
         more, of_mlp = self.mlp(normal, weights, kept, tape[10:12])
         y = middle + self.dropped(more, kept, self.after_attention + 1)

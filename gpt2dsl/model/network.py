@@ -83,8 +83,8 @@ class Embedding(nn.Cell):
 class GPT2(nn.Cell):
     """Ids to hidden states; ``Logits`` or ``HeadLoss`` take it from there.
 
-    Tables of the vocabulary have ``geometry.padded_vocab`` rows, the padded ones zero. A stage of a pipeline
-    has some of the blocks; ``forward.Forward`` goes through them.
+    Tables of the vocabulary have ``geometry.padded_vocab`` rows, the padded ones zero. A
+    stage of a pipeline has some of the blocks; ``forward.Forward`` goes through them.
 
     Args:
         geometry: the network's numbers.

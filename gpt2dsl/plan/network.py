@@ -84,7 +84,9 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
     if looked:
         geometry = looked.geometry
         if not isinstance(parts.task, Conversion):
-            geometry = attrs.evolve(geometry, dropout=parts.model.dropout, labels=labels)
+            geometry = attrs.evolve(geometry, labels=labels)
+            if parts.model.dropout is not None:
+                geometry = geometry.with_dropout(parts.model.dropout)
         faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
     if entries and entries > geometry.vocab:
         message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"

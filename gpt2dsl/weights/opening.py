@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
+from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
 from gpt2dsl.weights import joining, place
 from gpt2dsl.weights.files import container
 from gpt2dsl.weights.files.stored import Stored
@@ -19,8 +19,6 @@ from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import from_config, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
-
-HEAD = huggingface.HEAD
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +32,7 @@ class Opened:
         config: what config.json said; {} where there is none.
         tensors: the network's, in the order of the forward pass, as far as they are there; an
             adapter is merged into its base.
-        head: the language-model head, where it is held beside the word table.
+        head: the language-model head, where it is held although it is the word table.
         missing: names that the network has and the files do not.
         faults: what is wrong besides, in words.
         aside: tensors that are no weights, such as an optimizer's state.
@@ -165,7 +163,7 @@ def _opened(
             for name, shape in expected.items()
             if name in stored and stored[name].shape != shape
         ]
-        + _head_misfit(stored),
+        + ([] if HEAD in expected else _head_misfit(stored)),
         "not floats": [
             f"{name} is {stored[name].kind}"
             for name in expected
@@ -178,7 +176,7 @@ def _opened(
         geometry=geometry,
         config=config,
         tensors={name: stored[name] for name in expected if name in stored},
-        head=stored.get(HEAD),
+        head=None if HEAD in expected else stored.get(HEAD),
         missing=tuple(name for name in expected if name not in stored),
         faults=tuple(_count(names, what) for what, names in faults.items() if names),
         aside=aside,
@@ -246,8 +244,7 @@ def _merged(base: Opened, own: Adapter, words: str) -> Opened:
     geometry = attrs.evolve(base.geometry, labels=labels[0]) if labels else base.geometry
     config = base.config
     if config and geometry.labels != base.geometry.labels:
-        head = ("architectures", "id2label", "label2id", "pad_token_id")
-        config = config | {key: to_config(geometry)[key] for key in head}
+        config = to_config(geometry, source=config)
     shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
     wrong = low_rank.misfits(shapes, own)
     faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))

@@ -12,12 +12,12 @@ import numpy as np
 from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.layout.tensors import HEAD, TABLE
 from gpt2dsl.weights import beside, place
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats.config import class_names, problem
 from gpt2dsl.weights.guess import Hints
-from gpt2dsl.weights.opening import HEAD, Opened, opened
+from gpt2dsl.weights.opening import Opened, opened
 
 
 @attrs.frozen(kw_only=True)
@@ -132,7 +132,10 @@ def read(
     """
     found, new = _allowed(name, hints or Hints(), contents=contents)
     if found.head and not _same(found.head, found.tensors[TABLE]):
-        message = f"{HEAD} is not the word table; here they are one"
+        message = (
+            f"{HEAD} is not the word table, as config.json says: tie_word_embeddings = false makes "
+            "it a head of its own; without it transformers drops it"
+        )
         raise InputError("G2-306", found.place.files[0], message)
     if values and (wrong := [name for name, one in found.tensors.items() if not _finite(one)]):
         raise InputError("G2-306", found.place.files[0], f"NaN or infinite: {some(wrong)}")

@@ -54,7 +54,7 @@ class Content:
         """Weights that were read, with tensors that are made of theirs."""
         return cls(
             geometry=weights.geometry,
-            config={**to_config(weights.geometry), **weights.config},
+            config=to_config(weights.geometry, source=weights.config),
             tensors=tensors,
             tokenizer=weights.tokenizer,
             generation=weights.generation,

@@ -150,9 +150,9 @@ class Linear(nn.Cell):
 
 
 class Mish(nn.Cell):
-    """mish: ``x tanh(log(1 + exp(x)))`` (Misra 2019), which is ``x n / (n + 2)``, ``n = e (e + 2)``.
+    """mish: ``x tanh(log(1 + exp(x)))`` (Misra 2019), which is ``x n / (n + 2)``.
 
-    ``e = exp(x)``; above 20 the quotient is 1 in float32.
+    ``n = e (e + 2)``, ``e = exp(x)``; above 20 the quotient is 1 in float32.
     """
 
     def __init__(self) -> None:

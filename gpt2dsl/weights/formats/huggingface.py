@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import SCORE, tensors
+from gpt2dsl.layout.tensors import HEAD, SCORE, tensors
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import NAMES, Held, Stored, converted
@@ -20,9 +20,6 @@ from gpt2dsl.weights.formats.config import to_config
 
 if TYPE_CHECKING:
     from gpt2dsl.data.tokenizer import Tokenizer
-
-HEAD = "lm_head.weight"
-"""The language-model head: the word table again, which some files hold twice."""
 
 _PREFIX = "transformer."
 
@@ -61,6 +58,7 @@ def write(
     classes: Sequence[str] = (),
     *,
     kind: str = "F32",
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Writes a folder that ``transformers`` reads, and this project too.
 
@@ -71,6 +69,7 @@ def write(
         tokenizer: written beside them.
         classes: names of a classifier's classes.
         kind: element type of the file.
+        source: the config.json that the network came with.
 
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
@@ -85,7 +84,7 @@ def write(
     held = {name: converted(Held.of(array), kind) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
-    config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)
+    config = to_config(geometry, tokenizer.eos if tokenizer else None, classes, source)
     return write_stored(folder, config, held)
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import Stored
-from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.adapter import Adapter, LowRank
 from gpt2dsl.weights.place import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
@@ -96,7 +95,7 @@ def _refuse_others(config: dict[str, Any], path: Path) -> None:
 def _refuse_strays(full: Mapping[str, Stored], path: Path) -> None:
     """Tensors that an adapter holds whole must be the network's, and not the tied table."""
     for name in full:
-        if name in (TABLE, huggingface.HEAD):
+        if name in (TABLE, HEAD):
             message = f"{name} is held whole; it is one with the head here, and not in PEFT"
             raise InputError("G2-306", path, message)
         if not _WHOLE.fullmatch(name):
@@ -105,7 +104,7 @@ def _refuse_strays(full: Mapping[str, Stored], path: Path) -> None:
 
 def _full_name(module: str) -> str:
     """An adapter of GPT2Model alone says nothing of ``transformer``."""
-    outside = (_BODY, SCORE, huggingface.HEAD)
+    outside = (_BODY, SCORE, HEAD)
     return module if module.startswith(outside) else f"{_BODY}{module}"
 
 
