@@ -12,6 +12,11 @@ ACTIVATIONS = activations.NAMES
 """gelu_new: tanh form. gelu: erf. fast_gelu: MindFormers' ``x * sigmoid(1.702 x)``, which
 transformers calls quick_gelu. The others have transformers' names."""
 
+REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
+PROBLEMS = ("", REGRESSION, MULTI_LABEL)
+"""What outputs of a classification head are: scores of classes, one of which applies; numbers;
+scores of classes each of which applies or not. The names are transformers'."""
+
 PADDED_TO = 128
 """The vocabulary inside the network is padded to a multiple of this: 50257 = 29 * 1733 can't be
 split over devices, 50304 can."""
@@ -53,6 +58,7 @@ class Geometry:
         upcast_attention: whether scores are computed in float32 whatever products compute in.
         tied: whether the language-model head is the word table.
         labels: outputs of the classification head, 0 for a language model.
+        problem: what those are: one of ``PROBLEMS``.
     """
 
     layers: int
@@ -71,6 +77,7 @@ class Geometry:
     upcast_attention: bool = False
     tied: bool = True
     labels: int = 0
+    problem: str = ""
 
     @property
     def dropouts(self) -> Dropouts:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
 from gpt2dsl.weights.files.stored import Stored
@@ -132,6 +132,7 @@ def _seen(named: Mapping[str, Stored], path: Path) -> dict[str, Any]:
         "vocab": vocab,
         "inner_width": named[inner].shape[1],
         "labels": score.shape[0] if score else 0,
+        "problem": REGRESSION if score and score.shape[0] == 1 else "",
     }
 
 

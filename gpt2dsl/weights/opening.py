@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
 from gpt2dsl.weights import joining, place
 from gpt2dsl.weights.files import container
@@ -241,7 +241,10 @@ def _peft(found: place.Place, stored: dict[str, Stored]) -> Adapter:
 
 def _merged(base: Opened, own: Adapter, words: str) -> Opened:
     labels = own.full[SCORE].shape[:1] if SCORE in own.full else ()
-    geometry = attrs.evolve(base.geometry, labels=labels[0]) if labels else base.geometry
+    geometry = base.geometry
+    if labels and labels[0] != geometry.labels:
+        problem = REGRESSION if labels[0] == 1 else ""
+        geometry = attrs.evolve(geometry, labels=labels[0], problem=problem)
     config = base.config
     if config and geometry.labels != base.geometry.labels:
         config = to_config(geometry, source=config)

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION, Geometry
 from gpt2dsl.schema.activations import ACTIVATIONS, WRITTEN
 from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
-
-REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 
 _FEWEST_LABELS = 2
 """What a config.json means that says nothing of labels."""
@@ -36,7 +34,7 @@ def to_config(
     if not source:
         return _new(geometry, eos, classes)
     came = from_config(source, Path("config.json"))
-    has_same_head = came.labels == geometry.labels
+    has_same_head = (came.labels, came.problem) == (geometry.labels, geometry.problem)
     own = class_names(source)
     made = _new(geometry, eos, classes or (own if has_same_head else ()))
     before = _new(came, eos, own)
@@ -97,6 +95,8 @@ def _new(geometry: Geometry, eos: int | None, classes: Sequence[str]) -> dict[st
         config["label2id"] = {label: i for i, label in enumerate(labels)}
         # Without it transformers classifies no more than one text at a time.
         config["pad_token_id"] = end
+    if geometry.problem:
+        config["problem_type"] = geometry.problem
     return config
 
 
@@ -121,6 +121,7 @@ def from_config(config: Mapping[str, Any], path: Path) -> Geometry:
     residual, embedding, attention = (
         float(config.get(f"{kind}_pdrop", 0.1)) for kind in ("resid", "embd", "attn")
     )
+    labels = _labels(config, path)
     geometry = Geometry(
         layers=_number(config, "n_layer", 12),
         heads=_number(config, "n_head", 12),
@@ -138,7 +139,8 @@ def from_config(config: Mapping[str, Any], path: Path) -> Geometry:
         scale_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx", False)),
         upcast_attention=bool(config.get("reorder_and_upcast_attn", False)),
         tied=bool(config.get("tie_word_embeddings", True)),
-        labels=_labels(config, path),
+        labels=labels,
+        problem=problem(config) if labels else "",
     )
     if geometry.hidden % geometry.heads:
         message = f"n_head is {geometry.heads}: it does not divide n_embd = {geometry.hidden}"
