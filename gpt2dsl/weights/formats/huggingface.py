@@ -86,6 +86,9 @@ def write(
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)
+    if tokenizer:
+        ids = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
+        config |= {f"{kind}_token_id": i for kind, i in ids.items() if i is not None}
     return write_stored(folder, config, held)
 
 
