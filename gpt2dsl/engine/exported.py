@@ -6,8 +6,8 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import cache
-from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.data import cache, tokenizer_files
+from gpt2dsl.data.tokenizer import Tokenizer, of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.text_model import TextModel
@@ -50,13 +50,8 @@ class ExportedModel(TextModel, Closing):
             graphs = ", ".join(described.files)
             message = f"it has no graphs with a cache, which generate: {graphs}"
             raise InputError("G2-306", folder, message)
-        has_own = (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists()
-        tokenizer = Tokenizer.load(str(folder) if has_own else PUBLISHED)
-        if len(tokenizer) > described.shapes.geometry.vocab:
-            own = "its tokenizer" if has_own else "it has no tokenizer, and GPT-2's own"
-            message = f"{own} has {len(tokenizer)} entries, the word table "
-            message += f"{described.shapes.geometry.vocab}"
-            raise InputError("G2-205", folder, message)
+        own = folder if tokenizer_files.is_beside(folder) else None
+        tokenizer = of_weights(own, described.shapes.geometry.vocab, folder)
         return cls(opening.runtime(folder, described), described, tokenizer)
 
     def _request(self, prompt: str, generation: Generation, number: int) -> Request:

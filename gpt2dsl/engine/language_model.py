@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.data.tokenizer import Tokenizer, of_weights
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.errors import InputError
@@ -32,7 +32,7 @@ class LanguageModel(TextModel):
         geometry: the network's numbers.
     """
 
-    def __init__(self, network: GPT2, tokenizer: Tokenizer) -> None:
+    def __init__(self, network: GPT2, tokenizer: Tokenizer | InputError) -> None:
         super().__init__(tokenizer, network.geometry)
         self._network = network
         self._scores = Scores(network)
@@ -47,6 +47,7 @@ class LanguageModel(TextModel):
         seed: int = 0,
         precision: Precision | None = None,
         shard: Shard = WHOLE,
+        tokenizer: str | None = None,
     ) -> LanguageModel:
         """The model of weights of any format.
 
@@ -57,17 +58,18 @@ class LanguageModel(TextModel):
             seed: of new values, where the hints allow that some are missing.
             shard: this rank's part of each layer.
             precision: number formats; float32 where it is not said.
+            tokenizer: gpt2 or a folder, where it is not the one beside the weights.
 
         Raises:
-            InputError: there are no such weights, or they are damaged.
+            InputError: there are no such weights, or they or their tokenizer are damaged.
         """
         read = reading.read(weights, hints or Hints(fetch=True))
         if read.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-306", weights, message)
-        tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
+        words = _tokenizer(read, tokenizer)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on, precision, shard=shard), tokenizer)
+        return cls(network_of(read.geometry, arrays, on, precision, shard=shard), words)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -95,6 +97,21 @@ class LanguageModel(TextModel):
 
     def _new_decoder(self, batch: int) -> Decoder:
         return Decoder(self._network, batch, self._entries)
+
+
+def _tokenizer(weights: reading.Weights, name: str | None) -> Tokenizer | InputError:
+    """The tokenizer of weights, or why there is none: whoever has ids needs none."""
+    vocab = weights.geometry.vocab
+    if name:
+        found = Tokenizer.load(name)
+        found.require(vocab, name)
+        return found
+    if weights.tokenizer:
+        return of_weights(weights.tokenizer, vocab, weights.path)
+    try:
+        return of_weights(None, vocab, weights.path)
+    except InputError as error:
+        return error
 
 
 def loaded(job: Job, shard: Shard = WHOLE) -> GPT2:

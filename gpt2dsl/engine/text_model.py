@@ -41,9 +41,22 @@ class TextModel(ABC):
         at_once: texts that are generated together.
     """
 
-    def __init__(self, tokenizer: Tokenizer, geometry: Geometry, at_once: int = AT_ONCE) -> None:
-        self.tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
+    def __init__(
+        self, tokenizer: Tokenizer | InputError, geometry: Geometry, at_once: int = AT_ONCE
+    ) -> None:
+        self._tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
         self._decoders: dict[int, Decoder] = {}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            InputError: nobody knows it (G2-205).
+        """
+        if isinstance(self._tokenizer, InputError):
+            raise self._tokenizer
+        return self._tokenizer
 
     @abstractmethod
     def _new_decoder(self, batch: int) -> Decoder:
@@ -53,7 +66,7 @@ class TextModel(ABC):
         """Continue texts.
 
         Args:
-            prompts: the texts; an empty one begins at an end-of-text token.
+            prompts: the texts; an empty one begins at the tokenizer's first token, bos or eos.
             generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...
 
         Returns:
@@ -189,7 +202,7 @@ class TextModel(ABC):
         if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
             raise InputError("G2-204", repr(prompt[:20] + "..."), message)
-        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
+        ids = self.tokenizer.encode(prompt) or [self.tokenizer.start]
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."

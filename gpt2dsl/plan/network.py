@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.errors import Fault, InputError, some
+from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
@@ -172,25 +172,46 @@ def _tokenizer(
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
     if isinstance(parts.task, Conversion):
-        return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
+        folder = str(looked.tokenizer) if looked and looked.tokenizer else ""
+        return folder, _own_tokenizer(parts, looked) if folder and _exports(parts) else None, None
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         own = known == PUBLISHED
         return known, None, GPT2_VOCAB if own else promised.look.geometry.vocab
+    if name == "auto" and looked:
+        refusal = _own_tokenizer(parts, looked)
+        if refusal or looked.tokenizer:
+            return str(looked.tokenizer or PUBLISHED), refusal, None
     if name == "auto":
-        name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
-        if name != PUBLISHED:
-            return name, None, None
+        name = PUBLISHED
     if name in (PUBLISHED, TRAIN):
         return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
         loaded = Tokenizer.load(name)
-    except InputError as error:
+    except SpecError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
     found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
     return str(Path(name)), found, len(loaded)
+
+
+def _exports(parts: Parts) -> bool:
+    return parts.task is not None and parts.task.name == "export"
+
+
+def _own_tokenizer(parts: Parts, looked: Look | None) -> Input | None:
+    """The refusal of the tokenizer that lies beside weights, or of their having none."""
+    if looked is None or (parts.data.format == "mindrecord" and not looked.tokenizer):
+        return None  # rows of ids need none
+    from gpt2dsl.data.tokenizer import of_weights  # noqa: PLC0415  # as above
+
+    name = str(looked.tokenizer or weights_name(parts))
+    try:
+        of_weights(looked.tokenizer, looked.geometry.vocab, name)
+    except SpecError as error:
+        return refused(parts, "data.tokenizer", name, error)
+    return None
 
 
 _KEYS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import atomic
+from gpt2dsl.data import atomic, tokenizer_files
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import place, store
@@ -24,11 +24,6 @@ from gpt2dsl.weights.watching import Moved, Watch
 
 MINDFORMERS = "mindspore_model"
 """The name of both files in a folder that MindFormers writes and reads."""
-
-TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-)  # fmt: skip
 
 
 @attrs.frozen(kw_only=True)
@@ -245,6 +240,5 @@ def copy_beside(content: Content, folder: Path) -> None:
 
 
 def _copy(tokenizer: Path | None, folder: Path) -> None:
-    for name in TOKENIZER if tokenizer else ():
-        if tokenizer and (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, folder / name)
+    if tokenizer:
+        tokenizer_files.write(folder, tokenizer_files.kept(tokenizer))

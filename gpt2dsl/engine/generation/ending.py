@@ -24,7 +24,7 @@ class Ending:
     def __init__(
         self, generation: Generation, tokenizer: Tokenizer, prompt: int, positions: int
     ) -> None:
-        self.ids = tuple(generation.eos) or (tokenizer.eos,)
+        self.ids = tuple(generation.eos) or tuple(i for i in (tokenizer.eos,) if i is not None)
         self._tokenizer = tokenizer
         self._stops = [text.encode() for text in generation.stop_strings]
         self._limit, self._positions = generation.limit(prompt), positions

@@ -82,7 +82,8 @@ def without_repeats(scores: Scores, said: Sequence[int], size: int) -> Scores:
 
 def bad_sequences(words: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     """The ids of texts, at the start of a text and after a space."""
-    return [ids for word in words for ids in (tokenizer.encode(word), tokenizer.encode(f" {word}"))]
+    spelled = [spelling for word in words for spelling in (word, f" {word}")]
+    return tokenizer.encode_batch(spelled, special=False)
 
 
 def without(scores: Scores, said: Sequence[int], sequences: Sequence[Sequence[int]]) -> Scores:

@@ -85,6 +85,11 @@ def write(
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes, source)
+    if tokenizer:
+        own = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
+        ids = {f"{token}_token_id": i for token, i in own.items() if i is not None}
+        # What the network came with says more than its tokenizer does.
+        config |= {key: i for key, i in ids.items() if (source or {}).get(key) is None}
     return write_stored(folder, config, held)
 
 
