@@ -113,8 +113,12 @@ class Tokenizer:
         return str(self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special))
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
-        """The UTF-8 bytes of ids; of one id they may be part of a character."""
-        return b"".join(self._bytes[i] for i in ids)
+        """The UTF-8 bytes of ids; of one id they may be part of a character.
+
+        An id beyond the vocabulary, of which a model may have more, has none.
+        """
+        known = self._bytes
+        return b"".join(known[i] for i in ids if i < len(known))
 
     @cached_property
     def longest(self) -> int:

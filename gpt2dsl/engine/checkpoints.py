@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -55,6 +56,7 @@ class Checkpoints:
         writes: whether this rank does; all ranks save at once, and hold the parts that are written.
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
+        generation: generation_config.json of whole weights; None for one that says little.
     """
 
     parent: Path
@@ -65,6 +67,7 @@ class Checkpoints:
     writes: bool = True
     classes: Sequence[str] = ()
     base: str = ""
+    generation: Mapping[str, Any] | None = None
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
@@ -92,7 +95,15 @@ class Checkpoints:
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
             return peft.write(folder, adapter)
         kind = KINDS[network.precision.params]
-        return huggingface.write(folder, geometry, values, self.tokenizer, self.classes, kind=kind)
+        return huggingface.write(
+            folder,
+            geometry,
+            values,
+            self.tokenizer,
+            self.classes,
+            kind=kind,
+            generation=self.generation,
+        )
 
     def _masters(self, values: Values) -> Values:
         """Parameters in float32, where the weights' file rounds them."""

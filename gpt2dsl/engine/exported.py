@@ -18,6 +18,8 @@ from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.runtimes.base import Closing, Runtime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
+from gpt2dsl.weights import defaults, place
+from gpt2dsl.weights.defaults import Defaults
 
 
 class ExportedModel(TextModel, Closing):
@@ -27,12 +29,19 @@ class ExportedModel(TextModel, Closing):
         runtime: of the graphs.
         described: what they are.
         tokenizer: of the weights.
+        beside: what the files beside the graphs say of keys of ``[generation]``.
     """
 
-    def __init__(self, runtime: Runtime, described: Description, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        described: Description,
+        tokenizer: Tokenizer,
+        beside: Defaults | None = None,
+    ) -> None:
         shapes = described.shapes
         geometry = attrs.evolve(shapes.geometry, positions=shapes.length)
-        super().__init__(tokenizer, geometry, at_once=shapes.batch)
+        super().__init__(tokenizer, geometry, at_once=shapes.batch, defaults=beside)
         self.runtime, self.described = runtime, described
 
     @classmethod
@@ -57,7 +66,8 @@ class ExportedModel(TextModel, Closing):
             message = f"{own} has {len(tokenizer)} entries, the word table "
             message += f"{described.shapes.geometry.vocab}"
             raise InputError("G2-205", folder, message)
-        return cls(opening.runtime(folder, described), described, tokenizer)
+        beside = defaults.read(None, folder / place.GENERATION, described.shapes.geometry)
+        return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
     def _request(self, prompt: str, generation: Generation, number: int) -> Request:
         if generation.beams > self.at_once:
@@ -69,7 +79,8 @@ class ExportedModel(TextModel, Closing):
         return super()._request(prompt, generation, number)
 
     def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch
-        return ExportedDecoder(self.runtime, self.described.shapes, self._entries)
+        shapes = self.described.shapes
+        return ExportedDecoder(self.runtime, shapes, shapes.geometry.vocab)
 
     def close(self) -> None:
         """Give back what the runtime holds."""

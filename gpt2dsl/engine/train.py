@@ -82,6 +82,7 @@ class Training:
             writes=self.team.leads,
             classes=job.classes,
             base=job.base,
+            generation=job.generation_config,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

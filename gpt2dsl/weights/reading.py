@@ -13,7 +13,7 @@ from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import TABLE
-from gpt2dsl.weights import place
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats.config import class_names, problem
 from gpt2dsl.weights.guess import Hints
@@ -37,6 +37,7 @@ class Look:
         problem: what a classifier tells, where it is not one class of several; else "".
         new: parameters that they may lack, and do; they get new values.
         tensors: in the order of the forward pass, not read.
+        defaults: what the files beside them say of a recipe's keys.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Look:
     problem: str = ""
     new: tuple[str, ...] = ()
     tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +67,7 @@ class Weights:
         tokenizer: the folder of the tokenizer that came with them, None where none did.
         new: parameters that they may lack, and do; they get new values.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
-        generation: their generation_config.json, None where there is none.
+        defaults: what the files beside them say of a recipe's keys.
     """
 
     path: Path
@@ -75,7 +77,7 @@ class Weights:
     tokenizer: Path | None
     new: tuple[str, ...] = ()
     passed: tuple[InputError, ...] = ()
-    generation: Path | None = None
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     @property
     def arrays(self) -> Arrays:
@@ -108,6 +110,7 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         problem=problem(found.config) if found.geometry.labels else "",
         new=new,
         tensors=found.tensors,
+        defaults=found.defaults,
     )
 
 
@@ -141,7 +144,7 @@ def read(
         tokenizer=found.tokenizer,
         new=new,
         passed=found.place.passed,
-        generation=path if (path := found.place.folder / place.GENERATION).exists() else None,
+        defaults=found.defaults,
     )
 
 

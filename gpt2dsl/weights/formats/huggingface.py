@@ -61,6 +61,7 @@ def write(
     classes: Sequence[str] = (),
     *,
     kind: str = "F32",
+    generation: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Writes a folder that ``transformers`` reads, and this project too.
 
@@ -71,6 +72,7 @@ def write(
         tokenizer: written beside them.
         classes: names of a classifier's classes.
         kind: element type of the file.
+        generation: generation_config.json; None for one that says little.
 
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
@@ -86,7 +88,10 @@ def write(
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)
-    return write_stored(folder, config, held)
+    digests = write_stored(folder, config, held)
+    if generation is not None:
+        write_json(folder / place.GENERATION, generation)
+    return digests
 
 
 def write_stored(
@@ -117,7 +122,7 @@ def write_stored(
         digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
         index |= dict.fromkeys(names, file)
     total = sum(tensor.size for tensor in stored.values())
-    _write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     return digests
 
 
@@ -128,8 +133,8 @@ def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, S
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
     dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
-    _write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    _write_json(folder / place.GENERATION, special)
+    write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    write_json(folder / place.GENERATION, special)
 
 
 def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
@@ -145,5 +150,6 @@ def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
     return shards
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file as transformers lays it out."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
