@@ -57,6 +57,7 @@ class Checkpoints:
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
         config: config.json of the weights that training started from; {} of new ones.
+        generation: generation_config.json of whole weights; None for one that says little.
     """
 
     parent: Path
@@ -68,6 +69,7 @@ class Checkpoints:
     classes: Sequence[str] = ()
     base: str = ""
     config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    generation: Mapping[str, Any] | None = None
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
@@ -103,6 +105,7 @@ class Checkpoints:
             self.classes,
             kind=kind,
             source=self.config,
+            generation=self.generation,
         )
 
     def _masters(self, values: Values) -> Values:

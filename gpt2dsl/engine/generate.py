@@ -43,7 +43,7 @@ def run(job: Job) -> Result:
 def _generated(
     job: Job, model: LanguageModel, texts: Sequence[str], team: Team
 ) -> list[Continuation]:
-    generation = job.parts.generation
+    generation = model.defaults.completed(job.parts.generation)
     if job.on_text is None or not generation.stream:
         with saying(f"compiling and generating for {len(texts)} prompt(s)"):
             return _shared_out(model, texts, generation, team)

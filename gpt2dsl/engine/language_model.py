@@ -20,6 +20,7 @@ from gpt2dsl.model.network import Arrays as Values
 from gpt2dsl.model.shard import WHOLE, Shard
 from gpt2dsl.parts import Precision
 from gpt2dsl.weights import reading
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.stored import Arrays
 from gpt2dsl.weights.guess import Hints
 
@@ -32,8 +33,13 @@ class LanguageModel(TextModel):
         geometry: the network's numbers.
     """
 
-    def __init__(self, network: GPT2, tokenizer: Tokenizer | InputError) -> None:
-        super().__init__(tokenizer, network.geometry)
+    def __init__(
+        self,
+        network: GPT2,
+        tokenizer: Tokenizer | InputError,
+        defaults: Defaults | None = None,
+    ) -> None:
+        super().__init__(tokenizer, network.geometry, defaults=defaults)
         self._network = network
         self._scores = Scores(network)
 
@@ -69,7 +75,8 @@ class LanguageModel(TextModel):
             raise InputError("G2-306", weights, message)
         words = _tokenizer(read, tokenizer)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on, precision, shard=shard), words)
+        network = network_of(read.geometry, arrays, on, precision, shard=shard)
+        return cls(network, words, read.defaults)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -96,7 +103,7 @@ class LanguageModel(TextModel):
         return self._scores.logits(array.astype(np.int32))
 
     def _new_decoder(self, batch: int) -> Decoder:
-        return Decoder(self._network, batch, self._entries)
+        return Decoder(self._network, batch)
 
 
 def _tokenizer(weights: reading.Weights, name: str | None) -> Tokenizer | InputError:

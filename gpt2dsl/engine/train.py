@@ -83,6 +83,7 @@ class Training:
             classes=job.classes,
             base=job.base,
             config=config_of(job),
+            generation=job.generation_config,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

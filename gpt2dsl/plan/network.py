@@ -10,6 +10,7 @@ import attrs
 
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion
@@ -53,6 +54,7 @@ class Network:
         notes: what a reader must know of the weights.
         classes: the names of a classifier's classes.
         written: of resharding, how much that is; else None.
+        generation: how text is generated, the weights asked too.
     """
 
     geometry: Geometry
@@ -64,6 +66,7 @@ class Network:
     notes: tuple[str, ...]
     classes: tuple[str, ...]
     written: Written | None
+    generation: Generation
 
 
 def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None = None) -> Network:
@@ -93,7 +96,8 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
         faults.append(
             fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
         )
-    faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
+    asked, wrong = generation.completed(parts, looked)
+    faults += [*training.faults(parts, geometry, looked), *wrong]
     written, refusals = resharding.find(parts, None if promised else looked, known)
     others = (conversion.find_target(parts), export.find_writer(parts))
     return Network(
@@ -114,10 +118,11 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
-            *generation.notes(parts),
+            *generation.notes(parts, asked, looked),
         ),
         classes=_classes(parts, looked, labels),
         written=written,
+        generation=asked,
     )
 
 

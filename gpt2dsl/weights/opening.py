@@ -11,7 +11,8 @@ import attrs
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
-from gpt2dsl.weights import joining, place
+from gpt2dsl.weights import defaults, joining, place
+from gpt2dsl.weights.defaults import Defaults, Document
 from gpt2dsl.weights.files import container
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import adapter as low_rank
@@ -37,6 +38,8 @@ class Opened:
         faults: what is wrong besides, in words.
         aside: tensors that are no weights, such as an optimizer's state.
         adapter: the adapter that was merged.
+        tokenizer: the folder of the tokenizer that came with them, None where none did.
+        defaults: what the files beside them say of a recipe's keys; those of an adapter's base.
     """
 
     place: place.Place
@@ -50,6 +53,7 @@ class Opened:
     aside: tuple[str, ...] = ()
     adapter: Adapter | None = None
     tokenizer: Path | None = None
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     def refuse(self) -> None:
         """Refuses weights that are not whole.
@@ -89,7 +93,11 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
     if found.checkpoint:
         words = f"checkpoint {found.checkpoint}" + (f", {kind}" if found.is_split else "")
     named = huggingface.full_names(stored, found.files[0])
-    return _opened(found, words, geometry, named, config=config, aside=aside)
+    beside = Document.of_json(config_path, config)
+    return attrs.evolve(
+        _opened(found, words, geometry, named, config=config, aside=aside),
+        defaults=defaults.read(beside, found.folder / place.GENERATION, geometry),
+    )
 
 
 def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
@@ -201,7 +209,10 @@ def _of_mindformers(
     geometry, config = geometry_of(renamed, said, hints, file)
     aside = tuple(name for name in stored if mindformers.is_aside(name))
     words = f"MindFormers, {kind}"
-    opened = _opened(found, words, geometry, renamed, config=config, aside=aside)
+    opened = attrs.evolve(
+        _opened(found, words, geometry, renamed, config=config, aside=aside),
+        defaults=said.defaults(geometry) if said else Defaults(),
+    )
     return _merged(opened, lora, words + " with LoRA") if lora else opened
 
 
