@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from gpt2dsl.cli import options
 from gpt2dsl.parts.model import ALIASES, SIZES
+from gpt2dsl.schema.fate import shown
 
 
 @click.command(
     "inspect",
-    help="Say what WEIGHTS are: format, size, tensors, types, tokenizer, and what is missing. "
+    help="Say what WEIGHTS are: format, size, tensors, types, tokenizer, what is missing, "
+    "and what becomes of each file and key beside them. "
     "Exit code 2 where they can't be used.",
 )
 @click.argument("weights")
@@ -37,9 +40,23 @@ def command(
     if as_json:
         options.echo_json(found)
     else:
+        beside = found.pop("beside")
         for key, value in found.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
+        for line in _files(beside):
+            click.echo(line)
     context.exit(2 if found["faults"] or found["missing"] else 0)
+
+
+def _files(beside: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each file of the folder, and one for each of its keys."""
+    for name, file in beside.items():
+        yield f"\n{name}   {file['fate']}: {file['words']}"
+        rows = [(key, shown(row["value"]), row) for key, row in file["keys"].items()]
+        widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
+        for key, value, row in rows:
+            head = f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}"
+            yield f"{head}  {row['fate']}: {row['words']}"
 
 
 def _words(value: Any) -> str:

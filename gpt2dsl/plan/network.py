@@ -107,6 +107,7 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *export.faults(parts, looked),
         ),
         notes=(
+            *(looked.unknown if looked else ()),
             *_new_values(parts, looked),
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),

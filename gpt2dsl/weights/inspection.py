@@ -8,27 +8,44 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.errors import SpecError
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.weights import opening, store
+from gpt2dsl.weights import beside, opening, place, store
 from gpt2dsl.weights.files.stored import NAMES
 from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.opening import Opened
 
 WORDS = {"layout": "layout", "digest": "recorded_digest"}
 """What the manifest of a checkpoint may say of it → its name here: it is not computed again."""
 
 
 def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
-    """A description, as JSON has it; values are not read, checksums of ours are not compared.
+    """Describe weights, and what becomes of each file and key beside them, as JSON has it.
+
+    Values are not read, and checksums of ours are not compared. Where a key is refused, the
+    network is left out and ``faults`` says why.
 
     Args:
         name: as in ``place.find``.
         hints: what the files may not say.
 
     Raises:
-        InputError: as :func:`gpt2dsl.weights.opening.opened`.
+        InputError: as :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """
-    found = opening.opened(name, hints)
+    files = beside.fates_of(place.find(name, contents=False, fetch=hints.fetch))
+    refused = [str(key) for file in files for key in file.keys if key.fate == "refused"]
+    try:
+        description = _described(name, opening.opened(name, hints), hints)
+    except SpecError:
+        if not refused:
+            raise
+        description = {"weights": str(name), "missing": [], "faults": []}
+    description["faults"] += refused
+    return description | {"beside": beside.to_json(files)}
+
+
+def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
     geometry = found.geometry
     held = (*found.tensors.values(), *([found.head] if found.head else []))
     types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in held)

@@ -13,7 +13,7 @@ from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import TABLE
-from gpt2dsl.weights import place
+from gpt2dsl.weights import beside, place
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats.config import class_names, problem
 from gpt2dsl.weights.guess import Hints
@@ -37,6 +37,7 @@ class Look:
         problem: what a classifier tells, where it is not one class of several; else "".
         new: parameters that they may lack, and do; they get new values.
         tensors: in the order of the forward pass, not read.
+        unknown: files and keys beside them that nobody knows, each with its value.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Look:
     problem: str = ""
     new: tuple[str, ...] = ()
     tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
+    unknown: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -108,6 +110,7 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         problem=problem(found.config) if found.geometry.labels else "",
         new=new,
         tensors=found.tensors,
+        unknown=tuple(note for file in beside.fates_of(found.place) for note in file.unknown),
     )
 
 

@@ -1,0 +1,81 @@
+"""The files of a folder of weights, by name: which are read, and which have no effect here.
+
+Source: what transformers 4.57, PEFT, the Hub and MindFormers 0.8 write beside weights.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from gpt2dsl.schema.fate import Key, no_effect, used
+
+_OTHER_COPY = "another copy of the weights, or of a part of them; those named above are read"
+_TRAINER = "the state of another trainer's run"
+_DOCUMENT = "a document for people"
+_UNREADABLE_TOKENIZER = (
+    "the vocabulary of another kind of tokenizer than GPT-2's byte-level BPE; a folder without "
+    "vocab.json or tokenizer.json is refused where text is read"
+)
+
+FILES: tuple[tuple[str, Key], ...] = (
+    ("config.json", used("the network")),
+    ("generation_config.json", used("defaults of [generation]")),
+    ("adapter_config.json", used("the adapter")),
+    ("tokenizer.json", used("the tokenizer")),
+    ("tokenizer_config.json", used("the tokenizer's settings")),
+    ("special_tokens_map.json", used("the tokenizer's special tokens")),
+    ("added_tokens.json", used("the tokenizer's added tokens")),
+    ("vocab.json", used("the tokenizer's vocabulary, where there is no tokenizer.json")),
+    ("merges.txt", used("the tokenizer's merges, where there is no tokenizer.json")),
+    ("chat_template*", used("the chat template, which goes where the tokenizer goes")),
+    ("additional_chat_templates", used("chat templates, which go where the tokenizer goes")),
+    ("vocab.txt", no_effect(_UNREADABLE_TOKENIZER)),
+    ("*.model", no_effect(_UNREADABLE_TOKENIZER)),
+    ("manifest.json", used("checksums of the folder")),
+    ("mindspore_model.yaml", used("the network, as MindFormers says it")),
+    ("*.yaml", used("the network, as MindFormers says it, of a .ckpt that has the same name")),
+    ("strategy", used("how tensors are split over ranks")),
+    ("rank_*", used("tensors of a rank")),
+    ("optimizer.safetensors", used("moments of the optimizer, where a training goes on")),
+    ("state.json", used("the state of training, where one goes on")),
+    ("*.safetensors", no_effect(_OTHER_COPY)),
+    ("*.safetensors.index.json", no_effect(_OTHER_COPY)),
+    ("pytorch_model*", no_effect(_OTHER_COPY)),
+    ("adapter_model*", no_effect(_OTHER_COPY)),
+    ("*.ckpt", no_effect(_OTHER_COPY)),
+    ("ckpt*.pt", no_effect(_OTHER_COPY)),
+    ("tf_model*", no_effect(_OTHER_COPY)),
+    ("flax_model*", no_effect(_OTHER_COPY)),
+    ("rust_model.ot", no_effect(_OTHER_COPY)),
+    ("64*.tflite", no_effect(_OTHER_COPY)),
+    ("*.gguf", no_effect(_OTHER_COPY)),
+    ("*.onnx", no_effect(_OTHER_COPY)),
+    ("onnx", no_effect(_OTHER_COPY)),
+    ("openvino*", no_effect(_OTHER_COPY)),
+    ("coreml", no_effect(_OTHER_COPY)),
+    ("training_args.bin", no_effect(_TRAINER)),
+    ("trainer_state.json", no_effect(_TRAINER)),
+    ("optimizer.*", no_effect(_TRAINER)),
+    ("scheduler.*", no_effect(_TRAINER)),
+    ("scaler.pt", no_effect(_TRAINER)),
+    ("rng_state*", no_effect(_TRAINER)),
+    ("global_step*", no_effect(_TRAINER)),
+    ("checkpoint-*", no_effect(_TRAINER)),
+    ("runs", no_effect(_TRAINER)),
+    ("logs", no_effect(_TRAINER)),
+    ("events.out.*", no_effect(_TRAINER)),
+    ("all_results.json", no_effect(_TRAINER)),
+    ("*_results.json", no_effect(_TRAINER)),
+    ("*.md", no_effect(_DOCUMENT)),
+    ("LICENSE*", no_effect(_DOCUMENT)),
+    ("NOTICE*", no_effect(_DOCUMENT)),
+    ("*.png", no_effect(_DOCUMENT)),
+    ("*.jpg", no_effect(_DOCUMENT)),
+    (".*", no_effect("a hidden file")),
+)
+"""Pattern of a file's or folder's name → its row; the first that matches counts."""
+
+
+def file_row(name: str) -> Key | None:
+    """Return the row of a file's name, None of a name that no row is about."""
+    return next((row for pattern, row in FILES if fnmatchcase(name, pattern)), None)

@@ -1,0 +1,92 @@
+"""What becomes of each file of a folder of weights, and of every key in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates
+from gpt2dsl.schema.folder import file_row
+from gpt2dsl.weights import place
+from gpt2dsl.weights.files import tensorfile
+from gpt2dsl.weights.place import Place
+
+TABLES: Mapping[str, Table] = {}
+"""File → the table of its keys."""
+
+METADATA: Table = {}
+
+
+@attrs.frozen
+class FileFate:
+    """What becomes of one file of a folder.
+
+    Attributes:
+        path: the file, or a folder within the folder.
+        fate: used, no effect or unknown.
+        words: what it is used for, or why it has no effect.
+        keys: what becomes of each of its keys, where it has keys.
+    """
+
+    path: Path
+    fate: Fate
+    words: str
+    keys: tuple[KeyFate, ...] = ()
+
+    @property
+    def unknown(self) -> Iterator[str]:
+        """What nobody knows: the file, or keys of it."""
+        if self.fate == "unknown":
+            yield f"{self.path.name}: {self.words}"
+        yield from (str(one) for one in self.keys if one.fate == "unknown")
+
+
+def fates_of(found: Place) -> list[FileFate]:
+    """Return what becomes of each file of the folder that weights lie in, by name.
+
+    Where a file was named, only what is read beside it counts.
+
+    Raises:
+        InputError: a file of JSON is damaged (G2-304).
+    """
+    paths = sorted(found.folder.iterdir())
+    if not found.path.is_dir():
+        paths = [path for path in paths if path in found.files or path.name in TABLES]
+    return [_fate(found, path) for path in paths]
+
+
+def _fate(found: Place, path: Path) -> FileFate:
+    if path in found.files:
+        return FileFate(path, "used", "tensors", tuple(_of_metadata(path)))
+    if found.index and path.name.endswith(".index.json"):
+        return FileFate(path, "used", "which file each tensor is in")
+    row = file_row(path.name)
+    if row is None:
+        return FileFate(path, "unknown", "nobody knows this file; it is not read")
+    table = TABLES.get(path.name)
+    keys = fates(path, place.read_json(path), table) if table is not None else ()
+    return FileFate(path, row.fate, row.words, tuple(keys))
+
+
+def _of_metadata(path: Path) -> Iterator[KeyFate]:
+    """Yield what becomes of what a safetensors file says of itself."""
+    if path.suffix == ".safetensors":
+        yield from fates(path, tensorfile.metadata(path), METADATA)
+
+
+def to_json(files: list[FileFate]) -> dict[str, Any]:
+    """Return file → its fate and those of its keys, as JSON has them."""
+    return {
+        one.path.name: {
+            "fate": one.fate,
+            "words": one.words,
+            "keys": {
+                key.key: {"value": key.value, "fate": key.fate, "words": key.words}
+                for key in one.keys
+            },
+        }
+        for one in files
+    }
