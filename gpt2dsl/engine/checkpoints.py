@@ -20,6 +20,7 @@ from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft
+from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.guess import Hints
 
 Values = dict[str, NDArray[np.float32]]
@@ -55,6 +56,7 @@ class Checkpoints:
         writes: whether this rank does; all ranks save at once, and hold the parts that are written.
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
+        adapter_dropout: probability on their inputs, which their files say too.
     """
 
     parent: Path
@@ -65,6 +67,7 @@ class Checkpoints:
     writes: bool = True
     classes: Sequence[str] = ()
     base: str = ""
+    adapter_dropout: float = 0.0
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
@@ -88,8 +91,11 @@ class Checkpoints:
         if network.adapters:
             full = {name: values[name] for name in (SCORE,) if name in values}
             added = {name: value for name, value in values.items() if name not in full}
-            adapter = lora.to_files(network.adapters, added, full, self.base)
+            adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
+            if geometry.labels:
+                config = to_config(geometry, self.tokenizer.eos, self.classes)
+                huggingface.write_classes(folder, config)
             return peft.write(folder, adapter)
         kind = KINDS[network.precision.params]
         return huggingface.write(folder, geometry, values, self.tokenizer, self.classes, kind=kind)

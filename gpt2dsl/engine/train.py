@@ -82,6 +82,7 @@ class Training:
             writes=self.team.leads,
             classes=job.classes,
             base=job.base,
+            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

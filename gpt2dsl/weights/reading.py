@@ -144,7 +144,7 @@ def read(
         tokenizer=found.tokenizer,
         new=new,
         passed=found.place.passed,
-        generation=path if (path := found.place.folder / place.GENERATION).exists() else None,
+        generation=path if (path := found.settings / place.GENERATION).exists() else None,
     )
 
 
