@@ -84,6 +84,7 @@ class Training:
             base=job.base,
             config=config_of(job),
             generation=job.generation_config,
+            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

@@ -304,6 +304,11 @@ class Patterns(dict[str, float]):
         raise TypeError("a recipe does not change; recipe.set(...) makes another")
 
     __setitem__ = __delitem__ = pop = popitem = clear = update = setdefault = _frozen
+    __ior__ = _frozen
+
+    def __reduce__(self) -> tuple[type[Patterns], tuple[dict[str, float]]]:
+        """Return how pickle and copy make it again: whole, as its items can't be set one by one."""
+        return Patterns, (dict(self),)
 
 
 def patterns(doc: str, *, default: Mapping[str, float], whole: bool) -> Any:

@@ -215,6 +215,11 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
         watched = new.watch.over
         written = peft.write(new.folder, adapter, lambda held: watched(in_dtype(held, dtype)))
         new.digests.update(written)
+        if adapter.origin:
+            _copy(adapter.origin.folder, new.folder)
+            config = adapter.origin.folder / place.CONFIG
+            if config.exists() and not (adapter.origin.folder / place.WEIGHTS).exists():
+                shutil.copyfile(config, new.folder / place.CONFIG)
 
 
 @contextmanager

@@ -141,6 +141,11 @@ def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, S
     write_json(folder / place.GENERATION, special)
 
 
+def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the config.json of an adapter's classifier, whose names PEFT's own files leave out."""
+    write_json(folder / place.CONFIG, config)
+
+
 def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
     """The names of each file's tensors."""
     shards: list[list[str]] = [[]]
