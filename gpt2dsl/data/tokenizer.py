@@ -90,6 +90,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return int(self._inner.get_vocab_size(with_added_tokens=True))
 
+    @cached_property
+    def rows(self) -> int:
+        """Rows that a word table needs for its ids: the largest one plus one, were there holes."""
+        return 1 + max(self._inner.get_vocab(with_added_tokens=True).values())
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text; no token is added."""
         return self.encode_batch([text])[0]

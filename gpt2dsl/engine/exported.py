@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from gpt2dsl.data import cache
+from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
@@ -52,11 +53,9 @@ class ExportedModel(TextModel, Closing):
             raise InputError("G2-306", folder, message)
         has_own = (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists()
         tokenizer = Tokenizer.load(str(folder) if has_own else PUBLISHED)
-        if len(tokenizer) > described.shapes.geometry.vocab:
-            own = "its tokenizer" if has_own else "it has no tokenizer, and GPT-2's own"
-            message = f"{own} has {len(tokenizer)} entries, the word table "
-            message += f"{described.shapes.geometry.vocab}"
-            raise InputError("G2-205", folder, message)
+        own = "its tokenizer" if has_own else "it has no tokenizer, and GPT-2's own"
+        if misfit := vocabulary_misfit(tokenizer.rows, described.shapes.geometry.vocab, own):
+            raise InputError("G2-205", folder, misfit)
         return cls(opening.runtime(folder, described), described, tokenizer)
 
     def _request(self, prompt: str, generation: Generation, number: int) -> Request:

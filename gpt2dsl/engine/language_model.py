@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.text_model import TextModel
@@ -59,13 +60,17 @@ class LanguageModel(TextModel):
             precision: number formats; float32 where it is not said.
 
         Raises:
-            InputError: there are no such weights, or they are damaged.
+            InputError: there are no such weights, or they are damaged; or their word table lacks
+                ids of the tokenizer (G2-205).
         """
         read = reading.read(weights, hints or Hints(fetch=True))
         if read.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-306", weights, message)
         tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
+        misfit = vocabulary_misfit(tokenizer.rows, read.geometry.vocab)
+        if misfit and read.tokenizer:  # without one of their own they still give logits of ids
+            raise InputError("G2-205", read.tokenizer, misfit)
         arrays = Arrays(filled(read, seed))
         return cls(network_of(read.geometry, arrays, on, precision, shard=shard), tokenizer)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.beams import Beams
 from gpt2dsl.engine.generation.continuation import Continuation
@@ -175,6 +176,8 @@ class TextModel(ABC):
         if not isinstance(prompt, str):
             raise TypeError(f"expected a text, found {type(prompt).__name__} {prompt!r:.40}")
         refuse(generation)
+        if misfit := vocabulary_misfit(self.tokenizer.rows, self.geometry.vocab):
+            raise InputError("G2-205", "data.tokenizer", misfit)
         return Request(
             prompt=prompt,
             ids=tuple(self._encoded(prompt, generation)),

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
-from gpt2dsl.parts.task import Conversion
+from gpt2dsl.parts.task import Conversion, Export
 from gpt2dsl.plan import conversion, export, generation, resharding, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
@@ -86,11 +87,9 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
         if not isinstance(parts.task, Conversion):
             geometry = attrs.evolve(geometry, dropout=parts.model.dropout, labels=labels)
         faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
-    if entries and entries > geometry.vocab:
-        message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
-        faults.append(
-            fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
-        )
+    if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
+        keys = ("model.vocab", "data.vocab", weights_key(parts))
+        faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
     faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
     written, refusals = resharding.find(parts, None if promised else looked, known)
     others = (conversion.find_target(parts), export.find_writer(parts))
@@ -166,20 +165,28 @@ def _new(looked: Look) -> str:
 def _tokenizer(
     parts: Parts, looked: Look | None, promised: Promise | None
 ) -> tuple[str, Input | None, int | None]:
-    """What the tokenizer is, the input that it is read from, and its number of entries."""
+    """What the tokenizer is, the input that it is read from, and the rows that its ids need."""
     name = parts.data.tokenizer
+    own = str(looked.tokenizer) if looked and looked.tokenizer else ""
     if isinstance(parts.task, Conversion):
-        return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
+        unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
+        # others copy it; graphs of an export are used with it
+        is_used = isinstance(parts.task, Export) and own not in unknown
+        return _opened(parts, own) if is_used else (own, None, None)
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
-        own = known == PUBLISHED
-        return known, None, GPT2_VOCAB if own else promised.look.geometry.vocab
+        if known in ("", PUBLISHED):
+            return known, None, GPT2_VOCAB if known else promised.look.geometry.vocab
+        return _opened(parts, known)
     if name == "auto":
-        name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
-        if name != PUBLISHED:
-            return name, None, None
+        name = own or PUBLISHED
     if name in (PUBLISHED, TRAIN):
         return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
+    return _opened(parts, name)
+
+
+def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
+    """As ``_tokenizer``, of a folder."""
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
@@ -187,7 +194,7 @@ def _tokenizer(
     except InputError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
     found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
-    return str(Path(name)), found, len(loaded)
+    return str(Path(name)), found, loaded.rows
 
 
 _KEYS = {
