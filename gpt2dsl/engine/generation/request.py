@@ -21,12 +21,13 @@ class Request:
     """One prompt.
 
     Attributes:
-        prompt: as it was given.
+        prompt: as it was given; the text of one that was given as ids.
         ids: of it, at least one.
         generation: how to go on.
         tokenizer: of the ids.
         positions: tokens that the model takes.
         number: among the texts that are asked for at once, so that equal prompts draw differently.
+        stops_in_prompt: whether a stop string may begin in the prompt.
     """
 
     prompt: str
@@ -35,11 +36,18 @@ class Request:
     tokenizer: Tokenizer
     positions: int
     number: int = 0
+    stops_in_prompt: bool = True
 
     @cached_property
     def ending(self) -> Ending:
         """When its texts are over."""
-        return Ending(self.generation, self.tokenizer, len(self.ids), self.positions)
+        return Ending(
+            self.generation,
+            self.tokenizer,
+            len(self.ids),
+            self.positions,
+            in_prompt=self.stops_in_prompt,
+        )
 
     @cached_property
     def processors(self) -> list[Processor]:
