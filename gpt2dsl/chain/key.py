@@ -69,6 +69,8 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
         compute: digests that take long, too.
     """
     left_out = {*_NOT_IDENTITY, *(_WEIGHTS if taken else ())}
+    if taken and parts.data.tokenizer == "auto":  # it comes with the weights
+        left_out.add("data.tokenizer")
     digests = {
         one.key: one.digest or (_computed(one, plan, parts) if compute else PENDING)
         for one in plan.inputs
