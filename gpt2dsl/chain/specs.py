@@ -38,5 +38,5 @@ def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tu
         return structured(read.overrides(tuple(settings)).over(found), name)
     values, unsaid = read.said_by(tuple(settings))
     above, elsewhere = said(len(found.drafts), values)
-    chain, faults = made(laid(above, found), name)
+    chain, faults = made(laid(above, found), name, finding.file_of(spec))
     return chain, (*unsaid, *elsewhere, *faults)

@@ -64,6 +64,14 @@ def name_of(spec: str) -> str:
     return Path(spec).stem if spec.endswith(".toml") else spec.rpartition(":")[2]
 
 
+def file_of(spec: str) -> str:
+    """Return the file that says what ``spec`` stands for: ``mine.toml``, ``team.py:chain``."""
+    if spec.endswith(".toml"):
+        return spec
+    module, _, name = (spec if ":" in spec else library.find(spec).target).partition(":")
+    return f"{getattr(sys.modules.get(module), '__file__', None) or module}:{name}"
+
+
 class _Finder:
     """Finds a draft by name, and follows ``extends``, but not in circles."""
 
