@@ -150,7 +150,7 @@ def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
         raise SpecError(found)
     stages: list[Stage] = []
     for _ in chain.recipes:
-        stages.append(next_stage(chain, stages, prepare=prepare))  # it reads them
+        stages.append(_planned(chain, stages, prepare=prepare))  # it reads them
     return ChainPlan(
         name=name_of(chain),
         digest=chain.digest,
@@ -158,6 +158,14 @@ def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
         directory=str(stages[0].directory.parent),
         chain=chain,
     )
+
+
+def _planned(chain: Chain, before: Sequence[Stage], *, prepare: bool) -> Stage:
+    """Return the next stage; an error says which one it was."""
+    try:
+        return next_stage(chain, before, prepare=prepare)
+    except SpecError as error:
+        raise SpecError([at(len(before) + 1, fault) for fault in error.faults]) from error
 
 
 def faults(chain: Chain) -> tuple[Fault, ...]:

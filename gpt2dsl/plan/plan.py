@@ -249,6 +249,9 @@ def make(
         ready = prepare and not any(found.refusals for found in read)
         network, batches = cut(parts, network, texts, ready=ready)
         read += too_short(parts, batches, sources["task.data"][0])
+    steps = batches.steps if batches else None
+    if parts.trains and steps and (found := list(checks.warmup(parts, steps))):
+        raise SpecError(found)
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
     stages = stages_of(parts, geometry)
@@ -279,6 +282,7 @@ def make(
         written=network.written,
         notes=(
             *network.notes,
+            *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),
             *cluster.notes(parts),
             *choose.advice(parts, geometry, needed),
