@@ -140,7 +140,8 @@ class Training:
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
             )
         self.team.wait()
-        if resume != "auto" and self.team.leads:
+        is_own = folder is not None and folder.parent == self.directory.checkpoints
+        if resume != "auto" and not is_own and self.team.leads:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
