@@ -56,6 +56,7 @@ class Record:
         weights: of them the weights that it gives; "" where it gives none.
         result: as result.json has it.
         text: the result as people read it.
+        author: the file that says the chain, seen from its folder; "" where that is not known.
     """
 
     number: int
@@ -66,6 +67,7 @@ class Record:
     weights: str
     result: Mapping[str, Any]
     text: str
+    author: str = ""
 
     @property
     def given(self) -> str:

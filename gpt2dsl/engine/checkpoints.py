@@ -157,7 +157,9 @@ class Checkpoints:
 
 
 def find(parent: Path, resume: str) -> Path | None:
-    """The checkpoint to go on from, None to start anew.
+    """Return the checkpoint to go on from, None to start anew.
+
+    A checkpoint that is named is where a run begins; one that was stopped goes on from its own.
 
     Args:
         parent: the run's checkpoints.
@@ -165,13 +167,22 @@ def find(parent: Path, resume: str) -> Path | None:
     """
     if resume == "never":
         return None
-    if resume != "auto":
-        store.verify(Path(resume))
-        return Path(resume)
     newest = store.newest(parent)
+    if resume != "auto":
+        if newest.step > step_of(Path(resume)):
+            say(f"{resume} is where this run began; it goes on from its own newest checkpoint")
+        else:
+            store.verify(Path(resume))
+            return Path(resume)
     for fault in newest.passed:
         say(f"passed over: {fault}")
     return newest.folder
+
+
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint, -1 where it does not say."""
+    step = store.recorded(folder).get("step", -1)
+    return step if isinstance(step, int) else -1
 
 
 def set_aside(parent: Path, step: int) -> None:

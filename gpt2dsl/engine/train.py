@@ -143,7 +143,8 @@ class Training:
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
             )
         self.team.wait()
-        if resume != "auto" and self.team.leads:
+        is_own = folder is not None and folder.parent == self.directory.checkpoints
+        if resume != "auto" and not is_own and self.team.leads:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
@@ -183,7 +184,9 @@ class Training:
         train, done = self.parts.train, self.step.steps
         started = time.perf_counter()
         indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
-        lr = learning_rate(self.parts.schedule, self.parts.optim.lr, done, self.job.steps)
+        # A step that an overflow skips does not use up the schedule, as in transformers' Trainer.
+        updates = self.step.updates
+        lr = learning_rate(self.parts.schedule, self.parts.optim.lr, updates, self.job.steps)
         scale = self.step.scale.value if self.step.scale else None
         self.loss, norm = self.step.step(self._batch(done, indices), lr)
         metrics = {"loss": self.loss, "lr": lr}
