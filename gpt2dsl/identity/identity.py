@@ -1,0 +1,102 @@
+"""The identity of a run: everything that its result depends on, entry by entry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from gpt2dsl.identity.rules import Rule, rule_of
+
+PENDING = "pending"
+"""The digest of contents that take long to read and were not read yet."""
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """An entry that is not as it was recorded.
+
+    Attributes:
+        key: of the entry: ``train.batch_size``, or ``task.data`` for the contents of that file.
+        before: the recorded value or digest, None where the entry is new.
+        now: the value or digest of today, None where it is gone.
+        is_content: whether contents differ rather than what the recipe says.
+    """
+
+    key: str
+    before: Any
+    now: Any
+    is_content: bool
+
+    @property
+    def rule(self) -> Rule:
+        """What becomes of it at a resume."""
+        return rule_of(self.key, is_content=self.is_content)
+
+    def __str__(self) -> str:
+        if self.is_content:
+            return f"the contents of {self.key} (xxh3 {_short(self.before)} -> {_short(self.now)})"
+        return f"{self.key} {_shown(self.before)} -> {_shown(self.now)}"
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Everything that a result depends on.
+
+    Attributes:
+        values: what the recipe says: ``optim.lr`` → 0.001.
+        contents: what is read, by content: ``task.data`` → digest, or pending.
+    """
+
+    values: Mapping[str, Any]
+    contents: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all entries."""
+        document = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(document.encode()).hexdigest()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether contents are still to be read."""
+        return PENDING in self.contents.values()
+
+    def differences(self, recorded: Identity) -> Iterator[Difference]:
+        """Yield every entry that is not as it was recorded; a pending one counts as equal."""
+        for key in {**recorded.values, **self.values}:
+            before, now = recorded.values.get(key), self.values.get(key)
+            if before != now:
+                yield Difference(key=key, before=before, now=now, is_content=False)
+        for key in {**recorded.contents, **self.contents}:
+            before, now = recorded.contents.get(key), self.contents.get(key)
+            if before != now and PENDING not in (before, now):
+                yield Difference(key=key, before=before, now=now, is_content=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entries as JSON has them."""
+        return {"values": dict(self.values), "contents": dict(self.contents)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Identity:
+        """Return the identity that ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            values, contents = dict(document["values"]), dict(document["contents"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"expected an identity, found {document!r:.40}") from error
+        return cls(values=values, contents=contents)
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _short(digest: Any) -> str:
+    return "none" if digest is None else f"{str(digest)[:8]}.."
