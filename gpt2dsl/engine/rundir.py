@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
+from gpt2dsl.data import lock
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
 
@@ -40,20 +38,15 @@ class RunDirectory:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Refuses a second process that would write here; a killed one leaves no lock behind.
+        """Refuse a second process that would write here; a killed one leaves no lock behind.
 
         Raises:
-            RunError: another process is running here.
+            BusyError: another process is running here.
         """
         if not self._writes:
             yield
             return
-        with (self.path / ".lock").open("w") as lock:
-            if not _locked(lock):
-                raise RunError(
-                    f"{self.path}: this recipe is running here already; wait for it, or say "
-                    "another runtime.output [G2-402]"
-                )
+        with lock.alone(self.path):
             yield
 
     def write(self, name: str, text: str) -> None:
@@ -107,13 +100,3 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         message = f"{path}: it can't be written: {error.strerror or error}"
         raise RunError(message) from error
-
-
-def _locked(lock: TextIO) -> bool:
-    """Whether the lock is ours; who looks at runs holds it for a moment (``library.runs``)."""
-    for _ in range(5):
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.05)
-    return False

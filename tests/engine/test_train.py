@@ -168,7 +168,7 @@ def test_a_second_run_in_the_same_directory_is_refused(recipe: Recipe, trained: 
     assert trained.directory
     with (
         RunDirectory(trained.directory).alone(),
-        pytest.raises(RunError, match="is running here already"),
+        pytest.raises(RunError, match="is working here"),
     ):
         recipe.plan().run()
 
