@@ -21,7 +21,7 @@ def of_files(files: Iterable[tuple[str, Path]]) -> str:
     Raises:
         InputError: one is absent (G2-301) or can't be read (G2-304).
     """
-    return _combined((role, _of_file(path)) for role, path in files)
+    return _combined((role, of_file(path)) for role, path in files)
 
 
 def known(files: Iterable[tuple[str, Path]]) -> str | None:
@@ -38,7 +38,8 @@ def known(files: Iterable[tuple[str, Path]]) -> str | None:
     return _combined(parts)
 
 
-def _of_file(path: Path) -> str:
+def of_file(path: Path) -> str:
+    """Return the XXH3 digest of a file; raises as ``of_files``."""
     try:
         return digests.computed(_KIND, [path], partial(checksum, path))
     except FileNotFoundError as error:

@@ -37,9 +37,13 @@ class Difference:
         return rule_of(self.key, is_content=self.is_content)
 
     def __str__(self) -> str:
-        if self.is_content:
-            return f"the contents of {self.key} (xxh3 {_short(self.before)} -> {_short(self.now)})"
-        return f"{self.key} {_shown(self.before)} -> {_shown(self.now)}"
+        return f"the contents of {self.key}" if self.is_content else f"{self.key} {self.change}"
+
+    @property
+    def change(self) -> str:
+        """The value or the digest before and now."""
+        shown = _short if self.is_content else _shown
+        return f"{shown(self.before)} -> {shown(self.now)}"
 
 
 @attrs.frozen(kw_only=True)

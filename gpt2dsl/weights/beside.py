@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates
 from gpt2dsl.schema.folder import file_row
-from gpt2dsl.weights import place
+from gpt2dsl.weights import place, store
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.place import Place
 
@@ -18,6 +18,8 @@ TABLES: Mapping[str, Table] = {}
 """File → the table of its keys."""
 
 METADATA: Table = {}
+
+_NO_PART = (store.MANIFEST, "optimizer.safetensors", "state.json")
 
 
 @attrs.frozen
@@ -56,6 +58,31 @@ def fates_of(found: Place) -> list[FileFate]:
     if not found.path.is_dir():
         paths = [path for path in paths if path in found.files or path.name in TABLES]
     return [_fate(found, path) for path in paths]
+
+
+def deciding(found: Place) -> list[tuple[str, Path]]:
+    """Return every file that decides what weights are, each under its role for the reader.
+
+    A manifest and the state of a training decide nothing: they say how the weights came to be.
+    """
+    tensors = [(f"tensors {i}", path) for i, path in enumerate(found.files)]
+    if not found.folder.is_dir():
+        return tensors
+    strategy = sorted(found.strategy.iterdir()) if found.strategy else []
+    return [
+        *tensors,
+        *((f"strategy {path.name}", path) for path in strategy),
+        *(
+            (path.name, path)
+            for path in sorted(found.folder.iterdir())
+            if path.is_file() and path not in found.files and _decides(path.name)
+        ),
+    ]
+
+
+def _decides(name: str) -> bool:
+    row = file_row(name)
+    return row is not None and row.fate == "used" and name not in _NO_PART
 
 
 def _fate(found: Place, path: Path) -> FileFate:

@@ -19,6 +19,7 @@ from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import from_config, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
+from gpt2dsl.weights.place import Place
 
 HEAD = huggingface.HEAD
 
@@ -39,6 +40,7 @@ class Opened:
         faults: what is wrong besides, in words.
         aside: tensors that are no weights, such as an optimizer's state.
         adapter: the adapter that was merged.
+        base: where the weights are that it was merged into.
     """
 
     place: place.Place
@@ -51,6 +53,7 @@ class Opened:
     faults: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
     adapter: Adapter | None = None
+    base: Place | None = None
     tokenizer: Path | None = None
 
     def refuse(self) -> None:
@@ -225,6 +228,7 @@ def _with_adapter(
     together = attrs.evolve(
         base,
         place=attrs.evolve(found, passed=base.place.passed),
+        base=base.place,
         tokenizer=found.tokenizer or base.tokenizer,
     )
     return _merged(together, own, words)

@@ -38,6 +38,7 @@ class Look:
         new: parameters that they may lack, and do; they get new values.
         tensors: in the order of the forward pass, not read.
         unknown: files and keys beside them that nobody knows, each with its value.
+        files: every file that decides what they are, an adapter's base included, under its role.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Look:
     new: tuple[str, ...] = ()
     tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
     unknown: tuple[str, ...] = ()
+    files: tuple[tuple[str, Path], ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +113,14 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         new=new,
         tensors=found.tensors,
         unknown=tuple(note for file in beside.fates_of(found.place) for note in file.unknown),
+        files=_files(found),
     )
+
+
+def _files(found: Opened) -> tuple[tuple[str, Path], ...]:
+    base = beside.deciding(found.base) if found.base else []
+    own = beside.deciding(found.place)
+    return (*own, *((f"base {role}", path) for role, path in base))
 
 
 def read(
