@@ -76,9 +76,18 @@ class RunDirectory:
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run does again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
+    def forget_after(self, step: int, *, evaluations: bool = False) -> None:
+        """Drop the metrics of steps that a resumed run does again.
+
+        Args:
+            step: the last one that counts.
+            evaluations: drop those on held-out text too: it is another one now.
+        """
+        kept = [
+            line
+            for line in self.metrics()
+            if line["step"] <= step and not (evaluations and "eval_loss" in line)
+        ]
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
     def finish(self, result: Result) -> None:

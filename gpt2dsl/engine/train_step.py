@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import xxhash
-
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
 from gpt2dsl.layout.adapters import adapters
-from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.init import initial, initial_adapters
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2
@@ -49,12 +46,3 @@ def _network(job: Job, team: Team) -> GPT2:
         network = network_of(job.geometry, values, on, parts.precision, **more)
     network.load_adapters(initial_adapters(added, seed))
     return network
-
-
-def digest_of(network: GPT2) -> str:
-    """XXH3 of the frozen weights."""
-    digest = xxhash.xxh3_128()
-    for name, array in network.arrays().items():
-        if name != SCORE:
-            digest.update(array.data)
-    return digest.hexdigest()

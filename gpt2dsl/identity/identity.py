@@ -10,9 +10,13 @@ from typing import Any
 import attrs
 
 from gpt2dsl.identity.rules import Rule, rule_of
+from gpt2dsl.parts import TABLES
 
 PENDING = "pending"
 """The digest of contents that take long to read and were not read yet."""
+
+ABSENT = "(absent)"
+"""The value of a key that an identity does not have: of a part that the recipe lacks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +41,12 @@ class Difference:
         return rule_of(self.key, is_content=self.is_content)
 
     def __str__(self) -> str:
-        return f"the contents of {self.key}" if self.is_content else f"{self.key} {self.change}"
+        return self.name if self.is_content else f"{self.name} {self.change}"
+
+    @property
+    def name(self) -> str:
+        """What differs."""
+        return f"the contents of {self.key}" if self.is_content else self.key
 
     @property
     def change(self) -> str:
@@ -69,11 +78,16 @@ class Identity:
         """Whether contents are still to be read."""
         return PENDING in self.contents.values()
 
+    def with_contents(self, key: str, digest: str) -> Identity:
+        """Return the identity with the contents of an input that counts by them alone."""
+        values = {name: value for name, value in self.values.items() if name != key}
+        return Identity(values=values, contents={**self.contents, key: digest})
+
     def differences(self, recorded: Identity) -> Iterator[Difference]:
         """Yield every entry that is not as it was recorded; a pending one counts as equal."""
         for key in {**recorded.values, **self.values}:
-            before, now = recorded.values.get(key), self.values.get(key)
-            if before != now:
+            before, now = recorded.values.get(key, ABSENT), self.values.get(key, ABSENT)
+            if before != now and not _is_younger(key, before, now, recorded.values):
                 yield Difference(key=key, before=before, now=now, is_content=False)
         for key in {**recorded.contents, **self.contents}:
             before, now = recorded.contents.get(key), self.contents.get(key)
@@ -98,8 +112,22 @@ class Identity:
         return cls(values=values, contents=contents)
 
 
+def _is_younger(key: str, before: Any, now: Any, recorded: Mapping[str, Any]) -> bool:
+    """Return whether a release without the key did what the key's default does now."""
+    table, _, name = key.partition(".")
+    if before != ABSENT or not any(other.startswith(f"{table}.") for other in recorded):
+        return False
+    part = TABLES.get(table)
+    defaults = {field.name: field.default for field in part.fields()} if part else {}
+    return name in defaults and _plain(defaults[name]) == now
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _shown(value: Any) -> str:
-    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+    return "none" if value in (None, ABSENT) else json.dumps(value, ensure_ascii=False)
 
 
 def _short(digest: Any) -> str:

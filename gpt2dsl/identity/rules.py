@@ -30,6 +30,8 @@ VALUES: dict[str, Rule] = {
     "data.format": Rule("equal", _ROWS),
     "data.tokenizer": Rule("no effect", "the vocabulary's contents count"),
     "data.vocab": Rule("no effect", "the vocabulary's contents count"),
+    "model.dropout": Rule("differ", "it holds from the next step on"),
+    "lora.dropout": Rule("differ", "it holds from the next step on"),
     "model.weights": Rule("no effect", "the contents of the weights count"),
     "model.allow_missing": Rule("no effect", "the checkpoint lacks nothing"),
     "task.data": Rule("no effect", "its contents count"),
@@ -68,6 +70,7 @@ PARTS: dict[str, Rule] = {
 
 CONTENTS: dict[str, Rule] = {
     "task.eval_data": Rule("differ", "evaluations of the other text are dropped"),
+    "train.resume": Rule("no effect", "it says where to go on"),
 }
 """Key of an input → the rule of its contents; all others must be equal."""
 
