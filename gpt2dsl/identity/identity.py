@@ -94,6 +94,11 @@ class Identity:
             if before != now and PENDING not in (before, now):
                 yield Difference(key=key, before=before, now=now, is_content=True)
 
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Yield each entry in words: values as the recipe has them, contents as digests."""
+        yield from ((key, _shown(value)) for key, value in self.values.items())
+        yield from ((f"contents of {key}", digest) for key, digest in self.contents.items())
+
     def to_json(self) -> dict[str, Any]:
         """Return the entries as JSON has them."""
         return {"values": dict(self.values), "contents": dict(self.contents)}

@@ -72,13 +72,14 @@ CONTENTS: dict[str, Rule] = {
     "task.eval_data": Rule("differ", "evaluations of the other text are dropped"),
     "train.resume": Rule("no effect", "it says where to go on"),
 }
-"""Key of an input → the rule of its contents; all others must be equal."""
+"""Key of an input → the rule of its contents."""
 
-_OTHER_CONTENTS = Rule("equal", "put back what was there")
+OTHER_CONTENTS = Rule("equal", "put back what was there")
+"""Of the contents of every other input."""
 
 
 def rule_of(key: str, *, is_content: bool) -> Rule:
     """Return what becomes of an entry that differs."""
     if is_content:
-        return CONTENTS.get(key, _OTHER_CONTENTS)
+        return CONTENTS.get(key, OTHER_CONTENTS)
     return VALUES.get(key) or PARTS.get(key.partition(".")[0], PARTS["train"])
