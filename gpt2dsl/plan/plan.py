@@ -12,6 +12,7 @@ import attrs
 
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.base import DEFAULT
@@ -29,6 +30,7 @@ from gpt2dsl.plan import (
     training,
 )
 from gpt2dsl.plan.batches import Batches, cut, too_short
+from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, Promise, find_network
@@ -70,6 +72,7 @@ class Plan:
         directory: what is written.
         written: of resharding, how much that is; else None.
         notes: what a reader must know of the result.
+        identity: everything that the result depends on; contents that take long are pending.
         toml: the recipe.
     """
 
@@ -94,6 +97,7 @@ class Plan:
     directory: str
     written: Written | None
     notes: tuple[str, ...]
+    identity: Identity
     toml: str
     _parts: Parts = attrs.field(repr=False, eq=False)
     _network: Network = attrs.field(repr=False, eq=False)
@@ -199,6 +203,10 @@ class Plan:
         place = self._run_directory(keep=True)
         return make(self._parts, self.toml, self.name, prepare=True, directory=place)
 
+    def identified(self) -> Identity:
+        """Return everything that the result depends on; reads what takes long, too."""
+        return identity_of(self._parts, self.inputs, self._network.looked, compute=True)
+
     def _job(
         self,
         keep: bool,
@@ -224,6 +232,7 @@ class Plan:
             resume_command=resume_command or self._again(),
             base=inputs.base_name(self._parts) if self._parts.lora else "",
             generation_config=generation.written(self._parts, self._network.looked),
+            identity=self.identified(),
             callbacks=callbacks,
             on_text=on_text,
         )
@@ -321,6 +330,7 @@ def make(
             *cluster.notes(parts),
             *choose.advice(parts, geometry, needed),
         ),
+        identity=identity_of(parts, read, network.looked, compute=False),
         toml=toml,
         parts=parts,
         network=network,
