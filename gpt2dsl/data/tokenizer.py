@@ -131,7 +131,7 @@ class Tokenizer:
     @cached_property
     def _size(self) -> int:
         ids = self._inner.get_vocab(with_added_tokens=True).values()
-        return max(map(int, (*ids, *self.encode("")))) + 1
+        return max(map(int, (*ids, *self._inner.encode("").ids))) + 1
 
     def require(self, vocab: int, name: object) -> None:
         """Refuse a word table that lacks rows for some ids.
@@ -183,7 +183,8 @@ class Tokenizer:
             text: is split, and becomes tokens.
             special: whether the tokens are put around it that the tokenizer's files say.
         """
-        return self.encode_batch([text], special=special)[0]
+        ids: list[int] = self._encoded([text], special=special)[0].ids
+        return ids
 
     def encode_batch(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
         """The ids of several texts, encoded on all cores."""

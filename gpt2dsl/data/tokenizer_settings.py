@@ -5,7 +5,7 @@ The judge is ``transformers.AutoTokenizer``: which file and key comes before whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +83,16 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
     values = {key: value for key, value in config.items() if key != "tokenizer_class"}
     added: dict[int, Any] = {}
     if ADDED in values:
-        added = {int(i): _token(token) for i, token in values.pop(ADDED).items()}
+        described = {int(i): _token(token) for i, token in values.pop(ADDED).items()}
     else:
         _lay_over(values, files[tokenizer_files.SPECIAL] or {})
         if whole is None or files[tokenizer_files.ADDED]:
             added = _listed(files[tokenizer_files.ADDED] or {}, values)
-        for token in (whole or {}).get("added_tokens") or ():
-            added[token["id"]] = _token(token)
+        described = {token["id"]: _token(token) for token in (whole or {}).get("added_tokens", ())}
     _from_vocabulary(values, whole or {})
-    return _settled(kind, values, added, is_converted=whole is None)
+    # As in transformers: a key that names a token of added_tokens.json has no flags of it.
+    roles, more = _settled(kind, values, described.values(), is_converted=whole is None)
+    return Settings(kind=kind, roles=roles, more=more, added=added | described, values=values)
 
 
 def every_fate(folder: Path) -> list[KeyFate]:
@@ -178,12 +179,12 @@ def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
 
 
 def _settled(
-    kind: str, values: dict[str, Any], added: dict[int, Any], *, is_converted: bool
-) -> Settings:
-    """Settings with a token for each key; a text that is an added token is that one."""
+    kind: str, values: dict[str, Any], described: Iterable[Any], *, is_converted: bool
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Take the special tokens out of the keys; a text that is a described token is that one."""
     for key in _DEFAULTED:
         values.setdefault(key, CLASSES[kind])
-    known = {str(token): token for token in added.values()}
+    known = {str(token): token for token in described}
     roles = {}
     for key in ROLES:
         token = values.pop(key, None)
@@ -200,7 +201,7 @@ def _settled(
         roles |= {key: _made(one) for key, one in extra.items()}
     else:  # as transformers 5 writes it
         more += map(_made, extra)
-    return Settings(kind=kind, roles=roles, more=tuple(more), added=added, values=values)
+    return roles, tuple(more)
 
 
 def _token(description: Mapping[str, Any], **more: bool) -> Any:
