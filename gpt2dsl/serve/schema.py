@@ -14,6 +14,13 @@ from gpt2dsl.parts import Generation
 Prompt = str | list[int]
 """A text, or the ids of its tokens."""
 
+_OF_WEIGHTS = {
+    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+    "typical_p": "typical_p", "repetition_penalty": "repetition_penalty",
+    "no_repeat_ngram_size": "no_repeat_ngram_size", "min_tokens": "min_new_tokens",
+}  # fmt: skip
+"""Key of a request → key of ``[generation]``, where the weights' files say what it leaves out."""
+
 
 def _prompts(value: Any) -> list[Prompt]:
     """Return the prompts one by one; a list without any is an empty one, as [[]] and "" are.
@@ -120,23 +127,24 @@ class CompletionRequest(Body):
     def generation(self) -> Generation:
         """As ``[generation]`` says it; temperature 0 and top_p 0 take the best token.
 
+        ``max_tokens`` and ``n`` have OpenAI's defaults; what else is left out the weights'
+        generation_config.json says, as for vLLM, and then OpenAI's defaults hold.
+
         Raises:
             SpecError: a value is wrong.
         """
         greedy = self.temperature == 0 or self.top_p == 0
         seed = secrets.randbelow(2**32) if self.seed is None else self.seed % 2**32
         more: dict[str, Any] = {"stop_strings": list(self.stops)} if self.stops else {}
-        if not greedy:
-            more |= {"temperature": self.temperature, "top_p": self.top_p}
+        for key in self.model_fields_set & _OF_WEIGHTS.keys():
+            value = getattr(self, key)
+            if value is not None and not (greedy and key in ("temperature", "top_p")):
+                more[_OF_WEIGHTS[key]] = value
         return Generation(
             max_new_tokens=self.max_tokens,
-            min_new_tokens=self.min_tokens,
             do_sample=not greedy,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            typical_p=self.typical_p,
-            repetition_penalty=self.repetition_penalty,
-            no_repeat_ngram_size=self.no_repeat_ngram_size,
+            beams=1,
+            num_return_sequences=1,
             logprobs=self.logprobs,
             seed=seed,
             **more,

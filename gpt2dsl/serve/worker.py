@@ -188,5 +188,6 @@ class Worker(threading.Thread):
 
 def _warm_up(model: LanguageModel, slots: Slots) -> None:
     """Compile what the first request needs, before anyone waits for it."""
-    slots.add([model.row("", Generation(max_new_tokens=2, min_new_tokens=2))])
+    two = Generation(max_new_tokens=2, min_new_tokens=2, beams=1, num_return_sequences=1)
+    slots.add([model.row("", two)])
     slots.step()

@@ -85,6 +85,7 @@ class Defaults:
         notes: what a reader must know of texts that are generated.
         generation: the content of their generation_config.json, or what a config.json says in its
             place; None where neither is there.
+        file: the generation_config.json itself; None where there is none.
     """
 
     values: Mapping[str, Stated] = attrs.field(factory=dict)
@@ -93,6 +94,7 @@ class Defaults:
     refused: tuple[KeyFate, ...] = ()
     notes: tuple[str, ...] = ()
     generation: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    file: Path | None = None
 
     @classmethod
     def of(
@@ -199,8 +201,10 @@ def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
     Raises:
         InputError: the file is empty (G2-302) or damaged (G2-304).
     """
-    own = Document.of_json(path, place.read_json(path)) if path.is_file() else None
-    return Defaults.of(config, own, geometry)
+    if not path.is_file():
+        return Defaults.of(config, None, geometry)
+    own = Document.of_json(path, place.read_json(path))
+    return attrs.evolve(Defaults.of(config, own, geometry), file=path)
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:

@@ -14,6 +14,7 @@ from gpt2dsl.data import atomic, tokenizer_files
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import place, store
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.stored import NAMES, Stored, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
@@ -35,14 +36,14 @@ class Content:
         config: config.json.
         tensors: in the order of the forward pass.
         tokenizer: the folder of the tokenizer, which is copied.
-        generation: generation_config.json; None for one that says little.
+        defaults: what their files say of generation, which is written beside them.
     """
 
     geometry: Geometry
     config: Mapping[str, Any] = attrs.field(repr=False)
     tensors: Mapping[str, Stored] = attrs.field(repr=False)
     tokenizer: Path | None
-    generation: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     @classmethod
     def of(cls, weights: Weights, tensors: Mapping[str, Stored]) -> Content:
@@ -52,7 +53,7 @@ class Content:
             config=to_config(weights.geometry, source=weights.config),
             tensors=tensors,
             tokenizer=weights.tokenizer,
-            generation=weights.defaults.generation,
+            defaults=weights.defaults,
         )
 
     @property
@@ -178,7 +179,7 @@ def to_mindformers(
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    text = settings.yaml_of(content.geometry, content.config, content.generation)
+    text = settings.yaml_of(content.geometry, content.config, content.defaults.generation)
     if target.suffix == ".ckpt":
         with _file(target) as path:
             with _watched(source, dtype, moved) as watch:
@@ -239,8 +240,10 @@ def _file(target: Path) -> Iterator[Path]:
 
 def copy_beside(content: Content, folder: Path) -> None:
     """The tokenizer and the generation_config.json of what is written."""
-    if content.generation is not None:
-        huggingface.write_json(folder / place.GENERATION, content.generation)
+    if content.defaults.file:
+        shutil.copyfile(content.defaults.file, folder / place.GENERATION)
+    elif content.defaults.generation is not None:
+        huggingface.write_json(folder / place.GENERATION, content.defaults.generation)
     _copy(content.tokenizer, folder)
 
 

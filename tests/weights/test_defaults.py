@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2dsl import Generation, SpecError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights.defaults import Defaults, Document
+
+NET = Geometry(layers=1, heads=1, hidden=4, positions=16, vocab=300)
+CONFIG = {"model_type": "gpt2", "n_layer": 1, "bos_token_id": 5, "eos_token_id": 6}
+
+
+def of(
+    folder: Path, generation: dict[str, Any] | None, config: dict[str, Any] | None = None
+) -> Defaults:
+    documents = []
+    for name, content in (("config.json", config), ("generation_config.json", generation)):
+        if content is None:
+            documents.append(None)
+            continue
+        (folder / name).write_text(json.dumps(content, indent=2))
+        documents.append(Document.of_json(folder / name, content))
+    return Defaults.of(*documents, NET)
+
+
+def test_what_the_file_says_comes_with_its_line(tmp_path: Path) -> None:
+    defaults = of(tmp_path, {"eos_token_id": [6, 7], "max_length": 12, "num_beams": 2}, CONFIG)
+    found = defaults.completed(Generation())
+    assert (found.eos, found.max_length, found.beams) == ((6, 7), 12, 2)
+    assert found.why("max_length") == "generation_config.json:6"
+    assert found.why("beams") == "generation_config.json:7"
+    assert found.why("top_p") == "default"
+    layers = defaults.values["model.layers"]
+    assert (layers.value, layers.origin) == (1, "config.json:3")
+    assert defaults.values["model.heads"].origin == "config.json"
+
+
+def test_config_json_speaks_where_there_is_no_other_file_or_it_was_made_of_it(
+    tmp_path: Path,
+) -> None:
+    says = {**CONFIG, "max_length": 9}
+    for generation in (None, {"_from_model_config": True, "eos_token_id": 8}):
+        found = of(tmp_path, generation, says).completed(Generation())
+        assert (found.max_length, found.eos) == (9, (6,))
+        assert found.why("max_length") == "config.json:6"
+    found = of(tmp_path, {"eos_token_id": 8}, says).completed(Generation())
+    assert (found.max_length, found.eos) == (None, (8,))
+    untouched = of(tmp_path, {"_from_model_config": True, "eos_token_id": 8}, CONFIG)
+    assert untouched.completed(Generation()).eos == (8,)
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "eos", "ends"),
+    [
+        ({"eos_token_id": 7}, CONFIG, (7,), None),
+        ({"eos_token_id": [7, 999]}, CONFIG, (7,), None),
+        ({"eos_token_id": 999}, CONFIG, (), ()),
+        ({"eos_token_id": -1}, CONFIG, (), ()),
+        ({}, CONFIG, (), ()),
+        (None, CONFIG, (6,), None),
+        (None, {"model_type": "gpt2"}, (), ()),
+        (None, {**CONFIG, "eos_token_id": None}, (), ()),
+        (None, None, (), None),
+    ],
+)
+def test_texts_end_where_transformers_ends_them(
+    tmp_path: Path, generation: Any, config: Any, eos: tuple[int, ...], ends: Any
+) -> None:
+    """``ends`` () is none at all; None is the tokenizer's, where no file speaks of it."""
+    defaults = of(tmp_path, generation, config)
+    assert defaults.completed(Generation()).eos == eos
+    assert defaults.ends == ends
+    if ends == ():
+        assert "eos_token_id" in defaults.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "content", "expected"),
+    [
+        ({"max_new_tokens": 3}, {"max_length": 12}, {"max_new_tokens": 3, "max_length": None}),
+        ({"max_length": 3}, {"max_new_tokens": 12}, {"max_new_tokens": None, "max_length": 3}),
+        ({"min_length": 3}, {"min_new_tokens": 12}, {"min_new_tokens": 0, "min_length": 3}),
+        ({"do_sample": False}, {"do_sample": True}, {"do_sample": False}),
+        ({"beams": 1}, {"num_beams": 4}, {"beams": 1}),
+        ({"suppress_tokens": []}, {"suppress_tokens": [3]}, {"suppress_tokens": ()}),
+        ({"max_new_tokens": 2}, {"min_new_tokens": 9}, {"min_new_tokens": 2}),
+        ({}, {"temperature": 0.0, "top_k": -1}, {"temperature": 1.0, "top_k": 0}),
+        ({}, {"length_penalty": 1e9, "early_stopping": True}, {"length_penalty": 1.0}),
+        ({"temperature": 0.5, "do_sample": True}, {"temperature": 0.0}, {"temperature": 0.5}),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_goes_before_the_file(
+    tmp_path: Path, asked: dict[str, Any], content: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    found = of(tmp_path, content).completed(Generation(**asked))
+    assert {key: getattr(found, key) for key in expected} == expected
+    assert not found.contradictions()
+
+
+def test_a_value_that_can_not_be_is_one_fault_at_its_line(tmp_path: Path) -> None:
+    defaults = of(tmp_path, {"eos_token_id": 6, "temperature": 0.0})
+    with pytest.raises(SpecError) as caught:
+        defaults.completed(Generation(do_sample=True))
+    (fault,) = caught.value.faults
+    assert (fault.origin, fault.key) == ("generation_config.json:3", "generation.temperature")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"suppress_tokens": [3, 300]}, {"bad_words_ids": [[3], [4, 999]]},
+        {"sequence_bias": [[[300], 1.0]]}, {"forced_eos_token_id": 300},
+        {"forced_bos_token_id": 300}, {"begin_suppress_tokens": [300]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_ids_beyond_the_vocabulary_are_refused_unless_others_are_said(
+    tmp_path: Path, content: dict[str, Any]
+) -> None:
+    (key,) = content
+    defaults = of(tmp_path, content)
+    with pytest.raises(SpecError, match=f"generation_config.json: {key} is .*: there are 300 ids"):
+        defaults.refuse(Generation())
+    said = {"suppress_tokens": [2], "bad_words_ids": [[2]], "sequence_bias": [[[2], 1.0]]}
+    other = {"forced_eos_token_id": 2, "forced_bos_token_id": 2, "begin_suppress_tokens": [2]}
+    defaults.refuse(Generation(**{key: {**said, **other}[key]}))
+
+
+def test_a_contradiction_says_where_the_other_value_stands(tmp_path: Path) -> None:
+    found = of(tmp_path, {"num_beams": 2}).completed(Generation(stream=True))
+    ((key, why),) = found.contradictions()
+    assert key == "stream"
+    assert why.endswith("beams = 2 is said at generation_config.json:2")
