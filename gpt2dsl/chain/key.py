@@ -76,7 +76,7 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
     }
     values = {
         f"{table}.{name}": value
-        for table, fields in parts.identity().items()
+        for table, fields in _asked(parts, plan, taken).identity().items()
         for name, value in fields.items()
     }
     if taken:  # where it is not said it is that of the weights
@@ -84,6 +84,14 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
     # through JSON, so that a key compares equal with one that was read
     plain = json.loads(json.dumps(values))
     return Key(values=plain, inputs=digests, taken=taken)
+
+
+def _asked(parts: Parts, plan: Plan, taken: str) -> Parts:
+    """The recipe's parts, with what the weights' own files say of generation.
+
+    The key of a stage whose weights are taken stands for those files as well.
+    """
+    return parts if taken else attrs.evolve(parts, generation=plan.network.generation)
 
 
 def _computed(one: Input, plan: Plan, parts: Parts) -> str:

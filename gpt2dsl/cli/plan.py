@@ -51,7 +51,7 @@ def command(
         return
     click.echo(str(plan))
     if why:
-        rows = [(key, repr(value), origin) for key, value, origin in recipe.why()]
+        rows = [(key, repr(value), origin) for key, value, origin in plan.why()]
         widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
         for key, value, origin in rows:
             click.echo(f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")

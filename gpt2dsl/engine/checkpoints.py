@@ -21,6 +21,7 @@ from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft
+from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.guess import Hints
 
 Values = dict[str, NDArray[np.float32]]
@@ -57,6 +58,8 @@ class Checkpoints:
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
         config: config.json of the weights that training started from; {} of new ones.
+        generation: generation_config.json of whole weights; None for one that says little.
+        adapter_dropout: probability on their inputs, which their files say too.
     """
 
     parent: Path
@@ -68,6 +71,8 @@ class Checkpoints:
     classes: Sequence[str] = ()
     base: str = ""
     config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    generation: Mapping[str, Any] | None = None
+    adapter_dropout: float = 0.0
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
@@ -91,8 +96,11 @@ class Checkpoints:
         if network.adapters:
             full = {name: values[name] for name in (SCORE,) if name in values}
             added = {name: value for name, value in values.items() if name not in full}
-            adapter = lora.to_files(network.adapters, added, full, self.base)
+            adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
+            if geometry.labels:
+                config = to_config(geometry, self.tokenizer.eos, self.classes)
+                huggingface.write_classes(folder, config)
             return peft.write(folder, adapter)
         kind = KINDS[network.precision.params]
         return huggingface.write(
@@ -103,6 +111,7 @@ class Checkpoints:
             self.classes,
             kind=kind,
             source=self.config,
+            generation=self.generation,
         )
 
     def _masters(self, values: Values) -> Values:

@@ -39,6 +39,8 @@ class Job:
         classes: the names of a classifier's classes.
         base: the weights as an adapter's files name them: a hub's name, or an absolute path.
         callbacks: told while a training runs.
+        generation_config: what is written as generation_config.json beside trained weights; None
+            for one that says little.
         on_text: gets generated text as it comes, where the recipe streams.
     """
 
@@ -56,6 +58,7 @@ class Job:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     base: str = ""
+    generation_config: Mapping[str, Any] | None = None
     callbacks: tuple[Callback, ...] = ()
     on_text: Callable[[str], None] | None = None
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
+
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.beams import Beams
 from gpt2dsl.engine.generation.continuation import Continuation
@@ -21,6 +23,7 @@ from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts import Generation
+from gpt2dsl.weights.defaults import Defaults
 
 AT_ONCE = 8
 """Texts that are generated together."""
@@ -39,11 +42,30 @@ class TextModel(ABC):
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
         geometry: the network's numbers.
         at_once: texts that are generated together.
+        defaults: what the files beside the weights say of keys of ``[generation]``.
     """
 
-    def __init__(self, tokenizer: Tokenizer, geometry: Geometry, at_once: int = AT_ONCE) -> None:
-        self.tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
+    def __init__(
+        self,
+        tokenizer: Tokenizer | InputError,
+        geometry: Geometry,
+        at_once: int = AT_ONCE,
+        defaults: Defaults | None = None,
+    ) -> None:
+        self._tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
+        self.defaults = defaults or Defaults()
         self._decoders: dict[int, Decoder] = {}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            InputError: nobody knows it (G2-205).
+        """
+        if isinstance(self._tokenizer, InputError):
+            raise self._tokenizer
+        return self._tokenizer
 
     @abstractmethod
     def _new_decoder(self, batch: int) -> Decoder:
@@ -53,8 +75,9 @@ class TextModel(ABC):
         """Continue texts.
 
         Args:
-            prompts: the texts; an empty one begins at an end-of-text token.
-            generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...
+            prompts: the texts; an empty one begins at the first token of a text, bos or eos.
+            generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...;
+                those that are left out are as the files beside the weights say.
 
         Returns:
             Each prompt with its continuation, ``num_return_sequences`` of each.
@@ -80,9 +103,10 @@ class TextModel(ABC):
             ValueError: several texts are asked for.
             InputError: the prompt is longer than the model has positions.
         """
-        asked = Generation(**generation).evolve(stream=True)
+        asked = Generation(**generation)
         if asked.num_return_sequences > 1:
             raise ValueError("a stream is one text; generate gives several of a prompt")
+        asked = asked.evolve(num_return_sequences=1, stream=True)
         return self.pieces(self.row(prompt, asked))
 
     def continuations(
@@ -95,6 +119,7 @@ class TextModel(ABC):
             generation: how.
             numbers: of the prompts among all, where these are some; they tell equal ones apart.
         """
+        generation = self.defaults.completed(generation)
         numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
         if generation.beams > 1:
             return self._searched(numbered, generation)
@@ -107,9 +132,24 @@ class TextModel(ABC):
         self._run(rows)
         return [row.continuation() for row in rows]
 
-    def row(self, prompt: str, generation: Generation, number: int = 0) -> Row:
-        """A text to be generated; ``number`` tells equal prompts apart."""
-        return Row(self._request(prompt, generation, number))
+    def row(
+        self,
+        prompt: str,
+        generation: Generation,
+        number: int = 0,
+        *,
+        stops_in_prompt: bool = True,
+    ) -> Row:
+        """A text to be generated.
+
+        Args:
+            prompt: the text.
+            generation: how.
+            number: tells equal prompts apart.
+            stops_in_prompt: whether a stop string may begin in the prompt, as in transformers.
+        """
+        request = self._request(prompt, self.defaults.completed(generation), number)
+        return Row(attrs.evolve(request, stops_in_prompt=stops_in_prompt))
 
     def slots(self, batch: int) -> Slots:
         """Places for so many texts at once, of their own."""
@@ -119,6 +159,7 @@ class TextModel(ABC):
         self, prompts: Sequence[str], generation: Generation, say: Callable[[str], None]
     ) -> list[Continuation]:
         """Continue texts one after another, and show each as it comes, the prompt included."""
+        generation = self.defaults.completed(generation)
         found: list[Continuation] = []
         copies = [text for text in prompts for _ in range(generation.num_return_sequences)]
         for number, text in enumerate(copies):
@@ -166,14 +207,10 @@ class TextModel(ABC):
                 search(decoder, some)
         return [one for group in groups for one in group.continuations()]
 
-    @property
-    def _entries(self) -> int:
-        """Ids that both the tokenizer and the network know."""
-        return min(len(self.tokenizer), self.geometry.vocab)
-
     def _request(self, prompt: str, generation: Generation, number: int) -> Request:
         if not isinstance(prompt, str):
             raise TypeError(f"expected a text, found {type(prompt).__name__} {prompt!r:.40}")
+        self.defaults.refuse(generation)
         refuse(generation)
         return Request(
             prompt=prompt,
@@ -182,6 +219,7 @@ class TextModel(ABC):
             tokenizer=self.tokenizer,
             positions=self.geometry.positions,
             number=number,
+            ends=self.defaults.ends,
         )
 
     def _encoded(self, prompt: str, generation: Generation) -> list[int]:
@@ -189,7 +227,7 @@ class TextModel(ABC):
         if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
             raise InputError("G2-204", repr(prompt[:20] + "..."), message)
-        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
+        ids = self.tokenizer.encode(prompt) or [self._begin]
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
             shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."
@@ -197,10 +235,17 @@ class TextModel(ABC):
             if limit + 1 < positions:
                 message += f" into generation.max_length = {generation.max_length}"
             raise InputError("G2-204", repr(shown), message)
-        if any(i >= self._entries for i in generation.eos):
-            message = f"{max(generation.eos)} is no id: there are {self._entries}"
-            raise InputError("G2-204", "generation.eos", message)
+        vocab = self.geometry.vocab
+        for key, named in generation.ids.items():
+            if any(i >= vocab for i in named):
+                message = f"{max(named)} is no id: there are {vocab}"
+                raise InputError("G2-204", f"generation.{key}", message)
         return ids
+
+    @property
+    def _begin(self) -> int:
+        """The id that an empty prompt begins at."""
+        return self.tokenizer.start if self.defaults.begin is None else self.defaults.begin
 
     @contextmanager
     def _lent(self, batch: int) -> Iterator[Decoder]:

@@ -83,6 +83,8 @@ class Training:
             classes=job.classes,
             base=job.base,
             config=config_of(job),
+            generation=job.generation_config,
+            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

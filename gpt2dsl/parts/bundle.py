@@ -71,10 +71,23 @@ class Parts:
         part: Part | None = getattr(self, table)
         return part.why(field) if part else "default"
 
+    def why(self) -> list[tuple[str, Any, str]]:
+        """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
+        return [
+            (f"{part.table}.{field}", getattr(part, field), part.why(field))
+            for part in self
+            for field in part.rules()
+        ]
+
     def identity(self) -> dict[str, dict[str, object]]:
         """What decides the result: every field of every part but ``NOT_IDENTITY``."""
         found = {
-            part.table: {name: _plain(getattr(part, name)) for name in part.rules()}
+            part.table: {
+                field.name: _plain(value)
+                for field in part.fields()
+                if (value := getattr(part, field.name)) != field.default
+                or field.name not in part.added
+            }
             for part in self
             if part.table not in NOT_IDENTITY
         }
@@ -96,6 +109,8 @@ def _plain(value: object) -> object:
     """JSON's form of a value, in which equal numbers look equal: 1 and 1.0 are one rate."""
     if isinstance(value, Part):
         return {name: _plain(getattr(value, name)) for name in value.rules()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return int(value) if value == int(value) else value

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.errors import Fault, InputError, some
+from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion
@@ -53,6 +54,7 @@ class Network:
         notes: what a reader must know of the weights.
         classes: the names of a classifier's classes.
         written: of resharding, how much that is; else None.
+        generation: how text is generated, the weights asked too.
     """
 
     geometry: Geometry
@@ -64,6 +66,7 @@ class Network:
     notes: tuple[str, ...]
     classes: tuple[str, ...]
     written: Written | None
+    generation: Generation
 
 
 def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None = None) -> Network:
@@ -93,7 +96,8 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
         faults.append(
             fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
         )
-    faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
+    asked, wrong = generation.completed(parts, looked)
+    faults += [*training.faults(parts, geometry, looked), *wrong]
     written, refusals = resharding.find(parts, None if promised else looked, known)
     others = (conversion.find_target(parts), export.find_writer(parts))
     return Network(
@@ -114,10 +118,11 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
-            *generation.notes(parts),
+            *generation.notes(parts, asked, looked),
         ),
         classes=_classes(parts, looked, labels),
         written=written,
+        generation=asked,
     )
 
 
@@ -172,25 +177,46 @@ def _tokenizer(
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
     if isinstance(parts.task, Conversion):
-        return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
+        folder = str(looked.tokenizer) if looked and looked.tokenizer else ""
+        return folder, _own_tokenizer(parts, looked) if folder and _exports(parts) else None, None
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         own = known == PUBLISHED
         return known, None, GPT2_VOCAB if own else promised.look.geometry.vocab
+    if name == "auto" and looked:
+        refusal = _own_tokenizer(parts, looked)
+        if refusal or looked.tokenizer:
+            return str(looked.tokenizer or PUBLISHED), refusal, None
     if name == "auto":
-        name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
-        if name != PUBLISHED:
-            return name, None, None
+        name = PUBLISHED
     if name in (PUBLISHED, TRAIN):
         return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
         loaded = Tokenizer.load(name)
-    except InputError as error:
+    except SpecError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
     found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
     return str(Path(name)), found, len(loaded)
+
+
+def _exports(parts: Parts) -> bool:
+    return parts.task is not None and parts.task.name == "export"
+
+
+def _own_tokenizer(parts: Parts, looked: Look | None) -> Input | None:
+    """The refusal of the tokenizer that lies beside weights, or of their having none."""
+    if looked is None or (parts.data.format == "mindrecord" and not looked.tokenizer):
+        return None  # rows of ids need none
+    from gpt2dsl.data.tokenizer import of_weights  # noqa: PLC0415  # as above
+
+    name = str(looked.tokenizer or weights_name(parts))
+    try:
+        of_weights(looked.tokenizer, looked.geometry.vocab, name)
+    except SpecError as error:
+        return refused(parts, "data.tokenizer", name, error)
+    return None
 
 
 _KEYS = {

@@ -14,10 +14,20 @@ from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.parts.task import Conversion
-from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, strategies, training
+from gpt2dsl.plan import (
+    checks,
+    choose,
+    cluster,
+    generation,
+    inputs,
+    parallel,
+    strategies,
+    training,
+)
 from gpt2dsl.plan.batches import Batches, cut, too_short
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
@@ -119,7 +129,20 @@ class Plan:
     @property
     def streams(self) -> bool:
         """Whether text is to be shown as it comes."""
-        return self.task == "generate" and self._parts.generation.stream
+        return self.task == "generate" and self._network.generation.stream
+
+    def why(self) -> list[tuple[str, Any, str]]:
+        """Key, value and origin of each field; of those that the weights decide, their file."""
+        looked = self._network.looked
+        stated = looked.defaults.values if looked else {}
+        parts = attrs.evolve(self._parts, generation=self._network.generation)
+        rows = parts.why()
+        return [
+            (key, stated[key].value, stated[key].origin)
+            if origin == DEFAULT and key in stated and not key.startswith("generation.")
+            else (key, value, origin)
+            for key, value, origin in rows
+        ]
 
     def refusals(self) -> tuple[Fault, ...]:
         """Why check and run refuse the inputs."""
@@ -186,7 +209,7 @@ class Plan:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
         return Job(
-            parts=self._parts,
+            parts=attrs.evolve(self._parts, generation=self._network.generation),
             name=self.name,
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
@@ -200,6 +223,7 @@ class Plan:
             plan_text=str(self),
             resume_command=resume_command or "plan.run()",
             base=inputs.base_name(self._parts) if self._parts.lora else "",
+            generation_config=generation.written(self._parts, self._network.looked),
             callbacks=callbacks,
             on_text=on_text,
         )

@@ -8,16 +8,15 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.schema import adapter_config
 from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates
 from gpt2dsl.schema.folder import file_row
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.place import Place
 
-TABLES: Mapping[str, Table] = {}
+TABLES: Mapping[str, Table] = {place.ADAPTER_CONFIG: adapter_config.TABLE}
 """File → the table of its keys."""
-
-METADATA: Table = {}
 
 
 @attrs.frozen
@@ -74,7 +73,7 @@ def _fate(found: Place, path: Path) -> FileFate:
 def _of_metadata(path: Path) -> Iterator[KeyFate]:
     """Yield what becomes of what a safetensors file says of itself."""
     if path.suffix == ".safetensors":
-        yield from fates(path, tensorfile.metadata(path), METADATA)
+        yield from tensorfile.metadata_fates(path)
 
 
 def to_json(files: list[FileFate]) -> dict[str, Any]:
