@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.tensors import HEAD, tensors
+from gpt2dsl.weights.formats.config import to_config
 
 TINY = Geometry(layers=2, heads=3, hidden=24, positions=80, vocab=301, inner=50, dropout=0.0)
 """Small and odd: nothing in it is a power of two."""
@@ -35,26 +37,13 @@ def random_ids(geometry: Geometry, *shape: int, seed: int = 1) -> NDArray[np.int
 
 def hugging_face(geometry: Geometry, arrays: dict[str, Any], *, double: bool = True) -> Any:
     """transformers' GPT2LMHeadModel with these weights."""
-    config = GPT2Config(
-        n_layer=geometry.layers,
-        n_head=geometry.heads,
-        n_embd=geometry.hidden,
-        n_positions=geometry.positions,
-        vocab_size=geometry.vocab,
-        n_inner=geometry.inner or None,
-        activation_function={"fast_gelu": "quick_gelu"}.get(
-            geometry.activation, geometry.activation
-        ),
-        layer_norm_epsilon=geometry.epsilon,
-        scale_attn_weights=geometry.scale_attention,
-        attn_pdrop=0.0,
-        embd_pdrop=0.0,
-        resid_pdrop=0.0,
-        attn_implementation="eager",
-    )
+    if double:  # transformers refuses float64 where scores are to be float32
+        geometry = attrs.evolve(geometry, upcast_attention=False)
+    config = GPT2Config(**to_config(geometry.with_dropout(0.0)), attn_implementation="eager")
+    config.dtype = torch.float32
     model = GPT2LMHeadModel(config).eval()
     state = {name: torch.tensor(np.array(array)) for name, array in arrays.items()}
     found = model.load_state_dict(state, strict=False)
-    assert set(found.missing_keys) <= {"lm_head.weight"}
+    assert set(found.missing_keys) <= ({HEAD} if geometry.tied else set())
     assert not found.unexpected_keys
     return model.double() if double else model

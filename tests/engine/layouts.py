@@ -30,10 +30,10 @@ def name_of(parallel: Parallel) -> str:
     return f"{layout}-micro{parallel.micro_batches}{shard}"
 
 
-def write_weights(folder: Path) -> Path:
+def write_weights(folder: Path, **flags: Any) -> Path:
     """Weights with their vocabulary, of a network as small as the recipe's."""
     tokenizer = Tokenizer.train([text(400)], 320)
-    geometry = Geometry(layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer))
+    geometry = Geometry(layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer), **flags)
     folder.mkdir()
     huggingface.write(folder, geometry, random_weights(geometry), tokenizer)
     return folder
@@ -80,20 +80,22 @@ class Ended:
 
 
 class Runs:
-    """Trainings of all weights, or of adapters, each made once a layout."""
+    """Trainings of new weights, of a file's, or of adapters on them, each made once a layout."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **flags: Any) -> None:
         self.folder = folder
-        self.weights = write_weights(folder / "weights")
+        self.weights = write_weights(folder / "weights", **flags)
         self._made: dict[tuple[str, Parallel], Outcome] = {}
 
     def recipe(self, kind: str, parallel: Parallel) -> Recipe:
         """Twenty steps, with dropout, checkpoints and evaluations."""
         train = Train(batch_size=8, seq_length=32, steps=20, save_every=10, evaluate_every=10)
         recipe = small_recipe(self.folder).replace(train, parallel)
+        task: Any = recipe.parts["task"]
+        tuned = Task.finetune(data=task.data, eval_data=task.eval_data)
+        if kind == "weights":
+            recipe = recipe.replace(Model(weights=str(self.weights)), tuned, Data())
         if kind == "adapters":
-            task: Any = recipe.parts["task"]
-            tuned = Task.finetune(data=task.data, eval_data=task.eval_data)
             model = Model(weights=str(self.weights), dropout=0.1)
             recipe = recipe.replace(model, ADAPTERS, tuned, Data(), Optim(lr=1e-2))
         return recipe.set("runtime.output", str(self.folder / f"{kind}-{name_of(parallel)}"))

@@ -22,6 +22,7 @@ from tests.lite.graphs import exported, judge, real
 
 CLASSIFIER = attrs.evolve(TINY, labels=3)
 UNSCALED = attrs.evolve(TINY, scale_attention=False, epsilon=1e-3)
+BY_LAYER = attrs.evolve(TINY, scale_by_layer=True, tied=False)
 
 
 def largest(
@@ -63,8 +64,8 @@ def test_onnx_computes_every_activation(tmp_path: Path, activation: str) -> None
 
 @pytest.mark.parametrize(
     ("geometry", "cache"),
-    [(TINY, False), (CLASSIFIER, True), (UNSCALED, True)],
-    ids=["whole", "classifier", "unscaled"],
+    [(TINY, False), (CLASSIFIER, True), (UNSCALED, True), (BY_LAYER, True)],
+    ids=["whole", "classifier", "unscaled", "by-layer-untied"],
 )
 @pytest.mark.parametrize("form", ["onnx", "mindir"])
 def test_all_kinds_of_graphs_compute_what_transformers_does(
@@ -73,7 +74,13 @@ def test_all_kinds_of_graphs_compute_what_transformers_does(
     assert largest(tmp_path, form, Shapes(geometry, 3, 12), cache=cache) < 1e-5
 
 
-@pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
+NEAR = ("gelu_new", "gelu")
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [*NEAR, *(pytest.param(n, marks=pytest.mark.soak) for n in ACTIVATIONS if n not in NEAR)],
+)
 def test_mindir_loads_back_and_computes_the_same(tmp_path: Path, activation: str) -> None:
     geometry = attrs.evolve(TINY, activation=activation)
     assert largest(tmp_path, "mindir", Shapes(geometry, 2, 20)) < 1e-5
