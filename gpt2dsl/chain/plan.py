@@ -119,6 +119,14 @@ class ChainPlan:
         """As the text of a JSON document."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
+    def why(self) -> list[tuple[str, Any, str]]:
+        """As ``Plan.why``, of all stages: ``stage.1.optim.lr``."""
+        return [
+            (f"stage.{one.number}.{key}", value, origin)
+            for one in self.stages
+            for key, value, origin in one.plan.why()
+        ]
+
     def refusals(self) -> tuple[Fault, ...]:
         """Why check and run refuse the inputs of stages that are to run."""
         return tuple(

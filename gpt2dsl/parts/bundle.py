@@ -14,7 +14,7 @@ from gpt2dsl.parts.classifier import Classifier
 from gpt2dsl.parts.data import Data
 from gpt2dsl.parts.generation import Generation
 from gpt2dsl.parts.lora import LoRA
-from gpt2dsl.parts.model import Model
+from gpt2dsl.parts.model import DROPOUT, Model
 from gpt2dsl.parts.optim import Optim
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.precision import Precision
@@ -62,20 +62,42 @@ class Parts:
         """Whether the task changes weights."""
         return self.task is not None and self.task.trains
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the weights are new ones, unless an earlier stage of a chain gives some."""
+        named = self.model.weights
+        starts = self.task is not None and self.task.name == "pretrain"
+        return named == "random" or (named == "auto" and starts)
+
     def origin(self, key: str) -> str:
         """Where ``table.field`` was written: its own line, else ``default``."""
         table, _, field = key.partition(".")
         part: Part | None = getattr(self, table)
         return part.why(field) if part else "default"
 
+    def why(self) -> list[tuple[str, Any, str]]:
+        """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
+        return [
+            (f"{part.table}.{field}", getattr(part, field), part.why(field))
+            for part in self
+            for field in part.rules()
+        ]
+
     def identity(self) -> dict[str, dict[str, object]]:
         """What decides the result: every field of every part but ``NOT_IDENTITY``."""
         found = {
-            part.table: {name: _plain(getattr(part, name)) for name in part.rules()}
+            part.table: {
+                field.name: _plain(value)
+                for field in part.fields()
+                if (value := getattr(part, field.name)) != field.default
+                or field.name not in part.added
+            }
             for part in self
             if part.table not in NOT_IDENTITY
         }
         found["model"]["size"] = self.model.canonical_size
+        if self.is_new and self.model.dropout is None:
+            found["model"]["dropout"] = DROPOUT
         found["train"]["epochs"] = None if self.train.steps else self.train.passes
         if self.train.resume == "never":  # what it starts from is what auto starts from
             found["train"]["resume"] = "auto"

@@ -10,11 +10,13 @@ import shutil
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data import tokenizer_files
 from gpt2dsl.errors import Gpt2DslError, InputError, RunError
 from gpt2dsl.parts.model import ALIASES, PUBLISHED
 
@@ -48,14 +50,8 @@ _LAYOUTS = {
 }
 """Configuration → the weights that may lie beside it; the first that is there is the one read."""
 
-_EXTRAS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-)
+_TEMPLATES = f"{tokenizer_files.TEMPLATES}/*.jinja"
+_EXTRAS = ("generation_config.json", *tokenizer_files.KEPT, *tokenizer_files.FOREIGN)
 
 
 def canonical(name: str) -> str | None:
@@ -73,24 +69,25 @@ def canonical(name: str) -> str | None:
     return name if _LEGAL.fullmatch(name) and not name.lower().endswith(_FILES) else None
 
 
-def cached(repo: str) -> Path | None:
+def cached(repo: str, revision: str = "") -> Path | None:
     """The folder in huggingface_hub's cache that has whole weights. Nothing goes to the network.
 
     Args:
         repo: the Hub's name of it, ``owner/model``.
+        revision: the commit, branch or tag; "" for the newest.
     """
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  # plans rarely need it
 
     # transformers keeps what it was asked for by a short name under that.
     for name in (repo, *(short for short, full in _SHORT.items() if full == repo)):
         for config in _LAYOUTS:
-            found = try_to_load_from_cache(name, config)
+            found = try_to_load_from_cache(name, config, revision=revision or None)
             if isinstance(found, str) and _whole(Path(found).parent):
                 return Path(found).parent
     return None
 
 
-def fetch(repo: str) -> Path:
+def fetch(repo: str, revision: str = "") -> Path:
     """Download the weights with their configuration and tokenizer, and no other file.
 
     What is in huggingface_hub's cache is not downloaded again, and a download that broke off goes
@@ -98,9 +95,10 @@ def fetch(repo: str) -> Path:
 
     Args:
         repo: the Hub's name of it, ``owner/model``.
+        revision: the commit, branch or tag; "" for the newest.
 
     Returns:
-        The cache's folder of the newest commit; where the Hub gives none, that of ``cached``.
+        The cache's folder of that commit; where the Hub gives none, that of ``cached``.
 
     Raises:
         InputError: the Hub can't be reached or has no such weights (G2-301), or damaged ones
@@ -113,14 +111,16 @@ def fetch(repo: str) -> Path:
         try:
             # The library's other calls have this limit; this one would wait without end.
             limit = constants.HF_HUB_ETAG_TIMEOUT
-            info = HfApi().model_info(repo, files_metadata=True, timeout=limit)
+            info = HfApi().model_info(
+                repo, revision=revision or None, files_metadata=True, timeout=limit
+            )
         except _failures() as error:
-            if folder := cached(repo):
+            if folder := cached(repo, revision):
                 return folder
             raise _explained(repo, error) from error
         listed = {file.rfilename: file for file in info.siblings or ()}
         try:
-            return _Commit(repo, str(info.sha), listed).fetch()
+            return _Commit(repo, str(info.sha), listed, revision or "main").fetch()
         except OSError as error:
             raise _explained(repo, error) from error
 
@@ -132,6 +132,7 @@ class _Commit:
     repo: str
     name: str
     listed: dict[str, RepoSibling]
+    branch: str = "main"
 
     def fetch(self) -> Path:
         """Download what is needed."""
@@ -141,6 +142,7 @@ class _Commit:
             raise _absent(self.repo, f"on the Hub it has no weights that are read here ({known})")
         config, weights = chosen
         extras = [name for name in _EXTRAS if name in self.listed]
+        extras += sorted(name for name in self.listed if fnmatch(name, _TEMPLATES))
         names = [config, *extras, weights]
         if weights.endswith(_INDEX):
             names += _shards(self.file(weights))
@@ -149,9 +151,10 @@ class _Commit:
         self.find_room(names)
         paths = [self.file(name) for name in names]
         # The branch is named last, so that `cached` finds nothing that was not compared.
-        branch = paths[0].parents[2] / "refs" / "main"
-        branch.parent.mkdir(exist_ok=True)
-        branch.write_text(self.name)
+        if self.branch != self.name:
+            branch = paths[0].parents[2] / "refs" / self.branch
+            branch.parent.mkdir(parents=True, exist_ok=True)
+            branch.write_text(self.name)
         return paths[0].parent
 
     def file(self, name: str) -> Path:

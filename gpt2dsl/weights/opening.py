@@ -10,17 +10,17 @@ import attrs
 
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
-from gpt2dsl.weights import joining, place
+from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
+from gpt2dsl.weights import defaults, joining, place
+from gpt2dsl.weights.defaults import Defaults, Document
 from gpt2dsl.weights.files import container
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import adapter as low_rank
 from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
-from gpt2dsl.weights.formats.config import from_config, to_config
+from gpt2dsl.weights.formats.config import from_config, problem, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
-
-HEAD = huggingface.HEAD
+from gpt2dsl.weights.place import Place
 
 
 @attrs.frozen(kw_only=True)
@@ -34,14 +34,17 @@ class Opened:
         config: what config.json said; {} where there is none.
         tensors: the network's, in the order of the forward pass, as far as they are there; an
             adapter is merged into its base.
-        head: the language-model head, where it is held beside the word table.
+        head: the language-model head, where it is held although it is the word table.
         missing: names that the network has and the files do not.
         faults: what is wrong besides, in words.
         aside: tensors that are no weights, such as an optimizer's state.
         adapter: the adapter that was merged.
+        base: where the weights are that it was merged into.
+        tokenizer: the folder of the tokenizer that came with them, None where none did.
+        defaults: what the files beside them say of a recipe's keys; those of an adapter's base.
     """
 
-    place: place.Place
+    place: Place
     format: str
     geometry: Geometry
     config: dict[str, Any]
@@ -51,7 +54,14 @@ class Opened:
     faults: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
     adapter: Adapter | None = None
+    base: Place | None = None
     tokenizer: Path | None = None
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
+
+    @property
+    def settings(self) -> Path:
+        """The folder whose settings of generation count: the base's, as in transformers."""
+        return (self.base or self.place).folder
 
     def refuse(self) -> None:
         """Refuses weights that are not whole.
@@ -78,7 +88,10 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
         InputError: a file is absent (G2-301), empty (G2-302), damaged (G2-304), or not enough is
             known of the network (G2-306, G2-307).
     """
-    found = place.find(name, contents=contents, fetch=hints.fetch)
+    return _opened_at(place.find(name, contents=contents, fetch=hints.fetch), hints, contents)
+
+
+def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
     kind, stored, aside = _stored(found, hints)
     if found.is_adapter:
         return _with_adapter(found, stored, hints, contents=contents)
@@ -91,7 +104,11 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
     if found.checkpoint:
         words = f"checkpoint {found.checkpoint}" + (f", {kind}" if found.is_split else "")
     named = huggingface.full_names(stored, found.files[0])
-    return _opened(found, words, geometry, named, config=config, aside=aside)
+    beside = Document.of_json(config_path, config)
+    return attrs.evolve(
+        _opened(found, words, geometry, named, config=config, aside=aside),
+        defaults=defaults.read(beside, found.folder / place.GENERATION, geometry),
+    )
 
 
 def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
@@ -108,7 +125,8 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     found = place.find(name, contents=contents, fetch=hints.fetch)
     _, stored, _ = _stored(found, hints)
     if found.is_adapter:
-        return _peft(found, stored)
+        path = found.folder / place.ADAPTER_CONFIG
+        return peft.adapter(peft.read_config(path), path, stored)
     if mindformers.is_mindformers(stored):
         said = _settings(found)
         if own := mindformers.adapter(stored, said.alpha if said else None, found.files[0]):
@@ -116,13 +134,13 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     raise InputError("G2-306", found.files[0], "it holds no LoRA adapter")
 
 
-def _settings(found: place.Place) -> settings.Settings | None:
+def _settings(found: Place) -> settings.Settings | None:
     """MindFormers' YAML."""
     file = found.files[0]
     return settings.beside(file) or settings.beside(found.folder / file.name)
 
 
-def _stored(found: place.Place, hints: Hints) -> tuple[str, dict[str, Stored], tuple[str, ...]]:
+def _stored(found: Place, hints: Hints) -> tuple[str, dict[str, Stored], tuple[str, ...]]:
     """The kind of the files in words, their tensors, and the names of those that are no weights."""
     if found.is_split:
         joined = joining.joined(found, hints)
@@ -148,7 +166,7 @@ def _stored(found: place.Place, hints: Hints) -> tuple[str, dict[str, Stored], t
 
 
 def _opened(
-    found: place.Place,
+    found: Place,
     words: str,
     geometry: Geometry,
     stored: Mapping[str, Stored],
@@ -157,6 +175,8 @@ def _opened(
     aside: tuple[str, ...] = (),
 ) -> Opened:
     """The network's tensors, and what does not fit."""
+    if HEAD in stored and TABLE not in stored and not geometry.labels:
+        stored = {TABLE: stored[HEAD], **stored}  # They are one, and the file names it once.
     expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
     faults = {
         "unexpected": [name for name in stored if name not in expected and name != HEAD],
@@ -165,7 +185,7 @@ def _opened(
             for name, shape in expected.items()
             if name in stored and stored[name].shape != shape
         ]
-        + _head_misfit(stored),
+        + ([] if HEAD in expected else _head_misfit(stored)),
         "not floats": [
             f"{name} is {stored[name].kind}"
             for name in expected
@@ -178,7 +198,7 @@ def _opened(
         geometry=geometry,
         config=config,
         tensors={name: stored[name] for name in expected if name in stored},
-        head=stored.get(HEAD),
+        head=None if HEAD in expected else stored.get(HEAD),
         missing=tuple(name for name in expected if name not in stored),
         faults=tuple(_count(names, what) for what, names in faults.items() if names),
         aside=aside,
@@ -193,9 +213,7 @@ def _head_misfit(stored: Mapping[str, Stored]) -> list[str]:
     return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[TABLE].shape)}"]
 
 
-def _of_mindformers(
-    found: place.Place, kind: str, stored: dict[str, Stored], hints: Hints
-) -> Opened:
+def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: Hints) -> Opened:
     file = found.files[0]
     said = _settings(found)
     lora = mindformers.adapter(stored, said.alpha if said else None, file)
@@ -203,55 +221,66 @@ def _of_mindformers(
     geometry, config = geometry_of(renamed, said, hints, file)
     aside = tuple(name for name in stored if mindformers.is_aside(name))
     words = f"MindFormers, {kind}"
-    opened = _opened(found, words, geometry, renamed, config=config, aside=aside)
+    opened = attrs.evolve(
+        _opened(found, words, geometry, renamed, config=config, aside=aside),
+        defaults=said.defaults(geometry) if said else Defaults(),
+    )
     return _merged(opened, lora, words + " with LoRA") if lora else opened
 
 
 def _with_adapter(
-    found: place.Place, stored: dict[str, Stored], hints: Hints, *, contents: bool
+    found: Place, stored: dict[str, Stored], hints: Hints, *, contents: bool
 ) -> Opened:
-    own = _peft(found, stored)
-    name = hints.base or own.base
+    path = found.folder / place.ADAPTER_CONFIG
+    config = peft.read_config(path)
+    named = config.get("base_model_name_or_path")
+    name = hints.base or (named if isinstance(named, str) else "")
     if not name:
         message = "base_model_name_or_path is empty: name the base by --base or model.weights"
-        raise InputError("G2-307", found.folder / place.ADAPTER_CONFIG, message)
+        raise InputError("G2-307", path, message)
     try:
-        base = _base(name, attrs.evolve(hints, base=""), contents=contents)
+        base = _base(name, found, attrs.evolve(hints, base=""), _revision(config, hints), contents)
     except InputError as error:
         first = error.faults[0]
         message = f"its base can't be used: {first.key}: {first.message}"
         raise InputError(first.code, found.path, message) from error
+    own = peft.adapter(config, path, stored, base.geometry.layers)
     words = f"PEFT adapter on {name} ({base.format})"
     together = attrs.evolve(
         base,
         place=attrs.evolve(found, passed=base.place.passed),
+        base=base.place,
         tokenizer=found.tokenizer or base.tokenizer,
     )
-    return _merged(together, own, words)
+    beside = found.folder / place.CONFIG
+    return _merged(together, own, words, place.read_json(beside) if beside.exists() else {})
 
 
-def _base(name: str, hints: Hints, *, contents: bool) -> Opened:
-    if place.find(name, contents=False, fetch=hints.fetch).is_adapter:
+def _revision(config: Mapping[str, Any], hints: Hints) -> str:
+    """Return the commit of the base on the Hub, where the adapter's own base is taken."""
+    revision = config.get("revision")
+    return revision if isinstance(revision, str) and not hints.base else ""
+
+
+def _base(name: str, adapter: Place, hints: Hints, revision: str, contents: bool) -> Opened:
+    base = place.find(name, contents=contents, fetch=hints.fetch, revision=revision)
+    if base.is_adapter and base.folder.resolve() == adapter.folder.resolve():
+        base = place.base_beside(base)
+    if base.is_adapter:
         raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
-    return opened(name, hints, contents=contents)
+    return _opened_at(base, hints, contents)
 
 
-def _peft(found: place.Place, stored: dict[str, Stored]) -> Adapter:
-    path = found.folder / place.ADAPTER_CONFIG
-    return peft.adapter(place.read_json(path), path, stored)
-
-
-def _merged(base: Opened, own: Adapter, words: str) -> Opened:
-    labels = own.full[SCORE].shape[:1] if SCORE in own.full else ()
-    geometry = attrs.evolve(base.geometry, labels=labels[0]) if labels else base.geometry
-    config = base.config
-    if config and geometry.labels != base.geometry.labels:
-        head = ("architectures", "id2label", "label2id", "pad_token_id")
-        config = config | {key: to_config(geometry)[key] for key in head}
+def _merged(
+    base: Opened, own: Adapter, words: str, classes: Mapping[str, Any] | None = None
+) -> Opened:
+    """Return weights with an adapter added; ``classes`` is the config.json that names its own."""
+    geometry, config = _with_heads(base, own, classes or {})
     shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
     wrong = low_rank.misfits(shapes, own)
     faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
-    usable = not wrong and all(f"{name}.weight" in base.tensors for name in own.modules)
+    needed = {f"{name}.weight" for name in own.modules} | set(own.rows)
+    usable = not wrong and needed <= base.tensors.keys() | own.full.keys()
     merged = low_rank.merged(base.tensors, own) if usable else base.tensors
     return attrs.evolve(
         base,
@@ -259,10 +288,45 @@ def _merged(base: Opened, own: Adapter, words: str) -> Opened:
         geometry=geometry,
         config=config,
         tensors={name: merged[name] for name in shapes if name in merged},
+        head=own.full.get(HEAD, None if TABLE in own.full or own.rows else base.head),
         missing=tuple(name for name in base.missing if name not in own.full),
         faults=faults,
         adapter=own,
     )
+
+
+def _with_heads(
+    base: Opened, own: Adapter, classes: Mapping[str, Any]
+) -> tuple[Geometry, dict[str, Any]]:
+    """Return the network with an adapter: with its classes, and as many words as its table has."""
+    geometry, config = base.geometry, base.config
+    if own.own and geometry.tied:
+        geometry = attrs.evolve(geometry, tied=False)
+        config = config | ({"tie_word_embeddings": False} if config else {})
+    if TABLE in own.full and own.full[TABLE].shape:
+        geometry = attrs.evolve(geometry, vocab=own.full[TABLE].shape[0])
+        config = config | ({"vocab_size": geometry.vocab} if config else {})
+    labels = own.full[SCORE].shape[0] if SCORE in own.full and own.full[SCORE].shape else 0
+    names = classes if len(classes.get("id2label") or ()) == labels else {}
+    if labels and (names or labels != geometry.labels):
+        told = problem({**names, "num_labels": labels})
+        geometry = attrs.evolve(geometry, labels=labels, problem=told)
+        config = config and config | _of_classes(geometry, config, names)
+    return geometry, config
+
+
+def _of_classes(
+    geometry: Geometry, config: Mapping[str, Any], names: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keys of a classifier's config.json; its pad is the base's, where that has one."""
+    usual = to_config(geometry)
+    pad = config.get("pad_token_id")
+    return {
+        "architectures": usual["architectures"],
+        "id2label": names.get("id2label", usual["id2label"]),
+        "label2id": names.get("label2id", usual["label2id"]),
+        "pad_token_id": usual["pad_token_id"] if pad is None else pad,
+    }
 
 
 def _count(names: Iterable[str], what: str) -> str:

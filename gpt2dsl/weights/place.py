@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import cache
+from gpt2dsl.data import cache, tokenizer_files
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights import hub, store
 
@@ -25,7 +25,9 @@ STRATEGY = "strategy"
 it."""
 
 _RANK = re.compile(r"rank_(\d+)")
-_ONE = (WEIGHTS, "pytorch_model.bin", ADAPTER_WEIGHTS, "adapter_model.bin")
+_BASE = (WEIGHTS, "pytorch_model.bin")
+_ADAPTER = (ADAPTER_WEIGHTS, "adapter_model.bin")
+NANOGPT = "ckpt.pt"
 INDEX = f"{WEIGHTS}.index.json"
 _INDEX = ".index.json"
 
@@ -66,19 +68,23 @@ class Place:
 
     @property
     def tokenizer(self) -> Path | None:
-        """The folder, where it holds a tokenizer too."""
-        names = ("tokenizer.json", "vocab.json")
-        return self.folder if any((self.folder / name).exists() for name in names) else None
+        """The folder, where it holds a tokenizer too, of whatever kind."""
+        return self.folder if tokenizer_files.is_beside(self.folder) else None
 
 
-def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Place:
+def find(
+    name: str | Path, *, contents: bool = True, fetch: bool = False, revision: str = ""
+) -> Place:
     """Where the weights of a name are.
+
+    A folder that has a base and an adapter_config.json is that adapter's, as in transformers.
 
     Args:
         name: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours, a
             size, or a name on the Hub.
         contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
         fetch: whether what is on the Hub and not in its cache here is downloaded.
+        revision: the commit, branch or tag of a name on the Hub; "" for the newest.
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged or of another kind (G2-304).
@@ -92,9 +98,9 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
         repo = hub.canonical(str(name))
         if repo and Path(repo).is_dir():
             return _in_folder(Path(repo), contents=contents)
-        snapshot = hub.cached(repo) if repo else None
+        snapshot = hub.cached(repo, revision) if repo else None
         if repo and fetch and not snapshot:
-            snapshot = _fetched(repo)
+            snapshot = _fetched(repo, revision)
         if snapshot:
             return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
     except OSError as error:
@@ -102,15 +108,15 @@ def find(name: str | Path, *, contents: bool = True, fetch: bool = False) -> Pla
     if repo:
         message = (
             f"there is no such file or folder here; if it is a model on the Hub, it is not "
-            f"fetched yet: gpt2dsl fetch {name}"
+            f"fetched yet: gpt2dsl fetch {name}" + (f" (revision {revision})" if revision else "")
         )
         raise InputError("G2-301", name, message)
     raise InputError("G2-301", name, "there is no such file or folder")
 
 
-def _fetched(repo: str) -> Path:
+def _fetched(repo: str, revision: str) -> Path:
     try:
-        return hub.fetch(repo)
+        return hub.fetch(repo, revision)
     except InputError as error:
         first = error.faults[0]
         raise InputError(
@@ -162,16 +168,32 @@ def _checkpoint(folder: Path, *, contents: bool) -> Place:
     return attrs.evolve(_whole(folder), checkpoint=folder.name)
 
 
-def _whole(folder: Path) -> Place:
-    """The weights of a folder: in one file, in shards, or MindFormers'."""
-    for name in _ONE:
+def base_beside(adapter: Place) -> Place:
+    """Return the base that lies in one folder with an adapter, the adapter where there is none."""
+    return _hugging_face(adapter.folder, _BASE) or adapter
+
+
+def _hugging_face(folder: Path, names: tuple[str, ...]) -> Place | None:
+    """Return weights under one of the names, in one file or in shards."""
+    for name in names:
         if (folder / name).exists():
             return Place(path=folder, files=(folder / name,))
         if (folder / (name + _INDEX)).exists():
             return attrs.evolve(_shards(folder / (name + _INDEX)), path=folder)
+    return None
+
+
+def _whole(folder: Path) -> Place:
+    """The weights of a folder: in one file, in shards, or MindFormers'."""
+    is_adapter = (folder / ADAPTER_CONFIG).exists()
+    if weights := _hugging_face(folder, _ADAPTER if is_adapter else _BASE + _ADAPTER):
+        return weights
+    if is_adapter:
+        message = f"it is not there, but {ADAPTER_CONFIG} is; name a base beside it by its file"
+        raise InputError("G2-301", folder / ADAPTER_WEIGHTS, message)
     if ranks := rank_folders(folder):
         return _split(folder, ranks)
-    checkpoints = sorted(folder.glob("*.ckpt"))
+    checkpoints = sorted([*folder.glob("*.ckpt"), *folder.glob(NANOGPT)])
     if len(checkpoints) == 1:
         return Place(path=folder, files=(checkpoints[0],))
     if len(checkpoints) > 1:

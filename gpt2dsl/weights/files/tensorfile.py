@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.schema import safetensors_metadata
+from gpt2dsl.schema.fate import KeyFate, fates, refuse
 from gpt2dsl.weights.files.hashing import HashedFile, hashed
 from gpt2dsl.weights.files.stored import Slab, Stored
 
 
 def stored(path: Path) -> dict[str, Stored]:
-    """The tensors of a file.
+    """Return the tensors of a file, those included that its metadata names as one with another.
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
+        SpecError: its tensors are those of another library (G2-306).
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # plans may need none
 
@@ -39,20 +42,33 @@ def stored(path: Path) -> dict[str, Stored]:
         raise InputError("G2-304", path, f"it is no whole safetensors file: {error}") from error
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror or error}") from error
-    header.pop("__metadata__", None)
-    return {
+    said = header.pop("__metadata__", None) or {}
+    refuse(fates(path, said, safetensors_metadata.table(said, header)))
+    tensors: dict[str, Stored] = {
         name: Slab.at(entry["dtype"], tuple(entry["shape"]), path, start + entry["data_offsets"][0])
         for name, entry in header.items()
     }
+    tied = safetensors_metadata.tied(said, header)
+    return tensors | {name: tensors[kept] for name, kept in tied.items()}
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What a file that ``stored`` has read says of itself."""
+    """Return what a file that ``stored`` has read says of itself."""
+    said: dict[str, str] = _read_header(path).get("__metadata__") or {}
+    return said
+
+
+def metadata_fates(path: Path) -> Iterator[KeyFate]:
+    """Yield what becomes of each key of what a file says of itself."""
+    header = _read_header(path)
+    said = header.pop("__metadata__", None) or {}
+    yield from fates(path, said, safetensors_metadata.table(said, header))
+
+
+def _read_header(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-    found: dict[str, str] = header.get("__metadata__") or {}
-    return found
+        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return header
 
 
 def write(path: Path, tensors: Mapping[str, Stored]) -> str:

@@ -20,7 +20,9 @@ from gpt2dsl.weights.formats.adapter import Adapter, LowRank
 Values = Mapping[str, NDArray[np.float32]]
 
 
-def to_files(slots: Sequence[Adapted], values: Values, full: Values, base: str) -> Adapter:
+def to_files(
+    slots: Sequence[Adapted], values: Values, full: Values, base: str, dropout: float = 0.0
+) -> Adapter:
     """Adapters as files hold them.
 
     Args:
@@ -28,6 +30,7 @@ def to_files(slots: Sequence[Adapted], values: Values, full: Values, base: str) 
         values: their tensors, by the names of ``Adapted.shapes``.
         full: tensors that are held whole.
         base: the weights that they belong to.
+        dropout: probability on their inputs in training.
     """
     modules = {}
     for module, own in itertools.groupby(slots, key=lambda slot: slot.module):
@@ -37,7 +40,7 @@ def to_files(slots: Sequence[Adapted], values: Values, full: Values, base: str) 
         scale = together[0].scale
         modules[module] = LowRank(a=Held.of(a), b=Held.of(b), alpha=scale * len(a), scale=scale)
     whole = {name: Held.of(array) for name, array in full.items()}
-    return Adapter(modules=modules, base=base, full=whole)
+    return Adapter(modules=modules, base=base, full=whole, dropout=dropout)
 
 
 def _spread(slot: Adapted, values: Values) -> NDArray[np.float32]:

@@ -1,0 +1,39 @@
+"""The metadata of a safetensors file and of an index of shards: what becomes of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from gpt2dsl.schema.fate import Table, no_effect, used
+
+
+def _format(value: Any) -> str:
+    if value in ("tf", "flax"):
+        return "tensors of another library have other names: save the model with PyTorch"
+    return ""
+
+
+TABLE: Table = {
+    "format": used("the library whose names the tensors have", _format),
+    "total_size": no_effect("the bytes of all tensors, which their shapes say"),
+    "total_parameters": no_effect("the elements of all tensors, which their shapes say"),
+    "rank": used("the rank whose part of the tensors it is"),
+    "dtype": no_effect("the element type, which each tensor says"),
+}
+
+
+def tied(content: Mapping[str, Any], names: Collection[str]) -> dict[str, str]:
+    """Return tensors that a file leaves out → the one of its tensors that they are one with.
+
+    Args:
+        content: the metadata, as ``save_model`` of the safetensors library writes it.
+        names: of the tensors in the file.
+    """
+    return {name: kept for name, kept in content.items() if kept in names and name not in names}
+
+
+def table(content: Mapping[str, Any], names: Collection[str]) -> Table:
+    """Return the rows for one file: those that all have, and one for each tied tensor."""
+    words = "it is one tensor with the one that is named"
+    return {**TABLE, **{name: used(words) for name in tied(content, names)}}
