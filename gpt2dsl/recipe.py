@@ -155,13 +155,30 @@ class Recipe:
 
 
 def callbacks_of(spec: str) -> tuple[Callback, ...]:
-    """The list ``callbacks`` beside the recipe that ``module:name`` names; () where there is none.
+    """Return the list ``callbacks`` beside the recipe that ``module:name`` names; () without one.
 
     Args:
         spec: as on the command line; files of TOML have none.
+
+    Raises:
+        SpecError: it is no list, or something in it is no callback.
     """
     module = spec.partition(":")[0] if ":" in spec and not spec.endswith(".toml") else ""
-    return tuple(getattr(sys.modules.get(module), "callbacks", ()))
+    if not hasattr(sys.modules.get(module), "callbacks"):
+        return ()
+    from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have some
+
+    found = sys.modules[module].callbacks
+    wrong = (
+        [found]
+        if not isinstance(found, list | tuple)
+        else [one for one in found if isinstance(one, type) or not isinstance(one, Callback)]
+    )
+    if wrong:
+        advice = "expected a list of objects of subclasses of gpt2dsl.Callback"
+        message = f"{advice}, found {wrong[0]!r}"
+        raise SpecError([Fault("G2-201", "", f"{module}:callbacks", message)])
+    return tuple(map(Named, found))
 
 
 def structured(draft: tables.Draft, name: str) -> tuple[Recipe, tuple[Fault, ...]]:

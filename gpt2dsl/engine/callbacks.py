@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
+
+from gpt2dsl.errors import RunError
+from gpt2dsl.parts.base import PACKAGE
 
 if TYPE_CHECKING:
     from gpt2dsl.cluster.reports import Reporter
@@ -31,6 +37,56 @@ class Callback:
 
     def on_end(self, result: Result) -> None:
         """After the last step, once the report is written."""
+
+
+class Named(Callback):
+    """A user's callback on the command line: what it raises is named as the user's.
+
+    In Python it is not wrapped: whoever passes a callback may wait for its exception.
+    """
+
+    def __init__(self, inner: Callback) -> None:
+        self.inner = inner
+
+    @override
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        with self._named("on_step", f" at step {step}"):
+            self.inner.on_step(step, metrics)
+
+    @override
+    def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        with self._named("on_evaluation", f" at step {step}"):
+            self.inner.on_evaluation(step, metrics)
+
+    @override
+    def on_checkpoint(self, step: int, folder: Path) -> None:
+        with self._named("on_checkpoint", f" at step {step}"):
+            self.inner.on_checkpoint(step, folder)
+
+    @override
+    def on_end(self, result: Result) -> None:
+        with self._named("on_end", ""):
+            self.inner.on_end(result)
+
+    @contextmanager
+    def _named(self, event: str, when: str) -> Iterator[None]:
+        """Raise RunError for whatever the callback raises, with its file and line."""
+        try:
+            yield
+        except Exception as error:
+            kind = type(self.inner)
+            what = f"{kind.__name__}.{event}{when}: {type(error).__name__}: {error}"
+            raise RunError(f"{_line(error, kind)}: your callback {what} [G2-402]") from error
+
+
+def _line(error: Exception, kind: type) -> str:
+    """Return file and line of a callback's own code where an error passed through it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if not frame.filename.startswith(PACKAGE)]
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    own = [frame for frame in outside if frame.filename == file]
+    last = (own or outside[:1] or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 class Forward(Callback):
