@@ -180,14 +180,17 @@ def test_a_training_of_all_flags_follows_that_of_one_process(
     check(runs.under(kind, parallel), runs.under(kind, ALONE))
 
 
-def test_a_head_that_config_says_and_the_file_lacks_is_missed(runs: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [HEAD, TABLE])
+def test_one_of_two_tables_that_the_file_lacks_is_missed(
+    runs: Runs, tmp_path: Path, name: str
+) -> None:
     from safetensors.numpy import save_file  # noqa: PLC0415
 
     arrays = load_file(runs.weights / "model.safetensors")
-    del arrays[HEAD]
+    del arrays[name]
     save_file(arrays, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((runs.weights / "config.json").read_bytes())
-    with pytest.raises(SpecError, match=r"1 missing: lm_head\.weight"):
+    with pytest.raises(SpecError, match=f"1 missing: {name}"):
         gpt2dsl.load(str(tmp_path))
 
 
