@@ -18,6 +18,7 @@ from gpt2dsl.data import (
     vocabulary,
 )
 from gpt2dsl.data.cleaning import cleaned
+from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer_digest import Roles
 from gpt2dsl.data.tokenizer_settings import Settings
 from gpt2dsl.errors import InputError
@@ -142,9 +143,8 @@ class Tokenizer:
         Raises:
             InputError: it has too few (G2-205).
         """
-        if len(self) > vocab:
-            message = f"the tokenizer has {len(self)} entries, the model's word table {vocab}"
-            raise InputError("G2-205", name, message)
+        if misfit := vocabulary_misfit(len(self), vocab):
+            raise InputError("G2-205", name, misfit)
 
     @property
     def start(self) -> int:

@@ -10,7 +10,7 @@ from gpt2dsl.data import cache, tokenizer_files
 from gpt2dsl.data.tokenizer import Tokenizer, of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
-from gpt2dsl.engine.text_model import TextModel
+from gpt2dsl.engine.text_model import Prompt, TextModel
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.lite import description, opening
 from gpt2dsl.lite.decoder import ExportedDecoder
@@ -64,14 +64,16 @@ class ExportedModel(TextModel, Closing):
         beside = defaults.read(None, folder / place.GENERATION, described.shapes.geometry)
         return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
-    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
+    def _request(
+        self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
+    ) -> Request:
         if generation.beams > self.at_once:
             key = "generation.beams"
             message = f"{generation.beams} beams need an export of such a batch: this has rows for "
             origin = generation.why("beams")
             raise SpecError([Fault("G2-203", origin, key, f"{message}{self.at_once}")])
 
-        return super()._request(prompt, generation, number)
+        return super()._request(prompt, generation, number, stops_in_prompt=stops_in_prompt)
 
     def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch
         shapes = self.described.shapes

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
+import numpy as np
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.beams import Beams
@@ -33,6 +33,9 @@ LONG_TEXT = 100_000
 
 KEPT_DECODERS = 4
 """Batch sizes of which compiled graphs and caches are kept."""
+
+Prompt = str | Sequence[int]
+"""A text, or the ids of its tokens, which are taken as they are; NumPy's integers too."""
 
 
 class TextModel(ABC):
@@ -71,11 +74,12 @@ class TextModel(ABC):
     def _new_decoder(self, batch: int) -> Decoder:
         """What generates so many texts at once."""
 
-    def generate(self, prompts: Sequence[str], **generation: Any) -> list[str]:
+    def generate(self, prompts: Sequence[Prompt], **generation: Any) -> list[str]:
         """Continue texts.
 
         Args:
-            prompts: the texts; an empty one begins at the first token of a text, bos or eos.
+            prompts: the texts, or the ids of each; an empty one begins at the first token of a
+                text, bos or eos.
             generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...;
                 those that are left out are as the files beside the weights say.
 
@@ -84,18 +88,19 @@ class TextModel(ABC):
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
-            InputError: a prompt is longer than the model has positions.
+            InputError: a prompt is longer than the model has positions, or has an id that its word
+                table lacks.
         """
         if isinstance(prompts, str):
             raise TypeError("expected a list of texts, found one text")
         found = self.continuations(prompts, Generation(**generation))
         return [one.prompt + one.text for one in found]
 
-    def stream(self, prompt: str, **generation: Any) -> Iterator[str]:
+    def stream(self, prompt: Prompt, **generation: Any) -> Iterator[str]:
         """Continue one text; gives its pieces as they come, whole characters only.
 
         Args:
-            prompt: the text; the pieces do not repeat it.
+            prompt: the text, or its ids; the pieces do not repeat it.
             generation: as for ``generate``; one text, without beams.
 
         Raises:
@@ -110,12 +115,15 @@ class TextModel(ABC):
         return self.pieces(self.row(prompt, asked))
 
     def continuations(
-        self, prompts: Sequence[str], generation: Generation, numbers: Sequence[int] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        generation: Generation,
+        numbers: Sequence[int] | None = None,
     ) -> list[Continuation]:
         """As ``generate``, with what is known of each text.
 
         Args:
-            prompts: the texts.
+            prompts: the texts, or the ids of each.
             generation: how.
             numbers: of the prompts among all, where these are some; they tell equal ones apart.
         """
@@ -134,36 +142,37 @@ class TextModel(ABC):
 
     def row(
         self,
-        prompt: str,
+        prompt: Prompt,
         generation: Generation,
         number: int = 0,
         *,
         stops_in_prompt: bool = True,
     ) -> Row:
-        """A text to be generated.
+        """Return a text to be generated.
 
         Args:
-            prompt: the text.
+            prompt: it, or its ids.
             generation: how.
             number: tells equal prompts apart.
             stops_in_prompt: whether a stop string may begin in the prompt, as in transformers.
         """
-        request = self._request(prompt, self.defaults.completed(generation), number)
-        return Row(attrs.evolve(request, stops_in_prompt=stops_in_prompt))
+        asked = self.defaults.completed(generation)
+        return Row(self._request(prompt, asked, number, stops_in_prompt=stops_in_prompt))
 
     def slots(self, batch: int) -> Slots:
         """Places for so many texts at once, of their own."""
         return Slots(self._new_decoder(batch), batch)
 
     def show(
-        self, prompts: Sequence[str], generation: Generation, say: Callable[[str], None]
+        self, prompts: Sequence[Prompt], generation: Generation, say: Callable[[str], None]
     ) -> list[Continuation]:
         """Continue texts one after another, and show each as it comes, the prompt included."""
         generation = self.defaults.completed(generation)
         found: list[Continuation] = []
-        copies = [text for text in prompts for _ in range(generation.num_return_sequences)]
-        for number, text in enumerate(copies):
-            row = self.row(text, generation, number)
+        copies = [prompt for prompt in prompts for _ in range(generation.num_return_sequences)]
+        for number, prompt in enumerate(copies):
+            row = self.row(prompt, generation, number)
+            text = row.request.prompt
             say(text if number == 0 else BETWEEN + text)
             for piece in self.pieces(row):
                 say(piece)
@@ -196,7 +205,7 @@ class TextModel(ABC):
                     slots.step()
 
     def _searched(
-        self, prompts: Sequence[tuple[int, str]], generation: Generation
+        self, prompts: Sequence[tuple[int, Prompt]], generation: Generation
     ) -> list[Continuation]:
         """Beam search; as many prompts at once as there is room for."""
         groups = [Beams(self._request(one, generation, number)) for number, one in prompts]
@@ -207,40 +216,69 @@ class TextModel(ABC):
                 search(decoder, some)
         return [one for group in groups for one in group.continuations()]
 
-    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
-        if not isinstance(prompt, str):
-            raise TypeError(f"expected a text, found {type(prompt).__name__} {prompt!r:.40}")
+    def _request(
+        self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
+    ) -> Request:
+        self.tokenizer.require(self.geometry.vocab, "data.tokenizer")
         self.defaults.refuse(generation)
         refuse(generation)
+        if isinstance(prompt, str):
+            ids, text = self._encoded(prompt), prompt
+        else:
+            ids = self._checked(prompt)
+            text = self.tokenizer.decode(prompt)
+        self._refuse_long(prompt, ids, generation)
+        self._refuse_unknown(generation)
         return Request(
-            prompt=prompt,
-            ids=tuple(self._encoded(prompt, generation)),
+            prompt=text,
+            ids=tuple(ids),
             generation=generation,
             tokenizer=self.tokenizer,
             positions=self.geometry.positions,
             number=number,
             ends=self.defaults.ends,
+            stops_in_prompt=stops_in_prompt,
         )
 
-    def _encoded(self, prompt: str, generation: Generation) -> list[int]:
+    def _encoded(self, prompt: str) -> list[int]:
+        """Return the ids of a text; an empty one begins at an end-of-text token."""
         positions = self.geometry.positions
         if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
-            raise InputError("G2-204", repr(prompt[:20] + "..."), message)
-        ids = self.tokenizer.encode(prompt) or [self._begin]
-        limit = min(positions, generation.limit(len(ids))) - 1
-        if len(ids) > limit:
-            shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."
-            message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
-            if limit + 1 < positions:
-                message += f" into generation.max_length = {generation.max_length}"
-            raise InputError("G2-204", repr(shown), message)
+            raise InputError("G2-204", _shown(prompt), message)
+        return self.tokenizer.encode(prompt) or [self._begin]
+
+    def _checked(self, prompt: Sequence[int]) -> list[int]:
+        """Return ids as they are, if all are in the word table; of none, those of no text."""
+        is_list = not isinstance(prompt, bytes) and hasattr(prompt, "__len__")
+        kinds = set(map(type, prompt)) if is_list else {object}
+        if not all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
+            found = f"{type(prompt).__name__} {prompt!r:.40}"
+            raise TypeError(f"expected a text, found {found}; ids are a list of integers")
+        ids = list(map(int, prompt))
+        for wrong in {min(ids, default=0), max(ids, default=0)}:
+            if not 0 <= wrong < self.geometry.vocab:
+                message = f"{wrong} is no id: there are {self.geometry.vocab}"
+                raise InputError("G2-204", "prompt", message)
+        return ids or self._encoded("")
+
+    def _refuse_unknown(self, generation: Generation) -> None:
+        """Refuse ids of settings that the word table lacks."""
         vocab = self.geometry.vocab
         for key, named in generation.ids.items():
             if any(i >= vocab for i in named):
                 message = f"{max(named)} is no id: there are {vocab}"
                 raise InputError("G2-204", f"generation.{key}", message)
-        return ids
+
+    def _refuse_long(self, prompt: Prompt, ids: Sequence[int], generation: Generation) -> None:
+        """Refuse a prompt that leaves no room to continue it."""
+        positions = self.geometry.positions
+        limit = min(positions, generation.limit(len(ids))) - 1
+        if len(ids) > limit:
+            message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
+            if limit + 1 < positions:
+                message += f" into generation.max_length = {generation.max_length}"
+            raise InputError("G2-204", _shown(prompt), message)
 
     @property
     def _begin(self) -> int:
@@ -271,3 +309,10 @@ def refuse(generation: Generation) -> None:
     ]
     if found:
         raise SpecError(found)
+
+
+def _shown(prompt: Prompt) -> str:
+    """Return the beginning of a prompt, for messages."""
+    if isinstance(prompt, str):
+        return repr(prompt if len(prompt) <= 24 else prompt[:20] + "...")
+    return "[" + ", ".join(map(str, prompt[:6])) + (", ...]" if len(prompt) > 6 else "]")

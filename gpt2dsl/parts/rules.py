@@ -295,7 +295,13 @@ def labels(doc: str, *, default: int) -> Any:
 
 
 class Patterns(dict[str, float]):
-    """A frozen table of regexes and numbers."""
+    """A frozen table of regexes and numbers; the first match counts, so their order does too."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict) and list(self.items()) == list(other.items())
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __hash__(self) -> int:  # type: ignore[override]  # it is frozen, so it can have one
         return hash(tuple(self.items()))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
-from gpt2dsl.parts.task import Conversion
+from gpt2dsl.parts.task import Conversion, Export
 from gpt2dsl.plan import conversion, export, generation, resharding, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
@@ -91,11 +92,9 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             if parts.model.dropout is not None:
                 geometry = geometry.with_dropout(parts.model.dropout)
         faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
-    if entries and entries > geometry.vocab:
-        message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
-        faults.append(
-            fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
-        )
+    if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
+        keys = ("model.vocab", "data.vocab", weights_key(parts))
+        faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
     asked, wrong = generation.completed(parts, looked)
     faults += [*training.faults(parts, geometry, looked), *wrong]
     written, refusals = resharding.find(parts, None if promised else looked, known)
@@ -174,23 +173,30 @@ def _new(looked: Look) -> str:
 def _tokenizer(
     parts: Parts, looked: Look | None, promised: Promise | None
 ) -> tuple[str, Input | None, int | None]:
-    """What the tokenizer is, the input that it is read from, and its number of entries."""
+    """What the tokenizer is, the input that it is read from, and the rows that its ids need."""
     name = parts.data.tokenizer
+    own = str(looked.tokenizer) if looked and looked.tokenizer else ""
     if isinstance(parts.task, Conversion):
-        folder = str(looked.tokenizer) if looked and looked.tokenizer else ""
-        return folder, _own_tokenizer(parts, looked) if folder and _exports(parts) else None, None
+        unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
+        # others copy it; graphs of an export are used with it
+        is_used = isinstance(parts.task, Export) and own not in unknown
+        return _opened(parts, own) if is_used else (own, None, None)
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
-        own = known == PUBLISHED
-        return known, None, GPT2_VOCAB if own else promised.look.geometry.vocab
-    if name == "auto" and looked:
-        refusal = _own_tokenizer(parts, looked)
-        if refusal or looked.tokenizer:
-            return str(looked.tokenizer or PUBLISHED), refusal, None
+        if known in ("", PUBLISHED):
+            return known, None, GPT2_VOCAB if known else promised.look.geometry.vocab
+        return _opened(parts, known)
+    if name == "auto" and looked and not own:
+        return PUBLISHED, _without_tokenizer(parts, looked), None
     if name == "auto":
-        name = PUBLISHED
+        name = own or PUBLISHED
     if name in (PUBLISHED, TRAIN):
         return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
+    return _opened(parts, name)
+
+
+def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
+    """As ``_tokenizer``, of a folder."""
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
@@ -201,22 +207,17 @@ def _tokenizer(
     return str(Path(name)), found, len(loaded)
 
 
-def _exports(parts: Parts) -> bool:
-    return parts.task is not None and parts.task.name == "export"
-
-
-def _own_tokenizer(parts: Parts, looked: Look | None) -> Input | None:
-    """The refusal of the tokenizer that lies beside weights, or of their having none."""
-    if looked is None or (parts.data.format == "mindrecord" and not looked.tokenizer):
+def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
+    """The refusal of weights that no tokenizer lies beside, unless the published one fits."""
+    if parts.data.format == "mindrecord":
         return None  # rows of ids need none
-    from gpt2dsl.data.tokenizer import of_weights  # noqa: PLC0415  # as above
+    from gpt2dsl.data.tokenizer import PUBLISHED_ROWS, without_tokenizer  # noqa: PLC0415  # as above
 
-    name = str(looked.tokenizer or weights_name(parts))
-    try:
-        of_weights(looked.tokenizer, looked.geometry.vocab, name)
-    except SpecError as error:
-        return refused(parts, "data.tokenizer", name, error)
-    return None
+    vocab, name = looked.geometry.vocab, weights_name(parts)
+    if vocab in PUBLISHED_ROWS:
+        return None
+    wrong = InputError("G2-205", name, without_tokenizer(vocab))
+    return refused(parts, "data.tokenizer", name, wrong)
 
 
 _KEYS = {

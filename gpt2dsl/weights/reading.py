@@ -39,6 +39,7 @@ class Look:
         tensors: in the order of the forward pass, not read.
         unknown: files and keys beside them that nobody knows, each with its value.
         defaults: what the files beside them say of a recipe's keys.
+        files: every file that decides what they are, an adapter's base included, under its role.
     """
 
     path: Path
@@ -54,6 +55,7 @@ class Look:
     tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
     unknown: tuple[str, ...] = ()
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
+    files: tuple[tuple[str, Path], ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +114,14 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         tensors=found.tensors,
         unknown=tuple(note for file in beside.fates_of(found.place) for note in file.unknown),
         defaults=found.defaults,
+        files=_files(found),
     )
+
+
+def _files(found: Opened) -> tuple[tuple[str, Path], ...]:
+    base = beside.deciding(found.base) if found.base else []
+    own = beside.deciding(found.place)
+    return (*own, *((f"base {role}", path) for role, path in base))
 
 
 def read(

@@ -21,7 +21,7 @@ class Request:
     """One prompt.
 
     Attributes:
-        prompt: as it was given.
+        prompt: as it was given; the text of one that was given as ids.
         ids: of it, at least one.
         generation: how to go on.
         tokenizer: of the ids.
