@@ -252,6 +252,18 @@ def test_outputs_that_are_no_classes_are_those_of_transformers(
         assert list(said.values()) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("pad", [None, "last", "middle", "every"])
+def test_a_text_is_read_where_transformers_reads_it(tmp_path: Path, pad: str | None) -> None:
+    """At the last token that is not the pad, which may be a token of the text."""
+    tokenizer = Tokenizer.train([text(400)], 320)
+    one = "the" if pad == "every" else TEXTS[0]
+    ids = tokenizer.encode(one)
+    number = {"last": ids[-1], "middle": ids[-2] if len(ids) > 1 else 0, "every": ids[0]}
+    model = classifier(tmp_path, num_labels=1, pad_token_id=number[pad] if pad else None)
+    found = Recipe(Task.classify(texts=[one]), Model(weights=str(tmp_path))).plan().run()
+    assert list(found.outputs[0].values()) == pytest.approx(logits(model, [ids])[0], abs=1e-5)
+
+
 ROWS = [("the old cat", 1.5), ("a young bird sang", -0.25), ("the dog", 0.0), ("roof", 3)]
 
 
