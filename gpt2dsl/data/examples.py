@@ -32,10 +32,18 @@ class Examples:
         seq_length: tokens of a padded row at most.
         pad: the id that fills it up.
         name: of the data, for messages.
+        skipped: as ``padded`` has it.
     """
 
     def __init__(
-        self, ids: Sequence[Ids], classes: Sequence[float], seq_length: int, pad: int, name: str
+        self,
+        ids: Sequence[Ids],
+        classes: Sequence[float],
+        seq_length: int,
+        pad: int,
+        name: str,
+        *,
+        skipped: int | None = None,
     ) -> None:
         self.ids = ids
         is_regression = any(isinstance(label, float) for label in classes)
@@ -43,14 +51,26 @@ class Examples:
         # No longer than the longest needs: what is compiled is one length for all batches.
         longest = max(map(len, ids), default=1)
         self.length = min(seq_length, -(-longest // BUCKET) * BUCKET)
-        self.pad = pad
+        self.pad, self.skipped = pad, skipped
         self.name = name
 
     @classmethod
     def read(
-        cls, source: Source, tokenizer: Tokenizer, classes: Labels, seq_length: int
+        cls,
+        source: Source,
+        tokenizer: Tokenizer,
+        classes: Labels,
+        seq_length: int,
+        skipped: int | None = None,
     ) -> Examples:
         """The rows of a source.
+
+        Args:
+            source: the texts with their labels.
+            tokenizer: of the network.
+            classes: what reads labels.
+            seq_length: tokens of a row at most.
+            skipped: as ``padded`` has it.
 
         Raises:
             SpecError: rows can't be used, or name no class of these (G2-309).
@@ -64,7 +84,7 @@ class Examples:
             numbers += [classes.number(row.label) for row in batch]
         if not ids:
             raise InputError("G2-302", source.name, "there is no row in it")
-        return cls(ids, numbers, seq_length, tokenizer.filler, source.name)
+        return cls(ids, numbers, seq_length, tokenizer.filler, source.name, skipped=skipped)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,7 +98,7 @@ class Examples:
     def batch(self, indices: ArrayLike) -> tuple[Ids, NDArray[Any]]:
         """Padded rows ``[rows, length]``; label and place of the last token ``[rows, 2]``."""
         chosen = np.asarray(indices)
-        ids, last = padded([self.ids[i] for i in chosen], self.length, self.pad)
+        ids, last = padded([self.ids[i] for i in chosen], self.length, self.pad, self.skipped)
         labels = self.classes[chosen]
         return ids, np.stack([labels, last.astype(labels.dtype)], 1)
 
@@ -90,7 +110,7 @@ class Examples:
         for start in range(0, len(self), batch_size):
             rows = list(self.ids[start : start + batch_size])
             filler: Any = [np.array([self.pad], np.int32)] * (batch_size - len(rows))
-            ids, last = padded([*rows, *filler], self.length, self.pad)
+            ids, last = padded([*rows, *filler], self.length, self.pad, self.skipped)
             yield ids, last, self.classes[start : start + batch_size]
 
 
@@ -102,9 +122,28 @@ def encoded(texts: list[str], tokenizer: Tokenizer, seq_length: int) -> list[Ids
     ]
 
 
-def padded(rows: Sequence[Ids], length: int, pad: int) -> tuple[Ids, Ids]:
-    """Rows of one length ``[rows, length]``, and the places of their last tokens ``[rows]``."""
+def padded(
+    rows: Sequence[Ids], length: int, pad: int, skipped: int | None = None
+) -> tuple[Ids, Ids]:
+    """Return rows of one length ``[rows, length]``, and where each is read ``[rows]``.
+
+    Args:
+        rows: ids, at least one in each.
+        length: of the padded rows.
+        pad: the id that fills them up; what stands there changes nothing.
+        skipped: the id that no row is read at, as transformers has it for ``pad_token_id``: a row
+            is read at its last other token, one that has none at its first; None for the last
+            token whatever it is.
+    """
     found = np.full((len(rows), length), pad, np.int32)
     for i, row in enumerate(rows):
         found[i, : len(row)] = row
-    return found, np.array([len(row) - 1 for row in rows], np.int32)
+    return found, np.array([_read_at(row, skipped) for row in rows], np.int32)
+
+
+def _read_at(row: Ids, skipped: int | None) -> int:
+    """Return the place at which a row is read."""
+    if skipped is None:
+        return len(row) - 1
+    others = np.flatnonzero(row != skipped)
+    return int(others[-1]) if len(others) else 0

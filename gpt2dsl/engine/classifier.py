@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from gpt2dsl.data.examples import BUCKET, Examples, encoded, padded
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.progress import Bar
 from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION
 from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.network import GPT2
+from gpt2dsl.weights import opening
 
 AT_ONCE = 8
 """Texts that are classified together."""
@@ -28,12 +30,18 @@ class TextClassifier:
         tokenizer: of its weights.
         names: of the classes.
         seq_length: tokens of a text that are read at most, as in training.
+        skipped: the id that no text is read at, as ``pad_of`` gives it.
     """
 
     def __init__(
-        self, network: GPT2, tokenizer: Tokenizer, names: Sequence[str], seq_length: int
+        self,
+        network: GPT2,
+        tokenizer: Tokenizer,
+        names: Sequence[str],
+        seq_length: int,
+        skipped: int | None = None,
     ) -> None:
-        self.names = tuple(names)
+        self.names, self._skipped = tuple(names), skipped
         self.tokenizer = tokenizer
         self.length = min(network.geometry.positions, seq_length)
         self._problem = network.geometry.problem
@@ -49,7 +57,7 @@ class TextClassifier:
         for start in range(0, len(texts), AT_ONCE):
             rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.length)
             length = min(self.length, -(-max(map(len, rows)) // BUCKET) * BUCKET)
-            ids, last = padded(rows, length, self.tokenizer.filler)
+            ids, last = padded(rows, length, self.tokenizer.filler, self._skipped)
             found.append(self._activated(self._logits.logits(ids, last)))
         return np.concatenate(found)
 
@@ -102,6 +110,21 @@ class TextClassifier:
         if not np.isfinite(loss):
             raise _unusable(examples.name, loss)
         return Scores.of(self.names, examples.classes, np.concatenate(said), loss / len(examples))
+
+
+def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:
+    """Return the id that no text is read at: ``pad_token_id`` of the weights, None without one.
+
+    A training counts with the one that its checkpoints will have, which a new head always has.
+    """
+    came = opening.opened(job.weights, job.hints) if job.weights else None
+    said = came.config.get("pad_token_id") if came else None
+    is_new = came is None or not came.geometry.labels
+    if said is None and (is_new or job.parts.trains):
+        said = tokenizer.pad
+    if said is None and is_new:
+        said = tokenizer.eos
+    return said if isinstance(said, int) else None
 
 
 def _unusable(name: str, loss: float) -> RunError:

@@ -7,7 +7,7 @@ import attrs
 from gpt2dsl.cluster import groups
 from gpt2dsl.data import prompts
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine.classifier import TextClassifier
+from gpt2dsl.engine.classifier import TextClassifier, pad_of
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import saying
@@ -21,12 +21,9 @@ def run(job: Job) -> Result:
     assert isinstance(task, Classify)
     texts, team = prompts.read(task.texts, "text"), groups.team(job.parts)
     with saying(f"loading {job.weights}"):
-        classifier = TextClassifier(
-            loaded(job, team.shard),
-            Tokenizer.load(job.tokenizer),
-            job.classes,
-            job.parts.train.seq_length,
-        )
+        network, tokenizer = loaded(job, team.shard), Tokenizer.load(job.tokenizer)
+        length, skipped = job.parts.train.seq_length, pad_of(job, tokenizer)
+        classifier = TextClassifier(network, tokenizer, job.classes, length, skipped)
     with saying(f"compiling and classifying {len(texts)} text(s)"):
         outputs = classifier.outputs(texts)
     found = Result(task="classify", directory=job.directory, texts=tuple(texts))

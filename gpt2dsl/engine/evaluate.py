@@ -18,7 +18,7 @@ from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
-from gpt2dsl.engine.classifier import TextClassifier
+from gpt2dsl.engine.classifier import TextClassifier, pad_of
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import Bar, saying
@@ -69,7 +69,8 @@ def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
     source = Source.open(name, Form.of(job.parts.data))
     is_regression = job.geometry.problem == REGRESSION
     labels = labels_of(job.classes, source.form, is_regression=is_regression)
-    return Examples.read(source, tokenizer, labels, job.parts.train.seq_length)
+    length, skipped = job.parts.train.seq_length, pad_of(job, tokenizer)
+    return Examples.read(source, tokenizer, labels, length, skipped)
 
 
 def rows_of(job: Job, name: str, tokenizer: Tokenizer) -> Rows:

@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
+from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, head_of, tensors
 from gpt2dsl.weights import defaults, joining, place
 from gpt2dsl.weights.defaults import Defaults, Document
 from gpt2dsl.weights.files import container
@@ -175,7 +175,7 @@ def _opened(
     aside: tuple[str, ...] = (),
 ) -> Opened:
     """The network's tensors, and what does not fit."""
-    if HEAD in stored and TABLE not in stored and not geometry.labels:
+    if HEAD in stored and TABLE not in stored and head_of(geometry) == TABLE:
         stored = {TABLE: stored[HEAD], **stored}  # They are one, and the file names it once.
     expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
     faults = {
@@ -326,6 +326,7 @@ def _of_classes(
         "id2label": names.get("id2label", usual["id2label"]),
         "label2id": names.get("label2id", usual["label2id"]),
         "pad_token_id": usual["pad_token_id"] if pad is None else pad,
+        "problem_type": geometry.problem or None,
     }
 
 

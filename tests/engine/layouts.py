@@ -93,8 +93,9 @@ class Runs:
         recipe = small_recipe(self.folder).replace(train, parallel)
         task: Any = recipe.parts["task"]
         tuned = Task.finetune(data=task.data, eval_data=task.eval_data)
-        if kind == "weights":
-            recipe = recipe.replace(Model(weights=str(self.weights)), tuned, Data())
+        if kind == "weights":  # Adam makes steps of the noise of gradients that are 0
+            model, optim = Model(weights=str(self.weights)), Optim(name="sgd", lr=1e-2)
+            recipe = recipe.replace(model, tuned, Data(), optim)
         if kind == "adapters":
             model = Model(weights=str(self.weights), dropout=0.1)
             recipe = recipe.replace(model, ADAPTERS, tuned, Data(), Optim(lr=1e-2))

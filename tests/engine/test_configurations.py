@@ -180,14 +180,17 @@ def test_a_training_of_all_flags_follows_that_of_one_process(
     check(runs.under(kind, parallel), runs.under(kind, ALONE))
 
 
-def test_a_head_that_config_says_and_the_file_lacks_is_missed(runs: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [HEAD, TABLE])
+def test_one_of_two_tables_that_the_file_lacks_is_missed(
+    runs: Runs, tmp_path: Path, name: str
+) -> None:
     from safetensors.numpy import save_file  # noqa: PLC0415
 
     arrays = load_file(runs.weights / "model.safetensors")
-    del arrays[HEAD]
+    del arrays[name]
     save_file(arrays, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_bytes((runs.weights / "config.json").read_bytes())
-    with pytest.raises(SpecError, match=r"1 missing: lm_head\.weight"):
+    with pytest.raises(SpecError, match=f"1 missing: {name}"):
         gpt2dsl.load(str(tmp_path))
 
 
@@ -247,6 +250,18 @@ def test_outputs_that_are_no_classes_are_those_of_transformers(
             expected = expected.sigmoid()
         assert list(said) == list(model.config.id2label.values())
         assert list(said.values()) == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("pad", [None, "last", "middle", "every"])
+def test_a_text_is_read_where_transformers_reads_it(tmp_path: Path, pad: str | None) -> None:
+    """At the last token that is not the pad, which may be a token of the text."""
+    tokenizer = Tokenizer.train([text(400)], 320)
+    one = "the" if pad == "every" else TEXTS[0]
+    ids = tokenizer.encode(one)
+    number = {"last": ids[-1], "middle": ids[-2] if len(ids) > 1 else 0, "every": ids[0]}
+    model = classifier(tmp_path, num_labels=1, pad_token_id=number[pad] if pad else None)
+    found = Recipe(Task.classify(texts=[one]), Model(weights=str(tmp_path))).plan().run()
+    assert list(found.outputs[0].values()) == pytest.approx(logits(model, [ids])[0], abs=1e-5)
 
 
 ROWS = [("the old cat", 1.5), ("a young bird sang", -0.25), ("the dog", 0.0), ("roof", 3)]

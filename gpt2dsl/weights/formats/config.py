@@ -44,7 +44,7 @@ def to_config(
         if has_same_head or key not in ("num_labels", "problem_type")
     }
     # A file that says nothing of a token has transformers' default, which stays so.
-    absent = {key: made[key] for key in made.keys() - _IDS if key not in kept}
+    absent = {key: made[key] for key in made.keys() - _IDS - {"n_ctx"} if key not in kept}
     absent = {key: value for key, value in absent.items() if ALIASES.get(key, key) not in kept}
     changed = {
         key: value

@@ -14,12 +14,12 @@ from transformers.activations import ACT2FN
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout import geometry as layout
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import MULTI_LABEL, PROBLEMS, Geometry
 from gpt2dsl.schema import activations
 from gpt2dsl.schema.activations import ACTIVATIONS
 from gpt2dsl.schema.config import TABLE
 from gpt2dsl.schema.fate import fates
-from gpt2dsl.weights.formats.config import MULTI_LABEL, from_config, problem, to_config
+from gpt2dsl.weights.formats.config import from_config, problem, to_config
 
 PATH = Path("config.json")
 SHARES = st.floats(0, 1, exclude_max=True)
@@ -27,7 +27,8 @@ SHARES = st.floats(0, 1, exclude_max=True)
 
 @st.composite
 def geometries(draw: st.DrawFn) -> Geometry:
-    heads = draw(st.integers(1, 8))
+    heads, labels = draw(st.integers(1, 8)), draw(st.integers(0, 5))
+    problems = ("",) if labels == 0 else PROBLEMS[1:] if labels == 1 else PROBLEMS
     return Geometry(
         layers=draw(st.integers(1, 100)),
         heads=heads,
@@ -44,7 +45,8 @@ def geometries(draw: st.DrawFn) -> Geometry:
         scale_by_layer=draw(st.booleans()),
         upcast_attention=draw(st.booleans()),
         tied=draw(st.booleans()),
-        labels=draw(st.integers(0, 5)),
+        labels=labels,
+        problem=draw(st.sampled_from(problems)),
     )
 
 
@@ -137,7 +139,14 @@ def test_a_network_leaves_with_the_config_that_it_came_with() -> None:
         ({"dropout": 0.2}, {"resid_pdrop": 0.2}),
         ({"tied": False}, {"tie_word_embeddings": False}),
         ({"positions": 7}, {"n_positions": 7}),
-        ({"labels": 1}, {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}),
+        (
+            {"labels": 1, "problem": "regression"},
+            {
+                "id2label": {"0": "LABEL_0"},
+                "label2id": {"LABEL_0": 0},
+                "problem_type": "regression",
+            },
+        ),
     ],
 )
 def test_only_what_has_changed_is_written_anew(
@@ -151,7 +160,9 @@ def test_only_what_has_changed_is_written_anew(
 
 def test_a_head_of_other_classes_has_none_of_the_old_ones_words() -> None:
     source = SOURCE | {"problem_type": "regression", "num_labels": 3}
-    written = to_config(attrs.evolve(from_config(source, PATH), labels=2), None, ["a", "b"], source)
+    written = to_config(
+        attrs.evolve(from_config(source, PATH), labels=2, problem=""), None, ["a", "b"], source
+    )
     assert written["id2label"] == {"0": "a", "1": "b"}
     assert not {"problem_type", "num_labels"} & written.keys()
 
