@@ -79,6 +79,8 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
         for table, fields in parts.identity().items()
         for name, value in fields.items()
     }
+    if taken:  # where it is not said it is that of the weights
+        values["model.dropout"] = parts.model.dropout
     # through JSON, so that a key compares equal with one that was read
     plain = json.loads(json.dumps(values))
     return Key(values=plain, inputs=digests, taken=taken)

@@ -1,7 +1,8 @@
-"""The classes of texts: data counts them or names them."""
+"""The labels of texts: classes, which data counts or names, or numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from gpt2dsl.data.form import TABLES, Form
@@ -41,3 +42,35 @@ class Classes:
             return self._numbers[label]
         known = ", ".join(list(self._numbers)[:8])
         raise BadRowError(f"the class is {label!r}, one of {known} is expected")
+
+
+class Numbers:
+    """The labels of a regression, which are numbers themselves."""
+
+    def number(self, label: str) -> float:
+        """Return the number that data has for a text.
+
+        Raises:
+            BadRowError: it is none.
+        """
+        try:
+            value = float(label)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise BadRowError(f"the label is {label!r}, a number is expected")
+        return value
+
+
+Labels = Classes | Numbers
+
+
+def labels_of(names: Sequence[str], form: Form, *, is_regression: bool) -> Labels:
+    """Return what reads the labels of data.
+
+    Args:
+        names: of the network's outputs.
+        form: of the data.
+        is_regression: whether labels are numbers.
+    """
+    return Numbers() if is_regression else Classes(names, form)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.classes import Labels
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import InputError
@@ -24,21 +24,22 @@ ENCODED = 1024
 
 
 class Examples:
-    """Rows of ids with a class each.
+    """Rows of ids with a class each, or with the number that a regression is to give.
 
     Args:
         ids: of each text, cut to ``seq_length``.
-        classes: of each text.
+        classes: of each text; numbers that are not whole are those of a regression.
         seq_length: tokens of a padded row at most.
         pad: the id that fills it up.
         name: of the data, for messages.
     """
 
     def __init__(
-        self, ids: Sequence[Ids], classes: Sequence[int], seq_length: int, pad: int, name: str
+        self, ids: Sequence[Ids], classes: Sequence[float], seq_length: int, pad: int, name: str
     ) -> None:
         self.ids = ids
-        self.classes = np.array(classes, np.int32)
+        is_regression = any(isinstance(label, float) for label in classes)
+        self.classes = np.array(classes, np.float32 if is_regression else np.int32)
         # No longer than the longest needs: what is compiled is one length for all batches.
         longest = max(map(len, ids), default=1)
         self.length = min(seq_length, -(-longest // BUCKET) * BUCKET)
@@ -47,7 +48,7 @@ class Examples:
 
     @classmethod
     def read(
-        cls, source: Source, tokenizer: Tokenizer, classes: Classes, seq_length: int
+        cls, source: Source, tokenizer: Tokenizer, classes: Labels, seq_length: int
     ) -> Examples:
         """The rows of a source.
 
@@ -56,7 +57,7 @@ class Examples:
             InputError: there is no row (G2-302).
         """
         ids: list[Ids] = []
-        numbers: list[int] = []
+        numbers: list[float] = []
         rows = source.rows(number=classes.number)
         while batch := list(itertools.islice(rows, ENCODED)):
             ids += encoded([row.text for row in batch], tokenizer, seq_length)
@@ -74,14 +75,15 @@ class Examples:
             message = f"it has {len(self)} rows; a batch needs {batch_size}"
             raise InputError("G2-305", self.name, message)
 
-    def batch(self, indices: ArrayLike) -> tuple[Ids, Ids]:
-        """Padded rows ``[rows, length]``; class and place of the last token ``[rows, 2]``."""
+    def batch(self, indices: ArrayLike) -> tuple[Ids, NDArray[Any]]:
+        """Padded rows ``[rows, length]``; label and place of the last token ``[rows, 2]``."""
         chosen = np.asarray(indices)
         ids, last = padded([self.ids[i] for i in chosen], self.length, self.pad)
-        return ids, np.stack([self.classes[chosen], last], 1)
+        labels = self.classes[chosen]
+        return ids, np.stack([labels, last.astype(labels.dtype)], 1)
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, Ids]]:
-        """All rows in order: padded ids, places of the last tokens, classes.
+    def batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, NDArray[Any]]]:
+        """All rows in order: padded ids, places of the last tokens, labels.
 
         Every batch but for its classes has the full size; what is too much is padding.
         """

@@ -182,7 +182,7 @@ def _json_row(line: str, form: Form, labels: bool) -> tuple[str, str]:
     if not isinstance(text, str):
         raise BadRowError(f"{form.text!r} is {text!r}, a text is expected")
     label = _value(content, form.label) if labels else ""
-    if isinstance(label, bool) or not isinstance(label, str | int):
+    if isinstance(label, bool) or not isinstance(label, str | int | float):
         raise BadRowError(f"{form.label!r} is {label!r}, a name or a number is expected")
     return text, str(label)
 

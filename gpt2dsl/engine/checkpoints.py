@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -19,7 +20,7 @@ from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
-from gpt2dsl.weights.formats import huggingface, lora, peft
+from gpt2dsl.weights.formats import huggingface, lora, peft_writing
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.guess import Hints
 
@@ -57,6 +58,7 @@ class Checkpoints:
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
         adapter_dropout: probability on their inputs, which their files say too.
+        config: config.json of the weights that training started from; {} of new ones.
     """
 
     parent: Path
@@ -68,6 +70,7 @@ class Checkpoints:
     classes: Sequence[str] = ()
     base: str = ""
     adapter_dropout: float = 0.0
+    config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
@@ -94,11 +97,19 @@ class Checkpoints:
             adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
             if geometry.labels:
-                config = to_config(geometry, self.tokenizer.eos, self.classes)
+                config = to_config(geometry, self.tokenizer.eos, self.classes, self.config)
                 huggingface.write_classes(folder, config)
-            return peft.write(folder, adapter)
+            return peft_writing.write(folder, adapter)
         kind = KINDS[network.precision.params]
-        return huggingface.write(folder, geometry, values, self.tokenizer, self.classes, kind=kind)
+        return huggingface.write(
+            folder,
+            geometry,
+            values,
+            self.tokenizer,
+            self.classes,
+            kind=kind,
+            source=self.config,
+        )
 
     def _masters(self, values: Values) -> Values:
         """Parameters in float32, where the weights' file rounds them."""

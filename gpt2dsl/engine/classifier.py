@@ -1,4 +1,4 @@
-"""A classifier with its tokenizer: classes of texts, and how well it tells them."""
+"""A network with a classification head and its tokenizer: what it makes of texts, and how well."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from gpt2dsl.data.examples import BUCKET, Examples, encoded, padded
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import Bar
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.errors import RunError
+from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION
 from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.network import GPT2
 
@@ -35,17 +36,45 @@ class TextClassifier:
         self.names = tuple(names)
         self.tokenizer = tokenizer
         self.length = min(network.geometry.positions, seq_length)
+        self._problem = network.geometry.problem
         self._logits = ClassScores(network)
 
-    def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """``[texts, classes]``; of a text that is too long the beginning is read."""
+    def outputs(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Return ``[texts, classes]``; of a text that is too long the beginning is read.
+
+        They are probabilities of which a row's sum is 1; of several labels probabilities of their
+        own; of a regression the head's numbers.
+        """
         found = [np.zeros((0, len(self.names)))]
         for start in range(0, len(texts), AT_ONCE):
             rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.length)
             length = min(self.length, -(-max(map(len, rows)) // BUCKET) * BUCKET)
             ids, last = padded(rows, length, self.tokenizer.eos)
-            found.append(softmax(self._logits.logits(ids, last)))
+            found.append(self._activated(self._logits.logits(ids, last)))
         return np.concatenate(found)
+
+    def _activated(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        if self._problem == REGRESSION:
+            return logits.astype(np.float64)
+        if self._problem == MULTI_LABEL:
+            return 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return softmax(logits)
+
+    def regression_scores(
+        self, examples: Examples, batch_size: int, until: Callable[[], bool] = lambda: False
+    ) -> RegressionScores | None:
+        """Return how near the numbers of rows are met; else as ``scores``."""
+        given: list[NDArray[np.float32]] = []
+        with Bar("evaluating", -(-len(examples) // batch_size)) as bar:
+            for ids, last, numbers in examples.batches(batch_size):
+                given.append(self._logits.logits(ids, last)[: len(numbers), 0])
+                bar.step("")
+                if until():
+                    return None
+        found = RegressionScores.of(examples.classes, np.concatenate(given))
+        if not np.isfinite(found.loss):
+            raise _unusable(examples.name, found.loss)
+        return found
 
     def scores(
         self, examples: Examples, batch_size: int, until: Callable[[], bool] = lambda: False
@@ -71,10 +100,12 @@ class TextClassifier:
                 if until():
                     return None
         if not np.isfinite(loss):
-            raise RunError(
-                f"{examples.name}: the loss is {loss}; the weights are unusable [G2-402]"
-            )
+            raise _unusable(examples.name, loss)
         return Scores.of(self.names, examples.classes, np.concatenate(said), loss / len(examples))
+
+
+def _unusable(name: str, loss: float) -> RunError:
+    return RunError(f"{name}: the loss is {loss}; the weights are unusable [G2-402]")
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
-"""The task classify: texts in, classes out."""
+"""The task classify: texts in, classes out, or numbers."""
 
 from __future__ import annotations
+
+import attrs
 
 from gpt2dsl.cluster import groups
 from gpt2dsl.data import prompts
@@ -14,7 +16,7 @@ from gpt2dsl.parts.task import Classify
 
 
 def run(job: Job) -> Result:
-    """Name the classes of the task's texts."""
+    """Name the classes of the task's texts, or give the numbers of a regression."""
     task = job.parts.task
     assert isinstance(task, Classify)
     texts, team = prompts.read(task.texts, "text"), groups.team(job.parts)
@@ -26,13 +28,16 @@ def run(job: Job) -> Result:
             job.parts.train.seq_length,
         )
     with saying(f"compiling and classifying {len(texts)} text(s)"):
-        shares = classifier.probabilities(texts)
-    best = shares.argmax(1)
-    result = Result(
-        task="classify",
-        directory=job.directory,
-        texts=tuple(texts),
-        classes=tuple(job.classes[i] for i in best),
-        probabilities=tuple(float(row[i]) for row, i in zip(shares, best, strict=True)),
-    )
-    return finished(job, result, writes=team.leads)
+        outputs = classifier.outputs(texts)
+    found = Result(task="classify", directory=job.directory, texts=tuple(texts))
+    if job.geometry.problem:
+        named = (dict(zip(job.classes, map(float, row), strict=True)) for row in outputs)
+        found = attrs.evolve(found, outputs=tuple(named))
+    else:
+        best = outputs.argmax(1)
+        found = attrs.evolve(
+            found,
+            classes=tuple(job.classes[i] for i in best),
+            probabilities=tuple(float(row[i]) for row, i in zip(outputs, best, strict=True)),
+        )
+    return finished(job, found, writes=team.leads)

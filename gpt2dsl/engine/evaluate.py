@@ -11,7 +11,7 @@ import attrs
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data import mindrecord
-from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.rows import Rows
@@ -24,6 +24,7 @@ from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import Bar, saying
 from gpt2dsl.engine.rundir import finished
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.geometry import REGRESSION
 from gpt2dsl.layout.ranks import Place
 from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.network import GPT2
@@ -56,7 +57,9 @@ def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: T
 def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
     examples = examples_of(job, task.data, tokenizer)
     classifier = TextClassifier(network, tokenizer, job.classes, job.parts.train.seq_length)
-    scores = classifier.scores(examples, job.parts.train.batch_size)
+    is_regression = job.geometry.problem == REGRESSION
+    measured = classifier.regression_scores if is_regression else classifier.scores
+    scores = measured(examples, job.parts.train.batch_size)
     assert scores is not None
     return Result(task="evaluate", loss=scores.loss, scores=scores)
 
@@ -64,9 +67,9 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
 def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
     """The rows of a classifier's data, in the form that a recipe says."""
     source = Source.open(name, Form.of(job.parts.data))
-    return Examples.read(
-        source, tokenizer, Classes(job.classes, source.form), job.parts.train.seq_length
-    )
+    is_regression = job.geometry.problem == REGRESSION
+    labels = labels_of(job.classes, source.form, is_regression=is_regression)
+    return Examples.read(source, tokenizer, labels, job.parts.train.seq_length)
 
 
 def rows_of(job: Job, name: str, tokenizer: Tokenizer) -> Rows:

@@ -40,7 +40,7 @@ def run(job: Job) -> Result:
     started = time.perf_counter()
     weights = reading.read(task.source, job.hints, values=False)
     length = task.seq_length or weights.geometry.positions
-    shapes = Shapes(attrs.evolve(weights.geometry, dropout=0.0), task.batch, length)
+    shapes = Shapes(weights.geometry.with_dropout(0.0), task.batch, length)
     dtype = task.dtype or "float32"
     whole = filled(weights, job.parts.train.seed)
     content = writing.Content.of(weights, writing.in_dtype(whole, dtype))

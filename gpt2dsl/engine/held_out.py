@@ -15,8 +15,9 @@ from gpt2dsl.engine.evaluate import mean_loss, perplexity
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.engine.showcase import Showcase, show
+from gpt2dsl.layout.geometry import REGRESSION
 from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.pipeline import StagedLosses
@@ -49,7 +50,7 @@ class HeldOut:
         self._team = team
         self._job, self._network, self._tokenizer = job, network, tokenizer
         self._rows, self._wanted = rows, wanted
-        self.scores: Scores | None = None
+        self.scores: Scores | RegressionScores | None = None
 
     def metrics(self, step: int) -> Metrics | None:
         """Of all rows; None where the user stopped it."""
@@ -66,16 +67,22 @@ class HeldOut:
 
     def _of_classes(self, examples: Examples, step: int) -> Metrics | None:
         batch = self._job.parts.train.batch_size
-        self.scores = self._classifier.scores(examples, batch, self._wanted)
-        if self.scores is None:
+        if self._job.geometry.problem == REGRESSION:
+            return self._of_numbers(examples, batch, step)
+        self.scores = scores = self._classifier.scores(examples, batch, self._wanted)
+        if scores is None:
             return None
-        loss, accuracy = self.scores.loss, self.scores.accuracy
+        loss, accuracy = scores.loss, scores.accuracy
         say(f"step {step}: held-out loss {loss:.4f}, accuracy {accuracy:.4f}")
-        return {
-            "eval_loss": loss,
-            "eval_accuracy": accuracy,
-            "eval_matthews": self.scores.matthews,
-        }
+        return {"eval_loss": loss, "eval_accuracy": accuracy, "eval_matthews": scores.matthews}
+
+    def _of_numbers(self, examples: Examples, batch: int, step: int) -> Metrics | None:
+        self.scores = scores = self._classifier.regression_scores(examples, batch, self._wanted)
+        if scores is None:
+            return None
+        words = f"held-out squared error {scores.loss:.4f}, correlation {scores.pearson:.4f}"
+        say(f"step {step}: {words}")
+        return {"eval_loss": scores.loss, "eval_pearson": scores.pearson}
 
     def showcase(self) -> Showcase | None:
         """What the network makes of the text now; None for classes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.engine.generation.continuation import Continuation
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.guess import Hints
@@ -88,6 +88,8 @@ class Result:
         scores: how well a classifier tells the classes of ``eval_data``, or of evaluate's data.
         classes: the class of each text.
         probabilities: of those classes.
+        outputs: of each text, where a head tells no class of several: name of an output → its
+            value, of a regression the number itself, of several labels the probability of each.
     """
 
     task: str
@@ -110,9 +112,10 @@ class Result:
     digest: str = ""
     seconds: float | None = None
     notes: tuple[str, ...] = ()
-    scores: Scores | None = None
+    scores: Scores | RegressionScores | None = None
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
+    outputs: tuple[Mapping[str, float], ...] = ()
 
     @classmethod
     def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
@@ -149,8 +152,7 @@ class Result:
         if self.task == "generate":
             return BETWEEN.join(self.texts)
         if self.task == "classify":
-            rows = zip(self.classes, self.probabilities, self.texts, strict=True)
-            return "\n".join(f"{name}\t{share:.4f}\t{text}" for name, share, text in rows)
+            return self._classified()
         lines = [str(self.scores)] if self.scores else []
         if self.perplexity_before is not None and self.perplexity is not None:
             lines.append(
@@ -177,11 +179,26 @@ class Result:
         lines += [f"{word:<12}{place}" for word, place in places.items() if place]
         return "\n".join(lines)
 
+    def _classified(self) -> str:
+        """Return a line for each text."""
+        if self.outputs:
+            pairs = zip(self.outputs, self.texts, strict=True)
+            return "\n".join(f"{_listed(outputs)}\t{text}" for outputs, text in pairs)
+        rows = zip(self.classes, self.probabilities, self.texts, strict=True)
+        return "\n".join(f"{name}\t{share:.4f}\t{text}" for name, share, text in rows)
+
     def _of_what(self) -> str:
         """What the loss is the mean of."""
         if self.tokens:
             return f" over {self.tokens:,} tokens"
         return " of the last training steps" if self.steps and self.perplexity is None else ""
+
+
+def _listed(outputs: Mapping[str, float]) -> str:
+    """Return outputs with their names, a single one alone."""
+    if len(outputs) == 1:
+        return f"{next(iter(outputs.values())):.4f}"
+    return ", ".join(f"{name} {value:.4f}" for name, value in outputs.items())
 
 
 def _change(before: float, after: float) -> str:

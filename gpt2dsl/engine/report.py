@@ -57,7 +57,7 @@ def training_report(
     if before and after:
         sections.append(_section("What it learned: a held-out passage", _passage(before, after)))
         sections.append(_section("What it writes", _samples(before, after)))
-    if result.scores:
+    if isinstance(result.scores, Scores):
         sections.append(_section("Classes that were said", _confusion(result.scores)))
     for key, label in (
         ("tokens_per_second", "tokens/s"),

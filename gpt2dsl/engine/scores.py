@@ -1,4 +1,4 @@
-"""How well classes are told: accuracy, precision, recall, F1, Matthews correlation."""
+"""How well a head's outputs fit: accuracy and its like of classes, correlation of numbers."""
 
 from __future__ import annotations
 
@@ -88,3 +88,34 @@ class Scores:
                 f"  {own['rows']:6,.0f}"
             )
         return "\n".join(lines)
+
+
+@attrs.frozen
+class RegressionScores:
+    """How near a regression comes to the numbers of data.
+
+    Attributes:
+        rows: how many there were.
+        loss: mean squared error.
+        pearson: correlation of both; 0 where one of them does not vary.
+    """
+
+    rows: int
+    loss: float
+    pearson: float
+
+    @classmethod
+    def of(cls, true: NDArray[Any], predicted: NDArray[Any]) -> RegressionScores:
+        """Return the scores of rows: their numbers, and those that the network gave."""
+        true, predicted = true.astype(np.float64), predicted.astype(np.float64)
+        a, b = true - true.mean(), predicted - predicted.mean()
+        below = math.sqrt((a @ a) * (b @ b))
+        pearson = float(a @ b) / below if below else 0.0
+        return cls(len(true), float(np.square(predicted - true).mean()), pearson)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return them as JSON has them."""
+        return {"rows": self.rows, "mean_squared_error": self.loss, "pearson": self.pearson}
+
+    def __str__(self) -> str:
+        return f"pearson     {self.pearson:.4f} of {self.rows:,} rows"

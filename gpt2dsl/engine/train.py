@@ -32,7 +32,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import digest_of, train_step
+from gpt2dsl.engine.train_step import config_of, digest_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.forward import MicroBatch
@@ -83,6 +83,7 @@ class Training:
             classes=job.classes,
             base=job.base,
             adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
+            config=config_of(job),
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import xxhash
 
 from gpt2dsl.cluster.groups import Team
+from gpt2dsl.data.tokenizer import PUBLISHED
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
@@ -14,6 +17,7 @@ from gpt2dsl.model.init import initial, initial_adapters
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import TrainStep
+from gpt2dsl.weights import opening
 
 
 def train_step(job: Job, team: Team) -> TrainStep:
@@ -49,6 +53,19 @@ def _network(job: Job, team: Team) -> GPT2:
         network = network_of(job.geometry, values, on, parts.precision, **more)
     network.load_adapters(initial_adapters(added, seed))
     return network
+
+
+def config_of(job: Job) -> dict[str, Any]:
+    """Return config.json of the weights that training starts from, {} where it says nothing.
+
+    Ids of tokens are those of its own tokenizer: they are left out where another one is used.
+    """
+    if not job.weights:
+        return {}
+    came = opening.opened(job.weights, job.hints)
+    own = str(came.tokenizer) if came.tokenizer else PUBLISHED
+    is_own = job.tokenizer == own
+    return {k: v for k, v in came.config.items() if is_own or not k.endswith("_token_id")}
 
 
 def digest_of(network: GPT2) -> str:

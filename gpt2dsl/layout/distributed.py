@@ -1,8 +1,8 @@
 """The tensors of distributed checkpoints: shapes that plain cuts by axis fit, and their layouts.
 
 Two shapes differ from those of whole files: c_attn is ``[hidden, 3, hidden]``, so that a cut of its
-last axis cuts by heads, and the word table has ``Geometry.padded_vocab`` rows. Strategy files,
-rank files and the plan all come from here.
+last axis cuts by heads, and tables of the vocabulary have ``Geometry.padded_vocab`` rows. Strategy
+files, rank files and the plan all come from here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.split import has_equal_rows
 from gpt2dsl.layout.stages import stages_holding
 from gpt2dsl.layout.tensor_layout import Shape, TensorLayout
-from gpt2dsl.layout.tensors import TABLE, Tensor, tensors
+from gpt2dsl.layout.tensors import Tensor, padded_shape, tensors
 
 MOMENTS = {"adamw": ("m", "v"), "sgd": ("u",)}
 """Optimizer → what comes before the names of its state: ``m.transformer.wte.weight``."""
@@ -73,18 +73,14 @@ def state_of(name: str) -> str:
 
 def shape_in_files(tensor: Tensor, geometry: Geometry) -> Shape:
     """The shape of a parameter in distributed files."""
-    if tensor.name == TABLE:
-        return (geometry.padded_vocab, geometry.hidden)
     if ".c_attn." in tensor.name:
         return (*tensor.shape[:-1], 3, tensor.shape[-1] // 3)
-    return tensor.shape
+    return padded_shape(tensor, geometry)
 
 
 def network_shape(tensor: Tensor, geometry: Geometry, state: str) -> Shape:
-    """The shape of a parameter's state in whole files: the table's moments have padded rows."""
-    if tensor.name == TABLE and state != MASTER:
-        return (geometry.padded_vocab, geometry.hidden)
-    return tensor.shape
+    """The shape of a parameter's state in whole files: moments of tables have padded rows."""
+    return tensor.shape if state == MASTER else padded_shape(tensor, geometry)
 
 
 def _filed(tensor: Tensor, geometry: Geometry, ranks: Ranks, state: str, *, zero: bool) -> Filed:

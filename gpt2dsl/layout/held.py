@@ -15,7 +15,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.split import Split, has_equal_rows, splits
 from gpt2dsl.layout.stages import stage_of, stage_tensors
 from gpt2dsl.layout.tensor_layout import Shape
-from gpt2dsl.layout.tensors import SCORE, TABLE, tensors
+from gpt2dsl.layout.tensors import SCORE, padded_shape, tensors
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +24,7 @@ class Held:
 
     Attributes:
         name: as in ``layout.tensors`` and ``layout.adapters``.
-        shape: of the whole; the word table has ``Geometry.padded_vocab`` rows.
+        shape: of the whole, as the network has it.
         split: how it is cut over mp.
         part: the shape on a rank.
         layer: the block, -1 before them, ``Geometry.layers`` after them.
@@ -72,11 +72,10 @@ def held(geometry: Geometry, adapters: Sequence[Adapted] = (), mp: int = 1) -> l
             is_trained=is_trained,
         )
 
-    padded = {TABLE: (geometry.padded_vocab, geometry.hidden)}
     found = [
         one(
             tensor.name,
-            padded.get(tensor.name, tensor.shape),
+            padded_shape(tensor, geometry),
             tensor.layer,
             is_adapter=False,
             is_trained=not adapters or tensor.name == SCORE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import TABLE, Tensor, tensors
+from gpt2dsl.layout.tensors import TABLE, Tensor, head_of, tensors
 
 
 def stage_of(layer: int, layers: int, pp: int) -> int:
@@ -29,12 +29,9 @@ def layers_of(stage: int, layers: int, pp: int) -> range:
 
 
 def stages_holding(tensor: Tensor, geometry: Geometry, pp: int) -> tuple[int, ...]:
-    """The stages of a parameter. The word table is on the first and, as the head, on the last.
-
-    A classifier has a head of its own.
-    """
+    """The stages of a parameter. A table that is the head too is on the first and on the last."""
     stage = stage_of(tensor.layer, geometry.layers, pp)
-    is_tied = tensor.name == TABLE and pp > 1 and not geometry.labels
+    is_tied = tensor.name == TABLE == head_of(geometry) and pp > 1
     return (stage, pp - 1) if is_tied else (stage,)
 
 

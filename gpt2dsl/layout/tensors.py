@@ -13,8 +13,14 @@ import attrs
 from gpt2dsl.layout.geometry import Geometry
 
 TABLE, POSITIONS = "transformer.wte.weight", "transformer.wpe.weight"
+HEAD = "lm_head.weight"
+"""The language-model head, where it is not the word table itself."""
+
 SCORE = "score.weight"
-"""The head of the classes; the language model's is the word table."""
+"""The head of the classes."""
+
+VOCABULARY = (TABLE, HEAD)
+"""Tensors with a row for each entry of the vocabulary, padded inside the network."""
 
 
 @attrs.frozen
@@ -23,7 +29,8 @@ class Tensor:
 
     Attributes:
         name: Hugging Face's name, ``transformer.h.0.attn.c_attn.weight``.
-        shape: in files; the network's word table has ``Geometry.padded_vocab`` rows.
+        shape: in files; inside the network those of ``VOCABULARY`` have
+            ``Geometry.padded_vocab`` rows.
         split: the axis that tensor parallelism splits, None where every rank holds it whole.
             For c_attn it is the axis of the heads, within each of query, key and value.
         layer: the block it belongs to, -1 before the blocks, ``Geometry.layers`` after them.
@@ -54,6 +61,20 @@ def by_layer(names: Sequence[str]) -> list[list[int]]:
     return list(found.values())
 
 
+def head_of(geometry: Geometry) -> str:
+    """Return the name of the parameter that makes logits of hidden states."""
+    if geometry.labels:
+        return SCORE
+    return TABLE if geometry.tied else HEAD
+
+
+def padded_shape(tensor: Tensor, geometry: Geometry) -> tuple[int, ...]:
+    """Return the shape of a parameter inside the network."""
+    if tensor.name in VOCABULARY:
+        return (geometry.padded_vocab, geometry.hidden)
+    return tensor.shape
+
+
 def tensors(geometry: Geometry) -> Iterator[Tensor]:
     """Every parameter of the network, in the order of the forward pass."""
     h, inner = geometry.hidden, geometry.inner_width
@@ -78,10 +99,13 @@ def tensors(geometry: Geometry) -> Iterator[Tensor]:
             yield Tensor(f"{block}.{name}", shape, split, i)
     yield Tensor("transformer.ln_f.weight", (h,), None, geometry.layers)
     yield Tensor("transformer.ln_f.bias", (h,), None, geometry.layers)
-    if geometry.labels:
+    head = head_of(geometry)
+    if head == SCORE:
         yield Tensor(SCORE, (geometry.labels, h), None, geometry.layers)
+    if head == HEAD:
+        yield Tensor(HEAD, (geometry.vocab, h), 0, geometry.layers)
 
 
 def parameters(geometry: Geometry) -> int:
-    """Exact number of parameters; the language-model head is the word table and adds none."""
+    """Exact number of parameters; a tied language-model head adds none."""
     return sum(tensor.size for tensor in tensors(geometry))

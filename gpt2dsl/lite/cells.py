@@ -6,7 +6,6 @@ norm is made of means, which every converter of MindIR gets right. Letters are t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
-from gpt2dsl.lite.shapes import CLASSIFY, HIDDEN, INCREMENT, WHOLE, Shapes
+from gpt2dsl.layout.tensors import POSITIONS, TABLE, head_of
+from gpt2dsl.lite.shapes import HIDDEN, INCREMENT, WHOLE, Shapes
 from gpt2dsl.model import device
+from gpt2dsl.model.operators.activation import activation
 
 Values = Mapping[str, NDArray[np.float32]]
 
@@ -83,36 +83,16 @@ class _Norm(nn.Cell):
         return centred / self.sqrt(variance + self.epsilon) * g + b
 
 
-class _Activation(nn.Cell):
-    """By the names of config.json."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.sigmoid, self.erf, self.relu = P.Sigmoid(), P.Erf(), P.ReLU()
-        self.scale = 2 * math.sqrt(2 / math.pi)
-
-    def construct(self, x: Tensor) -> Tensor:
-        """``[rows, inner] → [rows, inner]``."""
-        if self.kind == "relu":
-            return self.relu(x)
-        if self.kind == "gelu":
-            return 0.5 * x * (1.0 + self.erf(x * math.sqrt(0.5)))
-        if self.kind == "fast_gelu":
-            return x * self.sigmoid(1.702 * x)
-        return x * self.sigmoid(self.scale * (x + 0.044715 * (x * x * x)))
-
-
 class _Block(nn.Cell):
     """One layer, in halves around what attention looks at."""
 
-    def __init__(self, geometry: Geometry, batch: int, time: int) -> None:
+    def __init__(self, geometry: Geometry, layer: int, batch: int, time: int) -> None:
         super().__init__()
         self.batch, self.time = batch, time
         self.heads, self.width, self.hidden = geometry.heads, geometry.head_width, geometry.hidden
-        self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
+        self.scale = geometry.attention_scale(layer)
         self.norm = _Norm(geometry.epsilon)
-        self.activation = _Activation(geometry.activation)
+        self.activation = activation(geometry.activation)
         self.product, self.transpose = P.MatMul(), P.Transpose()
         self.split = P.Split(1, 3)
 
@@ -155,9 +135,9 @@ class _Network(nn.Cell):
         self.length = shapes.length
         self.time = 1 if graph == INCREMENT else shapes.length
         self.is_whole = graph == WHOLE
-        head = SCORE if graph == CLASSIFY else TABLE
+        head = head_of(geometry)
         names = [TABLE, POSITIONS, "transformer.ln_f.weight", "transformer.ln_f.bias"]
-        names += [SCORE] if head == SCORE else []
+        names += [head] if head != TABLE else []
         self.outer = _Weights(values, names, float16=float16)
         self.inner = nn.CellList(
             [
@@ -166,7 +146,7 @@ class _Network(nn.Cell):
             ],
             auto_prefix=False,
         )
-        blocks = [_Block(geometry, self.batch, self.time) for _ in range(geometry.layers)]
+        blocks = [_Block(geometry, i, self.batch, self.time) for i in range(geometry.layers)]
         self.blocks = nn.CellList(blocks, auto_prefix=False)
         self.norm = _Norm(geometry.epsilon)
         self.gather, self.softmax = P.Gather(), P.Softmax(-1)
@@ -174,7 +154,7 @@ class _Network(nn.Cell):
         self.product_bt = P.MatMul(transpose_b=True)
 
     def logits(self, x: Tensor, outer: tuple[Tensor, ...]) -> Tensor:
-        """``[rows, h] → [rows, V]``, or the classes'."""
+        """``[rows, h] → [rows, V]``, or the classes'; a head of its own is the last tensor."""
         head = outer[4] if len(outer) > 4 else outer[0]
         return self.product_bt(self.norm(x, outer[2], outer[3]), head)
 

@@ -7,7 +7,6 @@ where the sum of squares is one operator, so that it is two means here. Opset 13
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
+from gpt2dsl.layout.tensors import POSITIONS, TABLE, head_of
+from gpt2dsl.lite.onnx_activations import activation
 from gpt2dsl.lite.shapes import (
-    CLASSIFY,
     HIDDEN,
     IDS,
     INCREMENT,
@@ -150,7 +149,7 @@ class _Graph:
             n = self.norm(x, f"{block}.ln_1")
             x = self.op("Add", x, self._attention(n, layer, mask))
             n = self.norm(x, f"{block}.ln_2")
-            inner = self._activation(self.linear(n, f"{block}.mlp.c_fc"))
+            inner = activation(self, self.linear(n, f"{block}.mlp.c_fc"), self.geometry.activation)
             x = self.op("Add", x, self.linear(inner, f"{block}.mlp.c_proj"))
         return x
 
@@ -177,8 +176,9 @@ class _Graph:
         for kind, of, shape in (("key", k, self._key), ("value", v, self._value)):
             flat = (self.shapes.batch * shape[1], *shape[2:])
             self.caches[f"new_{kind}_{layer}"] = self.shaped(of, *flat)
-        if self.geometry.scale_attention:
-            q = self.op("Mul", q, self.number(1 / math.sqrt(self.geometry.head_width)))
+        scale = self.geometry.attention_scale(layer)
+        if scale != 1:
+            q = self.op("Mul", q, self.number(scale))
         if self.name == INCREMENT:
             context = self._looked_up(q, k, v, layer, mask)
         else:
@@ -219,28 +219,13 @@ class _Graph:
         split = self.shaped(x, self.shapes.batch, self.time, g.heads, g.head_width)
         return self.op("Transpose", split, perm=list(order))
 
-    def _activation(self, x: str) -> str:
-        kind = self.geometry.activation
-        if kind == "relu":
-            return self.op("Relu", x)
-        if kind == "gelu":  # 0.5 x (1 + erf(x / sqrt(2)))
-            erf = self.op("Erf", self.op("Mul", x, self.number(math.sqrt(0.5))))
-            grown = self.op("Add", erf, self.number(1.0))
-            return self.op("Mul", self.op("Mul", x, self.number(0.5)), grown)
-        u = self.op("Mul", x, self.number(1.702))
-        if kind == "gelu_new":  # x sigmoid(2 sqrt(2/pi) (x + 0.044715 x³))
-            cube = self.op("Mul", self.op("Mul", x, x), x)
-            inner = self.op("Add", x, self.op("Mul", cube, self.number(0.044715)))
-            u = self.op("Mul", inner, self.number(2 * math.sqrt(2 / math.pi)))
-        return self.op("Mul", x, self.op("Sigmoid", u))
-
     def _logits(self, x: str) -> str:
         """``[B T, h]`` → of the last token of each row, or of all."""
         if self.name not in (INCREMENT, WHOLE):
             starts = np.arange(self.shapes.batch, dtype=np.int32) * self.time - 1
             x = self.op("Gather", x, self.op("Add", VALID, self.constant(starts)))  # [B, h]
         n = self.norm(x, "transformer.ln_f")
-        table = self.weight(SCORE if self.name == CLASSIFY else TABLE)
+        table = self.weight(head_of(self.geometry))
         found = self.op("Gemm", n, table, transB=1)
         if self.name == WHOLE:
             return self.shaped(found, self.shapes.batch, self.time, self.geometry.vocab)

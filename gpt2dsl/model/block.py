@@ -32,9 +32,6 @@ from gpt2dsl.model.operators.softmax import Softmax
 from gpt2dsl.model.shard import Shard
 from gpt2dsl.parts import Precision
 
-MASKS_OF_BLOCK = 3
-"""Dropout masks that a block takes: of the probabilities, of both projections."""
-
 TAPES = {"none": 13, "selective": 12, "full": 0}
 """Values of a tape that are kept, by what is computed again (Chen et al. 2016); selective: the
 probabilities, which are its last value (Korthikanti et al. 2022).
@@ -57,6 +54,7 @@ class Slots:
         masks: adapter's name → place of its mask.
         keep: probability with which masks of adapters keep an element; 1 where there are none.
         shard: this rank's part of the block.
+        scale: place of what scores of this layer are multiplied by besides; None for nothing.
     """
 
     weights: Mapping[str, int]
@@ -64,6 +62,7 @@ class Slots:
     masks: Mapping[str, int]
     keep: float
     shard: Shard
+    scale: int | None = None
 
 
 class LowRank(nn.Cell):
@@ -159,8 +158,9 @@ class AttentionCore(nn.Cell):
         self.scores = P.BatchMatMul(transpose_b=True)
         self.mix = P.BatchMatMul()
         self.softmax = Softmax()
-        self.drops = geometry.dropout > 0
-        self.dropout = Dropout(dropout.keep(geometry.dropout))
+        self.upcasts = geometry.upcast_attention
+        probability = geometry.dropouts.attention
+        self.drops, self.dropout = probability > 0, Dropout(dropout.keep(probability))
 
     def construct(
         self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors, tape: Tensors
@@ -171,7 +171,9 @@ class AttentionCore(nn.Cell):
         """
         numbers = self.numbers
         k, v = keys_values
-        scores = numbers.wide(self.scores(numbers.narrow(q), numbers.narrow(k)))  # [b n, t, s]
+        if not self.upcasts:
+            q, k = numbers.narrow(q), numbers.narrow(k)
+        scores = numbers.wide(self.scores(q, k))  # [b n, t, s]
         p = self.softmax(scores + mask, tape)
         mixed = self.dropout(p, kept[0]) if kept and self.drops else p
         return numbers.wide(self.mix(numbers.narrow(mixed), numbers.narrow(v))), p
@@ -184,6 +186,7 @@ class Attention(nn.Cell):
         super().__init__(auto_prefix=False)
         self.heads, self.width = geometry.heads // slots.shard.mp, geometry.head_width
         self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
+        self.by_layer, self.of_layer = slots.scale is not None, slots.scale or 0
         self.c_attn = Affine("attn.c_attn", slots, precision)
         self.c_proj = Affine("attn.c_proj", slots, precision)
         self.core = AttentionCore(geometry, precision)
@@ -206,6 +209,8 @@ class Attention(nn.Cell):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, scaled, keys and values: ``[b t, h] → 3 x [b n, t, d]``."""
         q, k, v = self.split(self.c_attn(x, weights, kept))  # 3 x [b t, h]
+        if self.by_layer:
+            q = q * weights[self.of_layer]
         return self.by_head(q * self.scale, batch), self.by_head(k, batch), self.by_head(v, batch)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, weights: Tensors) -> Tensor:
@@ -291,8 +296,9 @@ class Block(nn.Cell):
         self.norm_2 = Norm("ln_2", geometry, slots, precision)
         self.attention = Attention(geometry, slots, precision)
         self.mlp = MLP(geometry, slots, precision)
-        self.drops = geometry.dropout > 0
-        self.dropout, self.recall = Dropout(dropout.keep(geometry.dropout)), Recall()
+        drops = geometry.dropouts
+        self.drops, self.after_attention = drops.residual > 0, 1 if drops.attention else 0
+        self.dropout, self.recall = Dropout(dropout.keep(drops.residual)), Recall()
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
         """With a mask of the block, where there is one."""
@@ -320,8 +326,10 @@ class Block(nn.Cell):
         """
         normal, moments_1 = self.norm_1(x, weights, tape[:2])
         mixed, of_attention, p = self.attention(normal, mask, weights, kept, tape[2:7], tape[12:13])
-        middle = self.recall(x + self.dropped(mixed, kept, 1), tape[7:8])  # [b t, h]
+        middle = self.recall(
+            x + self.dropped(mixed, kept, self.after_attention), tape[7:8]
+        )  # [b t, h]
         normal, moments_2 = self.norm_2(middle, weights, tape[8:10])
         more, of_mlp = self.mlp(normal, weights, kept, tape[10:12])
-        y = middle + self.dropped(more, kept, 2)
+        y = middle + self.dropped(more, kept, self.after_attention + 1)
         return y, (*moments_1, *of_attention, middle, *moments_2, *of_mlp, p)

@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.layout.tensors import head_of
 from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
@@ -58,7 +58,7 @@ class Prefill(_Graph):
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
         self.network = network
-        self.table = network.by_name[TABLE]
+        self.head = network.by_name[head_of(network.geometry)]
         self.gather = P.Gather()
 
     def construct(self, ids: Tensor, last: Tensor) -> tuple[Tensor, ...]:
@@ -80,7 +80,7 @@ class Prefill(_Graph):
             found = (*found, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
             x = block.finished(x + block.attention.attend(q, k, v, mask, weights), weights)
         normal = network.normal(self.gather(x, last, 0), network.g, network.b)  # [b, h]
-        return (network.logits_of(normal, self.table), *found)
+        return (network.logits_of(normal, self.head), *found)
 
 
 class Embed(_Graph):
@@ -128,7 +128,7 @@ class Step(_Graph):
         layers = range(network.geometry.layers)
         caches = [Cache(network, layer, batch, length) for layer in layers]
         self.caches = nn.CellList(caches, auto_prefix=False)
-        self.table = network.by_name[TABLE]
+        self.head = network.by_name[head_of(network.geometry)]
         self.gather = P.Gather()
         # the cache's first row of each row of the batch and head
         first = np.arange(batch * network.heads, dtype=np.int32) * length
@@ -149,7 +149,7 @@ class Step(_Graph):
             keys, values = cache(places, k, v)  # [b n, s, d]
             x = block.finished(x + block.attention.attend(q, keys, values, mask, weights), weights)
         normal = network.normal(x, network.g, network.b)
-        return network.logits_of(normal, self.table)
+        return network.logits_of(normal, self.head)
 
     def parameters(self) -> list[Parameter]:
         """Keys and values layer by layer, each ``[b n s, d]``."""

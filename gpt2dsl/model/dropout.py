@@ -31,6 +31,12 @@ def keep(probability: float) -> float:
     return _threshold(probability) / LEVELS
 
 
+def masks_of_block(geometry: Geometry) -> int:
+    """Return how many masks of its own a block takes: of attention, of both projections."""
+    drops = geometry.dropouts
+    return (1 if drops.attention else 0) + (2 if drops.residual else 0)
+
+
 def masks(
     geometry: Geometry,
     seed: int,
@@ -46,7 +52,7 @@ def masks(
     """The masks of a step, in the order in which the network takes them; True is kept.
 
     Args:
-        geometry: the network; no masks of its own where its dropout is 0.
+        geometry: the network; no masks where one of its dropouts is 0.
         seed: of the run.
         step: steps done before this one.
         rows: places of the rows in the step's global batch.
@@ -64,13 +70,14 @@ def masks(
     draw = _Draw(seed, step, rows, time)
     part, of_rows = (shard.mp, shard.index), Split(0 if shard.sequence else None)
     layers = range(geometry.layers) if layers is None else layers
-    if geometry.dropout and 0 in layers:
-        yield of_rows.cut(draw.flat(geometry.dropout, geometry.hidden, 0, EMBEDDING), *part)
+    drops, hidden = geometry.dropouts, geometry.hidden
+    if drops.embedding and 0 in layers:
+        yield of_rows.cut(draw.flat(drops.embedding, hidden, 0, EMBEDDING), *part)
     for layer in layers:
-        if geometry.dropout:
+        if drops.attention:
             yield draw.of_attention(geometry, layer, shard)
-            for place in (ATTENTION_OUT, MLP_OUT):
-                yield of_rows.cut(draw.flat(geometry.dropout, geometry.hidden, layer, place), *part)
+        for place in (ATTENTION_OUT, MLP_OUT) if drops.residual else ():
+            yield of_rows.cut(draw.flat(drops.residual, hidden, layer, place), *part)
         own = (one for one in adapters if one.layer == layer and adapter_dropout)
         for one in own:
             mask = draw.flat(adapter_dropout, one.inputs, layer, ADAPTERS + one.slot)
@@ -99,7 +106,7 @@ class _Draw:
         time, count = self.time, geometry.heads // shard.mp
         heads = range(shard.index * count, (shard.index + 1) * count)
         mask = np.empty((len(self.rows), len(heads), time, time), np.bool_)
-        threshold = _threshold(geometry.dropout)
+        threshold = _threshold(geometry.dropouts.attention)
         for i, row in enumerate(self.rows):
             for head in heads:
                 part = mask[i, head - heads.start]

@@ -6,10 +6,12 @@ block.py, and v the padded vocabulary.
 
 from __future__ import annotations
 
+import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
-from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION
+from gpt2dsl.layout.tensors import SCORE, head_of
 from gpt2dsl.model import dropout
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.network import GPT2
@@ -25,8 +27,9 @@ class Stem(nn.Cell):
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.embedding = network.embedding
-        self.drops = network.geometry.dropout > 0
-        self.dropout = Dropout(dropout.keep(network.geometry.dropout))
+        probability = network.geometry.dropouts.embedding
+        self.drops = probability > 0
+        self.dropout = Dropout(dropout.keep(probability))
 
     def construct(
         self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
@@ -41,11 +44,10 @@ class Stem(nn.Cell):
 class MeanLoss(nn.Cell):
     """Mean cross-entropy of a batch's tokens, times a scale."""
 
-    WEIGHTS = (*NORM, TABLE)
-
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
+        self.names = (*NORM, head_of(network.geometry))
         self.head = head_loss(network.geometry, network.precision, network.shard)
 
     def construct(
@@ -60,11 +62,10 @@ class MeanLoss(nn.Cell):
 class ClassLoss(nn.Cell):
     """Mean cross-entropy of a batch's rows, times a scale."""
 
-    WEIGHTS = (*NORM, SCORE)
-
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network, self.head = network, ClassHead()
+        self.names = (*NORM, SCORE)
         self.log_softmax, self.pick = P.LogSoftmax(-1), P.GatherD()
         self.split = P.Split(1, 2)
 
@@ -81,9 +82,40 @@ class ClassLoss(nn.Cell):
         return -self.pick(self.log_softmax(logits), 1, classes).mean() * scale
 
 
-Loss = MeanLoss | ClassLoss
+class SquaredLoss(nn.Cell):
+    """Mean squared error of a batch's rows, times a scale."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.head = network, ClassHead()
+        self.names = (*NORM, SCORE)
+        self.split = P.Split(1, 2)
+
+    def construct(
+        self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, score: Tensor
+    ) -> Tensor:
+        """``[b t, h], [b, 2], [], [h], [h], [1, h] → []``.
+
+        ``labels``: number and place of the last real token, both float32.
+        """
+        x = self.network.normal(x, g, b)
+        numbers, last = self.split(labels)  # 2 x [b, 1]
+        error = self.head(x, last.reshape((-1,)).astype(ms.int32), score) - numbers
+        return (error * error).mean() * scale
+
+
+Loss = MeanLoss | ClassLoss | SquaredLoss
 
 
 def loss_of(network: GPT2) -> Loss:
-    """What a network is trained on."""
-    return ClassLoss(network) if network.geometry.labels else MeanLoss(network)
+    """Return what a network is trained on.
+
+    Raises:
+        NotImplementedError: outputs of its head each say whether a class applies.
+    """
+    geometry = network.geometry
+    if not geometry.labels:
+        return MeanLoss(network)
+    if geometry.problem == MULTI_LABEL:
+        raise NotImplementedError(geometry.problem)
+    return SquaredLoss(network) if geometry.problem == REGRESSION else ClassLoss(network)

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.layout.tensors import SCORE, head_of
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph
 from gpt2dsl.model.network import GPT2
@@ -31,7 +31,7 @@ class TokenLosses:
     def __init__(self, network: GPT2) -> None:
         self._forward, self._head = Forward(network), _TokenHead(network)
         self._shard = network.shard
-        self._weights = (network.g, network.b, network.by_name[TABLE])
+        self._weights = (network.g, network.b, network.by_name[head_of(network.geometry)])
 
     def losses(self, ids: Ids, labels: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats; ``x``: ``[b t, h]`` from a stage before."""

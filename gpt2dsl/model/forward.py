@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import mindspore.ops.operations as P
@@ -33,12 +33,12 @@ class MicroBatch:
 
     Attributes:
         ids: ``[b, t]``.
-        labels: ``[b, t]``; of a classifier ``[b, 2]``, as ``ClassLoss`` has it.
+        labels: ``[b, t]``; of a classifier ``[b, 2]``, as its loss has it.
         kept: the masks of ``dropout.masks``.
     """
 
     ids: NDArray[np.int32]
-    labels: NDArray[np.int32]
+    labels: NDArray[Any]
     kept: tuple[NDArray[np.bool_], ...] = ()
 
 

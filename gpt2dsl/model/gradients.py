@@ -44,10 +44,16 @@ class Gradients:
 
 
 class Exchange:
-    """The sums and the loss of all ranks: of both ends of a pipeline, then of all copies."""
+    """The sums and the loss of all ranks: of both ends of a pipeline, then of all copies.
 
-    def __init__(self, copies: Copies, stages: Stages) -> None:
-        self._of_ends = Total(stages.ends) if stages.ends else None
+    Args:
+        copies: the ranks that compute the other rows of a batch.
+        stages: of the pipeline.
+        ties: whether both ends hold the word table.
+    """
+
+    def __init__(self, copies: Copies, stages: Stages, *, ties: bool = True) -> None:
+        self._of_ends = Total(stages.ends) if stages.ends and ties else None
         self._of_copies = Total(copies.group) if copies.dp > 1 else None
         groups = [group for group in (copies.group, stages.group) if group]
         self._sums = [P.AllReduce(group=group) for group in groups]

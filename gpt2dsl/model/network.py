@@ -21,9 +21,17 @@ from gpt2dsl.layout.adapters import Adapted
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.split import Split, splits
 from gpt2dsl.layout.stages import layers_of, stage_tensors
-from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE, tensors
+from gpt2dsl.layout.tensors import (
+    POSITIONS,
+    SCORE,
+    TABLE,
+    VOCABULARY,
+    head_of,
+    padded_shape,
+    tensors,
+)
 from gpt2dsl.model import dropout
-from gpt2dsl.model.block import MASKS_OF_BLOCK, Block, Slots
+from gpt2dsl.model.block import Block, Slots
 from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_rows, within
 from gpt2dsl.model.operators.head import MASKED, all_logits
 from gpt2dsl.model.operators.layer_norm import LayerNorm
@@ -75,8 +83,8 @@ class Embedding(nn.Cell):
 class GPT2(nn.Cell):
     """Ids to hidden states; ``Logits`` or ``HeadLoss`` take it from there.
 
-    The word table has ``geometry.padded_vocab`` rows, the padded ones zero. A stage of a pipeline
-    has some of the blocks; ``forward.Forward`` goes through them.
+    Tables of the vocabulary have ``geometry.padded_vocab`` rows, the padded ones zero. A
+    stage of a pipeline has some of the blocks; ``forward.Forward`` goes through them.
 
     Args:
         geometry: the network's numbers.
@@ -122,7 +130,7 @@ class GPT2(nn.Cell):
         self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
         counts = [len(layer.parameters) for layer in layers]
         self.bounds = tuple(itertools.accumulate(counts, initial=0))
-        of_stem = 1 if geometry.dropout and self.is_first else 0
+        of_stem = 1 if geometry.dropouts.embedding and self.is_first else 0
         drops = [layer.masks for layer in layers]
         self.mask_bounds = tuple(itertools.accumulate(drops, initial=of_stem))
         self.blocks = nn.CellList([layer.block() for layer in layers], auto_prefix=False)
@@ -207,7 +215,7 @@ class GPT2(nn.Cell):
         def part(name: str) -> NDArray[np.float32]:
             array = arrays[name]
             _agree({(name, shapes[name])}, {(name, array.shape)})
-            if name == TABLE:
+            if name in VOCABULARY:
                 padding = self.geometry.padded_vocab - self.geometry.vocab
                 array = np.pad(array, ((0, padding), (0, 0)))
             return self._own(name, array)
@@ -227,7 +235,7 @@ class GPT2(nn.Cell):
     def whole(self, name: str, part: Tensor | None) -> NDArray[np.float32]:
         """A parameter, or what has its shape, of which this rank has a part, or nothing.
 
-        All ranks ask at once. The word table has its padded rows.
+        All ranks ask at once. Tables of the vocabulary have their padded rows.
         """
         shape = self.shapes.get(name) or self.adapter_shapes[name]
         found = np.zeros(shape, np.float32)
@@ -257,8 +265,8 @@ class GPT2(nn.Cell):
     def _of_files(self, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         held = self.by_name | self.of_adapters
         found = {name: self.whole(name, held.get(name)) for name in names}
-        if TABLE in found:
-            found[TABLE] = found[TABLE][: self.geometry.vocab]
+        for name in found.keys() & set(VOCABULARY):
+            found[name] = found[name][: self.geometry.vocab]
         return found
 
     def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
@@ -274,11 +282,11 @@ class Scores(nn.Cell):
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
-        self.table = network.by_name[TABLE]
+        self.head = network.by_name[head_of(network.geometry)]
 
     def construct(self, ids: Tensor) -> Tensor:
         """``[b, t] → [b t, v]``."""
-        return self.network.logits_of(self.network(ids), self.table)
+        return self.network.logits_of(self.network(ids), self.head)
 
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """``[b, t] → [b, t, vocab]``.
@@ -312,8 +320,7 @@ def joined(part: Tensor, split: Split, shard: Shard) -> NDArray[np.float32]:
 
 def _shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     """Of every parameter of the network, by Hugging Face's name."""
-    shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
-    return shapes | {TABLE: (geometry.padded_vocab, geometry.hidden)}
+    return {tensor.name: padded_shape(tensor, geometry) for tensor in tensors(geometry)}
 
 
 def _agree(wanted: Set[Any], found: Set[Any]) -> None:
@@ -325,7 +332,8 @@ class _Layer:
     """What a block is built from.
 
     Attributes:
-        parameters: its own and those of its adapters, in the order of ``Slots.weights``.
+        parameters: its own and those of its adapters, in the order of ``Slots.weights``, and the
+            layer's scale of attention, where it has one.
         masks: dropout masks that it takes in training.
         kind: equal for layers whose blocks differ in the values of their parameters alone.
     """
@@ -338,7 +346,12 @@ class _Layer:
         added = {name: network.of_adapters[name] for one in adapters for name in one.shapes}
         self.parameters = [*own.values(), *added.values()]
         places = {name.removeprefix(prefix): i for i, name in enumerate([*own, *added])}
-        before = MASKS_OF_BLOCK if network.geometry.dropout else 0
+        scale = None
+        if network.geometry.scale_by_layer:  # a value that is given: one graph serves all layers
+            scale = len(self.parameters)
+            value = Tensor(np.array([1 / (layer + 1)], np.float32))
+            self.parameters.append(Parameter(value, f"{prefix}attn.scale", requires_grad=False))
+        before = dropout.masks_of_block(network.geometry)
         self.masks = before + (len(adapters) if adapter_dropout else 0)
         self._slots = Slots(
             weights=places,
@@ -346,6 +359,7 @@ class _Layer:
             masks={one.name: before + i for i, one in enumerate(adapters)},
             keep=dropout.keep(adapter_dropout),
             shard=network.shard,
+            scale=scale,
         )
         scales = tuple(one.scale for one in adapters)
         self.kind = (tuple(places), tuple(weight.shape for weight in self.parameters), scales)

@@ -7,9 +7,9 @@ in shapes are those of block.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn
 from mindspore.ops import GradOperation
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Passes:
         return self._forward.walk(part, x, remembers=remembers, lowest=self._lowest)
 
     def loss(
-        self, walk: Walk, labels: NDArray[np.int32], scale: float, gradients: Gradients
+        self, walk: Walk, labels: NDArray[Any], scale: float, gradients: Gradients
     ) -> tuple[float, Tensor]:
         """The loss times the scale, and its gradient for what the last block gave, ``[b t, h]``."""
         weights = [self._network.by_name[name] for name in self._loss.weights]
@@ -68,7 +68,7 @@ class Passes:
     def _of_portion(
         self,
         x: Tensor,
-        labels: NDArray[np.int32],
+        labels: NDArray[Any],
         scale: float,
         weights: Sequence[Tensor],
         gradients: Gradients,
@@ -104,9 +104,9 @@ class _Loss(NetworkGraph):
 
     def __init__(self, network: GPT2) -> None:
         loss, names = loss_of(network), network.trained()
-        trained = tuple(name for name in loss.WEIGHTS if name in names)
+        trained = tuple(name for name in loss.names if name in names)
         super().__init__(network, type(loss).__name__, trained)
-        self.loss, self.weights, self.trained = loss, loss.WEIGHTS, trained
+        self.loss, self.weights, self.trained = loss, loss.names, trained
         self.slots = (0, *(3 + self.weights.index(name) for name in trained))
         self.value_and_gradients = ms.value_and_grad(loss, self.slots)
 

@@ -12,6 +12,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.split import Split
+from gpt2dsl.layout.tensors import TABLE, head_of
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gradients import Exchange, Gradients, Norm
 from gpt2dsl.model.in_place import multiply
@@ -87,7 +88,8 @@ class TrainStep:
         self._batch: Batch = OneStage(network)
         if stages.pp > 1:
             self._batch = Pipeline(network, micro_batches)
-        self._exchange = Exchange(copies, stages)
+        ties = head_of(network.geometry) == TABLE
+        self._exchange = Exchange(copies, stages, ties=ties)
         self._norm = Norm(network.splits, network.shard, stages)
         self.steps = self.updates = 0
 

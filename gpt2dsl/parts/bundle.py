@@ -14,7 +14,7 @@ from gpt2dsl.parts.classifier import Classifier
 from gpt2dsl.parts.data import Data
 from gpt2dsl.parts.generation import Generation
 from gpt2dsl.parts.lora import LoRA
-from gpt2dsl.parts.model import Model
+from gpt2dsl.parts.model import DROPOUT, Model
 from gpt2dsl.parts.optim import Optim
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.precision import Precision
@@ -58,6 +58,13 @@ class Parts:
         """Whether the task changes weights."""
         return self.task is not None and self.task.trains
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the weights are new ones, unless an earlier stage of a chain gives some."""
+        named = self.model.weights
+        starts = self.task is not None and self.task.name == "pretrain"
+        return named == "random" or (named == "auto" and starts)
+
     def origin(self, key: str) -> str:
         """Where ``table.field`` was written: its own line, else ``default``."""
         table, _, field = key.partition(".")
@@ -72,6 +79,8 @@ class Parts:
             if part.table not in NOT_IDENTITY
         }
         found["model"]["size"] = self.model.canonical_size
+        if self.is_new and self.model.dropout is None:
+            found["model"]["dropout"] = DROPOUT
         found["train"]["epochs"] = None if self.train.steps else self.train.passes
         if self.task:
             found["task"]["kind"] = self.task.name

@@ -10,6 +10,9 @@ from gpt2dsl.parts.rules import choice, integer, number, text
 
 GPT2_VOCAB = 50257
 
+DROPOUT = 0.1
+"""Of new weights (Radford et al. 2018)."""
+
 SIZES = {
     "nano": Geometry(layers=4, heads=4, hidden=128, positions=256, vocab=GPT2_VOCAB),
     "124m": Geometry(layers=12, heads=12, hidden=768, positions=1024, vocab=GPT2_VOCAB),
@@ -65,7 +68,14 @@ class Model(Part):
     activation: str = choice(
         ("", *ACTIVATIONS), "of the MLP; the size's own where it is not said", default=""
     )
-    dropout: float = number("probability, in training", high=1.0, below=True, default=0.1)
+    dropout: float | None = number(
+        "probability, in training, everywhere; where it is not said, the weights' own ones, which "
+        "may differ by place, or 0.1 for new weights",
+        high=1.0,
+        below=True,
+        optional=True,
+        default=None,
+    )
     weights: str = text(
         "auto: random for pretrain, the size's published weights for all else; or random, a hub "
         "name, a Hugging Face folder or file, a MindFormers .ckpt, or a checkpoint or run of ours",
@@ -105,6 +115,6 @@ class Model(Part):
             vocab=self.vocab or own_vocab,
             inner=self.inner or 0,
             activation=self.activation or base.activation,
-            dropout=self.dropout,
+            dropout=DROPOUT if self.dropout is None else self.dropout,
             labels=labels,
         )

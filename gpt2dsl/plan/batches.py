@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import REGRESSION
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan import inputs
 from gpt2dsl.plan.inputs import Input
@@ -79,8 +80,9 @@ def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, 
     """The network with the tokenizer of texts with classes, and how many there are."""
     from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
 
-    classes = Classes(network.classes, source.form)
-    rows = sum(1 for _ in source.rows(number=classes.number, quiet=True))
+    is_regression = network.geometry.problem == REGRESSION
+    labels = labels_of(network.classes, source.form, is_regression=is_regression)
+    rows = sum(1 for _ in source.rows(number=labels.number, quiet=True))
     tokenizer = prepare.tokenizer(network.tokenizer, source, parts.data.vocab)
     return attrs.evolve(network, tokenizer=tokenizer), rows
 

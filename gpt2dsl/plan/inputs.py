@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from gpt2dsl.data import cache, prompts
-from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.layout.geometry import REGRESSION
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
 from gpt2dsl.parts.task import Conversion, Reshard
@@ -49,19 +50,24 @@ LOOKED_AT = 1000
 """Rows of a table that a plan looks at; a run reads all of them."""
 
 
-def find_source(parts: Parts, key: str, classes: tuple[str, ...]) -> tuple[Input, Source | None]:
+def find_source(
+    parts: Parts, key: str, classes: tuple[str, ...], problem: str = ""
+) -> tuple[Input, Source | None]:
     """The text that ``key`` names, as an input, and itself where it can be used.
 
     Args:
         parts: the recipe's.
         key: ``task.data`` or ``task.eval_data``.
         classes: the names of a classifier's classes; () where the data needs none.
+        problem: what its outputs are, as ``Geometry.problem``.
     """
     name = getattr(parts.task, key.partition(".")[2])
     try:
         source = Source.open(name, Form.of(parts.data))
         if source.form.format not in WITHOUT_CLASSES:
-            number = Classes(classes, source.form).number if classes else None
+            is_regression = problem == REGRESSION
+            labels = labels_of(classes, source.form, is_regression=is_regression)
+            number = labels.number if classes else None
             for _ in source.rows(number=number, quiet=True, first=LOOKED_AT):
                 pass
         found = Input(

@@ -12,7 +12,7 @@ import attrs
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.portions import portions
-from gpt2dsl.layout.tensors import TABLE, by_layer
+from gpt2dsl.layout.tensors import by_layer, head_of
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 
@@ -67,12 +67,13 @@ def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
 def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     """Elements of the gradients that are added to others at once.
 
-    Those of a layer to other micro-batches', that of the table to other portions'.
+    Those of a layer to other micro-batches', that of the head to other portions'.
     """
     if parts.parallel.micro_batches == 1:
         if geometry.labels or not stage.is_last or _portion(parts, stage.tokens) == stage.tokens:
             return 0
-        return sum(one.size for one in stage.held if one.name == TABLE and one.is_trained)
+        head = head_of(geometry)
+        return sum(one.size for one in stage.held if one.name == head and one.is_trained)
     trained = [one for one in stage.held if one.is_trained]
     layers = by_layer([one.name for one in trained])
     return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
@@ -115,7 +116,7 @@ class _Block:
             around=2 * rows + 2 * h,  # with sequence_parallel norms are kept gathered
             inside=(4 * h + geometry.inner_width) // mp,
             scores=scores,
-            going=geometry.inner_width // mp + (scores if geometry.dropout else 0),
+            going=geometry.inner_width // mp + (scores if geometry.dropouts.attention else 0),
         )
 
 
@@ -157,9 +158,10 @@ def _kept(parts: Parts, stage: Stage, block: _Block) -> int:
 def _masks(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int:
     """Bytes a token of the dropout masks, which a step is given."""
     found = _adapter_inputs(parts, stage)
-    if geometry.dropout:
-        found += len(stage.layers) * (block.scores + 2 * block.rows)
-        found += block.rows if stage.is_first else 0
+    drops, layers = geometry.dropouts, len(stage.layers)
+    found += layers * block.scores if drops.attention else 0
+    found += layers * 2 * block.rows if drops.residual else 0
+    found += block.rows if stage.is_first and drops.embedding else 0
     return found
 
 

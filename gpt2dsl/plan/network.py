@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from gpt2dsl.errors import Fault, InputError, some
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion
@@ -84,7 +84,9 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
     if looked:
         geometry = looked.geometry
         if not isinstance(parts.task, Conversion):
-            geometry = attrs.evolve(geometry, dropout=parts.model.dropout, labels=labels)
+            geometry = attrs.evolve(geometry, labels=labels)
+            if parts.model.dropout is not None:
+                geometry = geometry.with_dropout(parts.model.dropout)
         faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
     if entries and entries > geometry.vocab:
         message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
@@ -252,12 +254,28 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
     if not isinstance(own, int) and own and found == len(own) and given and looked.classes != own:
         message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
         yield fault(parts, "G2-306", "classifier.labels", message)
-    if looked.problem and task.name != "generate":
-        message = f"it tells no class of several: {looked.problem} is not built here"
-        yield fault(parts, "G2-306", "model.weights", message)
+    yield from _problem(parts, looked.geometry)
     needed = task.name == "classify" or (task.name == "evaluate" and parts.classifier)
     if needed and not found:
         message = "it has no classification head (score.weight); finetune makes one"
+        yield fault(parts, "G2-306", "model.weights", message)
+
+
+def _problem(parts: Parts, weights: Geometry) -> Iterator[Fault]:
+    """Where outputs of the weights' head are not what the recipe or its data has."""
+    if not weights.problem:
+        return
+    if parts.classifier:
+        message = (
+            f"it tells one class of several, and the weights' head is one of {weights.problem}: "
+            "leave [classifier] out to keep that"
+        )
+        yield fault(parts, "G2-306", "classifier.labels", message, "classifier")
+    elif hasattr(parts.task, "data") and (weights.problem != REGRESSION or weights.labels > 1):
+        message = (
+            f"its head is one of {weights.problem} with {weights.labels} outputs, and data has one "
+            "label a row: classify gives its outputs, transformers trains it"
+        )
         yield fault(parts, "G2-306", "model.weights", message)
 
 

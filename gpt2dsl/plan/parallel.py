@@ -9,7 +9,7 @@ import attrs
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.held import Held
 from gpt2dsl.layout.tensor_layout import Shape
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.layout.tensors import VOCABULARY
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 from gpt2dsl.plan.traffic import Traffic, traffic
@@ -125,7 +125,7 @@ def _role(name: str) -> str:
 
 
 def _by(name: str) -> str:
-    if name == TABLE:
+    if name in VOCABULARY:
         return "vocabulary"
     return "heads" if ".attn." in name else "inner"
 

@@ -240,7 +240,7 @@ def make(
     parts, choices = choose.resolved(parts, geometry)
     task = parts.task
     assert task is not None
-    sources = _sources(parts, network.classes)
+    sources = _sources(parts, network)
     read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
     read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
     batches = None
@@ -303,16 +303,16 @@ def faults(
     found = (*checks.faults(parts, network.geometry), *network.faults)
     if not of_inputs:
         return found
-    sources = (found for found, _ in _sources(parts, network.classes).values())
+    sources = (found for found, _ in _sources(parts, network).values())
     read = [*network.inputs, *sources, *inputs.find_texts(parts), *inputs.resumed(parts)]
     read += cluster.rank_table(parts)
     return (*found, *(fault for found in read for fault in found.refusals))
 
 
-def _sources(parts: Parts, classes: tuple[str, ...]) -> dict[str, tuple[Input, Source | None]]:
+def _sources(parts: Parts, network: Network) -> dict[str, tuple[Input, Source | None]]:
     """Key → the text that it names, as an input and itself."""
     return {
-        key: inputs.find_source(parts, key, classes)
+        key: inputs.find_source(parts, key, network.classes, network.geometry.problem)
         for key in ("task.data", "task.eval_data")
         if getattr(parts.task, key.partition(".")[2], "")
     }

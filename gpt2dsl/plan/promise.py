@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion, Convert, Reshard
@@ -47,7 +48,7 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
     return Promise(
         look=Look(
             path=Path(name),
-            geometry=attrs.evolve(network.geometry, dropout=0.0),
+            geometry=_geometry(parts, network),
             kind=f"to be made by {parts.task.name}",
             size=4 * parameters(network.geometry),
             digest=None,
@@ -56,6 +57,19 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
             classes=network.classes,
         ),
         tokenizer=tokenizer,
+    )
+
+
+def _geometry(parts: Parts, network: Network) -> Geometry:
+    """Return the network as its weights will describe it; an adapter's have its base's dropouts."""
+    if parts.lora is None or network.looked is None:
+        return network.geometry
+    base = network.looked.geometry
+    return attrs.evolve(
+        network.geometry,
+        dropout=base.dropout,
+        embedding_dropout=base.embedding_dropout,
+        attention_dropout=base.attention_dropout,
     )
 
 

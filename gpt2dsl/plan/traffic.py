@@ -12,7 +12,7 @@ import attrs
 
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.held import Held
-from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.layout.tensors import SCORE, TABLE, head_of
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.stages import Stage
 
@@ -106,6 +106,6 @@ def _of_stages(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     """A transfer is a sum of two ranks, of which one has zeros: both send its size."""
     transfer = stage.tokens * geometry.hidden * FLOAT32
     sent = 2 * stage.neighbours * parts.parallel.micro_batches * transfer
-    if stage.is_first is not stage.is_last and not geometry.labels:
+    if stage.is_first is not stage.is_last and head_of(geometry) == TABLE:
         sent += FLOAT32 * stage.elements(where=lambda one: one.name == TABLE and one.is_trained)
     return sent

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensors import POSITIONS, SCORE, TABLE
 from gpt2dsl.weights.files.stored import Stored
@@ -85,7 +85,8 @@ def geometry_of(
         _agreeing(found, seen, said.path, "the tensors")
         # MindFormers has no word for erf, and is told the tanh form.
         told = "gelu_new" if found.activation == "gelu" else found.activation
-        own = attrs.evolve(found, activation=told, dropout=theirs.get("dropout", found.dropout))
+        drops = {key: theirs[key] for key in _DROPOUTS if key in theirs}
+        own = attrs.evolve(found, activation=told, **drops)
         _agreeing(own, theirs, said.path, "hugging_face and model_config")
         return found, config
     if hints.size:
@@ -101,16 +102,17 @@ def geometry_of(
         or (theirs or {}).get("activation")
         or (hints.size.activation if hints.size else "gelu_new")
     )
-    dropout = (theirs or {}).get("dropout", 0.1)
+    drops = {key: (theirs or {})[key] for key in _DROPOUTS if key in (theirs or {})}
     width = seen.pop("inner_width")
     inner = 0 if width == 4 * seen["hidden"] else width
-    found = Geometry(heads=heads, activation=activation, dropout=dropout, inner=inner, **seen)
+    found = Geometry(heads=heads, activation=activation, inner=inner, **drops, **seen)
     if said and theirs:
         _agreeing(found, theirs, said.path, "the tensors")
     return found, {}
 
 
 _OF_SIZE = ("layers", "hidden", "positions", "vocab")
+_DROPOUTS = ("dropout", "attention_dropout")
 
 
 def _seen(named: Mapping[str, Stored], path: Path) -> dict[str, Any]:
@@ -130,6 +132,7 @@ def _seen(named: Mapping[str, Stored], path: Path) -> dict[str, Any]:
         "vocab": vocab,
         "inner_width": named[inner].shape[1],
         "labels": score.shape[0] if score else 0,
+        "problem": REGRESSION if score and score.shape[0] == 1 else "",
     }
 
 
@@ -151,9 +154,14 @@ def _of_settings(said: Settings) -> dict[str, Any]:
         message = f"hidden_act is {activation!r}, one of {', '.join(ACTIVATIONS)} is expected"
         raise InputError("G2-306", said.path, message)
     found["activation"] = ACTIVATIONS[activation]
-    dropout = said.model.get("hidden_dropout_rate", 0.1)
-    if type(dropout) in {int, float} and 0 <= dropout < 1:
-        found["dropout"] = float(dropout)
+    for key, theirs in zip(
+        _DROPOUTS, ("hidden_dropout_rate", "attention_dropout_rate"), strict=True
+    ):
+        rate = said.model.get(theirs, 0.1)
+        if type(rate) in {int, float} and 0 <= rate < 1:
+            found[key] = float(rate)
+    if found.get("attention_dropout") == found.get("dropout", 0.1):
+        found["attention_dropout"] = None
     return found
 
 

@@ -17,7 +17,7 @@ from gpt2dsl.layout import distributed
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensor_layout import Box, TensorLayout
-from gpt2dsl.layout.tensors import TABLE, tensors
+from gpt2dsl.layout.tensors import VOCABULARY, tensors
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import container, strategyfile, tensorfile
 from gpt2dsl.weights.files.pieces import Assembled, FirstRows, Piece, reshaped
@@ -262,10 +262,10 @@ def _simple(tensor: Assembled) -> Stored:
 
 
 def _as_in_whole_files(name: str, tensor: Stored, geometry: Geometry) -> Stored:
-    """A tensor of ours in the shape of whole files, where the table's moments alone are padded."""
+    """A tensor of ours in the shape of whole files, where moments of tables alone are padded."""
     shape = tensor.shape
-    cut = (TABLE, f"{distributed.MASTER}.{TABLE}")
-    if name in cut and shape == (geometry.padded_vocab, geometry.hidden):
+    is_cut = name.removeprefix(f"{distributed.MASTER}.") in VOCABULARY
+    if is_cut and shape == (geometry.padded_vocab, geometry.hidden):
         return FirstRows(tensor.kind, (geometry.vocab, geometry.hidden), tensor)
     if ".c_attn." in name and len(shape) > 1 and shape[-2] == 3:
         return reshaped(tensor, (*shape[:-2], 3 * shape[-1]))

@@ -12,12 +12,12 @@ import numpy as np
 from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.layout.tensors import HEAD, TABLE
 from gpt2dsl.weights import beside, place
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
-from gpt2dsl.weights.formats.config import class_names, problem
+from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.guess import Hints
-from gpt2dsl.weights.opening import HEAD, Opened, opened
+from gpt2dsl.weights.opening import Opened, opened
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +34,6 @@ class Look:
         dtypes: the element types of their tensors.
         adapter: whether an adapter is merged into them.
         classes: names of a classifier's classes; () where there are none.
-        problem: what a classifier tells, where it is not one class of several; else "".
         new: parameters that they may lack, and do; they get new values.
         tensors: in the order of the forward pass, not read.
         unknown: files and keys beside them that nobody knows, each with its value.
@@ -49,7 +48,6 @@ class Look:
     dtypes: tuple[str, ...] = ()
     adapter: bool = False
     classes: tuple[str, ...] = ()
-    problem: str = ""
     new: tuple[str, ...] = ()
     tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
     unknown: tuple[str, ...] = ()
@@ -107,7 +105,6 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in found.tensors.values()})),
         adapter=found.adapter is not None,
         classes=class_names(found.config) if found.geometry.labels else (),
-        problem=problem(found.config) if found.geometry.labels else "",
         new=new,
         tensors=found.tensors,
         unknown=tuple(note for file in beside.fates_of(found.place) for note in file.unknown),
@@ -132,7 +129,10 @@ def read(
     """
     found, new = _allowed(name, hints or Hints(), contents=contents)
     if found.head and not _same(found.head, found.tensors[TABLE]):
-        message = f"{HEAD} is not the word table; here they are one"
+        message = (
+            f"{HEAD} is not the word table, as config.json says: tie_word_embeddings = false makes "
+            "it a head of its own; without it transformers drops it"
+        )
         raise InputError("G2-306", found.place.files[0], message)
     if values and (wrong := [name for name, one in found.tensors.items() if not _finite(one)]):
         raise InputError("G2-306", found.place.files[0], f"NaN or infinite: {some(wrong)}")

@@ -14,7 +14,7 @@ from gpt2dsl.layout.distributed import Filed, filed, network_shape, state_of
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.ranks import Ranks
 from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.layout.tensors import TABLE, tensors
+from gpt2dsl.layout.tensors import VOCABULARY, tensors
 from gpt2dsl.weights import optimizer, place, store, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
@@ -292,6 +292,6 @@ def _file(rank: int) -> str:
 
 
 def _as_in_split_files(one: Filed, tensor: Stored) -> Stored:
-    if one.name.endswith(TABLE) and tensor.shape != one.shape:
+    if one.name.endswith(VOCABULARY) and tensor.shape != one.shape:
         return Padded(tensor.kind, one.shape, tensor)
     return reshaped(tensor, one.shape)

@@ -15,10 +15,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import SCORE, TABLE
+from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE
 from gpt2dsl.weights.files.stored import Array, Stored, Whole, from_float32, to_float32
 
-HEAD = "lm_head.weight"
 HEAD_MODULES = ("lm_head", SCORE.removesuffix(".weight"))
 """Modules whose weights are ``[out, in]``; all others are Conv1D or tables, ``[in, out]``."""
 

@@ -2,53 +2,70 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION, Geometry
+from gpt2dsl.schema.activations import ACTIVATIONS, WRITTEN
+from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
+from gpt2dsl.schema.fate import fates, shown
 
-ACTIVATIONS = {
-    "gelu_new": "gelu_new",
-    "gelu": "gelu",
-    # MindSpore's FastGeLU, x exp(0.851 (x - |x|)) / (1 + exp(-1.702 |x|)), is x sigmoid(1.702 x).
-    "quick_gelu": "fast_gelu",
-    "relu": "relu",
-    # Other names that transformers has for the tanh form.
-    "gelu_fast": "gelu_new",
-    "gelu_pytorch_tanh": "gelu_new",
-}
-"""Name on disk → name of a geometry; the first one of equal values is written."""
-
-LARGEST, MOST_LAYERS = 2**24, 2**12
-"""Of the numbers of a network; larger ones would take long to be refused by their tensors."""
-
-_REFUSED = {
-    "scale_attn_by_inverse_layer_idx": True,
-    "add_cross_attention": True,
-    "tie_word_embeddings": False,
-}
-"""Options of transformers that make another network."""
-
-_CLASSIFIER = "GPT2ForSequenceClassification"
+_FEWEST_LABELS = 2
+"""What a config.json means that says nothing of labels."""
 
 
 def to_config(
-    geometry: Geometry, eos: int | None = None, classes: Sequence[str] = ()
+    geometry: Geometry,
+    eos: int | None = None,
+    classes: Sequence[str] = (),
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The config.json of a network.
+    """Return the config.json of a network.
 
     Args:
         geometry: the network.
         eos: the tokenizer's end-of-text id; the last one, as GPT-2 has it, where it is None.
         classes: names of a classifier's classes; LABEL_0 and so on where there are none.
+        source: the config.json that the network came with, which is kept but for what has
+            changed since.
     """
-    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+    if not source:
+        return _new(geometry, eos, classes)
+    came = from_config(source, Path("config.json"))
+    has_same_head = (came.labels, came.problem) == (geometry.labels, geometry.problem)
+    own = class_names(source)
+    made = _new(geometry, eos, classes or (own if has_same_head else ()))
+    before = _new(came, eos, own)
+    kept = {
+        key: value
+        for key, value in source.items()
+        if has_same_head or key not in ("num_labels", "problem_type")
+    }
+    # A file that says nothing of a token has transformers' default, which stays so.
+    absent = {key: made[key] for key in made.keys() - _IDS if key not in kept}
+    absent = {key: value for key, value in absent.items() if ALIASES.get(key, key) not in kept}
+    changed = {
+        key: value
+        for key, value in made.items()
+        if before.get(key) != value and not (key in _IDS and kept.get(key) is not None)
+    }
+    for key, other in ALIASES.items():
+        if key in changed and other in kept:
+            changed[other] = changed.pop(key)
+            kept.pop(key, None)
+    return {**absent, **kept, **changed}
+
+
+_IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}
+
+
+def _new(geometry: Geometry, eos: int | None, classes: Sequence[str]) -> dict[str, Any]:
     end = geometry.vocab - 1 if eos is None else eos
+    drops = geometry.dropouts
     config: dict[str, Any] = {
-        "architectures": [_CLASSIFIER if geometry.labels else "GPT2LMHeadModel"],
+        "architectures": [CLASSIFIER if geometry.labels else "GPT2LMHeadModel"],
         "model_type": "gpt2",
         "vocab_size": geometry.vocab,
         "n_positions": geometry.positions,
@@ -57,16 +74,18 @@ def to_config(
         "n_layer": geometry.layers,
         "n_head": geometry.heads,
         "n_inner": geometry.inner or None,
-        "activation_function": names[geometry.activation],
-        "resid_pdrop": geometry.dropout,
-        "embd_pdrop": geometry.dropout,
-        "attn_pdrop": geometry.dropout,
+        "activation_function": WRITTEN[geometry.activation],
+        "resid_pdrop": drops.residual,
+        "embd_pdrop": drops.embedding,
+        "attn_pdrop": drops.attention,
         "layer_norm_epsilon": geometry.epsilon,
         "scale_attn_weights": geometry.scale_attention,
+        "scale_attn_by_inverse_layer_idx": geometry.scale_by_layer,
+        "reorder_and_upcast_attn": geometry.upcast_attention,
         "initializer_range": 0.02,
         "bos_token_id": end,
         "eos_token_id": end,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": geometry.tied,
         "torch_dtype": "float32",
         "dtype": "float32",
     }
@@ -76,14 +95,15 @@ def to_config(
         config["label2id"] = {label: i for i, label in enumerate(labels)}
         # Without it transformers classifies no more than one text at a time.
         config["pad_token_id"] = end
+    if geometry.problem:
+        config["problem_type"] = geometry.problem
     return config
 
 
-def from_config(config: dict[str, Any], path: Path) -> Geometry:
-    """The network that a config.json describes.
+def from_config(config: Mapping[str, Any], path: Path) -> Geometry:
+    """Return the network that a config.json describes.
 
-    A key that is left out has transformers' default. Of the three dropouts ours is the residual
-    one: they differ in no published GPT-2, and recipes have one.
+    A key that is left out has transformers' default.
 
     Args:
         config: the content.
@@ -92,81 +112,93 @@ def from_config(config: dict[str, Any], path: Path) -> Geometry:
     Raises:
         InputError: it is another kind of network, or no network (G2-306).
     """
-    read = _Reader(config, path)
-    if config.get("model_type") != "gpt2":
-        raise read.refused("model_type", "gpt2 is expected")
-    for key, wrong in _REFUSED.items():
-        if config.get(key) is wrong:
-            raise read.refused(key, "no such network is built here")
-    activation = config.get("activation_function", "gelu_new")
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise read.refused("activation_function", f"one of {', '.join(ACTIVATIONS)} is expected")
+    if "model_type" not in config:
+        raise InputError("G2-306", path, "model_type is absent: gpt2 is expected")
+    refused = [one for one in fates(path, config, TABLE) if one.fate == "refused"]
+    if refused:
+        words = (f"{one.key} is {shown(one.value)}: {one.words}" for one in refused)
+        raise InputError("G2-306", path, "; ".join(words))
+    residual, embedding, attention = (
+        float(config.get(f"{kind}_pdrop", 0.1)) for kind in ("resid", "embd", "attn")
+    )
+    labels = _labels(config, path)
     geometry = Geometry(
-        layers=read.count("n_layer", "num_hidden_layers", 12, most=MOST_LAYERS),
-        heads=read.count("n_head", "num_attention_heads", 12),
-        hidden=read.count("n_embd", "hidden_size", 768),
-        positions=read.count("n_positions", "max_position_embeddings", 1024),
-        vocab=read.count("vocab_size", "", 50257),
-        inner=0 if config.get("n_inner") is None else read.count("n_inner", "", 0),
-        activation=ACTIVATIONS[activation],
-        dropout=read.real("resid_pdrop", 0.1, below=1.0),
-        epsilon=read.real("layer_norm_epsilon", 1e-5, below=math.inf),
-        scale_attention=config.get("scale_attn_weights", True) is not False,
-        labels=_labels(config),
+        layers=_number(config, "n_layer", 12),
+        heads=_number(config, "n_head", 12),
+        hidden=_number(config, "n_embd", 768),
+        positions=_number(config, "n_positions", 1024),
+        vocab=_number(config, "vocab_size", 50257),
+        inner=config.get("n_inner") or 0,
+        activation=ACTIVATIONS[config.get("activation_function", "gelu_new")],
+        dropout=residual,
+        embedding_dropout=embedding if embedding != residual else None,
+        attention_dropout=attention if attention != residual else None,
+        epsilon=float(config.get("layer_norm_epsilon", 1e-5)),
+        # as transformers: what counts as true in Python
+        scale_attention=bool(config.get("scale_attn_weights", True)),
+        scale_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx", False)),
+        upcast_attention=bool(config.get("reorder_and_upcast_attn", False)),
+        tied=bool(config.get("tie_word_embeddings", True)),
+        labels=labels,
+        problem=problem(config) if labels else "",
     )
     if geometry.hidden % geometry.heads:
-        raise read.refused("n_head", f"it does not divide n_embd = {geometry.hidden}")
+        message = f"n_head is {geometry.heads}: it does not divide n_embd = {geometry.hidden}"
+        raise InputError("G2-306", path, message)
     return geometry
 
 
-def class_names(config: dict[str, Any]) -> tuple[str, ...]:
-    """The names of a classifier's classes, as a config.json has them; () where it has none."""
+def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a classifier's classes in a config.json; () where it has none."""
     names = config.get("id2label")
     if not isinstance(names, dict):
         return ()
-    found = [names.get(str(i)) for i in range(len(names))]
+    found = [names.get(str(i), names.get(i)) for i in range(len(names))]
     return tuple(map(str, found)) if None not in found else ()
 
 
-def problem(config: dict[str, Any]) -> str:
-    """What a classifier tells, where it is not one class of several; else ""."""
+def problem(config: Mapping[str, Any]) -> str:
+    """Return what a classifier's outputs are, as transformers takes them.
+
+    Returns:
+        ``regression``: each output is a number; ``multi_label_classification``: each says for
+        itself whether its class applies; "" where they tell one class of several.
+    """
     named = config.get("problem_type")
-    if named not in (None, "single_label_classification"):
+    if named in (REGRESSION, MULTI_LABEL):
         return str(named)
-    return "regression" if _labels(config) == 1 else ""
+    return REGRESSION if _count(config) == 1 else ""
 
 
-def _labels(config: dict[str, Any]) -> int:
-    architectures = config.get("architectures")
-    if not isinstance(architectures, list) or _CLASSIFIER not in architectures:
+def _number(config: Mapping[str, Any], key: str, default: int) -> int:
+    """Return a number of the network: transformers takes the other name of both."""
+    value: int = config.get(ALIASES.get(key, key), config.get(key, default))
+    return value
+
+
+def _labels(config: Mapping[str, Any], path: Path) -> int:
+    """Return the number of outputs of the classification head; 0 where there is none.
+
+    Raises:
+        InputError: what is said of them contradicts itself (G2-306).
+    """
+    if CLASSIFIER not in (config.get("architectures") or ()):
         return 0
-    labels = config.get("id2label")
-    if isinstance(labels, dict) and labels:
-        return len(labels)
-    number = config.get("num_labels")
-    return number if type(number) is int and number > 0 else 2
+    names, numbers = config.get("id2label"), config.get("label2id") or {}
+    said = config.get("num_labels")
+    if names and said is not None and said != len(names):
+        message = f"num_labels is {said}: id2label has {len(names)} classes; remove one of both"
+        raise InputError("G2-306", path, message)
+    for number, name in (names or {}).items():
+        if numbers.get(name, number) not in (number, int(number)):
+            message = f"label2id is {numbers[name]} for {name!r}: id2label has {name!r} at {number}"
+            raise InputError("G2-306", path, message)
+    return _count(config)
 
 
-class _Reader:
-    """Reads numbers and says what is wrong with them."""
-
-    def __init__(self, config: dict[str, Any], path: Path) -> None:
-        self.config = config
-        self.path = path
-
-    def refused(self, key: str, message: str) -> InputError:
-        value = repr(self.config[key]) if key in self.config else "absent"
-        return InputError("G2-306", self.path, f"{key} is {value}: {message}")
-
-    def count(self, key: str, alias: str, default: int, *, most: int = LARGEST) -> int:
-        key = alias if alias in self.config and key not in self.config else key
-        value = self.config.get(key, default)
-        if type(value) is not int or not 1 <= value <= most:
-            raise self.refused(key, f"a whole number from 1 to {most:,} is expected")
-        return value
-
-    def real(self, key: str, default: float, *, below: float) -> float:
-        value = self.config.get(key, default)
-        if type(value) not in {int, float} or not 0 <= value < below:
-            raise self.refused(key, "it is out of range")
-        return float(value)
+def _count(config: Mapping[str, Any]) -> int:
+    """Return the number of outputs that a config.json gives a classification head."""
+    names, said = config.get("id2label"), config.get("num_labels")
+    if names is not None:
+        return len(names)
+    return _FEWEST_LABELS if said is None else said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import SCORE, tensors
+from gpt2dsl.layout.tensors import HEAD, SCORE, tensors
 from gpt2dsl.weights import place
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import NAMES, Held, Stored, converted
@@ -20,9 +20,6 @@ from gpt2dsl.weights.formats.config import to_config
 
 if TYPE_CHECKING:
     from gpt2dsl.data.tokenizer import Tokenizer
-
-HEAD = "lm_head.weight"
-"""The language-model head: the word table again, which some files hold twice."""
 
 _PREFIX = "transformer."
 
@@ -34,16 +31,18 @@ def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
     """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out.
 
     Args:
-        stored: the tensors of a file; PyTorch's DistributedDataParallel puts ``module.`` before
-            each name, GPT2Model alone has no ``transformer.``.
+        stored: the tensors of a file; DistributedDataParallel puts ``module.`` before each name,
+            ``torch.compile`` ``_orig_mod.``, a LightningModule the name of its attribute, and
+            GPT2Model alone has no ``transformer.``.
         path: the file, for messages.
 
     Raises:
         InputError: two of them have one name (G2-304).
     """
     found: dict[str, Stored] = {}
+    outer = _wrapper(stored)
     for name, tensor in stored.items():
-        inner = name.removeprefix("module.")
+        inner = name.removeprefix(outer)
         full = inner if inner.startswith((_PREFIX, HEAD, SCORE)) else _PREFIX + inner
         if _BUFFER.fullmatch(full):
             continue
@@ -51,6 +50,16 @@ def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
             raise InputError("G2-304", path, f"{full} is in it under two names")
         found[full] = tensor
     return found
+
+
+def _wrapper(names: Iterable[str]) -> str:
+    """Return what modules around the network put before its names: what is before its positions."""
+    outer = [
+        name.removesuffix("wpe.weight").removesuffix(_PREFIX)
+        for name in names
+        if name.endswith("wpe.weight")
+    ]
+    return outer[0] if len(outer) == 1 else ""
 
 
 def write(
@@ -61,6 +70,7 @@ def write(
     classes: Sequence[str] = (),
     *,
     kind: str = "F32",
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Writes a folder that ``transformers`` reads, and this project too.
 
@@ -71,6 +81,7 @@ def write(
         tokenizer: written beside them.
         classes: names of a classifier's classes.
         kind: element type of the file.
+        source: the config.json that the network came with.
 
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
@@ -85,7 +96,7 @@ def write(
     held = {name: converted(Held.of(array), kind) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
-    config = to_config(geometry, tokenizer.eos if tokenizer else None, classes)
+    config = to_config(geometry, tokenizer.eos if tokenizer else None, classes, source)
     return write_stored(folder, config, held)
 
 

@@ -17,6 +17,9 @@ from gpt2dsl.layout.geometry import Geometry
 ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
 """MindFormers' name → ours; its gelu is the tanh form."""
 
+TOLD = {"gelu": "gelu"}
+"""Ours → MindFormers' name of one that is near: it has no gelu by erf."""
+
 _SPECIAL = ("eos_token_id", "bos_token_id", "pad_token_id", "unk_token_id")
 """All four are GPT-2's end-of-text token."""
 
@@ -90,14 +93,14 @@ def to_settings(geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]
         "num_layers": geometry.layers,
         "num_heads": geometry.heads,
         "expand_ratio": geometry.inner_width // geometry.hidden,
-        "hidden_act": theirs.get(geometry.activation, "gelu"),
-        "hidden_dropout_rate": geometry.dropout,
-        "attention_dropout_rate": geometry.dropout,
+        "hidden_act": (theirs | TOLD)[geometry.activation],
+        "hidden_dropout_rate": geometry.dropouts.residual,
+        "attention_dropout_rate": geometry.dropouts.attention,
         "param_init_type": "float32",
         "layernorm_compute_type": "float32",
         "softmax_compute_type": "float32",
         "compute_dtype": "float32",
-        **dict.fromkeys(_SPECIAL, config["eos_token_id"]),
+        **dict.fromkeys(_SPECIAL, config.get("eos_token_id", geometry.vocab - 1)),
         "max_decode_length": geometry.positions,
     }
     if geometry.labels:
@@ -125,6 +128,10 @@ def inexpressible(geometry: Geometry) -> list[str]:
             geometry.inner_width % geometry.hidden != 0
         ),
         "attention without a scale": not geometry.scale_attention,
+        "attention that is scaled by its layer's number": geometry.scale_by_layer,
+        "a head beside the word table": not geometry.tied and not geometry.labels,
+        f"the activation {geometry.activation}": geometry.activation
+        not in (*ACTIVATIONS.values(), *TOLD),
         f"a layer norm's epsilon of {geometry.epsilon:g}; its own is 1e-05": geometry.epsilon
         != 1e-5,
     }

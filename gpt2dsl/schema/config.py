@@ -1,0 +1,231 @@
+"""What becomes of each key of config.json: those of transformers 4.57's GPT2Config, and others.
+
+Source: transformers' configuration_gpt2.py, configuration_utils.py and modeling_gpt2.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from gpt2dsl.schema import activations
+from gpt2dsl.schema.fate import Table, no_effect, used
+
+LARGEST, MOST_LAYERS = 2**24, 2**12
+"""Of the numbers of a network; larger ones would take long to be refused by their tensors."""
+
+CLASSIFIER = "GPT2ForSequenceClassification"
+
+PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
+
+ALIASES = {
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+}
+"""Key → its other name in transformers, which counts where a file has both."""
+
+OTHER_HEADS = (
+    "GPT2DoubleHeadsModel",
+    "GPT2ForTokenClassification",
+    "GPT2ForQuestionAnswering",
+)
+
+Refusal = Callable[[Any], str]
+
+
+def whole(most: int = LARGEST, *, optional: bool = False) -> Refusal:
+    """Return a refusal of all but whole numbers above 0."""
+
+    def refusal(value: Any) -> str:
+        if (optional and value is None) or (type(value) is int and 1 <= value <= most):
+            return ""
+        return f"a whole number from 1 to {most:,} is expected"
+
+    return refusal
+
+
+def real(below: float) -> Refusal:
+    """Return a refusal of all but numbers from 0 to below a limit."""
+
+    def refusal(value: Any) -> str:
+        if type(value) in {int, float} and 0 <= value < below:
+            return ""
+        return f"it is out of range: a number from 0 to below {below:g} is expected"
+
+    return refusal
+
+
+def false(cure: str) -> Refusal:
+    """Return a refusal of what counts as true in transformers' conditions."""
+    return lambda value: cure if value else ""
+
+
+def _model_type(value: Any) -> str:
+    return "" if value == "gpt2" else "gpt2 is expected"
+
+
+def _architectures(value: Any) -> str:
+    if value is not None and not (
+        isinstance(value, list) and all(isinstance(name, str) for name in value)
+    ):
+        return "a list of names is expected"
+    if others := [name for name in value or () if name in OTHER_HEADS]:
+        return (
+            f"the head of {others[0]} is not built here; GPT2LMHeadModel.from_pretrained and "
+            "save_pretrained of transformers make a folder of the network without it"
+        )
+    return ""
+
+
+def _problem_type(value: Any) -> str:
+    return "" if value is None or value in PROBLEMS else f"one of {', '.join(PROBLEMS)} is expected"
+
+
+def _labels(value: Any) -> str:
+    """Refuse names of classes that are not numbered from 0."""
+    if value is None:
+        return ""
+    if not isinstance(value, dict) or {str(key) for key in value} != set(
+        map(str, range(len(value)))
+    ):
+        return "names of the classes 0, 1, ... are expected"
+    return ""
+
+
+def _label_ids(value: Any) -> str:
+    return "" if value is None or isinstance(value, dict) else "a number for each name is expected"
+
+
+def _own_code(value: Any) -> str:
+    models = [key for key in value or () if str(key).startswith("AutoModel")]
+    if not models:
+        return ""
+    return (
+        f"its model is code of its own ({models[0]}), which is not run here; where it is a plain "
+        "GPT-2 all the same, remove the key"
+    )
+
+
+_COPY = "kept and written back; nothing in the network depends on it"
+_OUTPUT = "which outputs transformers gives; the values are the same"
+_SUMMARY = "of GPT2DoubleHeadsModel's second head alone"
+_GENERATION = "a generation setting, in the place of generation_config.json's"
+_INTERNAL = "how transformers computes or stores; the values are the same"
+
+GENERATION = (
+    "max_length", "min_length", "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping",
+    "num_beams", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty",
+    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
+    "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
+    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
+    "num_beam_groups", "diversity_penalty", "sequence_bias",
+)  # fmt: skip
+"""Generation settings that old files have in config.json."""
+
+_PROBABILITY = real(1.0)
+
+TABLE: Table = {
+    "model_type": used("the kind of network", _model_type),
+    "architectures": used("whether it has a classification head", _architectures),
+    "vocab_size": used("rows of the word table", whole()),
+    "n_positions": used("longest sequence", whole()),
+    "n_embd": used("width", whole()),
+    "n_layer": used("number of blocks", whole(MOST_LAYERS)),
+    "n_head": used("attention heads", whole()),
+    "max_position_embeddings": used("another name of n_positions", whole()),
+    "hidden_size": used("another name of n_embd", whole()),
+    "num_hidden_layers": used("another name of n_layer", whole(MOST_LAYERS)),
+    "num_attention_heads": used("another name of n_head", whole()),
+    "n_inner": used("width inside the MLP", whole(optional=True)),
+    "activation_function": used("activation of the MLP", activations.refusal),
+    "resid_pdrop": used("dropout of a training, after projections", _PROBABILITY),
+    "embd_pdrop": used("dropout of a training, after the embedding", _PROBABILITY),
+    "attn_pdrop": used("dropout of a training, on attention", _PROBABILITY),
+    "layer_norm_epsilon": used("epsilon of the layer norms", real(math.inf)),
+    "scale_attn_weights": used("whether scores are divided by the root of a head's width"),
+    "scale_attn_by_inverse_layer_idx": used("whether scores are divided by the layer's number"),
+    "reorder_and_upcast_attn": used("whether scores are float32 where products are narrower"),
+    "tie_word_embeddings": used("whether the head is the word table"),
+    "id2label": used("names of classes", _labels),
+    "label2id": used("numbers of classes; must not contradict id2label", _label_ids),
+    "num_labels": used("number of classes, where id2label is absent", whole(optional=True)),
+    "problem_type": used("what a classifier's outputs are", _problem_type),
+    "bos_token_id": used("the token that an empty prompt begins with"),
+    "eos_token_id": used("the token that ends a text"),
+    "pad_token_id": used("the token after which a classifier reads no more"),
+    "add_cross_attention": no_effect(
+        "a decoder without an encoder",
+        false("no such network is built here: cross-attention needs an encoder"),
+    ),
+    "is_encoder_decoder": no_effect(
+        "a decoder without an encoder", false("GPT-2 has no encoder; no such network is built here")
+    ),
+    "pruned_heads": no_effect(
+        "no head is cut off",
+        false(
+            "heads that are cut off are not built here; model.config.pruned_heads = {} and "
+            "save_pretrained keep the network whole, if its tensors are"
+        ),
+    ),
+    "quantization_config": no_effect(
+        "nothing is quantised", false("quantised weights are not read; dequantise them first")
+    ),
+    "compression_config": no_effect(
+        "nothing is compressed", false("compressed weights are not read; decompress them first")
+    ),
+    "transformers_weights": no_effect(
+        "no other file is named",
+        false("the weights lie in a file of another name; name that file, or remove the key"),
+    ),
+    "auto_map": no_effect("code of its own, but not of the model", _own_code),
+    "n_ctx": no_effect("a number of older versions, which n_positions has replaced"),
+    "initializer_range": no_effect("of new values alone; here those have 0.02"),
+    "use_cache": no_effect("whether keys and values are kept; the tokens are the same"),
+    "dtype": no_effect("the type of each tensor is in its file"),
+    "torch_dtype": no_effect("the type of each tensor is in its file"),
+    "is_decoder": no_effect("GPT-2 is one, whatever this says"),
+    "cross_attention_hidden_size": no_effect("there is no cross-attention"),
+    "tie_encoder_decoder": no_effect("there is no encoder"),
+    "chunk_size_feed_forward": no_effect("GPT-2's MLP is not chunked"),
+    "prefix": no_effect("of transformers' pipelines alone; prompts are taken as they are"),
+    "task_specific_params": no_effect("of transformers' pipelines alone; kept and written back"),
+    "attn_implementation": no_effect(
+        "attention is computed as transformers' eager one does, scales of scores included"
+    ),
+    "gradient_checkpointing": no_effect("memory of a training; parallel.recompute is ours"),
+    "tokenizer_class": used("the kind of tokenizer, where its own files do not say it"),
+    "classifier_dropout": no_effect("of GPT2ForTokenClassification alone"),
+    "hidden_dropout": no_effect("of GPT2ForTokenClassification alone"),
+    "decoder_start_token_id": no_effect("of encoder-decoders alone"),
+    "sep_token_id": no_effect(_COPY),
+    "unk_token_id": no_effect(_COPY),
+    **dict.fromkeys(GENERATION, used(_GENERATION)),
+    **dict.fromkeys(
+        ("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout",
+         "summary_proj_to_labels"),
+        no_effect(_SUMMARY),
+    ),
+    **dict.fromkeys(
+        ("output_attentions", "output_hidden_states", "output_scores", "output_logits",
+         "return_dict", "use_return_dict", "return_dict_in_generate", "output_past",
+         "keys_to_ignore_at_inference"),
+        no_effect(_OUTPUT),
+    ),
+    **dict.fromkeys(
+        ("torchscript", "use_bfloat16", "tf_legacy_loss", "_attn_implementation",
+         "_attn_implementation_autoset", "_attn_implementation_internal",
+         "base_model_tp_plan", "base_model_pp_plan", "base_model_ep_plan",
+         "transformers.js_config"),
+        no_effect(_INTERNAL),
+    ),
+    **dict.fromkeys(
+        ("finetuning_task", "transformers_version", "_name_or_path", "name_or_path",
+         "_commit_hash", "_num_labels", "n_special", "predict_special_tokens", "afn",
+         "line_by_line", "language", "license", "tags", "library_name", "custom_pipelines",
+         "unsloth_version", "mindspore_version"),
+        no_effect(_COPY),
+    ),
+}  # fmt: skip
