@@ -84,7 +84,7 @@ def network(document: Mapping[str, Any], activation: str, path: Path) -> Geometr
 
 
 def config(geometry: Geometry) -> dict[str, Any]:
-    """Return the network's config.json; a text ends where GPT-2's vocabulary says, if it is that."""
+    """Return the network's config.json, with the end of text of GPT-2's vocabulary."""
     end = PUBLISHED - 1 if geometry.vocab in (PUBLISHED, PADDED) else None
     return to_config(geometry) | {"bos_token_id": end, "eos_token_id": end}
 
@@ -99,15 +99,14 @@ def renamed(
         document: what lies beside them.
         geometry: the network.
     """
-    result = {}
+    result: dict[str, Stored] = {}
     for name, tensor in stored.items():
         if name.endswith(_LINEARS) and len(tensor.shape) == 2:
             result[name] = Transposed(tensor.kind, tensor.shape[::-1], tensor)
         else:
             result[name] = tensor
     if document["model_args"].get("bias") is False:
-        for tensor in tensors(geometry):
-            if tensor.name.endswith(".bias") and tensor.name not in result:
-                zeros = np.zeros(tensor.shape, np.float32)
-                result[tensor.name] = Held.of(zeros)
+        for expected in tensors(geometry):
+            if expected.name.endswith(".bias") and expected.name not in result:
+                result[expected.name] = Held.of(np.zeros(expected.shape, np.float32))
     return result
