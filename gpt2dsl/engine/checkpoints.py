@@ -21,7 +21,7 @@ from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
-from gpt2dsl.weights.formats import huggingface, lora, peft
+from gpt2dsl.weights.formats import huggingface, lora, peft_writing
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.guess import Hints
 
@@ -88,9 +88,9 @@ class Checkpoints:
             adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
             if geometry.labels:
-                config = to_config(geometry, self.tokenizer.eos, self.classes)
+                config = to_config(geometry, self.tokenizer.eos, self.classes, self.config)
                 huggingface.write_classes(folder, config)
-            return peft.write(folder, adapter)
+            return peft_writing.write(folder, adapter)
         kind = KINDS[network.precision.params]
         return huggingface.write(
             folder,

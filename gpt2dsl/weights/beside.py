@@ -20,7 +20,8 @@ from gpt2dsl.schema import (
 from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates, shown
 from gpt2dsl.schema.folder import file_row
 from gpt2dsl.weights import place, store
-from gpt2dsl.weights.files import tensorfile
+from gpt2dsl.weights.files import tensorfile, torchfile
+from gpt2dsl.weights.formats import nanogpt
 from gpt2dsl.weights.place import Place
 
 TABLES: Mapping[str, Table] = {
@@ -124,6 +125,8 @@ def _of_metadata(path: Path) -> Iterator[KeyFate]:
     """Yield what becomes of what a safetensors file says of itself."""
     if path.suffix == ".safetensors":
         yield from tensorfile.metadata_fates(path)
+    if path.suffix == ".pt" and nanogpt.is_nanogpt(document := torchfile.opened(path).document):
+        yield from nanogpt.key_fates(document, path)
 
 
 def to_json(files: list[FileFate]) -> dict[str, Any]:

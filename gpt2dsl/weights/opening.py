@@ -9,16 +9,16 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, head_of, tensors
 from gpt2dsl.weights import defaults, joining, place
 from gpt2dsl.weights.defaults import Defaults, Document
-from gpt2dsl.weights.files import container
+from gpt2dsl.weights.files import container, torchfile
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import adapter as low_rank
-from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
+from gpt2dsl.weights.formats import huggingface, mindformers, nanogpt, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
-from gpt2dsl.weights.formats.config import from_config, problem, to_config
+from gpt2dsl.weights.formats.config import class_names, from_config, problem, to_config
 from gpt2dsl.weights.guess import Hints, geometry_of
 from gpt2dsl.weights.place import Place
 
@@ -97,6 +97,8 @@ def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
         return _with_adapter(found, stored, hints, contents=contents)
     if mindformers.is_mindformers(stored):
         return _of_mindformers(found, kind, stored, hints)
+    if kind == container.TORCH and (gpt := _of_nanogpt(found, stored, hints)):
+        return gpt
     config_path = found.folder / place.CONFIG
     config = place.read_json(config_path)
     geometry = from_config(config, config_path)
@@ -213,6 +215,18 @@ def _head_misfit(stored: Mapping[str, Stored]) -> list[str]:
     return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[TABLE].shape)}"]
 
 
+def _of_nanogpt(found: Place, stored: Mapping[str, Stored], hints: Hints) -> Opened | None:
+    """Return nanoGPT's checkpoint, None where it is another of torch's."""
+    file = found.files[0]
+    document = torchfile.opened(file).document
+    if not nanogpt.is_nanogpt(document):
+        return None
+    geometry = nanogpt.network(document, hints.activation, file)
+    config = nanogpt.config(geometry)
+    named = nanogpt.renamed(huggingface.full_names(stored, file), document, geometry)
+    return _opened(found, "nanoGPT's checkpoint", geometry, named, config=config)
+
+
 def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: Hints) -> Opened:
     file = found.files[0]
     said = _settings(found)
@@ -244,7 +258,7 @@ def _with_adapter(
         first = error.faults[0]
         message = f"its base can't be used: {first.key}: {first.message}"
         raise InputError(first.code, found.path, message) from error
-    own = peft.adapter(config, path, stored, base.geometry.layers)
+    own = peft.adapter(config, path, stored, base.geometry)
     words = f"PEFT adapter on {name} ({base.format})"
     together = attrs.evolve(
         base,
@@ -280,7 +294,7 @@ def _merged(
     wrong = low_rank.misfits(shapes, own)
     faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
     needed = {f"{name}.weight" for name in own.modules} | set(own.rows)
-    usable = not wrong and needed <= base.tensors.keys() | own.full.keys()
+    usable = not wrong and needed <= {*base.tensors, *own.full, *own.own}
     merged = low_rank.merged(base.tensors, own) if usable else base.tensors
     return attrs.evolve(
         base,
@@ -288,46 +302,39 @@ def _merged(
         geometry=geometry,
         config=config,
         tensors={name: merged[name] for name in shapes if name in merged},
-        head=own.full.get(HEAD, None if TABLE in own.full or own.rows else base.head),
+        head=_head(base, own) if HEAD not in shapes else None,
         missing=tuple(name for name in base.missing if name not in own.full),
         faults=faults,
         adapter=own,
     )
 
 
+def _head(base: Opened, own: Adapter) -> Stored | None:
+    """Return the head that an adapter's file, or its base's, holds although it is the table."""
+    return own.full.get(HEAD, None if TABLE in own.full or own.rows else base.head)
+
+
 def _with_heads(
     base: Opened, own: Adapter, classes: Mapping[str, Any]
 ) -> tuple[Geometry, dict[str, Any]]:
-    """Return the network with an adapter: with its classes, and as many words as its table has."""
-    geometry, config = base.geometry, base.config
-    if own.own and geometry.tied:
-        geometry = attrs.evolve(geometry, tied=False)
-        config = config | ({"tie_word_embeddings": False} if config else {})
-    if TABLE in own.full and own.full[TABLE].shape:
-        geometry = attrs.evolve(geometry, vocab=own.full[TABLE].shape[0])
-        config = config | ({"vocab_size": geometry.vocab} if config else {})
+    """Return the network with an adapter: its own head, its classes, as many words as it has."""
+    changes: dict[str, Any] = {}
+    if own.own and base.geometry.tied:
+        changes["tied"] = False
+    if TABLE in own.full and own.full[TABLE].shape[:1] not in ((), (base.geometry.vocab,)):
+        changes["vocab"] = own.full[TABLE].shape[0]
     labels = own.full[SCORE].shape[0] if SCORE in own.full and own.full[SCORE].shape else 0
-    names = classes if len(classes.get("id2label") or ()) == labels else {}
-    if labels and (names or labels != geometry.labels):
-        told = problem({**names, "num_labels": labels})
-        geometry = attrs.evolve(geometry, labels=labels, problem=told)
-        config = config and config | _of_classes(geometry, config, names)
+    is_named = bool(labels) and len(class_names(classes)) == labels
+    if is_named:
+        changes |= {"labels": labels, "problem": problem(classes)}
+    elif labels and labels != base.geometry.labels:
+        changes |= {"labels": labels, "problem": REGRESSION if labels == 1 else ""}
+    geometry = attrs.evolve(base.geometry, **changes)
+    config = base.config
+    if config and changes:
+        names = class_names(classes) if is_named else ()
+        config = to_config(geometry, classes=names, source=config)
     return geometry, config
-
-
-def _of_classes(
-    geometry: Geometry, config: Mapping[str, Any], names: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the keys of a classifier's config.json; its pad is the base's, where that has one."""
-    usual = to_config(geometry)
-    pad = config.get("pad_token_id")
-    return {
-        "architectures": usual["architectures"],
-        "id2label": names.get("id2label", usual["id2label"]),
-        "label2id": names.get("label2id", usual["label2id"]),
-        "pad_token_id": usual["pad_token_id"] if pad is None else pad,
-        "problem_type": geometry.problem or None,
-    }
 
 
 def _count(names: Iterable[str], what: str) -> str:

@@ -17,7 +17,7 @@ from gpt2dsl.weights import place, store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.stored import NAMES, Stored, converted
-from gpt2dsl.weights.formats import huggingface, mindformers, peft, settings
+from gpt2dsl.weights.formats import huggingface, mindformers, peft_writing, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.reading import Weights
@@ -214,7 +214,9 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
     """
     with unfinished(target, source, dtype, moved) as new:
         watched = new.watch.over
-        written = peft.write(new.folder, adapter, lambda held: watched(in_dtype(held, dtype)))
+        written = peft_writing.write(
+            new.folder, adapter, lambda held: watched(in_dtype(held, dtype))
+        )
         new.digests.update(written)
         if adapter.origin:
             _copy(adapter.origin.folder, new.folder)

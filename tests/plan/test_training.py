@@ -22,7 +22,7 @@ from gpt2dsl.layout.adapters import Settings, adapters
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.parts import Part
 from gpt2dsl.weights import store
-from gpt2dsl.weights.formats import huggingface, lora, peft
+from gpt2dsl.weights.formats import huggingface, lora, peft_writing
 from tests.judges import TINY, random_weights
 
 BASE = Model(size="124m") | Task.finetune(data="a", eval_data="b")
@@ -129,7 +129,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         huggingface.write(folder, geometry, random_weights(geometry))
     slots = adapters(geometry, Settings(targets="c_attn", r=2, alpha=2))
     with store.writing(added) as folder:
-        peft.write(folder, lora.to_files(slots, initial_adapters(slots, 0), {}, str(base)))
+        peft_writing.write(folder, lora.to_files(slots, initial_adapters(slots, 0), {}, str(base)))
     task = Task.finetune(data="sample:train")
     length = Train(seq_length=64)
     assert (Model(weights=str(base)) | LoRA() | task | length).plan().trained == 2 * 8 * 96

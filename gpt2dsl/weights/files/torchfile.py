@@ -26,8 +26,26 @@ def is_torch(start: bytes) -> bool:
     return start.startswith((b"PK\x03\x04", _LEGACY))
 
 
+@attrs.frozen
+class Checkpoint:
+    """What a file of torch holds.
+
+    Attributes:
+        tensors: of the model.
+        document: what the file holds besides, {} where it holds tensors alone.
+    """
+
+    tensors: dict[str, Stored]
+    document: dict[str, Any]
+
+
 def stored(path: Path) -> dict[str, Stored]:
-    """The tensors of a file; nothing in its pickle but tensors and containers is run.
+    """Return the tensors of a file, as ``opened`` does."""
+    return opened(path).tensors
+
+
+def opened(path: Path) -> Checkpoint:
+    """Return what a file holds; nothing in its pickle but tensors and containers is run.
 
     Only the pickle is read here, not the tensors, but for files of torch before 1.6, whose tensors
     can't be told apart without being read: those are held in memory.
@@ -39,22 +57,60 @@ def stored(path: Path) -> dict[str, Stored]:
     try:
         with path.open("rb") as file:
             legacy = file.read(len(_LEGACY)) == _LEGACY
-        found = _loaded(path, legacy=legacy)
+        content = _loaded(path, legacy=legacy)
     except pickle.UnpicklingError as error:
         raise InputError("G2-304", path, f"refused unrun: {_reason(error)}") from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
         raise InputError("G2-304", path, f"it is no whole PyTorch file: {_line(error)}") from error
     except (AttributeError, IndexError, AssertionError, ImportError, OverflowError) as error:
         raise InputError("G2-304", path, f"its pickle is damaged: {_line(error)}") from error
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    model, document = _model(path, content)
+    places = {} if legacy else _places(path, _tensors_in(content))
+    tensors = {name: _tensor(path, tensor, places) for name, tensor in model.items()}
+    return Checkpoint(tensors, document)
+
+
+_MODELS = ("state_dict", "model_state_dict", "model", "module")
+"""Where Lightning, plain loops of PyTorch, nanoGPT and DeepSpeed keep the tensors of a model."""
+
+
+def _model(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors of the model by name, and what lies beside them.
+
+    Raises:
+        InputError: there are none, or two models (G2-304).
+    """
+    document: dict[str, Any] = {}
+    if isinstance(content, dict):
+        models = [key for key in _MODELS if isinstance(content.get(key), dict)]
+        if len(models) > 1:
+            message = f"it holds {' and '.join(models)}: save the one that is meant by itself"
+            raise InputError("G2-304", path, message)
+        if models:
+            document = {key: value for key, value in content.items() if key != models[0]}
+            content = content[models[0]]
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise InputError("G2-304", path, "it holds no tensors by name")
-    for name, tensor in found.items():
+    for name, tensor in content.items():
         if not hasattr(tensor, "untyped_storage"):
-            raise InputError("G2-304", path, f"{name} is no tensor, but {type(tensor).__name__}")
-    places = {} if legacy else _places(path, found.values())
-    return {name: _tensor(path, tensor, places) for name, tensor in found.items()}
+            message = (
+                f"{name} is no tensor, but {type(tensor).__name__}; of a training's checkpoint "
+                f"save the model's state_dict() alone"
+            )
+            raise InputError("G2-304", path, message)
+    return content, document
+
+
+def _tensors_in(content: Any) -> Iterator[Any]:
+    """Yield every tensor of a file, wherever it lies."""
+    if hasattr(content, "untyped_storage"):
+        yield content
+    elif isinstance(content, dict):
+        for value in content.values():
+            yield from _tensors_in(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from _tensors_in(value)
 
 
 def _loaded(path: Path, *, legacy: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +31,18 @@ def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
     """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out.
 
     Args:
-        stored: the tensors of a file; PyTorch's DistributedDataParallel puts ``module.`` before
-            each name, GPT2Model alone has no ``transformer.``.
+        stored: the tensors of a file; DistributedDataParallel puts ``module.`` before each name,
+            ``torch.compile`` ``_orig_mod.``, a LightningModule the name of its attribute, and
+            GPT2Model alone has no ``transformer.``.
         path: the file, for messages.
 
     Raises:
         InputError: two of them have one name (G2-304).
     """
     found: dict[str, Stored] = {}
+    outer = _wrapper(stored)
     for name, tensor in stored.items():
-        inner = name.removeprefix("module.")
+        inner = name.removeprefix(outer)
         full = inner if inner.startswith((_PREFIX, HEAD, SCORE)) else _PREFIX + inner
         if _BUFFER.fullmatch(full):
             continue
@@ -48,6 +50,16 @@ def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
             raise InputError("G2-304", path, f"{full} is in it under two names")
         found[full] = tensor
     return found
+
+
+def _wrapper(names: Iterable[str]) -> str:
+    """Return what modules around the network put before its names: what is before its positions."""
+    outer = [
+        name.removesuffix("wpe.weight").removesuffix(_PREFIX)
+        for name in names
+        if name.endswith("wpe.weight")
+    ]
+    return outer[0] if len(outer) == 1 else ""
 
 
 def write(

@@ -1,14 +1,13 @@
-"""PEFT's LoRA adapters: a folder with adapter_config.json and adapter_model.safetensors.
+"""PEFT's LoRA adapters as they are read: adapter_config.json and adapter_model.safetensors.
 
 Source: peft 0.21, ``tuners/lora``. Of GPT-2's Conv1D modules A is ``[r, in]`` and B ``[out, r]``.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,16 @@ import attrs
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
+from gpt2dsl.layout.tensors import HEAD, TABLE, tensors
 from gpt2dsl.schema import adapter_config
 from gpt2dsl.schema.fate import fates, refuse
-from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import peft_targets
 from gpt2dsl.weights.formats.adapter import Adapter, Beginning, LowRank, Origin, Rows
 from gpt2dsl.weights.formats.peft_targets import Base, Kind, Targets
-from gpt2dsl.weights.place import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_json
+from gpt2dsl.weights.place import read_json
 
-_PREFIX = "base_model.model."
-_BODY = "transformer."
+PREFIX, BODY = "base_model.model.", "transformer."
 _PART = re.compile(
     r"(?P<module>.+)\.(?:lora_(?P<half>[AB])(?:\.default)?\.(?P<what>weight|bias)"
     r"|lora_embedding_(?P<table>[AB])(?:\.default)?"
@@ -58,7 +55,7 @@ class _Parts:
         """Return a file's tensors sorted."""
         parts = cls()
         for name, tensor in stored.items():
-            inner = name.removeprefix(_PREFIX)
+            inner = name.removeprefix(PREFIX)
             if match := _PART.fullmatch(inner):
                 key = match["half"] or match["table"] or "magnitude"
                 key = "bias" if match["what"] == "bias" else key
@@ -114,7 +111,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def adapter(
-    config: dict[str, Any], path: Path, stored: Mapping[str, Stored], layers: int | None = None
+    config: dict[str, Any],
+    path: Path,
+    stored: Mapping[str, Stored],
+    geometry: Geometry | None = None,
 ) -> Adapter:
     """Return the adapter of a folder.
 
@@ -122,29 +122,34 @@ def adapter(
         config: the content of adapter_config.json, as ``read_config`` gives it.
         path: its file, for messages.
         stored: the tensors, under PEFT's names.
-        layers: the base's blocks; None where the base is not known.
+        geometry: the base's; None where it is not known.
 
     Raises:
         InputError: it is not what the configuration says, or half of it is missing (G2-306).
     """
     parts = _Parts.of(stored)
-    base = parts.base(config, layers)
+    base = parts.base(config, geometry.layers if geometry else None)
     targets = Targets(config, path)
     adapted, saved = targets.adapted(base), targets.saved(base)
     _compare(parts, adapted, config, path)
     modules = {
-        _full_name(module, base): _low_rank(config, path, module, pair, module in parts.tables)
-        for module, pair in parts.low_rank.items()
+        _full_name(module, base): _low_rank(config, path, module, parts)
+        for module in parts.low_rank
     }
     full = _full(parts, base, adapted, path)
     rows = _rows(parts, targets.tables(base), base, path)
     for module in saved:
         inside = f"{_full_name(module, base)}."
-        if lost := [one for one in _network(base) if one.startswith(inside) and one not in full]:
+        if lost := [
+            one for one in sorted(_network(base)) if one.startswith(inside) and one not in full
+        ]:
             raise InputError("G2-306", path, f"modules_to_save: {lost[0]} is missing in the file")
     if not (modules or full or rows):
         raise InputError("G2-306", path, "the adapter changes nothing: it has no lora_A and lora_B")
-    own = _own(base, {_full_name(one, base) for one in (*saved, *parts.low_rank, *rows)}, rows)
+    own: frozenset[str] = frozenset()
+    if base.head == peft_targets.HEAD and (geometry is None or geometry.tied):
+        own = _own((*saved, *modules, *rows), rows)
+        full = _untied(full, own, {f"{module}.weight" for module in saved})
     name = config.get("base_model_name_or_path")
     dropout = config.get("lora_dropout")
     return Adapter(
@@ -159,16 +164,34 @@ def adapter(
     )
 
 
-def _own(base: Base, modules: set[str], rows: Mapping[str, Rows]) -> frozenset[str]:
+def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
     """Return the word table and the head, as far as the adapter has one for itself.
 
-    Rows of the word table are the head's too where PEFT finds the two tied.
+    Rows of the word table are the head's too, as PEFT ties them.
     """
-    if base.head != peft_targets.HEAD:
-        return frozenset()
-    tied = {f"{_BODY}wte"} if f"{_BODY}wte" in rows else set()
-    pair = {f"{_BODY}wte": TABLE, peft_targets.HEAD: HEAD}
-    return frozenset(name for module, name in pair.items() if module in modules - tied)
+    table = f"{BODY}wte"
+    pair = {table: TABLE, peft_targets.HEAD: HEAD}
+    found = {pair[module] for module in modules if module in pair}
+    return frozenset(found - ({TABLE} if table in rows else set()))
+
+
+def _untied(
+    full: Mapping[str, Stored], own: frozenset[str], saved: Collection[str]
+) -> dict[str, Stored]:
+    """Return whole tensors, with a new value of the base's one table under both of its names.
+
+    Args:
+        full: as the file has them.
+        own: those of the two that the adapter has for itself.
+        saved: names of tensors that are copies for the adapter alone.
+    """
+    shared = [full[name] for name in (TABLE, HEAD) if name in full and name not in saved]
+    result = dict(full)
+    if shared and own:
+        result |= {name: shared[0] for name in (TABLE, HEAD) if name not in saved}
+    elif shared:  # A head that is held besides is compared with the table.
+        result.setdefault(TABLE, shared[0])
+    return result
 
 
 def _compare(
@@ -218,7 +241,7 @@ def _rows(
     parts: _Parts, tables: Mapping[str, list[int]], base: Base, path: Path
 ) -> dict[str, Rows]:
     """Return the rows that are held, by the name of their module in the file."""
-    table = f"{_BODY}wte"
+    table = f"{BODY}wte"
     named = dict(tables)
     if table in named and named.get(peft_targets.HEAD) == named[table]:
         del named[peft_targets.HEAD]  # PEFT ties the two.
@@ -234,7 +257,7 @@ def _rows(
     }
 
 
-_TABLES = (TABLE, f"{_BODY}wpe.weight", HEAD)
+_TABLES = (TABLE, f"{BODY}wpe.weight", HEAD)
 
 
 def _network(base: Base) -> set[str]:
@@ -245,30 +268,14 @@ def _network(base: Base) -> set[str]:
 
 def _full_name(module: str, base: Base) -> str:
     """Return a name with ``transformer.``, which an adapter of GPT2Model alone leaves out."""
-    return module if base.head else f"{_BODY}{module}"
+    return module if base.head else f"{BODY}{module}"
 
 
-def _low_rank(
-    config: dict[str, Any], path: Path, module: str, pair: Mapping[str, Stored], is_table: bool
-) -> LowRank:
-    if not {"A", "B"} <= pair.keys():
-        raise InputError("G2-306", path, f"{module}: half of its adapter is missing")
-    a, b = pair["A"], pair["B"]
-    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
-        message = f"{module}: A is {list(a.shape)} and B {list(b.shape)}, not [r, in] and [out, r]"
-        raise InputError("G2-306", path, message)
-    widths = {"c_attn": 3 * a.shape[1], "attn.c_proj": a.shape[1]}
-    if any(module.endswith(end) and b.shape[0] != out for end, out in widths.items()):
-        message = f"{module}: from {a.shape[1]} to {b.shape[0]}, which no GPT-2 has"
-        raise InputError("G2-306", path, message)
-    if odd := next((tensor for tensor in pair.values() if not tensor.readable), None):
-        raise InputError("G2-306", path, f"{module}: {odd.kind} are no floats")
-    for key, switch in {"magnitude": "use_dora", "bias": "lora_bias"}.items():
-        if (key in pair) != bool(config.get(switch)) and (key in pair or key == "magnitude"):
-            there = "the file has one" if key in pair else "the file has none"
-            message = f"{module}: {switch} is {config.get(switch)!r}, but of a {key} {there}"
-            raise InputError("G2-306", path, message)
-    rank = a.shape[0]
+def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) -> LowRank:
+    pair = parts.low_rank[module]
+    if problem := _problem(config, module, pair):
+        raise InputError("G2-306", path, f"{module}: {problem}")
+    rank = pair["A"].shape[0]
     try:
         expected = peft_targets.by_pattern(config.get("rank_pattern"), module, config.get("r", 8))
         alpha = peft_targets.by_pattern(
@@ -282,97 +289,51 @@ def _low_rank(
         raise InputError("G2-306", path, message)
     if type(alpha) not in {int, float} or not math.isfinite(alpha):
         raise InputError("G2-306", path, f"lora_alpha is {alpha!r}, a number is expected")
-    start = str(config.get("init_lora_weights")).lower()
     return LowRank(
-        a=a,
-        b=b,
+        a=pair["A"],
+        b=pair["B"],
         alpha=float(alpha),
         scale=alpha / (math.sqrt(rank) if config.get("use_rslora") else rank),
         magnitude=pair.get("magnitude"),
         bias=pair.get("bias"),
-        # PEFT leaves tables as they are.
-        beginning="" if is_table or start not in _OF_BASE else _OF_BASE[start],
+        beginning=_beginning(config, path, module, parts),
     )
 
 
-def write(
-    folder: Path,
-    adapter: Adapter,
-    prepared: Callable[[dict[str, Stored]], dict[str, Stored]] = lambda tensors: tensors,
-) -> dict[str, str]:
-    """Write a folder that PEFT and :func:`adapter` read; what came from PEFT goes as it came.
-
-    Args:
-        folder: as ``store.writing`` gives it.
-        adapter: the adapter; of one that PEFT did not write each scale is written as alpha / r.
-        prepared: what is done to the tensors before they are written.
-
-    Returns:
-        File → checksum of the one that holds tensors.
-
-    Raises:
-        OSError: the disk is full or can't be written.
-    """
-    config = adapter.origin.config if adapter.origin else to_config(adapter)
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    named = dict(adapter.origin.tensors) if adapter.origin else _named(adapter)
-    return {ADAPTER_WEIGHTS: tensorfile.write(folder / ADAPTER_WEIGHTS, prepared(named))}
+def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, Stored]) -> str:
+    """Return what is wrong with the tensors of one module, "" where nothing is."""
+    if not {"A", "B"} <= pair.keys():
+        return "half of its adapter is missing"
+    a, b = pair["A"], pair["B"]
+    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
+        return f"A is {list(a.shape)} and B {list(b.shape)}, not [r, in] and [out, r]"
+    widths = {"c_attn": 3 * a.shape[1], "attn.c_proj": a.shape[1]}
+    if any(module.endswith(end) and b.shape[0] != out for end, out in widths.items()):
+        return f"from {a.shape[1]} to {b.shape[0]}, which no GPT-2 has"
+    if odd := next((tensor for tensor in pair.values() if not tensor.readable), None):
+        return f"{odd.kind} are no floats"
+    return _disagreement(config, module, pair)
 
 
-def _named(adapter: Adapter) -> dict[str, Stored]:
-    """Return plain low-rank adapters and whole tensors under PEFT's names."""
-    named: dict[str, Stored] = {}
-    for module, part in adapter.modules.items():
-        name = module.removeprefix(_BODY) if adapter.bare else module
-        named[f"{_PREFIX}{name}.lora_A.weight"] = part.a
-        named[f"{_PREFIX}{name}.lora_B.weight"] = part.b
-    return named | {f"{_PREFIX}{name}": tensor for name, tensor in adapter.full.items()}
+def _disagreement(config: Mapping[str, Any], module: str, pair: Mapping[str, Stored]) -> str:
+    """Return where the configuration and the tensors of one module do not agree."""
+    if bool(config.get("use_dora")) != ("magnitude" in pair):
+        there = "the file has one" if "magnitude" in pair else "the file has none"
+        return f"use_dora is {config.get('use_dora')!r}, but of a magnitude {there}"
+    if "bias" in pair and not config.get("lora_bias"):
+        return f"lora_bias is {config.get('lora_bias')!r}, but of a bias the file has one"
+    if "bias" in pair and module == peft_targets.HEAD:
+        return "lora_bias adds a bias to the head, which has none"
+    return ""
 
 
-def to_config(adapter: Adapter) -> dict[str, Any]:
-    """adapter_config.json, with a pattern for each module that differs from the first."""
-    first = next(iter(adapter.modules.values()))
-    alpha = first.scale * first.rank
-    ranks, alphas = {}, {}
-    for module, part in adapter.modules.items():
-        key = module.removeprefix("transformer.")
-        if part.rank != first.rank:
-            ranks[key] = part.rank
-        if (own := part.scale * part.rank) != alpha:
-            alphas[key] = own
-    return {
-        "base_model_name_or_path": adapter.base or None,
-        "peft_type": "LORA",
-        "task_type": _task(adapter),
-        "r": first.rank,
-        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
-        "lora_dropout": adapter.dropout,
-        "target_modules": _targets(adapter),
-        "fan_in_fan_out": True,
-        "bias": "none",
-        "use_rslora": False,
-        "inference_mode": True,
-        "modules_to_save": sorted({name.rpartition(".")[0] for name in adapter.full}) or None,
-        "rank_pattern": ranks,
-        "alpha_pattern": alphas,
-    }
-
-
-def _task(adapter: Adapter) -> str:
-    """What PEFT makes of the base: a classifier, a language model, or GPT2Model alone."""
-    if adapter.bare:
-        return "FEATURE_EXTRACTION"
-    return "SEQ_CLS" if SCORE in adapter.full else "CAUSAL_LM"
-
-
-def _targets(adapter: Adapter) -> list[str]:
-    """Names that PEFT finds the modules by: without the block where all blocks have them."""
-    inner: dict[str, set[str]] = {}
-    for module in adapter.modules:
-        _, _, block, rest = module.split(".", 3)
-        inner.setdefault(rest, set()).add(block)
-    most = max(map(len, inner.values()))
-    whole = all(len(blocks) == most for blocks in inner.values())
-    if whole and sorted(map(int, next(iter(inner.values())))) == list(range(most)):
-        return sorted(inner)
-    return sorted(module.removeprefix("transformer.") for module in adapter.modules)
+def _beginning(config: Mapping[str, Any], path: Path, module: str, parts: _Parts) -> Beginning:
+    """Return how an adapter began, where PEFT changes its base when the adapter is loaded."""
+    start = _OF_BASE.get(str(config.get("init_lora_weights")).lower(), "")
+    # PEFT leaves tables as they are, and a weight in the file is what it left of it.
+    if module in parts.tables or f"{module}.base_layer.weight" in parts.whole:
+        return ""
+    if start and module == peft_targets.HEAD:
+        message = f"{module}: {start} changes the word table with it, which the file lacks"
+        raise InputError("G2-306", path, message)
+    return start

@@ -49,6 +49,12 @@ CASES: dict[str, dict[str, Any]] = {
     | {"target_modules": ["c_attn", "c_proj"], "exclude_modules": ["0.attn.c_proj", "mlp.c_proj"]},
     "some blocks": LM
     | {"layers_to_transform": 1, "layers_pattern": "h", "init_lora_weights": False},
+    "a word table of its own": LM | {"modules_to_save": ["wte"]},
+    "a head of its own": LM | {"modules_to_save": ["lm_head"], "use_dora": True},
+    "both of its own": LM | {"modules_to_save": ["wte", "lm_head"], "bias": "all"},
+    "an adapter of the word table": LM | {"target_modules": ["wte", "c_fc"], "use_dora": True},
+    "an adapter of the head": LM | {"target_modules": ["lm_head"], "init_lora_weights": "olora"},
+    "rows of the head": LM | {"trainable_token_indices": {"lm_head": [2, 3]}},
     "GPT2Model": {"task_type": "FEATURE_EXTRACTION", "r": 2, "bias": "all", "use_dora": True},
     "a classifier": {"task_type": "SEQ_CLS", "r": 2, "modules_to_save": ["wte"], "lora_bias": True},
 }  # fmt: skip

@@ -1,0 +1,112 @@
+"""nanoGPT's ckpt.pt: GPT-2 whose linears hold ``[out, in]``, with its network beside it.
+
+Source: github.com/karpathy/nanoGPT, model.py and train.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.schema.fate import KeyFate, fates
+from gpt2dsl.schema.nanogpt import MODEL_ARGS, TABLE
+from gpt2dsl.weights.files.stored import Held, Stored, Whole
+from gpt2dsl.weights.formats.config import to_config
+
+PUBLISHED, PADDED = 50257, 50304
+"""Entries of GPT-2's vocabulary, and what nanoGPT pads its table to."""
+
+_LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+
+
+@attrs.frozen(eq=False)
+class Transposed(Whole):
+    """A matrix with rows and columns exchanged."""
+
+    of: Stored
+
+    def make(self) -> NDArray[Any]:
+        """Return all of it."""
+        return np.ascontiguousarray(self.of.rows(0, self.of.length).T)
+
+
+def is_nanogpt(document: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of torch is nanoGPT's, by what lies beside its tensors."""
+    return isinstance(document.get("model_args"), dict)
+
+
+def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
+    """Return what becomes of each key of a checkpoint and of its model_args."""
+    inner = fates(path, document["model_args"], MODEL_ARGS)
+    named = (attrs.evolve(one, key=f"model_args.{one.key}") for one in inner)
+    beside = {key: "..." for key in document if key != "model_args"}
+    return [*fates(path, beside, TABLE), *named]
+
+
+def network(document: Mapping[str, Any], activation: str, path: Path) -> Geometry:
+    """Return the network of a checkpoint.
+
+    Args:
+        document: what lies beside the tensors.
+        activation: as the user names it, "" for the gelu with erf that nanoGPT has today; that of
+            before August 2023 had the tanh form, gelu_new, and its files do not say so.
+        path: the file, for messages.
+
+    Raises:
+        InputError: a number is missing or wrong (G2-306).
+    """
+    args = document["model_args"]
+    names = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+    for name in names:
+        value = args.get(name)
+        if type(value) is not int or not 1 <= value <= 2**24:
+            message = f"model_args: {name} is {value!r}, a positive whole number is expected"
+            raise InputError("G2-306", path, message)
+    layers, heads, hidden, positions, vocab = (args[name] for name in names)
+    if hidden % heads:
+        raise InputError("G2-306", path, f"model_args: n_head {heads} does not divide {hidden}")
+    dropout = args.get("dropout", 0.0)
+    if type(dropout) not in {int, float} or not 0 <= dropout < 1 or math.isnan(dropout):
+        raise InputError("G2-306", path, f"model_args: dropout is {dropout!r}")
+    return Geometry(
+        layers=layers, heads=heads, hidden=hidden, positions=positions, vocab=vocab,
+        activation=activation or "gelu", dropout=float(dropout),
+    )  # fmt: skip
+
+
+def config(geometry: Geometry) -> dict[str, Any]:
+    """Return the network's config.json, with the end of text of GPT-2's vocabulary."""
+    end = PUBLISHED - 1 if geometry.vocab in (PUBLISHED, PADDED) else None
+    return to_config(geometry) | {"bos_token_id": end, "eos_token_id": end}
+
+
+def renamed(
+    stored: Mapping[str, Stored], document: Mapping[str, Any], geometry: Geometry
+) -> dict[str, Stored]:
+    """Return tensors as Hugging Face's GPT-2 has them.
+
+    Args:
+        stored: under the names of GPT2LMHeadModel, which nanoGPT has too.
+        document: what lies beside them.
+        geometry: the network.
+    """
+    result: dict[str, Stored] = {}
+    for name, tensor in stored.items():
+        if name.endswith(_LINEARS) and len(tensor.shape) == 2:
+            result[name] = Transposed(tensor.kind, tensor.shape[::-1], tensor)
+        else:
+            result[name] = tensor
+    if document["model_args"].get("bias") is False:
+        for expected in tensors(geometry):
+            if expected.name.endswith(".bias") and expected.name not in result:
+                result[expected.name] = Held.of(np.zeros(expected.shape, np.float32))
+    return result

@@ -1,0 +1,98 @@
+"""Adapters as folders that PEFT reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpt2dsl.layout.tensors import SCORE
+from gpt2dsl.weights.files import tensorfile
+from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.formats.adapter import Adapter
+from gpt2dsl.weights.formats.peft import BODY, PREFIX
+from gpt2dsl.weights.place import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+
+def write(
+    folder: Path,
+    adapter: Adapter,
+    prepared: Callable[[dict[str, Stored]], dict[str, Stored]] = lambda tensors: tensors,
+) -> dict[str, str]:
+    """Write a folder that PEFT and ``peft.adapter`` read; what came from PEFT goes as it came.
+
+    Args:
+        folder: as ``store.writing`` gives it.
+        adapter: the adapter; of one that PEFT did not write each scale is written as alpha / r.
+        prepared: what is done to the tensors before they are written.
+
+    Returns:
+        File → checksum of the one that holds tensors.
+
+    Raises:
+        OSError: the disk is full or can't be written.
+    """
+    config = adapter.origin.config if adapter.origin else to_config(adapter)
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    named = dict(adapter.origin.tensors) if adapter.origin else _named(adapter)
+    return {ADAPTER_WEIGHTS: tensorfile.write(folder / ADAPTER_WEIGHTS, prepared(named))}
+
+
+def _named(adapter: Adapter) -> dict[str, Stored]:
+    """Return plain low-rank adapters and whole tensors under PEFT's names."""
+    named: dict[str, Stored] = {}
+    for module, part in adapter.modules.items():
+        name = module.removeprefix(BODY) if adapter.bare else module
+        named[f"{PREFIX}{name}.lora_A.weight"] = part.a
+        named[f"{PREFIX}{name}.lora_B.weight"] = part.b
+    return named | {f"{PREFIX}{name}": tensor for name, tensor in adapter.full.items()}
+
+
+def to_config(adapter: Adapter) -> dict[str, Any]:
+    """Return adapter_config.json, with a pattern for each module that differs from the first."""
+    first = next(iter(adapter.modules.values()))
+    alpha = first.scale * first.rank
+    ranks, alphas = {}, {}
+    for module, part in adapter.modules.items():
+        key = module.removeprefix("transformer.")
+        if part.rank != first.rank:
+            ranks[key] = part.rank
+        if (own := part.scale * part.rank) != alpha:
+            alphas[key] = own
+    return {
+        "base_model_name_or_path": adapter.base or None,
+        "peft_type": "LORA",
+        "task_type": _task(adapter),
+        "r": first.rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": adapter.dropout,
+        "target_modules": _targets(adapter),
+        "fan_in_fan_out": True,
+        "bias": "none",
+        "use_rslora": False,
+        "inference_mode": True,
+        "modules_to_save": sorted({name.rpartition(".")[0] for name in adapter.full}) or None,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+    }
+
+
+def _task(adapter: Adapter) -> str:
+    """What PEFT makes of the base: a classifier, a language model, or GPT2Model alone."""
+    if adapter.bare:
+        return "FEATURE_EXTRACTION"
+    return "SEQ_CLS" if SCORE in adapter.full else "CAUSAL_LM"
+
+
+def _targets(adapter: Adapter) -> list[str]:
+    """Names that PEFT finds the modules by: without the block where all blocks have them."""
+    inner: dict[str, set[str]] = {}
+    for module in adapter.modules:
+        _, _, block, rest = module.split(".", 3)
+        inner.setdefault(rest, set()).add(block)
+    most = max(map(len, inner.values()))
+    whole = all(len(blocks) == most for blocks in inner.values())
+    if whole and sorted(map(int, next(iter(inner.values())))) == list(range(most)):
+        return sorted(inner)
+    return sorted(module.removeprefix("transformer.") for module in adapter.modules)
