@@ -168,9 +168,10 @@ def _tokenizer(
 ) -> tuple[str, Input | None, int | None]:
     """What the tokenizer is, the input that it is read from, and its number of entries."""
     name = parts.data.tokenizer
-    if isinstance(parts.task, Conversion):
+    if isinstance(parts.task, Conversion) and (name in ("auto", TRAIN) or not _exports(parts)):
         folder = str(looked.tokenizer) if looked and looked.tokenizer else ""
-        return folder, _own_tokenizer(parts, looked) if folder and _exports(parts) else None, None
+        is_read = folder and _exports(parts) and not promised
+        return folder, _own_tokenizer(parts, looked) if is_read else None, None
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         own = known == PUBLISHED
