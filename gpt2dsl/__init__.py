@@ -72,19 +72,20 @@ __all__ = [
 ]
 
 
-def load(weights: str) -> LanguageModel:
+def load(weights: str, *, tokenizer: str = "auto") -> LanguageModel:
     """A model with its tokenizer, ready to use: ``lm.generate(["text"], max_new_tokens=20)``.
 
     Args:
         weights: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours,
             a size, or a name on the Hub: ``gpt2``, ``cerebras/Cerebras-GPT-13B``.
+        tokenizer: auto for the one beside the weights, gpt2 for the published one, or a folder.
 
     Raises:
-        InputError: there are no such weights, or they are damaged.
+        InputError: there are no such weights, or they or the tokenizer are damaged.
     """
     from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
 
-    return LanguageModel.load(weights)
+    return LanguageModel.load(weights, tokenizer=tokenizer)
 
 
 def pipeline(

@@ -11,14 +11,16 @@ from gpt2dsl.recipe import Recipe
 @click.command("classify", help="Name the class of texts with WEIGHTS that have such a head.")
 @click.argument("weights")
 @click.option("--text", "texts", multiple=True, help="A text to classify; several are allowed.")
+@options.tokenizer
 @options.as_json
-def command(weights: str, texts: tuple[str, ...], as_json: bool) -> None:
+def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json: bool) -> None:
     """Name the class of texts."""
     if not texts:
         raise click.UsageError("expected --text TEXT")
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
+            **options.named_tokenizer(tokenizer),
             "task.kind": ("classify", "--text"),
             "task.texts": (texts, "--text"),
         }

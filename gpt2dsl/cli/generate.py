@@ -55,12 +55,15 @@ _REPEATED = {
 @click.option(
     "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."
 )
+@options.tokenizer
 @options.as_json
 @click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
 def command(
+    *,
     weights: str,
     prompts: tuple[str, ...],
     file: str | None,
+    tokenizer: str | None,
     as_json: bool,
     jsonl: bool,
     **given: Any,
@@ -71,6 +74,7 @@ def command(
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
+            **options.named_tokenizer(tokenizer),
             "task.kind": ("generate", asked),
             "task.prompts": (file or prompts, asked),
             **_keys(given),

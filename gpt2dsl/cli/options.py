@@ -16,7 +16,17 @@ settings = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: optim.lr=3e-4."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+tokenizer = click.option(
+    "--tokenizer",
+    metavar="FOLDER",
+    help="gpt2, or a folder in place of the weights' own.",
+)
 base = click.option("--base", metavar="WEIGHTS", help="What an adapter belongs to.")
+
+
+def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
+    """Return what ``--tokenizer`` changes of a recipe."""
+    return {"data.tokenizer": (name, "--tokenizer")} if name else {}
 
 
 def hints(command: Callable[..., Any]) -> Callable[..., Any]:

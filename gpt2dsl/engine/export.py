@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 
 from gpt2dsl.data import cache
+from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.engine.job import Job, Result
@@ -44,6 +45,9 @@ def run(job: Job) -> Result:
     dtype = task.dtype or "float32"
     whole = filled(weights, job.parts.train.seed)
     content = writing.Content.of(weights, writing.in_dtype(whole, dtype))
+    if (named := job.parts.data.tokenizer) not in ("auto", TRAIN):
+        own = None if named == PUBLISHED else cache.expanded(named)
+        content = attrs.evolve(content, tokenizer=own)
     target = cache.expanded(task.target)
     names = shapes.graphs(cache=task.cache)
     writing.find_room(target, content.size * (1 if task.format == "onnx" else len(names)))

@@ -31,7 +31,7 @@ def run(job: Job) -> Result:
             seed=job.parts.train.seed,
             precision=job.parts.precision,
             shard=team.shard,
-            tokenizer=job.tokenizer if job.parts.data.tokenizer not in ("auto", TRAIN) else None,
+            tokenizer="auto" if job.parts.data.tokenizer in ("auto", TRAIN) else job.tokenizer,
         )
     started = time.perf_counter()
     found = _generated(job, model, texts, team)

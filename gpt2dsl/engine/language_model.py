@@ -53,7 +53,7 @@ class LanguageModel(TextModel):
         seed: int = 0,
         precision: Precision | None = None,
         shard: Shard = WHOLE,
-        tokenizer: str | None = None,
+        tokenizer: str = "auto",
     ) -> LanguageModel:
         """The model of weights of any format.
 
@@ -64,7 +64,7 @@ class LanguageModel(TextModel):
             seed: of new values, where the hints allow that some are missing.
             shard: this rank's part of each layer.
             precision: number formats; float32 where it is not said.
-            tokenizer: gpt2 or a folder, where it is not the one beside the weights.
+            tokenizer: auto for the one beside the weights, gpt2, or a folder.
 
         Raises:
             InputError: there are no such weights, or they or their tokenizer are damaged.
@@ -106,10 +106,10 @@ class LanguageModel(TextModel):
         return Decoder(self._network, batch)
 
 
-def _tokenizer(weights: reading.Weights, name: str | None) -> Tokenizer | InputError:
+def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
     """The tokenizer of weights, or why there is none: whoever has ids needs none."""
     vocab = weights.geometry.vocab
-    if name:
+    if name != "auto":
         found = Tokenizer.load(name)
         found.require(vocab, name)
         return found

@@ -176,11 +176,11 @@ def _tokenizer(
     """What the tokenizer is, the input that it is read from, and the rows that its ids need."""
     name = parts.data.tokenizer
     own = str(looked.tokenizer) if looked and looked.tokenizer else ""
-    if isinstance(parts.task, Conversion):
+    exports = isinstance(parts.task, Export)
+    if isinstance(parts.task, Conversion) and (name in ("auto", TRAIN) or not exports):
         unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
         # others copy it; graphs of an export are used with it
-        is_used = isinstance(parts.task, Export) and own not in unknown
-        return _opened(parts, own) if is_used else (own, None, None)
+        return _opened(parts, own) if exports and own not in unknown else (own, None, None)
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         if known in ("", PUBLISHED):

@@ -15,12 +15,22 @@ from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.guess import Hints
 
 
-def serve(weights: str, name: str, *, host: str, port: int, batch: int, waiting: int) -> None:
+def serve(
+    weights: str,
+    name: str,
+    *,
+    tokenizer: str = "auto",
+    host: str,
+    port: int,
+    batch: int,
+    waiting: int,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; what runs then is finished.
 
     Args:
         weights: as in ``LanguageModel.load``.
         name: of the model, as requests say it.
+        tokenizer: auto for the one beside the weights, gpt2, or a folder.
         host: address that is listened on.
         port: of it; 0 for a free one.
         batch: texts that are generated at once.
@@ -36,7 +46,9 @@ def serve(weights: str, name: str, *, host: str, port: int, batch: int, waiting:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise RunError(f"{host}:{port}: can't be listened on: {why}") from None
     worker = Worker(
-        lambda: LanguageModel.load(weights, Hints(fetch=True)), batch=batch, waiting=waiting
+        lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=tokenizer),
+        batch=batch,
+        waiting=waiting,
     )
     worker.start()
     with saying(f"loading {weights} and compiling"):

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from transformers import AddedToken, AutoTokenizer, GPT2Tokenizer, GPT2TokenizerFast
 
 from gpt2dsl.data.cleaning import CleanedText, cleaned
+from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.data.tokenizer_settings import every_fate
+from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.errors import InputError, SpecError
 from tests.folders import END, TEXTS, small_vocabulary, tokenizer_makers
@@ -314,6 +317,59 @@ def test_without_an_end_texts_are_encoded_and_what_needs_one_says_so(tmp_path: P
     assert ours.encode("the") == [257]
     with pytest.raises(InputError, match="no end-of-text token: eos_token in tokenizer_config"):
         _ = ours.end
+
+
+@pytest.mark.parametrize("pad", [None, "<pad>"])
+def test_a_classifier_pads_with_the_end_only_where_nothing_pads(
+    tmp_path: Path, pad: str | None
+) -> None:
+    tokenizer = fast(tmp_path / "made")
+    if pad:
+        tokenizer.add_special_tokens({"pad_token": pad})
+        tokenizer.save_pretrained(tmp_path / "made")
+    Tokenizer.load(tmp_path / "made").save(tmp_path / "saved", pads=True)
+    change(tmp_path / "saved/config.json", model_type="gpt2")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").pad_token == (pad or END)
+
+
+def test_every_template_of_chats_goes_along(tmp_path: Path) -> None:
+    tokenizer = fast(tmp_path / "made")
+    tokenizer.chat_template = {"default": "{{ 1 }}", "tool": "{{ 2 }}"}
+    tokenizer.save_pretrained(tmp_path / "made")
+    Tokenizer.load(tmp_path / "made").save(tmp_path / "saved")
+    change(tmp_path / "saved/config.json", model_type="gpt2")
+    assert AutoTokenizer.from_pretrained(tmp_path / "saved").chat_template == {
+        "default": "{{ 1 }}", "tool": "{{ 2 }}",
+    }  # fmt: skip
+
+
+def test_a_stream_of_text_has_what_is_put_around_each_document(tmp_path: Path) -> None:
+    fast(tmp_path / "made")
+    change(tmp_path / "made/tokenizer.json", post_processor=AROUND)
+    ours = Tokenizer.load(tmp_path / "made")
+    (tmp_path / "texts").mkdir()
+    for name, text in (("a", "the cat"), ("b", " the")):
+        (tmp_path / "texts" / name).write_text(text)
+    source = Source.open(str(tmp_path / "texts"))
+    # The end is not put after a document that the tokenizer ends with it.
+    found = stream(source, ours).tolist()
+    assert found == [65, 257, 260, 263, 65, 262, 263]
+    change(tmp_path / "made/tokenizer.json", post_processor=TEMPLATE)
+    found = stream(source, Tokenizer.load(tmp_path / "made")).tolist()
+    assert found == [263, 257, 260, 263, 263, 262, 263]
+
+
+def test_each_key_of_each_file_has_a_fate(tmp_path: Path) -> None:
+    slow(add_bos_token=True, chat_template="{{ 1 }}", model_max_length=9)(tmp_path)
+    fast(tmp_path)
+    change(tmp_path / "tokenizer_config.json", whatever=1)
+    unknown = [fate for fate in every_fate(tmp_path) if fate.fate == "unknown"]
+    assert [(fate.path.name, fate.key) for fate in unknown] == [
+        ("tokenizer_config.json", "whatever")
+    ]
+    assert {fate.path.name for fate in every_fate(tmp_path)} == {
+        "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json",
+    }  # fmt: skip
 
 
 # What decides, byte by byte: a digest stands for all of it.
