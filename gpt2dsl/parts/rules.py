@@ -91,7 +91,7 @@ def number(
     def fits(value: float | None) -> bool:
         if value is None:
             return True
-        if not math.isfinite(value) or (isinstance(value, int) and abs(value) > LARGEST):
+        if not _is_finite(value):
             return False
         return (value > low if above else value >= low) and (
             value < high if below else value <= high
@@ -362,7 +362,7 @@ def _is_id(value: int) -> bool:
 
 
 def _is_finite(value: float) -> bool:
-    return math.isfinite(value) and (isinstance(value, float) or abs(value) <= LARGEST)
+    return abs(value) <= LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
 def _is_unicode(value: str) -> bool:

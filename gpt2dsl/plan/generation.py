@@ -29,18 +29,18 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     asked = parts.generation
     if looked is None:
         return asked, faults(parts)
+    found, wrong = asked, list[Fault]()
     try:
         found = looked.defaults.completed(asked)
     except SpecError as error:
-        return asked, [*faults(parts), *(error.faults if _generates(parts) else ())]
-    if not _generates(parts):
-        return found, faults(parts)
-    wrong = faults(attrs.evolve(parts, generation=found))
+        wrong += error.faults
     try:
         looked.defaults.refuse(asked)
     except SpecError as error:
         wrong += error.faults
-    return found, wrong
+    if not _generates(parts):
+        return found, faults(parts)
+    return found, [*faults(attrs.evolve(parts, generation=found)), *wrong]
 
 
 def faults(parts: Parts) -> list[Fault]:

@@ -120,7 +120,9 @@ def _are_ids(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    if type(value) is int:
+        return abs(value) < 2**63  # as large as a recipe can say it
+    return type(value) is float and math.isfinite(value)
 
 
 def _contrastive(value: Any) -> str:

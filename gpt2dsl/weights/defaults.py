@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ class Document:
     @classmethod
     def of_json(cls, path: Path, content: Mapping[str, Any]) -> Document:
         """A JSON file whose content is known, with its lines."""
-        return cls(path, content, lines_of(path.read_bytes().decode("utf-8", "replace")))
+        raw = path.read_bytes()
+        return cls(path, content, lines_of(raw.decode(json.detect_encoding(raw), "surrogatepass")))
 
     def origin(self, *keys: str) -> str:
         """Where the first of some keys that it has is written; the file where it has none."""

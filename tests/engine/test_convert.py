@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from gpt2dsl import Model, Recipe, SpecError, Task
+from gpt2dsl import Model, Parallel, Recipe, SpecError, Task
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
 from gpt2dsl.errors import InputError, RunError
@@ -233,6 +233,37 @@ def test_the_settings_of_generation_go_along(sources: dict[str, Path], tmp_path:
     (tmp_path / "a" / "generation_config.json").write_text('{"temperature": 0.7}')
     convert(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b" / "generation_config.json").read_text() == '{"temperature": 0.7}'
+
+
+@pytest.mark.parametrize(
+    ("generation", "config"),
+    [
+        ({"eos_token_id": [7, 9], "do_sample": True, "sequence_bias": [[[3, 4], 1.5]]}, {}),
+        ({"_from_model_config": True, "max_new_tokens": 7, "a_key_of_nobody": 1}, {}),
+        (None, {"max_length": 12, "top_k": 3, "num_beams": 2}),
+        (None, {}),
+    ],
+    ids=["of its own", "made of config.json", "in config.json", "none"],
+)
+def test_transformers_generates_as_with_the_source(
+    sources: dict[str, Path], tmp_path: Path, generation: Any, config: dict[str, Any]
+) -> None:
+    source, ckpt = shutil.copytree(sources["safetensors"], tmp_path / "a"), tmp_path / "b.ckpt"
+    (source / "generation_config.json").unlink()
+    if generation is not None:
+        (source / "generation_config.json").write_text(json.dumps(generation))
+    own = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**own, **config}))
+    convert(source, tmp_path / "c")
+    convert(source, ckpt, to="mindformers")
+    convert(ckpt, tmp_path / "d")
+    resharded = Task.reshard(
+        source=str(source), target=str(tmp_path / "e"), layout=Parallel(mp=1, dp=1)
+    )
+    Recipe(resharded).plan().run()
+    expected = GPT2LMHeadModel.from_pretrained(source).generation_config
+    for name in "cde":
+        assert GPT2LMHeadModel.from_pretrained(tmp_path / name).generation_config == expected
 
 
 def test_float64_is_rounded_and_said_to_be(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -17,14 +17,15 @@ CONFIG = {"model_type": "gpt2", "n_layer": 1, "bos_token_id": 5, "eos_token_id":
 def of(
     folder: Path, generation: dict[str, Any] | None, config: dict[str, Any] | None = None
 ) -> Defaults:
-    documents = []
-    for name, content in (("config.json", config), ("generation_config.json", generation)):
+    def document(name: str, content: dict[str, Any] | None) -> Document | None:
         if content is None:
-            documents.append(None)
-            continue
+            return None
         (folder / name).write_text(json.dumps(content, indent=2))
-        documents.append(Document.of_json(folder / name, content))
-    return Defaults.of(*documents, NET)
+        return Document.of_json(folder / name, content)
+
+    return Defaults.of(
+        document("config.json", config), document("generation_config.json", generation), NET
+    )
 
 
 def test_what_the_file_says_comes_with_its_line(tmp_path: Path) -> None:
@@ -126,7 +127,11 @@ def test_ids_beyond_the_vocabulary_are_refused_unless_others_are_said(
     defaults = of(tmp_path, content)
     with pytest.raises(SpecError, match=f"generation_config.json: {key} is .*: there are 300 ids"):
         defaults.refuse(Generation())
-    said = {"suppress_tokens": [2], "bad_words_ids": [[2]], "sequence_bias": [[[2], 1.0]]}
+    said: dict[str, Any] = {
+        "suppress_tokens": [2],
+        "bad_words_ids": [[2]],
+        "sequence_bias": [[[2], 1.0]],
+    }
     other = {"forced_eos_token_id": 2, "forced_bos_token_id": 2, "begin_suppress_tokens": [2]}
     defaults.refuse(Generation(**{key: {**said, **other}[key]}))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from gpt2dsl import Generation
+from gpt2dsl import Generation, RunError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.processors import bad_sequences, processors, softmax, top_p
 
@@ -108,3 +108,33 @@ def test_a_bad_word_that_is_the_end_of_text_is_let_pass(tokenizer: Tokenizer) ->
 @pytest.mark.parametrize("p", [1e-6, 0.3])
 def test_top_p_keeps_one_at_least(p: float) -> None:
     assert np.isfinite(top_p(scores_of(2), p)).sum() >= 1
+
+
+def test_temperatures_and_penalties_near_the_ends_of_float64_choose_or_say_why_not(
+    tokenizer: Tokenizer,
+) -> None:
+    for seed in range(4):
+        scores = scores_of(seed)
+        cold = ours(tokenizer, scores, do_sample=True, temperature=1e-308, top_p=0.9, min_p=0.1)
+        assert softmax(cold).argmax() == scores.argmax()
+        assert softmax(cold).max() == 1.0
+        hot = ours(tokenizer, scores, do_sample=True, temperature=1e308, typical_p=0.9)
+        assert np.isfinite(softmax(hot)).all()
+        small = ours(tokenizer, scores * 1e-20, repetition_penalty=1e-300)
+        assert np.isfinite(small).all()
+        for penalty in (1e-308, 5e-324):
+            with pytest.raises(RunError, match=r"generation.repetition_penalty = .* makes it inf"):
+                ours(tokenizer, np.abs(scores) * 1e3, repetition_penalty=penalty)
+    decay = [1, 1e300]
+    with pytest.raises(RunError, match=r"generation\.exponential_decay_length_penalty"):
+        ours(tokenizer, scores_of(1) * 1e9, exponential_decay_length_penalty=decay)
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_where_all_is_ruled_out_nothing_warns(tokenizer: Tokenizer, draws: bool) -> None:
+    settings = {"do_sample": draws, "top_p": 0.5, "min_p": 0.1, "typical_p": 0.5, "top_k": 3}
+    found = ours(
+        tokenizer, scores_of(1), suppress_tokens=list(range(VOCAB)), epsilon_cutoff=0.1,
+        eta_cutoff=0.1, temperature=0.5, **settings,
+    )  # fmt: skip
+    assert (found == -np.inf).all()
