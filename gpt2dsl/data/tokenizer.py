@@ -93,7 +93,7 @@ class Tokenizer:
     @cached_property
     def rows(self) -> int:
         """Rows that a word table needs for its ids: the largest one plus one, were there holes."""
-        return 1 + max(self._inner.get_vocab(with_added_tokens=True).values())
+        return 1 + int(max(self._inner.get_vocab(with_added_tokens=True).values()))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; no token is added."""

@@ -60,7 +60,7 @@ def find_source(parts: Parts, key: str, classes: tuple[str, ...]) -> tuple[Input
     name = getattr(parts.task, key.partition(".")[2])
     try:
         source = Source.open(name, Form.of(parts.data))
-        if source.form.format not in WITHOUT_CLASSES:
+        if source.form.format not in (*WITHOUT_CLASSES, "mindrecord"):
             number = Classes(classes, source.form).number if classes else None
             for _ in source.rows(number=number, quiet=True, first=LOOKED_AT):
                 pass
