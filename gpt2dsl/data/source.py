@@ -102,8 +102,8 @@ class Source:
             raise _unreadable(name, error) from error
         if not files:
             what = "MindRecord file" if form and form.format == "mindrecord" else "text"
-            passed = some(f"{path}: {why}" for path, why in found.passed)
-            words = f"there is no {what} in it" + (f"; passed over: {passed}" if passed else "")
+            others = some(f"{path}: {why}" for path, why in found.passed)
+            words = f"there is no {what} in it" + (f"; passed over: {others}" if others else "")
             raise InputError("G2-302", name, words)
         indexes = {path.with_name(f"{path.name}.db") for path in found.taken}
         passed = tuple(one for one in found.passed if one[0] not in indexes)

@@ -79,9 +79,9 @@ def changed(data: st.DataObject, made: Made) -> Made:
     if kind == "files":
         return attrs.evolve(made, files=(*data.draw(st.permutations(made.files)), b""))
     if kind == "form":
-        field = data.draw(st.sampled_from(attrs.fields(Form)))
-        value = getattr(data.draw(FORMS), field.name)
-        return attrs.evolve(made, form=attrs.evolve(made.form, **{field.name: value}))
+        name = data.draw(st.sampled_from([field.name for field in attrs.fields(Form)]))
+        value = getattr(data.draw(FORMS), name)
+        return attrs.evolve(made, form=attrs.evolve(made.form, **{name: value}))
     if kind == "flag":
         key = data.draw(st.sampled_from(sorted(FLAGS)))
         flags = dict(made.flags) | {key: data.draw(st.sampled_from(FLAGS[key]))}
