@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.data.table import CLASSES
 from gpt2dsl.parts.data import FORMATS
+from gpt2dsl.plan.checks import WITHOUT_CLASSES
 
 
 @click.group("data", help="Prepare data.")
@@ -30,6 +32,12 @@ def command() -> None:
 )
 @click.option("--tokenizer", default="gpt2", show_default=True, help="gpt2, or a folder.")
 @click.option("--shards", type=click.IntRange(min=1), default=1, show_default=True, help="Files.")
+@click.option(
+    "--labels",
+    metavar="NAMES",
+    help="Classes, by name with commas, or how many: rows of a class each, padded.",
+)
+@click.option("--label-column", default="label", show_default=True, help="As --text-column.")
 @options.as_json
 def prepare(
     *,
@@ -39,21 +47,39 @@ def prepare(
     evaluation: bool,
     tokenizer: str,
     shards: int,
+    labels: str | None,
+    label_column: str,
     as_json: bool,
     **form: Any,
 ) -> None:
     """Tokenise texts into MindRecord."""
+    if labels is not None and form["form"] in WITHOUT_CLASSES:
+        raise click.UsageError(f"--labels: {form['form']} has no classes; --format says another")
+    if labels is not None and evaluation:
+        raise click.UsageError("--evaluation: rows of classes are the same for both")
     from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # it imports MindSpore
 
-    found = engine.prepare(
-        engine.opened(source, **form),
-        Path(target),
-        seq_length=seq_length,
-        evaluation=evaluation,
-        tokenizer=tokenizer,
-        shards=shards,
-    )
+    data = engine.opened(source, label_column=label_column, **form)
+    common: dict[str, Any] = {"seq_length": seq_length, "tokenizer": tokenizer, "shards": shards}
+    if labels is not None:
+        found = engine.prepare_classes(data, Path(target), _names(labels), **common)
+    else:
+        found = engine.prepare(data, Path(target), evaluation=evaluation, **common)
+        if form["form"] in CLASSES:
+            click.echo("rows of text: the classes are left out; --labels writes them", err=True)
     if as_json:
         options.echo_json(found)
     else:
         click.echo(f"{found['rows']:,} rows of {found['row_tokens']:,} tokens   {target}")
+
+
+def _names(labels: str) -> tuple[str, ...]:
+    """Return the names of classes that are counted or named."""
+    if labels.isdigit() and int(labels):
+        return tuple(f"LABEL_{i}" for i in range(int(labels)))
+    names = tuple(name.strip() for name in labels.split(","))
+    if len(set(names)) < max(2, len(names)) or not all(names):
+        raise click.UsageError(
+            f"--labels: expected a number or two names at least, found {labels!r}"
+        )
+    return names

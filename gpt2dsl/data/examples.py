@@ -86,6 +86,36 @@ class Examples:
             raise InputError("G2-302", source.name, "there is no row in it")
         return cls(ids, numbers, seq_length, tokenizer.filler, source.name, skipped=skipped)
 
+    @classmethod
+    def of_rows(cls, ids: Ids, sizes: Ids, classes: Ids, seq_length: int, name: str) -> Examples:
+        """Make them of rows that are padded on the right already.
+
+        Args:
+            ids: ``[rows, row_tokens]``.
+            sizes: how many of them are real, ``[rows]``.
+            classes: ``[rows]``.
+            seq_length: as above.
+            name: of the data.
+        """
+        rows = [row[: min(size, seq_length)] for row, size in zip(ids, sizes, strict=True)]
+        return cls(rows, [int(i) for i in classes], seq_length, 0, name)
+
+    def require_ids(self, vocab: int, classes: int) -> None:
+        """Refuse ids that the word table has no row for (G2-205), and other classes (G2-309)."""
+        for number, (ids, label) in enumerate(zip(self.ids, self.classes, strict=True)):
+            if not 0 <= label < classes:
+                message = f"row {number} is of class {label}; {classes} are counted from 0"
+                raise InputError("G2-309", self.name, message)
+            if ids.min() < 0 or ids.max() >= vocab:
+                message = (
+                    f"row {number} has the ids {ids.min()} to {ids.max()}; the word table has "
+                )
+                raise InputError("G2-205", self.name, f"{message}{vocab} rows")
+
+    def weight(self, indices: ArrayLike) -> float:  # noqa: ARG002  # each has a class
+        """Rows of a batch over those that count."""
+        return 1.0
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -17,6 +17,9 @@ from gpt2dsl.errors import InputError
 Ids = NDArray[np.int32]
 Mask = NDArray[np.float32]
 
+LEFT_OUT = -100
+"""The label of a token that is not predicted, as in transformers."""
+
 
 class Rows:
     """The rows of a token stream.
@@ -54,6 +57,10 @@ class Rows:
         starts = np.asarray(indices, dtype=np.int64) * self.seq_length
         row = self.tokens[starts[:, None] + np.arange(self.seq_length + 1)].astype(np.int32)
         return np.ascontiguousarray(row[:, :-1]), np.ascontiguousarray(row[:, 1:])
+
+    def weight(self, indices: ArrayLike) -> float:  # noqa: ARG002  # all of them count
+        """Tokens of a batch over those that are predicted."""
+        return 1.0
 
     def evaluation_count(self, batch_size: int) -> int:
         """Batches of an evaluation."""

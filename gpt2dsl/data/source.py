@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import glob
 import hashlib
 import itertools
-import os
 import re
-import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import cache, digests, shards
+from gpt2dsl.data import digests, paths, shards
 from gpt2dsl.data.form import Form
+from gpt2dsl.data.paths import Passed
 from gpt2dsl.data.table import BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
-from gpt2dsl.errors import InputError
+from gpt2dsl.errors import InputError, some
 
 BLOCK = 2**20
 """Bytes read at once."""
@@ -34,18 +32,25 @@ SAMPLES = ("sample:train", "sample:valid")
 
 @attrs.frozen
 class File:
-    """One file as it was when it was found."""
+    """One file as it was when it was found.
+
+    Attributes:
+        path: where it is.
+        size: bytes.
+        mtime_ns: when its contents changed, as far as it says so.
+        ctime_ns: when it or what is known of it changed, which no program can set back.
+    """
 
     path: Path
     size: int
     mtime_ns: int
-    ctime_ns: int = 0
+    ctime_ns: int = attrs.field(default=0, eq=False)
 
     @classmethod
     def at(cls, path: Path) -> File:
         """The file as it is now."""
-        status = path.stat()
-        return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        found = path.stat()
+        return cls(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @attrs.frozen
@@ -57,12 +62,14 @@ class Source:
         files: in the order in which they are read; empty ones are left out.
         texts: the documents of a sample, which has no files.
         form: how the files hold their texts.
+        passed: what lies beside the files and is not read, and why.
     """
 
     name: str
     files: tuple[File, ...] = ()
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
     form: Form = attrs.field(factory=Form)
+    passed: tuple[Passed, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @classmethod
     def find(cls, name: str, form: Form | None = None) -> Source | None:
@@ -80,18 +87,24 @@ class Source:
             texts = _sample(name)
             return cls(name, texts=texts) if texts else None
         try:
-            paths = _paths(name)
-            if paths is None:
+            found = paths.find(name)
+            if found is None:
                 return None
             if form and form.format == "mindrecord":
-                paths = shards.complete(path for path in paths if _RECORDS.fullmatch(path.name))
-            files = tuple(file for file in map(File.at, paths) if file.size)
+                found = found.without(_no_records)
+                found = attrs.evolve(found, taken=shards.complete(found.taken))
+            found = found.without(_is_empty)
+            files = tuple(map(File.at, found.taken))
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error
         if not files:
             what = "MindRecord file" if form and form.format == "mindrecord" else "text"
-            raise InputError("G2-302", name, f"there is no {what} in it")
-        return cls(name, files, form=form or Form())
+            others = some(f"{path}: {why}" for path, why in found.passed)
+            words = f"there is no {what} in it" + (f"; passed over: {others}" if others else "")
+            raise InputError("G2-302", name, words)
+        indexes = {path.with_name(f"{path.name}.db") for path in found.taken}
+        passed = tuple(one for one in found.passed if one[0] not in indexes)
+        return cls(name, files, form=form or Form(), passed=passed)
 
     @classmethod
     def open(cls, name: str, form: Form | None = None) -> Source:
@@ -222,6 +235,14 @@ class Source:
                 yield held, True
 
 
+def _no_records(path: Path) -> str:
+    return "" if _RECORDS.fullmatch(path.name) else "its name does not end as .mindrecord"
+
+
+def _is_empty(path: Path) -> str:
+    return "" if path.stat().st_size else "empty"
+
+
 def _sample(name: str) -> tuple[str, ...]:
     """About a tenth of the topics is for validation; the checksum of its name sends it there."""
     if name not in SAMPLES:
@@ -233,30 +254,6 @@ def _sample(name: str) -> tuple[str, ...]:
     valid = name == SAMPLES[1]
     chosen = sorted(topic for topic in topics if (zlib.crc32(topic.encode()) % 10 == 0) is valid)
     return tuple(topics[topic] for topic in chosen)
-
-
-def _paths(name: str) -> list[Path] | None:
-    """The files that a name stands for; None where there is nothing of that name."""
-    path = cache.expanded(name)
-    if name and path.exists():
-        if path.is_dir():
-            return sorted(_below(path))
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError(0, "it is neither a file nor a folder")
-        return [path]
-    # pathlib's own takes no absolute pattern.
-    found = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
-    return sorted(match for match in found if match.is_file()) or None
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = (name for name in folders if not name.startswith("."))
-        paths = (Path(parent, name) for name in names if not name.startswith("."))
-        yield from (path for path in paths if path.is_file())
 
 
 def _read(path: Path) -> Iterator[bytes]:

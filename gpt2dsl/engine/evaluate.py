@@ -66,31 +66,46 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
 
 def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
     """The rows of a classifier's data, in the form that a recipe says."""
-    source = Source.open(name, Form.of(job.parts.data))
+    source, length = Source.open(name, Form.of(job.parts.data)), job.parts.train.seq_length
     is_regression = job.geometry.problem == REGRESSION
-    labels = labels_of(job.classes, source.form, is_regression=is_regression)
-    length, skipped = job.parts.train.seq_length, pad_of(job, tokenizer)
-    return Examples.read(source, tokenizer, labels, length, skipped)
+    if source.form.format != "mindrecord":
+        labels = labels_of(job.classes, source.form, is_regression=is_regression)
+        return Examples.read(source, tokenizer, labels, length, pad_of(job, tokenizer))
+    if is_regression:
+        message = "a MindRecord has classes, and this head gives a number: use jsonl, csv or tsv"
+        raise InputError("G2-309", name, message)
+    ids, sizes, classes = mindrecord.read_classes(source)
+    found = Examples.of_rows(ids, sizes, classes, length, name)
+    found.require_ids(job.geometry.vocab, len(job.classes))
+    return found
 
 
-def rows_of(job: Job, name: str, tokenizer: Tokenizer) -> Rows:
+def rows_of(job: Job, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows:
     """The rows of a text, in the form and of the length that a recipe says.
 
+    Args:
+        job: has the recipe.
+        name: of the text.
+        tokenizer: of it.
+        trains: whether the rows are trained on, and must be of that length; an evaluation reads
+            shorter ones too.
+
     Raises:
-        InputError: rows that were cut before are of another length, or have other ids (G2-309).
+        InputError: rows that were cut before are of another length (G2-309), or have ids that the
+            word table lacks (G2-205).
     """
     source = Source.open(name, Form.of(job.parts.data))
     if source.form.format != "mindrecord":
         return Rows(stream(source, tokenizer), job.parts.train.seq_length, name)
     rows, length = mindrecord.read(source), job.parts.train.seq_length
-    fits = rows.seq_length == length or (job.steps == 0 and rows.seq_length < length)
-    if not fits:
+    if rows.seq_length != length and (trains or rows.seq_length > length):
         found = f"{rows.seq_length + 1:,} tokens"
         message = f"its rows have {found}; train.seq_length = {length} needs {length + 1:,}"
+        if rows.seq_length == length - 1:
+            message += " for training: data prepare writes them without --evaluation"
         raise InputError("G2-309", name, message)
-    if (largest := int(rows.tokens.max())) >= job.geometry.vocab:
-        message = f"it has the id {largest}; the word table has {job.geometry.vocab} rows"
-        raise InputError("G2-205", name, message)
+    rows.require_ids(job.geometry.vocab)
+    rows.width = length
     return rows
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2dsl.data import atomic, cache, mindrecord
+from gpt2dsl.data import atomic, cache, mindrecord_writing
+from gpt2dsl.data.classes import Classes
+from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
+from gpt2dsl.data.table import CLASSES
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.progress import Bar, ByteBar
 from gpt2dsl.errors import InputError, RunError
 
 
-def opened(name: str, *, form: str, text_column: str, header: bool, max_bad_rows: int) -> Source:
+def opened(
+    name: str,
+    *,
+    form: str,
+    text_column: str,
+    header: bool,
+    max_bad_rows: int,
+    label_column: str = "label",
+) -> Source:
     """The data that a command line names.
 
     Args:
@@ -25,14 +36,14 @@ def opened(name: str, *, form: str, text_column: str, header: bool, max_bad_rows
         text_column: a column's name; a number where it looks like one.
         header: ``data.header``.
         max_bad_rows: ``data.max_bad_rows``.
+        label_column: as ``text_column``.
 
     Raises:
         InputError: it is absent or empty.
     """
-    column = int(text_column) if text_column.isdigit() else text_column
-    return Source.open(
-        name, Form(format=form, text=column, header=header, max_bad_rows=max_bad_rows)
-    )
+    text, label = (int(one) if one.isdigit() else one for one in (text_column, label_column))
+    described = Form(format=form, text=text, label=label, header=header, max_bad_rows=max_bad_rows)
+    return Source.open(name, described)
 
 
 def prepare(
@@ -67,9 +78,66 @@ def prepare(
         message = f"{len(tokens):,} tokens give {rows} rows of {length:,}, {shards} files need more"
         raise InputError("G2-305", source.name, message)
     with _folder(target) as folder, Bar("writing rows", rows) as steps:
-        blocks = mindrecord.cut(tokens, length, tail=evaluation)
-        mindrecord.write(folder, blocks, (rows, length), shards, lambda n: steps.step("", n))
+        mindrecord_writing.write(
+            folder,
+            mindrecord_writing.cut(tokens, length, tail=evaluation),
+            (rows, length),
+            shards=shards,
+            integers=mindrecord_writing.TEXT,
+            moved=lambda n: steps.step("", n),
+        )
     return {"target": str(target), "rows": rows, "row_tokens": length, "tokens": len(tokens)}
+
+
+def prepare_classes(
+    source: Source,
+    target: Path,
+    names: Sequence[str],
+    *,
+    seq_length: int,
+    tokenizer: str = "gpt2",
+    shards: int = 1,
+) -> dict[str, Any]:
+    """Tokenise texts with classes into a folder of MindRecord files.
+
+    Args:
+        source: the texts, in a form that has classes.
+        target: the folder; it must not be there.
+        names: of the classes.
+        seq_length: tokens of a row; of a longer text the beginning is written, a shorter one is
+            padded on the right.
+        tokenizer: gpt2, or a folder.
+        shards: files.
+
+    Raises:
+        SpecError: rows can't be used, or name no class of these (G2-309).
+        InputError: the data or the tokenizer can't be used, it has other classes (G2-306), or there
+            are too few rows (G2-305).
+        RunError: the target is there already or can't be written.
+    """
+    wanted = CLASSES.get(source.form.format, len(names))
+    if wanted != len(names):
+        message = f"{source.form.format} has {wanted} classes, --labels says {len(names)}"
+        raise InputError("G2-306", source.name, message)
+    words = Tokenizer.load(tokenizer)
+    found = Examples.read(source, words, Classes(names, source.form), seq_length)
+    if len(found) < shards:
+        message = f"{len(found)} rows, {shards} files need more"
+        raise InputError("G2-305", source.name, message)
+    with _folder(target) as folder, Bar("writing rows", len(found)) as steps:
+        mindrecord_writing.write(
+            folder,
+            mindrecord_writing.with_classes(
+                found.ids, found.classes.tolist(), seq_length, found.pad
+            ),
+            (len(found), seq_length),
+            shards=shards,
+            integers=mindrecord_writing.CLASSES,
+            moved=lambda n: steps.step("", n),
+        )
+    return {
+        "target": str(target), "rows": len(found), "row_tokens": seq_length, "classes": len(names),
+    }  # fmt: skip
 
 
 def train_tokenizer(source: Source, target: Path, vocab: int) -> int:

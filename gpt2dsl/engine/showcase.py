@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -61,8 +62,8 @@ def show(
     """
     batch = parts.train.batch_size
     ids, labels, mask = next(rows.evaluation_batches(batch))
-    length = int(mask[0].sum())
-    cost = losses.losses(ids, labels)[0, :length]
+    told = np.flatnonzero(mask[0])  # a row of MindRecord may leave some out
+    cost = losses.losses(ids, labels)[0, told]
     starts = [row for row in range(batch) if mask[row, :PROMPT_TOKENS].all()][:PROMPTS]
     prompts = [tokenizer.decode(ids[row, :PROMPT_TOKENS]) for row in starts]
     shorter = parts.generation.evolve(
@@ -77,7 +78,7 @@ def show(
     )
     found = generate(prompts, shorter) if generate and prompts else []
     return Showcase(
-        tokens=tuple(tokenizer.decode([token]) for token in labels[0, :length]),
+        tokens=tuple(tokenizer.decode([token]) for token in labels[0, told]),
         losses=tuple(round(float(value), 4) for value in cost),
         prompts=tuple(one.prompt for one in found),
         continuations=tuple(one.text for one in found),

@@ -64,7 +64,7 @@ class Training:
         self.told: Callback = Callbacks(self._told() if self.team.leads else [])
         tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
-        self.rows = self._read(task.data, tokenizer)
+        self.rows = self._read(task.data, tokenizer, trains=True)
         self.rows.require(train.batch_size)
         self.step = train_step(job, self.team)
         self.checkpoints = Checkpoints(
@@ -120,10 +120,11 @@ class Training:
         self.told.on_end(result)
         return result
 
-    def _read(self, name: str, tokenizer: Tokenizer) -> Rows | Examples:
+    def _read(self, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows | Examples:
         """Rows of a text, or of texts with their classes."""
-        read = examples_of if self.job.geometry.labels else rows_of
-        return read(self.job, name, tokenizer)
+        if self.job.geometry.labels:
+            return examples_of(self.job, name, tokenizer)
+        return rows_of(self.job, name, tokenizer, trains=trains)
 
     def _resume(self) -> bool:
         """Go on from a checkpoint, if there is one."""
@@ -207,6 +208,7 @@ class Training:
         copies = self.team.copies
         own = len(indices) // copies.dp
         size = own // parts.parallel.micro_batches
+        weight = self.rows.weight(indices)
         for first in range(copies.index * own, (copies.index + 1) * own, size):
             ids, labels = self.rows.batch(indices[first : first + size])
             kept = masks(
@@ -220,7 +222,7 @@ class Training:
                 shard=self.team.shard,
                 layers=self.step.network.layers,
             )
-            yield MicroBatch(ids, labels, tuple(kept))
+            yield MicroBatch(ids, labels, tuple(kept), weight)
 
     def _refuse(self, indices: Indices, norm: float) -> None:
         """Stops at a loss or a gradient that is no number."""

@@ -42,21 +42,23 @@ class Stem(nn.Cell):
 
 
 class MeanLoss(nn.Cell):
-    """Mean cross-entropy of a batch's tokens, times a scale."""
+    """Mean cross-entropy of a batch's tokens, times a scale; that of a negative label is 0."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.names = (*NORM, head_of(network.geometry))
         self.head = head_loss(network.geometry, network.precision, network.shard)
+        self.relu = P.ReLU()
 
     def construct(
         self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, table: Tensor
     ) -> Tensor:
         """``[rows, h], [rows], [], [h], [h], [v, h] → []``."""
         x = self.network.normal(x, g, b)
-        losses, _ = self.head(x, table, labels.reshape((-1, 1)))
-        return losses.mean() * scale
+        labels = labels.reshape((-1, 1))
+        losses, _ = self.head(x, table, self.relu(labels))
+        return (losses * (labels >= 0).astype(ms.float32)).mean() * scale
 
 
 class ClassLoss(nn.Cell):

@@ -33,13 +33,16 @@ class MicroBatch:
 
     Attributes:
         ids: ``[b, t]``.
-        labels: ``[b, t]``; of a classifier ``[b, 2]``, as its loss has it.
+        labels: ``[b, t]``, negative where a token is not predicted; of a classifier ``[b, 2]``, as
+            its loss has it.
         kept: the masks of ``dropout.masks``.
+        weight: tokens of the whole batch over those of it that are predicted.
     """
 
     ids: NDArray[np.int32]
     labels: NDArray[Any]
     kept: tuple[NDArray[np.bool_], ...] = ()
+    weight: float = 1.0
 
 
 @attrs.define

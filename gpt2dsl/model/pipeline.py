@@ -100,7 +100,7 @@ class Pipeline:
     def _back_from_loss(self, work: _Work, micro: int, scale: float) -> float:
         part = work.take(micro)
         walk = self._walk(part, work.inputs.pop(micro))
-        loss, dx = self._passes.loss(walk, part.labels, scale, work.gradients)
+        loss, dx = self._passes.loss(walk, part.labels, scale * part.weight, work.gradients)
         self._backward(work, micro, walk, dx)
         return loss
 

@@ -47,7 +47,7 @@ class OneStage:
         total = 0.0
         for part in batch:
             walk = self._passes.forward(part)
-            loss, dx = self._passes.loss(walk, part.labels, scale, gradients)
+            loss, dx = self._passes.loss(walk, part.labels, scale * part.weight, gradients)
             self._passes.backward(walk, dx, gradients)
             total += loss
             del walk, part, dx  # before the next micro-batch is made

@@ -15,7 +15,7 @@ from gpt2dsl.parts.model import PUBLISHED
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.task import Conversion
 
-WITHOUT_CLASSES = ("text", "wikitext", "mindrecord")
+WITHOUT_CLASSES = ("text", "wikitext")
 WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 
 METRICS = ("perplexity", "accuracy")

@@ -34,6 +34,8 @@ class Input:
         digest: SHA-256 of the contents; "" where it is absent or would take long (pending).
         size: bytes.
         detail: what is known of it, in words.
+        files: those that are read, in their order, with what they link to; of data only.
+        passed_over: what lies beside them and is not read, and why.
         refusals: why check and run refuse it, a fault each; () where they don't.
     """
 
@@ -43,6 +45,8 @@ class Input:
     digest: str = ""
     size: int = 0
     detail: str = ""
+    files: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
     refusals: tuple[Fault, ...] = ()
 
 
@@ -64,7 +68,7 @@ def find_source(
     name = getattr(parts.task, key.partition(".")[2])
     try:
         source = Source.open(name, Form.of(parts.data))
-        if source.form.format not in WITHOUT_CLASSES:
+        if source.form.format not in (*WITHOUT_CLASSES, "mindrecord"):
             is_regression = problem == REGRESSION
             labels = labels_of(classes, source.form, is_regression=is_regression)
             number = labels.number if classes else None
@@ -76,10 +80,23 @@ def find_source(
             digest=source.known_digest() or "",
             size=source.size,
             detail=parts.data.format,
+            files=tuple(_linked(file.path) for file in source.files),
+            passed_over=tuple(f"{_printable(path)}: {why}" for path, why in source.passed),
         )
     except SpecError as error:
         return refused(parts, key, name, error), None
     return found, source
+
+
+def _linked(path: Path) -> str:
+    """A file, and what it links to."""
+    target = f" -> {_printable(path.readlink())}" if path.is_symlink() else ""
+    return f"{_printable(path)}{target}"
+
+
+def _printable(path: Path) -> str:
+    """A path, of which bytes that are not UTF-8 are replaced."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def find_texts(parts: Parts) -> list[Input]:

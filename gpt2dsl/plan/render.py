@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from gpt2dsl.errors import some
 from gpt2dsl.plan.render_layout import layout_rows
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "weights", "new: normal 0.02, residual projections divided by sqrt(2 layers)"
     for found in plan.inputs:
         yield labels.get(found.key, found.key.partition(".")[2]), _input(found)
+        yield from _files(found)
     if plan.batches:
         yield "rows", _batches(plan.batches)
     if plan.optimizer:
@@ -113,6 +115,15 @@ def _input(found: Input) -> str:
         return f"{found.name}   {found.state}: {found.detail}"
     digest = f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending"
     return f"{found.name}   {found.detail}   {_size(found.size)}   {digest}"
+
+
+def _files(found: Input) -> Iterator[tuple[str, str]]:
+    """The files that a name of data stands for, where it is not one that is named itself."""
+    if found.files not in ((), (found.name,)):
+        count = len(found.files)
+        yield "", f"{count:,} file{'s' if count > 1 else ''}: {some(found.files)}"
+    if found.passed_over:
+        yield "", f"{len(found.passed_over):,} passed over: {some(found.passed_over)}"
 
 
 def _batches(batches: Batches) -> str:

@@ -14,6 +14,7 @@ from gpt2dsl import Data, Model, Recipe, Runtime, SpecError, Task, Train
 from gpt2dsl.cli.main import cli
 from gpt2dsl.data import mindrecord
 from gpt2dsl.data.form import Form
+from gpt2dsl.data.rows import LEFT_OUT
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
@@ -90,8 +91,16 @@ def test_evaluation_keeps_the_tail_and_masks_what_fills_it(
     batches = list(back.evaluation_batches(7))
     assert sum(int(mask.sum()) for _, _, mask in batches) == said["tokens"] - len(rows)
     assert all(ids.shape == labels.shape == (7, 31) for ids, labels, _ in batches)
-    with pytest.raises(InputError, match=r"row \d+ is padded; training takes rows that are full"):
-        back.require(1)
+    ids, labels = back.batch([len(rows) - 1])
+    real = int(rows[-1]["attention_mask"].sum())
+    assert labels[0, : real - 1].tolist() == rows[-1]["input_ids"][1:real].tolist()
+    assert (labels[0, real - 1 :] == LEFT_OUT).all()
+    assert (ids[0, real:] == 0).all()
+
+
+def filled(names: Any, row: np.ndarray) -> dict[str, np.ndarray]:
+    found = dict.fromkeys(names, row.astype(np.int32))
+    return found | {key: np.ones_like(row, np.int32) for key in found if key == "attention_mask"}
 
 
 def their_file(path: Path, rows: list[np.ndarray], shards: int = 1, **fields: Any) -> None:
@@ -99,7 +108,7 @@ def their_file(path: Path, rows: list[np.ndarray], shards: int = 1, **fields: An
     writer = FileWriter(str(path), shards)
     writer.add_schema(fields or SCHEMA, "lm-schema")
     names = fields or SCHEMA
-    writer.write_raw_data([dict.fromkeys(names, row.astype(np.int32)) for row in rows])
+    writer.write_raw_data([filled(names, row) for row in rows])
     writer.commit()
 
 
@@ -159,11 +168,12 @@ def test_rows_of_classes_are_no_rows_of_text(tmp_path: Path) -> None:
     writer = FileWriter(str(tmp_path / "a#1.mindrecord"), 1)
     writer.add_schema(SCHEMA, "schema")
     ids = np.arange(5, dtype=np.int32)
-    writer.write_raw_data([{"input_ids": ids, "attention_mask": ids, "labels": ids[:1]}])
+    ones = np.ones_like(ids)
+    writer.write_raw_data([{"input_ids": ids, "attention_mask": ones, "labels": ids[:1]}])
     writer.commit()
     source = Source.open(str(tmp_path / "a#1.mindrecord"), FORM)
     assert mindrecord.count(source) == 1
-    with pytest.raises(InputError, match="row 0 has 1 label: rows of classes are not read"):
+    with pytest.raises(InputError, match="row 0 has 1 label for 5 ids: it is a row of a class"):
         mindrecord.read(source)
 
 
@@ -191,7 +201,7 @@ def four(tmp_path: Path) -> Path:
     writer = FileWriter(str(tmp_path / "wiki.mindrecord"), 4)
     writer.add_schema(SCHEMA, "lm-schema")
     ids = np.arange(12, dtype=np.int32)
-    writer.write_raw_data([dict.fromkeys(SCHEMA, ids + row) for row in range(12)])
+    writer.write_raw_data([filled(SCHEMA, ids + row) for row in range(12)])
     writer.commit()
     return tmp_path
 

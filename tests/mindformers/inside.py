@@ -22,6 +22,7 @@ os.environ["LOCAL_DEFAULT_PATH"] = _SCRATCH.name
 
 import mindformers  # type: ignore[import-not-found]  # noqa: E402
 import mindspore  # noqa: E402
+import mindspore.dataset as ds  # noqa: E402
 from mindformers.modules.transformer import (  # type: ignore[import-not-found]  # noqa: E402
     FeedForward,
 )
@@ -29,6 +30,7 @@ from mindformers.pet.pet_model import (  # type: ignore[import-not-found]  # noq
     PetModel,
     get_pet_model,
 )
+from mindspore.mindrecord import FileWriter  # noqa: E402
 
 
 class ToFloat32(mindspore.nn.Cell):
@@ -166,6 +168,32 @@ def logits(options: argparse.Namespace) -> None:
     report(parameters, network=type(net).__name__)
 
 
+FIELDS = ["input_ids", "attention_mask", "labels"]
+
+
+def read_classes(options: argparse.Namespace) -> None:
+    """Read rows of classes as the classification dataset does: batched, projected, as int32."""
+    names = [str(path) for path in options.folder.iterdir() if path.suffix == ".mindrecord"]
+    rows = ds.MindDataset(names, columns_list=FIELDS, shuffle=False)
+    rows = rows.batch(options.batch, drop_remainder=True).project(FIELDS)
+    cast = ds.transforms.TypeCast(mindspore.int32)
+    for field in FIELDS:
+        rows = rows.map(operations=cast, input_columns=field)
+    found = list(rows.create_dict_iterator(num_epochs=1, output_numpy=True))
+    for field in FIELDS:
+        np.save(options.folder / f"{field}.npy", np.concatenate([row[field] for row in found]))
+
+
+def write_classes(options: argparse.Namespace) -> None:
+    """Write rows of classes with the schema of txtcls_dataset_to_mindrecord.py."""
+    writer = FileWriter(str(options.folder / "theirs.mindrecord"), 1)
+    writer.add_schema({field: {"type": "int64", "shape": [-1]} for field in FIELDS}, "classes")
+    arrays = {field: np.load(options.folder / f"{field}.npy") for field in FIELDS}
+    count = len(arrays["labels"])
+    writer.write_raw_data([{field: arrays[field][i] for field in FIELDS} for i in range(count)])
+    writer.commit()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -183,6 +211,13 @@ def main() -> None:
     loading = commands.add_parser("logits", help=logits.__doc__)
     loading.set_defaults(run=logits)
     loading.add_argument("folder", type=Path)
+    reading = commands.add_parser("read-classes", help=read_classes.__doc__)
+    reading.set_defaults(run=read_classes)
+    reading.add_argument("folder", type=Path)
+    reading.add_argument("--batch", type=int, default=4)
+    writing = commands.add_parser("write-classes", help=write_classes.__doc__)
+    writing.set_defaults(run=write_classes)
+    writing.add_argument("folder", type=Path)
     options = parser.parse_args()
     mindspore.set_context(mode=mindspore.GRAPH_MODE, device_target="CPU")
     options.run(options)

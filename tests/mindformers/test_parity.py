@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +16,10 @@ from numpy.typing import NDArray
 from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from gpt2dsl import Recipe, Task
+from gpt2dsl.data import mindrecord
+from gpt2dsl.data.form import Form
+from gpt2dsl.data.source import Source
+from gpt2dsl.engine import prepare
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.init import initial
@@ -140,3 +145,24 @@ def test_its_lora_is_merged_or_becomes_an_adapter_of_peft(tmp_path: Path) -> Non
     with torch.no_grad():
         with_adapter = PeftModel.from_pretrained(model, adapter).eval()(torch.from_numpy(ids))
     assert worst(with_adapter.logits.numpy(), expected) < 1e-5
+
+
+def test_rows_of_classes_are_read_by_it_and_its_own_are_read_here(tmp_path: Path) -> None:
+    texts = [("the cat", 1), ("a dog", 0), ("the old cat sat", 1), ("a bird", 0)] * 2
+    lines = [json.dumps({"text": text, "label": label}) for text, label in texts]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    source = prepare.opened(
+        str(tmp_path / "a.jsonl"), form="jsonl", text_column="text", header=True, max_bad_rows=0
+    )
+    ours = tmp_path / "ours"
+    prepare.prepare_classes(source, ours, ("0", "1"), seq_length=12)
+    inside("read-classes", ours)
+    assert np.load(ours / "labels.npy").ravel().tolist() == [label for _, label in texts]
+    (tmp_path / "theirs").mkdir()
+    for array in ours.glob("*.npy"):
+        shutil.copy(array, tmp_path / "theirs")
+    inside("write-classes", tmp_path / "theirs")
+    form = Form(format="mindrecord")
+    one, other = (mindrecord.read_classes(Source.open(str(tmp_path / name), form))
+                  for name in ("ours", "theirs"))  # fmt: skip
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

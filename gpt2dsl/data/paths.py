@@ -1,0 +1,105 @@
+"""Which files a name of data stands for, and which it passes over."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.data import cache
+
+Passed = tuple[Path, str]
+"""A path that is passed over, and why."""
+
+
+@attrs.frozen
+class Paths:
+    """The files of a name.
+
+    Attributes:
+        taken: in the order in which they are read.
+        passed: what lies there too.
+    """
+
+    taken: list[Path]
+    passed: list[Passed] = attrs.field(factory=list)
+
+    def without(self, reason: Callable[[Path], str]) -> Paths:
+        """Return them without those that there is a reason to pass over."""
+        said = [(path, reason(path)) for path in self.taken]
+        passed = [*self.passed, *((path, why) for path, why in said if why)]
+        return Paths([path for path, why in said if not why], passed)
+
+
+def find(name: str) -> Paths | None:
+    """Find the files that a name stands for; None where there is nothing of that name.
+
+    Args:
+        name: a file; a folder, for all files below it that are not hidden; or a glob.
+
+    Raises:
+        OSError: it can't be looked at, or is neither a file nor a folder.
+    """
+    if not name:
+        return None
+    path = cache.expanded(name)
+    if path.exists():
+        if path.is_dir():
+            return _sorted(_below(path))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise OSError(0, "it is neither a file nor a folder")
+        return Paths([path])
+    # pathlib's own takes no absolute pattern.
+    matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
+    found = _sorted((match, _of_match(match)) for match in matches)
+    return found if found.taken or found.passed else None
+
+
+def _sorted(found: Iterator[Passed]) -> Paths:
+    listed = sorted(found)
+    return Paths([path for path, why in listed if not why], [one for one in listed if one[1]])
+
+
+def _below(folder: Path) -> Iterator[Passed]:
+    """Everything below a folder, and why it is passed over; "" where it is taken."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        within = [Path(parent, name) for name in folders]
+        folders[:] = (path.name for path in within if not _of_folder(path))
+        yield from ((path, why) for path in within if (why := _of_folder(path)))
+        yield from ((path, _of_file(path)) for path in (Path(parent, name) for name in names))
+
+
+def _of_folder(path: Path) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    return "a link to a folder, which is not followed" if path.is_symlink() else ""
+
+
+def _of_file(path: Path) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    if path.is_file():
+        return ""
+    return "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
+
+
+def _of_match(path: Path) -> str:
+    if any(_leads_back(part) for part in path.parents):
+        return "a link leads back to a folder above it"
+    if path.is_dir():
+        return "a folder, which a glob does not look into: name it, or end the glob with **"
+    if path.is_file():
+        return ""
+    return "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
+
+
+def _leads_back(folder: Path) -> bool:
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
