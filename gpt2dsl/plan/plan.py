@@ -23,6 +23,7 @@ from gpt2dsl.plan import (
     checks,
     choose,
     cluster,
+    effect,
     generation,
     inputs,
     parallel,
@@ -325,9 +326,9 @@ def make(
         written=network.written,
         notes=(
             *network.notes,
+            *effect.notes(parts, geometry),
             *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),
-            *cluster.notes(parts),
             *choose.advice(parts, geometry, needed),
         ),
         identity=identity_of(parts, read, network.looked, compute=False),
