@@ -40,6 +40,10 @@ def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 help="Rows that can't be used and are passed over.",
             ),
             click.option(
+                "--quotes/--no-quotes", default=True, show_default=True,
+                help="Whether quotes of csv and tsv enclose a value, or are plain text.",
+            ),
+            click.option(
                 "--header/--no-header", default=True, show_default=True,
                 help="Whether the first row of csv and tsv names the columns.",
             ),

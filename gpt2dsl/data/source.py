@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import glob
 import hashlib
 import itertools
@@ -16,9 +17,10 @@ from pathlib import Path
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.data import cache, digests, shards
 from gpt2dsl.data.form import Form
-from gpt2dsl.data.table import BadRows, Item, Row, rows
+from gpt2dsl.data.table import PLAIN, BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError
 
@@ -203,6 +205,8 @@ class Source:
                 if not bad.note(file, *item):
                     break
             elif not bad.too_many:
+                if item.enclosed and not quiet:
+                    _tell(file, item.line, item.enclosed)
                 yield item
         bad.refuse(quiet=quiet)
 
@@ -220,6 +224,13 @@ class Source:
                 held = text
             if held:
                 yield held, True
+
+
+@functools.cache
+def _tell(file: Path, line: int, enclosed: int) -> None:
+    """Name quotes that may have taken rows for text, once a process."""
+    what = f"quotes enclose {enclosed} lines and their tabs as one value"
+    terminal.say(f"{file}:{line}: {what}{PLAIN}")
 
 
 def _sample(name: str) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from gpt2dsl.engine.progress import Bar, ByteBar
 from gpt2dsl.errors import InputError, RunError
 
 
-def opened(name: str, *, form: str, text_column: str, header: bool, max_bad_rows: int) -> Source:
+def opened(
+    name: str, *, form: str, text_column: str, header: bool, quotes: bool, max_bad_rows: int
+) -> Source:
     """The data that a command line names.
 
     Args:
@@ -24,6 +26,7 @@ def opened(name: str, *, form: str, text_column: str, header: bool, max_bad_rows
         form: ``data.format``.
         text_column: a column's name; a number where it looks like one.
         header: ``data.header``.
+        quotes: ``data.quotes``.
         max_bad_rows: ``data.max_bad_rows``.
 
     Raises:
@@ -31,7 +34,8 @@ def opened(name: str, *, form: str, text_column: str, header: bool, max_bad_rows
     """
     column = int(text_column) if text_column.isdigit() else text_column
     return Source.open(
-        name, Form(format=form, text=column, header=header, max_bad_rows=max_bad_rows)
+        name,
+        Form(format=form, text=column, header=header, quotes=quotes, max_bad_rows=max_bad_rows),
     )
 
 

@@ -115,9 +115,9 @@ ROWS = (
         ),
     ),
     Row(
-        ("data.header",),
+        ("data.header", "data.quotes"),
         lambda parts, _: parts.data.format in ("csv", "tsv"),
-        lambda parts: f" with data.format = {parts.data.format}; csv and tsv have one",
+        lambda parts: f" with data.format = {parts.data.format}; csv and tsv have it",
     ),
     Row(
         ("data.max_bad_rows",),

@@ -52,7 +52,7 @@ NOTED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"data__header": False, "data__format": "jsonl"},
-        "data.header changes nothing with data.format = jsonl; csv and tsv have one",
+        "data.header changes nothing with data.format = jsonl; csv and tsv have it",
     ),
     (
         {"data__max_bad_rows": 3},
