@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from gpt2dsl.data import documents
 from gpt2dsl.layout.geometry import ACTIVATIONS
 from gpt2dsl.parts.model import ALIASES, SIZES
 
@@ -63,4 +63,4 @@ def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def echo_json(document: Any) -> None:
     """Print a JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(documents.dumps(document, indent=2))
