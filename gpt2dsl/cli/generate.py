@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.data import documents
 from gpt2dsl.parts import Generation
 from gpt2dsl.recipe import Recipe
 
@@ -95,7 +96,7 @@ def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
         options.echo_json(result.to_json())
     elif jsonl:
         for one in result.continuations:
-            click.echo(json.dumps(one.to_json(), ensure_ascii=False))
+            click.echo(documents.dumps(one.to_json()))
     else:
         click.echo(str(result))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from gpt2dsl.data import documents
 from gpt2dsl.layout.geometry import ACTIVATIONS
 from gpt2dsl.parts.model import ALIASES, SIZES
 
@@ -50,6 +50,10 @@ def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 help="Rows that can't be used and are passed over.",
             ),
             click.option(
+                "--quotes/--no-quotes", default=True, show_default=True,
+                help="Whether quotes of csv and tsv enclose a value, or are plain text.",
+            ),
+            click.option(
                 "--header/--no-header", default=True, show_default=True,
                 help="Whether the first row of csv and tsv names the columns.",
             ),
@@ -69,4 +73,4 @@ def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def echo_json(document: Any) -> None:
     """Print a JSON document on stdout."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(documents.dumps(document, indent=2))

@@ -21,9 +21,13 @@ def command() -> None:
 @click.argument("target", metavar="DST")
 @click.option("--vocab", type=click.IntRange(min=257), default=2048, show_default=True)
 @options.form(*(name for name in FORMATS if name != "mindrecord"))
-def train(source: str, target: str, vocab: int, **form: Any) -> None:
+@options.as_json
+def train(source: str, target: str, vocab: int, as_json: bool, **form: Any) -> None:
     """Train a vocabulary."""
     from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # NumPy and more
 
     size = engine.train_tokenizer(engine.opened(source, **form), Path(target), vocab)
-    click.echo(f"{size:,} entries   {target}")
+    if as_json:
+        options.echo_json({"entries": size, "target": target})
+    else:
+        click.echo(f"{size:,} entries   {target}")

@@ -18,6 +18,7 @@ class Form:
         text: the column of the text: its name, or its number from 0.
         label: the column of the class, for classifiers.
         header: whether the first row of csv and tsv names the columns.
+        quotes: whether quotes of csv and tsv enclose a value.
         max_bad_rows: rows that can't be used and are passed over, with a word; more are an error.
     """
 
@@ -25,6 +26,7 @@ class Form:
     text: Column = "text"
     label: Column = "label"
     header: bool = True
+    quotes: bool = True
     max_bad_rows: int = 0
 
     @classmethod
@@ -35,6 +37,7 @@ class Form:
             text=data.text_column,
             label=data.label_column,
             header=data.header,
+            quotes=data.quotes,
             max_bad_rows=data.max_bad_rows,
         )
 
@@ -43,7 +46,11 @@ class Form:
         """What decides the texts that a file gives; "" for plain text."""
         if self.format == "text":
             return ""
-        named = (self.text, self.label, self.header) if self.format in TABLES else ()
+        named: tuple[Column, ...] = ()
+        if self.format in TABLES:
+            named = (self.text, self.label, self.header)
+            if not self.quotes:  # it came later: the others stay what they were
+                named += ("quotes are text",)
         return repr((self.format, named, self.max_bad_rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import functools
 import hashlib
 import itertools
 import re
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.paths import Passed
-from gpt2dsl.data.table import BadRows, Item, Row, rows
+from gpt2dsl.data.table import PLAIN, BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError, some
 
@@ -216,6 +218,8 @@ class Source:
                 if not bad.note(file, *item):
                     break
             elif not bad.too_many:
+                if item.enclosed and not quiet:
+                    _tell(file, item.line, item.enclosed)
                 yield item
         bad.refuse(quiet=quiet)
 
@@ -241,6 +245,13 @@ def _no_records(path: Path) -> str:
 
 def _is_empty(path: Path) -> str:
     return "" if path.stat().st_size else "empty"
+
+
+@functools.cache
+def _tell(file: Path, line: int, enclosed: int) -> None:
+    """Name quotes that may have taken rows for text, once a process."""
+    what = f"quotes enclose {enclosed} lines and their tabs as one value"
+    terminal.say(f"{file}:{line}: {what}{PLAIN}")
 
 
 def _sample(name: str) -> tuple[str, ...]:

@@ -22,6 +22,9 @@ csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
 P = ParamSpec("P")
 
 
+PLAIN = "; data.quotes = false reads quotes as plain text"
+
+
 class BadRowError(Exception):
     """A row can't be used; its text says why."""
 
@@ -34,11 +37,13 @@ class Row:
         line: on which it begins.
         text: never empty.
         label: the class, "" where none was asked for.
+        enclosed: lines of a tsv that its quotes enclose with their tabs, which may be rows.
     """
 
     line: int
     text: str
     label: str = ""
+    enclosed: int = attrs.field(default=0, eq=False)
 
 
 Item = Row | tuple[int, str]
@@ -196,7 +201,7 @@ def _value(content: dict[str, object], column: Column) -> object:
 
 
 def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
-    reader = _reader(lines, "," if form.format == "csv" else "\t", quoted=True)
+    reader = _reader(lines, "," if form.format == "csv" else "\t", quoted=form.quotes, advice=PLAIN)
     wanted = [form.text, *([form.label] if labels else [])]
     places: list[int] | None = None
     for number, fields in reader:
@@ -210,7 +215,15 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
                 raise ValueError(str(error)) from None
             if form.header:
                 continue
-        yield _tried(number, _picked, fields, places)
+        item = _tried(number, _picked, fields, places)
+        if form.format == "tsv" and isinstance(item, Row) and (inside := _enclosed(fields)):
+            item = attrs.evolve(item, enclosed=inside)
+        yield item
+
+
+def _enclosed(fields: list[str]) -> int:
+    """Return how many lines lie within a value that has tabs, too; 0 where none does."""
+    return max((one.count("\n") + 1 for one in fields if "\n" in one and "\t" in one), default=0)
 
 
 def _place(column: Column, first: list[str], *, header: bool) -> int:
@@ -255,9 +268,13 @@ def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
 
 
 def _reader(
-    lines: Iterable[str], delimiter: str, *, quoted: bool
+    lines: Iterable[str], delimiter: str, *, quoted: bool, advice: str = ""
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Line and fields of each row that is not empty; or the fault."""
+    """Yield line and fields of each row that is not empty; or the fault.
+
+    Raises:
+        ValueError: a quote takes several rows for one; ``advice`` is what to do.
+    """
     reader = csv.reader(
         lines,
         delimiter=delimiter,
@@ -271,10 +288,13 @@ def _reader(
         except StopIteration:
             return
         except csv.Error as error:
+            lost = reader.line_num - line + 1
             if "unexpected end" in str(error):
-                lost = reader.line_num - line + 1
                 message = f"line {line}: a quote is never closed, and {lost} lines are in it"
-                raise ValueError(message) from None
+                raise ValueError(f"{message}{advice}") from None
+            if lost > 1:
+                message = f"line {line}: a quote opens here, and text follows its end"
+                raise ValueError(f"{message}, {lost} lines on{advice}") from None
             yield line, str(error)
             continue
         if fields:

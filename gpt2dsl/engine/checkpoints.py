@@ -19,7 +19,7 @@ from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.layout.distributed import MASTER
 from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
-from gpt2dsl.weights import opening, optimizer, reading, store
+from gpt2dsl.weights import nearby, opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing
 from gpt2dsl.weights.formats.config import to_config
@@ -70,7 +70,7 @@ class Checkpoints:
         if not self.writes:
             return folder
         digests: dict[str, str] = {}
-        meta = {"step": self.step.steps}
+        meta: dict[str, Any] = {"step": self.step.steps, **nearby.noted(folder, self.base)}
         with store.writing(folder, meta, digests, replace=True) as unfinished:
             digests |= self._write_weights(unfinished, values)
             document = {**self.step.progress(), "identity": self.identity.to_json()}

@@ -25,6 +25,7 @@ def opened(
     form: str,
     text_column: str,
     header: bool,
+    quotes: bool,
     max_bad_rows: int,
     label_column: str = "label",
 ) -> Source:
@@ -35,6 +36,7 @@ def opened(
         form: ``data.format``.
         text_column: a column's name; a number where it looks like one.
         header: ``data.header``.
+        quotes: ``data.quotes``.
         max_bad_rows: ``data.max_bad_rows``.
         label_column: as ``text_column``.
 
@@ -42,7 +44,14 @@ def opened(
         InputError: it is absent or empty.
     """
     text, label = (int(one) if one.isdigit() else one for one in (text_column, label_column))
-    described = Form(format=form, text=text, label=label, header=header, max_bad_rows=max_bad_rows)
+    described = Form(
+        format=form,
+        text=text,
+        label=label,
+        header=header,
+        quotes=quotes,
+        max_bad_rows=max_bad_rows,
+    )
     return Source.open(name, described)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpt2dsl.data import lock
+from gpt2dsl.data import documents, lock
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
 
@@ -66,8 +67,10 @@ class RunDirectory:
         """A line of metrics.jsonl; raises as ``write`` does."""
         if not self._writes:
             return
+        # The exponential of a loss may be no number any more.
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         with _writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+            file.write(json.dumps(finite) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
@@ -92,7 +95,7 @@ class RunDirectory:
 
     def finish(self, result: Result) -> None:
         """Write result.json."""
-        self.write("result.json", json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n")
+        self.write("result.json", documents.dumps(result.to_json(), indent=2) + "\n")
 
 
 def finished(job: Job, result: Result, *, writes: bool) -> Result:

@@ -12,6 +12,7 @@ from statistics import median
 
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.reports import Reporter
+from gpt2dsl.data import documents
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.order import Indices
 from gpt2dsl.data.order import rows_of as rows_of_step
@@ -315,7 +316,7 @@ class Training:
         self.reports.phase("generating samples", long=True)
         now = self.held_out.showcase() if self.held_out else None
         if now:
-            self.directory.write(name, json.dumps(now.to_json()))
+            self.directory.write(name, documents.dumps(now.to_json()))
         return now
 
     def _report(self, result: Result, after: Showcase | None) -> None:

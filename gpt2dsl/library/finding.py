@@ -93,9 +93,10 @@ class _Finder:
         if key in self._chain:
             raise SpecError([Fault("G2-004", "", str(path), "leads back to itself")])
         self._chain.append(key)
-        found = read.read_file(path, str(path), self)
-        self._chain.remove(key)
-        return found
+        try:
+            return read.read_file(path, str(path), self)
+        finally:
+            self._chain.remove(key)
 
 
 def _one(found: Draft | Stages, name: str) -> Draft:

@@ -17,6 +17,7 @@ class Data(Part):
     """How data is read, and which tokenizer turns it into tokens."""
 
     table: ClassVar[str] = "data"
+    added: ClassVar[frozenset[str]] = frozenset({"quotes"})
 
     format: str = choice(FORMATS, "of the task's data", default="text")
     tokenizer: str = text(
@@ -32,6 +33,11 @@ class Data(Part):
     text_column: str | int = column("of the text, in jsonl, csv and tsv", default="text")
     label_column: str | int = column("of the class, in jsonl, csv and tsv", default="label")
     header: bool = flag("whether the first row of csv and tsv names the columns", default=True)
+    quotes: bool = flag(
+        "whether quotes of csv and tsv enclose a value, which may have several lines; without, "
+        "they are plain text",
+        default=True,
+    )
     max_bad_rows: int = integer(
         "rows that can't be used and are passed over; more are an error", default=0
     )

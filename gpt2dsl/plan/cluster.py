@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -25,12 +24,6 @@ def rank_table(parts: Parts) -> list[Input]:
     except SpecError as error:
         named = [attrs.evolve(one, origin=one.key or one.origin) for one in error.faults]
         return [inputs.refused(parts, KEY, name, SpecError(named))]
-
-
-def notes(parts: Parts) -> Iterator[str]:
-    """Where it changes nothing."""
-    if parts.runtime.rank_table and parts.runtime.device != "ascend":
-        yield f"{KEY} changes nothing on {parts.runtime.device}; ascend reads it"
 
 
 def _read(name: str, ranks: int) -> Input:

@@ -131,14 +131,10 @@ def _by(name: str) -> str:
 
 
 def notes(parts: Parts) -> Iterator[str]:
-    """Values that change nothing, and a pipeline that mostly waits."""
+    """Yield the note of a pipeline that mostly waits."""
     parallel = parts.parallel
     if not parts.trains:
         return
-    if parallel.optimizer_shard and parallel.dp == 1:
-        yield "parallel.optimizer_shard changes nothing: dp is 1, there is no other copy"
-    if parallel.sequence_parallel and parallel.mp == 1:
-        yield "parallel.sequence_parallel changes nothing: mp is 1, each layer is on one rank"
     if parallel.micro_batches < parallel.pp:
         waits = bubble(parallel.pp, parallel.micro_batches)
         yield (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpt2dsl.data import documents
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
@@ -23,6 +23,7 @@ from gpt2dsl.plan import (
     checks,
     choose,
     cluster,
+    effect,
     generation,
     inputs,
     parallel,
@@ -115,7 +116,7 @@ class Plan:
 
     def to_json_text(self) -> str:
         """As the text of a JSON document."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def __str__(self) -> str:
         return render(self)
@@ -325,9 +326,9 @@ def make(
         written=network.written,
         notes=(
             *network.notes,
+            *effect.notes(parts, geometry),
             *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),
-            *cluster.notes(parts),
             *choose.advice(parts, geometry, needed),
         ),
         identity=identity_of(parts, read, network.looked, compute=False),

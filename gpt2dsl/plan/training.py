@@ -73,7 +73,6 @@ def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
     """What a reader must know of training."""
     if not parts.trains:
         return
-    yield from _without_effect(parts)
     if parts.lora:
         yield from _of_files(parts, geometry)
 
@@ -83,18 +82,6 @@ def notes_of_steps(parts: Parts, steps: int) -> Iterator[str]:
     share = parts.schedule.warmup
     if parts.trains and steps and share and not warmup_steps(parts.schedule, steps):
         yield f"schedule.warmup = {share:g} of {steps:,} steps is less than half a step: no warm-up"
-
-
-def _without_effect(parts: Parts) -> Iterator[str]:
-    """Values that were changed and change nothing."""
-    unused = {"adamw": ("momentum",), "sgd": ("beta1", "beta2", "eps", "bias_correction")}
-    for key in unused[parts.optim.name]:
-        if key in parts.optim.changed():
-            yield f"optim.{key} changes nothing: {parts.optim.name} has none"
-    if parts.train.evaluate_every and not getattr(parts.task, "eval_data", ""):
-        yield "train.evaluate_every changes nothing without task.eval_data"
-    if parts.precision.loss_scale == "none" and parts.precision.compute != "float16":
-        yield f"precision.loss_scale changes nothing in {parts.precision.compute}"
 
 
 def _of_files(parts: Parts, geometry: Geometry) -> Iterator[str]:

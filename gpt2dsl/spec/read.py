@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import attrs
 import regex
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
-from gpt2dsl.parts import TABLES, owners
+from gpt2dsl.parts import TABLES, TASKS, owners
+from gpt2dsl.parts.rules import Rule
 from gpt2dsl.spec.positions import positions, statements
 from gpt2dsl.spec.tables import Draft, Stages, Table, Value
 
@@ -25,6 +26,10 @@ Find = Callable[[str, str], Draft]
 
 BESIDE = "runtime"
 """The table that holds for all stages, where it stands outside of them."""
+
+_HAS_LINE = regex.compile(r":\d+$")
+_LOOSE = regex.compile(r"[+-]?(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?")
+"""Numbers that TOML does not know and everybody writes: .5 and 1."""
 
 _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
@@ -129,7 +134,11 @@ def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
     for setting in settings:
         key, equals, written = setting.partition("=")
         if equals:
-            said[key.strip()] = Value(_toml_value(written.strip()), "--set")
+            name = key.strip()
+            try:
+                said[name] = Value(_written(written.strip(), _rules(name)), "--set")
+            except ValueError as error:
+                faults.append(Fault("G2-201", "--set", name, str(error)))
         else:
             message = "expected table.key=value, as in optim.lr=3e-4"
             faults.append(Fault("G2-201", "--set", setting, message))
@@ -173,7 +182,7 @@ def _base(raw: Any, origin: str, name: str, find: Find) -> Draft:
     try:
         return find(raw, name)
     except SpecError as error:
-        if error.faults[0].origin:
+        if _HAS_LINE.search(error.faults[0].origin):
             return Draft({}, error.faults)
         message = f"{raw!r} {error.faults[0].message}"
         return Draft({}, (Fault("G2-004", origin, "extends", message),))
@@ -214,8 +223,29 @@ def _written_before(text: str, line: int) -> tuple[str, int] | None:
     return None
 
 
-def _toml_value(written: str) -> Any:
+def _rules(key: str) -> list[Rule]:
+    """Return what a key accepts, in each task that has it; [] of an unknown one."""
+    table, _, field = key.rpartition(".")
+    table = table.rpartition(".")[2]
+    classes = TASKS.values() if table == "task" else filter(None, [TABLES.get(table)])
+    return [rules[field] for one in classes if field in (rules := one.rules())]
+
+
+def _written(text: str, rules: Sequence[Rule]) -> Any:
+    """Return a value of the command line: TOML's, a looser number, or the text, as the key wants.
+
+    Raises:
+        ValueError: there is more than a value.
+    """
+    readings: list[Any] = []
     try:
-        return tomllib.loads(f"value = {written}")["value"]
+        document = tomllib.loads(f"value = {text}")
+        if len(document) > 1:
+            raise ValueError("expected one value, found more in the lines after it")
+        readings.append(document["value"])
     except tomllib.TOMLDecodeError:
-        return written
+        if _LOOSE.fullmatch(text):
+            readings.append(float(text))
+    readings.append(text)
+    wanted = (one for one in readings if any(rule.typed(one) for rule in rules))
+    return next(wanted, readings[0])

@@ -11,7 +11,7 @@ import attrs
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, head_of, tensors
-from gpt2dsl.weights import defaults, joining, place
+from gpt2dsl.weights import defaults, joining, nearby, place
 from gpt2dsl.weights.defaults import Defaults, Document
 from gpt2dsl.weights.files import container, torchfile
 from gpt2dsl.weights.files.stored import Stored
@@ -128,7 +128,8 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     _, stored, _ = _stored(found, hints)
     if found.is_adapter:
         path = found.folder / place.ADAPTER_CONFIG
-        return peft.adapter(peft.read_config(path), path, stored)
+        read = peft.adapter(peft.read_config(path), path, stored)
+        return attrs.evolve(read, base=nearby.base_of(found.folder, read.base))
     if mindformers.is_mindformers(stored):
         said = _settings(found)
         if own := mindformers.adapter(stored, said.alpha if said else None, found.files[0]):
@@ -248,7 +249,7 @@ def _with_adapter(
     path = found.folder / place.ADAPTER_CONFIG
     config = peft.read_config(path)
     named = config.get("base_model_name_or_path")
-    name = hints.base or (named if isinstance(named, str) else "")
+    name = hints.base or (nearby.base_of(found.folder, named) if isinstance(named, str) else "")
     if not name:
         message = "base_model_name_or_path is empty: name the base by --base or model.weights"
         raise InputError("G2-307", path, message)

@@ -13,7 +13,7 @@ import attrs
 from gpt2dsl.data import atomic, tokenizer_files
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import place, store
+from gpt2dsl.weights import nearby, place, store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.stored import NAMES, Stored, converted
@@ -214,6 +214,7 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
     """
     with unfinished(target, source, dtype, moved) as new:
         watched = new.watch.over
+        new.meta.update(nearby.noted(target, adapter.base))
         written = peft_writing.write(
             new.folder, adapter, lambda held: watched(in_dtype(held, dtype))
         )

@@ -119,7 +119,7 @@ def test_every_fault_of_a_spec_is_told_with_its_line_and_stage() -> None:
         ("G2-201", "--set", "x"),
         ("G2-102", "--set", "optim.lr"),
         ("G2-101", "x.toml:3", "stage.1.train.bach_size"),
-        ("G2-002", "none.toml", ""),
+        ("G2-004", "x.toml:5", "stage.2.extends"),
         ("G2-102", "x.toml:6", "stage.2.modle"),
         ("G2-202", "x.toml:10", "stage.3.optim.lr"),
     ]

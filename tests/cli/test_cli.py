@@ -130,3 +130,10 @@ def test_help_lists_every_command(capsys: Any) -> None:
     out = capsys.readouterr().out
     for command in ("run", "plan", "check", "show", "list", "generate"):
         assert f"  {command} " in out
+
+
+def test_tokenizer_train_as_json_says_what_was_made(capsys: Any, elsewhere: Path) -> None:
+    (elsewhere / "text.tsv").write_text('text\n"the cat\nthe mat\n')
+    form = ("--format", "tsv", "--no-quotes")
+    assert run("tokenizer", "train", "text.tsv", "words", "--vocab", "260", "--json", *form) == 0
+    assert json.loads(capsys.readouterr().out) == {"entries": 260, "target": "words"}

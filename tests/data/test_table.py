@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,48 @@ def test_what_pythons_csv_writes_comes_back(
     form = "csv" if delimiter == "," else "tsv"
     found = rows(tmp_path_factory.mktemp("a"), file.getvalue(), format=form)
     assert found == cells
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6), st.sampled_from([",", "\t"]))
+def test_without_quotes_every_line_is_a_row(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str]], delimiter: str
+) -> None:
+    plain = [
+        tuple(re.sub(r"[\r\n,\t]", "", cell) for cell in row) for row in [("text", "label"), *cells]
+    ]
+    plain = [row for row in plain if row[0].strip()]
+    content = "".join(f"{text}{delimiter}{label}\n" for text, label in plain)
+    form = {"format": "csv" if delimiter == "," else "tsv", "quotes": False}
+    assert rows(tmp_path_factory.mktemp("a"), content, **form) == plain[1:]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('text\tlabel\n"Oh\t1\nno\t0\n', 2),  # never closed
+        ('text\tlabel\nyes\t1\n"Oh\t1\nno\t0\n"well" he said\t1\n', 3),  # text after the end
+    ],
+)
+def test_a_quote_that_takes_rows_is_refused_with_its_line_however_many_are_borne(
+    tmp_path: Path, content: str, line: int
+) -> None:
+    with pytest.raises(InputError, match=rf"line {line}: a quote .*data.quotes = false"):
+        rows(tmp_path, content, format="tsv", max_bad_rows=99)
+    assert ("no", "0") in rows(tmp_path, content, format="tsv", quotes=False)
+
+
+def test_quotes_of_a_tsv_that_enclose_lines_with_tabs_are_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = 'text\tlabel\n"Oh\t1\n5\'10"\t0\n'
+    found = source(tmp_path, content, format="tsv")
+    for _ in range(2):
+        assert [row.text for row in found.rows(number=str)] == ["Oh\t1\n5'10"]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "data:2: quotes enclose 2 lines and their tabs as one value; data.quotes" in told
+    plain = rows(tmp_path, content, format="tsv", quotes=False)
+    assert plain == [('"Oh', "1"), ("5'10\"", "0")]
+    assert not capsys.readouterr().err
 
 
 @given(st.lists(st.tuples(CELLS, st.integers(0, 9)), min_size=1, max_size=6))

@@ -74,23 +74,6 @@ def test_the_plan_shows_what_decays_and_how_numbers_are_held() -> None:
     assert plan.optimizer in str(plan).replace("\n" + " " * 11, " ")
 
 
-@pytest.mark.parametrize(
-    ("parts", "note"),
-    [
-        ((Optim(momentum=0.5),), "optim.momentum changes nothing: adamw has none"),
-        ((Optim(name="sgd", beta1=0.5),), "optim.beta1 changes nothing: sgd has none"),
-        (
-            (Train(evaluate_every=5), Task.finetune(data="a")),
-            "train.evaluate_every changes nothing without task.eval_data",
-        ),
-        ((Precision(loss_scale="none"),), "precision.loss_scale changes nothing in float32"),
-    ],
-)
-def test_the_plan_notes_values_that_change_nothing(parts: tuple[Part, ...], note: str) -> None:
-    assert BASE.plan().notes == ()
-    assert BASE.replace(*parts).plan().notes == (note,)
-
-
 def test_the_plan_shows_the_adapters() -> None:
     plan = BASE.replace(LoRA(r=4, rank_pattern={"h.0.attn.c_attn": 8}, dropout=0.1)).plan()
     words = "rank 4, 8, scale 2, 4, on 12 modules that match 'c_attn', dropout 0.1"

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gpt2dsl import Model, Recipe, SpecError, Task, Train
+from gpt2dsl import Chain, Model, Recipe, SpecError, Task, Train
+from gpt2dsl.library import finding
+from gpt2dsl.recipe import structured
+from gpt2dsl.spec import read
 
 
 def faults(text: str) -> list[tuple[str, str, str]]:
@@ -215,3 +219,77 @@ def test_an_error_of_a_users_module_is_told_with_its_line(code: str, line: int, 
 def test_a_module_without_such_a_recipe_says_which_it_has() -> None:
     with pytest.raises(SpecError, match="expected a Recipe, found None; it has recipe"):
         Recipe.load("recipes.quickstart:recip")
+
+
+def test_a_file_that_is_broken_and_extended_twice_is_broken_twice(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("[train\n")
+    stage = '[[stage]]\nextends = "base.toml"\n[stage.task]\nkind = "pretrain"\ndata = "a"\n'
+    (tmp_path / "chain.toml").write_text(stage * 2)
+    with pytest.raises(SpecError) as caught:
+        Chain.load(str(tmp_path / "chain.toml"))
+    assert [(one.code, one.key) for one in caught.value.faults] == [
+        ("G2-001", ""),
+        ("G2-001", ""),
+    ]
+
+
+@pytest.mark.parametrize("name", ["absent.toml", "folder.toml", "no.module:recipe", "absent"])
+def test_what_extends_lacks_is_told_with_its_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "x.toml").write_text(f'#\n\nextends = "{name}"\n[train]\nsteps = 3\n')
+    with pytest.raises(SpecError) as caught:
+        Recipe.load(str(tmp_path / "x.toml"))
+    (fault,) = caught.value.faults
+    assert (fault.code, fault.key) == ("G2-004", "extends")
+    assert fault.origin == f"{tmp_path / 'x.toml'}:3"
+    assert name in fault.message
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("optim.lr=.5", 0.5),
+        ("optim.lr=1.", 1.0),
+        ("optim.lr=2.e-3", 2e-3),
+        ("optim.lr=+.5E1", 5.0),
+        ("optim.lr=1e-3", 1e-3),
+        ("schedule.warmup=.1", 0.1),
+        ("task.data=2024-05-01", "2024-05-01"),
+        ("task.data=07:30:00", "07:30:00"),
+        ("task.data=.5", ".5"),
+        ("task.data=5", "5"),
+        ("task.data=true", "true"),
+        ('task.data="a b"', "a b"),
+        ("task.data=a # b", "a # b"),
+        ("model.weights=124", "124"),
+        ("data.text_column=3", 3),
+        ("data.text_column='3'", "3"),
+        ("classifier.labels=['a',\n'b']", ("a", "b")),
+    ],
+)
+def test_a_value_of_the_command_line_is_read_as_its_key_wants_it(setting: str, value: Any) -> None:
+    base = '[task]\nkind = "pretrain"\ndata = "a"\n'
+    recipe = structured(read.overrides((setting,)).over(finding.recipe_text(base, "x")), "")[0]
+    table, _, field = setting.partition("=")[0].partition(".")
+    assert getattr(recipe.parts[table], field) == value
+    assert type(getattr(recipe.parts[table], field)) is type(value)
+
+
+def test_a_value_of_a_chains_stage_is_read_as_its_key_wants_it() -> None:
+    values, _ = read.said_by(("stage.2.task.data=2024-05-01", "stage.1.optim.lr=.5"))
+    assert [one.raw for one in values.values()] == ["2024-05-01", 0.5]
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.steps=5\n[optim]", "optim.lr=1e-3\nbeta1 = 0.5", "task.data='a'\nb = 1"]
+)
+def test_what_follows_a_value_is_refused(setting: str) -> None:
+    (fault,) = read.overrides((setting,)).faults
+    assert (fault.code, fault.key) == ("G2-201", setting.partition("=")[0])
+    assert "found more in the lines after it" in fault.message
+
+
+@pytest.mark.parametrize("setting", ["train.steps=.5", "train.steps=2024-05-01", "train.steps=x"])
+def test_a_value_of_no_reading_that_fits_is_refused(setting: str) -> None:
+    with pytest.raises(SpecError, match="expected an integer"):
+        Recipe.load("quickstart", [setting])

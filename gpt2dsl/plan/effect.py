@@ -1,0 +1,189 @@
+"""Values that were changed and change nothing, because another value makes them so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from gpt2dsl.data.form import TABLES
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.parts.bundle import Parts
+
+_WITHOUT_ROWS = ("text", "wikitext", "mindrecord")
+
+_OF_TRAINING = {
+    "optim": None,
+    "schedule": None,
+    "train": ("epochs", "steps", "clip", "evaluate_every", "save_every", "keep", "best",
+              "patience", "resume"),
+    "model": ("dropout",),
+    "parallel": ("micro_batches", "recompute", "optimizer_shard"),
+    "precision": ("loss_scale",),
+    "runtime": ("tensorboard",),
+}  # fmt: skip
+"""Table → its keys that only a training looks at; None for all of them."""
+
+
+@attrs.frozen
+class Row:
+    """Keys that have an effect only where something holds.
+
+    Attributes:
+        keys: as ``table.key``.
+        matters: whether they have an effect.
+        why: they have none, after "changes nothing".
+    """
+
+    keys: tuple[str, ...]
+    matters: Callable[[Parts, Geometry], bool]
+    why: Callable[[Parts], str]
+
+
+def _task(parts: Parts, key: str) -> object:
+    return getattr(parts.task, key, None)
+
+
+ROWS = (
+    Row(
+        ("optim.momentum",),
+        lambda parts, _: parts.optim.name == "sgd",
+        lambda parts: f": {parts.optim.name} has none",
+    ),
+    Row(
+        ("optim.beta1", "optim.beta2", "optim.eps", "optim.bias_correction"),
+        lambda parts, _: parts.optim.name == "adamw",
+        lambda parts: f": {parts.optim.name} has none",
+    ),
+    Row(
+        ("schedule.power",),
+        lambda parts, _: parts.schedule.kind == "polynomial",
+        lambda parts: f" with schedule.kind = {parts.schedule.kind}; polynomial has it",
+    ),
+    Row(
+        ("schedule.cycles",),
+        lambda parts, _: parts.schedule.kind == "cosine_restarts",
+        lambda parts: f" with schedule.kind = {parts.schedule.kind}; cosine_restarts has it",
+    ),
+    Row(
+        ("schedule.end",),
+        lambda parts, _: parts.schedule.kind not in ("constant", "linear"),
+        lambda parts: f" with schedule.kind = {parts.schedule.kind}; cosine and polynomial have it",
+    ),
+    Row(
+        ("train.evaluate_every",),
+        lambda parts, _: bool(_task(parts, "eval_data")),
+        lambda _: " without task.eval_data",
+    ),
+    Row(
+        ("precision.loss_scale",),
+        lambda parts, _: parts.precision.compute == "float16",
+        lambda parts: f" in {parts.precision.compute}",
+    ),
+    Row(
+        ("parallel.optimizer_shard",),
+        lambda parts, _: parts.parallel.dp > 1,
+        lambda _: ": dp is 1, there is no other copy",
+    ),
+    Row(
+        ("parallel.sequence_parallel",),
+        lambda parts, _: parts.parallel.mp > 1,
+        lambda _: ": mp is 1, each layer is on one rank",
+    ),
+    Row(
+        ("runtime.rank_table",),
+        lambda parts, _: parts.runtime.device == "ascend",
+        lambda parts: f" on {parts.runtime.device}; ascend reads it",
+    ),
+    Row(
+        ("data.vocab",),
+        lambda parts, _: parts.data.tokenizer == "train",
+        lambda parts: f" with data.tokenizer = {parts.data.tokenizer}; train makes one",
+    ),
+    Row(
+        ("data.text_column",),
+        lambda parts, _: parts.data.format in TABLES,
+        lambda parts: f" with data.format = {parts.data.format}",
+    ),
+    Row(
+        ("data.label_column",),
+        lambda parts, geometry: parts.data.format in TABLES and geometry.labels > 0,
+        lambda parts: (
+            " without a classifier"
+            if parts.data.format in TABLES
+            else f" with data.format = {parts.data.format}"
+        ),
+    ),
+    Row(
+        ("data.header", "data.quotes"),
+        lambda parts, _: parts.data.format in ("csv", "tsv"),
+        lambda parts: f" with data.format = {parts.data.format}; csv and tsv have it",
+    ),
+    Row(
+        ("data.max_bad_rows",),
+        lambda parts, _: parts.data.format not in _WITHOUT_ROWS,
+        lambda parts: f" with data.format = {parts.data.format}, which has no rows",
+    ),
+    Row(
+        ("model.allow_missing",),
+        lambda parts, _: parts.model.weights != "random" and not _begins_anew(parts),
+        lambda _: ": all weights are new",
+    ),
+    Row(
+        ("task.max_shard_size",),
+        lambda parts, _: _task(parts, "to") == "hf",
+        lambda parts: f" with task.to = {_task(parts, 'to')}; hf has shards",
+    ),
+    Row(
+        ("generation.min_length",),
+        lambda parts, _: not parts.generation.min_new_tokens,
+        lambda _: " beside min_new_tokens",
+    ),
+)
+
+
+def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
+    """Yield what was changed and changes nothing."""
+    if parts.task is None:
+        return
+    idle = () if parts.trains else tuple(_idle(parts))
+    if idle:
+        yield f"{', '.join(idle)} {_change(idle)} nothing: {parts.task.name} trains nothing"
+    for row in ROWS:
+        for key in row.keys:
+            table = key.partition(".")[0]
+            heeded = _changed(parts, key) and not {key, table} & set(idle) and _reads(parts, table)
+            if heeded and not row.matters(parts, geometry):
+                yield f"{key} changes nothing{row.why(parts)}"
+
+
+def _idle(parts: Parts) -> Iterator[str]:
+    """Yield tables and keys that only a training looks at."""
+    for table, keys in _OF_TRAINING.items():
+        part = getattr(parts, table)
+        if part is parts.parallel and part.devices:
+            continue  # nobody said what was chosen
+        if keys is None and part.changed():
+            yield table
+        yield from (f"{table}.{key}" for key in keys or () if key in part.changed())
+
+
+def _reads(parts: Parts, table: str) -> bool:
+    """Return whether the task looks at a table at all."""
+    if table == "data":
+        return hasattr(parts.task, "data")
+    return table != "generation" or (parts.task is not None and parts.task.name == "generate")
+
+
+def _begins_anew(parts: Parts) -> bool:
+    return parts.model.weights == "auto" and getattr(parts.task, "name", "") == "pretrain"
+
+
+def _changed(parts: Parts, key: str) -> bool:
+    table, _, field = key.partition(".")
+    part = getattr(parts, table)
+    return part is not None and field in part.rules() and field in part.changed()
+
+
+def _change(names: tuple[str, ...]) -> str:
+    return "changes" if len(names) == 1 else "change"
