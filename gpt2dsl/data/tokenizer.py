@@ -22,15 +22,13 @@ from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer_digest import Roles
 from gpt2dsl.data.tokenizer_settings import Settings
 from gpt2dsl.errors import InputError
+from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 
 END = "<|endoftext|>"
 """GPT-2's end-of-text token; it begins and pads too."""
 
 PUBLISHED = "gpt2"
 """The name of the vocabulary that OpenAI published."""
-
-PUBLISHED_ROWS = (50257, 50304)
-"""Rows of the word table that it is for: one for each id, or filled up to a multiple of 64."""
 
 PUBLISHED_DIGEST = "53f84972e861af9dffb786c01760fc43087b094c6b067a8249b097f51696a593"
 """Its ``Tokenizer.digest``: written down, as computing it would double the time of loading."""
@@ -291,8 +289,8 @@ class Tokenizer:
 
         Args:
             folder: is made where it is not there.
-            model_max_length: tokens that the model takes, for ``transformers`` to warn beyond;
-                for a tokenizer that was made here.
+            model_max_length: tokens that the model takes, for ``transformers`` to warn beyond,
+                where the files say none.
             pads: whether the end-of-text token pads too where no token does, as classifiers
                 need it.
 
@@ -302,6 +300,8 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         if self._files is not None:
             files = self._files
+            if model_max_length:
+                files = tokenizer_files.with_default(files, model_max_length=model_max_length)
             if pads and self.pad is None and self.eos is not None:
                 files = tokenizer_files.with_pad(files, self._inner.id_to_token(self.eos))
             tokenizer_files.write(folder, files)
@@ -339,7 +339,7 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
             the table is no published one's (G2-205).
         SpecError: as ``Tokenizer.load``.
     """
-    if folder is None and vocab not in PUBLISHED_ROWS:
+    if folder is None and vocab not in GPT2_ROWS:
         raise InputError("G2-205", name, without_tokenizer(vocab))
     found = Tokenizer.load(folder or PUBLISHED)
     found.require(vocab, folder or name)
@@ -349,8 +349,8 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
 def without_tokenizer(vocab: int) -> str:
     """Return what to say of weights whose tokenizer nobody knows."""
     return (
-        f"no tokenizer lies beside the weights, and their word table has {vocab} rows, "
-        f"GPT-2's has {PUBLISHED_ROWS[0]}: data.tokenizer = a folder, or gpt2, says which it is"
+        f"no tokenizer lies beside the weights; GPT-2's own has {GPT2_VOCAB} entries, the word "
+        f"table {vocab} rows: data.tokenizer = a folder says which it is (--tokenizer), or gpt2"
     )
 
 
@@ -403,7 +403,9 @@ def _kept(folder: Path) -> dict[str, bytes]:
         files = tokenizer_files.kept(folder)
     except OSError as error:
         raise InputError("G2-304", folder, f"it can't be read: {error.strerror}") from error
-    return tokenizer_files.with_class(files, tokenizer_settings.class_name(folder))
+    return tokenizer_files.with_default(
+        files, tokenizer_class=tokenizer_settings.class_name(folder)
+    )
 
 
 def _published() -> tuple[Path, Path]:

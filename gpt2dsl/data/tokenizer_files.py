@@ -66,9 +66,9 @@ def write(folder: Path, contents: dict[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def with_class(contents: dict[str, bytes], name: str) -> dict[str, bytes]:
-    """Return files whose settings name a class, where they name none."""
-    return _with_settings(contents, SETTINGS, {"tokenizer_class": name}, replace=False)
+def with_default(contents: dict[str, bytes], **keys: Any) -> dict[str, bytes]:
+    """Return files whose settings have keys, of which those that they have stay as they are."""
+    return _with_settings(contents, SETTINGS, keys, replace=False)
 
 
 def with_pad(contents: dict[str, bytes], token: str) -> dict[str, bytes]:

@@ -9,6 +9,8 @@ from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import choice, integer, number, text
 
 GPT2_VOCAB = 50257
+GPT2_ROWS = (GPT2_VOCAB, 50304)
+"""Rows of a word table of it: one for each id, or filled up to a multiple of 64."""
 
 DROPOUT = 0.1
 """Of new weights (Radford et al. 2018)."""

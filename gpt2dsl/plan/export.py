@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.model import GPT2_VOCAB
+from gpt2dsl.parts.model import GPT2_ROWS
 from gpt2dsl.parts.task import Export
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused
@@ -73,6 +73,6 @@ def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
     if looked.adapter:
         yield "the adapter is part of the weights now"
     if looked.tokenizer is None:
-        own = looked.geometry.vocab == GPT2_VOCAB
+        own = looked.geometry.vocab in GPT2_ROWS
         then = "lite run takes GPT-2's own" if own else "graphs take ids, lite run can't use them"
         yield f"the source has no tokenizer: {then}"
