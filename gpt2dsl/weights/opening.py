@@ -11,7 +11,7 @@ import attrs
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, head_of, tensors
-from gpt2dsl.weights import defaults, joining, nearby, place
+from gpt2dsl.weights import defaults, joining, nearby, place, store
 from gpt2dsl.weights.defaults import Defaults, Document
 from gpt2dsl.weights.files import container, torchfile
 from gpt2dsl.weights.files.stored import Stored
@@ -109,8 +109,18 @@ def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
     beside = Document.of_json(config_path, config)
     return attrs.evolve(
         _opened(found, words, geometry, named, config=config, aside=aside),
-        defaults=defaults.read(beside, found.folder / place.GENERATION, geometry),
+        defaults=_defaults(found, beside, geometry),
     )
+
+
+def _defaults(found: place.Place, config: Document, geometry: Geometry) -> Defaults:
+    """What the files in the folder of weights say of a recipe's keys."""
+    try:
+        return defaults.read(config, found.folder / place.GENERATION, geometry)
+    except InputError:
+        if found.checkpoint:  # of a checkpoint it is known what was written
+            store.verify(found.folder, but=".safetensors")
+        raise
 
 
 def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:

@@ -68,8 +68,8 @@ def test_values_mean_what_they_mean_in_transformers(
         {"token_healing": True}, {"assistant_early_exit": 2}, {"sequence_bias": {"(1,)": 2.0}},
         {"bad_words_ids": [[]]}, {"suppress_tokens": [-1]}, {"repetition_penalty": 0.0},
         {"temperature": "hot"}, {"exponential_decay_length_penalty": [1]}, {"do_sample": "yes"},
-        {"cache_implementation": "quantized"}, {"eos_token_id": "<eos>"}, {"num_beams": 0}, {"temperature": 10**400},
-        {"top_p": float("nan")},
+        {"cache_implementation": "quantized"}, {"eos_token_id": "<eos>"}, {"num_beams": 0},
+        {"temperature": 10**400}, {"top_p": float("nan")},
     ],
     ids=str,
 )  # fmt: skip
