@@ -79,6 +79,11 @@ def read_classes(source: Source) -> tuple[Ids, Ids, Ids]:
     return whole[:, :-2], whole[:, -2], whole[:, -1]
 
 
+def changing(column: str) -> str:
+    """Say why a file with a column can't be used."""
+    return f"its column {column} would change the loss, and is not built here; leave it out"
+
+
 def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
     """The arrays of a source from the cache, made now where they are not there."""
     path = cache.folder("records") / f"{source.digest()[:32]}-{kind}-v{FORMAT}.npy"
@@ -165,8 +170,7 @@ def _ids(row: Row, number: int, source: Source) -> tuple[Ids, Ids, Ids]:
             raise InputError("G2-309", source.name, message)
         found[field] = value.astype(np.int32)
     if unread := [name for name in OTHERS if name in row]:
-        message = f"its column {unread[0]} would change the loss, and is not built here"
-        raise InputError("G2-309", source.name, message)
+        raise InputError("G2-309", source.name, changing(unread[0]))
     mask = found["attention_mask"]
     if mask.shape != found["input_ids"].shape or not np.isin(mask, (0, 1)).all():
         message = f"row {number}: attention_mask has other values than 0 and 1, or another length"

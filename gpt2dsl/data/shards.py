@@ -41,6 +41,18 @@ def complete(paths: Iterable[Path]) -> list[Path]:
     return sorted(found)
 
 
+def columns(path: Path) -> list[str]:
+    """Return the names of the columns that a file of rows has.
+
+    Raises:
+        InputError: its header can't be read (G2-304).
+    """
+    try:
+        return [str(name) for one in _header(path)["schema"] for name in one["schema"]]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError("G2-304", path, "it does not begin as a MindRecord file does") from None
+
+
 def _checked(path: Path) -> list[str]:
     """The names of the shards of a file, which is as long as it must be."""
     try:

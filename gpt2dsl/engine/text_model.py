@@ -248,9 +248,10 @@ class TextModel(ABC):
             raise InputError("G2-204", _shown(prompt), message)
         return self.tokenizer.encode(prompt) or [self._begin]
 
-    def _checked(self, prompt: Sequence[int]) -> list[int]:
+    def _checked(self, prompt: Any) -> list[int]:
         """Return ids as they are, if all are in the word table; of none, those of no text."""
-        is_list = not isinstance(prompt, bytes) and hasattr(prompt, "__len__")
+        is_list = isinstance(prompt, Sequence | np.ndarray)
+        is_list = is_list and not isinstance(prompt, bytes | bytearray)
         kinds = set(map(type, prompt)) if is_list else {object}
         if not all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
             found = f"{type(prompt).__name__} {prompt!r:.40}"

@@ -12,7 +12,7 @@ from gpt2dsl.data import cache, prompts
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
@@ -79,13 +79,26 @@ def find_source(
             name=name,
             digest=source.known_digest() or "",
             size=source.size,
-            detail=parts.data.format,
+            detail=parts.data.format + _unread(source),
             files=tuple(_linked(file.path) for file in source.files),
             passed_over=tuple(f"{_printable(path)}: {why}" for path, why in source.passed),
         )
     except SpecError as error:
         return refused(parts, key, name, error), None
     return found, source
+
+
+def _unread(source: Source) -> str:
+    """The columns of MindRecord that are not read, in words."""
+    if source.form.format != "mindrecord":
+        return ""
+    from gpt2dsl.data import mindrecord, shards  # noqa: PLC0415  # NumPy: only where there is data
+
+    names = {name: None for path in mindrecord.files(source) for name in shards.columns(path)}
+    others = [name for name in names if name not in mindrecord.FIELDS]
+    if changing := [name for name in others if name in mindrecord.OTHERS]:
+        raise InputError("G2-309", source.name, mindrecord.changing(changing[0]))
+    return f"; not read: {some(others)}" if others else ""
 
 
 def _linked(path: Path) -> str:

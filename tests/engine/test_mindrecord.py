@@ -109,9 +109,19 @@ def test_a_loss_is_over_what_labels_and_mask_keep(weights: Path, tmp_path: Path,
     assert result.tokens == tokens
 
 
-@pytest.mark.parametrize(("kind", "micro"), [("left out", 3), ("padded", 1), ("other tokens", 2)])
+@pytest.mark.parametrize(
+    ("kind", "parallel"),
+    [
+        ("left out", Parallel(micro_batches=3)),
+        ("padded", Parallel()),
+        ("other tokens", Parallel(micro_batches=2)),
+        pytest.param("left out", Parallel(dp=2), marks=pytest.mark.soak),
+        pytest.param("left out", Parallel(mp=2), marks=pytest.mark.soak),
+        pytest.param("padded", Parallel(pp=2, micro_batches=2), marks=pytest.mark.soak),
+    ],
+)
 def test_training_follows_torch_on_what_labels_keep(
-    weights: Path, tmp_path: Path, kind: str, micro: int
+    weights: Path, tmp_path: Path, kind: str, parallel: Parallel
 ) -> None:
     columns = KINDS[kind]()
     data = written(tmp_path / "a.mindrecord", columns)
@@ -121,7 +131,7 @@ def test_training_follows_torch_on_what_labels_keep(
         | Train(batch_size=6, seq_length=LENGTH, steps=3, clip=0.0)
         | Optim(name="sgd", lr=0.05, weight_decay=0.0, momentum=0.0)
         | Schedule(kind="constant", warmup=0)
-        | Parallel(micro_batches=micro)
+        | parallel
         | Runtime(output=str(tmp_path))
         | Task.finetune(data=data, eval_data=data)
     )
@@ -200,8 +210,22 @@ def test_rows_that_would_give_another_loss_are_refused(
 ) -> None:
     data = written(tmp_path / "a.mindrecord", columns())
     rest = Train(batch_size=2, seq_length=LENGTH) | Task.evaluate(data=data)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(SpecError, match=words):
         (Model(weights=str(weights)) | DATA | rest).plan().run(keep=False)
+
+
+def test_the_plan_tells_of_columns_that_are_not_read(weights: Path, tmp_path: Path) -> None:
+    rest = Train(batch_size=2, seq_length=LENGTH)
+    base = Model(weights=str(weights)) | DATA | rest
+    more = written(tmp_path / "more.mindrecord", left_out() | {"source": np.zeros((6, 1))})
+    (data,) = (
+        one for one in (base | Task.evaluate(data=more)).plan().inputs if one.key == "task.data"
+    )
+    assert data.detail == "mindrecord; not read: source"
+    wrong = written(tmp_path / "wrong.mindrecord", with_positions())
+    (fault,) = (base | Task.evaluate(data=wrong)).faults()
+    assert fault.code == "G2-309"
+    assert "its column position_ids would change the loss" in fault.message
 
 
 def test_rows_for_evaluation_are_eval_data_of_a_training_but_not_its_data(

@@ -188,7 +188,7 @@ def write_classes(options: argparse.Namespace) -> None:
     """Write rows of classes with the schema of txtcls_dataset_to_mindrecord.py."""
     writer = FileWriter(str(options.folder / "theirs.mindrecord"), 1)
     writer.add_schema({field: {"type": "int64", "shape": [-1]} for field in FIELDS}, "classes")
-    arrays = {field: np.load(options.folder / f"{field}.npy") for field in FIELDS}
+    arrays = {field: np.load(options.folder / f"{field}.npy").astype(np.int64) for field in FIELDS}
     count = len(arrays["labels"])
     writer.write_raw_data([{field: arrays[field][i] for field in FIELDS} for i in range(count)])
     writer.commit()

@@ -160,9 +160,20 @@ def test_what_is_no_prompt_is_refused(alphabet: Client, prompt: Any, words: str)
 
 
 def test_python_refuses_what_are_no_ids(alphabet: Client) -> None:
-    for prompt in ([1, True], [1.5], b"abc", [[1]], 3, None):
+    wrong: tuple[Any, ...] = (
+        [1, True],
+        [1.5],
+        b"abc",
+        bytearray(b"a"),
+        [[1]],
+        3,
+        None,
+        {1: 2},
+        {1},
+    )
+    for prompt in wrong:
         with pytest.raises(TypeError, match="expected a text, found"):
-            alphabet.lm.generate([prompt], max_new_tokens=1)  # type: ignore[list-item]
+            alphabet.lm.generate([prompt], max_new_tokens=1)
     with pytest.raises(gpt2dsl.InputError, match="-1 is no id: there are 320"):
         alphabet.lm.generate([[3, -1]], max_new_tokens=1)
 
