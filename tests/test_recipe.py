@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,29 @@ def test_a_directory_of_an_earlier_version_is_still_the_runs(elsewhere: Path) ->
     assert recipe.plan().directory.endswith(before[:8])
     Path(plan.directory).mkdir()
     assert recipe.plan().directory == plan.directory
+
+
+@pytest.mark.parametrize(
+    ("part", "then"),
+    [
+        (Train(seq_length=8, save_every=5), '"save_every":5'),
+        (LoRA(alpha_pattern={"c_attn": 16.0}), '"alpha_pattern":{"c_attn":16.0}'),
+        (LoRA(rank_pattern={"b": 2, "a": 1}), '"rank_pattern":{"a":1,"b":2}'),
+        (Task.evaluate(data="a", metrics=["perplexity"]), '"metrics":["perplexity"]'),
+    ],
+)
+def test_the_digest_of_an_earlier_version_is_what_it_was(part: Any, then: str) -> None:
+    written: list[bytes] = []
+    sha256 = hashlib.sha256
+
+    def noting(text: bytes) -> Any:
+        written.append(text)
+        return sha256(text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashlib, "sha256", noting)
+        Recipe(part).completed.earlier_digest()
+    assert then in written[0].decode()
 
 
 @given(recipes(), st.data())

@@ -10,8 +10,7 @@ from typing import NoReturn
 import click
 from typing_extensions import override
 
-from gpt2dsl import terminal
-from gpt2dsl.cluster import signals
+from gpt2dsl import signals, terminal
 from gpt2dsl.errors import Gpt2DslError, SpecError
 
 COMMANDS = {

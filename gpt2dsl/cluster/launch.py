@@ -16,9 +16,9 @@ from gpt2dsl.cluster import orders
 from gpt2dsl.cluster.hosts import Host
 from gpt2dsl.cluster.process import CURSOR
 from gpt2dsl.cluster.pump import Pump
-from gpt2dsl.cluster.signals import Signals
 from gpt2dsl.cluster.supervisor import STOPPED
 from gpt2dsl.errors import Interrupted, RunError
+from gpt2dsl.signals import Signals
 
 TICK = 0.1
 PATIENCE = 20.0

@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 
-from gpt2dsl.cluster.signals import Signals
+from gpt2dsl.signals import Signals
 
 STOP = b"stop"
 """As the first Ctrl-C: after the step that is under way, with a checkpoint."""

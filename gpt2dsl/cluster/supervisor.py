@@ -24,9 +24,9 @@ from gpt2dsl.cluster.orders import Orders
 from gpt2dsl.cluster.process import Process
 from gpt2dsl.cluster.pump import Front, Pump, Reports
 from gpt2dsl.cluster.reports import VARIABLE
-from gpt2dsl.cluster.signals import Signals
 from gpt2dsl.cluster.watch import Watch
 from gpt2dsl.errors import Interrupted, RunError
+from gpt2dsl.signals import Signals
 
 __all__ = ["STOPPED", "Limits", "Node", "free_port", "supervise"]
 

@@ -116,7 +116,13 @@ class Parts:
 
     def earlier_digest(self) -> str:
         """Return the digest by which directories of runs were named before 0.2."""
-        return _digest(self.identity())
+        identity = self.identity()
+        for part in self:
+            table = identity.get(part.table, {})
+            for name in table.keys() & part.rules().keys():
+                if isinstance(value := getattr(part, name), dict | tuple):
+                    table[name] = value  # 16.0 was another number than 16 in them
+        return _digest(identity)
 
 
 def _digest(identity: dict[str, dict[str, object]]) -> str:

@@ -14,9 +14,9 @@ import pytest
 from gpt2dsl.cluster import launch, orders
 from gpt2dsl.cluster.hosts import Host
 from gpt2dsl.cluster.orders import Orders
-from gpt2dsl.cluster.signals import Signals
 from gpt2dsl.cluster.supervisor import STOPPED, Limits, Node, free_port, supervise
 from gpt2dsl.errors import Interrupted, RunError
+from gpt2dsl.signals import Signals
 from tests.cluster.jobs import Job, gone
 
 OBEDIENT = """
