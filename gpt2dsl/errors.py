@@ -4,7 +4,8 @@ Gpt2DslError
 ├── SpecError     the spec, the recipe or the command is wrong     exit code 2
 │   └── InputError    weights or data that it names can't be used  exit code 2
 └── RunError      the run failed                                   exit code 1
-    └── Interrupted   stopped by the user, with a checkpoint
+    ├── Interrupted   stopped by the user, with a checkpoint
+    └── BusyError     another process works in the same directory  exit code 3
 """
 
 from __future__ import annotations
@@ -123,6 +124,12 @@ class RunError(Gpt2DslError):
 
 class Interrupted(RunError):  # noqa: N818  # it is what happened, not a fault
     """The user stopped the run; what was done is in a checkpoint."""
+
+
+class BusyError(RunError):
+    """Another process works in the directory of this run; nothing was changed."""
+
+    exit_code = 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

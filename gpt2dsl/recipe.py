@@ -131,11 +131,7 @@ class Recipe:
 
     def why(self) -> list[tuple[str, Any, str]]:
         """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
-        return [
-            (f"{part.table}.{field}", getattr(part, field), part.why(field))
-            for part in self.completed
-            for field in part.rules()
-        ]
+        return self.completed.why()
 
     def plan(self, *, prepare: bool = False) -> Plan:
         """What will run, checked; without MindSpore.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,6 +71,72 @@ def test_digest_differs_where_the_result_does() -> None:
     recipe = Model(size="nano") | Task.pretrain(data="a")
     assert recipe.set("optim.lr", 3e-4).digest != recipe.digest
     assert recipe.set("train.seed", 1).digest != recipe.digest
+
+
+@pytest.mark.parametrize("key", ["train.save_every", "train.keep"])
+def test_what_is_kept_of_a_run_on_its_way_is_not_in_its_digest(key: str) -> None:
+    recipe = Model(size="nano") | Train(seq_length=8) | Task.pretrain(data="a")
+    assert recipe.set(key, 7).digest == recipe.digest
+    assert recipe.set(key, 7).plan().directory == recipe.plan().directory
+
+
+def test_a_run_that_never_resumes_has_the_directory_of_one_that_does() -> None:
+    recipe = Model(size="nano") | Train(seq_length=8) | Task.pretrain(data="a")
+    anew = recipe.set("train.resume", "never")
+    assert anew.plan().directory == recipe.plan().directory
+    assert recipe.set("train.resume", "c/step-3").digest != recipe.digest
+    chains = [(one >> recipe.replace(Task.evaluate(data="b"))) for one in (recipe, anew)]
+    assert len({chain.plan().stages[0].directory for chain in chains}) == 1
+
+
+def test_a_directory_of_an_earlier_version_is_still_the_runs(elsewhere: Path) -> None:
+    recipe = Model(size="nano") | Train(seq_length=8, save_every=5) | Task.pretrain(data="a")
+    plan, before = recipe.plan(), recipe.completed.earlier_digest()
+    assert before != recipe.digest
+    (elsewhere / "runs" / f"{plan.name}-{before[:8]}").mkdir(parents=True)
+    assert recipe.plan().directory.endswith(before[:8])
+    Path(plan.directory).mkdir()
+    assert recipe.plan().directory == plan.directory
+
+
+@given(recipes(), st.data())
+def test_equal_recipes_have_equal_hashes_and_digests(recipe: Recipe, data: st.DataObject) -> None:
+    twin = Recipe(*(_said_otherwise(part, data) for part in recipe.parts.values()))
+    assert twin == recipe
+    assert hash(twin) == hash(recipe)
+    assert twin.digest == recipe.digest
+
+
+def _said_otherwise(part: Any, data: st.DataObject) -> Any:
+    """An equal part: its numbers in another type, its lists in another, its zeros with a sign."""
+    given = part.given()
+    for name, value in given.items():
+        other = _another_type(value)
+        if data.draw(st.booleans()) and type(part).rules()[name].problem(other) is None:
+            given[name] = other
+    return type(part)(**given)
+
+
+def _another_type(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _another_type(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    if type(value) is int and int(float(value)) == value:
+        return float(value)
+    if type(value) is float and value == int(value):
+        return int(value) if value else -0.0
+    return value
+
+
+def test_the_order_of_patterns_is_part_of_them_as_the_first_match_counts() -> None:
+    one, other = (
+        Recipe(LoRA(rank_pattern=dict(pairs)))
+        for pairs in ((("a", 1), ("b", 2)), (("b", 2), ("a", 1)))
+    )
+    assert one != other
+    assert one.digest != other.digest
+    assert Recipe.from_toml(other.to_toml()) == other
 
 
 def test_digest_is_the_same_for_two_ways_to_say_the_same() -> None:

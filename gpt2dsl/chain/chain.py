@@ -33,11 +33,13 @@ class Chain:
     Attributes:
         recipes: of the stages, in their order.
         name: what its runs are called; "" for the name that its tasks give.
+        author: the file that says it, ``mine.toml`` or ``team.py:chain``. Two chains of one name
+            are told apart by it, so that none replaces what the other wrote.
     """
 
-    __slots__ = ("name", "recipes")
+    __slots__ = ("_author", "name", "recipes")
 
-    def __init__(self, *recipes: Recipe, name: str = "") -> None:
+    def __init__(self, *recipes: Recipe, name: str = "", author: str = "") -> None:
         if not recipes:
             raise TypeError("a chain has a stage at least")
         for recipe in recipes:
@@ -45,6 +47,14 @@ class Chain:
                 raise TypeError(f"a chain is made of recipes, not of {type(recipe).__name__}")
         self.recipes = recipes
         self.name = name
+        self._author = author
+
+    @property
+    def author(self) -> str:
+        """The file that it was loaded from, else the one whose code says its first task."""
+        tasks = (recipe.parts.get("task") for recipe in self.recipes)
+        origin = next((task.origin for task in tasks if task), "")
+        return self._author or origin.rpartition(":")[0]
 
     def __rshift__(self, other: Part | Recipe | Chain) -> Chain:
         return _followed(self, other)
@@ -79,7 +89,7 @@ class Chain:
             SpecError: there is no such stage or key, or the value is wrong for it.
         """
         above, faults = said(len(self), {key: tables.Value(value, caller())})
-        return _whole(made(laid(above, self.draft()), self.name), faults)
+        return _whole(made(laid(above, self.draft()), self.name, self._author), faults)
 
     def to_toml(self) -> str:
         """The chain as a spec; ``Chain.from_toml`` gives it back."""
@@ -147,11 +157,11 @@ class Chain:
         return faults(self)
 
 
-def made(found: tables.Stages, name: str) -> tuple[Chain, tuple[Fault, ...]]:
+def made(found: tables.Stages, name: str, author: str = "") -> tuple[Chain, tuple[Fault, ...]]:
     """The chain of what is good in drafts, and every fault of the rest."""
     stages = [structured(draft, "") for draft in found.drafts]
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
-    chain = Chain(*(recipe for recipe, _ in stages), name=name)
+    chain = Chain(*(recipe for recipe, _ in stages), name=name, author=author)
     return chain, (*found.faults, *faults)
 
 

@@ -1,28 +1,18 @@
-"""What decides the result of a stage: its recipe, the contents of its inputs, and its weights."""
+"""What decides the result of a stage: its identity, and the stage whose weights it takes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
 
-from gpt2dsl.data import cache
-from gpt2dsl.data.form import Form
-from gpt2dsl.data.source import File, Source
+from gpt2dsl.identity.identity import PENDING, Identity
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.inputs import Input
+from gpt2dsl.plan.identify import WEIGHTS, identity_of
 from gpt2dsl.plan.plan import Plan
-
-PENDING = "pending"
-"""The digest of an input that would take long."""
-
-_WEIGHTS = ("model.weights", "task.source")
-_NOT_IDENTITY = ("runtime.rank_table", "task.target")
-"""Inputs that say how and where, and leave the result as it is."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,77 +20,56 @@ class Key:
     """What decides the result of a stage.
 
     Attributes:
-        values: those of the recipe: ``optim.lr`` → 0.001.
-        inputs: key → SHA-256 of what it names, or pending.
+        identity: of its recipe, before it is said which weights it takes.
         taken: the digest of the key of the stage whose weights it takes; "" where it takes none.
     """
 
-    values: Mapping[str, Any]
-    inputs: Mapping[str, str]
+    identity: Identity
     taken: str
 
     @property
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        document = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
+        document = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
 
     def changes(self, earlier: Key) -> list[str]:
-        """What is not as it was, in words."""
-        words = [
-            f"{key} {_shown(earlier.values.get(key))} -> {_shown(self.values.get(key))}"
-            for key in {**earlier.values, **self.values}
-            if earlier.values.get(key) != self.values.get(key)
-        ]
-        for key in {**earlier.inputs, **self.inputs}:
-            if earlier.inputs.get(key) != self.inputs.get(key):
-                pending = ", sha256 pending" if self.inputs.get(key) == PENDING else ""
-                words.append(f"the contents of {key}{pending}")
-        return words
+        """Return what is not as it was, in words."""
+        words = [str(one) for one in self.identity.differences(earlier.identity)]
+        pending = (key for key, digest in self.identity.contents.items() if digest == PENDING)
+        return [*words, *(f"the contents of {key}, digest pending" for key in pending)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return {**self.identity.to_json(), "taken": self.taken}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Key:
+        """Return the key that ``to_json`` wrote, or a release before 0.2.
+
+        Raises:
+            ValueError: it is none.
+        """
+        contents = document.get("contents", document.get("inputs", {}))
+        values = {key: value for key, value in document["values"].items() if key not in contents}
+        identity = Identity.from_json({"values": values, "contents": contents})
+        return cls(identity=identity, taken=document["taken"])
 
 
 def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
-    """What decides the result of a stage.
+    """Return what decides the result of a stage.
 
     Args:
         parts: its recipe's, before it is said which weights it takes.
         plan: of it.
         taken: as in ``Key``.
-        compute: digests that take long, too.
+        compute: whether contents that take long to read are read.
     """
-    left_out = {*_NOT_IDENTITY, *(_WEIGHTS if taken else ())}
-    digests = {
-        one.key: one.digest or (_computed(one, plan, parts) if compute else PENDING)
-        for one in plan.inputs
-        if one.key not in left_out
-    }
-    values = {
-        f"{table}.{name}": value
-        for table, fields in parts.identity().items()
-        for name, value in fields.items()
-    }
-    if taken:  # where it is not said it is that of the weights
-        values["model.dropout"] = parts.model.dropout
-    # through JSON, so that a key compares equal with one that was read
-    plain = json.loads(json.dumps(values))
-    return Key(values=plain, inputs=digests, taken=taken)
-
-
-def _computed(one: Input, plan: Plan, parts: Parts) -> str:
-    if one.state == "absent":
-        return ""
-    if one.key in ("task.data", "task.eval_data"):
-        return Source.open(one.name, Form.of(parts.data)).digest()
-    looked = plan.network.looked
-    own = looked is not None and one.key in _WEIGHTS
-    return _files(looked.path if looked and own else cache.expanded(one.name))
-
-
-def _files(path: Path) -> str:
-    """Of a file, or of those in a folder; "" where there are none."""
-    found = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
-    return Source(str(path), tuple(map(File.at, found))).digest() if found else ""
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+    tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
+    left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}
+    inputs = [one for one in plan.inputs if one.key not in left_out]
+    identity = identity_of(parts, inputs, plan.network.looked, compute=compute)
+    if taken:  # A dropout that is not said is that of the weights.
+        values = {**identity.values, "model.dropout": parts.model.dropout}
+        identity = attrs.evolve(identity, values=values)
+    return Key(identity=identity, taken=taken)

@@ -49,6 +49,7 @@ class Stage:
         targets: what it writes outside of it.
         record: of what it left, where its state is ``=``.
         promise: what is known of the weights that it gives; None where it gives none.
+        author: as in ``Record``.
     """
 
     number: int
@@ -61,13 +62,17 @@ class Stage:
     targets: tuple[Path, ...]
     record: Record | None
     promise: Promise | None
+    author: str
+
+    def own_records(self) -> list[Record]:
+        """Return what this very chain has left, the newest first."""
+        return _own(record.below(self.directory.parent), self.author)
 
     def prepared(self) -> Plan:
         """Its plan once its inputs are fetched and tokenised, where its weights are there."""
         if any(one.state == "promised" for one in self.plan.inputs):
             return self.plan
-        records = record.below(self.directory.parent)
-        return _with_targets(self.plan.prepared(), self.targets, records)
+        return _with_targets(self.plan.prepared(), self.targets, self.own_records())
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -114,6 +119,14 @@ class ChainPlan:
         """As the text of a JSON document."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
+    def why(self) -> list[tuple[str, Any, str]]:
+        """As ``Plan.why``, of all stages: ``stage.1.optim.lr``."""
+        return [
+            (f"stage.{one.number}.{key}", value, origin)
+            for one in self.stages
+            for key, value, origin in one.plan.why()
+        ]
+
     def refusals(self) -> tuple[Fault, ...]:
         """Why check and run refuse the inputs of stages that are to run."""
         return tuple(
@@ -145,7 +158,7 @@ def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
         raise SpecError(found)
     stages: list[Stage] = []
     for _ in chain.recipes:
-        stages.append(next_stage(chain, stages, prepare=prepare))  # it reads them
+        stages.append(_planned(chain, stages, prepare=prepare))  # it reads them
     return ChainPlan(
         name=name_of(chain),
         digest=chain.digest,
@@ -153,6 +166,14 @@ def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
         directory=str(stages[0].directory.parent),
         chain=chain,
     )
+
+
+def _planned(chain: Chain, before: Sequence[Stage], *, prepare: bool) -> Stage:
+    """Return the next stage; an error says which one it was."""
+    try:
+        return next_stage(chain, before, prepare=prepare)
+    except SpecError as error:
+        raise SpecError([at(len(before) + 1, fault) for fault in error.faults]) from error
 
 
 def faults(chain: Chain) -> tuple[Fault, ...]:
@@ -169,7 +190,8 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
             given = promised[giver]
             parts = _started(recipe, f"stage {giver}", giver).completed
         wrong = plans.faults(parts, given, of_inputs=of_inputs)
-        own = are_own(_targets(parts), record.below(_folder(chain, parts)))
+        folder = _folder(chain, parts)
+        own = are_own(_targets(parts), _own(record.below(folder), _author(chain, folder)))
         yield from (
             at(number, fault)
             for fault in wrong
@@ -213,13 +235,14 @@ def next_stage(
     plan = attrs.evolve(plan, digest=key.digest)
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
-    targets, records = _targets(parts), record.below(folder)
+    targets, records, author = _targets(parts), record.below(folder), _author(chain, folder)
+    own_records = _own(records, author)
     found = next((one for one in records if one.key == key), None)
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
-    if wrong and are_own(targets, records):
+    if wrong and are_own(targets, own_records):
         wrong = f"{targets[0]} holds what it wrote with other values"
     is_done = found is not None and not wrong
-    earlier = None if found else _earlier(records, number, plan.task, key)
+    earlier = None if found else _earlier(own_records, number, plan.task, key)
     why = "" if is_done else wrong or _why(key, earlier, directory, giver)
     return Stage(
         number=number,
@@ -227,12 +250,24 @@ def next_stage(
         key=key,
         state="=" if is_done else "~" if found or earlier else "+",
         why=why,
-        plan=_with_targets(plan, targets, records),
+        plan=_with_targets(plan, targets, own_records),
         directory=directory,
         targets=targets,
         record=found if is_done else None,
         promise=promise(parts, plan.network, f"stage {number}") if gives(parts) else None,
+        author=author,
     )
+
+
+def _own(records: Sequence[Record], author: str) -> list[Record]:
+    """Return those of a chain; another one of the same name has its records in the same folder."""
+    return [one for one in records if one.author in ("", author)]
+
+
+def _author(chain: Chain, folder: Path) -> str:
+    """Return the file that says a chain, seen from its folder: a project may be moved."""
+    file, colon, name = chain.author.partition(":")
+    return f"{os.path.relpath(file, folder)}{colon}{name}" if Path(file).exists() else chain.author
 
 
 def _started(recipe: Recipe, weights: str, number: int) -> Recipe:

@@ -12,7 +12,8 @@ import xxhash
 
 from gpt2dsl.chain.key import Key
 from gpt2dsl.data import atomic
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.identity import contents
 from gpt2dsl.weights.files.hashing import checksum
 
 FILE = "stage.json"
@@ -33,14 +34,19 @@ class Trace:
         return cls(found.st_size, found.st_mtime_ns, checksum(path))
 
     def is_at(self, path: Path, *, thorough: bool) -> bool:
-        """Whether the file is as it was; only a thorough look reads it."""
+        """Return whether the file is as it was.
+
+        A copy has other times: it is read, as every file is for a thorough look.
+        """
         try:
-            found = path.stat()
-            if thorough:
-                return found.st_size == self.size and checksum(path) == self.xxh3
-        except OSError:
+            status = path.stat()
+            if status.st_size != self.size:
+                return False
+            if not thorough and status.st_mtime_ns == self.mtime_ns:
+                return True
+            return contents.of_file(path) == self.xxh3
+        except (OSError, InputError):
             return False
-        return (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +62,7 @@ class Record:
         weights: of them the weights that it gives; "" where it gives none.
         result: as result.json has it.
         text: the result as people read it.
+        author: the file that says the chain, seen from its folder; "" where that is not known.
     """
 
     number: int
@@ -66,6 +73,7 @@ class Record:
     weights: str
     result: Mapping[str, Any]
     text: str
+    author: str = ""
 
     @property
     def given(self) -> str:
@@ -101,7 +109,8 @@ class Record:
         Raises:
             RunError: the disk is full or can't be written.
         """
-        text = json.dumps(attrs.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        document = attrs.asdict(self) | {"key": self.key.to_json()}
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         path = directory / FILE
         try:
             atomic.write_file(path, lambda file: file.write(text.encode()))
@@ -120,7 +129,8 @@ def read(directory: Path) -> Record | None:
     try:
         document = json.loads((directory / FILE).read_bytes())
         files = {name: Trace(**trace) for name, trace in document.pop("files").items()}
-        return Record(**{**document, "key": Key(**document["key"]), "files": files})
+        key = Key.from_json(document["key"])
+        return Record(**{**document, "key": key, "files": files})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -76,6 +76,7 @@ def _carried_out(
         weights=str(weights or ""),
         result=result.to_json(),
         text=str(result),
+        author=stage.author,
     )
     left.write(stage.directory)
     return left
@@ -94,8 +95,7 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
 def _replacing(stage: Stage) -> Iterator[None]:
     """Moves what the chain wrote at targets out of the way, until something new is there."""
     there = [target for target in stage.targets if os.path.lexists(target)]
-    records = record.below(stage.directory.parent)
-    if not are_own(there, records):  # the stage refuses what is somebody else's
+    if not are_own(there, stage.own_records()):  # the stage refuses what is somebody else's
         yield
         return
     with ExitStack() as stack:

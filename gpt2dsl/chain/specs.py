@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gpt2dsl import library
 from gpt2dsl.chain.chain import Chain, laid, made, said
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
@@ -33,10 +34,27 @@ def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tu
         found = finding.find(spec)
     except SpecError as error:
         return Recipe(), error.faults
-    name = finding.name_of(spec)
+    return _built(found, finding.name_of(spec), finding.file_of(spec), settings)
+
+
+def shared(entry: library.Entry) -> Recipe | Chain:
+    """Return a shared recipe, whether or not another package has one of its name.
+
+    Raises:
+        SpecError: with every fault of it.
+    """
+    recipe, faults = _built(finding.shared(entry), entry.name, entry.target)
+    if faults:
+        raise SpecError(faults)
+    return recipe
+
+
+def _built(
+    found: tables.Draft | tables.Stages, name: str, file: str, settings: Iterable[str] = ()
+) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
     if isinstance(found, tables.Draft):
         return structured(read.overrides(tuple(settings)).over(found), name)
     values, unsaid = read.said_by(tuple(settings))
     above, elsewhere = said(len(found.drafts), values)
-    chain, faults = made(laid(above, found), name)
+    chain, faults = made(laid(above, found), name, file)
     return chain, (*unsaid, *elsewhere, *faults)

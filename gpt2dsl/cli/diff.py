@@ -15,6 +15,7 @@ from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table
 from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, Losses, Pair
 from gpt2dsl.library.runs import Document, Run
@@ -68,6 +69,29 @@ class _More:
     losses: Losses | None = None
 
 
+@attrs.frozen
+class _Resume:
+    """What would differ if a run went on with another recipe.
+
+    Attributes:
+        differences: but those without effect.
+    """
+
+    differences: list[Difference]
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the run could not go on."""
+        return any(one.rule.kind == "equal" for one in self.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        rows = [
+            {"what": one.name, "change": one.change, "kind": one.rule.kind, "why": one.rule.words}
+            for one in self.differences
+        ]
+        return {"refused": self.is_refused, "differences": rows}
+
+
 @click.command(
     "diff",
     help="Show what differs between A and B: runs, plans (plan --out FILE.json), or whatever SPEC "
@@ -83,11 +107,13 @@ def command(a: str, b: str, as_json: bool) -> None:
         recipe = compare.chains(ours.stages, theirs.stages)
     else:
         recipe = compare.recipes(ours.recipe.completed, theirs.recipe.completed)
-    both = _more(ours, theirs)
+    both, resume = _more(ours, theirs), _resume(ours, theirs)
     if as_json:
-        options.echo_json(_document(ours, theirs, recipe, both))
+        document = _document(ours, theirs, recipe, both)
+        options.echo_json(document | ({"resume": resume.to_json()} if resume else {}))
     else:
         _echo(ours, theirs, recipe, both)
+        _echo_resume(resume)
 
 
 def _sides(a: str, b: str) -> list[_Side]:
@@ -127,6 +153,34 @@ def _more(a: _Side, b: _Side) -> _More | None:
     if a.run is None or b.run is None:
         return _More(plan)
     return _More(plan, compare.results(a.run, b.run), compare.losses(a.run, b.run))
+
+
+def _resume(run: _Side, spec: _Side) -> _Resume | None:
+    """What would differ if a training went on with a spec; None of anything else."""
+    trains = run.run and run.run.task in ("pretrain", "finetune")
+    if not trains or not run.plan or spec.plan or isinstance(spec.recipe, Chain):
+        return None
+    try:
+        recorded = Identity.from_json(run.plan.get("identity"))
+    except ValueError:  # a release before 0.2 recorded none
+        return None
+    now = spec.recipe.plan().identity
+    differences = now.differences(recorded)
+    return _Resume([one for one in differences if one.rule.kind != "no effect"])
+
+
+def _echo_resume(resume: _Resume | None) -> None:
+    if resume is None:
+        return
+    verdict = "it would be refused" if resume.is_refused else "it can go on"
+    click.echo(f"if the run went on with B, {verdict}")
+    words = {"equal": "must be equal", "differ": "may differ"}
+    rows = [
+        (f"  {one.name}", one.change, f"{words[one.rule.kind]}: {one.rule.words}")
+        for one in resume.differences
+    ]
+    if rows:
+        table.echo(rows)
 
 
 def _document(a: _Side, b: _Side, recipe: list[Pair], both: _More | None) -> dict[str, Any]:

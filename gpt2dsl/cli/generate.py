@@ -14,11 +14,35 @@ from gpt2dsl.recipe import Recipe
 if TYPE_CHECKING:
     from gpt2dsl.engine.job import Result
 
+
+class _Lists(click.ParamType[list[Any]]):
+    """Lists in lists, as TOML and JSON write them."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The lists of a text."""
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = None
+        if not isinstance(found, list):
+            self.fail(f"expected a list as in [[1, 2], [3]], found {value!r}", param, ctx)
+        return found
+
+
 _KINDS: dict[str, Any] = {
     "max_new_tokens": int, "max_length": int, "logprobs": int, "eos": int,
+    "suppress_tokens": int, "begin_suppress_tokens": int, "forced_bos_token_id": int,
+    "forced_eos_token_id": int, "bad_words_ids": _Lists(), "sequence_bias": _Lists(),
+    "exponential_decay_length_penalty": _Lists(),
     "early_stopping": click.Choice(("true", "false", "never")),
 }  # fmt: skip
-_REPEATED = {"bad_words": "--bad-word", "stop_strings": "--stop", "eos": "--eos"}
+_REPEATED = {
+    "bad_words": "--bad-word", "stop_strings": "--stop", "eos": "--eos",
+    "suppress_tokens": "--suppress-token", "begin_suppress_tokens": "--begin-suppress-token",
+    "forced_eos_token_id": "--forced-eos-token-id",
+}  # fmt: skip
 """Lists, and the option that adds to them."""
 
 
@@ -116,8 +140,10 @@ def _option(name: str) -> click.Option:
     default = getattr(Generation(), name)
     kind = _KINDS.get(name, str if name in _REPEATED else type(default))
     shown = "" if default in (None, ()) else f" (default {str(default).lower()})"
+    # what the weights' files turn on must be turned off
+    flags = f"{_flag(name)}/--no-{_flag(name)[2:]}" if kind is bool else _flag(name)
     return click.Option(
-        [_flag(name), name], is_flag=kind is bool, type=None if kind is bool else kind,
+        [flags, name], is_flag=kind is bool, type=None if kind is bool else kind,
         default=None, multiple=name in _REPEATED, help=f"{Generation.rules()[name].doc}{shown}.",
     )  # fmt: skip
 

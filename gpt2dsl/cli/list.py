@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from gpt2dsl import library
+from gpt2dsl import library, terminal
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table
+from gpt2dsl.errors import SpecError
 
 _COLUMNS = ("name", "version", "task", "size", "devices", "package")
 
@@ -16,15 +17,20 @@ _COLUMNS = ("name", "version", "task", "size", "devices", "package")
 @options.as_json
 def command(as_json: bool) -> None:
     """List the recipes that are installed."""
-    rows = [_row(entry) for entry in library.entries()]
+    rows = [row for entry in library.entries() if (row := _row(entry))]
     if as_json:
         options.echo_json(rows)
         return
     table.echo([_COLUMNS, *([row[column] for column in _COLUMNS] for row in rows)])
 
 
-def _row(entry: library.Entry) -> dict[str, str]:
-    found = specs.load(entry.name)
+def _row(entry: library.Entry) -> dict[str, str] | None:
+    """Return what is shown of a recipe; None of one that can't be used, which is named."""
+    try:
+        found = specs.shared(entry)
+    except SpecError as error:
+        terminal.say(f"passed over: {entry.name} of {entry.package}: {error}")
+        return None
     stages = [one.completed for one in (found.recipes if isinstance(found, Chain) else (found,))]
     return {
         "name": entry.name,

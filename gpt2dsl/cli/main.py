@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
 import traceback
 from typing import NoReturn
@@ -12,6 +10,8 @@ from typing import NoReturn
 import click
 from typing_extensions import override
 
+from gpt2dsl import terminal
+from gpt2dsl.cluster import signals
 from gpt2dsl.errors import Gpt2DslError, SpecError
 
 COMMANDS = {
@@ -76,35 +76,43 @@ def cli(context: click.Context, debug: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line; no traceback without ``--debug``."""
-    debug = "--debug" in sys.argv
-    # What ends a job on a cluster cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals.are_ctrl_c()  # what ends a job on a cluster cleans up as Ctrl-C does
+    with terminal.prepared() as output:
+        code = _run(output)
+    sys.exit(code)
+
+
+def _run(output: terminal.Output) -> int:
+    """Run the command line, print what went wrong, and return the exit code."""
     try:
         code = cli.main(standalone_mode=False) or 0
+        output.flush()
     except click.exceptions.Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
         error.show()
         code = 2
     except click.Abort:
-        click.echo("interrupted", err=True)
+        terminal.say("interrupted")
         code = 1
     except Gpt2DslError as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(_text(error), err=True)
+        _show_where()
+        terminal.say(_text(error))
         code = error.exit_code
     except BrokenPipeError:
-        # whoever read our output has left; nothing more can be said to them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = 1  # whoever read our output has left; nothing more can be said to them
     except Exception as error:  # noqa: BLE001  # the last door: a fault of ours is one line too
-        if debug:
-            traceback.print_exc()
-        kind = type(error).__name__
-        click.echo(f"{kind}: {error}\nThis is a fault of gpt2dsl; --debug shows where.", err=True)
+        _show_where()
+        terminal.say(f"{type(error).__name__}: {error}")
+        terminal.say("This is a fault of gpt2dsl; --debug shows where.")
         code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def _show_where() -> None:
+    """Print the traceback of what is being handled, where ``--debug`` asks for it."""
+    if "--debug" in sys.argv:
+        traceback.print_exc()
 
 
 def _text(error: Gpt2DslError) -> str:

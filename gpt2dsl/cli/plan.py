@@ -8,7 +8,8 @@ import click
 
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
-from gpt2dsl.cli import options
+from gpt2dsl.chain.plan import ChainPlan
+from gpt2dsl.cli import options, table
 from gpt2dsl.plan.plan import Plan
 
 
@@ -51,7 +52,18 @@ def command(
         return
     click.echo(str(plan))
     if why:
-        rows = [(key, repr(value), origin) for key, value, origin in recipe.why()]
-        widths = [max(len(row[i]) for row in rows) for i in (0, 1)]
-        for key, value, origin in rows:
-            click.echo(f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")
+        rows = [(key, repr(value), origin) for key, value, origin in plan.why()]
+        table.echo([(f"  {key}", value, origin) for key, value, origin in rows])
+        _echo_identity(plan)
+
+
+def _echo_identity(plan: Plan | ChainPlan) -> None:
+    """Print what decides the result, entry by entry."""
+    stages = (
+        [("", plan)]
+        if isinstance(plan, Plan)
+        else [(f"stage {stage.number} ", stage.plan) for stage in plan.stages]
+    )
+    for name, one in stages:
+        click.echo(f"{name}identity: what decides the result")
+        table.echo([(f"  {key}", words, "") for key, words in one.identity.rows()])

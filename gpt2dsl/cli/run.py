@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from gpt2dsl.cluster import hosts, supervisor
 from gpt2dsl.errors import Interrupted
 from gpt2dsl.plan.plan import Plan
 from gpt2dsl.recipe import callbacks_of
+
+RESUME = "train.resume"
 
 
 @click.command("run", help="Plan, show and run SPEC; print the result.")
@@ -42,7 +45,8 @@ def command(
 def _chain(chain: Chain, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
     plan = chain.plan()
     click.echo(str(plan), err=True)
-    again = _again(spec, settings, several=False)
+    keys = [f"stage.{one.number}.{RESUME}" for one in plan.stages if one.plan.starts_anew]
+    again = _again(spec, settings, keys, several=False)
     result = plan.run(resume_command=again, callbacks=callbacks_of(spec))
     if as_json:
         options.echo_json(result.to_json())
@@ -72,7 +76,9 @@ def _recipe(
     streams = plan.streams and not as_json
     try:
         result = plan.run(
-            resume_command=_again(spec, settings, several=node is not None),
+            resume_command=_again(
+                spec, settings, [RESUME] if plan.starts_anew else [], several=node is not None
+            ),
             callbacks=callbacks,
             on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
             node=here,
@@ -88,9 +94,17 @@ def _recipe(
         click.echo(str(result))
 
 
-def _again(spec: str, settings: tuple[str, ...], *, several: bool) -> str:
-    """The command that goes on after an interruption; of several machines launch's."""
+def _again(spec: str, settings: Sequence[str], anew: Sequence[str], *, several: bool) -> str:
+    """Return the command that goes on after an interruption; of several machines launch's.
+
+    Args:
+        spec: what runs.
+        settings: what is laid over it.
+        anew: the keys that are ``never`` now: the command is not to start anew.
+        several: whether there are several machines.
+    """
+    kept = [one for one in settings if one.partition("=")[0].strip() not in anew]
     words = ["gpt2dsl", "launch" if several else "run", spec]
-    for setting in settings:
+    for setting in (*kept, *(f"{key}=auto" for key in anew)):
         words += ["--set", setting]
     return shlex.join(words) + (" --hosts FILE" if several else "")

@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.cluster import orders
 from gpt2dsl.cluster.hosts import Host
 from gpt2dsl.cluster.process import CURSOR
@@ -62,9 +62,7 @@ class Words:
         """The next bytes."""
         self._end = (self._end + chunk)[-TAIL:]
         if self.shown:
-            with contextlib.suppress(BrokenPipeError):
-                sys.stderr.write(chunk.decode("utf-8", "replace"))
-                sys.stderr.flush()
+            terminal.write(chunk.decode("utf-8", "replace"))
 
     def last_lines(self) -> list[str]:
         """The end of it, without empty lines."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 import json
 import os
 import selectors
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpt2dsl import terminal
 from gpt2dsl.cluster.process import CHATTER
 
 CHUNK = 65536
@@ -95,9 +95,7 @@ class Front:
         with self._log.open("ab") as file:
             file.write(chunk)
         text = CHATTER.sub("", self._decoder.decode(chunk))
-        with contextlib.suppress(BrokenPipeError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        terminal.write(text)
 
     @staticmethod
     def environment() -> dict[str, str]:

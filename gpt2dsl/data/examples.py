@@ -64,7 +64,7 @@ class Examples:
             numbers += [classes.number(row.label) for row in batch]
         if not ids:
             raise InputError("G2-302", source.name, "there is no row in it")
-        return cls(ids, numbers, seq_length, tokenizer.eos, source.name)
+        return cls(ids, numbers, seq_length, tokenizer.filler, source.name)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,10 +95,10 @@ class Examples:
 
 
 def encoded(texts: list[str], tokenizer: Tokenizer, seq_length: int) -> list[Ids]:
-    """The first ``seq_length`` ids of each text; of an empty one the end-of-text token."""
+    """At most ``seq_length`` ids of each text; of an empty one the token that texts begin with."""
     return [
-        np.array(ids[:seq_length] or [tokenizer.eos], np.int32)
-        for ids in tokenizer.encode_batch(texts)
+        np.array(ids or [tokenizer.start], np.int32)
+        for ids in tokenizer.encode_cut(texts, seq_length)
     ]
 
 

@@ -16,14 +16,11 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import atomic, cache, shards
+from gpt2dsl.data import cache, digests, shards
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.table import BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError
-
-LARGE = 64 * 2**20
-"""Sources larger than this many bytes have their digest cached: a plan must not wait for it."""
 
 BLOCK = 2**20
 """Bytes read at once."""
@@ -42,12 +39,13 @@ class File:
     path: Path
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
     @classmethod
     def at(cls, path: Path) -> File:
         """The file as it is now."""
-        found = path.stat()
-        return cls(path, found.st_size, found.st_mtime_ns)
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @attrs.frozen
@@ -134,25 +132,20 @@ class Source:
         return hashlib.sha256(f"{digest} {self.form.identity}".encode()).hexdigest()
 
     def _digest(self) -> str:
-        if self.size <= LARGE:
-            return self._computed()
-        if known := self._known_digest():
-            return known
-        digest = self._computed()
-        if self.unchanged:
-            # A cache that can't be written makes the next time slower, no more.
-            with contextlib.suppress(OSError):
-                atomic.write_file(self._note, lambda file: file.write(digest.encode()))
-        return digest
+        try:
+            return digests.computed("sha256", self._paths, self._computed)
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
 
     def _known_digest(self) -> str | None:
-        if self.size <= LARGE:
-            return self._computed()
         try:
-            note = self._note.read_text("ascii")
-        except (OSError, UnicodeDecodeError):
-            return None
-        return note if len(note) == 64 else None
+            return digests.known("sha256", self._paths, self._computed)
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [file.path for file in self.files]
 
     def _computed(self) -> str:
         parts = [_sha256(file.path) for file in self.files]
@@ -160,13 +153,6 @@ class Source:
         if len(parts) == 1:
             return parts[0]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-    @property
-    def _note(self) -> Path:
-        """Where the digest is cached: any change of a file's size or time leads elsewhere."""
-        stamps = "\n".join(f"{f.path.absolute()}\0{f.size}\0{f.mtime_ns}" for f in self.files)
-        name = hashlib.sha256(stamps.encode("utf-8", "surrogateescape")).hexdigest()
-        return cache.folder("digests") / name
 
     def documents(self) -> Iterator[str]:
         """The documents, without a byte-order mark: one a file of text, one a row, one an article.

@@ -11,6 +11,7 @@ from pathlib import Path
 import attrs
 from typing_extensions import ParamSpec
 
+from gpt2dsl import terminal
 from gpt2dsl.data.form import Column, Form
 from gpt2dsl.errors import Fault, SpecError
 
@@ -134,7 +135,7 @@ class BadRows:
         if self.too_many:
             raise SpecError(self._faults)
         for fault in () if quiet else self._faults:
-            sys.stderr.write(f"passed over: {fault}\n")
+            terminal.say(f"passed over: {fault}")
 
 
 def rows(

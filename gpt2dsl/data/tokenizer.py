@@ -10,7 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gpt2dsl.data import cache, vocabulary
+from gpt2dsl.data import (
+    cache,
+    tokenizer_digest,
+    tokenizer_files,
+    tokenizer_settings,
+    vocabulary,
+)
+from gpt2dsl.data.cleaning import cleaned
+from gpt2dsl.data.fit import vocabulary_misfit
+from gpt2dsl.data.tokenizer_digest import Roles
+from gpt2dsl.data.tokenizer_settings import Settings
 from gpt2dsl.errors import InputError
 
 END = "<|endoftext|>"
@@ -19,27 +29,49 @@ END = "<|endoftext|>"
 PUBLISHED = "gpt2"
 """The name of the vocabulary that OpenAI published."""
 
+PUBLISHED_ROWS = (50257, 50304)
+"""Rows of the word table that it is for: one for each id, or filled up to a multiple of 64."""
+
 PUBLISHED_DIGEST = "53f84972e861af9dffb786c01760fc43087b094c6b067a8249b097f51696a593"
 """Its ``Tokenizer.digest``: written down, as computing it would double the time of loading."""
 
 
-_SPECIAL = ("bos", "eos", "unk", "pad")
+_ROLES = ("bos", "eos", "unk", "pad")
+_NO_END = "the tokenizer has no end-of-text token: eos_token in tokenizer_config.json names one"
 
 
 class Tokenizer:
     """Text to ids and back. Make one with :meth:`load` or :meth:`train`.
 
-    As in ``transformers``, the end-of-text token's own text within a text is that one token.
+    Ids are those that ``AutoTokenizer.from_pretrained`` of ``transformers`` gives.
 
     Args:
         inner: the library's tokenizer.
-        end: its end-of-text token.
+        roles: its special tokens; :data:`END` is all of them where this is left out.
+        files: what :meth:`save` writes, as ``tokenizer_files.kept`` reads it; made new where it is
+            left out.
+        name: where it comes from, for messages.
+
+    Attributes:
+        bos: the id that begins a text, None where none does; likewise
+        eos: the one that ends it,
+        unk: stands for what is unknown, and
+        pad: fills rows up.
     """
 
-    def __init__(self, inner: Any, end: str = END) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        roles: Roles | None = None,
+        files: dict[str, bytes] | None = None,
+        name: str = "",
+    ) -> None:
         self._inner = inner
-        self._end = end
-        self.eos: int = self._inner.token_to_id(end)
+        end = inner.token_to_id(END)
+        self._roles = roles or Roles(bos=end, eos=end, unk=end)
+        self._files, self._name = files, name
+        self.bos, self.eos = self._roles.bos, self._roles.eos
+        self.unk, self.pad = self._roles.unk, self._roles.pad
 
     @classmethod
     def load(cls, name: str | Path) -> Tokenizer:
@@ -49,23 +81,27 @@ class Tokenizer:
             name: ``gpt2``, or a folder with tokenizer.json, or with vocab.json and merges.txt.
 
         Raises:
-            InputError: it is absent (G2-301), or damaged or of another kind (G2-304).
+            InputError: it is absent (G2-301), damaged (G2-304) or of another kind (G2-304, G2-306).
+            SpecError: a key of its files asks for what is not built here (G2-306).
         """
         if str(name) == PUBLISHED:
-            found = cls(vocabulary.published(*_published(), END))
+            inner = vocabulary.published(*_published())
+            inner.add_special_tokens([END])
+            found = cls(inner, name=PUBLISHED)
             found.digest = PUBLISHED_DIGEST
             return found
         folder = cache.expanded(name)
-        if (folder / "tokenizer.json").exists():
-            end = vocabulary.end_token(folder, END)
-            return cls(vocabulary.from_json(folder / "tokenizer.json", end), end)
-        vocab, merges = folder / "vocab.json", folder / "merges.txt"
-        for file in (vocab, merges):
-            if not file.exists():
-                absent = f"there is no tokenizer.json, and no {file.name}"
-                raise InputError("G2-301", name, absent if folder.exists() else "it is not there")
-        end = vocabulary.end_token(folder, END)
-        return cls(vocabulary.from_parts(vocab, merges, end), end)
+        whole_path = folder / tokenizer_files.WHOLE
+        whole = vocabulary.read_json(whole_path) if whole_path.is_file() else None
+        tokenizer_settings.refuse_class(folder)
+        if whole is not None:
+            path, inner = whole_path, vocabulary.from_description(whole_path, whole)
+        else:
+            path, merges = _parts(folder)
+            inner = vocabulary.from_parts(path, merges)
+        settings = tokenizer_settings.read(folder, whole)
+        vocabulary.complete(inner, settings, path, is_converted=whole is None)
+        return cls(inner, _roles(inner, settings), _kept(folder), str(name))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -76,7 +112,8 @@ class Tokenizer:
             vocab_size: entries at most; 256 bytes and the end-of-text token are always there.
         """
         tokenizers = vocabulary.library()
-        inner = vocabulary.assembled(tokenizers.models.BPE(), END)
+        inner = vocabulary.assembled(tokenizers.models.BPE())
+        inner.add_special_tokens([END])
         trainer = tokenizers.trainers.BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=2,
@@ -88,57 +125,156 @@ class Tokenizer:
         return cls(inner)
 
     def __len__(self) -> int:
-        return int(self._inner.get_vocab_size(with_added_tokens=True))
+        """Rows that a word table needs: all ids are below."""
+        return self._size
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text; no token is added."""
-        return self.encode_batch([text])[0]
+    @cached_property
+    def _size(self) -> int:
+        ids = self._inner.get_vocab(with_added_tokens=True).values()
+        return max(map(int, (*ids, *self.encode("")))) + 1
 
-    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+    def require(self, vocab: int, name: object) -> None:
+        """Refuse a word table that lacks rows for some ids.
+
+        Args:
+            vocab: its rows.
+            name: of the tokenizer, for messages.
+
+        Raises:
+            InputError: it has too few (G2-205).
+        """
+        if misfit := vocabulary_misfit(len(self), vocab):
+            raise InputError("G2-205", name, misfit)
+
+    @property
+    def start(self) -> int:
+        """The id that an empty text begins with, as in ``generate`` of ``transformers``.
+
+        Raises:
+            InputError: the tokenizer has neither bos nor eos (G2-304).
+        """
+        return self.end if self.bos is None else self.bos
+
+    @property
+    def end(self) -> int:
+        """The id that ends a text.
+
+        Raises:
+            InputError: the tokenizer has none (G2-304).
+        """
+        if self.eos is None:
+            raise InputError("G2-304", self._name, _NO_END)
+        return self.eos
+
+    @property
+    def filler(self) -> int:
+        """The id that rows are padded with; what stands there changes nothing."""
+        return next((i for i in (self.pad, self.eos) if i is not None), 0)
+
+    @cached_property
+    def adds(self) -> bool:
+        """Whether tokens are put around each text."""
+        return bool(self._inner.num_special_tokens_to_add(is_pair=False))
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """The ids of a text.
+
+        Args:
+            text: is split, and becomes tokens.
+            special: whether the tokens are put around it that the tokenizer's files say.
+        """
+        return self.encode_batch([text], special=special)[0]
+
+    def encode_batch(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
         """The ids of several texts, encoded on all cores."""
+        return [encoding.ids for encoding in self._encoded(texts, special=special)]
+
+    def encode_cut(self, texts: list[str], length: int) -> list[list[int]]:
+        """The ids of several texts, each cut to a length, of which the tokens around it are part.
+
+        Args:
+            texts: are encoded on all cores.
+            length: tokens at most.
+        """
+        if not self.adds and not self._roles.cuts_left:
+            return [ids[:length] for ids in self.encode_batch(texts)]
+        room = max(0, length - self._inner.num_special_tokens_to_add(is_pair=False))
+        side = "left" if self._roles.cuts_left else "right"
+        found = []
+        for encoding in self._encoded(texts, special=False):
+            encoding.truncate(room, direction=side)
+            found.append(self._inner.post_process(encoding).ids)
+        return found
+
+    def _encoded(self, texts: list[str], *, special: bool) -> list[Any]:
         try:
-            found = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+            return list(self._inner.encode_batch_fast(texts, add_special_tokens=special))
         except TypeError:
             _refuse_surrogates(texts)
             raise
-        return [encoding.ids for encoding in found]
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """The text of ids. Bytes that form no character become U+FFFD.
 
         Args:
-            ids: may be NumPy's integers.
-            skip_special: leaves out the end-of-text token.
+            ids: may be NumPy's integers; those that the tokenizer lacks have no text.
+            skip_special: leaves out special tokens.
         """
-        return str(self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special))
+        chosen = [int(i) for i in ids]
+        if skip_special:
+            chosen = [i for i in chosen if i not in self.special_ids]
+        text = self.bytes_of(chosen).decode("utf-8", "replace")
+        return cleaned(text) if self.cleans else text
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
         """The UTF-8 bytes of ids; of one id they may be part of a character."""
-        return b"".join(self._bytes[i] for i in ids)
+        return b"".join(self._bytes.get(i, b"") for i in ids)
+
+    @property
+    def cleans(self) -> bool:
+        """Whether spaces before punctuation go as ids are decoded."""
+        return self._roles.cleans
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """The ids that ``decode`` can leave out."""
+        return frozenset(
+            i
+            for i in self._inner.get_added_tokens_decoder()
+            if not self._inner.decode([i], skip_special_tokens=True)
+        )
 
     @cached_property
     def longest(self) -> int:
         """Bytes of the longest token: a text has at least its characters over this many tokens."""
-        return max(map(len, self._bytes))
+        return max(map(len, self._bytes.values()))
 
     @cached_property
-    def _bytes(self) -> list[bytes]:
-        added = {i: token.content for i, token in self._inner.get_added_tokens_decoder().items()}
-        tokens = self._inner.get_vocab(with_added_tokens=True)
-        found = [b""] * (max(tokens.values()) + 1)
-        for token, i in tokens.items():
-            found[i] = added[i].encode() if i in added else vocabulary.token_bytes(token)
+    def _bytes(self) -> dict[int, bytes]:
+        vocab = self._inner.get_vocab(with_added_tokens=False)
+        found = {i: vocabulary.token_bytes(token) for token, i in vocab.items()}
+        for i, token in self._inner.get_added_tokens_decoder().items():
+            text = token.content
+            # An added word is its own text, and not what its letters stand for as bytes, unless
+            # the merges make it too.
+            if text.encode() != found.get(i) and not self._is_merged(text, vocab):
+                found[i] = text.encode()
         return found
+
+    def _is_merged(self, token: str, vocab: dict[str, int]) -> bool:
+        if token not in vocab or len(token) == 1:
+            return token in vocab
+        return any(left + right == token for left, right in self._description["model"]["merges"])
 
     @cached_property
     def splittable(self) -> bool:
         """Whether text may be cut before white space; true of every plain GPT-2 tokenizer."""
-        return vocabulary.is_plain(self._description)
+        return tokenizer_digest.is_splittable(self._description)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides the ids, however it was stored."""
-        return vocabulary.digest(self._description, self._end)
+        """SHA-256 of all that decides the ids and the text of ids, however it was stored."""
+        return tokenizer_digest.digest(self._description, self._roles)
 
     @property
     def _description(self) -> dict[str, Any]:
@@ -150,33 +286,123 @@ class Tokenizer:
     ) -> None:
         """Writes the files that ``transformers`` and :meth:`load` read.
 
+        What was loaded from a folder is written as it was there.
+
         Args:
             folder: is made where it is not there.
-            model_max_length: tokens that the model takes, for ``transformers`` to warn beyond.
-            pads: whether the end-of-text token pads too, as classifiers need it.
+            model_max_length: tokens that the model takes, for ``transformers`` to warn beyond;
+                for a tokenizer that was made here.
+            pads: whether the end-of-text token pads too where no token does, as classifiers
+                need it.
 
         Raises:
             OSError: the disk is full or can't be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        if self._files is not None:
+            files = self._files
+            if pads and self.pad is None and self.eos is not None:
+                files = tokenizer_files.with_pad(files, self._inner.id_to_token(self.eos))
+            tokenizer_files.write(folder, files)
+            return
         try:
-            self._inner.save(str(folder / "tokenizer.json"))
+            self._inner.save(str(folder / tokenizer_files.WHOLE))
             self._inner.model.save(str(folder))
         except Exception as error:  # the library has no class of its own for a full disk
             raise OSError(0, str(error).partition(" (os error")[0]) from error
-        special = {f"{kind}_token": self._end for kind in _SPECIAL[: 4 if pads else 3]}
+        special = {f"{kind}_token": END for kind in _ROLES[: 4 if pads else 3]}
         settings = special | {
-            "add_prefix_space": self._description["pre_tokenizer"]["add_prefix_space"],
+            "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
             "tokenizer_class": "GPT2Tokenizer",
         }
         if model_max_length:
             settings["model_max_length"] = model_max_length
         for name, content in (
-            ("tokenizer_config.json", settings),
-            ("special_tokens_map.json", special),
+            (tokenizer_files.SETTINGS, settings),
+            (tokenizer_files.SPECIAL, special),
         ):
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
+    """Load the tokenizer that lies beside weights; where none does, the published one.
+
+    Args:
+        folder: where it lies; None where there is none.
+        vocab: rows of the weights' word table.
+        name: of the weights, for messages.
+
+    Raises:
+        InputError: as ``Tokenizer.load``; or it has ids that the table lacks, or there is none and
+            the table is no published one's (G2-205).
+        SpecError: as ``Tokenizer.load``.
+    """
+    if folder is None and vocab not in PUBLISHED_ROWS:
+        raise InputError("G2-205", name, without_tokenizer(vocab))
+    found = Tokenizer.load(folder or PUBLISHED)
+    found.require(vocab, folder or name)
+    return found
+
+
+def without_tokenizer(vocab: int) -> str:
+    """Return what to say of weights whose tokenizer nobody knows."""
+    return (
+        f"no tokenizer lies beside the weights, and their word table has {vocab} rows, "
+        f"GPT-2's has {PUBLISHED_ROWS[0]}: data.tokenizer = a folder, or gpt2, says which it is"
+    )
+
+
+def _parts(folder: Path) -> tuple[Path, Path]:
+    """The vocab.json and merges.txt of a folder.
+
+    Raises:
+        InputError: one of them is not there (G2-301), but another kind's files are (G2-304).
+    """
+    vocab, merges = folder / tokenizer_files.VOCAB, folder / tokenizer_files.MERGES
+    for file in (vocab, merges):
+        if not file.exists():
+            foreign = next(
+                filter(Path.is_file, map(folder.joinpath, tokenizer_files.FOREIGN)), None
+            )
+            if foreign:
+                kind = tokenizer_files.FOREIGN[foreign.name]
+                message = f"it is of a {kind} tokenizer, and only byte-level BPE is read; "
+                raise InputError("G2-304", foreign, f"{message}{_CURE}")
+            absent = f"there is no tokenizer.json, and no {file.name}"
+            raise InputError("G2-301", folder, absent if folder.exists() else "it is not there")
+    return vocab, merges
+
+
+_CURE = "data.tokenizer names another folder, or gpt2"
+
+
+def _roles(inner: Any, settings: Settings) -> Roles:
+    """The ids of special tokens; as in ``transformers``, of one that is absent that of unk."""
+
+    def number(key: str) -> int | None:
+        token = settings.roles.get(key)
+        return None if token is None else inner.token_to_id(str(token))
+
+    unk = number("unk_token")
+    ids = {key: unk if (i := number(key)) is None else i for key in settings.roles}
+    names = {kind: f"{kind}_token" for kind in _ROLES}
+    return Roles(
+        **{kind: ids.pop(key, None) for kind, key in names.items()},
+        others=ids,
+        cleans=settings.flag("clean_up_tokenization_spaces"),
+        splits=settings.flag("split_special_tokens"),
+        cuts_left=settings.values.get("truncation_side") == "left",
+    )
+
+
+def _kept(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, with the class where only the model's configuration names it."""
+    try:
+        files = tokenizer_files.kept(folder)
+    except OSError as error:
+        raise InputError("G2-304", folder, f"it can't be read: {error.strerror}") from error
+    return tokenizer_files.with_class(files, tokenizer_settings.class_name(folder))
 
 
 def _published() -> tuple[Path, Path]:

@@ -1,6 +1,7 @@
 """The token stream of a source: made once, cached on disk, read as a memory map.
 
-The stream is every document's ids followed by the end-of-text id. Its file is named after what it
+The stream is every document's ids, with what the tokenizer puts around a text, followed by the
+end-of-text id where that is not the last one yet. Its file is named after what it
 was made from, so it never goes stale, and its header says how long it must be.
 """
 
@@ -124,6 +125,8 @@ def _write(
     tokenizer: Tokenizer,
     progress: Callable[[int], object] | None,
 ) -> None:
+    end = tokenizer.end
+    ends_itself = tokenizer.adds and tokenizer.encode("")[-1:] == [end]
     dtype = np.dtype("<u2" if len(tokenizer) <= 2**16 else "<i4")
     _header(file, dtype, 0)
     length, done = 0, 0
@@ -132,8 +135,8 @@ def _write(
         for (_, last), ids in zip(
             batch, tokenizer.encode_batch([text for text, _ in batch]), strict=True
         ):
-            if last:
-                ids.append(tokenizer.eos)
+            if last and not ends_itself:
+                ids.append(end)
             file.write(np.array(ids, dtype).tobytes())
             length += len(ids)
         if progress:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import re
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.schema import tokenizer_json
+
+if TYPE_CHECKING:
+    from gpt2dsl.data.tokenizer_settings import Settings
 
 PUBLISHED_FILES = (
     "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -47,52 +49,53 @@ def library() -> Any:
     return importlib.import_module("tokenizers")
 
 
-def assembled(model: Any, end: str) -> Any:
+def assembled(model: Any) -> Any:
     """A tokenizer that splits, encodes and decodes as GPT-2's.
 
     Args:
         model: the library's BPE model.
-        end: the end-of-text token; the vocabulary grows by it where it lacks it.
     """
     tokenizers = library()
     inner = tokenizers.Tokenizer(model)
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
     inner.decoder = tokenizers.decoders.ByteLevel()
-    inner.add_special_tokens([end])
     return inner
 
 
-def from_parts(vocab: Path, merges: Path, end: str) -> Any:
+def from_parts(vocab: Path, merges: Path) -> Any:
     """The tokenizer of a vocab.json and a merges.txt.
 
     Args:
         vocab: token → id.
         merges: a pair a line, in the order in which they were learnt.
-        end: the end-of-text token; the vocabulary grows by it where it lacks it.
     """
-    ids = _ids(vocab, _json(vocab))
+    ids = _ids(vocab, read_json(vocab))
     pairs = _pairs(merges, ids)
     _check_bytes(vocab, ids)
-    return assembled(library().models.BPE(vocab=ids, merges=pairs), end)
+    return assembled(library().models.BPE(vocab=ids, merges=pairs))
 
 
-def published(vocab: Path, merges: Path, end: str) -> Any:
+def published(vocab: Path, merges: Path) -> Any:
     """The tokenizer of OpenAI's vocabulary, told by its checksums and so not checked further."""
     for path, digest in zip((vocab, merges), PUBLISHED_FILES, strict=True):
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise _damaged(path, "it is not the vocabulary that OpenAI published")
-    return assembled(library().models.BPE.from_file(str(vocab), str(merges)), end)
+    return assembled(library().models.BPE.from_file(str(vocab), str(merges)))
 
 
-def from_json(path: Path, end: str) -> Any:
+def from_description(path: Path, description: dict[str, Any]) -> Any:
     """The tokenizer of a tokenizer.json that is a byte-level BPE."""
-    description = _json(path)
-    kinds = []
-    for part in ("model", "pre_tokenizer", "decoder"):
-        found = description.get(part)
-        kinds.append(str(found.get("type")) if isinstance(found, dict) else "none")
-    if kinds != ["BPE", "ByteLevel", "ByteLevel"]:
+    kinds = [
+        "+".join(tokenizer_json.steps(description.get(part))) or "none"
+        for part in ("model", "pre_tokenizer", "decoder")
+    ]
+    splits = {*tokenizer_json.steps(description.get("normalizer")), *kinds[1].split("+")}
+    refused = [
+        tokenizer_json.TABLE[key].refusal(value)
+        for key, value in (("model.type", kinds[0]), ("decoder", description.get("decoder")))
+    ]
+    if any(refused) or "ByteLevel" not in splits:
         found = ", ".join(kinds)
         raise _damaged(path, f"model, pre-tokenizer and decoder are {found}, not a byte-level BPE")
     try:
@@ -100,66 +103,83 @@ def from_json(path: Path, end: str) -> Any:
     except Exception as error:
         # The library raises nothing more exact.
         raise _damaged(path, str(error)) from error
-    _check_bytes(path, inner.get_vocab())
+    _check_bytes(path, inner.get_vocab(with_added_tokens=False))
+    _check_ids(path, inner, {one["content"]: one["id"] for one in description["added_tokens"]})
     inner.no_truncation()
     inner.no_padding()
     # Encoding must not be left to chance: some files come with the dropout of their training.
     inner.model.dropout = None
-    if inner.token_to_id(end) is None:
-        raise _damaged(path, f"it has no end-of-text token {end}")
-    inner.add_special_tokens([end])
     return inner
 
 
-def end_token(folder: Path, default: str) -> str:
-    """The end-of-text token that a folder's settings name."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        path = folder / name
-        if path.exists():
-            token = _json(path).get("eos_token")
-            token = token.get("content") if isinstance(token, dict) else token
-            if isinstance(token, str) and token:
-                return token
-    return default
-
-
-def is_plain(description: dict[str, Any]) -> bool:
-    """Whether text is split just as GPT-2 does.
+def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) -> None:
+    """Give a tokenizer the tokens and flags that the files beside its vocabulary say.
 
     Args:
-        description: a tokenizer.json.
+        inner: the library's tokenizer.
+        settings: what the files say.
+        path: the vocabulary, for messages.
+        is_converted: whether it was made of a vocab.json and a merges.txt.
     """
-    split = description["pre_tokenizer"]
-    return (
-        description["normalizer"] is None
-        and split["use_regex"] is not False
-        and not split["add_prefix_space"]
-        and all(
-            re.fullmatch(r"[!-~]+", token["content"])
-            and not (token["lstrip"] or token["rstrip"] or token["single_word"])
-            for token in description["added_tokens"]
+    added = [token for _, token in sorted(settings.added.items())]
+    names = {token.content for token in (*inner.get_added_tokens_decoder().values(), *added)}
+    special = settings.special
+    # As in transformers: a token with flags of its own takes the place of one that is there.
+    added += [
+        token
+        for token in special
+        if not (isinstance(token, str) and token in names) and token not in added
+    ]
+    named = set(map(str, special))
+    inner.add_tokens([_marked(token, is_special=str(token) in named) for token in added])
+    _check_ids(path, inner, {token.content: i for i, token in settings.added.items()})
+    _set_prefix_space(inner, settings.flag("add_prefix_space"))
+    if is_converted and settings.flag("add_bos_token"):
+        _add_bos(inner, str(settings.roles.get("bos_token", "")), path)
+    inner.encode_special_tokens = settings.flag("split_special_tokens")
+
+
+def _marked(token: Any, *, is_special: bool) -> Any:
+    """A token, special where it is called so or was so before."""
+    make = library().AddedToken
+    if isinstance(token, str):
+        return make(token, special=is_special)
+    return make(**(token.__getstate__() | {"special": token.special or is_special}))
+
+
+def _check_ids(path: Path, inner: Any, ids: dict[str, int]) -> None:
+    for content, number in ids.items():
+        real = inner.token_to_id(content)
+        if content and real != number:
+            message = f"{content!r} has id {number} in the file, but {real} in transformers: "
+            raise _damaged(path, message + "ids must have no gaps; save the tokenizer again")
+
+
+def _set_prefix_space(inner: Any, wanted: bool) -> None:
+    """As in transformers: the settings decide, unless the pre-tokenizer is a sequence."""
+    split = json.loads(inner.to_str())["pre_tokenizer"] or {}
+    if split.get("type") == "ByteLevel" and split["add_prefix_space"] != wanted:
+        make = library().pre_tokenizers.ByteLevel
+        inner.pre_tokenizer = make(add_prefix_space=wanted, use_regex=split["use_regex"])
+
+
+def _add_bos(inner: Any, bos: str, path: Path) -> None:
+    """Put a bos token before each text."""
+    if not bos:
+        raise _damaged(path, "add_bos_token is true, and there is no bos_token")
+    make = library().processors.TemplateProcessing
+    pair = [(bos, inner.token_to_id(bos))]
+    try:
+        inner.post_processor = make(
+            single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=pair
         )
-    )
+    except Exception as error:
+        # The library raises nothing more exact.
+        raise _damaged(path, f"bos_token {bos!r}: {error}") from error
 
 
-def digest(description: dict[str, Any], end: str) -> str:
-    """SHA-256 of what decides the ids of a text; equal for all files that decide the same.
-
-    Args:
-        description: a tokenizer.json.
-        end: the end-of-text token.
-    """
-    added = sorted((token["id"], token["content"]) for token in description["added_tokens"])
-    # A special token may stand in the vocabulary too, or not: the ids are the same.
-    ids = description["model"]["vocab"] | {content: number for number, content in added}
-    vocab = sorted(ids.items(), key=itemgetter(1))
-    split = [description["normalizer"], description["pre_tokenizer"]]
-    whole = [end, vocab, description["model"]["merges"], added]
-    whole.append("gpt2" if is_plain(description) else split)
-    return hashlib.sha256(json.dumps(whole).encode()).hexdigest()
-
-
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; one that is damaged is refused (G2-304)."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -190,6 +210,7 @@ def _pairs(path: Path, ids: dict[str, int]) -> list[tuple[str, str]]:
     except UnicodeDecodeError as error:
         raise _damaged(path, f"byte {error.start} is not UTF-8") from error
     pairs, known = [], ids.keys()
+    is_headed = lines[0].startswith("#version") or not lines[0].strip()
     for number, line in enumerate(lines, 1):
         if not line.strip() or (number == 1 and line.startswith("#version")):
             continue
@@ -200,7 +221,17 @@ def _pairs(path: Path, ids: dict[str, int]) -> list[tuple[str, str]]:
             token = next(token for token in (left, right, left + right) if token not in ids)
             raise _damaged(path, f"line {number}: {token!r} is not in the vocabulary")
         pairs.append((left, right))
+    if pairs and not is_headed:
+        raise _damaged(path, f"line 1 is a pair: {_LOST}")
+    if lines[-1].strip():
+        raise _damaged(path, f"line {len(lines)} has no end of line: {_LOST}")
     return pairs
+
+
+_LOST = (
+    "transformers would leave it out, other libraries not; "
+    "the first line is to be #version: 0.2, and each line to end"
+)
 
 
 def _check_bytes(path: Path, ids: dict[str, int]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.layout.distributed import MASTER
 from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
@@ -28,20 +29,8 @@ Values = dict[str, NDArray[np.float32]]
 KINDS = {name: kind for kind, name in NAMES.items()}
 _MASTER = f"{MASTER}."
 
-
-@attrs.frozen(kw_only=True)
-class Identity:
-    """What a checkpoint must share with the run that goes on from it.
-
-    Attributes:
-        data: SHA-256 of the training text.
-        tokenizer: SHA-256 of the vocabulary.
-        base: XXH3 of the frozen weights that adapters are trained on; "" where all are trained.
-    """
-
-    data: str
-    tokenizer: str
-    base: str = ""
+LEGACY = {"data": "task.data", "tokenizer": "data.tokenizer"}
+"""Key in the state of a checkpoint that a release before 0.2 wrote → that of an identity."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,13 +41,14 @@ class Checkpoints:
         parent: their folder.
         step: what they keep.
         tokenizer: goes with the weights.
-        identity: of the run.
+        identity: everything that the run's result depends on.
         keep: how many stay, the best one not counted.
         writes: whether this rank does; all ranks save at once, and hold the parts that are written.
         classes: names of a classifier's classes.
         base: what adapters belong to, as their files name it.
-        adapter_dropout: probability on their inputs, which their files say too.
         config: config.json of the weights that training started from; {} of new ones.
+        generation: generation_config.json of whole weights; None for one that says little.
+        adapter_dropout: probability on their inputs, which their files say too.
     """
 
     parent: Path
@@ -69,8 +59,9 @@ class Checkpoints:
     writes: bool = True
     classes: Sequence[str] = ()
     base: str = ""
-    adapter_dropout: float = 0.0
     config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    generation: Mapping[str, Any] | None = None
+    adapter_dropout: float = 0.0
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
@@ -82,7 +73,7 @@ class Checkpoints:
         meta = {"step": self.step.steps}
         with store.writing(folder, meta, digests, replace=True) as unfinished:
             digests |= self._write_weights(unfinished, values)
-            document = {**self.step.progress(), **attrs.asdict(self.identity)}
+            document = {**self.step.progress(), "identity": self.identity.to_json()}
             digests |= optimizer.write(unfinished, state | self._masters(values), document)
         store.prune(self.parent, self.keep, best)
         return folder
@@ -109,6 +100,7 @@ class Checkpoints:
             self.classes,
             kind=kind,
             source=self.config,
+            generation=self.generation,
         )
 
     def _masters(self, values: Values) -> Values:
@@ -118,26 +110,41 @@ class Checkpoints:
             return {}
         return {f"{_MASTER}{name}": array for name, array in values.items()}
 
-    def restore(self, folder: Path) -> None:
-        """Go on from a checkpoint.
+    def restore(self, folder: Path) -> list[Difference]:
+        """Go on from a checkpoint; returns what differs and may.
 
         Raises:
             InputError: it is damaged, or of another network.
-            RunError: the data, the vocabulary or the base is another than when it was written.
+            RunError: something that must be equal has changed since it was written.
         """
         arrays, state = optimizer.read(folder)
-        for name, now in attrs.asdict(self.identity).items():
-            if state.get(name, "") != now:
-                raise RunError(
-                    f"{folder}: the {name} has changed since this checkpoint was written; "
-                    f"train.resume = never starts anew [G2-402]"
-                )
+        differences = self._differences(state)
+        refused = [one for one in differences if one.rule.kind == "equal"]
+        if refused:
+            reasons = "; ".join(f"{one.name} ({one.change}): {one.rule.words}" for one in refused)
+            raise RunError(
+                f"{folder}: changed since this checkpoint was written: {reasons}; "
+                "train.resume = never starts anew [G2-402]"
+            )
         try:
             self._read_weights(folder, arrays)
             self.step.load_state(arrays, state)
         except (ValueError, KeyError, TypeError) as error:
             message = f"not a checkpoint of this run: {error}"
             raise InputError("G2-306", folder, message) from None
+        return [one for one in differences if one.rule.kind == "differ"]
+
+    def _differences(self, state: Mapping[str, Any]) -> list[Difference]:
+        """Return what is not as it was when a checkpoint's state was written."""
+        if "identity" in state:
+            return list(self.identity.differences(Identity.from_json(state["identity"])))
+        # Releases before 0.2 recorded two digests.
+        recorded = {LEGACY[name]: state[name] for name in LEGACY if name in state}
+        if self.step.network.adapters:
+            say("an earlier release wrote this checkpoint: whether its base changed is not known")
+        known = {key: self.identity.contents[key] for key in recorded}
+        legacy = Identity(values={}, contents=recorded)
+        return list(Identity(values={}, contents=known).differences(legacy))
 
     def _read_weights(self, folder: Path, arrays: Arrays) -> None:
         network = self.step.network
@@ -154,7 +161,9 @@ class Checkpoints:
 
 
 def find(parent: Path, resume: str) -> Path | None:
-    """The checkpoint to go on from, None to start anew.
+    """Return the checkpoint to go on from, None to start anew.
+
+    A checkpoint that is named is where a run begins; one that was stopped goes on from its own.
 
     Args:
         parent: the run's checkpoints.
@@ -162,13 +171,22 @@ def find(parent: Path, resume: str) -> Path | None:
     """
     if resume == "never":
         return None
-    if resume != "auto":
-        store.verify(Path(resume))
-        return Path(resume)
     newest = store.newest(parent)
+    if resume != "auto":
+        if newest.step > step_of(Path(resume)):
+            say(f"{resume} is where this run began; it goes on from its own newest checkpoint")
+        else:
+            store.verify(Path(resume))
+            return Path(resume)
     for fault in newest.passed:
         say(f"passed over: {fault}")
     return newest.folder
+
+
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint, -1 where it does not say."""
+    step = store.recorded(folder).get("step", -1)
+    return step if isinstance(step, int) else -1
 
 
 def set_aside(parent: Path, step: int) -> None:

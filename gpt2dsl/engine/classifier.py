@@ -49,7 +49,7 @@ class TextClassifier:
         for start in range(0, len(texts), AT_ONCE):
             rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.length)
             length = min(self.length, -(-max(map(len, rows)) // BUCKET) * BUCKET)
-            ids, last = padded(rows, length, self.tokenizer.eos)
+            ids, last = padded(rows, length, self.tokenizer.filler)
             found.append(self._activated(self._logits.logits(ids, last)))
         return np.concatenate(found)
 

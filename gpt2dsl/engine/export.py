@@ -132,7 +132,7 @@ def _reference(shapes: Shapes, tensors: Mapping[str, Stored], device: str) -> Re
 def _real(content: writing.Content) -> list[int]:
     """Ids of a text."""
     text = next(Source.open("sample:valid").documents())[:REAL]
-    ids = Tokenizer.load(str(content.tokenizer or PUBLISHED)).encode(text)
+    ids = Tokenizer.load(content.tokenizer or PUBLISHED).encode(text)
     return [i for i in ids if i < content.geometry.vocab] or [0]
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import cache
-from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.data import cache, tokenizer_files
+from gpt2dsl.data.tokenizer import Tokenizer, of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
-from gpt2dsl.engine.text_model import TextModel
+from gpt2dsl.engine.text_model import Prompt, TextModel
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.lite import description, opening
 from gpt2dsl.lite.decoder import ExportedDecoder
@@ -18,6 +18,8 @@ from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.runtimes.base import Closing, Runtime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
+from gpt2dsl.weights import defaults, place
+from gpt2dsl.weights.defaults import Defaults
 
 
 class ExportedModel(TextModel, Closing):
@@ -27,12 +29,19 @@ class ExportedModel(TextModel, Closing):
         runtime: of the graphs.
         described: what they are.
         tokenizer: of the weights.
+        beside: what the files beside the graphs say of keys of ``[generation]``.
     """
 
-    def __init__(self, runtime: Runtime, described: Description, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        described: Description,
+        tokenizer: Tokenizer,
+        beside: Defaults | None = None,
+    ) -> None:
         shapes = described.shapes
         geometry = attrs.evolve(shapes.geometry, positions=shapes.length)
-        super().__init__(tokenizer, geometry, at_once=shapes.batch)
+        super().__init__(tokenizer, geometry, at_once=shapes.batch, defaults=beside)
         self.runtime, self.described = runtime, described
 
     @classmethod
@@ -50,26 +59,25 @@ class ExportedModel(TextModel, Closing):
             graphs = ", ".join(described.files)
             message = f"it has no graphs with a cache, which generate: {graphs}"
             raise InputError("G2-306", folder, message)
-        has_own = (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists()
-        tokenizer = Tokenizer.load(str(folder) if has_own else PUBLISHED)
-        if len(tokenizer) > described.shapes.geometry.vocab:
-            own = "its tokenizer" if has_own else "it has no tokenizer, and GPT-2's own"
-            message = f"{own} has {len(tokenizer)} entries, the word table "
-            message += f"{described.shapes.geometry.vocab}"
-            raise InputError("G2-205", folder, message)
-        return cls(opening.runtime(folder, described), described, tokenizer)
+        own = folder if tokenizer_files.is_beside(folder) else None
+        tokenizer = of_weights(own, described.shapes.geometry.vocab, folder)
+        beside = defaults.read(None, folder / place.GENERATION, described.shapes.geometry)
+        return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
-    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
+    def _request(
+        self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
+    ) -> Request:
         if generation.beams > self.at_once:
             key = "generation.beams"
             message = f"{generation.beams} beams need an export of such a batch: this has rows for "
             origin = generation.why("beams")
             raise SpecError([Fault("G2-203", origin, key, f"{message}{self.at_once}")])
 
-        return super()._request(prompt, generation, number)
+        return super()._request(prompt, generation, number, stops_in_prompt=stops_in_prompt)
 
     def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch
-        return ExportedDecoder(self.runtime, self.described.shapes, self._entries)
+        shapes = self.described.shapes
+        return ExportedDecoder(self.runtime, shapes, shapes.geometry.vocab)
 
     def close(self) -> None:
         """Give back what the runtime holds."""

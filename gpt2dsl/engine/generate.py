@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data import prompts
+from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
@@ -30,6 +31,7 @@ def run(job: Job) -> Result:
             seed=job.parts.train.seed,
             precision=job.parts.precision,
             shard=team.shard,
+            tokenizer=job.tokenizer if job.parts.data.tokenizer not in ("auto", TRAIN) else None,
         )
     started = time.perf_counter()
     found = _generated(job, model, texts, team)
@@ -41,7 +43,7 @@ def run(job: Job) -> Result:
 def _generated(
     job: Job, model: LanguageModel, texts: Sequence[str], team: Team
 ) -> list[Continuation]:
-    generation = job.parts.generation
+    generation = model.defaults.completed(job.parts.generation)
     if job.on_text is None or not generation.stream:
         with saying(f"compiling and generating for {len(texts)} prompt(s)"):
             return _shared_out(model, texts, generation, team)

@@ -1,4 +1,4 @@
-"""Ctrl-C (and SIGTERM) as a wish to stop after the step that is under way."""
+"""Ctrl-C, and what a batch system or a closing terminal sends, as a wish to stop after a step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 from typing_extensions import override
 
-from gpt2dsl.cluster.signals import Signals
+from gpt2dsl.cluster.signals import STOPS, Signals
 from gpt2dsl.engine.progress import say
 
 
@@ -24,15 +24,17 @@ class StopRequest(Signals):
 
     @override
     def note(self, number: int, frame: FrameType | None) -> None:
+        before = self.count
         super().note(number, frame)
         if self.count > 1:
             raise KeyboardInterrupt
-        say("stopping after this step, with a checkpoint; once more to stop at once")
+        if self.count > before:
+            say("stopping after this step, with a checkpoint; Ctrl-C once more stops at once")
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within this block Ctrl-C waits for the end of it, and is Python's own again afterwards.
+    """Make Ctrl-C and its kin wait for the end of this block, and be Python's own again afterwards.
 
     Why: MindSpore's import can't be interrupted without damage, and it leaves a handler of its own
     that ends the process without a word.
@@ -40,12 +42,16 @@ def held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in STOPS}
+    # What ends the process without any Python may do so now as well.
+    held = {number: handler for number, handler in before.items() if callable(handler)}
     noted: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    for number in held:
+        signal.signal(number, lambda number, _: noted.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in held.items():
+            signal.signal(number, handler)
     if noted:
         raise KeyboardInterrupt

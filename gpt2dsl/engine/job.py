@@ -11,6 +11,7 @@ import attrs
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.scores import RegressionScores, Scores
+from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.guess import Hints
@@ -38,7 +39,10 @@ class Job:
         notes: what a reader must know of the result.
         classes: the names of a classifier's classes.
         base: the weights as an adapter's files name them: a hub's name, or an absolute path.
+        identity: everything that the result depends on.
         callbacks: told while a training runs.
+        generation_config: what is written as generation_config.json beside trained weights; None
+            for one that says little.
         on_text: gets generated text as it comes, where the recipe streams.
     """
 
@@ -56,6 +60,8 @@ class Job:
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     base: str = ""
+    generation_config: Mapping[str, Any] | None = None
+    identity: Identity = attrs.field(factory=lambda: Identity(values={}, contents={}), repr=False)
     callbacks: tuple[Callback, ...] = ()
     on_text: Callable[[str], None] | None = None
 

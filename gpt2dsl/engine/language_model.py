@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.data.tokenizer import Tokenizer, of_weights
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.errors import InputError
@@ -20,6 +20,7 @@ from gpt2dsl.model.network import Arrays as Values
 from gpt2dsl.model.shard import WHOLE, Shard
 from gpt2dsl.parts import Precision
 from gpt2dsl.weights import reading
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.stored import Arrays
 from gpt2dsl.weights.guess import Hints
 
@@ -32,8 +33,13 @@ class LanguageModel(TextModel):
         geometry: the network's numbers.
     """
 
-    def __init__(self, network: GPT2, tokenizer: Tokenizer) -> None:
-        super().__init__(tokenizer, network.geometry)
+    def __init__(
+        self,
+        network: GPT2,
+        tokenizer: Tokenizer | InputError,
+        defaults: Defaults | None = None,
+    ) -> None:
+        super().__init__(tokenizer, network.geometry, defaults=defaults)
         self._network = network
         self._scores = Scores(network)
 
@@ -47,6 +53,7 @@ class LanguageModel(TextModel):
         seed: int = 0,
         precision: Precision | None = None,
         shard: Shard = WHOLE,
+        tokenizer: str | None = None,
     ) -> LanguageModel:
         """The model of weights of any format.
 
@@ -57,17 +64,19 @@ class LanguageModel(TextModel):
             seed: of new values, where the hints allow that some are missing.
             shard: this rank's part of each layer.
             precision: number formats; float32 where it is not said.
+            tokenizer: gpt2 or a folder, where it is not the one beside the weights.
 
         Raises:
-            InputError: there are no such weights, or they are damaged.
+            InputError: there are no such weights, or they or their tokenizer are damaged.
         """
         read = reading.read(weights, hints or Hints(fetch=True))
         if read.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-306", weights, message)
-        tokenizer = Tokenizer.load(read.tokenizer or PUBLISHED)
+        words = _tokenizer(read, tokenizer)
         arrays = Arrays(filled(read, seed))
-        return cls(network_of(read.geometry, arrays, on, precision, shard=shard), tokenizer)
+        network = network_of(read.geometry, arrays, on, precision, shard=shard)
+        return cls(network, words, read.defaults)
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -94,7 +103,22 @@ class LanguageModel(TextModel):
         return self._scores.logits(array.astype(np.int32))
 
     def _new_decoder(self, batch: int) -> Decoder:
-        return Decoder(self._network, batch, self._entries)
+        return Decoder(self._network, batch)
+
+
+def _tokenizer(weights: reading.Weights, name: str | None) -> Tokenizer | InputError:
+    """The tokenizer of weights, or why there is none: whoever has ids needs none."""
+    vocab = weights.geometry.vocab
+    if name:
+        found = Tokenizer.load(name)
+        found.require(vocab, name)
+        return found
+    if weights.tokenizer:
+        return of_weights(weights.tokenizer, vocab, weights.path)
+    try:
+        return of_weights(None, vocab, weights.path)
+    except InputError as error:
+        return error
 
 
 def loaded(job: Job, shard: Shard = WHOLE) -> GPT2:

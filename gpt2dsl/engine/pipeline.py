@@ -41,7 +41,7 @@ class TextGeneration:
         length = {"max_length", "max_new_tokens"}
         given = length & generation.keys()
         kept = {k: v for k, v in self._defaults.items() if not (given and k in length)}
-        asked = Generation(**{**kept, **generation})
+        asked = self.model.defaults.completed(Generation(**{**kept, **generation}))
         found = self.model.continuations(several, asked)
         copies = asked.num_return_sequences
         return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +21,17 @@ from rich.progress import (
 )
 from typing_extensions import Self
 
+from gpt2dsl import terminal
+from gpt2dsl.terminal import say
+
+__all__ = ["Bar", "ByteBar", "say", "saying"]
+
 
 class _Shown:
     """A bar on stderr: it moves on a terminal; elsewhere lines are printed now and then."""
 
     def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
-        console = Console(stderr=True)
+        console = Console(file=terminal.stderr())
         self._moving = console.is_terminal
         self._what, self._total, self._done = what, total, done
         self._bar = Progress(
@@ -99,16 +103,10 @@ class ByteBar(_Shown):
 @contextmanager
 def saying(what: str) -> Iterator[None]:
     """Say what takes the time now, with a spinner on a terminal."""
-    console = Console(stderr=True)
+    console = Console(file=terminal.stderr())
     if not console.is_terminal:
         say(what)
         yield
         return
     with console.status(what):
         yield
-
-
-def say(line: str) -> None:
-    """A line on stderr."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
+from gpt2dsl.data import lock
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
 
@@ -40,20 +38,15 @@ class RunDirectory:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Refuses a second process that would write here; a killed one leaves no lock behind.
+        """Refuse a second process that would write here; a killed one leaves no lock behind.
 
         Raises:
-            RunError: another process is running here.
+            BusyError: another process is running here.
         """
         if not self._writes:
             yield
             return
-        with (self.path / ".lock").open("w") as lock:
-            if not _locked(lock):
-                raise RunError(
-                    f"{self.path}: this recipe is running here already; wait for it, or say "
-                    "another runtime.output [G2-402]"
-                )
+        with lock.alone(self.path):
             yield
 
     def write(self, name: str, text: str) -> None:
@@ -83,9 +76,18 @@ class RunDirectory:
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run does again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
+    def forget_after(self, step: int, *, evaluations: bool = False) -> None:
+        """Drop the metrics of steps that a resumed run does again.
+
+        Args:
+            step: the last one that counts.
+            evaluations: drop those on held-out text too: it is another one now.
+        """
+        kept = [
+            line
+            for line in self.metrics()
+            if line["step"] <= step and not (evaluations and "eval_loss" in line)
+        ]
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
 
     def finish(self, result: Result) -> None:
@@ -107,13 +109,3 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         message = f"{path}: it can't be written: {error.strerror or error}"
         raise RunError(message) from error
-
-
-def _locked(lock: TextIO) -> bool:
-    """Whether the lock is ours; who looks at runs holds it for a moment (``library.runs``)."""
-    for _ in range(5):
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(0.05)
-    return False

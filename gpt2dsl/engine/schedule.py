@@ -13,7 +13,7 @@ def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> flo
     Args:
         schedule: its shape.
         peak: the highest rate, reached after the warm-up.
-        step: from 0.
+        step: updates that were done; steps that were skipped do not count.
         total: number of steps; from there on the rate stays what it is at the end.
     """
     warmup = warmup_steps(schedule, total)

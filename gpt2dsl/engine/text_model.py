@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.beams import Beams
 from gpt2dsl.engine.generation.continuation import Continuation
@@ -21,6 +23,7 @@ from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts import Generation
+from gpt2dsl.weights.defaults import Defaults
 
 AT_ONCE = 8
 """Texts that are generated together."""
@@ -31,6 +34,9 @@ LONG_TEXT = 100_000
 KEPT_DECODERS = 4
 """Batch sizes of which compiled graphs and caches are kept."""
 
+Prompt = str | Sequence[int]
+"""A text, or the ids of its tokens, which are taken as they are; NumPy's integers too."""
+
 
 class TextModel(ABC):
     """Continues texts.
@@ -39,40 +45,62 @@ class TextModel(ABC):
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
         geometry: the network's numbers.
         at_once: texts that are generated together.
+        defaults: what the files beside the weights say of keys of ``[generation]``.
     """
 
-    def __init__(self, tokenizer: Tokenizer, geometry: Geometry, at_once: int = AT_ONCE) -> None:
-        self.tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
+    def __init__(
+        self,
+        tokenizer: Tokenizer | InputError,
+        geometry: Geometry,
+        at_once: int = AT_ONCE,
+        defaults: Defaults | None = None,
+    ) -> None:
+        self._tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
+        self.defaults = defaults or Defaults()
         self._decoders: dict[int, Decoder] = {}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises:
+            InputError: nobody knows it (G2-205).
+        """
+        if isinstance(self._tokenizer, InputError):
+            raise self._tokenizer
+        return self._tokenizer
 
     @abstractmethod
     def _new_decoder(self, batch: int) -> Decoder:
         """What generates so many texts at once."""
 
-    def generate(self, prompts: Sequence[str], **generation: Any) -> list[str]:
+    def generate(self, prompts: Sequence[Prompt], **generation: Any) -> list[str]:
         """Continue texts.
 
         Args:
-            prompts: the texts; an empty one begins at an end-of-text token.
-            generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...
+            prompts: the texts, or the ids of each; an empty one begins at the first token of a
+                text, bos or eos.
+            generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...;
+                those that are left out are as the files beside the weights say.
 
         Returns:
             Each prompt with its continuation, ``num_return_sequences`` of each.
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
-            InputError: a prompt is longer than the model has positions.
+            InputError: a prompt is longer than the model has positions, or has an id that its word
+                table lacks.
         """
         if isinstance(prompts, str):
             raise TypeError("expected a list of texts, found one text")
         found = self.continuations(prompts, Generation(**generation))
         return [one.prompt + one.text for one in found]
 
-    def stream(self, prompt: str, **generation: Any) -> Iterator[str]:
+    def stream(self, prompt: Prompt, **generation: Any) -> Iterator[str]:
         """Continue one text; gives its pieces as they come, whole characters only.
 
         Args:
-            prompt: the text; the pieces do not repeat it.
+            prompt: the text, or its ids; the pieces do not repeat it.
             generation: as for ``generate``; one text, without beams.
 
         Raises:
@@ -80,21 +108,26 @@ class TextModel(ABC):
             ValueError: several texts are asked for.
             InputError: the prompt is longer than the model has positions.
         """
-        asked = Generation(**generation).evolve(stream=True)
+        asked = Generation(**generation)
         if asked.num_return_sequences > 1:
             raise ValueError("a stream is one text; generate gives several of a prompt")
+        asked = asked.evolve(num_return_sequences=1, stream=True)
         return self.pieces(self.row(prompt, asked))
 
     def continuations(
-        self, prompts: Sequence[str], generation: Generation, numbers: Sequence[int] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        generation: Generation,
+        numbers: Sequence[int] | None = None,
     ) -> list[Continuation]:
         """As ``generate``, with what is known of each text.
 
         Args:
-            prompts: the texts.
+            prompts: the texts, or the ids of each.
             generation: how.
             numbers: of the prompts among all, where these are some; they tell equal ones apart.
         """
+        generation = self.defaults.completed(generation)
         numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
         if generation.beams > 1:
             return self._searched(numbered, generation)
@@ -107,22 +140,39 @@ class TextModel(ABC):
         self._run(rows)
         return [row.continuation() for row in rows]
 
-    def row(self, prompt: str, generation: Generation, number: int = 0) -> Row:
-        """A text to be generated; ``number`` tells equal prompts apart."""
-        return Row(self._request(prompt, generation, number))
+    def row(
+        self,
+        prompt: Prompt,
+        generation: Generation,
+        number: int = 0,
+        *,
+        stops_in_prompt: bool = True,
+    ) -> Row:
+        """Return a text to be generated.
+
+        Args:
+            prompt: it, or its ids.
+            generation: how.
+            number: tells equal prompts apart.
+            stops_in_prompt: whether a stop string may begin in the prompt, as in transformers.
+        """
+        asked = self.defaults.completed(generation)
+        return Row(self._request(prompt, asked, number, stops_in_prompt=stops_in_prompt))
 
     def slots(self, batch: int) -> Slots:
         """Places for so many texts at once, of their own."""
         return Slots(self._new_decoder(batch), batch)
 
     def show(
-        self, prompts: Sequence[str], generation: Generation, say: Callable[[str], None]
+        self, prompts: Sequence[Prompt], generation: Generation, say: Callable[[str], None]
     ) -> list[Continuation]:
         """Continue texts one after another, and show each as it comes, the prompt included."""
+        generation = self.defaults.completed(generation)
         found: list[Continuation] = []
-        copies = [text for text in prompts for _ in range(generation.num_return_sequences)]
-        for number, text in enumerate(copies):
-            row = self.row(text, generation, number)
+        copies = [prompt for prompt in prompts for _ in range(generation.num_return_sequences)]
+        for number, prompt in enumerate(copies):
+            row = self.row(prompt, generation, number)
+            text = row.request.prompt
             say(text if number == 0 else BETWEEN + text)
             for piece in self.pieces(row):
                 say(piece)
@@ -155,7 +205,7 @@ class TextModel(ABC):
                     slots.step()
 
     def _searched(
-        self, prompts: Sequence[tuple[int, str]], generation: Generation
+        self, prompts: Sequence[tuple[int, Prompt]], generation: Generation
     ) -> list[Continuation]:
         """Beam search; as many prompts at once as there is room for."""
         groups = [Beams(self._request(one, generation, number)) for number, one in prompts]
@@ -166,41 +216,74 @@ class TextModel(ABC):
                 search(decoder, some)
         return [one for group in groups for one in group.continuations()]
 
-    @property
-    def _entries(self) -> int:
-        """Ids that both the tokenizer and the network know."""
-        return min(len(self.tokenizer), self.geometry.vocab)
-
-    def _request(self, prompt: str, generation: Generation, number: int) -> Request:
-        if not isinstance(prompt, str):
-            raise TypeError(f"expected a text, found {type(prompt).__name__} {prompt!r:.40}")
+    def _request(
+        self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
+    ) -> Request:
+        self.tokenizer.require(self.geometry.vocab, "data.tokenizer")
+        self.defaults.refuse(generation)
         refuse(generation)
+        if isinstance(prompt, str):
+            ids, text = self._encoded(prompt), prompt
+        else:
+            ids = self._checked(prompt)
+            text = self.tokenizer.decode(prompt)
+        self._refuse_long(prompt, ids, generation)
+        self._refuse_unknown(generation)
         return Request(
-            prompt=prompt,
-            ids=tuple(self._encoded(prompt, generation)),
+            prompt=text,
+            ids=tuple(ids),
             generation=generation,
             tokenizer=self.tokenizer,
             positions=self.geometry.positions,
             number=number,
+            ends=self.defaults.ends,
+            stops_in_prompt=stops_in_prompt,
         )
 
-    def _encoded(self, prompt: str, generation: Generation) -> list[int]:
+    def _encoded(self, prompt: str) -> list[int]:
+        """Return the ids of a text; an empty one begins at an end-of-text token."""
         positions = self.geometry.positions
         if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
-            raise InputError("G2-204", repr(prompt[:20] + "..."), message)
-        ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos]
+            raise InputError("G2-204", _shown(prompt), message)
+        return self.tokenizer.encode(prompt) or [self._begin]
+
+    def _checked(self, prompt: Sequence[int]) -> list[int]:
+        """Return ids as they are, if all are in the word table; of none, those of no text."""
+        is_list = not isinstance(prompt, bytes) and hasattr(prompt, "__len__")
+        kinds = set(map(type, prompt)) if is_list else {object}
+        if not all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
+            found = f"{type(prompt).__name__} {prompt!r:.40}"
+            raise TypeError(f"expected a text, found {found}; ids are a list of integers")
+        ids = list(map(int, prompt))
+        for wrong in {min(ids, default=0), max(ids, default=0)}:
+            if not 0 <= wrong < self.geometry.vocab:
+                message = f"{wrong} is no id: there are {self.geometry.vocab}"
+                raise InputError("G2-204", "prompt", message)
+        return ids or self._encoded("")
+
+    def _refuse_unknown(self, generation: Generation) -> None:
+        """Refuse ids of settings that the word table lacks."""
+        vocab = self.geometry.vocab
+        for key, named in generation.ids.items():
+            if any(i >= vocab for i in named):
+                message = f"{max(named)} is no id: there are {vocab}"
+                raise InputError("G2-204", f"generation.{key}", message)
+
+    def _refuse_long(self, prompt: Prompt, ids: Sequence[int], generation: Generation) -> None:
+        """Refuse a prompt that leaves no room to continue it."""
+        positions = self.geometry.positions
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
-            shown = prompt if len(prompt) <= 24 else prompt[:20] + "..."
             message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
             if limit + 1 < positions:
                 message += f" into generation.max_length = {generation.max_length}"
-            raise InputError("G2-204", repr(shown), message)
-        if any(i >= self._entries for i in generation.eos):
-            message = f"{max(generation.eos)} is no id: there are {self._entries}"
-            raise InputError("G2-204", "generation.eos", message)
-        return ids
+            raise InputError("G2-204", _shown(prompt), message)
+
+    @property
+    def _begin(self) -> int:
+        """The id that an empty prompt begins at."""
+        return self.tokenizer.start if self.defaults.begin is None else self.defaults.begin
 
     @contextmanager
     def _lent(self, batch: int) -> Iterator[Decoder]:
@@ -226,3 +309,10 @@ def refuse(generation: Generation) -> None:
     ]
     if found:
         raise SpecError(found)
+
+
+def _shown(prompt: Prompt) -> str:
+    """Return the beginning of a prompt, for messages."""
+    if isinstance(prompt, str):
+        return repr(prompt if len(prompt) <= 24 else prompt[:20] + "...")
+    return "[" + ", ".join(map(str, prompt[:6])) + (", ...]" if len(prompt) > 6 else "]")

@@ -13,15 +13,13 @@ from statistics import median
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.reports import Reporter
 from gpt2dsl.data.examples import Examples
-from gpt2dsl.data.form import Form
 from gpt2dsl.data.order import Indices
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
-from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import checkpoints, held_out
 from gpt2dsl.engine.callbacks import Callback, Callbacks, Forward
-from gpt2dsl.engine.checkpoints import Checkpoints, Identity
+from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.evaluate import examples_of, rows_of
 from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
@@ -32,7 +30,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import config_of, digest_of, train_step
+from gpt2dsl.engine.train_step import config_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.forward import MicroBatch
@@ -73,17 +71,14 @@ class Training:
             parent=self.directory.checkpoints,
             step=self.step,
             tokenizer=tokenizer,
-            identity=Identity(
-                data=Source.open(task.data, Form.of(self.parts.data)).digest(),
-                tokenizer=tokenizer.digest,
-                base=digest_of(self.step.network) if self.step.network.adapters else "",
-            ),
+            identity=job.identity.with_contents("data.tokenizer", tokenizer.digest),
             keep=train.keep,
             writes=self.team.leads,
             classes=job.classes,
             base=job.base,
-            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
             config=config_of(job),
+            generation=job.generation_config,
+            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
@@ -134,20 +129,23 @@ class Training:
         """Go on from a checkpoint, if there is one."""
         resume = self.parts.train.resume
         folder = checkpoints.find(self.directory.checkpoints, resume)
-        if folder:
-            self.checkpoints.restore(folder)
+        differences = self.checkpoints.restore(folder) if folder else []
         if self.step.steps > self.job.steps:
             raise RunError(
                 f"train.resume = {resume}: {folder} is at step {self.step.steps}, past the "
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
             )
         self.team.wait()
-        if resume != "auto" and self.team.leads:
+        is_own = folder is not None and folder.parent == self.directory.checkpoints
+        if resume != "auto" and not is_own and self.team.leads:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
-        self.directory.forget_after(self.step.steps)
+        other_text = any(one.key == "task.eval_data" for one in differences)
+        self.directory.forget_after(self.step.steps, evaluations=other_text)
         self.team.wait()
+        for one in differences:
+            say(f"{one} since the checkpoint was written: {one.rule.words}")
         self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
             # The scores of the end are not in a line of metrics: they are found again.
@@ -182,7 +180,9 @@ class Training:
         train, done = self.parts.train, self.step.steps
         started = time.perf_counter()
         indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
-        lr = learning_rate(self.parts.schedule, self.parts.optim.lr, done, self.job.steps)
+        # A step that an overflow skips does not use up the schedule, as in transformers' Trainer.
+        updates = self.step.updates
+        lr = learning_rate(self.parts.schedule, self.parts.optim.lr, updates, self.job.steps)
         scale = self.step.scale.value if self.step.scale else None
         self.loss, norm = self.step.step(self._batch(done, indices), lr)
         metrics = {"loss": self.loss, "lr": lr}
@@ -287,7 +287,8 @@ class Training:
         training = [line["loss"] for line in metrics if "loss" in line]
         speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
         skipped = sum(1 for line in metrics if "skipped" in line)
-        first, last = (lines[0], lines[-1]) if lines else ({}, {})
+        first = lines[0] if lines and lines[0]["step"] == 0 else {}
+        last = lines[-1] if lines else {}
         recent = sum(training[-20:]) / len(training[-20:]) if training else None
         return Result(
             task=self.parts.task.name if self.parts.task else "",

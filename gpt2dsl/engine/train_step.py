@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import xxhash
-
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data.tokenizer import PUBLISHED
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
 from gpt2dsl.layout.adapters import adapters
-from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.init import initial, initial_adapters
 from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2
@@ -66,12 +63,3 @@ def config_of(job: Job) -> dict[str, Any]:
     own = str(came.tokenizer) if came.tokenizer else PUBLISHED
     is_own = job.tokenizer == own
     return {k: v for k, v in came.config.items() if is_own or not k.endswith("_token_id")}
-
-
-def digest_of(network: GPT2) -> str:
-    """XXH3 of the frozen weights."""
-    digest = xxhash.xxh3_128()
-    for name, array in network.arrays().items():
-        if name != SCORE:
-            digest.update(array.data)
-    return digest.hexdigest()

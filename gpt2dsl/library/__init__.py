@@ -2,21 +2,34 @@
 
 A package's modules are its recipes: ``gpt2_124m_finetune.py`` holds ``recipe`` and is found as
 ``gpt2-124m-finetune``. Ours is ``recipes``.
+
+Packages are imported from where they are installed, under names of our own: a folder of the same
+name where somebody works is another package, and both may be wanted at once.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import pkgutil
+import sys
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.machinery import ModuleSpec
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 
 import attrs
 import regex
 
+from gpt2dsl import terminal
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.parts.base import PACKAGE
 
 _GROUP = "gpt2dsl.recipes"
+_OURS = "recipes"
+_ALIAS = "gpt2dsl_library_"
 
 
 @attrs.frozen
@@ -37,16 +50,108 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """Every shared recipe that is installed."""
+    """Yield every shared recipe that is installed; a package that can't be used is named once."""
     for point in sorted(set(entry_points(group=_GROUP)), key=lambda point: point.value):
-        package = import_module(point.value)
-        for module in pkgutil.iter_modules(package.__path__):
+        try:
+            modules = list(pkgutil.iter_modules(_package(point).__path__))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a package does
+            _tell(_described(point), f"{type(error).__name__}: {error}")
+            continue
+        for module in modules:
             yield Entry(
                 _name(module.name),
-                f"{point.value}.{module.name}:recipe",
-                point.dist.name if point.dist else point.value,
+                f"{point.module}.{module.name}:recipe",
+                point.dist.name if point.dist else point.module,
                 point.dist.version if point.dist else "",
             )
+
+
+def load(entry: Entry) -> object:
+    """Import the module of a shared recipe, and return what it holds; None where that is nothing.
+
+    Raises whatever the module does.
+    """
+    module, _, attribute = entry.target.partition(":")
+    package, _, name = module.rpartition(".")
+    return getattr(import_module(f"{_alias(package)}.{name}"), attribute, None)
+
+
+def _package(point: EntryPoint) -> ModuleType:
+    """Return the package that an entry point names, imported under a name of our own."""
+    alias = _alias(point.module)
+    if alias in sys.modules:
+        return sys.modules[alias]
+    folder = _folder(point)
+    spec = importlib.util.spec_from_file_location(
+        alias, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[alias] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[alias]
+        raise
+    return module
+
+
+def _alias(package: str) -> str:
+    """Return our name of a package: one word, so that it has no parent."""
+    return f"{_ALIAS}{package.replace('.', '_')}"
+
+
+def _folder(point: EntryPoint) -> Path:
+    """Return where the package of an entry point is installed.
+
+    Raises:
+        ModuleNotFoundError: nowhere; or it is a module, and no package of them.
+    """
+    within = Path(*point.module.split("."))
+    places = [Path(str(point.dist.locate_file(within)))] if point.dist else []
+    if point.module == _OURS:
+        places.insert(0, Path(PACKAGE).parent / _OURS)
+    for place in places:
+        if (place / "__init__.py").is_file():
+            return place
+    found = _elsewhere(point.module)
+    if found is None or not found.origin or not found.submodule_search_locations:
+        kind = "no package" if found is None else "a module, and no package of them"
+        raise ModuleNotFoundError(f"{point.module} is {kind}")
+    return Path(found.origin).parent
+
+
+def _elsewhere(name: str) -> ModuleSpec | None:
+    """Find a package that is installed to be edited, if need be where somebody works."""
+    before, here = sys.path.copy(), Path.cwd()
+    parent = name.rpartition(".")[0]
+    path = _search_path(parent) if parent else None
+    try:
+        for kept in ([one for one in before if Path(one).resolve() != here], before):
+            sys.path[:] = kept
+            for finder in sys.meta_path:
+                if found := finder.find_spec(name, path):
+                    return found
+    finally:
+        sys.path[:] = before
+    return None
+
+
+def _search_path(package: str) -> list[str] | None:
+    found = _elsewhere(package)
+    return list(found.submodule_search_locations or ()) if found else []
+
+
+def _described(point: EntryPoint) -> str:
+    brought = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+    return f"the package of recipes {point.module}{brought}"
+
+
+@functools.cache
+def _tell(what: str, why: str) -> None:
+    """Name what is passed over, once a process."""
+    terminal.say(f"passed over: {what} can't be imported: {why}")
 
 
 def find(name: str) -> Entry:

@@ -64,6 +64,14 @@ def name_of(spec: str) -> str:
     return Path(spec).stem if spec.endswith(".toml") else spec.rpartition(":")[2]
 
 
+def file_of(spec: str) -> str:
+    """Return the file that says what ``spec`` stands for: ``mine.toml``, ``team.py:chain``."""
+    if spec.endswith(".toml"):
+        return spec
+    module, _, name = (spec if ":" in spec else library.find(spec).target).partition(":")
+    return f"{getattr(sys.modules.get(module), '__file__', None) or module}:{name}"
+
+
 class _Finder:
     """Finds a draft by name, and follows ``extends``, but not in circles."""
 
@@ -78,7 +86,7 @@ class _Finder:
         if path.suffix == ".toml":
             beside = Path(named_by).parent / path
             return self._once(beside if beside.exists() else path)
-        return _imported(name if ":" in name else library.find(name).target)
+        return _imported(name) if ":" in name else shared(library.find(name))
 
     def _once(self, path: Path) -> Draft | Stages:
         key = str(path.resolve())
@@ -97,32 +105,53 @@ def _one(found: Draft | Stages, name: str) -> Draft:
     raise SpecError([Fault("G2-108", "", name, message)])
 
 
+def shared(entry: library.Entry) -> Draft | Stages:
+    """Return the draft of a shared recipe.
+
+    Raises:
+        SpecError: its module can't be imported, or holds none.
+    """
+    try:
+        found = library.load(entry)
+    except SpecError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody's module does
+        raise _failed(entry.target, error) from error
+    return _draft(found, entry.target, "")
+
+
 def _imported(target: str) -> Draft | Stages:
-    """The draft of what ``module:name`` holds."""
+    """Return the draft of what ``module:name`` holds.
+
+    The working directory is a place of modules from now on, as it is for ``python recipe.py``:
+    what a recipe's callbacks import is found when they do.
+    """
     module_name, _, attribute = target.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+    if sys.path[:1] != [here := str(Path.cwd())]:
+        sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
         found = getattr(module, attribute, None)
     except ModuleNotFoundError as error:
-        if error.name and module_name.split(".")[0] == error.name.split(".")[0]:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
         raise _failed(target, error) from error
     except SpecError:
         raise
-    except Exception as error:  # whatever a user's own module does
+    except (Exception, SystemExit) as error:  # whatever a user's own module does
         raise _failed(target, error) from error
-    finally:
-        sys.path.pop(0)
+    there = [name for name, one in vars(module).items() if isinstance(one, Built)]
+    return _draft(found, target, f"; it has {', '.join(there)}" if there else "")
+
+
+def _draft(found: object, target: str, known: str) -> Draft | Stages:
     if isinstance(found, Built):
         return found.draft()
-    there = [name for name, one in vars(module).items() if isinstance(one, Built)]
-    known = f"; it has {', '.join(there)}" if there else ""
     message = f"expected a Recipe, found {found!r}{known}"
     raise SpecError([Fault("G2-002", "", target, message)])
 
 
-def _failed(target: str, error: Exception) -> SpecError:
+def _failed(target: str, error: BaseException) -> SpecError:
     """An error of a user's module, with the line of it."""
     own = [
         frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import attrs
 
+from gpt2dsl.data import lock
 from gpt2dsl.errors import InputError
 
 State = Literal["done", "stopped", "running", "damaged"]
@@ -100,7 +100,7 @@ def read(path: Path) -> Run:
     lines = None if _written(path / _METRICS) is None else _tail(path)
     planned = count(described, "batches", "steps") or None
     finished = _finished(given, lines, planned)
-    state: State = "running" if _locked(path) else "done" if finished else "stopped"
+    state: State = "running" if lock.is_held(path) else "done" if finished else "stopped"
     now = given if given and state == "done" else _interim(lines)
     return Run(
         path=path,
@@ -258,19 +258,6 @@ def _interim(lines: Sequence[Document] | None) -> Document:
         "loss": sum(losses) / len(losses) if losses else None,
         "tokens_per_second": median(speeds[1:] or speeds) if speeds else None,
     }
-
-
-def _locked(path: Path) -> bool:
-    """Whether a process is running in a directory."""
-    try:
-        with (path / ".lock").open("rb") as lock:
-            # Shared, and let go at once: two that look do not take each other for a run.
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _modified(path: Path) -> float | None:

@@ -61,8 +61,9 @@ A module's name is its recipe's: `$module.py` is found as `$recipe`. Names say w
     "$package/$module.py": '''\
 """GPT-2 124M from new weights, as the library has it, with half the rate and a best checkpoint."""
 
-from recipes.gpt2_124m_pretrain import recipe as base
+from gpt2dsl import Recipe
 
+base = Recipe.load("gpt2-124m-pretrain")
 recipe = base.set("optim.lr", 5e-5).set("train.best", True).set("train.evaluate_every", 100)
 ''',
     "tests/test_recipes.py": '''\

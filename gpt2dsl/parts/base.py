@@ -32,6 +32,10 @@ class Part:
     Class attributes:
         table: the name of its TOML table.
         exclusive: pairs of fields of which only one may be given.
+        deferred: fields that the files beside weights decide where nobody says them, so that even
+            a default that is said means something.
+        added: fields that later versions added; digests leave them out at their default, so that
+            those of earlier versions hold.
 
     Attributes:
         origin: where the part was written, ``recipe.py:8`` or ``file.toml:3``.
@@ -40,6 +44,8 @@ class Part:
 
     table: ClassVar[str]
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()
+    deferred: ClassVar[frozenset[str]] = frozenset()
+    added: ClassVar[frozenset[str]] = frozenset()
     origin: str
     origins: Mapping[str, str]
 
@@ -58,11 +64,15 @@ class Part:
         return {name: getattr(self, name) for name in self.rules() if name in self.origins}
 
     def changed(self) -> dict[str, Any]:
-        """The fields whose value is not the default, and their values."""
+        """The fields whose value is not the default, and their values.
+
+        A deferred field that was written counts too: its default is not what leaving it out means.
+        """
         return {
             field.name: value
             for field in self.fields()
             if (value := getattr(self, field.name)) != field.default
+            or (value is not None and field.name in self.deferred and field.name in self.origins)
         }
 
     def evolve(self, **changes: Any) -> Self:
@@ -111,6 +121,9 @@ P = TypeVar("P", bound=Part)
         rules.text,
         rules.texts,
         rules.whole_numbers,
+        rules.sequences,
+        rules.weighted_sequences,
+        rules.start_and_factor,
         rules.labels,
         rules.patterns,
         rules.nested,

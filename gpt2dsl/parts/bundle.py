@@ -26,6 +26,10 @@ from gpt2dsl.parts.train import Train
 NOT_IDENTITY = ("parallel", "runtime")
 """They say how and where, and leave the result as it is."""
 
+NOT_DIGESTED = ("save_every", "keep")
+"""Keys of ``[train]`` that say what is kept of a run on its way: one that was stopped goes on where
+they have changed."""
+
 
 @attrs.frozen(kw_only=True)
 class Parts:
@@ -71,10 +75,23 @@ class Parts:
         part: Part | None = getattr(self, table)
         return part.why(field) if part else "default"
 
+    def why(self) -> list[tuple[str, Any, str]]:
+        """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
+        return [
+            (f"{part.table}.{field}", getattr(part, field), part.why(field))
+            for part in self
+            for field in part.rules()
+        ]
+
     def identity(self) -> dict[str, dict[str, object]]:
         """What decides the result: every field of every part but ``NOT_IDENTITY``."""
         found = {
-            part.table: {name: _plain(getattr(part, name)) for name in part.rules()}
+            part.table: {
+                field.name: _plain(value)
+                for field in part.fields()
+                if (value := getattr(part, field.name)) != field.default
+                or field.name not in part.added
+            }
             for part in self
             if part.table not in NOT_IDENTITY
         }
@@ -82,20 +99,40 @@ class Parts:
         if self.is_new and self.model.dropout is None:
             found["model"]["dropout"] = DROPOUT
         found["train"]["epochs"] = None if self.train.steps else self.train.passes
+        if self.train.resume == "never":  # what it starts from is what auto starts from
+            found["train"]["resume"] = "auto"
         if self.task:
             found["task"]["kind"] = self.task.name
         return found
 
     def digest(self) -> str:
-        """SHA-256 of the identity; equal recipes have equal ones, whatever their order."""
-        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        """Return the SHA-256 of the identity, but for what is kept of a run on its way.
+
+        Equal recipes have equal ones, whatever their order.
+        """
+        identity = self.identity()
+        identity["train"] |= {key: _plain(getattr(Train(), key)) for key in NOT_DIGESTED}
+        return _digest(identity)
+
+    def earlier_digest(self) -> str:
+        """Return the digest by which directories of runs were named before 0.2."""
+        return _digest(self.identity())
+
+
+def _digest(identity: dict[str, dict[str, object]]) -> str:
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _plain(value: object) -> object:
-    """JSON's form of a value, in which equal numbers look equal: 1 and 1.0 are one rate."""
+    """Return JSON's form of a value, in which equal ones look equal: 1 and 1.0 are one rate."""
     if isinstance(value, Part):
         return {name: _plain(getattr(value, name)) for name in value.rules()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):  # of patterns the first match counts: their order is part of them
+        pairs = [(key, _plain(item)) for key, item in value.items()]
+        return dict(pairs) if pairs == sorted(pairs) else pairs
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return int(value) if value == int(value) else value

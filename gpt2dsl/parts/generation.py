@@ -6,10 +6,52 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import flag, flag_or, integer, number, texts, whole_numbers
+from gpt2dsl.parts.rules import (
+    flag,
+    flag_or,
+    integer,
+    number,
+    sequences,
+    start_and_factor,
+    texts,
+    weighted_sequences,
+    whole_numbers,
+)
 
 NEW_TOKENS = 64
 """Tokens after the prompt where no length is said."""
+
+SAMPLING = frozenset(
+    {"temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed"}
+)
+"""Keys that mean nothing without ``do_sample``."""
+
+OF_BEAMS = frozenset({"length_penalty", "early_stopping"})
+"""Keys that mean nothing without ``beams``."""
+
+OF_REQUESTS = frozenset({"bad_words", "logprobs", "seed", "stream"})
+"""Keys that no file beside weights can say."""
+
+NEW = frozenset(
+    {
+        "begin_suppress_tokens", "suppress_tokens", "bad_words_ids", "sequence_bias",
+        "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty",
+        "encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "epsilon_cutoff",
+        "eta_cutoff", "remove_invalid_values", "renormalize_logits",
+    }
+)  # fmt: skip
+"""Keys that came after the first digests of recipes were made."""
+
+
+_PARTNERS = {
+    "num_return_sequences": ("beams", "do_sample"),
+    "stream": ("beams",),
+    "logprobs": ("beams",),
+    "encoder_repetition_penalty": ("beams",),
+    "min_length": ("max_length",),
+    "min_new_tokens": ("max_new_tokens",),
+}
+"""Key → those that it may contradict."""
 
 
 @part
@@ -17,12 +59,14 @@ class Generation(Part):
     """How text is generated; the words mean what they mean in transformers.generate 4.57.6.
 
     Differences: each prompt is continued as if it were alone, whatever else is in the batch;
-    ``seed`` is of the request and not of the process; without ``eos`` a text ends at the
-    tokenizer's end-of-text token.
+    ``seed`` is of the request and not of the process. What is not said here the weights'
+    generation_config.json says, or the keys of generation in their config.json.
     """
 
     table: ClassVar[str] = "generation"
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("max_new_tokens", "max_length"),)
+    added: ClassVar[frozenset[str]] = NEW
+    deferred: ClassVar[frozenset[str]]
 
     max_new_tokens: int | None = integer(
         f"tokens after the prompt, at most; {NEW_TOKENS} where no length is said",
@@ -37,7 +81,9 @@ class Generation(Part):
         default=None,
     )
     min_new_tokens: int = integer("tokens after the prompt before it may end", default=0)
-    min_length: int = integer("tokens with the prompt before it may end", default=0)
+    min_length: int = integer(
+        "tokens with the prompt before it may end; min_new_tokens goes before", default=0
+    )
     do_sample: bool = flag("draw from the distribution instead of taking the best", default=False)
     temperature: float = number("divides the logits; below 1 is sharper", above=True, default=1.0)
     top_k: int = integer("keep the k best; 0 keeps all", default=0)
@@ -53,16 +99,68 @@ class Generation(Part):
         above=True,
         default=1.0,
     )
+    epsilon_cutoff: float = number(
+        "keep what has this probability (Hewitt et al. 2022); 0 keeps all",
+        high=1.0,
+        below=True,
+        default=0.0,
+    )
+    eta_cutoff: float = number(
+        "keep what has a probability that follows from this and the entropy (Hewitt et al. 2022); "
+        "0 keeps all",
+        high=1.0,
+        below=True,
+        default=0.0,
+    )
     repetition_penalty: float = number(
         "divides the scores of what was said", above=True, default=1.0
+    )
+    encoder_repetition_penalty: float = number(
+        "multiplies the scores of the prompt's tokens", above=True, default=1.0
     )
     no_repeat_ngram_size: int = integer(
         "no sequence of so many tokens comes twice; 0 allows it", default=0
     )
+    encoder_no_repeat_ngram_size: int = integer(
+        "no sequence of so many tokens comes that the prompt has; 0 allows it", default=0
+    )
     bad_words: Sequence[str] = texts("texts that are never generated", default=())
+    bad_words_ids: Sequence[Sequence[int]] = sequences(
+        "sequences of ids that are never generated; an end of the text may be", default=()
+    )
+    suppress_tokens: Sequence[int] = whole_numbers(
+        "ids that are never generated", default=(), empty=True
+    )
+    begin_suppress_tokens: Sequence[int] = whole_numbers(
+        "ids that are not generated first", default=(), empty=True
+    )
+    sequence_bias: Sequence[tuple[Sequence[int], float]] = weighted_sequences(
+        "sequences of ids, and what is added to the score of the last one of each", default=()
+    )
+    forced_bos_token_id: int | None = integer(
+        "the id after a prompt of one token", optional=True, default=None
+    )
+    forced_eos_token_id: Sequence[int] = whole_numbers(
+        "the id that comes last where the length ends it, or several of them",
+        default=(),
+        empty=True,
+        single=True,
+    )
+    exponential_decay_length_penalty: Sequence[float] = start_and_factor(
+        "after so many tokens, the factor by which the scores of ends grow with each", default=()
+    )
+    remove_invalid_values: bool = flag(
+        "scores of minus infinity become the lowest number, so that a token can always be chosen",
+        default=False,
+    )
+    renormalize_logits: bool = flag(
+        "scores are log-probabilities again after all that changed them", default=False
+    )
     stop_strings: Sequence[str] = texts("texts after which it ends", default=())
     eos: Sequence[int] = whole_numbers(
-        "ids after which it ends; the tokenizer's end-of-text where none is said", default=()
+        "ids after which it ends; those of the weights' files, or the tokenizer's end-of-text, "
+        "where none is said",
+        default=(),
     )
     beams: int = integer("beam search width", low=1, default=1)
     length_penalty: float = number(
@@ -88,6 +186,7 @@ class Generation(Part):
         """Keys whose values do not go with others, and why."""
         copies, searches = self.num_return_sequences, self.beams > 1
         shortest = {"min_length": self.max_length, "min_new_tokens": self.max_new_tokens}
+        of_prompts = "transformers applies it to the first beam alone; say beams = 1"
         wrong = {
             "num_return_sequences": {
                 "one search gives one text; say do_sample, or beams": (
@@ -101,6 +200,9 @@ class Generation(Part):
                     searches and self.logprobs is not None
                 )
             },
+            "encoder_repetition_penalty": {
+                of_prompts: searches and self.encoder_repetition_penalty != 1
+            },
             "bad_words": {"a text is empty": "" in self.bad_words},
             "stop_strings": {"a text is empty": "" in self.stop_strings},
             **{
@@ -109,10 +211,47 @@ class Generation(Part):
                 if longest is not None
             },
         }
-        return [(key, why) for key, found in wrong.items() for why, is_so in found.items() if is_so]
+        return [
+            (key, why + self._elsewhere(key))
+            for key, found in wrong.items()
+            for why, is_so in found.items()
+            if is_so
+        ]
+
+    def _elsewhere(self, key: str) -> str:
+        """Where a file beside weights says what a key does not go with."""
+        origins = {name: self.why(name) for name in _PARTNERS.get(key, ())}
+        said = [
+            f"{name} = {getattr(self, name)} is said at {origin}"
+            for name, origin in origins.items()
+            if ".json" in origin and origin != self.why(key)
+        ]
+        return "".join(f"; {words}" for words in said)
 
     def limit(self, prompt: int) -> int:
         """Tokens with the prompt at most, for a prompt of so many."""
         if self.max_length is not None:
             return self.max_length
         return prompt + (NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens)
+
+    def least(self, prompt: int) -> int:
+        """Tokens with the prompt before it may end, for a prompt of so many."""
+        return prompt + self.min_new_tokens if self.min_new_tokens else self.min_length
+
+    @property
+    def ids(self) -> dict[str, list[int]]:
+        """All ids that it names, by key."""
+        return {
+            "eos": list(self.eos),
+            "suppress_tokens": list(self.suppress_tokens),
+            "begin_suppress_tokens": list(self.begin_suppress_tokens),
+            "bad_words_ids": [i for ids in self.bad_words_ids for i in ids],
+            "sequence_bias": [i for ids, _ in self.sequence_bias for i in ids],
+            "forced_eos_token_id": list(self.forced_eos_token_id),
+            "forced_bos_token_id": (
+                [] if self.forced_bos_token_id is None else [self.forced_bos_token_id]
+            ),
+        }
+
+
+Generation.deferred = frozenset(Generation.rules()) - OF_REQUESTS

@@ -51,6 +51,7 @@ class Model(Part):
     """Which network, and the weights it starts from. A size's numbers can be overridden."""
 
     table: ClassVar[str] = "model"
+    deferred: ClassVar[frozenset[str]] = frozenset({"dropout"})
 
     size: str = choice(
         ("", *SIZES, *ALIASES),

@@ -213,12 +213,66 @@ def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = Fal
     )
 
 
-def whole_numbers(doc: str, *, default: Sequence[int]) -> Any:
-    """A list of integers of at least 0, kept as a tuple."""
+def whole_numbers(
+    doc: str, *, default: Sequence[int], empty: bool = False, single: bool = False
+) -> Any:
+    """A list of integers of at least 0, kept as a tuple; also one integer where ``single``."""
     rule = Rule(
-        "a list of integers of at least 0",
-        lambda value: isinstance(value, list | tuple) and all(type(item) is int for item in value),
-        lambda value: bool(value) and all(0 <= item <= LARGEST for item in value),
+        f"{'an integer or ' if single else ''}a list of integers of at least 0",
+        lambda value: _are_integers(value) or (single and type(value) is int),
+        lambda value: (empty or value not in ([], ())) and all(map(_is_id, _listed(value))),
+        doc,
+    )
+    return attrs.field(default=default, converter=_listed, metadata={RULE: rule})
+
+
+def sequences(doc: str, *, default: tuple[()]) -> Any:
+    """A list of lists of integers of at least 0, kept as tuples."""
+    rule = Rule(
+        "a list of lists of integers of at least 0, none empty",
+        lambda value: isinstance(value, list | tuple) and all(map(_are_integers, value)),
+        lambda value: all(len(ids) > 0 and all(map(_is_id, ids)) for ids in value),
+        doc,
+    )
+    return attrs.field(default=default, converter=_frozen_lists, metadata={RULE: rule})
+
+
+def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
+    """A list of pairs of a list of integers of at least 0 and a finite number, kept as tuples."""
+
+    def is_pair(value: object) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == 2
+            and _are_integers(value[0])
+            and type(value[1]) in (int, float)
+        )
+
+    rule = Rule(
+        "a list of pairs [[integers of at least 0], finite number]",
+        lambda value: isinstance(value, list | tuple) and all(map(is_pair, value)),
+        lambda value: all(
+            len(ids) > 0 and all(map(_is_id, ids)) and _is_finite(weight) for ids, weight in value
+        ),
+        doc,
+    )
+    return attrs.field(default=default, converter=_frozen_lists, metadata={RULE: rule})
+
+
+def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
+    """A pair of an integer of at least 0 and a number above 0, or an empty list."""
+    rule = Rule(
+        "a pair of an integer of at least 0 and a number above 0, or an empty list",
+        lambda value: (
+            isinstance(value, list | tuple)
+            and (
+                len(value) == 0
+                or (len(value) == 2 and type(value[0]) is int and type(value[1]) in (int, float))
+            )
+        ),
+        lambda value: (
+            len(value) == 0 or (_is_id(value[0]) and _is_finite(value[1]) and value[1] > 0)
+        ),
         doc,
     )
     return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
@@ -241,7 +295,13 @@ def labels(doc: str, *, default: int) -> Any:
 
 
 class Patterns(dict[str, float]):
-    """A frozen table of regexes and numbers."""
+    """A frozen table of regexes and numbers; the first match counts, so their order does too."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dict) and list(self.items()) == list(other.items())
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
     def __hash__(self) -> int:  # type: ignore[override]  # it is frozen, so it can have one
         return hash(tuple(self.items()))
@@ -293,6 +353,18 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list | tuple) and all(type(item) is str for item in value)
 
 
+def _are_integers(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(type(item) is int for item in value)
+
+
+def _is_id(value: int) -> bool:
+    return 0 <= value <= LARGEST
+
+
+def _is_finite(value: float) -> bool:
+    return math.isfinite(value) and (isinstance(value, float) or abs(value) <= LARGEST)
+
+
 def _is_unicode(value: str) -> bool:
     """Lone surrogates can't be written to any file."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
@@ -304,3 +376,13 @@ def _frozen_table(value: Any) -> Any:
 
 def _frozen_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _frozen_lists(value: Any) -> Any:
+    """A list as a tuple, and the lists in it too."""
+    return tuple(map(_frozen_lists, value)) if isinstance(value, list | tuple) else value
+
+
+def _listed(value: Any) -> Any:
+    """A list as a tuple, one integer as a tuple of it."""
+    return (value,) if type(value) is int else _frozen_list(value)

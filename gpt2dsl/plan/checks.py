@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from gpt2dsl.data.table import CLASSES
+from gpt2dsl.engine.schedule import warmup_steps
 from gpt2dsl.errors import Fault
 from gpt2dsl.layout.geometry import PADDED_TO, Geometry
 from gpt2dsl.parts.bundle import Parts
@@ -189,10 +190,18 @@ def _length(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
 def _rate(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if not parts.trains:
         return
-    schedule, lr, steps = parts.schedule, parts.optim.lr, parts.train.steps
+    schedule, lr = parts.schedule, parts.optim.lr
     if schedule.kind in ("cosine", "cosine_restarts", "polynomial") and schedule.end > lr:
         message = f"{schedule.end:g} at the end is above the peak, optim.lr = {lr:g}"
         yield fault(parts, "G2-202", "schedule.end", message, "optim.lr")
-    if steps is not None and schedule.warmup >= max(steps, 1):
-        message = f"{schedule.warmup:g} steps of warm-up leave none of the {steps} steps"
-        yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps")
+    if parts.train.steps is not None:
+        yield from warmup(parts, parts.train.steps)
+
+
+def warmup(parts: Parts, steps: int) -> Iterator[Fault]:
+    """Yield the fault of a warm-up that lasts for all of so many steps."""
+    warm = warmup_steps(parts.schedule, steps)
+    if not 0 < steps <= warm:
+        return
+    message = f"{warm:,} steps of warm-up leave none of the {steps:,} steps"
+    yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps", "train.epochs")

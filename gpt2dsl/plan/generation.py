@@ -3,16 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from gpt2dsl.errors import Fault
+import attrs
+
+from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
 from gpt2dsl.plan.checks import fault
+from gpt2dsl.schema import generation_config
 
-_NEED = {
-    "do_sample": ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed"),
-    "beams": ("length_penalty", "early_stopping"),
-}
+if TYPE_CHECKING:
+    from gpt2dsl.weights.reading import Look
+
+_NEED = {"do_sample": SAMPLING, "beams": OF_BEAMS}
 """What has to be on → the keys that mean nothing without it."""
+
+
+def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault]]:
+    """Return how text is generated once the weights are asked too, and what is wrong with it.
+
+    Where the task generates no texts, what the weights say of it refuses nothing.
+    """
+    asked = parts.generation
+    if looked is None:
+        return asked, faults(parts)
+    try:
+        found = looked.defaults.completed(asked)
+    except SpecError as error:
+        return asked, [*faults(parts), *(error.faults if _generates(parts) else ())]
+    if not _generates(parts):
+        return found, faults(parts)
+    wrong = faults(attrs.evolve(parts, generation=found))
+    try:
+        looked.defaults.refuse(asked)
+    except SpecError as error:
+        wrong += error.faults
+    return found, wrong
 
 
 def faults(parts: Parts) -> list[Fault]:
@@ -23,13 +51,40 @@ def faults(parts: Parts) -> list[Fault]:
     ]
 
 
-def notes(parts: Parts) -> Iterator[str]:
-    """Values that were changed and change nothing."""
-    if parts.task is None or parts.task.name != "generate":
+def notes(parts: Parts, found: Generation, looked: Look | None) -> Iterator[str]:
+    """Values that were said and change nothing, and what the weights say that surprises.
+
+    Args:
+        parts: the recipe's.
+        found: how text is generated, the weights asked too.
+        looked: what is known of the weights.
+    """
+    if not _generates(parts):
         return
-    wanted = parts.generation
-    has = {"do_sample": wanted.do_sample, "beams": wanted.beams > 1}
+    has = {"do_sample": found.do_sample, "beams": found.beams > 1}
     for needed, keys in _NEED.items():
-        for key in keys if not has[needed] else ():
-            if key in wanted.changed():
+        for key in sorted(keys) if not has[needed] else ():
+            if parts.generation.changed().get(key, _default(key)) != _default(key):
                 yield f"generation.{key} changes nothing without {needed}"
+    if looked and not parts.generation.eos:
+        yield from looked.defaults.notes
+
+
+def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
+    """Return the generation_config.json of trained weights; None for one that says little.
+
+    It is that of the weights that they come from, with what the recipe says otherwise.
+    """
+    content = looked.defaults.generation if looked else None
+    if content is None:
+        return None
+    said = {key: value for key, value in parts.generation.given().items() if value is not None}
+    return generation_config.written(content, said)
+
+
+def _generates(parts: Parts) -> bool:
+    return parts.task is not None and parts.task.name == "generate"
+
+
+def _default(key: str) -> Any:
+    return getattr(Generation(), key)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.errors import Fault, InputError, some
+from gpt2dsl.data.fit import vocabulary_misfit
+from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_VOCAB
-from gpt2dsl.parts.task import Conversion
+from gpt2dsl.parts.task import Conversion, Export
 from gpt2dsl.plan import conversion, export, generation, resharding, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
@@ -53,6 +55,7 @@ class Network:
         notes: what a reader must know of the weights.
         classes: the names of a classifier's classes.
         written: of resharding, how much that is; else None.
+        generation: how text is generated, the weights asked too.
     """
 
     geometry: Geometry
@@ -64,6 +67,7 @@ class Network:
     notes: tuple[str, ...]
     classes: tuple[str, ...]
     written: Written | None
+    generation: Generation
 
 
 def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None = None) -> Network:
@@ -88,12 +92,11 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             if parts.model.dropout is not None:
                 geometry = geometry.with_dropout(parts.model.dropout)
         faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
-    if entries and entries > geometry.vocab:
-        message = f"the tokenizer has {entries} entries, the model's word table {geometry.vocab}"
-        faults.append(
-            fault(parts, "G2-205", "data.tokenizer", message, "model.vocab", "data.vocab")
-        )
-    faults += [*training.faults(parts, geometry, looked), *generation.faults(parts)]
+    if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
+        keys = ("model.vocab", "data.vocab", weights_key(parts))
+        faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
+    asked, wrong = generation.completed(parts, looked)
+    faults += [*training.faults(parts, geometry, looked), *wrong]
     written, refusals = resharding.find(parts, None if promised else looked, known)
     others = (conversion.find_target(parts), export.find_writer(parts))
     return Network(
@@ -114,10 +117,11 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
-            *generation.notes(parts),
+            *generation.notes(parts, asked, looked),
         ),
         classes=_classes(parts, looked, labels),
         written=written,
+        generation=asked,
     )
 
 
@@ -169,28 +173,51 @@ def _new(looked: Look) -> str:
 def _tokenizer(
     parts: Parts, looked: Look | None, promised: Promise | None
 ) -> tuple[str, Input | None, int | None]:
-    """What the tokenizer is, the input that it is read from, and its number of entries."""
+    """What the tokenizer is, the input that it is read from, and the rows that its ids need."""
     name = parts.data.tokenizer
+    own = str(looked.tokenizer) if looked and looked.tokenizer else ""
     if isinstance(parts.task, Conversion):
-        return str(looked.tokenizer) if looked and looked.tokenizer else "", None, None
+        unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
+        # others copy it; graphs of an export are used with it
+        is_used = isinstance(parts.task, Export) and own not in unknown
+        return _opened(parts, own) if is_used else (own, None, None)
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
-        own = known == PUBLISHED
-        return known, None, GPT2_VOCAB if own else promised.look.geometry.vocab
+        if known in ("", PUBLISHED):
+            return known, None, GPT2_VOCAB if known else promised.look.geometry.vocab
+        return _opened(parts, known)
+    if name == "auto" and looked and not own:
+        return PUBLISHED, _without_tokenizer(parts, looked), None
     if name == "auto":
-        name = str(looked.tokenizer) if looked and looked.tokenizer else PUBLISHED
-        if name != PUBLISHED:
-            return name, None, None
+        name = own or PUBLISHED
     if name in (PUBLISHED, TRAIN):
         return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
+    return _opened(parts, name)
+
+
+def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
+    """As ``_tokenizer``, of a folder."""
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
         loaded = Tokenizer.load(name)
-    except InputError as error:
+    except SpecError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
     found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
     return str(Path(name)), found, len(loaded)
+
+
+def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
+    """The refusal of weights that no tokenizer lies beside, unless the published one fits."""
+    if parts.data.format == "mindrecord":
+        return None  # rows of ids need none
+    from gpt2dsl.data.tokenizer import PUBLISHED_ROWS, without_tokenizer  # noqa: PLC0415  # as above
+
+    vocab, name = looked.geometry.vocab, weights_name(parts)
+    if vocab in PUBLISHED_ROWS:
+        return None
+    wrong = InputError("G2-205", name, without_tokenizer(vocab))
+    return refused(parts, "data.tokenizer", name, wrong)
 
 
 _KEYS = {

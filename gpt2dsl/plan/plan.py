@@ -12,13 +12,25 @@ import attrs
 
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.parts.task import Conversion
-from gpt2dsl.plan import checks, choose, cluster, inputs, parallel, strategies, training
+from gpt2dsl.plan import (
+    checks,
+    choose,
+    cluster,
+    generation,
+    inputs,
+    parallel,
+    strategies,
+    training,
+)
 from gpt2dsl.plan.batches import Batches, cut, too_short
+from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, Promise, find_network
@@ -60,6 +72,7 @@ class Plan:
         directory: what is written.
         written: of resharding, how much that is; else None.
         notes: what a reader must know of the result.
+        identity: everything that the result depends on; contents that take long are pending.
         toml: the recipe.
     """
 
@@ -84,6 +97,7 @@ class Plan:
     directory: str
     written: Written | None
     notes: tuple[str, ...]
+    identity: Identity
     toml: str
     _parts: Parts = attrs.field(repr=False, eq=False)
     _network: Network = attrs.field(repr=False, eq=False)
@@ -119,7 +133,20 @@ class Plan:
     @property
     def streams(self) -> bool:
         """Whether text is to be shown as it comes."""
-        return self.task == "generate" and self._parts.generation.stream
+        return self.task == "generate" and self._network.generation.stream
+
+    def why(self) -> list[tuple[str, Any, str]]:
+        """Key, value and origin of each field; of those that the weights decide, their file."""
+        looked = self._network.looked
+        stated = looked.defaults.values if looked else {}
+        parts = attrs.evolve(self._parts, generation=self._network.generation)
+        rows = parts.why()
+        return [
+            (key, stated[key].value, stated[key].origin)
+            if origin == DEFAULT and key in stated and not key.startswith("generation.")
+            else (key, value, origin)
+            for key, value, origin in rows
+        ]
 
     def refusals(self) -> tuple[Fault, ...]:
         """Why check and run refuse the inputs."""
@@ -176,6 +203,10 @@ class Plan:
         place = self._run_directory(keep=True)
         return make(self._parts, self.toml, self.name, prepare=True, directory=place)
 
+    def identified(self) -> Identity:
+        """Return everything that the result depends on; reads what takes long, too."""
+        return identity_of(self._parts, self.inputs, self._network.looked, compute=True)
+
     def _job(
         self,
         keep: bool,
@@ -186,7 +217,7 @@ class Plan:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
         return Job(
-            parts=self._parts,
+            parts=attrs.evolve(self._parts, generation=self._network.generation),
             name=self.name,
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
@@ -198,11 +229,23 @@ class Plan:
             directory=self._run_directory(keep=keep),
             documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
             plan_text=str(self),
-            resume_command=resume_command or "plan.run()",
+            resume_command=resume_command or self._again(),
             base=inputs.base_name(self._parts) if self._parts.lora else "",
+            generation_config=generation.written(self._parts, self._network.looked),
+            identity=self.identified(),
             callbacks=callbacks,
             on_text=on_text,
         )
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether each run of it begins at the first step; what was stopped goes on by auto."""
+        return self._parts.trains and self._parts.train.resume == "never"
+
+    def _again(self) -> str:
+        """Return the Python that goes on after an interruption."""
+        anew = 'recipe.set("train.resume", "auto").plan().run()'
+        return anew if self.starts_anew else "plan.run()"
 
     def _run_directory(self, *, keep: bool) -> Path | None:
         """Conversions write their target and nothing else."""
@@ -249,13 +292,16 @@ def make(
         ready = prepare and not any(found.refusals for found in read)
         network, batches = cut(parts, network, texts, ready=ready)
         read += too_short(parts, batches, sources["task.data"][0])
+    steps = batches.steps if batches else None
+    if parts.trains and steps and (found := list(checks.warmup(parts, steps))):
+        raise SpecError(found)
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
     converts = isinstance(task, Conversion)
-    directory = directory or Path(parts.runtime.output) / f"{run_name}-{digest[:8]}"
+    directory = directory or _directory(parts, run_name)
     return Plan(
         name=run_name,
         digest=digest,
@@ -279,10 +325,12 @@ def make(
         written=network.written,
         notes=(
             *network.notes,
+            *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),
             *cluster.notes(parts),
             *choose.advice(parts, geometry, needed),
         ),
+        identity=identity_of(parts, read, network.looked, compute=False),
         toml=toml,
         parts=parts,
         network=network,
@@ -307,6 +355,15 @@ def faults(
     read = [*network.inputs, *sources, *inputs.find_texts(parts), *inputs.resumed(parts)]
     read += cluster.rank_table(parts)
     return (*found, *(fault for found in read for fault in found.refusals))
+
+
+def _directory(parts: Parts, name: str) -> Path:
+    """Return the directory of a run: one of an earlier version goes on where it is."""
+    now, before = (
+        Path(parts.runtime.output) / f"{name}-{digest[:8]}"
+        for digest in (parts.digest(), parts.earlier_digest())
+    )
+    return before if before.is_dir() and not now.is_dir() else now
 
 
 def _sources(parts: Parts, network: Network) -> dict[str, tuple[Input, Source | None]]:

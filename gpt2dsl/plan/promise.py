@@ -39,6 +39,7 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
         network: what it computes.
         name: what it is called in messages.
     """
+    from gpt2dsl.weights.defaults import Defaults  # noqa: PLC0415  # as below
     from gpt2dsl.weights.reading import Look  # noqa: PLC0415  # NumPy: only where weights follow
 
     assert parts.task is not None
@@ -55,6 +56,7 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
             tokenizer=Path(tokenizer),
             adapter=_adapter(parts, network.looked),
             classes=network.classes,
+            defaults=network.looked.defaults if network.looked else Defaults(),
         ),
         tokenizer=tokenizer,
     )

@@ -122,8 +122,14 @@ def _batches(batches: Batches) -> str:
     if batches.steps is None:
         return f"{words}, {_epochs(batches)}"
     if batches.epochs:
-        return f"{words}: {batches.steps:,} steps = {_epochs(batches)}"
+        return f"{words}: {batches.steps:,} steps = {_epochs(batches)}{_left_out(batches)}"
     return f"{words}: {batches.steps:,} steps" if batches.steps else words
+
+
+def _left_out(batches: Batches) -> str:
+    """Say how many rows of the last epoch fill no batch; "" where all do."""
+    rest = (batches.rows or 0) * (batches.epochs or 0) % batches.batch
+    return f"; {rest:,} of the last rows fill no batch and are left out" if rest else ""
 
 
 def _epochs(batches: Batches) -> str:

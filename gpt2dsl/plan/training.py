@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from gpt2dsl.engine.schedule import warmup_steps
 from gpt2dsl.errors import Fault
 from gpt2dsl.layout.adapters import Adapted, adapters, matches
 from gpt2dsl.layout.geometry import Geometry
@@ -75,6 +76,13 @@ def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
     yield from _without_effect(parts)
     if parts.lora:
         yield from _of_files(parts, geometry)
+
+
+def notes_of_steps(parts: Parts, steps: int) -> Iterator[str]:
+    """Yield what a reader must know once the number of steps is known; 0 where it is not."""
+    share = parts.schedule.warmup
+    if parts.trains and steps and share and not warmup_steps(parts.schedule, steps):
+        yield f"schedule.warmup = {share:g} of {steps:,} steps is less than half a step: no warm-up"
 
 
 def _without_effect(parts: Parts) -> Iterator[str]:

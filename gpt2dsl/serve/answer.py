@@ -10,7 +10,6 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.errors import InputError
 from gpt2dsl.serve import documents
 from gpt2dsl.serve.schema import CompletionRequest
 from gpt2dsl.serve.worker import Event, Ticket
@@ -29,11 +28,11 @@ class Answer:
     def __init__(self, body: CompletionRequest, model: LanguageModel) -> None:
         generation = body.generation()
         self._body, self._head = body, documents.head(body.model)
-        prompts = [_text(one, model) for one in body.prompts]
-        if not prompts:
-            raise InputError("G2-302", "prompt", "there is none")
-        texts = [prompt for prompt in prompts for _ in range(body.n)]
-        self._rows = [model.row(one, generation, number) for number, one in enumerate(texts)]
+        texts = [prompt for prompt in body.prompts for _ in range(body.n)]
+        self._rows = [
+            model.row(prompt, generation, number, stops_in_prompt=False)
+            for number, prompt in enumerate(texts)
+        ]
         self._prompt_tokens = sum(len(row.request.ids) for row in self._rows[:: body.n])
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -89,7 +88,7 @@ class Answer:
                 if event.piece or over is not None:
                     yield self._event([documents.choice(event.index, event.piece, over)])
                 left -= event.is_over
-            if self._body.stream_options and self._body.stream_options.include_usage:
+            if self._body.stream_options.include_usage:
                 usage = documents.usage(self._rows, self._prompt_tokens)
                 yield _line({**self._head, "choices": [], "usage": usage})
             yield "data: [DONE]\n\n"
@@ -102,13 +101,3 @@ class Answer:
 
 def _line(document: documents.Document) -> str:
     return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
-
-
-def _text(prompt: str | list[int], model: LanguageModel) -> str:
-    """A prompt as text; ids are of the model's tokenizer."""
-    if isinstance(prompt, str):
-        return prompt
-    if any(i >= len(model.tokenizer) for i in prompt):
-        message = f"{max(prompt)} is no id: there are {len(model.tokenizer)}"
-        raise InputError("G2-204", "prompt", message)
-    return model.tokenizer.decode(prompt)

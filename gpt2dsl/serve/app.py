@@ -26,7 +26,9 @@ def app(worker: Worker, name: str) -> FastAPI:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
-        return _refusal(400, f"{place}: {first['msg']}".removeprefix(": "))
+        return _refusal(
+            400, f"{place}: {first['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+        )
 
     @routes.exception_handler(RefusedError)
     async def refused(_: Request, error: RefusedError) -> Response:
@@ -41,8 +43,11 @@ def app(worker: Worker, name: str) -> FastAPI:
 
     @routes.get("/v1/models")
     async def models() -> Response:
-        one = {"id": name, "object": "model", "created": 0, "owned_by": "gpt2dsl"}
-        return JSONResponse({"object": "list", "data": [one]})
+        return JSONResponse({"object": "list", "data": [documents.model(name)]})
+
+    @routes.get("/v1/models/{asked:path}")
+    async def model(asked: str) -> Response:
+        return JSONResponse(documents.model(name)) if asked == name else _no_model(asked, name)
 
     @routes.post("/v1/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
@@ -72,8 +77,7 @@ def _accepted(body: CompletionRequest, worker: Worker, name: str) -> Answer:
         RefusedError: it can't be given.
     """
     if body.model != name:
-        words = f"no model {body.model!r} here; {name!r} is"
-        raise RefusedError(_refusal(404, words, "model_not_found"))
+        raise RefusedError(_no_model(body.model, name))
     if body.refused:
         raise RefusedError(_refusal(400, f"{body.refused}: not supported here"))
     try:
@@ -89,6 +93,10 @@ def _accepted(body: CompletionRequest, worker: Worker, name: str) -> Answer:
     except BusyError as error:
         raise RefusedError(_refusal(503, str(error), server=True)) from None
     return answer
+
+
+def _no_model(asked: str, name: str) -> Response:
+    return _refusal(404, f"no model {asked!r} here; {name!r} is", "model_not_found")
 
 
 def _refusal(

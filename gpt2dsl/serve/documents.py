@@ -25,12 +25,17 @@ def head(model: str) -> Document:
     }
 
 
+def model(name: str) -> Document:
+    """Describe the model that is served."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "gpt2dsl"}
+
+
 def choice(index: int, text: str, row: Row | None = None, *, scored: bool = False) -> Document:
     """A text, or a piece of one; with ``row`` it is over."""
     return {
         "index": index,
         "text": text,
-        "logprobs": _logprobs(row) if row and scored else None,
+        "logprobs": _logprobs(row, len(text)) if row and scored else None,
         "finish_reason": _reason(row) if row else None,
     }
 
@@ -60,12 +65,21 @@ def _reason(row: Row) -> str:
     return "stop" if row.ended in ("eos", "stop") else "length"
 
 
-def _logprobs(row: Row) -> Document:
+def _logprobs(row: Row, size: int) -> Document:
+    """Describe the tokens of a text; those that are cut off with a stop string are left out.
+
+    Args:
+        row: the text.
+        size: characters of it that are told.
+    """
     pieces = Pieces(row.request.tokenizer)
     ends = accumulate((len(pieces.add([i])) for i in row.generated), initial=0)
+    offsets = list(ends)[:-1]
+    told = sum(offset < size for offset in offsets) if row.ended == "stop" else len(offsets)
+    scores = row.scores[:told]
     return {
-        "tokens": [score.token for score in row.scores],
-        "token_logprobs": [score.logprob for score in row.scores],
-        "top_logprobs": [score.best for score in row.scores],
-        "text_offset": list(ends)[:-1],
+        "tokens": [score.token for score in scores],
+        "token_logprobs": [score.logprob for score in scores],
+        "top_logprobs": [score.best for score in scores],
+        "text_offset": offsets[:told],
     }

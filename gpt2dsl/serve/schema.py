@@ -2,42 +2,80 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
 from gpt2dsl.parts import Generation
 
-Ids = list[Annotated[int, Field(ge=0)]]
+Prompt = str | list[int]
+"""A text, or the ids of its tokens."""
 
 
-class StreamOptions(BaseModel):
-    """How a stream ends."""
+def _prompts(value: Any) -> list[Prompt]:
+    """Return the prompts one by one; a list without any is an empty one, as [[]] and "" are.
 
-    model_config = ConfigDict(extra="forbid")
+    Values are looked at here: pydantic would tell of each id why it is no text.
+    """
+    if isinstance(value, str):
+        return [value]
+    kinds = set(map(type, value)) if isinstance(value, list) else {dict}
+    if kinds == {str}:
+        return list(value)
+    if kinds == {list}:
+        return [_ids(one) for one in value]
+    if kinds & {str, list, dict}:
+        expected = "a text, texts, the ids of a text, or lists of ids"
+        raise ValueError(f"expected {expected}, found {json.dumps(value):.40}")
+    return [_ids(value)]
 
-    include_usage: bool = False
+
+def _ids(found: list[Any]) -> list[int]:
+    for kind in set(map(type, found)) - {int}:
+        raise ValueError(f"ids are integers, found {kind.__name__}")
+    if min(found, default=0) < 0:
+        raise ValueError(f"{min(found)} is no id: they begin at 0")
+    return found
 
 
-class CompletionRequest(BaseModel):
-    """The body of a request."""
+class Body(BaseModel):
+    """A table of keys, of which those that are null count as absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None}
+
+
+class StreamOptions(Body):
+    """How a stream ends."""
+
+    include_usage: bool = False
+    include_obfuscation: Any = None
+
+
+class CompletionRequest(Body):
+    """The body of a request."""
+
     model: str
-    prompt: str | list[str] | Ids | list[Ids] = ""
+    prompts: Annotated[list[Prompt], PlainValidator(_prompts)] = Field([""], alias="prompt")
     max_tokens: int = Field(16, ge=1)
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, ge=0, le=1)
     n: int = Field(1, ge=1, le=128)
     stream: bool = False
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions = StreamOptions()
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool = False
-    stop: str | list[str] | None = None
+    stop: str | list[str] = []
     seed: int | None = None
-    user: str | None = None
 
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0, le=1)
@@ -47,10 +85,18 @@ class CompletionRequest(BaseModel):
     min_tokens: int = Field(0, ge=0)
 
     best_of: int | None = None
-    suffix: str | None = None
+    suffix: str = ""
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, float] = {}
+
+    metadata: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    safety_identifier: Any = None
+    service_tier: Any = None
+    store: Any = None
+    user: Any = None
 
     @property
     def refused(self) -> str:
@@ -60,24 +106,16 @@ class CompletionRequest(BaseModel):
             "suffix": bool(self.suffix),
             "presence_penalty": self.presence_penalty != 0,
             "frequency_penalty": self.frequency_penalty != 0,
-            "logit_bias": bool(self.logit_bias),
+            "logit_bias": any(self.logit_bias.values()),
             "logprobs with stream": self.stream and self.logprobs is not None,
             "logprobs with echo": self.echo and self.logprobs is not None,
         }
         return next((key for key, is_asked in asked.items() if is_asked), "")
 
     @property
-    def prompts(self) -> list[str | list[int]]:
-        """The prompts one by one."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        ids = [one for one in self.prompt if isinstance(one, int)]
-        return [ids] if ids else [one for one in self.prompt if not isinstance(one, int)]
-
-    @property
-    def stops(self) -> list[str]:
+    def stops(self) -> Sequence[str]:
         """The texts before which a text is cut."""
-        return [self.stop] if isinstance(self.stop, str) else (self.stop or [])
+        return [self.stop] if isinstance(self.stop, str) else self.stop
 
     def generation(self) -> Generation:
         """As ``[generation]`` says it; temperature 0 and top_p 0 take the best token.
@@ -87,7 +125,7 @@ class CompletionRequest(BaseModel):
         """
         greedy = self.temperature == 0 or self.top_p == 0
         seed = secrets.randbelow(2**32) if self.seed is None else self.seed % 2**32
-        more: dict[str, Any] = {"stop_strings": self.stops} if self.stops else {}
+        more: dict[str, Any] = {"stop_strings": list(self.stops)} if self.stops else {}
         if not greedy:
             more |= {"temperature": self.temperature, "top_p": self.top_p}
         return Generation(

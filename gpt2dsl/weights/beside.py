@@ -8,16 +8,37 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.schema import adapter_config
-from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates
+from gpt2dsl.schema import (
+    adapter_config,
+    added_tokens,
+    config,
+    generation_config,
+    special_tokens_map,
+    tokenizer_config,
+    tokenizer_json,
+)
+from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates, shown
 from gpt2dsl.schema.folder import file_row
-from gpt2dsl.weights import place
+from gpt2dsl.weights import place, store
 from gpt2dsl.weights.files import tensorfile, torchfile
 from gpt2dsl.weights.formats import nanogpt
 from gpt2dsl.weights.place import Place
 
-TABLES: Mapping[str, Table] = {place.ADAPTER_CONFIG: adapter_config.TABLE}
+TABLES: Mapping[str, Table] = {
+    place.CONFIG: config.TABLE,
+    place.GENERATION: generation_config.TABLE,
+    place.ADAPTER_CONFIG: adapter_config.TABLE,
+    "tokenizer.json": tokenizer_json.TABLE,
+    "tokenizer_config.json": tokenizer_config.TABLE,
+    "special_tokens_map.json": special_tokens_map.TABLE,
+    "added_tokens.json": added_tokens.TABLE,
+}
 """File → the table of its keys."""
+
+LARGEST_VALUE = 1000
+"""Characters of a value that a document of JSON has whole; a vocabulary has a million."""
+
+_NO_PART = (store.MANIFEST, "optimizer.safetensors", "state.json")
 
 
 @attrs.frozen
@@ -58,6 +79,31 @@ def fates_of(found: Place) -> list[FileFate]:
     return [_fate(found, path) for path in paths]
 
 
+def deciding(found: Place) -> list[tuple[str, Path]]:
+    """Return every file that decides what weights are, each under its role for the reader.
+
+    A manifest and the state of a training decide nothing: they say how the weights came to be.
+    """
+    tensors = [(f"tensors {i}", path) for i, path in enumerate(found.files)]
+    if not found.folder.is_dir():
+        return tensors
+    strategy = sorted(found.strategy.iterdir()) if found.strategy else []
+    return [
+        *tensors,
+        *((f"strategy {path.name}", path) for path in strategy),
+        *(
+            (path.name, path)
+            for path in sorted(found.folder.iterdir())
+            if path.is_file() and path not in found.files and _decides(path.name)
+        ),
+    ]
+
+
+def _decides(name: str) -> bool:
+    row = file_row(name)
+    return row is not None and row.fate == "used" and name not in _NO_PART
+
+
 def _fate(found: Place, path: Path) -> FileFate:
     if path in found.files:
         return FileFate(path, "used", "tensors", tuple(_of_metadata(path)))
@@ -67,8 +113,12 @@ def _fate(found: Place, path: Path) -> FileFate:
     if row is None:
         return FileFate(path, "unknown", "nobody knows this file; it is not read")
     table = TABLES.get(path.name)
-    keys = fates(path, place.read_json(path), table) if table is not None else ()
-    return FileFate(path, row.fate, row.words, tuple(keys))
+    if table is None:
+        return FileFate(path, row.fate, row.words)
+    content = place.read_json(path)
+    if table is tokenizer_json.TABLE:
+        content = tokenizer_json.flattened(content)
+    return FileFate(path, row.fate, row.words, tuple(fates(path, content, table)))
 
 
 def _of_metadata(path: Path) -> Iterator[KeyFate]:
@@ -86,9 +136,13 @@ def to_json(files: list[FileFate]) -> dict[str, Any]:
             "fate": one.fate,
             "words": one.words,
             "keys": {
-                key.key: {"value": key.value, "fate": key.fate, "words": key.words}
+                key.key: {"value": _brief(key.value), "fate": key.fate, "words": key.words}
                 for key in one.keys
             },
         }
         for one in files
     }
+
+
+def _brief(value: Any) -> Any:
+    return value if len(repr(value)) <= LARGEST_VALUE else shown(value)

@@ -10,11 +10,13 @@ import shutil
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl.data import tokenizer_files
 from gpt2dsl.errors import Gpt2DslError, InputError, RunError
 from gpt2dsl.parts.model import ALIASES, PUBLISHED
 
@@ -48,14 +50,8 @@ _LAYOUTS = {
 }
 """Configuration → the weights that may lie beside it; the first that is there is the one read."""
 
-_EXTRAS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-)
+_TEMPLATES = f"{tokenizer_files.TEMPLATES}/*.jinja"
+_EXTRAS = ("generation_config.json", *tokenizer_files.KEPT, *tokenizer_files.FOREIGN)
 
 
 def canonical(name: str) -> str | None:
@@ -146,6 +142,7 @@ class _Commit:
             raise _absent(self.repo, f"on the Hub it has no weights that are read here ({known})")
         config, weights = chosen
         extras = [name for name in _EXTRAS if name in self.listed]
+        extras += sorted(name for name in self.listed if fnmatch(name, _TEMPLATES))
         names = [config, *extras, weights]
         if weights.endswith(_INDEX):
             names += _shards(self.file(weights))

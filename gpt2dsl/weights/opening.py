@@ -9,9 +9,10 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.geometry import REGRESSION, Geometry
+from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, tensors
-from gpt2dsl.weights import joining, place
+from gpt2dsl.weights import defaults, joining, place
+from gpt2dsl.weights.defaults import Defaults, Document
 from gpt2dsl.weights.files import container, torchfile
 from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats import adapter as low_rank
@@ -39,7 +40,8 @@ class Opened:
         aside: tensors that are no weights, such as an optimizer's state.
         adapter: the adapter that was merged.
         base: where the weights are that it was merged into.
-        tokenizer: the folder of the tokenizer, where there is one.
+        tokenizer: the folder of the tokenizer that came with them, None where none did.
+        defaults: what the files beside them say of a recipe's keys; those of an adapter's base.
     """
 
     place: Place
@@ -54,6 +56,7 @@ class Opened:
     adapter: Adapter | None = None
     base: Place | None = None
     tokenizer: Path | None = None
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     @property
     def settings(self) -> Path:
@@ -103,7 +106,11 @@ def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
     if found.checkpoint:
         words = f"checkpoint {found.checkpoint}" + (f", {kind}" if found.is_split else "")
     named = huggingface.full_names(stored, found.files[0])
-    return _opened(found, words, geometry, named, config=config, aside=aside)
+    beside = Document.of_json(config_path, config)
+    return attrs.evolve(
+        _opened(found, words, geometry, named, config=config, aside=aside),
+        defaults=defaults.read(beside, found.folder / place.GENERATION, geometry),
+    )
 
 
 def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
@@ -228,7 +235,10 @@ def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: H
     geometry, config = geometry_of(renamed, said, hints, file)
     aside = tuple(name for name in stored if mindformers.is_aside(name))
     words = f"MindFormers, {kind}"
-    opened = _opened(found, words, geometry, renamed, config=config, aside=aside)
+    opened = attrs.evolve(
+        _opened(found, words, geometry, renamed, config=config, aside=aside),
+        defaults=said.defaults(geometry) if said else Defaults(),
+    )
     return _merged(opened, lora, words + " with LoRA") if lora else opened
 
 
@@ -318,7 +328,7 @@ def _with_heads(
     if is_named:
         changes |= {"labels": labels, "problem": problem(classes)}
     elif labels and labels != base.geometry.labels:
-        changes |= {"labels": labels, "problem": REGRESSION if labels == 1 else ""}
+        changes |= {"labels": labels, "problem": problem({"num_labels": labels})}
     geometry = attrs.evolve(base.geometry, **changes)
     config = base.config
     if config and changes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import cache
+from gpt2dsl.data import cache, tokenizer_files
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights import hub, store
 
@@ -68,9 +68,8 @@ class Place:
 
     @property
     def tokenizer(self) -> Path | None:
-        """The folder, where it holds a tokenizer too."""
-        names = ("tokenizer.json", "vocab.json")
-        return self.folder if any((self.folder / name).exists() for name in names) else None
+        """The folder, where it holds a tokenizer too, of whatever kind."""
+        return self.folder if tokenizer_files.is_beside(self.folder) else None
 
 
 def find(

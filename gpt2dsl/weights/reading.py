@@ -13,7 +13,8 @@ from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import HEAD, TABLE
-from gpt2dsl.weights import beside, place
+from gpt2dsl.weights import beside
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
 from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.guess import Hints
@@ -37,6 +38,8 @@ class Look:
         new: parameters that they may lack, and do; they get new values.
         tensors: in the order of the forward pass, not read.
         unknown: files and keys beside them that nobody knows, each with its value.
+        defaults: what the files beside them say of a recipe's keys.
+        files: every file that decides what they are, an adapter's base included, under its role.
     """
 
     path: Path
@@ -51,6 +54,8 @@ class Look:
     new: tuple[str, ...] = ()
     tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
     unknown: tuple[str, ...] = ()
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
+    files: tuple[tuple[str, Path], ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +70,7 @@ class Weights:
         tokenizer: the folder of the tokenizer that came with them, None where none did.
         new: parameters that they may lack, and do; they get new values.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
-        generation: their generation_config.json, None where there is none.
+        defaults: what the files beside them say of a recipe's keys.
     """
 
     path: Path
@@ -75,7 +80,7 @@ class Weights:
     tokenizer: Path | None
     new: tuple[str, ...] = ()
     passed: tuple[InputError, ...] = ()
-    generation: Path | None = None
+    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     @property
     def arrays(self) -> Arrays:
@@ -108,7 +113,15 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
         new=new,
         tensors=found.tensors,
         unknown=tuple(note for file in beside.fates_of(found.place) for note in file.unknown),
+        defaults=found.defaults,
+        files=_files(found),
     )
+
+
+def _files(found: Opened) -> tuple[tuple[str, Path], ...]:
+    base = beside.deciding(found.base) if found.base else []
+    own = beside.deciding(found.place)
+    return (*own, *((f"base {role}", path) for role, path in base))
 
 
 def read(
@@ -144,7 +157,7 @@ def read(
         tokenizer=found.tokenizer,
         new=new,
         passed=found.place.passed,
-        generation=path if (path := found.settings / place.GENERATION).exists() else None,
+        defaults=found.defaults,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import atomic
+from gpt2dsl.data import atomic, tokenizer_files
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import place, store
@@ -25,11 +25,6 @@ from gpt2dsl.weights.watching import Moved, Watch
 MINDFORMERS = "mindspore_model"
 """The name of both files in a folder that MindFormers writes and reads."""
 
-TOKENIZER = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-)  # fmt: skip
-
 
 @attrs.frozen(kw_only=True)
 class Content:
@@ -40,14 +35,14 @@ class Content:
         config: config.json.
         tensors: in the order of the forward pass.
         tokenizer: the folder of the tokenizer, which is copied.
-        generation: the generation_config.json, which is copied; None for one that says little.
+        generation: generation_config.json; None for one that says little.
     """
 
     geometry: Geometry
     config: Mapping[str, Any] = attrs.field(repr=False)
     tensors: Mapping[str, Stored] = attrs.field(repr=False)
     tokenizer: Path | None
-    generation: Path | None = None
+    generation: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
 
     @classmethod
     def of(cls, weights: Weights, tensors: Mapping[str, Stored]) -> Content:
@@ -57,7 +52,7 @@ class Content:
             config=to_config(weights.geometry, source=weights.config),
             tensors=tensors,
             tokenizer=weights.tokenizer,
-            generation=weights.generation,
+            generation=weights.defaults.generation,
         )
 
     @property
@@ -183,7 +178,7 @@ def to_mindformers(
         InputError: a value is not finite (G2-306).
         RunError: the target is there already or can't be written.
     """
-    text = settings.yaml_of(content.geometry, content.config)
+    text = settings.yaml_of(content.geometry, content.config, content.generation)
     if target.suffix == ".ckpt":
         with _file(target) as path:
             with _watched(source, dtype, moved) as watch:
@@ -246,12 +241,11 @@ def _file(target: Path) -> Iterator[Path]:
 
 def copy_beside(content: Content, folder: Path) -> None:
     """The tokenizer and the generation_config.json of what is written."""
-    if content.generation:
-        shutil.copyfile(content.generation, folder / place.GENERATION)
+    if content.generation is not None:
+        huggingface.write_json(folder / place.GENERATION, content.generation)
     _copy(content.tokenizer, folder)
 
 
 def _copy(tokenizer: Path | None, folder: Path) -> None:
-    for name in TOKENIZER if tokenizer else ():
-        if tokenizer and (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, folder / name)
+    if tokenizer:
+        tokenizer_files.write(folder, tokenizer_files.kept(tokenizer))

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
+from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.lite import opening
 from gpt2dsl.plan import inputs
 from gpt2dsl.weights import reading
 from tests.commands import gpt2dsl
+from tests.weights import checkpoints
 
 SPEC = """
 [[stage]]
@@ -265,3 +267,73 @@ def test_faults_of_later_stages_are_found_before_the_first_one_runs() -> None:
     absent = first >> evaluated() >> Task.generate(prompts="none.txt")
     assert [fault.key.partition(" ")[0] for fault in absent.faults()] == ["stage.3.task.prompts"]
     assert [fault.key for fault in (Recipe(Task.export(target="x"))).faults()] == ["task.source"]
+
+
+TARGETED = """
+[[stage]]
+[stage.task]
+kind = "convert"
+source = "{source}"
+target = "{target}"
+"""
+IN_PYTHON = """
+from gpt2dsl import Chain, Recipe, Task
+
+chain = Chain(Recipe(Task.convert(source={source!r}, target={target!r})))
+
+if __name__ == "__main__":
+    chain.plan().run()
+"""
+
+
+@pytest.fixture
+def sources(elsewhere: Path) -> Path:
+    """Two folders of weights, m1 and m2, where m2 is larger."""
+    for name, layers in (("m1", 1), ("m2", 2)):
+        geometry = Geometry(layers=layers, heads=2, hidden=16, positions=16, vocab=300)
+        checkpoints.whole(elsewhere / name, geometry)
+    return elsewhere
+
+
+def layers(target: str) -> int:
+    found: int = json.loads(Path(target, "config.json").read_text())["n_layer"]
+    return found
+
+
+def test_a_chain_of_the_same_name_in_another_file_replaces_nothing(sources: Path) -> None:
+    for team, source in (("a", "m1"), ("b", "m2")):
+        Path(team).mkdir()
+        Path(team, "release.toml").write_text(TARGETED.format(source=source, target="out"))
+    gpt2dsl("run", "a/release.toml")
+    refused = gpt2dsl("run", "b/release.toml", code=2)
+    assert "stage.1.task.target = out: out is there already" in refused.stderr
+    gpt2dsl("check", "b/release.toml", code=2)
+    assert layers("out") == 1
+
+    # its own is replaced, however its file is named, and where the project has moved
+    changed = set_to("stage.1.task.dtype", "float16")
+    gpt2dsl("run", str(sources / "a" / "release.toml"), *changed)
+    shutil.copytree(sources, moved := sources.parent / f"{sources.name}-moved")
+    gpt2dsl("check", "a/release.toml")
+    assert (moved / "out").is_dir()
+
+
+@pytest.mark.usefixtures("sources")
+def test_a_chain_of_the_same_name_in_another_module_replaces_nothing() -> None:
+    for team, source in (("a", "m1"), ("b", "m2")):
+        Path(f"{team}.py").write_text(IN_PYTHON.format(source=source, target="out"))
+    gpt2dsl("run", "a:chain")
+    assert "out is there already" in gpt2dsl("run", "b:chain", code=2).stderr
+    assert layers("out") == 1
+    gpt2dsl("run", "a:chain", *set_to("stage.1.task.dtype", "float16"))
+
+
+@pytest.mark.usefixtures("sources")
+def test_a_chain_of_another_script_replaces_nothing() -> None:
+    for team, source in (("a", "m1"), ("b", "m2")):
+        Path(f"{team}.py").write_text(IN_PYTHON.format(source=source, target="out"))
+    subprocess.run([sys.executable, "a.py"], check=True)
+    done = subprocess.run([sys.executable, "b.py"], capture_output=True, text=True, check=False)
+    assert "out is there already" in done.stderr
+    assert layers("out") == 1
+    subprocess.run([sys.executable, "a.py"], check=True)

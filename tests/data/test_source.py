@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2dsl.data import digests
 from gpt2dsl.data import source as module
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError
@@ -125,7 +126,8 @@ def test_the_digest_is_of_contents_and_order_and_not_of_names(tmp_path: Path) ->
 def test_the_digest_of_large_text_is_pending_until_it_is_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LARGE", 3)
+    monkeypatch.setattr(digests, "LARGE", 3)
+    monkeypatch.setattr(digests, "SETTLED", -1.0)
     (tmp_path / "a.txt").write_text("four")
     source = Source.open(str(tmp_path / "a.txt"))
     assert source.known_digest() is None
@@ -133,3 +135,42 @@ def test_the_digest_of_large_text_is_pending_until_it_is_cached(
     (tmp_path / "a.txt").write_text("five!")
     assert not source.unchanged
     assert Source.open(str(tmp_path / "a.txt")).known_digest() is None
+
+
+def test_a_text_that_was_replaced_is_read_again_although_its_size_and_time_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "LARGE", 3)
+    monkeypatch.setattr(digests, "SETTLED", -1.0)
+    path = tmp_path / "a.txt"
+    path.write_text("four")
+    first, status = Source.open(str(path)).digest(), path.stat()
+    path.write_text("five")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert Source.open(str(path)).digest() != first
+    other = tmp_path / "b.txt"
+    other.write_text("nine")
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+    assert Source.open(str(path)).digest() == hashlib.sha256(b"nine").hexdigest()
+
+
+def test_the_digest_of_a_large_text_is_known_after_it_was_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "LARGE", 3)
+    monkeypatch.setattr(digests, "SETTLED", -1.0)
+    (tmp_path / "a.txt").write_text("four")
+    os.link(tmp_path / "a.txt", tmp_path / "b.txt")
+    digest = Source.open(str(tmp_path / "a.txt")).digest()
+    assert Source.open(str(tmp_path / "b.txt")).known_digest() == digest
+
+
+def test_the_digest_of_a_text_that_has_just_changed_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "LARGE", 3)
+    (tmp_path / "a.txt").write_text("four")
+    source = Source.open(str(tmp_path / "a.txt"))
+    assert source.digest() == hashlib.sha256(b"four").hexdigest()
+    assert source.known_digest() is None

@@ -268,10 +268,6 @@ def _described(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], o
         (_described(lambda d: d["model"].update(merges=[["x", "yz"]])), "out of vocabulary"),
         (_described(lambda d: d.update(added_tokens=3)), "invalid type"),
         (_described(lambda d: d["model"]["vocab"].pop("z")), "1 of the 256 bytes are no tokens"),
-        (
-            lambda f: (f / "tokenizer_config.json").write_text('{"eos_token": "</s>"}'),
-            "it has no end-of-text token </s>",
-        ),
     ],
 )
 def test_damage_of_a_tokenizer_json_is_said(
@@ -302,7 +298,18 @@ def test_a_tokenizer_that_splits_otherwise_is_told_apart(
     trained: Tokenizer, tmp_path: Path
 ) -> None:
     trained.save(tmp_path)
-    _described(lambda d: d["pre_tokenizer"].update(add_prefix_space=True))(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"add_prefix_space": True}))
     found = Tokenizer.load(tmp_path)
     assert not found.splittable
     assert found.digest != trained.digest
+
+
+def test_the_settings_decide_about_the_first_space_and_not_the_pre_tokenizer(
+    trained: Tokenizer, tmp_path: Path
+) -> None:
+    trained.save(tmp_path)
+    _described(lambda d: d["pre_tokenizer"].update(add_prefix_space=True))(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert Tokenizer.load(tmp_path).encode("the") == theirs("the")["input_ids"]
+    assert Tokenizer.load(tmp_path).digest == trained.digest

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
+from typing_extensions import override
 
 import gpt2dsl
-from gpt2dsl import Interrupted, Model, Recipe, RunError, Task
+from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Task
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
@@ -147,7 +149,7 @@ def test_a_resume_on_other_data_is_refused(recipe: Recipe, folder: Path) -> None
     text = data.read_text(encoding="utf-8")
     data.write_text(text + "More.\n", encoding="utf-8")
     try:
-        with pytest.raises(RunError, match="the data has changed since"):
+        with pytest.raises(RunError, match=r"changed since .*: the contents of task\.data"):
             recipe.plan().run()
     finally:
         data.write_text(text, encoding="utf-8")
@@ -168,7 +170,7 @@ def test_a_second_run_in_the_same_directory_is_refused(recipe: Recipe, trained: 
     assert trained.directory
     with (
         RunDirectory(trained.directory).alone(),
-        pytest.raises(RunError, match="is running here already"),
+        pytest.raises(RunError, match="is working here"),
     ):
         recipe.plan().run()
 
@@ -243,6 +245,56 @@ def test_a_run_stopped_before_its_first_step_goes_on_to_the_same_end(
     result = there.plan().run()
     assert (result.steps, result.loss) == (12, trained.loss)
     assert [line["step"] for line in metrics(result) if "eval_loss" in line] == [0, 6, 12]
+
+
+class StopAt(Callback):
+    """The user stops after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    @override
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_that_began_at_a_named_checkpoint_goes_on_where_it_was_stopped(
+    trained: Result, recipe: Recipe, tmp_path: Path
+) -> None:
+    assert trained.directory
+    begun = recipe.set("train.resume", str(trained.directory / "checkpoints" / "step-5"))
+    begun = begun.set("runtime.output", str(tmp_path))
+    for stop in (7, 9):  # the second time it has a checkpoint of its own
+        with pytest.raises(Interrupted, match=rf"stopped at step {stop} of 12(?s:.*)plan\.run"):
+            begun.plan().run(callbacks=[StopAt(stop)])
+    result = begun.plan().run()
+    assert (result.steps, result.loss) == (12, trained.loss)
+    assert [line["step"] for line in metrics(result) if "lr" in line] == list(range(6, 13))
+
+
+def test_what_goes_on_after_a_run_that_starts_anew_does_not_start_anew(
+    trained: Result, recipe: Recipe, tmp_path: Path
+) -> None:
+    anew = recipe.set("train.resume", "never").set("runtime.output", str(tmp_path))
+    with pytest.raises(Interrupted) as caught:
+        anew.plan().run(callbacks=[StopAt(3)])
+    assert 'go on with: recipe.set("train.resume", "auto").plan().run()' in str(caught.value)
+    result = anew.set("train.resume", "auto").plan().run()
+    assert (result.steps, result.loss) == (12, trained.loss)
+    assert len(metrics(result)) == len(metrics(trained))
+
+
+def test_a_run_goes_on_when_it_is_said_otherwise_what_is_kept_of_it(
+    trained: Result, recipe: Recipe, tmp_path: Path
+) -> None:
+    there = recipe.set("runtime.output", str(tmp_path))
+    with pytest.raises(Interrupted):
+        there.plan().run(callbacks=[StopAt(3)])
+    result = there.set("train.save_every", 4).set("train.keep", 9).plan().run()
+    assert (result.steps, result.loss) == (12, trained.loss)
+    assert result.directory
+    assert [step for step, _ in store.steps(result.directory / "checkpoints")] == [3, 4, 8, 12]
 
 
 def _stopping(request: StopRequest) -> StopRequest:

@@ -48,7 +48,7 @@ def test_looking_leaves_nothing_and_holds_no_lock(tmp_path: Path) -> None:
     before = sorted(path.iterdir())
     runs.read(path)
     assert sorted(path.iterdir()) == before
-    with running(path), pytest.raises(Exception, match="running here already"):
+    with running(path), pytest.raises(Exception, match="is working here"):
         RunDirectory(path).alone().__enter__()
     runs.read(path)
     with RunDirectory(path).alone():

@@ -5,7 +5,19 @@ from pathlib import Path
 import attrs
 import pytest
 
-from gpt2dsl import LoRA, Model, Optim, Precision, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl import (
+    Data,
+    LoRA,
+    Model,
+    Optim,
+    Precision,
+    Recipe,
+    Runtime,
+    Schedule,
+    SpecError,
+    Task,
+    Train,
+)
 from gpt2dsl.layout.adapters import Settings, adapters
 from gpt2dsl.model.init import initial_adapters
 from gpt2dsl.parts import Part
@@ -123,3 +135,44 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
     assert (Model(weights=str(base)) | LoRA() | task | length).plan().trained == 2 * 8 * 96
     with pytest.raises(SpecError, match="these weights are an adapter themselves"):
         (Model(weights=str(added)) | LoRA() | task | length).plan()
+
+
+@pytest.fixture
+def small(elsewhere: Path) -> Recipe:
+    """Training on a text of 255 bytes, 31 rows of 8 tokens."""
+    (elsewhere / "text.txt").write_text("the cat sat. " * 19 + "the end.")
+    return (
+        Model(size="nano")
+        | Data(tokenizer="train", vocab=257)
+        | Train(batch_size=4, seq_length=8)
+        | Task.pretrain(data="text.txt")
+    )
+
+
+@pytest.mark.parametrize("warmup", [7, 500, 0.95])
+def test_a_warm_up_that_leaves_no_step_is_refused_whatever_says_the_steps(
+    small: Recipe, warmup: float
+) -> None:
+    small = small | Schedule(warmup=warmup)
+    for key, value in (("train.steps", 7), ("train.epochs", 1)):
+        with pytest.raises(SpecError, match=r"of warm-up leave none of the 7 steps") as caught:
+            small.set(key, value).plan(prepare=True)
+        assert [one.code for one in caught.value.faults] == ["G2-202"]
+    small.set("train.epochs", 100).plan(prepare=True)
+    with pytest.raises(SpecError, match=r"stage.1.schedule.warmup"):
+        (small >> small).plan(prepare=True)
+
+
+def test_a_warm_up_that_rounds_to_no_step_is_told(small: Recipe) -> None:
+    note = "schedule.warmup = 0.01 of 7 steps is less than half a step: no warm-up"
+    small = small | Schedule(warmup=0.01)
+    assert note in small.plan(prepare=True).notes
+    assert note in small.set("train.steps", 7).plan().notes
+    assert not small.set("train.steps", 100).plan().notes
+
+
+def test_rows_that_fill_no_batch_are_told(small: Recipe) -> None:
+    shown = " ".join(str(small.plan(prepare=True)).split())
+    assert "7 steps = 1 epoch; 3 of the last rows fill no batch and are left out" in shown
+    assert "fill no batch" not in str(small.set("train.epochs", 4).plan(prepare=True))
+    assert "fill no batch" not in str(small.set("train.steps", 5).plan(prepare=True))

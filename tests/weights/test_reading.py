@@ -18,7 +18,7 @@ from transformers import (
     GPT2Model,
 )
 
-from gpt2dsl.data import source as source_module
+from gpt2dsl.data import digests
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
@@ -297,7 +297,7 @@ def test_the_digest_of_a_large_file_is_pending(
     tmp_path: Path, folder: Path, geometry: Geometry, arrays: dict[str, Array],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(source_module, "LARGE", 10)
+    monkeypatch.setattr(digests, "LARGE", 10)
     path = checkpoint(tmp_path, 1, geometry, arrays)
     assert reading.look(path).digest is None
     assert reading.look(folder).digest is None

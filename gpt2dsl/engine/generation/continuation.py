@@ -29,7 +29,7 @@ class Continuation:
     """A prompt and what was generated after it.
 
     Attributes:
-        prompt: as it was given.
+        prompt: as it was given; the text of one that was given as ids.
         text: that follows it; an end-of-text token is left out, a stop string is not.
         tokens: how many were generated, an end-of-text token counted.
         prompt_tokens: of the prompt.

@@ -19,12 +19,25 @@ class Ending:
         tokenizer: of the stop strings.
         prompt: tokens of the prompt.
         positions: tokens that the model takes.
+        ends: ids after which it ends, where the generation says none; the tokenizer's end-of-text
+            where they are None.
+        in_prompt: whether a stop string may begin in the prompt, as in transformers; for OpenAI's
+            API generated text alone counts.
     """
 
     def __init__(
-        self, generation: Generation, tokenizer: Tokenizer, prompt: int, positions: int
+        self,
+        generation: Generation,
+        tokenizer: Tokenizer,
+        prompt: int,
+        positions: int,
+        *,
+        ends: Sequence[int] | None = None,
+        in_prompt: bool = True,
     ) -> None:
-        self.ids = tuple(generation.eos) or (tokenizer.eos,)
+        unsaid = (tokenizer.eos,) if ends is None else tuple(ends)
+        self.ids = tuple(generation.eos) or tuple(i for i in unsaid if i is not None)
+        self._first = 0 if in_prompt else prompt
         self._tokenizer = tokenizer
         self._stops = [text.encode() for text in generation.stop_strings]
         self._limit, self._positions = generation.limit(prompt), positions
@@ -49,7 +62,11 @@ class Ending:
         return "length" if len(ids) >= self._limit else "positions"
 
     def _stopped(self, ids: Sequence[int], stop: bytes) -> bool:
-        """Whether a stop string ends within the last token; it may begin in the prompt."""
+        """Whether a stop string ends within the last token."""
         last = len(self._tokenizer.bytes_of(ids[-1:]))
-        tail = self._tokenizer.bytes_of(ids[-len(stop) - 1 :])
+        start, tail = len(ids), b""
+        # an id that the tokenizer does not know has no bytes
+        while start > self._first and len(tail) < last + len(stop) - 1:
+            start -= 1
+            tail = self._tokenizer.bytes_of(ids[start : start + 1]) + tail
         return stop in tail[max(0, len(tail) - last - len(stop) + 1) :]

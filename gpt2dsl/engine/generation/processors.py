@@ -1,25 +1,41 @@
-"""What is done to the scores of the next token, in the order of transformers 4.57.6.
-
-Scores are float64 ``[vocab]``, of one text; what may not come has minus infinity.
-"""
+"""What is done to the scores of the next token, in the order of transformers 4.57.6."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.errors import RunError
+from gpt2dsl.engine.generation.scores import (
+    Processor,
+    Scores,
+    blocked,
+    finite,
+    forced,
+    log_softmax,
+    refuse_nan,
+    softmax,
+)
+from gpt2dsl.engine.generation.warpers import top_p, warpers
 from gpt2dsl.parts import Generation
 
-Scores = NDArray[np.float64]
-Processor = Callable[[Scores, Sequence[int]], Scores]
+__all__ = [
+    "Processor", "Scores", "bad_sequences", "log_softmax", "processors", "refuse_nan", "softmax",
+    "top_p",
+]  # fmt: skip
+
+_RANGE = np.finfo(np.float32)
+"""That of transformers' scores."""
 
 
 def processors(
-    generation: Generation, tokenizer: Tokenizer, prompt: int, ends: Sequence[int]
+    generation: Generation,
+    tokenizer: Tokenizer,
+    prompt: int,
+    ends: Sequence[int],
+    longest: int | None = None,
 ) -> list[Processor]:
     """Those that change something; each takes scores and the ids that were said.
 
@@ -28,149 +44,129 @@ def processors(
         tokenizer: of the bad words.
         prompt: tokens of it.
         ends: ids after which the text is over.
+        longest: tokens with the prompt at most; what the generation says where it is None.
     """
     g = generation
-    found: list[Processor] = []
-    if g.repetition_penalty != 1:
-        found.append(lambda scores, said: penalised(scores, said, g.repetition_penalty))
-    if g.no_repeat_ngram_size:
-        found.append(lambda scores, said: without_repeats(scores, said, g.no_repeat_ngram_size))
-    if g.bad_words:
-        bad = [
-            ids for ids in bad_sequences(g.bad_words, tokenizer) if ids not in [[e] for e in ends]
-        ]
-        found.append(lambda scores, said: without(scores, said, bad))
-    if shortest := max(g.min_length, prompt + g.min_new_tokens if g.min_new_tokens else 0):
-        found.append(lambda scores, said: blocked(scores, ends) if len(said) < shortest else scores)
-    return [*found, *(_warpers(g, len(ends)) if g.do_sample else ())]
-
-
-def _warpers(g: Generation, ends: int) -> list[Processor]:
-    """What changes the distribution that is drawn from."""
-    # Beams need candidates besides the ends.
-    kept = ends + 1 if g.beams > 1 else 1
-    found: list[Processor] = []
-    if g.temperature != 1:
-        found.append(lambda scores, _: scores / g.temperature)
-    if g.top_k:
-        found.append(lambda scores, _: top_k(scores, max(g.top_k, kept)))
-    if g.top_p < 1:
-        found.append(lambda scores, _: top_p(scores, g.top_p, kept))
-    if g.min_p:
-        found.append(lambda scores, _: min_p(scores, g.min_p, kept))
-    if g.typical_p < 1:
-        found.append(lambda scores, _: typical_p(scores, g.typical_p, kept))
+    found = [
+        *_of_sequences(g, tokenizer, prompt, ends),
+        *_of_ends(g, prompt, ends, g.limit(prompt) if longest is None else longest),
+    ]
+    if g.suppress_tokens:
+        found.append(lambda scores, _: blocked(scores, g.suppress_tokens))
+    if g.begin_suppress_tokens:
+        first = prompt + (prompt == 1 and g.forced_bos_token_id is not None)
+        found.append(
+            lambda scores, said: (
+                blocked(scores, g.begin_suppress_tokens) if len(said) == first else scores
+            )
+        )
+    if g.do_sample:
+        found += warpers(g, len(ends))
+    if g.renormalize_logits:
+        found.append(lambda scores, _: log_softmax(scores))
     return found
 
 
-def penalised(scores: Scores, said: Sequence[int], penalty: float) -> Scores:
+def _of_sequences(
+    g: Generation, tokenizer: Tokenizer, prompt: int, ends: Sequence[int]
+) -> list[Processor]:
+    """Those that look at what was said."""
+    found: list[Processor] = []
+    if g.sequence_bias:
+        biases = {tuple(ids): float(bias) for ids, bias in g.sequence_bias}
+        found.append(lambda scores, said: biased(scores, said, biases))
+    if g.encoder_repetition_penalty != 1:
+        inverse = 1 / g.encoder_repetition_penalty
+        key = "encoder_repetition_penalty"
+        found.append(lambda scores, said: penalised(scores, said[:prompt], inverse, key))
+    if g.repetition_penalty != 1:
+        found.append(lambda scores, said: penalised(scores, said, g.repetition_penalty))
+    if size := g.no_repeat_ngram_size:
+        found.append(lambda scores, said: without_repeats(scores, said, size, said))
+    if own := g.encoder_no_repeat_ngram_size:
+        found.append(lambda scores, said: without_repeats(scores, said, own, said[:prompt]))
+    if g.bad_words or g.bad_words_ids:
+        bad = [*map(list, g.bad_words_ids), *bad_sequences(g.bad_words, tokenizer)]
+        bad = [ids for ids in bad if ids not in [[end] for end in ends]]
+        found.append(lambda scores, said: without(scores, said, bad))
+    return found
+
+
+def _of_ends(g: Generation, prompt: int, ends: Sequence[int], longest: int) -> list[Processor]:
+    """Those that look at how many tokens were said."""
+    found: list[Processor] = []
+    if shortest := g.least(prompt):
+        found.append(lambda scores, said: blocked(scores, ends) if len(said) < shortest else scores)
+    if (first := g.forced_bos_token_id) is not None:
+        found.append(lambda scores, said: forced(scores, [first]) if len(said) == 1 else scores)
+    if last := g.forced_eos_token_id:
+        found.append(
+            lambda scores, said: forced(scores, last) if len(said) == longest - 1 else scores
+        )
+    if g.remove_invalid_values:
+        found.append(lambda scores, _: np.clip(scores, _RANGE.min, _RANGE.max))
+    if g.exponential_decay_length_penalty and ends:
+        start, factor = g.exponential_decay_length_penalty
+        found.append(partial(hastened, ends=ends, start=prompt + int(start), factor=factor))
+    return found
+
+
+def biased(scores: Scores, said: Sequence[int], biases: Mapping[tuple[int, ...], float]) -> Scores:
+    """Scores of tokens that would end a sequence, with its bias added."""
+    scores = scores.copy()
+    for ids, bias in biases.items():
+        if _would_end(ids, said):
+            scores[ids[-1]] += bias
+    return finite(scores, "sequence_bias", "too large")
+
+
+def penalised(
+    scores: Scores, said: Sequence[int], penalty: float, key: str = "repetition_penalty"
+) -> Scores:
     """Scores of tokens that were said, divided if positive, multiplied if not (Keskar 2019)."""
     scores = scores.copy()
     seen = np.unique(np.asarray(said, dtype=np.int64))
-    scores[seen] = np.where(scores[seen] < 0, scores[seen] * penalty, scores[seen] / penalty)
-    return scores
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        scores[seen] = np.where(scores[seen] < 0, scores[seen] * penalty, scores[seen] / penalty)
+    return finite(scores, key, penalty)
 
 
-def without_repeats(scores: Scores, said: Sequence[int], size: int) -> Scores:
-    """No token that would end a sequence of ``size`` tokens that was said (Paulus et al. 2017)."""
+def hastened(
+    scores: Scores, said: Sequence[int], *, ends: Sequence[int], start: int, factor: float
+) -> Scores:
+    """Scores of ends, which grow by a factor with each token after so many."""
+    if len(said) <= start:
+        return scores
+    scores, places = scores.copy(), np.unique(np.asarray(ends, dtype=np.int64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        growth = np.power(np.float64(factor), len(said) - start) - 1
+        scores[places] += np.abs(scores[places]) * growth
+    return finite(scores, "exponential_decay_length_penalty", [start, factor])
+
+
+def without_repeats(scores: Scores, said: Sequence[int], size: int, seen: Sequence[int]) -> Scores:
+    """No token that would end a sequence of ``size`` tokens that was seen (Paulus et al. 2017)."""
+    if len(said) + 1 < size:
+        return scores
     last = list(said[len(said) - size + 1 :])
-    starts = range(len(said) - size + 1)
+    starts = range(len(seen) - size + 1)
     return blocked(
-        scores, [said[i + size - 1] for i in starts if list(said[i : i + size - 1]) == last]
+        scores, [seen[i + size - 1] for i in starts if list(seen[i : i + size - 1]) == last]
     )
 
 
 def bad_sequences(words: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     """The ids of texts, at the start of a text and after a space."""
-    return [ids for word in words for ids in (tokenizer.encode(word), tokenizer.encode(f" {word}"))]
+    spelled = [spelling for word in words for spelling in (word, f" {word}")]
+    return tokenizer.encode_batch(spelled, special=False)
 
 
 def without(scores: Scores, said: Sequence[int], sequences: Sequence[Sequence[int]]) -> Scores:
     """No token that would end one of the sequences."""
-    ended = [
-        ids[-1]
-        for ids in sequences
-        if len(ids) == 1
-        or (len(ids) <= len(said) and list(said[len(said) - len(ids) + 1 :]) == list(ids[:-1]))
-    ]
-    return blocked(scores, ended)
+    return blocked(scores, [ids[-1] for ids in sequences if _would_end(ids, said)])
 
 
-def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
-    """None of these ids."""
-    if not ids:
-        return scores
-    scores = scores.copy()
-    scores[list(ids)] = -np.inf
-    return scores
-
-
-def top_k(scores: Scores, k: int) -> Scores:
-    """The ``k`` best scores, the others at minus infinity; 0 keeps all (Fan et al. 2018)."""
-    if k == 0 or k >= len(scores):
-        return scores
-    kth = np.partition(scores, -k)[-k]
-    return np.where(scores < kth, -np.inf, scores)
-
-
-def top_p(scores: Scores, p: float, kept: int = 1) -> Scores:
-    """The smallest set of best scores whose probability reaches ``p`` (Holtzman et al. 2019)."""
-    if p >= 1:
-        return scores
-    candidates = np.flatnonzero(scores > -np.inf)
-    order = candidates[np.argsort(-scores[candidates], kind="stable")]
-    probabilities = softmax(scores)[order]
-    before = np.cumsum(probabilities) - probabilities
-    before[:kept] = 0
-    return _only(scores, order[before < p])
-
-
-def min_p(scores: Scores, share: float, kept: int = 1) -> Scores:
-    """What has this share of the best one's probability (Nguyen et al. 2024)."""
-    chosen = scores >= scores.max() + np.log(share)
-    chosen[np.argsort(-scores, kind="stable")[:kept]] = True
-    return np.where(chosen, scores, -np.inf)
-
-
-def typical_p(scores: Scores, mass: float, kept: int = 1) -> Scores:
-    """The scores nearest the entropy whose probability reaches ``mass`` (Meister et al. 2022)."""
-    candidates = np.flatnonzero(scores > -np.inf)
-    probabilities = softmax(scores)[candidates]
-    surprise = -log_softmax(scores)[candidates]
-    entropy = (probabilities * surprise)[probabilities > 0].sum()
-    distance = np.abs(surprise - entropy)
-    order = np.argsort(distance, kind="stable")
-    last = min(int((np.cumsum(probabilities[order]) < mass).sum()), len(order) - 1)
-    near = distance[order] <= distance[order[last]]
-    near[:kept] = True
-    return _only(scores, candidates[order[near]])
-
-
-def _only(scores: Scores, ids: NDArray[np.int64]) -> Scores:
-    found = np.full_like(scores, -np.inf)
-    found[ids] = scores[ids]
-    return found
-
-
-def refuse_nan(logits: NDArray[np.float32]) -> None:
-    """Refuses what no token can be chosen by, of any shape.
-
-    Raises:
-        RunError: a score is no number.
-    """
-    if np.isnan(logits.max()):
-        raise RunError("no token can be chosen by its score: the model gives none [G2-402]")
-
-
-def softmax(scores: Scores) -> Scores:
-    """Probabilities of scores."""
-    weights = np.exp(scores - scores.max())
-    probabilities: Scores = weights / weights.sum()
-    return probabilities
-
-
-def log_softmax(scores: Scores) -> Scores:
-    """Log-probabilities of scores over the last axis."""
-    shifted = scores - scores.max(-1, keepdims=True)
-    found: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+def _would_end(ids: Sequence[int], said: Sequence[int]) -> bool:
+    """Whether the last one of a sequence's ids would make it whole; as long as the text at most."""
+    size = len(ids) - 1
+    return not size or (size < len(said) and list(said[len(said) - size :]) == list(ids[:-1]))

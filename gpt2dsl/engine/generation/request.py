@@ -21,12 +21,15 @@ class Request:
     """One prompt.
 
     Attributes:
-        prompt: as it was given.
+        prompt: as it was given; the text of one that was given as ids.
         ids: of it, at least one.
         generation: how to go on.
         tokenizer: of the ids.
         positions: tokens that the model takes.
         number: among the texts that are asked for at once, so that equal prompts draw differently.
+        ends: ids after which its texts end, where the generation says none; the tokenizer's
+            end-of-text where they are None.
+        stops_in_prompt: whether a stop string may begin in the prompt.
     """
 
     prompt: str
@@ -35,17 +38,27 @@ class Request:
     tokenizer: Tokenizer
     positions: int
     number: int = 0
+    ends: tuple[int, ...] | None = None
+    stops_in_prompt: bool = True
 
     @cached_property
     def ending(self) -> Ending:
         """When its texts are over."""
-        return Ending(self.generation, self.tokenizer, len(self.ids), self.positions)
+        return Ending(
+            self.generation,
+            self.tokenizer,
+            len(self.ids),
+            self.positions,
+            ends=self.ends,
+            in_prompt=self.stops_in_prompt,
+        )
 
     @cached_property
     def processors(self) -> list[Processor]:
         """What is done to scores."""
-        ends = self.ending.ids
-        return processors(self.generation, self.tokenizer, len(self.ids), ends)
+        ending = self.ending
+        prompt = len(self.ids)
+        return processors(self.generation, self.tokenizer, prompt, ending.ids, ending.longest)
 
     @cached_property
     def random(self) -> np.random.Generator:

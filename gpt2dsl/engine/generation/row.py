@@ -85,7 +85,12 @@ class Row:
         )
 
     def _name(self, token: int) -> str:
-        r"""Its text; ``bytes:\xe4`` where it is part of a character: no two share one name."""
+        r"""Its text; ``bytes:\xe4`` where it is part of a character: no two share one name.
+
+        An id that the tokenizer does not know has no text: it is called ``token_id:310``.
+        """
+        if token >= len(self.request.tokenizer):
+            return f"token_id:{token}"
         held = self.request.tokenizer.bytes_of([token])
         try:
             return held.decode()

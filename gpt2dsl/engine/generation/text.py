@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
+from gpt2dsl.data.cleaning import CleanedText
 from gpt2dsl.data.tokenizer import Tokenizer
 
 
@@ -18,17 +19,22 @@ class Pieces:
 
     def __init__(self, tokenizer: Tokenizer, held: Sequence[str] = ()) -> None:
         self._tokenizer, self._held = tokenizer, [text for text in held if text]
+        self._cleaning = CleanedText() if tokenizer.cleans else None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting = ""
         self._cut = False
 
     def add(self, ids: Sequence[int]) -> str:
         """The text that these tokens complete."""
-        return self._out(self._decoder.decode(self._tokenizer.bytes_of(ids)), last=False)
+        text = self._decoder.decode(self._tokenizer.bytes_of(ids))
+        return self._out(self._cleaning.add(text) if self._cleaning else text, last=False)
 
     def rest(self) -> str:
         """What is left at the end: a broken character becomes U+FFFD."""
-        return self._out(self._decoder.decode(b"", final=True), last=True)
+        text = self._decoder.decode(b"", final=True)
+        if self._cleaning:
+            text = self._cleaning.add(text) + self._cleaning.rest()
+        return self._out(text, last=True)
 
     def _out(self, text: str, *, last: bool) -> str:
         if self._cut:

@@ -71,6 +71,7 @@ def write(
     *,
     kind: str = "F32",
     source: Mapping[str, Any] | None = None,
+    generation: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """Writes a folder that ``transformers`` reads, and this project too.
 
@@ -82,6 +83,7 @@ def write(
         classes: names of a classifier's classes.
         kind: element type of the file.
         source: the config.json that the network came with.
+        generation: generation_config.json; None for one that says little.
 
     Returns:
         File → checksum of those whose checksum is known, for ``store.writing``.
@@ -97,7 +99,15 @@ def write(
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes, source)
-    return write_stored(folder, config, held)
+    if tokenizer:
+        own = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
+        ids = {f"{token}_token_id": i for token, i in own.items() if i is not None}
+        # What the network came with says more than its tokenizer does.
+        config |= {key: i for key, i in ids.items() if (source or {}).get(key) is None}
+    digests = write_stored(folder, config, held)
+    if generation is not None:
+        write_json(folder / place.GENERATION, generation)
+    return digests
 
 
 def write_stored(
@@ -128,7 +138,7 @@ def write_stored(
         digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
         index |= dict.fromkeys(names, file)
     total = sum(tensor.size for tensor in stored.values())
-    _write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     return digests
 
 
@@ -139,13 +149,13 @@ def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, S
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
     dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
-    _write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    _write_json(folder / place.GENERATION, special)
+    write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    write_json(folder / place.GENERATION, special)
 
 
 def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the config.json of an adapter's classifier, whose names PEFT's own files leave out."""
-    _write_json(folder / place.CONFIG, config)
+    write_json(folder / place.CONFIG, config)
 
 
 def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
@@ -161,5 +171,6 @@ def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
     return shards
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file as transformers lays it out."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

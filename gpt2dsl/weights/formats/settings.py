@@ -13,6 +13,7 @@ import attrs
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.weights.defaults import Defaults, Document
 
 ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
 """MindFormers' name → ours; its gelu is the tanh form."""
@@ -23,6 +24,8 @@ TOLD = {"gelu": "gelu"}
 _SPECIAL = ("eos_token_id", "bos_token_id", "pad_token_id", "unk_token_id")
 """All four are GPT-2's end-of-text token."""
 
+_GENERATION = "hugging_face_generation"
+
 
 @attrs.frozen
 class Settings:
@@ -32,11 +35,19 @@ class Settings:
         path: the file.
         model: its ``model.model_config``.
         hugging_face: the config.json that :func:`to_settings` wrote along; {} of MindFormers' own.
+        generation: the generation_config.json that it wrote along; None of MindFormers' own.
     """
 
     path: Path
     model: dict[str, Any]
     hugging_face: dict[str, Any]
+    generation: dict[str, Any] | None = None
+
+    def defaults(self, geometry: Geometry) -> Defaults:
+        """What the files that were written along say of a recipe's keys."""
+        config = Document(self.path, self.hugging_face) if self.hugging_face else None
+        own = None if self.generation is None else Document(self.path, self.generation)
+        return Defaults.of(config, own, geometry)
 
     @property
     def alpha(self) -> float | None:
@@ -72,17 +83,25 @@ def beside(checkpoint: Path) -> Settings | None:
         return None  # It is about something else.
     if not isinstance(inner, dict):
         raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
-    carried = content.get("hugging_face")
-    return Settings(path, inner, carried if isinstance(carried, dict) else {})
+    carried, generation = content.get("hugging_face"), content.get(_GENERATION)
+    return Settings(
+        path,
+        inner,
+        carried if isinstance(carried, dict) else {},
+        generation if isinstance(generation, dict) else None,
+    )
 
 
-def to_settings(geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]:
+def to_settings(
+    geometry: Geometry, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The YAML for MindFormers of a network.
 
     Args:
         geometry: the network.
         config: Hugging Face's config.json, which is written along and gives what MindFormers has
             no word for back when the file is read here.
+        generation: generation_config.json, which is written along too; None where there is none.
     """
     theirs = {ours: name for name, ours in ACTIVATIONS.items()}
     model: dict[str, Any] = {
@@ -110,14 +129,18 @@ def to_settings(geometry: Geometry, config: Mapping[str, Any]) -> dict[str, Any]
         "model": {"model_config": model, "arch": {"type": kind}},
         "processor": {"type": "GPT2Processor", "tokenizer": {"type": "GPT2Tokenizer"}},
         "hugging_face": dict(config),
+        **({} if generation is None else {_GENERATION: dict(generation)}),
     }
 
 
-def yaml_of(geometry: Geometry, config: Mapping[str, Any]) -> bytes:
+def yaml_of(
+    geometry: Geometry, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
+) -> bytes:
     """:func:`to_settings` as the text of a file."""
     import yaml  # noqa: PLC0415  # slow, and seldom needed
 
-    text: str = yaml.safe_dump(to_settings(geometry, config), sort_keys=False, allow_unicode=True)
+    content = to_settings(geometry, config, generation)
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text.encode()
 
 

@@ -1,0 +1,114 @@
+"""A folder that one process at a time works in, on local disks and on shared ones.
+
+On one machine the kernel's lock (flock) decides; it ends with its process. A shared disk may not
+have it, or keep it to one machine: there a lease decides, a file that its owner touches every ten
+seconds and that others take over once it has not changed for thirty.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TextIO
+
+from gpt2dsl.errors import BusyError
+
+LOCK, LEASE, OWNER = ".lock", ".lease", ".owner.json"
+FILES = (LOCK, LEASE, OWNER)
+DURATION = 30.0
+"""Seconds after which a lease that nobody touches is taken over; all processes must agree."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for the block; it is there already.
+
+    Raises:
+        BusyError: another process holds it; the error says which, where and since when.
+    """
+    from filelock import SoftFileLease, Timeout  # noqa: PLC0415  # whoever only looks needs none
+
+    with (folder / LOCK).open("a") as lock:
+        if not _locked(lock):
+            raise _busy(folder)
+        lease = SoftFileLease(folder / LEASE, lease_duration=DURATION)
+        try:
+            # A dead process of this machine is told by its number; one of another by its lease.
+            lease.acquire(timeout=DURATION + 5 if _is_stale(folder) else 0)
+        except Timeout:
+            raise _busy(folder) from None
+        try:
+            (folder / OWNER).write_text(json.dumps(_myself()) + "\n", encoding="utf-8")
+            yield
+        finally:
+            with suppress(OSError):
+                (folder / OWNER).unlink()
+            lease.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process works in a folder, on this machine or another."""
+    try:
+        with suppress(FileNotFoundError), (folder / LOCK).open("rb") as lock:
+            # Shared, and let go at once: two that look do not take each other for a run.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # This disk has no such locks, or the user may not see it: the lease tells.
+    owner = _owner(folder)
+    return bool(owner) and owner.get("host") != socket.gethostname() and not _is_stale(folder)
+
+
+def _locked(lock: TextIO) -> bool:
+    """Return whether the lock is ours; whoever looks at runs holds it for a moment."""
+    for _ in range(5):
+        with suppress(BlockingIOError):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                return True  # This disk has no such locks: the lease decides alone.
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _is_stale(folder: Path) -> bool:
+    """Return whether a lease is there that its owner has not touched for half its duration."""
+    try:
+        return time.time() - (folder / LEASE).stat().st_mtime > DURATION / 2
+    except OSError:
+        return False
+
+
+def _myself() -> dict[str, Any]:
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
+
+
+def _owner(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / OWNER).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _busy(folder: Path) -> BusyError:
+    owner = _owner(folder)
+    who = "another process"
+    if owner:
+        who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}"
+    return BusyError(
+        f"{folder}: {who}, is working here; wait for it, end it, or say another runtime.output "
+        "[G2-402]"
+    )

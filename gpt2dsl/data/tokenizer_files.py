@@ -1,0 +1,90 @@
+"""The names of the files that a tokenizer has: those that are read, kept, or of another kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+WHOLE = "tokenizer.json"
+VOCAB = "vocab.json"
+MERGES = "merges.txt"
+SETTINGS = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
+ADDED = "added_tokens.json"
+READ = (WHOLE, VOCAB, MERGES, SETTINGS, SPECIAL, ADDED)
+"""What decides the ids of a text, and what stands for which special token."""
+
+TEMPLATES = "additional_chat_templates"
+KEPT = (*READ, "chat_template.jinja", "chat_template.json")
+"""What goes with the weights wherever they go, besides the templates in ``TEMPLATES``."""
+
+FOREIGN = {
+    "vocab.txt": "WordPiece",
+    "spiece.model": "SentencePiece",
+    "tokenizer.model": "SentencePiece or tiktoken",
+    "sentencepiece.bpe.model": "SentencePiece",
+    "sentencepiece.model": "SentencePiece",
+    "source.spm": "SentencePiece",
+    "target.spm": "SentencePiece",
+    "spm.model": "SentencePiece",
+    "spm_char.model": "SentencePiece",
+    "tokenizer.tiktoken": "tiktoken",
+    "tekken.json": "tiktoken",
+    "bpe.codes": "BPE of words",
+}
+"""Files of vocabularies that GPT-2's tokenizer can't be made of, and their kind."""
+
+
+def is_beside(folder: Path) -> bool:
+    """Return whether a folder holds any file of a tokenizer, of whatever kind."""
+    return any((folder / name).is_file() for name in (*READ, *FOREIGN))
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """Read the files of a folder that go with its weights: path in the folder → content.
+
+    Raises:
+        OSError: one of them can't be read.
+    """
+    paths = [folder / name for name in (*KEPT, *FOREIGN)]
+    paths += sorted((folder / TEMPLATES).glob("*.jinja"))
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()
+    }
+
+
+def write(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write files that ``kept`` read into another folder.
+
+    Raises:
+        OSError: the disk is full or can't be written.
+    """
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def with_class(contents: dict[str, bytes], name: str) -> dict[str, bytes]:
+    """Return files whose settings name a class, where they name none."""
+    return _with_settings(contents, SETTINGS, {"tokenizer_class": name}, replace=False)
+
+
+def with_pad(contents: dict[str, bytes], token: str) -> dict[str, bytes]:
+    """Return files whose settings say that a token pads."""
+    pads = {"pad_token": token}
+    for name in (SETTINGS, SPECIAL):
+        contents = _with_settings(contents, name, pads, replace=True)
+    return contents
+
+
+def _with_settings(
+    contents: dict[str, bytes], name: str, more: dict[str, Any], *, replace: bool
+) -> dict[str, bytes]:
+    content = json.loads(contents.get(name, b"{}"))
+    unlike = {key: value for key, value in more.items() if replace or content.get(key) is None}
+    if not unlike:
+        return contents
+    text = json.dumps(content | unlike, indent=2, ensure_ascii=False) + "\n"
+    return contents | {name: text.encode()}

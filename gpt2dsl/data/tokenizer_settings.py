@@ -1,0 +1,223 @@
+"""What the files beside a vocabulary say: the special and added tokens, and the flags.
+
+The judge is ``transformers.AutoTokenizer``: which file and key comes before which is as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.data import tokenizer_files, vocabulary
+from gpt2dsl.errors import InputError
+from gpt2dsl.schema import added_tokens, special_tokens_map, tokenizer_config, tokenizer_json
+from gpt2dsl.schema.fate import KeyFate, Table, fates, refuse
+from gpt2dsl.schema.tokenizer_config import ADDED, ADDITIONAL, CLASSES, EXTRA, ROLES
+
+_TABLES: Mapping[str, Table] = {
+    tokenizer_files.SETTINGS: tokenizer_config.TABLE,
+    tokenizer_files.SPECIAL: special_tokens_map.TABLE,
+    tokenizer_files.ADDED: added_tokens.TABLE,
+}
+_DEFAULTED = ("bos_token", "eos_token", "unk_token")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What the files beside a vocabulary say.
+
+    Attributes:
+        kind: the class of transformers that the tokenizer is of.
+        roles: key of a special token → the token; where two keys name one, the same object.
+        more: additional special tokens.
+        added: id → token.
+        values: the other keys of tokenizer_config.json.
+    """
+
+    kind: str
+    roles: Mapping[str, Any]
+    more: tuple[Any, ...]
+    added: Mapping[int, Any]
+    values: Mapping[str, Any]
+
+    def flag(self, key: str) -> bool:
+        """Return a key that is true or false, and false where it is absent."""
+        return bool(self.values.get(key, False))
+
+    @property
+    def special(self) -> list[Any]:
+        """All special tokens in the order in which transformers adds them."""
+        tokens: list[Any] = []
+        seen: set[str] = set()
+        for group in (*([token] for token in self.roles.values()), self.more):
+            fresh = [token for token in group if token and str(token) not in seen]
+            seen.update(map(str, fresh))
+            tokens += fresh
+        return tokens
+
+
+def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
+    """Read what a folder says besides its vocabulary.
+
+    Args:
+        folder: the tokenizer's.
+        whole: the content of its tokenizer.json; None where there is none.
+
+    Raises:
+        InputError: a file is damaged (G2-304).
+        SpecError: a key asks for what is not built here (G2-306).
+    """
+    files = {name: _read(folder / name) for name in _TABLES}
+    config = files[tokenizer_files.SETTINGS] or {}
+    kind = class_name(folder)
+    if whole is None:  # it would be read in place of the folder's own, which is not there
+        config.pop("tokenizer_file", None)
+    refuse(
+        fate
+        for name, content in files.items()
+        for fate in fates(folder / name, content or {}, _TABLES[name])
+    )
+    values = {key: value for key, value in config.items() if key != "tokenizer_class"}
+    added: dict[int, Any] = {}
+    if ADDED in values:
+        added = {int(i): _token(token) for i, token in values.pop(ADDED).items()}
+    else:
+        _lay_over(values, files[tokenizer_files.SPECIAL] or {})
+        if whole is None or files[tokenizer_files.ADDED]:
+            added = _listed(files[tokenizer_files.ADDED] or {}, values)
+        for token in (whole or {}).get("added_tokens") or ():
+            added[token["id"]] = _token(token)
+    _from_vocabulary(values, whole or {})
+    return _settled(kind, values, added, is_converted=whole is None)
+
+
+def every_fate(folder: Path) -> list[KeyFate]:
+    """Return what becomes of each key of a folder's tokenizer files.
+
+    Raises:
+        InputError: a file is damaged (G2-304).
+    """
+    contents = [(folder / name, _read(folder / name), table) for name, table in _TABLES.items()]
+    path = folder / tokenizer_files.WHOLE
+    whole = _read(path)
+    if whole is not None:
+        contents.append((path, tokenizer_json.flattened(whole), tokenizer_json.TABLE))
+    return [fate for path, content, table in contents for fate in fates(path, content or {}, table)]
+
+
+def class_name(folder: Path) -> str:
+    """Return the class that a folder names, or the one of GPT-2."""
+    return _class_in(folder)[1]
+
+
+def _class_in(folder: Path) -> tuple[str, str]:
+    """The file that names the class, and the class."""
+    for name in (tokenizer_files.SETTINGS, "config.json"):
+        named = (_read(folder / name) or {}).get("tokenizer_class")
+        if named is not None:
+            return name, str(named)
+    return "", "GPT2Tokenizer"
+
+
+def refuse_class(folder: Path) -> None:
+    """Refuse a folder that names a class which is not built here.
+
+    Raises:
+        InputError: it is of another class (G2-306), or a file is damaged (G2-304).
+    """
+    file, named = _class_in(folder)
+    if named in CLASSES:
+        return
+    foreign = [name for name in tokenizer_files.FOREIGN if (folder / name).is_file()]
+    path = folder / (foreign[0] if foreign else file)
+    reads = ", ".join(CLASSES)
+    message = (
+        f"{file} names {named} as tokenizer_class, which is not read here but {reads}; "
+        "data.tokenizer names another folder, or gpt2"
+    )
+    raise InputError("G2-306", path, message)
+
+
+def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Let the keys of special_tokens_map.json stand for those of tokenizer_config.json."""
+    for key, value in over.items():
+        if key == ADDITIONAL and isinstance(value, list):
+            tokens = list(values.get(ADDITIONAL) or [])
+            for one in value:
+                token = _token(one, special=True) if isinstance(one, dict) else one
+                if token not in tokens:
+                    tokens.append(token)
+            values[key] = tokens
+        elif key in ROLES and isinstance(value, dict):
+            values[key] = _token(value, special=True)
+        else:
+            values[key] = value
+
+
+def _listed(ids: Mapping[str, int], values: Mapping[str, Any]) -> dict[int, Any]:
+    """The tokens of added_tokens.json; those that a key of ``values`` names are special."""
+    named = [values.get(key) for key in ROLES] + list(values.get(ADDITIONAL) or [])
+    special = {_content(token) for token in named if token}
+    make = vocabulary.library().AddedToken
+    return {
+        i: make(text, normalized=text not in special, special=text in special)
+        for text, i in ids.items()
+    }
+
+
+def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
+    """What the settings of a call that a tokenizer.json holds are the defaults of."""
+    truncation, padding = whole.get("truncation"), whole.get("padding")
+    if isinstance(truncation, dict):
+        values.setdefault("truncation_side", str(truncation.get("direction", "right")).lower())
+    if isinstance(padding, dict):
+        values.setdefault("pad_token", padding.get("pad_token"))
+
+
+def _settled(
+    kind: str, values: dict[str, Any], added: dict[int, Any], *, is_converted: bool
+) -> Settings:
+    """Settings with a token for each key; a text that is an added token is that one."""
+    for key in _DEFAULTED:
+        values.setdefault(key, CLASSES[kind])
+    known = {str(token): token for token in added.values()}
+    roles = {}
+    for key in ROLES:
+        token = values.pop(key, None)
+        if token is None:
+            continue
+        token = _made(token)
+        token = known.get(str(token), token)
+        if is_converted and isinstance(token, str) and key in (*_DEFAULTED, "pad_token"):
+            token = vocabulary.library().AddedToken(token)
+        roles[key] = token
+    more = [_made(one) for one in values.pop(ADDITIONAL, ()) or ()]
+    extra = values.pop(EXTRA, None) or {}
+    if isinstance(extra, dict):
+        roles |= {key: _made(one) for key, one in extra.items()}
+    else:  # as transformers 5 writes it
+        more += map(_made, extra)
+    return Settings(kind=kind, roles=roles, more=tuple(more), added=added, values=values)
+
+
+def _token(description: Mapping[str, Any], **more: bool) -> Any:
+    """The library's token of a description."""
+    flags = ("lstrip", "rstrip", "single_word", "normalized", "special")
+    said = {flag: description[flag] for flag in flags if flag in description} | more
+    return vocabulary.library().AddedToken(description["content"], **said)
+
+
+def _made(token: Any) -> Any:
+    """The token of a description; a text or a token as it is."""
+    return _token(token) if isinstance(token, dict) else token
+
+
+def _content(token: Any) -> str:
+    return str(token["content"] if isinstance(token, dict) else token)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return vocabulary.read_json(path) if path.is_file() else None

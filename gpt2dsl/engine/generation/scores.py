@@ -1,0 +1,70 @@
+"""Scores of the next token, and what is computed of them.
+
+Scores are float64 ``[vocab]``, of one text; what may not come has minus infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import RunError
+
+Scores = NDArray[np.float64]
+Processor = Callable[[Scores, Sequence[int]], Scores]
+
+
+def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
+    """None of these ids."""
+    if not ids:
+        return scores
+    scores = scores.copy()
+    scores[list(ids)] = -np.inf
+    return scores
+
+
+def forced(scores: Scores, ids: Sequence[int]) -> Scores:
+    """One of these ids."""
+    chosen = np.full_like(scores, -np.inf)
+    chosen[list(ids)] = 0.0
+    return chosen
+
+
+def refuse_nan(logits: NDArray[np.float32]) -> None:
+    """Refuses what no token can be chosen by, of any shape.
+
+    Raises:
+        RunError: a score is no number.
+    """
+    if np.isnan(logits.max()):
+        raise RunError("no token can be chosen by its score: the model gives none [G2-402]")
+
+
+def finite(scores: Scores, key: str, value: object) -> Scores:
+    """Return scores of which none is infinite or no number because of a key's value.
+
+    Raises:
+        RunError: one is.
+    """
+    if not scores.max() < np.inf:
+        message = f"generation.{key} = {value} makes it infinite or no number"
+        raise RunError(f"no token can be chosen by its score: {message} [G2-402]")
+    return scores
+
+
+def softmax(scores: Scores) -> Scores:
+    """Probabilities of scores."""
+    with np.errstate(over="ignore"):  # the difference of two that are far apart
+        weights = np.exp(scores - scores.max())
+    probabilities: Scores = weights / weights.sum()
+    return probabilities
+
+
+def log_softmax(scores: Scores) -> Scores:
+    """Log-probabilities of scores over the last axis."""
+    with np.errstate(over="ignore"):  # as above
+        shifted = scores - scores.max(-1, keepdims=True)
+    found: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found

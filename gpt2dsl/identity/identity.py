@@ -1,0 +1,139 @@
+"""The identity of a run: everything that its result depends on, entry by entry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from gpt2dsl.identity.rules import Rule, rule_of
+from gpt2dsl.parts import TABLES
+
+PENDING = "pending"
+"""The digest of contents that take long to read and were not read yet."""
+
+ABSENT = "(absent)"
+"""The value of a key that an identity does not have: of a part that the recipe lacks."""
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """An entry that is not as it was recorded.
+
+    Attributes:
+        key: of the entry: ``train.batch_size``, or ``task.data`` for the contents of that file.
+        before: the recorded value or digest, None where the entry is new.
+        now: the value or digest of today, None where it is gone.
+        is_content: whether contents differ rather than what the recipe says.
+    """
+
+    key: str
+    before: Any
+    now: Any
+    is_content: bool
+
+    @property
+    def rule(self) -> Rule:
+        """What becomes of it at a resume."""
+        return rule_of(self.key, is_content=self.is_content)
+
+    def __str__(self) -> str:
+        return self.name if self.is_content else f"{self.name} {self.change}"
+
+    @property
+    def name(self) -> str:
+        """What differs."""
+        return f"the contents of {self.key}" if self.is_content else self.key
+
+    @property
+    def change(self) -> str:
+        """The value or the digest before and now."""
+        shown = _short if self.is_content else _shown
+        return f"{shown(self.before)} -> {shown(self.now)}"
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """Everything that a result depends on.
+
+    Attributes:
+        values: what the recipe says: ``optim.lr`` → 0.001.
+        contents: what is read, by content: ``task.data`` → digest, or pending.
+    """
+
+    values: Mapping[str, Any]
+    contents: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all entries."""
+        document = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(document.encode()).hexdigest()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether contents are still to be read."""
+        return PENDING in self.contents.values()
+
+    def with_contents(self, key: str, digest: str) -> Identity:
+        """Return the identity with the contents of an input that counts by them alone."""
+        values = {name: value for name, value in self.values.items() if name != key}
+        return Identity(values=values, contents={**self.contents, key: digest})
+
+    def differences(self, recorded: Identity) -> Iterator[Difference]:
+        """Yield every entry that is not as it was recorded; a pending one counts as equal."""
+        for key in {**recorded.values, **self.values}:
+            before, now = recorded.values.get(key, ABSENT), self.values.get(key, ABSENT)
+            if before != now and not _is_younger(key, before, now, recorded.values):
+                yield Difference(key=key, before=before, now=now, is_content=False)
+        for key in {**recorded.contents, **self.contents}:
+            before, now = recorded.contents.get(key), self.contents.get(key)
+            if before != now and PENDING not in (before, now):
+                yield Difference(key=key, before=before, now=now, is_content=True)
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Yield each entry in words: values as the recipe has them, contents as digests."""
+        yield from ((key, _shown(value)) for key, value in self.values.items())
+        yield from ((f"contents of {key}", digest) for key, digest in self.contents.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entries as JSON has them."""
+        return {"values": dict(self.values), "contents": dict(self.contents)}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Identity:
+        """Return the identity that ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            values, contents = dict(document["values"]), dict(document["contents"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"expected an identity, found {document!r:.40}") from error
+        return cls(values=values, contents=contents)
+
+
+def _is_younger(key: str, before: Any, now: Any, recorded: Mapping[str, Any]) -> bool:
+    """Return whether a release without the key did what the key's default does now."""
+    table, _, name = key.partition(".")
+    if before != ABSENT or not any(other.startswith(f"{table}.") for other in recorded):
+        return False
+    part = TABLES.get(table)
+    defaults = {field.name: field.default for field in part.fields()} if part else {}
+    return name in defaults and _plain(defaults[name]) == now
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    return "none" if value in (None, ABSENT) else json.dumps(value, ensure_ascii=False)
+
+
+def _short(digest: Any) -> str:
+    return "none" if digest is None else f"{str(digest)[:8]}.."

@@ -1,0 +1,85 @@
+"""From a planned recipe to the identity of its run: the one place that names what decides it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2dsl.data import cache
+from gpt2dsl.data.form import Form
+from gpt2dsl.data.source import Source
+from gpt2dsl.identity.identity import PENDING, Identity
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.inputs import Input
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.reading import Look
+
+WEIGHTS = ("model.weights", "task.source")
+"""Keys that name weights."""
+
+DATA = ("task.data", "task.eval_data")
+"""Keys that name data."""
+
+_HOW = ("runtime.rank_table", "task.target")
+"""Inputs that say how and where, and leave the result as it is."""
+
+
+def identity_of(
+    parts: Parts, inputs: Sequence[Input], looked: Look | None, *, compute: bool
+) -> Identity:
+    """Return everything that a run's result depends on.
+
+    An input counts by its contents and not by its name, so that a moved file is the same one.
+
+    Args:
+        parts: the recipe's.
+        inputs: what the plan reads.
+        looked: what is known of the weights; None for new ones, and those of another stage.
+        compute: whether contents that take long to read are read; else they are pending.
+
+    Raises:
+        InputError: an input can't be read.
+    """
+    contents = dict(_contents(parts, inputs, looked, compute=compute))
+    values = {
+        f"{table}.{name}": value
+        for table, fields in parts.identity().items()
+        for name, value in fields.items()
+        if f"{table}.{name}" not in contents
+    }
+    # Through JSON, so that an identity compares equal with one that was read.
+    return Identity(values=json.loads(json.dumps(values)), contents=contents)
+
+
+def _contents(
+    parts: Parts, inputs: Sequence[Input], looked: Look | None, *, compute: bool
+) -> Iterator[tuple[str, str]]:
+    for one in inputs:
+        if one.state != "present" or one.key in _HOW:
+            continue
+        if one.key in WEIGHTS and looked:
+            yield one.key, _files(looked.files, compute=compute)
+        elif one.digest:
+            yield one.key, one.digest
+        elif not compute and one.key in DATA:
+            yield one.key, PENDING
+        elif one.key in DATA:
+            yield one.key, Source.open(one.name, Form.of(parts.data)).digest()
+        else:
+            yield one.key, _files(_below(cache.expanded(one.name)), compute=compute)
+
+
+def _files(files: Sequence[tuple[str, Path]], *, compute: bool) -> str:
+    from gpt2dsl.identity import contents  # noqa: PLC0415  # NumPy: only where files are read
+
+    return contents.of_files(files) if compute else contents.known(files) or PENDING
+
+
+def _below(path: Path) -> list[tuple[str, Path]]:
+    """Return a file, or those in a folder."""
+    if not path.is_dir():
+        return [("", path)]
+    return [(str(one.relative_to(path)), one) for one in sorted(path.rglob("*")) if one.is_file()]

@@ -1,0 +1,31 @@
+"""The keys of added_tokens.json: every one is a token, and its value the id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gpt2dsl.schema.fate import Key, Table, used
+
+
+def _id(value: Any) -> str:
+    return "" if type(value) is int and value >= 0 else "an id is expected"
+
+
+class _EveryKey(Mapping[str, Key]):
+    """One row for whatever key there is."""
+
+    def __init__(self, row: Key) -> None:
+        self._row = row
+
+    def __getitem__(self, key: str) -> Key:
+        return self._row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+TABLE: Table = _EveryKey(used("an added token where tokenizer_config.json lists none", _id))

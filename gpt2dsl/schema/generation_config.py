@@ -1,0 +1,369 @@
+"""generation_config.json: what becomes of each key, as transformers 4.57.6 has them.
+
+The same keys are read from config.json where there is no generation_config.json, as transformers'
+``GenerationConfig.from_model_config`` does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gpt2dsl.schema.fate import Table, no_effect, only, used
+
+Refusal = Callable[[Any], str]
+
+DEFAULT_LENGTH = 20
+"""``max_length`` that transformers takes for one that nobody said: so many after the prompt."""
+
+DEFAULT_TOP_K = 50
+"""``top_k`` of transformers where ``do_sample`` is said and ``top_k`` is not."""
+
+FROM_CONFIG = "_from_model_config"
+"""The key that lets config.json go before the file, where it has keys of generation."""
+
+
+def _whole(low: int, *, null: bool = True) -> Refusal:
+    def refusal(value: Any) -> str:
+        accepted = type(value) is int and value >= low
+        return "" if accepted or (null and value is None) else f"expected an integer from {low}"
+
+    return refusal
+
+
+def _above_zero(value: Any) -> str:
+    accepted = value is None or (_is_number(value) and value > 0)
+    return "" if accepted else "expected a number above 0"
+
+
+def _number(value: Any) -> str:
+    """Refuse what is no number; its range matters only where it is used."""
+    return "" if value is None or _is_number(value) else "expected a number"
+
+
+def _integer(value: Any) -> str:
+    return "" if value is None or type(value) is int else "expected an integer"
+
+
+def _flag(value: Any) -> str:
+    # 0 and 1 are as good as false and true in transformers' conditions.
+    accepted = value is None or (type(value) in (bool, int) and value in (0, 1))
+    return "" if accepted else "expected true or false"
+
+
+def _early(value: Any) -> str:
+    accepted = value is None or isinstance(value, bool) or value == "never"
+    return "" if accepted else 'expected true, false or "never"'
+
+
+def _texts(value: Any) -> str:
+    texts = [value] if isinstance(value, str) else value
+    accepted = value is None or (
+        isinstance(texts, list) and all(isinstance(text, str) and text for text in texts)
+    )
+    return "" if accepted else "expected a text or a list of texts, none empty"
+
+
+def _ids(value: Any) -> str:
+    return "" if value is None or _are_ids(value) else "expected a list of ids"
+
+
+def _id_or_ids(value: Any) -> str:
+    accepted = value is None or _are_ids([value]) or _are_ids(value)
+    return "" if accepted else "expected an id or a list of ids"
+
+
+def _any_id(value: Any) -> str:
+    # transformers takes -1 for no end, which no token can be.
+    ids = value if isinstance(value, list) else [value]
+    accepted = value is None or all(type(one) is int for one in ids)
+    return "" if accepted else "expected an id or a list of ids"
+
+
+def _sequences(value: Any) -> str:
+    accepted = value is None or (
+        isinstance(value, list) and all(_are_ids(ids) and ids for ids in value)
+    )
+    return "" if accepted else "expected a list of lists of ids, none empty"
+
+
+def _biases(value: Any) -> str:
+    accepted = value is None or (isinstance(value, list) and all(map(_is_bias, value)))
+    return "" if accepted else "expected a list of pairs [[ids], number]"
+
+
+def _is_bias(pair: Any) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and _are_ids(pair[0])
+        and bool(pair[0])
+        and _is_number(pair[1])
+    )
+
+
+def _decay(value: Any) -> str:
+    accepted = value is None or (
+        isinstance(value, list)
+        and len(value) == 2
+        and type(value[0]) is int
+        and value[0] >= 0
+        and _is_number(value[1])
+        and value[1] > 0
+    )
+    return "" if accepted else "expected a pair of an integer of at least 0 and a number above 0"
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _contrastive(value: Any) -> str:
+    return "" if value in (None, 0) else "contrastive search is not built here; take it out"
+
+
+def _not_built(what: str, *accepted: Any) -> Refusal:
+    return only(None, *accepted, cure=f"{what} is not built here; take it out")
+
+
+def _cache(value: Any) -> str:
+    rounded = value == "quantized"
+    return "a cache of fewer bits gives other texts; take it out" if rounded else ""
+
+
+_SAMPLING = "of draws"
+_BEAMS = "of beams"
+_OUTPUT = "says what transformers returns beside the ids"
+_SPEED = "says how transformers computes; the texts are the same"
+_DRAFTS = "of drafts of another model, which do not change the texts"
+_ORIGIN = "says where the file comes from"
+
+TABLE: Table = {
+    "max_length": used("generation.max_length", _whole(1)),
+    "max_new_tokens": used("generation.max_new_tokens, before max_length", _whole(1)),
+    "min_length": used("generation.min_length", _integer),
+    "min_new_tokens": used("generation.min_new_tokens, before min_length", _integer),
+    "early_stopping": used(f"generation.early_stopping, {_BEAMS}", _early),
+    "max_time": no_effect("no limit of time", _not_built("a limit of time")),
+    "stop_strings": used("generation.stop_strings", _texts),
+    "do_sample": used("generation.do_sample", _flag),
+    "num_beams": used("generation.beams", _whole(1)),
+    "use_cache": no_effect(_SPEED),
+    "cache_implementation": no_effect(_SPEED, _cache),
+    "cache_config": no_effect(_SPEED),
+    "return_legacy_cache": no_effect(_OUTPUT),
+    "prefill_chunk_size": no_effect(_SPEED),
+    "temperature": used(f"generation.temperature, {_SAMPLING}", _number),
+    "top_k": used(f"generation.top_k, {_SAMPLING}", _integer),
+    "top_p": used(f"generation.top_p, {_SAMPLING}", _number),
+    "min_p": used(f"generation.min_p, {_SAMPLING}", _number),
+    "typical_p": used(f"generation.typical_p, {_SAMPLING}", _number),
+    "epsilon_cutoff": used(f"generation.epsilon_cutoff, {_SAMPLING}", _number),
+    "eta_cutoff": used(f"generation.eta_cutoff, {_SAMPLING}", _number),
+    "repetition_penalty": used("generation.repetition_penalty", _above_zero),
+    "encoder_repetition_penalty": used("generation.encoder_repetition_penalty", _above_zero),
+    "length_penalty": used(f"generation.length_penalty, {_BEAMS}", _number),
+    "no_repeat_ngram_size": used("generation.no_repeat_ngram_size", _integer),
+    "encoder_no_repeat_ngram_size": used("generation.encoder_no_repeat_ngram_size", _integer),
+    "bad_words_ids": used("generation.bad_words_ids", _sequences),
+    "renormalize_logits": used("generation.renormalize_logits", _flag),
+    "forced_bos_token_id": used("generation.forced_bos_token_id", _whole(0)),
+    "forced_eos_token_id": used("generation.forced_eos_token_id", _id_or_ids),
+    "remove_invalid_values": used("generation.remove_invalid_values", _flag),
+    "exponential_decay_length_penalty": used("generation.exponential_decay_length_penalty", _decay),
+    "suppress_tokens": used("generation.suppress_tokens", _ids),
+    "begin_suppress_tokens": used("generation.begin_suppress_tokens", _ids),
+    "sequence_bias": used("generation.sequence_bias", _biases),
+    "token_healing": no_effect("no healing", _not_built("token healing", False)),
+    "guidance_scale": no_effect("no guidance", _not_built("classifier-free guidance", 1)),
+    "watermarking_config": no_effect("no watermark", _not_built("a watermark")),
+    "num_return_sequences": used("generation.num_return_sequences", _whole(1)),
+    "output_attentions": no_effect(_OUTPUT),
+    "output_hidden_states": no_effect(_OUTPUT),
+    "output_scores": no_effect(_OUTPUT),
+    "output_logits": no_effect(_OUTPUT),
+    "return_dict_in_generate": no_effect(_OUTPUT),
+    "pad_token_id": no_effect("there is no padding here that a text could see"),
+    "bos_token_id": used("an empty prompt begins at it", _any_id),
+    "eos_token_id": used("generation.eos", _any_id),
+    "decoder_start_token_id": no_effect("of models with an encoder"),
+    "is_assistant": no_effect(_DRAFTS),
+    "num_assistant_tokens": no_effect(_DRAFTS),
+    "num_assistant_tokens_schedule": no_effect(_DRAFTS),
+    "assistant_confidence_threshold": no_effect(_DRAFTS),
+    "prompt_lookup_num_tokens": no_effect(_DRAFTS),
+    "max_matching_ngram_size": no_effect(_DRAFTS),
+    "assistant_early_exit": no_effect("no drafts", _not_built("a draft of the first layers")),
+    "assistant_lookbehind": no_effect(_DRAFTS),
+    "target_lookbehind": no_effect(_DRAFTS),
+    "compile_config": no_effect(_SPEED),
+    "disable_compile": no_effect(_SPEED),
+    "low_memory": no_effect(_SPEED),
+    "penalty_alpha": no_effect("no contrastive search", _contrastive),
+    "dola_layers": no_effect("no contrast of layers", _not_built("DoLa")),
+    "diversity_penalty": no_effect("of groups of beams, and there is one group"),
+    "num_beam_groups": no_effect("one group of beams", _not_built("a search in groups", 1)),
+    "constraints": no_effect("no constraints", _not_built("a search with constraints")),
+    "force_words_ids": no_effect("no constraints", _not_built("a search with forced words")),
+    FROM_CONFIG: used("config.json goes before, where it has keys of generation"),
+    "_commit_hash": no_effect(_ORIGIN),
+    "_original_object_hash": no_effect(_ORIGIN),
+    "transformers_version": no_effect(_ORIGIN),
+}
+"""Key of transformers' GenerationConfig → what becomes of it."""
+
+IN_CONFIG: Table = {
+    key: row
+    for key, row in TABLE.items()
+    if not key.startswith("_")
+    and key not in ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
+    and key not in ("use_cache", "output_attentions", "output_hidden_states")
+}
+"""The rows that config.json has too, but for those that say something else there as well."""
+
+GLOBAL = {
+    "max_length": 20, "min_length": 0, "do_sample": False, "early_stopping": False, "num_beams": 1,
+    "temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "repetition_penalty": 1.0,
+    "length_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
+    "bad_words_ids": None, "num_return_sequences": 1, "output_scores": False,
+    "return_dict_in_generate": False, "forced_bos_token_id": None, "forced_eos_token_id": None,
+    "remove_invalid_values": False, "exponential_decay_length_penalty": None,
+    "suppress_tokens": None, "begin_suppress_tokens": None, "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+}  # fmt: skip
+"""What transformers takes for unsaid in config.json: ``_get_global_generation_defaults``."""
+
+
+def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of generation that a config.json says."""
+    return {key: value for key, value in config.items() if key in TABLE and value is not None}
+
+
+def goes_before(content: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Return whether config.json goes before the file, which transformers made of it once."""
+    changed = any(
+        config.get(key) is not None and config[key] != default for key, default in GLOBAL.items()
+    )
+    return bool(content.get(FROM_CONFIG)) and changed
+
+
+def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Return what a file says of ``[generation]``: key there → value, and the file's own key.
+
+    Values that change nothing in transformers are left out, and so are those that the table
+    refuses.
+    """
+    said = {
+        key: value
+        for key, value in content.items()
+        if value is not None and key in TABLE and not TABLE[key].refusal(value)
+    }
+    found = {ours: (make(said[key]), key) for key, (ours, make) in _OURS.items() if key in said}
+    if said.get("max_length") == DEFAULT_LENGTH:
+        found["max_new_tokens"] = found.pop("max_length")
+    if "max_new_tokens" in said:
+        found["max_new_tokens"] = (said["max_new_tokens"], "max_new_tokens")
+        found.pop("max_length", None)
+    if "min_new_tokens" in said:
+        found.pop("min_length", None)
+    if said.get("do_sample") and "top_k" not in content:
+        found["top_k"] = (DEFAULT_TOP_K, "do_sample")
+    if "top_k" in content and content["top_k"] is None:
+        found["top_k"] = (0, "top_k")
+    return found
+
+
+def written(content: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a file that says what a recipe does.
+
+    Args:
+        content: the file's own.
+        said: keys of ``[generation]`` and their values, which go before.
+    """
+    names = {ours: key for key, (ours, _) in _OURS.items()}
+    added = {names[key]: _json(value) for key, value in said.items() if key in names}
+    kept = dict(content)
+    if "max_new_tokens" in said:
+        kept.pop("max_length", None)
+    if "max_length" in said:
+        kept.pop("max_new_tokens", None)
+    if added:
+        kept.pop(FROM_CONFIG, None)
+    if "eos_token_id" in added and len(added["eos_token_id"]) == 1:
+        added["eos_token_id"] = added["eos_token_id"][0]
+    return {**kept, **added}
+
+
+def theirs(keys: Iterable[str]) -> list[str]:
+    """Return the file's keys of some of ``[generation]``."""
+    names = {ours: key for key, (ours, _) in _OURS.items()}
+    return [names[key] for key in keys if key in names]
+
+
+def _json(value: Any) -> Any:
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _at_least_zero(value: int) -> int:
+    return max(value, 0)
+
+
+def _at_most_one(value: float) -> float:
+    return min(value, 1.0)
+
+
+def _below_one(value: float) -> float:
+    return value if 0 < value < 1 else 0.0
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _is_true(value: Any) -> bool:
+    return value is True
+
+
+_OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "max_new_tokens": ("max_new_tokens", _same),
+    "max_length": ("max_length", _same),
+    "min_new_tokens": ("min_new_tokens", _at_least_zero),
+    "min_length": ("min_length", _at_least_zero),
+    "do_sample": ("do_sample", bool),
+    "temperature": ("temperature", _same),
+    "top_k": ("top_k", _same),
+    "top_p": ("top_p", _at_most_one),
+    "min_p": ("min_p", _same),
+    "typical_p": ("typical_p", _at_most_one),
+    "epsilon_cutoff": ("epsilon_cutoff", _below_one),
+    "eta_cutoff": ("eta_cutoff", _below_one),
+    "repetition_penalty": ("repetition_penalty", _same),
+    "encoder_repetition_penalty": ("encoder_repetition_penalty", _same),
+    "no_repeat_ngram_size": ("no_repeat_ngram_size", _at_least_zero),
+    "encoder_no_repeat_ngram_size": ("encoder_no_repeat_ngram_size", _at_least_zero),
+    "bad_words_ids": ("bad_words_ids", _same),
+    "suppress_tokens": ("suppress_tokens", _same),
+    "begin_suppress_tokens": ("begin_suppress_tokens", _same),
+    "sequence_bias": ("sequence_bias", _same),
+    "forced_bos_token_id": ("forced_bos_token_id", _same),
+    "forced_eos_token_id": ("forced_eos_token_id", _listed),
+    "exponential_decay_length_penalty": ("exponential_decay_length_penalty", _same),
+    "remove_invalid_values": ("remove_invalid_values", _is_true),
+    "renormalize_logits": ("renormalize_logits", _is_true),
+    "stop_strings": ("stop_strings", _listed),
+    "eos_token_id": ("eos", _listed),
+    "num_beams": ("beams", _same),
+    "length_penalty": ("length_penalty", _same),
+    "early_stopping": ("early_stopping", _same),
+    "num_return_sequences": ("num_return_sequences", _same),
+}
+"""Key of the file → key of ``[generation]``, and what makes the value."""

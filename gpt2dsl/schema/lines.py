@@ -1,0 +1,32 @@
+"""The line of each key of a JSON object."""
+
+from __future__ import annotations
+
+import json
+import re
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]\n:]', re.DOTALL)
+
+
+def lines_of(text: str) -> dict[str, int]:
+    """Return the line of each key of the outermost object, counted from 1.
+
+    Args:
+        text: a JSON object; of a key that is there twice the last one counts, as for ``json``.
+    """
+    found: dict[str, int] = {}
+    line, depth = 1, 0
+    last = ("", 0)
+    for match in _TOKEN.finditer(text):
+        sign = match[0]
+        if sign == "\n":
+            line += 1
+        elif sign in "{[":
+            depth += 1
+        elif sign in "}]":
+            depth -= 1
+        elif sign != ":":
+            last = (sign, line)
+        elif depth == 1 and last[0]:
+            found[json.loads(last[0], strict=False)] = last[1]
+    return found

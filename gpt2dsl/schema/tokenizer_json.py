@@ -1,0 +1,65 @@
+"""The keys of tokenizer.json, as the ``tokenizers`` library writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gpt2dsl.schema.fate import Table, no_effect, used
+
+_CURE = "a byte-level BPE is read here; data.tokenizer names another folder"
+
+
+def steps(part: Any) -> Iterator[str]:
+    """Yield the types of a normalizer, pre-tokenizer or decoder; of a sequence those within."""
+    if not isinstance(part, Mapping):
+        return
+    inner = next((part[key] for key in _LISTS if isinstance(part.get(key), list)), None)
+    if part.get("type") != "Sequence" or inner is None:
+        yield str(part.get("type"))
+        return
+    for one in inner:
+        yield from steps(one)
+
+
+_LISTS = ("normalizers", "pretokenizers", "decoders", "processors")
+
+
+def _decoder(value: Any) -> str:
+    kinds = set(steps(value))
+    return "" if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"} else _CURE
+
+
+def _model(value: Any) -> str:
+    return "" if value == "BPE" else _CURE
+
+
+TABLE: Table = {
+    "version": no_effect("the library checks it"),
+    "truncation": no_effect("a call decides; its direction is the default of truncation_side"),
+    "padding": no_effect("a call decides; its token is the default of pad_token"),
+    "added_tokens": used("added tokens with their flags"),
+    "normalizer": used("changes a text before it is split"),
+    "pre_tokenizer": used("splits a text into words"),
+    "post_processor": used("puts special tokens around a text"),
+    "decoder": used("makes text of tokens", _decoder),
+    "model.type": used("byte-level BPE", _model),
+    "model.dropout": no_effect("of training; ids are never left to chance here"),
+    "model.unk_token": used("stands for symbols that the vocabulary lacks"),
+    "model.continuing_subword_prefix": used("before symbols within a word"),
+    "model.end_of_word_suffix": used("after the last symbol of a word"),
+    "model.fuse_unk": used("makes one of unknown symbols that follow each other"),
+    "model.byte_fallback": used("spells unknown symbols in bytes"),
+    "model.ignore_merges": used("takes a word that is a token as it is"),
+    "model.vocab": used("token → id"),
+    "model.merges": used("pairs in their order"),
+}
+
+
+def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a tokenizer.json, with those of its model as ``model.<key>``."""
+    model = content.get("model")
+    inner = (
+        {f"model.{key}": value for key, value in model.items()} if isinstance(model, dict) else {}
+    )
+    return {key: value for key, value in content.items() if key != "model"} | inner

@@ -1,0 +1,224 @@
+"""What the files beside weights say of a recipe's keys, where the recipe does not say them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.errors import SpecError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.parts import Generation
+from gpt2dsl.parts.base import check
+from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
+from gpt2dsl.schema import generation_config
+from gpt2dsl.schema.fate import KeyFate, fates, refuse
+from gpt2dsl.schema.lines import lines_of
+from gpt2dsl.weights import place
+
+GPT2_END = 50256
+"""The id that begins and ends texts where a config.json does not say it."""
+
+_TABLE = "generation."
+
+_RIVALS = (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length"))
+"""Keys of which one that is said leaves the other of the file without meaning."""
+
+_NETWORK = {
+    "layers": ("n_layer", "num_hidden_layers"),
+    "heads": ("n_head", "num_attention_heads"),
+    "hidden": ("n_embd", "hidden_size"),
+    "positions": ("n_positions", "max_position_embeddings"),
+    "vocab": ("vocab_size",),
+    "inner": ("n_inner",),
+    "activation": ("activation_function",),
+    "dropout": ("resid_pdrop",),
+}
+"""Key of ``[model]`` → those of config.json that decide it."""
+
+
+@attrs.frozen
+class Stated:
+    """A value that a file says, and where: ``generation_config.json:12``."""
+
+    value: Any
+    origin: str
+
+
+@attrs.frozen
+class Document:
+    """A file of keys beside weights, read.
+
+    Attributes:
+        path: the file.
+        content: its keys.
+        lines: the line of each.
+    """
+
+    path: Path
+    content: Mapping[str, Any] = attrs.field(repr=False)
+    lines: Mapping[str, int] = attrs.field(repr=False, factory=dict)
+
+    @classmethod
+    def of_json(cls, path: Path, content: Mapping[str, Any]) -> Document:
+        """A JSON file whose content is known, with its lines."""
+        return cls(path, content, lines_of(path.read_bytes().decode("utf-8", "replace")))
+
+    def origin(self, *keys: str) -> str:
+        """Where the first of some keys that it has is written; the file where it has none."""
+        line = next((self.lines[key] for key in keys if key in self.lines), 0)
+        return f"{self.path.name}:{line}" if line else self.path.name
+
+
+@attrs.frozen(kw_only=True)
+class Defaults:
+    """What the files beside weights say.
+
+    Attributes:
+        values: ``table.key`` of a recipe → what they say of it.
+        ends: ids after which texts end where neither recipe nor files say some; None for the
+            tokenizer's end-of-text.
+        begin: the id that an empty prompt begins at; None for the tokenizer's end-of-text.
+        refused: keys of generation that ask for what can't be had, and why.
+        notes: what a reader must know of texts that are generated.
+        generation: the content of their generation_config.json, or what a config.json says in its
+            place; None where neither is there.
+    """
+
+    values: Mapping[str, Stated] = attrs.field(factory=dict)
+    ends: tuple[int, ...] | None = None
+    begin: int | None = None
+    refused: tuple[KeyFate, ...] = ()
+    notes: tuple[str, ...] = ()
+    generation: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def of(
+        cls, config: Document | None, generation: Document | None, geometry: Geometry
+    ) -> Defaults:
+        """What config.json and generation_config.json say of a network; either may be absent."""
+        values = dict(_network(config, geometry)) if config else {}
+        says = config.content if config else {}
+        if generation and not generation_config.goes_before(generation.content, says):
+            found = cls._of_generation(generation, generation.content, geometry.vocab)
+        elif config:
+            ids = {"bos_token_id": GPT2_END, "eos_token_id": GPT2_END, **says}
+            found = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
+        else:
+            return cls()
+        own = generation.content if generation else found.generation
+        return attrs.evolve(found, values={**values, **found.values}, generation=own)
+
+    @classmethod
+    def _of_generation(cls, document: Document, content: Mapping[str, Any], vocab: int) -> Defaults:
+        table = generation_config.TABLE
+        refused = [one for one in fates(document.path, content, table) if one.fate == "refused"]
+        values: dict[str, Stated] = {}
+        ends: tuple[int, ...] | None = ()
+        notes = []
+        for key, (value, theirs) in generation_config.stated(content).items():
+            if key == "eos":
+                inside = [i for i in value if 0 <= i < vocab]
+                if beyond := [i for i in value if i not in inside]:
+                    words = f"{', '.join(map(str, beyond))} ends no text: there are {vocab} ids"
+                    notes.append(f"{document.origin(theirs)}: eos_token_id {words}")
+                if not inside:
+                    continue
+                ends, value = None, inside  # noqa: PLW2901  # the part that can come
+            elif any(i >= vocab for i in _ids(key, value)):
+                words = f"there are {vocab} ids"
+                refused.append(KeyFate(document.path, theirs, content[theirs], "refused", words))
+                continue
+            values[_TABLE + key] = Stated(value, document.origin(theirs))
+        if content.get("eos_token_id") is None:
+            words = "texts end by their length alone, as in transformers; generation.eos says more"
+            notes.append(f"{document.path.name} names no eos_token_id: {words}")
+        begin = content.get("bos_token_id")
+        return cls(
+            values=values,
+            ends=ends,
+            begin=begin if type(begin) is int and 0 <= begin < vocab else None,
+            refused=tuple(refused),
+            notes=tuple(notes),
+            generation=content,
+        )
+
+    def refuse(self, asked: Generation) -> None:
+        """Refuse files that ask for what can't be had, unless it is asked for otherwise.
+
+        Raises:
+            SpecError: with every such key (G2-306).
+        """
+        said = set(generation_config.theirs(asked.given()))
+        refuse(one for one in self.refused if one.key not in said)
+
+    def completed(self, asked: Generation) -> Generation:
+        """Return how text is generated, with what the files say in the place of what is not said.
+
+        Raises:
+            SpecError: a value of the files can't be (G2-202), or does not go with what is asked.
+        """
+        own = {key: value for key, value in asked.given().items() if value is not None}
+        stated = {
+            key.removeprefix(_TABLE): one
+            for key, one in self.values.items()
+            if key.startswith(_TABLE) and key.removeprefix(_TABLE) not in own
+        }
+        for one, other in (*_RIVALS, *(pair[::-1] for pair in _RIVALS)):
+            if one in own:
+                stated.pop(other, None)
+        values = {**{key: one.value for key, one in stated.items()}, **own}
+        unused = _unused(values)
+        values = {
+            key: value
+            for key, value in values.items()
+            if key in own or key not in unused or not Generation.rules()[key].problem(value)
+        }
+        for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
+            # transformers warns of a text that is over before it may end
+            if least in stated and most in values:
+                values[least] = min(values[least], values[most])
+        origins = {key: asked.why(key) if key in own else stated[key].origin for key in values}
+        if faults := check(Generation, values, origins, asked.origin):
+            raise SpecError(faults)
+        found = Generation(**values).written(asked.origin, origins)
+        assert isinstance(found, Generation)
+        return found
+
+
+def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
+    """What the files in a folder say.
+
+    Args:
+        config: the config.json, read; None where there is none.
+        path: the generation_config.json, which may not be there.
+        geometry: the network.
+
+    Raises:
+        InputError: the file is empty (G2-302) or damaged (G2-304).
+    """
+    own = Document.of_json(path, place.read_json(path)) if path.is_file() else None
+    return Defaults.of(config, own, geometry)
+
+
+def _unused(values: Mapping[str, Any]) -> frozenset[str]:
+    """Keys that mean nothing beside the others, whatever their values."""
+    of_draws = frozenset[str]() if values.get("do_sample") else SAMPLING
+    return of_draws if values.get("beams", 1) > 1 else of_draws | OF_BEAMS
+
+
+def _ids(key: str, value: Any) -> list[int]:
+    """The ids that a key's value names."""
+    rule = Generation.rules()[key]
+    asked = Generation(**{key: value}) if not rule.problem(value) else Generation()
+    return asked.ids.get(key, [])
+
+
+def _network(config: Document, geometry: Geometry) -> Iterator[tuple[str, Stated]]:
+    """What a config.json says of ``[model]``."""
+    words = {"inner": "inner_width"}
+    for key, theirs in _NETWORK.items():
+        value = getattr(geometry, words.get(key, key))
+        yield f"model.{key}", Stated(value, config.origin(*theirs))
