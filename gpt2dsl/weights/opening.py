@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.geometry import REGRESSION, Geometry
+from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, head_of, tensors
 from gpt2dsl.weights import defaults, joining, nearby, place, store
 from gpt2dsl.weights.defaults import Defaults, Document
@@ -339,7 +339,7 @@ def _with_heads(
     if is_named:
         changes |= {"labels": labels, "problem": problem(classes)}
     elif labels and labels != base.geometry.labels:
-        changes |= {"labels": labels, "problem": REGRESSION if labels == 1 else ""}
+        changes |= {"labels": labels, "problem": problem({"num_labels": labels})}
     geometry = attrs.evolve(base.geometry, **changes)
     config = base.config
     if config and changes:

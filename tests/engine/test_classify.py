@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, PeftModel
 from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
-from gpt2dsl import Classifier, Data, Model, Optim, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl import Classifier, Data, LoRA, Model, Optim, Recipe, Runtime, SpecError, Task, Train
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
@@ -19,6 +20,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.init import initial
+from gpt2dsl.weights import reading
 from gpt2dsl.weights.formats import huggingface
 
 WORDS = {
@@ -224,3 +226,43 @@ def test_a_classifier_is_no_language_model(trained: tuple[str, Recipe, Result]) 
         Task.evaluate(data="x"), Classifier(labels=9), Model(weights=str(result.checkpoint))
     )
     assert any("9 classes here, " in fault.message for fault in three.faults())
+
+
+def test_an_adapters_checkpoint_names_its_classes_and_keeps_its_dropout(
+    base: Path, tmp_path: Path
+) -> None:
+    names = ("rainy", "sunny")
+    lines = [f"{text},{names[kind]}" for text, kind in rows(16, 2, 0)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines, ""]))
+    recipe = (
+        Model(weights=str(base), dropout=0.0)
+        | Classifier(labels=names)
+        | LoRA(r=2, dropout=0.25)
+        | Data(format="csv")
+        | Train(batch_size=8, seq_length=16, steps=1)
+        | Runtime(output=str(tmp_path / "runs"))
+        | Task.finetune(data=str(tmp_path / "train.csv"))
+    )
+    checkpoint = recipe.plan().run().checkpoint
+    assert checkpoint
+    assert reading.look(checkpoint).classes == names
+    config = LoraConfig.from_pretrained(checkpoint)
+    assert config.lora_dropout == 0.25
+    Recipe(
+        Task.convert(source=str(checkpoint), target=str(tmp_path / "peft"), to="peft")
+    ).plan().run()
+    assert reading.look(tmp_path / "peft").classes == names
+    again = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert again == json.loads((Path(checkpoint) / "adapter_config.json").read_text())
+    theirs = PeftModel.from_pretrained(
+        GPT2ForSequenceClassification.from_pretrained(base, num_labels=2), checkpoint
+    ).eval()
+    ids = torch.tensor([[1, 5, 9]])
+    with torch.no_grad():
+        expected = theirs(ids).logits.numpy()
+    merged = tmp_path / "merged"
+    Recipe(Task.convert(source=str(checkpoint), target=str(merged), merge=True)).plan().run()
+    model = GPT2ForSequenceClassification.from_pretrained(merged).eval()
+    assert model.config.id2label == {0: "rainy", 1: "sunny"}
+    with torch.no_grad():
+        assert np.abs(model(ids).logits.numpy() - expected).max() < 1e-4

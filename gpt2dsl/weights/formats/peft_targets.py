@@ -126,8 +126,9 @@ class Targets:
         if isinstance(targets, str):
             return bool(re.fullmatch(targets, name))
         ends = _DEFAULT if targets is None else targets
-        is_named = name in ends or any(name.endswith(f".{end}") for end in ends)
-        return is_named and self._in_layers(name)
+        if name in ends:  # The keys of layers do not count for it.
+            return True
+        return any(name.endswith(f".{end}") for end in ends) and self._in_layers(name)
 
     def _excluded(self, name: str) -> bool:
         excluded = self.config.get("exclude_modules")

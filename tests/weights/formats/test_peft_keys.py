@@ -55,6 +55,8 @@ CASES: dict[str, dict[str, Any]] = {
     "an adapter of the word table": LM | {"target_modules": ["wte", "c_fc"], "use_dora": True},
     "an adapter of the head": LM | {"target_modules": ["lm_head"], "init_lora_weights": "olora"},
     "rows of the head": LM | {"trainable_token_indices": {"lm_head": [2, 3]}},
+    "a whole name beside some blocks": LM
+    | {"target_modules": ["transformer.h.0.attn.c_attn", "c_fc"], "layers_to_transform": 1},
     "GPT2Model": {"task_type": "FEATURE_EXTRACTION", "r": 2, "bias": "all", "use_dora": True},
     "a classifier": {"task_type": "SEQ_CLS", "r": 2, "modules_to_save": ["wte"], "lora_bias": True},
 }  # fmt: skip
