@@ -47,9 +47,9 @@ def batches(path: Path) -> Iterator[list[str]]:
 def tokenizers(path: Path) -> int:
     """Hugging Face's library, as transformers uses it."""
     from gpt2dsl.data import vocabulary
-    from gpt2dsl.data.tokenizer import END, _published
+    from gpt2dsl.data.tokenizer import _published
 
-    inner = vocabulary.published(*_published(), END)
+    inner = vocabulary.published(*_published())
     return sum(len(one.ids) for texts in batches(path) for one in inner.encode_batch(texts))
 
 

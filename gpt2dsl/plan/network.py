@@ -13,7 +13,7 @@ from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.model import GPT2_VOCAB
+from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion, Export
 from gpt2dsl.plan import conversion, export, generation, resharding, training
 from gpt2dsl.plan.checks import fault
@@ -211,10 +211,10 @@ def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
     """The refusal of weights that no tokenizer lies beside, unless the published one fits."""
     if parts.data.format == "mindrecord":
         return None  # rows of ids need none
-    from gpt2dsl.data.tokenizer import PUBLISHED_ROWS, without_tokenizer  # noqa: PLC0415  # as above
+    from gpt2dsl.data.tokenizer import without_tokenizer  # noqa: PLC0415  # as above
 
     vocab, name = looked.geometry.vocab, weights_name(parts)
-    if vocab in PUBLISHED_ROWS:
+    if vocab in GPT2_ROWS:
         return None
     wrong = InputError("G2-205", name, without_tokenizer(vocab))
     return refused(parts, "data.tokenizer", name, wrong)

@@ -18,6 +18,7 @@ from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
+from gpt2dsl.engine.scores import Scores
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.init import initial
 from gpt2dsl.weights import reading
@@ -104,7 +105,7 @@ def test_each_set_trains_evaluates_and_classifies_through_its_spec(
     trained: tuple[str, Recipe, Result],
 ) -> None:
     name, recipe, result = trained
-    assert result.scores
+    assert isinstance(result.scores, Scores)
     assert result.scores.accuracy > 0.95
     assert result.scores.rows == 60
     assert result.notes == ("the classification head (score.weight) is new",)

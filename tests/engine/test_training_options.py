@@ -35,6 +35,7 @@ from gpt2dsl import (
 )
 from gpt2dsl.cli.main import cli
 from gpt2dsl.engine.job import Result
+from gpt2dsl.engine.scores import Scores
 from gpt2dsl.library import runs
 from gpt2dsl.model import training
 from gpt2dsl.parts import Model
@@ -213,7 +214,7 @@ def test_a_classifier_s_head_is_trained_beside_its_adapters(
         | Task.finetune(data=str(data), eval_data=str(data))
     )
     result = recipe.plan().run()
-    assert result.scores
+    assert isinstance(result.scores, Scores)
     assert result.scores.accuracy > 0.95
     assert result.checkpoint
     held = load_file(result.checkpoint / "adapter_model.safetensors")
@@ -223,7 +224,7 @@ def test_a_classifier_s_head_is_trained_beside_its_adapters(
     )
     parts = {table: part for table, part in again.parts.items() if table != "lora"}
     measured = Recipe(*parts.values()).plan().run()
-    assert measured.scores
+    assert isinstance(measured.scores, Scores)
     assert measured.scores.accuracy == result.scores.accuracy
     assert measured.loss == pytest.approx(result.loss, rel=1e-5)
 

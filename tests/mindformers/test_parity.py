@@ -152,8 +152,9 @@ def test_rows_of_classes_are_read_by_it_and_its_own_are_read_here(tmp_path: Path
     lines = [json.dumps({"text": text, "label": label}) for text, label in texts]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     source = prepare.opened(
-        str(tmp_path / "a.jsonl"), form="jsonl", text_column="text", header=True, max_bad_rows=0
-    )
+        str(tmp_path / "a.jsonl"), form="jsonl", text_column="text", header=True, quotes=True,
+        max_bad_rows=0,
+    )  # fmt: skip
     ours = tmp_path / "ours"
     prepare.prepare_classes(source, ours, ("0", "1"), seq_length=12)
     inside("read-classes", ours)

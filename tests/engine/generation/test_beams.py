@@ -39,7 +39,7 @@ def test_beams_are_those_of_transformers_for_100_ragged_prompts(
     same = 0
     for prompt, one in zip(prompts, found, strict=True):
         ids, scores = theirs(judge, tokenizer, prompt, num_beams=4)
-        same += list(one.ids) == shortened(ids[0], [tokenizer.eos])
+        same += list(one.ids) == shortened(ids[0], [tokenizer.end])
         assert one.score == pytest.approx(scores[0], abs=1e-4)
     assert same == len(prompts)
 

@@ -35,7 +35,7 @@ def theirs(model: GPT2LMHeadModel, scores: Any, eos: int, **settings: Any) -> An
 
 
 def ours(tokenizer: Tokenizer, scores: Any, **settings: Any) -> Any:
-    for process in processors(Generation(**settings), tokenizer, 4, (tokenizer.eos,)):
+    for process in processors(Generation(**settings), tokenizer, 4, (tokenizer.end,)):
         scores = process(scores, SAID)
     return scores
 
@@ -68,7 +68,7 @@ def test_scores_are_those_of_transformers(
         scores = scores_of(seed)
         given = {"top_k": 0, **settings}
         found = ours(tokenizer, scores, beams=beams, **settings)
-        expected = theirs(model, scores, tokenizer.eos, num_beams=beams, **given)
+        expected = theirs(model, scores, tokenizer.end, num_beams=beams, **given)
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
@@ -85,7 +85,7 @@ def test_all_of_them_together_keep_transformers_order(
         "repetition_penalty": penalty, "typical_p": typical,
     }  # fmt: skip
     found = ours(tokenizer, scores_of(seed), **settings)
-    expected = theirs(model, scores_of(seed), tokenizer.eos, **settings)
+    expected = theirs(model, scores_of(seed), tokenizer.end, **settings)
     np.testing.assert_allclose(softmax(found), softmax(expected), atol=1e-9)
 
 
@@ -95,14 +95,14 @@ def test_bad_words_are_blocked_as_transformers_blocks_their_ids(
     words = [tokenizer.decode([9, 11]), tokenizer.decode([260]), tokenizer.decode([40, 5])]
     ids = bad_sequences(words, tokenizer)
     found = ours(tokenizer, scores_of(1), bad_words=words)
-    expected = theirs(model, scores_of(1), tokenizer.eos, bad_words_ids=ids)
+    expected = theirs(model, scores_of(1), tokenizer.end, bad_words_ids=ids)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.isinf(found).sum() >= 2
 
 
 def test_a_bad_word_that_is_the_end_of_text_is_let_pass(tokenizer: Tokenizer) -> None:
-    found = ours(tokenizer, scores_of(1), bad_words=[tokenizer.decode([tokenizer.eos])])
-    assert np.isfinite(found[tokenizer.eos])
+    found = ours(tokenizer, scores_of(1), bad_words=[tokenizer.decode([tokenizer.end])])
+    assert np.isfinite(found[tokenizer.end])
 
 
 @pytest.mark.parametrize("p", [1e-6, 0.3])

@@ -147,7 +147,7 @@ def test_streams_that_are_read_in_turns_do_not_meet(lm: LanguageModel) -> None:
 
 def test_what_is_no_single_text_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(TypeError, match="expected a text, found list"):
-        lm.stream(["a", "b"])  # type: ignore[arg-type]
+        lm.stream(["a", "b"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="expected a text, found int 3"):
         lm.generate([3])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="a stream is one text"):

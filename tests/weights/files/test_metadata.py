@@ -52,7 +52,7 @@ def test_one_name_of_the_tied_table_is_enough_in_every_form(base: Path, form: st
         torch.save(held, base / "pytorch_model.bin")
     elif form == "shards":
         names = list(held)
-        index = {}
+        index: dict[str, str] = {}
         for i, half in enumerate((names[:9], names[9:])):
             save_file({name: held[name] for name in half}, base / f"{i}.safetensors")
             index |= dict.fromkeys(half, f"{i}.safetensors")
