@@ -174,6 +174,12 @@ class Tokenizer:
         """Whether tokens are put around each text."""
         return bool(self._inner.num_special_tokens_to_add(is_pair=False))
 
+    @cached_property
+    def adds_end(self) -> bool:
+        """Whether the end-of-text token is put after each text."""
+        plain, whole = self.encode("a", special=False), self.encode("a")
+        return self.adds and whole[-1:] == [self.eos] != plain[-1:]
+
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """The ids of a text.
 
