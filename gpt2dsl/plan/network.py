@@ -202,7 +202,7 @@ def _own_tokenizer(parts: Parts, looked: Look | None) -> Input | None:
     """The refusal of the tokenizer that lies beside weights, or of their having none."""
     if looked is None or (parts.data.format == "mindrecord" and not looked.tokenizer):
         return None  # rows of ids need none
-    from gpt2dsl.data.tokenizer import of_weights  # noqa: PLC0415  # as above
+    from gpt2dsl.data.weights_tokenizer import of_weights  # noqa: PLC0415  # as above
 
     name = str(looked.tokenizer or weights_name(parts))
     try:
