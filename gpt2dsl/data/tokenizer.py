@@ -20,9 +20,7 @@ from gpt2dsl.data import (
 from gpt2dsl.data.cleaning import cleaned
 from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer_digest import Roles
-from gpt2dsl.data.tokenizer_settings import Settings
 from gpt2dsl.errors import InputError
-from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 
 END = "<|endoftext|>"
 """GPT-2's end-of-text token; it begins and pads too."""
@@ -99,7 +97,7 @@ class Tokenizer:
             inner = vocabulary.from_parts(path, merges)
         settings = tokenizer_settings.read(folder, whole)
         vocabulary.complete(inner, settings, path, is_converted=whole is None)
-        return cls(inner, _roles(inner, settings), _kept(folder), str(name))
+        return cls(inner, tokenizer_settings.roles(inner, settings), _kept(folder), str(name))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -173,6 +171,12 @@ class Tokenizer:
     def adds(self) -> bool:
         """Whether tokens are put around each text."""
         return bool(self._inner.num_special_tokens_to_add(is_pair=False))
+
+    @cached_property
+    def adds_end(self) -> bool:
+        """Whether the end-of-text token is put after each text."""
+        plain, whole = self.encode("a", special=False), self.encode("a")
+        return self.adds and whole[-1:] == [self.eos] != plain[-1:]
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """The ids of a text.
@@ -326,34 +330,6 @@ class Tokenizer:
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
-    """Load the tokenizer that lies beside weights; where none does, the published one.
-
-    Args:
-        folder: where it lies; None where there is none.
-        vocab: rows of the weights' word table.
-        name: of the weights, for messages.
-
-    Raises:
-        InputError: as ``Tokenizer.load``; or it has ids that the table lacks, or there is none and
-            the table is no published one's (G2-205).
-        SpecError: as ``Tokenizer.load``.
-    """
-    if folder is None and vocab not in GPT2_ROWS:
-        raise InputError("G2-205", name, without_tokenizer(vocab))
-    found = Tokenizer.load(folder or PUBLISHED)
-    found.require(vocab, folder or name)
-    return found
-
-
-def without_tokenizer(vocab: int) -> str:
-    """Return what to say of weights whose tokenizer nobody knows."""
-    return (
-        f"no tokenizer lies beside the weights; GPT-2's own has {GPT2_VOCAB} entries, the word "
-        f"table {vocab} rows: data.tokenizer = a folder says which it is (--tokenizer), or gpt2"
-    )
-
-
 def _parts(folder: Path) -> tuple[Path, Path]:
     """The vocab.json and merges.txt of a folder.
 
@@ -376,25 +352,6 @@ def _parts(folder: Path) -> tuple[Path, Path]:
 
 
 _CURE = "data.tokenizer names another folder, or gpt2"
-
-
-def _roles(inner: Any, settings: Settings) -> Roles:
-    """The ids of special tokens; as in ``transformers``, of one that is absent that of unk."""
-
-    def number(key: str) -> int | None:
-        token = settings.roles.get(key)
-        return None if token is None else inner.token_to_id(str(token))
-
-    unk = number("unk_token")
-    ids = {key: unk if (i := number(key)) is None else i for key in settings.roles}
-    names = {kind: f"{kind}_token" for kind in _ROLES}
-    return Roles(
-        **{kind: ids.pop(key, None) for kind, key in names.items()},
-        others=ids,
-        cleans=settings.flag("clean_up_tokenization_spaces"),
-        splits=settings.flag("split_special_tokens"),
-        cuts_left=settings.values.get("truncation_side") == "left",
-    )
 
 
 def _kept(folder: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import tokenizer_files, vocabulary
+from gpt2dsl.data.tokenizer_digest import Roles
 from gpt2dsl.errors import InputError
 from gpt2dsl.schema import added_tokens, special_tokens_map, tokenizer_config, tokenizer_json
 from gpt2dsl.schema.fate import KeyFate, Table, fates, refuse
@@ -140,6 +141,25 @@ def refuse_class(folder: Path) -> None:
         "data.tokenizer names another folder, or gpt2"
     )
     raise InputError("G2-306", path, message)
+
+
+def roles(inner: Any, settings: Settings) -> Roles:
+    """The ids of special tokens; as in ``transformers``, of one that is absent that of unk."""
+
+    def number(key: str) -> int | None:
+        token = settings.roles.get(key)
+        return None if token is None else inner.token_to_id(str(token))
+
+    unk = number("unk_token")
+    ids = {key: unk if (i := number(key)) is None else i for key in settings.roles}
+    names = {kind: f"{kind}_token" for kind in ("bos", "eos", "unk", "pad")}
+    return Roles(
+        **{kind: ids.pop(key, None) for kind, key in names.items()},
+        others=ids,
+        cleans=settings.flag("clean_up_tokenization_spaces"),
+        splits=settings.flag("split_special_tokens"),
+        cuts_left=settings.values.get("truncation_side") == "left",
+    )
 
 
 def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:

@@ -126,7 +126,6 @@ def _write(
     progress: Callable[[int], object] | None,
 ) -> None:
     end = tokenizer.end
-    ends_itself = tokenizer.adds and tokenizer.encode("")[-1:] == [end]
     dtype = np.dtype("<u2" if len(tokenizer) <= 2**16 else "<i4")
     _header(file, dtype, 0)
     length, done = 0, 0
@@ -135,7 +134,7 @@ def _write(
         for (_, last), ids in zip(
             batch, tokenizer.encode_batch([text for text, _ in batch]), strict=True
         ):
-            if last and not ends_itself:
+            if last and not tokenizer.adds_end:
                 ids.append(end)
             file.write(np.array(ids, dtype).tobytes())
             length += len(ids)

@@ -7,7 +7,8 @@ from pathlib import Path
 import attrs
 
 from gpt2dsl.data import cache, tokenizer_files
-from gpt2dsl.data.tokenizer import Tokenizer, of_weights
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.data.weights_tokenizer import of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.text_model import Prompt, TextModel

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2dsl.data.tokenizer import Tokenizer, of_weights
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.data.weights_tokenizer import of_weights
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.errors import InputError

@@ -211,7 +211,7 @@ def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
     """The refusal of weights that no tokenizer lies beside, unless the published one fits."""
     if parts.data.format == "mindrecord":
         return None  # rows of ids need none
-    from gpt2dsl.data.tokenizer import without_tokenizer  # noqa: PLC0415  # as above
+    from gpt2dsl.data.weights_tokenizer import without_tokenizer  # noqa: PLC0415  # as above
 
     vocab, name = looked.geometry.vocab, weights_name(parts)
     if vocab in GPT2_ROWS:

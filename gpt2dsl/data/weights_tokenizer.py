@@ -1,0 +1,37 @@
+"""The tokenizer that lies beside weights, or the published one where none does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.errors import InputError
+from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
+
+
+def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
+    """Load the tokenizer that lies beside weights; where none does, the published one.
+
+    Args:
+        folder: where it lies; None where there is none.
+        vocab: rows of the weights' word table.
+        name: of the weights, for messages.
+
+    Raises:
+        InputError: as ``Tokenizer.load``; or it has ids that the table lacks, or there is none and
+            the table is no published one's (G2-205).
+        SpecError: as ``Tokenizer.load``.
+    """
+    if folder is None and vocab not in GPT2_ROWS:
+        raise InputError("G2-205", name, _without_tokenizer(vocab))
+    found = Tokenizer.load(folder or PUBLISHED)
+    found.require(vocab, folder or name)
+    return found
+
+
+def _without_tokenizer(vocab: int) -> str:
+    """Return what to say of weights whose tokenizer nobody knows."""
+    return (
+        f"no tokenizer lies beside the weights; GPT-2's own has {GPT2_VOCAB} entries, the word "
+        f"table {vocab} rows: data.tokenizer = a folder says which it is (--tokenizer), or gpt2"
+    )
