@@ -161,7 +161,7 @@ def test_equal_probabilities_give_the_masks_of_one() -> None:
 
 @pytest.mark.parametrize("place", ["dropout", "embedding_dropout", "attention_dropout"])
 def test_a_place_that_drops_alone_takes_no_mask_of_another(place: str) -> None:
-    none = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
+    none: dict[str, Any] = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
     geometry = attrs.evolve(TINY, **(none | {place: 0.5}))
     part = batch(geometry)
     kept = tuple(dropout.masks(geometry, 0, 0, range(2), part.ids.shape[1]))
