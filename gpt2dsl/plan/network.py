@@ -211,13 +211,16 @@ def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
     """The refusal of weights that no tokenizer lies beside, unless the published one fits."""
     if parts.data.format == "mindrecord":
         return None  # rows of ids need none
-    from gpt2dsl.data.weights_tokenizer import without_tokenizer  # noqa: PLC0415  # as above
+    from gpt2dsl.data.weights_tokenizer import of_weights  # noqa: PLC0415  # as above
 
     vocab, name = looked.geometry.vocab, weights_name(parts)
-    if vocab in GPT2_ROWS:
+    if vocab in GPT2_ROWS:  # Else it is loaded, which takes a while.
         return None
-    wrong = InputError("G2-205", name, without_tokenizer(vocab))
-    return refused(parts, "data.tokenizer", name, wrong)
+    try:
+        of_weights(None, vocab, name)
+    except InputError as error:
+        return refused(parts, "data.tokenizer", name, error)
+    return None
 
 
 _KEYS = {

@@ -161,9 +161,8 @@ def test_equal_probabilities_give_the_masks_of_one() -> None:
 
 @pytest.mark.parametrize("place", ["dropout", "embedding_dropout", "attention_dropout"])
 def test_a_place_that_drops_alone_takes_no_mask_of_another(place: str) -> None:
-    none = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
-    changes: dict[str, Any] = none | {place: 0.5}
-    geometry = attrs.evolve(TINY, **changes)
+    none: dict[str, Any] = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
+    geometry = attrs.evolve(TINY, **(none | {place: 0.5}))
     part = batch(geometry)
     kept = tuple(dropout.masks(geometry, 0, 0, range(2), part.ids.shape[1]))
     counts = {"dropout": 2 * TINY.layers, "embedding_dropout": 1, "attention_dropout": TINY.layers}
