@@ -58,11 +58,6 @@ class Opened:
     tokenizer: Path | None = None
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
-    @property
-    def settings(self) -> Path:
-        """The folder whose settings of generation count: the base's, as in transformers."""
-        return (self.base or self.place).folder
-
     def refuse(self) -> None:
         """Refuses weights that are not whole.
 

@@ -42,7 +42,8 @@ def model(cls: type[PreTrainedModel] = GPT2LMHeadModel, **config: Any) -> PreTra
 
 def tokenizer(folder: Path, cls: Any) -> Any:
     parts = small_vocabulary(folder.with_name("vocabulary"))
-    made = cls(str(parts / "vocab.json"), str(parts / "merges.txt"), **{"pad_token": "<pad>"})
+    made = cls(str(parts / "vocab.json"), str(parts / "merges.txt"))
+    made.add_special_tokens({"pad_token": "<pad>"})
     made.add_tokens(["<|user|>"], special_tokens=True)
     return made
 

@@ -205,9 +205,11 @@ def test_a_word_table_that_grew_with_the_adapter_is_read(base: Path, tmp_path: P
 
 
 def test_settings_of_generation_are_the_bases(base: Path, tmp_path: Path) -> None:
-    save_adapter(base, tmp_path / "a", **LM)
-    (base / "generation_config.json").write_text('{"eos_token_id": 7}')
-    assert reading.read(tmp_path / "a").defaults.ends == (7,)
+    shutil.copytree(base, tmp_path / "b")
+    save_adapter(tmp_path / "b", tmp_path / "a", **LM)
+    (tmp_path / "b" / "generation_config.json").write_text('{"eos_token_id": 7}')
+    (tmp_path / "a" / "generation_config.json").write_text('{"eos_token_id": 8}')
+    assert reading.read(tmp_path / "a").defaults.generation == {"eos_token_id": 7}
 
 
 def test_the_revision_of_a_base_on_the_hub_is_the_one_that_the_adapter_names(
