@@ -62,7 +62,11 @@ def transformers_slow(folder: Path) -> Path:
 
 def cerebras(folder: Path) -> Path:
     """As Cerebras-GPT's folder on the Hub has it."""
-    more = {"activation_function": "gelu", "n_inner": 32, "scale_attn_by_inverse_layer_idx": False}
+    more: dict[str, Any] = {
+        "activation_function": "gelu",
+        "n_inner": 32,
+        "scale_attn_by_inverse_layer_idx": False,
+    }
     made = model(**more)
     made.config.architectures = ["GPT2Model"]
     made.save_pretrained(folder)
