@@ -17,6 +17,7 @@ from gpt2dsl.errors import (
     Gpt2DslError,
     InputError,
     Interrupted,
+    InUseError,
     RunError,
     SpecError,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Fault",
     "Generation",
     "Gpt2DslError",
+    "InUseError",
     "InputError",
     "Interrupted",
     "LoRA",

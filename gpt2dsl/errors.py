@@ -5,7 +5,7 @@ Gpt2DslError
 │   └── InputError    weights or data that it names can't be used  exit code 2
 └── RunError      the run failed                                   exit code 1
     ├── Interrupted   stopped by the user, with a checkpoint
-    └── BusyError     another process works in the same directory  exit code 3
+    └── InUseError    another process works in the same directory  exit code 3
 """
 
 from __future__ import annotations
@@ -112,10 +112,17 @@ class SpecError(Gpt2DslError):
 
 
 class InputError(SpecError):
-    """Weights or data can't be used. One fault, one line: ``path: what is wrong``."""
+    """Weights or data can't be used. A line a fault: ``path: what is wrong``."""
 
     def __init__(self, code: str, path: object, message: str) -> None:
         super().__init__([Fault(code, "", str(path), message)])
+
+    @classmethod
+    def of(cls, faults: Iterable[Fault]) -> InputError:
+        """Return the error of several faults of one file."""
+        error = cls.__new__(cls)
+        SpecError.__init__(error, faults)
+        return error
 
 
 class RunError(Gpt2DslError):
@@ -126,7 +133,7 @@ class Interrupted(RunError):  # noqa: N818  # it is what happened, not a fault
     """The user stopped the run; what was done is in a checkpoint."""
 
 
-class BusyError(RunError):
+class InUseError(RunError):
     """Another process works in the directory of this run; nothing was changed."""
 
     exit_code = 3

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
-from gpt2dsl.errors import BusyError
+from gpt2dsl.errors import InUseError
 
 LOCK, LEASE, OWNER = ".lock", ".lease", ".owner.json"
 FILES = (LOCK, LEASE, OWNER)
@@ -31,7 +31,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold a folder for the block; it is there already.
 
     Raises:
-        BusyError: another process holds it; the error says which, where and since when.
+        InUseError: another process holds it; the error says which, where and since when.
     """
     from filelock import SoftFileLease, Timeout  # noqa: PLC0415  # whoever only looks needs none
 
@@ -103,12 +103,12 @@ def _owner(folder: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _busy(folder: Path) -> BusyError:
+def _busy(folder: Path) -> InUseError:
     owner = _owner(folder)
     who = "another process"
     if owner:
         who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}"
-    return BusyError(
+    return InUseError(
         f"{folder}: {who}, is working here; wait for it, end it, or say another runtime.output "
         "[G2-402]"
     )

@@ -78,7 +78,7 @@ class Tokenizer:
 
         Raises:
             InputError: it is absent (G2-301), damaged (G2-304) or of another kind (G2-304, G2-306).
-            SpecError: a key of its files asks for what is not built here (G2-306).
+            InputError: a key of its files asks for what is not built here (G2-306).
         """
         if str(name) == PUBLISHED:
             inner = vocabulary.published(*_published())

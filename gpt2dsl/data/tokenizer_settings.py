@@ -69,7 +69,7 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
 
     Raises:
         InputError: a file is damaged (G2-304).
-        SpecError: a key asks for what is not built here (G2-306).
+        InputError: a key asks for what is not built here (G2-306).
     """
     files = {name: _read(folder / name) for name in _TABLES}
     config = files[tokenizer_files.SETTINGS] or {}

@@ -20,7 +20,7 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
     Raises:
         InputError: as ``Tokenizer.load``; or it has ids that the table lacks, or there is none and
             the table is no published one's (G2-205).
-        SpecError: as ``Tokenizer.load``.
+        InputError: as ``Tokenizer.load``.
     """
     if folder is None and vocab not in GPT2_ROWS:
         raise InputError("G2-205", name, _without_tokenizer(vocab))

@@ -42,7 +42,7 @@ class RunDirectory:
         """Refuse a second process that would write here; a killed one leaves no lock behind.
 
         Raises:
-            BusyError: another process is running here.
+            InUseError: another process is running here.
         """
         if not self._writes:
             yield

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from gpt2dsl.data.fit import vocabulary_misfit
-from gpt2dsl.errors import Fault, InputError, SpecError, some
+from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.geometry import REGRESSION, Geometry
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
@@ -201,7 +201,7 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
 
     try:
         loaded = Tokenizer.load(name)
-    except SpecError as error:
+    except InputError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
     found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
     return str(Path(name)), found, len(loaded)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
-from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.errors import Fault, InputError
 
 Fate = Literal["used", "no effect", "refused", "unknown"]
 REFUSED = "G2-306"
@@ -98,7 +98,7 @@ def refuse(found: Iterable[KeyFate]) -> None:
     """Refuse a file that asks for what is not built here.
 
     Raises:
-        SpecError: with every key that is refused (G2-306).
+        InputError: with every key that is refused (G2-306).
     """
     faults = [
         Fault(REFUSED, "", str(one.path), f"{one.key} is {shown(one.value)}: {one.words}")
@@ -106,7 +106,7 @@ def refuse(found: Iterable[KeyFate]) -> None:
         if one.fate == "refused"
     ]
     if faults:
-        raise SpecError(faults)
+        raise InputError.of(faults)
 
 
 def shown(value: Any) -> str:

@@ -40,7 +40,8 @@ class Answer:
         def tell(event: Event) -> None:
             loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-        self.ticket = Ticket(self._rows, body.stops, tell)
+        stops = self._rows[0].request.generation.stop_strings
+        self.ticket = Ticket(self._rows, stops, tell)
 
     async def whole(self, request: Request) -> Response:
         """All texts at once; given up where the client leaves."""

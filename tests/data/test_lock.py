@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl.data import lock
-from gpt2dsl.errors import BusyError
+from gpt2dsl.errors import InUseError
 
 HOLDER = """
 import sys, time
@@ -42,7 +42,7 @@ def test_a_second_process_is_told_who_works_here_since_when(tmp_path: Path) -> N
     process = holder(tmp_path)
     assert lock.is_held(tmp_path)
     who = rf"process {process.pid} on {socket.gethostname()}, since"
-    with pytest.raises(BusyError, match=who), lock.alone(tmp_path):
+    with pytest.raises(InUseError, match=who), lock.alone(tmp_path):
         pass
     end(process)
 
@@ -77,7 +77,7 @@ def test_a_process_of_another_host_is_seen_without_the_kernels_lock(tmp_path: Pa
     foreign(tmp_path, seconds_ago=1)
     assert lock.is_held(tmp_path)
     who = "process 4 on elsewhere, since 2026-01-01"
-    with pytest.raises(BusyError, match=who), lock.alone(tmp_path):
+    with pytest.raises(InUseError, match=who), lock.alone(tmp_path):
         pass
 
 

@@ -292,7 +292,7 @@ def test_a_pickle_that_would_run_a_command(
 CONFIGS: list[dict[str, Any]] = [
     {"model_type": "llama"}, {"n_layer": 3}, {"n_layer": 1}, {"n_head": 3}, {"n_head": 0},
     {"n_embd": 16}, {"n_positions": 8}, {"vocab_size": 51}, {"n_inner": 31}, {"n_layer": "2"},
-    {"activation_function": "swish"}, {"scale_attn_by_inverse_layer_idx": True},
+    {"activation_function": "prelu"}, {"add_cross_attention": True},
     {"layer_norm_epsilon": -1}, {"n_embd": 10**30},
 ]  # fmt: skip
 

@@ -103,7 +103,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302) or damaged (G2-304).
-        SpecError: a key asks for what is not built here (G2-306).
+        InputError: a key asks for what is not built here (G2-306).
     """
     config = read_json(path)
     refuse(fates(path, {"peft_type": None} | config, adapter_config.TABLE))
