@@ -135,10 +135,10 @@ def _plain(value: object) -> object:
     if isinstance(value, Part):
         return {name: _plain(getattr(value, name)) for name in value.rules()}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return tuple(map(_plain, value))
     if isinstance(value, dict):  # of patterns the first match counts: their order is part of them
-        pairs = [(key, _plain(item)) for key, item in value.items()]
-        return dict(pairs) if pairs == sorted(pairs) else pairs
+        pairs = tuple((key, _plain(item)) for key, item in value.items())
+        return dict(pairs) if list(pairs) == sorted(pairs) else pairs
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     return int(value) if value == int(value) else value
