@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.errors import InputError
 from gpt2dsl.schema import (
     adapter_config,
     added_tokens,
@@ -47,8 +48,8 @@ class FileFate:
 
     Attributes:
         path: the file, or a folder within the folder.
-        fate: used, no effect or unknown.
-        words: what it is used for, or why it has no effect.
+        fate: used, no effect, unknown, or refused where it is damaged.
+        words: what it is used for, why it has no effect, or what is wrong with it.
         keys: what becomes of each of its keys, where it has keys.
     """
 
@@ -69,9 +70,6 @@ def fates_of(found: Place) -> list[FileFate]:
     """Return what becomes of each file of the folder that weights lie in, by name.
 
     Where a file was named, only what is read beside it counts.
-
-    Raises:
-        InputError: a file of JSON is damaged (G2-304).
     """
     paths = sorted(found.folder.iterdir())
     if not found.path.is_dir():
@@ -115,7 +113,10 @@ def _fate(found: Place, path: Path) -> FileFate:
     table = TABLES.get(path.name)
     if table is None:
         return FileFate(path, row.fate, row.words)
-    content = place.read_json(path)
+    try:
+        content = place.read_json(path)
+    except InputError as error:  # Whoever needs the file refuses it; this only tells.
+        return FileFate(path, "refused", error.faults[0].message)
     if table is tokenizer_json.TABLE:
         content = tokenizer_json.flattened(content)
     return FileFate(path, row.fate, row.words, tuple(fates(path, content, table)))

@@ -34,7 +34,8 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
         InputError: as :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """
     files = beside.fates_of(place.find(name, contents=False, fetch=hints.fetch))
-    refused = [str(key) for file in files for key in file.keys if key.fate == "refused"]
+    refused = [f"{file.path.name}: {file.words}" for file in files if file.fate == "refused"]
+    refused += [str(key) for file in files for key in file.keys if key.fate == "refused"]
     try:
         description = _described(name, opening.opened(name, hints), hints)
     except SpecError:

@@ -65,9 +65,10 @@ def test_plan_accepts_absent_inputs_and_run_refuses_them(capsys: Any, elsewhere:
 
 def test_plan_why_names_the_origin_of_every_value(capsys: Any) -> None:
     assert run("plan", "specs/quickstart.toml", "--why", "--set", "train.seed=3") == 0
-    lines = {
-        line.split()[0]: line.split()[-1] for line in capsys.readouterr().out.splitlines() if line
-    }
+    values, _, identity = capsys.readouterr().out.partition("identity: what decides the result\n")
+    lines = {line.split()[0]: line.split()[-1] for line in values.splitlines() if line}
+    assert "  train.seed " in identity
+    assert "  contents of task.data " in identity
     assert lines["train.seed"] == "--set"
     assert lines["model.size"] == "specs/quickstart.toml:3"
     assert lines["train.clip"] == "default"

@@ -27,8 +27,11 @@ DIFFERENT = {
     ("run_gpt2_txtcls", "gpt2-124m-finetune-agnews"): CLASSES | {"train.save_every"},
     ("run_gpt2_txtcls", "gpt2-124m-finetune-cola"): CLASSES | {"train.save_every"},
 }
-SAME = {("model.weights", "gpt2", "auto"), ("model.weights", "gpt2-xl", "auto")}
-"""Two ways to say the published weights."""
+SAME = {
+    ("model.weights", "gpt2", "auto"), ("model.weights", "gpt2-xl", "auto"),
+    ("model.dropout", 0.1, None),
+}  # fmt: skip
+"""Two ways to say the published weights, and their own dropout, which is 0.1."""
 
 
 @pytest.mark.parametrize(("file", "name"), DIFFERENT)
