@@ -47,7 +47,10 @@ def agrees(drawn: Drawn, folder: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tokenizer = AutoTokenizer.from_pretrained(folder.parent / "base")
-        model = judge(drawn, folder)
+        try:
+            model = judge(drawn, folder)
+        except RuntimeError as error:  # PEFT writes some adapters that it can't read again
+            return f"not read by its maker: {error!r:.80}"
     try:
         compare = classes if drawn.classifies else texts
         return compare(drawn, folder, tokenizer, model)
