@@ -87,7 +87,8 @@ class Defaults:
         notes: what a reader must know of texts that are generated.
         generation: the content of their generation_config.json, or what a config.json says in its
             place; None where neither is there.
-        file: the generation_config.json itself; None where there is none.
+        file: the generation_config.json itself; None where there is none, or config.json goes
+            before it.
     """
 
     values: Mapping[str, Stated] = attrs.field(factory=dict)
@@ -112,8 +113,7 @@ class Defaults:
             found = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
         else:
             return cls()
-        own = generation.content if generation else found.generation
-        return attrs.evolve(found, values={**values, **found.values}, generation=own)
+        return attrs.evolve(found, values={**values, **found.values})
 
     @classmethod
     def _of_generation(cls, document: Document, content: Mapping[str, Any], vocab: int) -> Defaults:
@@ -206,7 +206,8 @@ def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
     if not path.is_file():
         return Defaults.of(config, None, geometry)
     own = Document.of_json(path, place.read_json(path))
-    return attrs.evolve(Defaults.of(config, own, geometry), file=path)
+    found = Defaults.of(config, own, geometry)
+    return attrs.evolve(found, file=path if found.generation is own.content else None)
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:
