@@ -28,16 +28,16 @@ _RIVALS = (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length"))
 """Keys of which one that is said leaves the other of the file without meaning."""
 
 _NETWORK = {
-    "layers": ("n_layer", "num_hidden_layers"),
-    "heads": ("n_head", "num_attention_heads"),
-    "hidden": ("n_embd", "hidden_size"),
-    "positions": ("n_positions", "max_position_embeddings"),
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "hidden": ("hidden_size", "n_embd"),
+    "positions": ("max_position_embeddings", "n_positions"),
     "vocab": ("vocab_size",),
     "inner": ("n_inner",),
     "activation": ("activation_function",),
     "dropout": ("resid_pdrop",),
 }
-"""Key of ``[model]`` → those of config.json that decide it."""
+"""Key of ``[model]`` → those of config.json that decide it, first the one that counts of both."""
 
 
 @attrs.frozen

@@ -41,6 +41,11 @@ def test_what_the_file_says_comes_with_its_line(tmp_path: Path) -> None:
     assert defaults.values["model.heads"].origin == "config.json"
 
 
+def test_the_line_of_a_number_with_two_names_is_that_of_the_one_that_counts(tmp_path: Path) -> None:
+    found = of(tmp_path, None, {**CONFIG, "num_hidden_layers": 1})
+    assert found.values["model.layers"].origin == "config.json:6"
+
+
 def test_config_json_speaks_where_there_is_no_other_file_or_it_was_made_of_it(
     tmp_path: Path,
 ) -> None:
