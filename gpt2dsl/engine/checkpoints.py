@@ -22,7 +22,6 @@ from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import nearby, opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing
-from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.guess import Hints
 
 Values = dict[str, NDArray[np.float32]]
@@ -88,8 +87,8 @@ class Checkpoints:
             adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
             if geometry.labels:
-                config = to_config(geometry, self.tokenizer.eos, self.classes, self.config)
-                huggingface.write_classes(folder, config)
+                own = huggingface.config_of(geometry, self.tokenizer, self.classes, self.config)
+                huggingface.write_classes(folder, own)
             return peft_writing.write(folder, adapter)
         kind = KINDS[network.precision.params]
         return huggingface.write(

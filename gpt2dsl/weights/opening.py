@@ -373,6 +373,11 @@ def _with_heads(
     if config and changes:
         names = class_names(classes) if is_named else ()
         config = to_config(geometry, classes=names, source=config)
+        # Where a classifier reads no more is said, or nowhere: the last id is no one's choice.
+        key = "pad_token_id"
+        config.pop(key, None)
+        if (pad := classes.get(key, base.config.get(key))) is not None:
+            config[key] = pad
     return geometry, config
 
 

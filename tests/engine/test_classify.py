@@ -21,8 +21,9 @@ from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model.init import initial
-from gpt2dsl.weights import reading
+from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.guess import Hints
 
 WORDS = {
     0: ["awful", "sad", "broken", "dull", "grim", "cold"],
@@ -255,6 +256,9 @@ def test_an_adapters_checkpoint_names_its_classes_and_keeps_its_dropout(
     assert reading.look(tmp_path / "peft").classes == names
     again = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert again == json.loads((Path(checkpoint) / "adapter_config.json").read_text())
+    tokenizer = Tokenizer.load(checkpoint)
+    pad = tokenizer.eos if tokenizer.pad is None else tokenizer.pad
+    assert opening.opened(checkpoint, Hints()).config["pad_token_id"] == pad  # as in training
     theirs = PeftModel.from_pretrained(
         GPT2ForSequenceClassification.from_pretrained(base, num_labels=2), checkpoint
     ).eval()

@@ -98,16 +98,26 @@ def write(
     held = {name: converted(Held.of(array), kind) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
+    digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), held)
+    if generation is not None:
+        write_json(folder / place.GENERATION, generation)
+    return digests
+
+
+def config_of(
+    geometry: Geometry,
+    tokenizer: Tokenizer | None,
+    classes: Sequence[str] = (),
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the config.json of weights that were trained; the arguments are those of ``write``."""
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes, source)
     if tokenizer:
         own = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
         ids = {f"{token}_token_id": i for token, i in own.items() if i is not None}
         # What the network came with says more than its tokenizer does.
         config |= {key: i for key, i in ids.items() if (source or {}).get(key) is None}
-    digests = write_stored(folder, config, held)
-    if generation is not None:
-        write_json(folder / place.GENERATION, generation)
-    return digests
+    return config
 
 
 def write_stored(

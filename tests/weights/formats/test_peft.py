@@ -93,6 +93,21 @@ def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: 
     assert reading.look(there).geometry == found.geometry
 
 
+def test_an_adapters_classifier_reads_up_to_the_id_that_is_said_and_to_the_end_without(
+    tmp_path: Path, geometry: Geometry
+) -> None:
+    base, folder = tmp_path / "base", tmp_path / "adapter"
+    base.mkdir()
+    huggingface.write(base, geometry, random_arrays(geometry))
+    theirs = trained(
+        base, folder, GPT2ForSequenceClassification, r=2, task_type="SEQ_CLS",
+        target_modules=["c_attn"],
+    )  # fmt: skip
+    assert "pad_token_id" not in opening.opened(folder, Hints()).config
+    theirs.config.save_pretrained(folder)
+    assert opening.opened(folder, Hints()).config["pad_token_id"] == 0
+
+
 def convert(source: Path, target: Path, **keys: Any) -> Path:
     Recipe(Task.convert(source=str(source), target=str(target), **keys)).plan().run()
     return target
