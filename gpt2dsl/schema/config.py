@@ -6,6 +6,7 @@ Source: transformers' configuration_gpt2.py, configuration_utils.py and modeling
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,8 @@ def real(below: float) -> Refusal:
     """Return a refusal of all but numbers from 0 to below a limit."""
 
     def refusal(value: Any) -> str:
-        if type(value) in {int, float} and 0 <= value < below:
+        # Larger whole numbers are no floats.
+        if type(value) in {int, float} and 0 <= value < min(below, sys.float_info.max):
             return ""
         return f"it is out of range: a number from 0 to below {below:g} is expected"
 
@@ -92,6 +94,8 @@ def _labels(value: Any) -> str:
         map(str, range(len(value)))
     ):
         return "names of the classes 0, 1, ... are expected"
+    if any(isinstance(name, list | dict) for name in value.values()):
+        return "a name for each class is expected"
     return ""
 
 
@@ -100,7 +104,9 @@ def _label_ids(value: Any) -> str:
 
 
 def _own_code(value: Any) -> str:
-    models = [key for key in value or () if str(key).startswith("AutoModel")]
+    if not isinstance(value, dict | None):
+        return "a class of its code for each of transformers' is expected"
+    models = [key for key in value or () if key.startswith("AutoModel")]
     if not models:
         return ""
     return (

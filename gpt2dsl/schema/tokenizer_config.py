@@ -28,7 +28,7 @@ _READABLE = "a byte-level BPE of one of these classes is read here: " + ", ".joi
 
 
 def _class(value: Any) -> str:
-    if value is None or value in CLASSES:
+    if value is None or (isinstance(value, str) and value in CLASSES):
         return ""
     return f"{_READABLE}; data.tokenizer names another folder"
 

@@ -295,6 +295,25 @@ def test_a_key_that_asks_for_another_tokenizer_is_refused_by_name(
     assert {fault.code for fault in caught.value.faults} == {"G2-306"}
 
 
+def test_a_tokenizer_json_may_leave_added_tokens_out(tmp_path: Path) -> None:
+    folder = tmp_path / "t"
+    GPT2TokenizerFast.from_pretrained(small_vocabulary(tmp_path / "v")).save_pretrained(folder)
+    (folder / "special_tokens_map.json").unlink()
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    del content["added_tokens"]
+    path.write_text(json.dumps(content))
+    judge = AutoTokenizer.from_pretrained(folder)
+    assert_equal(Tokenizer.load(folder), judge, ["the cat", f"the{END} cat ."])
+
+
+def test_a_class_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = small_vocabulary(tmp_path / "t")
+    (folder / "special_tokens_map.json").write_text('{"tokenizer_class": []}')
+    with pytest.raises(InputError, match=r"tokenizer_class is \[\]: a byte-level BPE of one of"):
+        Tokenizer.load(folder)
+
+
 def test_ids_that_transformers_would_move_are_refused(tmp_path: Path) -> None:
     small_vocabulary(tmp_path)
     change(tmp_path / "added_tokens.json", **{"<|user|>": 300})

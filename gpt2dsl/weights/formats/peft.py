@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def adapter(
         rows={f"{_full_name(module, base)}.weight": part for module, part in rows.items()},
         own=own,
         bare=not base.head,
-        dropout=float(dropout) if isinstance(dropout, int | float) else 0.0,
+        dropout=float(dropout) if _is_number(dropout) else 0.0,
         origin=Origin(folder=path.parent, config=config, tensors=stored),
     )
 
@@ -287,7 +288,7 @@ def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) ->
     if rank != expected:
         message = f"{module}: its rank is {rank}, the configuration says {expected}"
         raise InputError("G2-306", path, message)
-    if type(alpha) not in {int, float} or not math.isfinite(alpha):
+    if not _is_number(alpha):
         raise InputError("G2-306", path, f"lora_alpha is {alpha!r}, a number is expected")
     return LowRank(
         a=pair["A"],
@@ -298,6 +299,11 @@ def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) ->
         bias=pair.get("bias"),
         beginning=_beginning(config, path, module, parts),
     )
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value is a number that a float can be."""
+    return type(value) in {int, float} and abs(value) <= sys.float_info.max
 
 
 def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, Stored]) -> str:

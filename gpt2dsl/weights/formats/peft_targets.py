@@ -90,6 +90,8 @@ class Targets:
             InputError: one of them is a part of another (G2-306).
         """
         ends = self.config.get("modules_to_save") or ()
+        if not all(isinstance(end, str) for end in ends):
+            raise self._refused("modules_to_save are no names of modules")
         names = [name for name, _ in base.modules() if any(name.endswith(end) for end in ends)]
         for name in names:
             if inner := next((one for one in names if one.startswith(f"{name}.")), ""):

@@ -214,6 +214,9 @@ def test_ids_that_a_config_does_not_say_stay_unsaid() -> None:
         ({"n_inner": -1}, "n_inner is -1"),
         ({"resid_pdrop": 1.0}, "resid_pdrop is 1.0: it is out of range"),
         ({"layer_norm_epsilon": float("nan")}, "layer_norm_epsilon is nan"),
+        ({"layer_norm_epsilon": 10**400}, "layer_norm_epsilon is 1000.*: it is out of range"),
+        ({"id2label": {"0": ["a"], "1": "b"}}, "id2label is .*: a name for each class"),
+        ({"auto_map": 5}, "auto_map is 5: a class of its code for each"),
     ],
 )
 def test_another_network_is_refused(changes: dict[str, Any], said: str) -> None:

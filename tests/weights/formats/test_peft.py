@@ -172,6 +172,8 @@ def _change(folder: Path, **keys: Any) -> None:
         ({"init_lora_weights": "pissa_niter_4"}, "path_initial_model_for_weight_conversion"),
         ({"init_lora_weights": "olora"}, "PEFT has no OLoRA for a Conv1D that is not square"),
         ({"r": 5}, "its rank is 2, the configuration says 5"),
+        ({"lora_alpha": 10**400}, "lora_alpha is 1000.*, a number is expected"),
+        ({"modules_to_save": [1]}, "modules_to_save are no names of modules"),
         ({"rank_pattern": ["x"]}, "rank_pattern or alpha_pattern is no pattern"),
         ({"alpha_pattern": {"(": 3}}, "rank_pattern or alpha_pattern is no pattern"),
         ({"lora_alpha": None}, "lora_alpha is None, a number is expected"),
