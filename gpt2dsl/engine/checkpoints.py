@@ -117,7 +117,12 @@ class Checkpoints:
             RunError: something that must be equal has changed since it was written.
         """
         arrays, state = optimizer.read(folder)
-        differences = self._differences(state)
+        differences = [
+            one
+            for one in self._differences(state)
+            # What a run begins at was itself written by another one.
+            if folder.parent == self.parent or (one.is_content, one.key) != (True, "train.resume")
+        ]
         refused = [one for one in differences if one.rule.kind == "equal"]
         if refused:
             reasons = "; ".join(f"{one.name} ({one.change}): {one.rule.words}" for one in refused)

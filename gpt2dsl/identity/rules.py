@@ -70,7 +70,7 @@ PARTS: dict[str, Rule] = {
 
 CONTENTS: dict[str, Rule] = {
     "task.eval_data": Rule("differ", "evaluations of the other text are dropped"),
-    "train.resume": Rule("no effect", "it says where to go on"),
+    "train.resume": Rule("equal", "the run began at the other; another runtime.output begins anew"),
 }
 """Key of an input → the rule of its contents."""
 

@@ -273,6 +273,21 @@ def test_a_run_that_began_at_a_named_checkpoint_goes_on_where_it_was_stopped(
     assert [line["step"] for line in metrics(result) if "lr" in line] == list(range(6, 13))
 
 
+def test_a_run_whose_beginning_was_replaced_is_refused(
+    trained: Result, recipe: Recipe, tmp_path: Path
+) -> None:
+    assert trained.directory
+    shutil.copytree(trained.directory / "checkpoints" / "step-10", tmp_path / "begin")
+    begun = recipe.set("train.resume", str(tmp_path / "begin"))
+    begun = begun.set("runtime.output", str(tmp_path / "runs"))
+    assert begun.plan().run().steps == 12
+    assert begun.plan().run().steps == 12
+    other = tmp_path / "begin" / "config.json"
+    other.write_bytes(other.read_bytes() + b"\n")
+    with pytest.raises(RunError, match=r"the contents of train\.resume .*: the run began at the"):
+        begun.plan().run()
+
+
 def test_what_goes_on_after_a_run_that_starts_anew_does_not_start_anew(
     trained: Result, recipe: Recipe, tmp_path: Path
 ) -> None:
