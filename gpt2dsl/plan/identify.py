@@ -65,6 +65,8 @@ def _contents(
             continue
         if one.key in WEIGHTS and looked:
             yield one.key, _files(looked.files, compute=compute)
+        elif one.key in WEIGHTS:
+            yield one.key, _files(_of_adapter(one.name), compute=compute)
         elif one.digest:
             yield one.key, one.digest
         elif not compute and one.key in DATA:
@@ -79,6 +81,13 @@ def _files(files: Sequence[tuple[str, Path]], *, compute: bool) -> str:
     from gpt2dsl.identity import contents  # noqa: PLC0415  # NumPy: only where files are read
 
     return contents.of_files(files) if compute else contents.known(files) or PENDING
+
+
+def _of_adapter(name: str) -> list[tuple[str, Path]]:
+    """Return the files of an adapter that is converted by itself, here or in the Hub's cache."""
+    from gpt2dsl.weights import beside, place  # noqa: PLC0415  # as above
+
+    return beside.deciding(place.find(name, contents=False))
 
 
 def _below(path: Path) -> list[tuple[str, Path]]:

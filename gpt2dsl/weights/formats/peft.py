@@ -152,7 +152,7 @@ def adapter(
         own = _own((*saved, *modules, *rows), rows)
         full = _untied(full, own, {f"{module}.weight" for module in saved})
     name = config.get("base_model_name_or_path")
-    dropout = config.get("lora_dropout")
+    dropout: Any = config.get("lora_dropout")
     return Adapter(
         modules=modules,
         base=name if isinstance(name, str) else "",

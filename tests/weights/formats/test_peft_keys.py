@@ -229,3 +229,17 @@ def test_the_revision_of_a_base_on_the_hub_is_the_one_that_the_adapter_names(
     opened = opening.opened(tmp_path / "a", Hints())
     assert opened.base is not None
     assert opened.base.folder.name == "v2" * 8
+
+
+def test_an_adapter_on_the_hub_is_converted_by_its_name(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub" / "models--who--what"
+    save_adapter(base, cache / "snapshots" / "main", **LM)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("main")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    target = tmp_path / "out"
+    Recipe(Task.convert(source="who/what", target=str(target), to="peft")).plan().run()
+    there = opening.adapter(cache / "snapshots" / "main", Hints())
+    assert list(opening.adapter(target, Hints()).modules) == list(there.modules)
