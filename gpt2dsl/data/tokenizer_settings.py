@@ -23,6 +23,9 @@ _TABLES: Mapping[str, Table] = {
     tokenizer_files.SPECIAL: special_tokens_map.TABLE,
     tokenizer_files.ADDED: added_tokens.TABLE,
 }
+USUAL_CLASS = "GPT2Tokenizer"
+"""The class of a folder that names none."""
+
 _DEFAULTED = ("bos_token", "eos_token", "unk_token")
 
 
@@ -121,7 +124,7 @@ def _class_in(folder: Path) -> tuple[str, str]:
         named = (_read(folder / name) or {}).get("tokenizer_class")
         if named is not None:
             return name, str(named)
-    return "", "GPT2Tokenizer"
+    return "", USUAL_CLASS
 
 
 def refuse_class(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import atomic, tokenizer_files
+from gpt2dsl.data import atomic, tokenizer_files, tokenizer_settings
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.weights import nearby, place, store
@@ -251,5 +251,11 @@ def copy_beside(content: Content, folder: Path) -> None:
 
 
 def _copy(tokenizer: Path | None, folder: Path) -> None:
-    if tokenizer:
-        tokenizer_files.write(folder, tokenizer_files.kept(tokenizer))
+    """Copy a tokenizer, with its class where only a config.json names it, which may stay behind."""
+    if not tokenizer:
+        return
+    files = tokenizer_files.kept(tokenizer)
+    named = tokenizer_settings.class_name(tokenizer)
+    if named != tokenizer_settings.USUAL_CLASS:
+        files = tokenizer_files.with_default(files, tokenizer_class=named)
+    tokenizer_files.write(folder, files)

@@ -23,6 +23,7 @@ from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.weights import reading, store
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.formats.config import to_config
 from tests.judges import TINY, random_weights
 
 ODD = {"n_layer": 3, "n_head": 3, "n_embd": 21, "n_positions": 17, "vocab_size": 301}
@@ -152,6 +153,21 @@ def test_the_tokenizer_goes_along(tmp_path: Path) -> None:
     assert AutoTokenizer.from_pretrained(tmp_path / "c")("the cat")["input_ids"] == (
         tokenizer.encode("the cat")
     )
+
+
+def test_the_class_of_a_tokenizer_that_config_json_alone_names_goes_along(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["the cat sat on the mat " * 9], 300)
+    geometry = attrs.evolve(TINY, inner=0, vocab=len(tokenizer))
+    source = tmp_path / "a"
+    source.mkdir()
+    named = {**to_config(geometry), "tokenizer_class": "PreTrainedTokenizerFast"}
+    huggingface.write(source, geometry, random_weights(geometry), tokenizer, source=named)
+    (source / "special_tokens_map.json").unlink()
+    end = "<|endoftext|>"
+    (source / "tokenizer_config.json").write_text(json.dumps({"eos_token": end}))
+    assert Tokenizer.load(source).bos is None  # GPT2Tokenizer has one where none is said
+    convert(source, tmp_path / "b", to="mindformers")
+    assert Tokenizer.load(tmp_path / "b").bos is None
 
 
 def test_an_adapter_is_merged_only_where_that_is_said(
