@@ -47,11 +47,14 @@ def kept(folder: Path) -> dict[str, bytes]:
     Raises:
         OSError: one of them can't be read.
     """
+    return {name: path.read_bytes() for name, path in kept_paths(folder).items()}
+
+
+def kept_paths(folder: Path) -> dict[str, Path]:
+    """Return the files that ``kept`` reads, under their names in the folder."""
     paths = [folder / name for name in (*KEPT, *FOREIGN)]
     paths += sorted((folder / TEMPLATES).glob("*.jinja"))
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in paths if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
 
 
 def write(folder: Path, contents: dict[str, bytes]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.data import tokenizer_files
 from gpt2dsl.errors import InputError
 from gpt2dsl.schema import (
     adapter_config,
@@ -86,15 +87,14 @@ def deciding(found: Place) -> list[tuple[str, Path]]:
     if not found.folder.is_dir():
         return tensors
     strategy = sorted(found.strategy.iterdir()) if found.strategy else []
-    return [
-        *tensors,
-        *((f"strategy {path.name}", path) for path in strategy),
-        *(
-            (path.name, path)
-            for path in sorted(found.folder.iterdir())
-            if path.is_file() and path not in found.files and _decides(path.name)
-        ),
-    ]
+    read = {
+        path.name: path
+        for path in sorted(found.folder.iterdir())
+        if path.is_file() and path not in found.files and _decides(path.name)
+    }
+    # What is only copied is a part of the result too.
+    beside = read | tokenizer_files.kept_paths(found.folder)
+    return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *beside.items()]
 
 
 def _decides(name: str) -> bool:

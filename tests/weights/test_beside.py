@@ -24,7 +24,7 @@ from transformers import (
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.cli.main import cli
-from gpt2dsl.weights import beside, inspection
+from gpt2dsl.weights import beside, inspection, place
 from gpt2dsl.weights.guess import Hints
 from tests.folders import small_vocabulary
 from tests.weights.checkpoints import whole
@@ -186,3 +186,13 @@ def test_a_refused_key_is_shown_with_its_cure_and_ends_with_two(tmp_path: Path) 
     row = json.loads(result.stdout)["beside"]["config.json"]["keys"]["add_cross_attention"]
     assert row["fate"] == "refused"
     assert "add_cross_attention" in json.loads(result.stdout)["faults"][0]
+
+
+def test_a_file_that_is_only_copied_decides_what_comes_of_the_weights(tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path)
+    (tmp_path / "additional_chat_templates").mkdir()
+    copied = ("additional_chat_templates/tool.jinja", "chat_template.jinja", "vocab.txt")
+    for name in (*copied, "README.md"):
+        (tmp_path / name).write_text("x")
+    roles = dict(beside.deciding(place.find(tmp_path)))
+    assert {*copied} == {*roles} - {"tensors 0", "config.json", "generation_config.json"}
