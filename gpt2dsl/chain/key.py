@@ -1,4 +1,4 @@
-"""What decides the result of a stage: its identity, and the stage whose weights it takes."""
+"""The key of a stage: its identity, and the key of the stage whose weights it takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt2dsl.plan.plan import Plan
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """What decides the result of a stage.
+    """Everything that decides the result of a stage.
 
     Attributes:
         identity: of its recipe, before it is said which weights it takes.
@@ -34,7 +34,7 @@ class Key:
         return hashlib.sha256(document.encode()).hexdigest()
 
     def changes(self, earlier: Key) -> list[str]:
-        """Return what is not as it was, in words."""
+        """Return the entries that have changed, in words."""
         words = [str(one) for one in self.identity.differences(earlier.identity)]
         pending = (key for key, digest in self.identity.contents.items() if digest == PENDING)
         return [*words, *(f"the contents of {key}, digest pending" for key in pending)]

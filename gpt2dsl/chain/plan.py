@@ -120,7 +120,7 @@ class ChainPlan:
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """As ``Plan.why``, of all stages: ``stage.1.optim.lr``."""
+        """Return the rows of ``Plan.why`` for all stages: ``stage.1.optim.lr``."""
         return [
             (f"stage.{one.number}.{key}", value, origin)
             for one in self.stages

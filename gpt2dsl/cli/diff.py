@@ -71,7 +71,7 @@ class _More:
 
 @attrs.frozen
 class _Resume:
-    """What would differ if a run went on with another recipe.
+    """The entries that would differ if a run went on with another recipe.
 
     Attributes:
         differences: but those without effect.
@@ -156,7 +156,7 @@ def _more(a: _Side, b: _Side) -> _More | None:
 
 
 def _resume(run: _Side, spec: _Side) -> _Resume | None:
-    """What would differ if a training went on with a spec; None of anything else."""
+    """Compare a training with a spec that would go on from it; None for anything else."""
     trains = run.run and run.run.task in ("pretrain", "finetune")
     if not trains or not run.plan or spec.plan or isinstance(spec.recipe, Chain):
         return None

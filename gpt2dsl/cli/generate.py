@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class _Lists(click.ParamType[list[Any]]):
-    """Lists in lists, as TOML and JSON write them."""
+    """An option whose value is a list of lists, as TOML and JSON write it."""
 
     name = "list"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The lists of a text."""
+        """Parse the lists that a text holds."""
         try:
             found = json.loads(value)
         except ValueError:

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: no Infinity and no NaN, which other readers refuse."""
+"""JSON in and out, as RFC 8259 has it: no Infinity and no NaN, which other readers refuse."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def changing(column: str) -> str:
 
 
 def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
-    """The arrays of a source from the cache, made now where they are not there."""
+    """Return the arrays of a source from the cache; make them where they are not there."""
     path = cache.folder("records") / f"{source.digest()[:32]}-{kind}-v{FORMAT}.npy"
     if not path.exists():
         rows = arrays(source)
@@ -99,7 +99,7 @@ def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
 
 
 def _text(source: Source) -> Ids:
-    """Ids, masks and labels, ``[3, rows, row_tokens]``."""
+    """Return ids, masks and labels, ``[3, rows, row_tokens]``."""
     found = np.zeros((3, 0, 0), np.int32)
     for number, total, row in _rows(source):
         ids, mask, labels = _ids(row, number, source)
@@ -119,7 +119,7 @@ def _text(source: Source) -> Ids:
 
 
 def _classes(source: Source) -> Ids:
-    """Ids, how many are real, and the class, ``[rows, row_tokens + 2]``."""
+    """Return ids, how many of them are real, and the class, ``[rows, row_tokens + 2]``."""
     found: list[Ids] = []
     for number, _, row in _rows(source):
         ids, mask, labels = _ids(row, number, source)
@@ -137,7 +137,7 @@ def _classes(source: Source) -> Ids:
 
 
 def _rows(source: Source) -> Iterator[tuple[int, int, Row]]:
-    """The number of each row, how many there are, and itself."""
+    """Yield the number of each row, the number of all rows, and the row."""
     import mindspore.dataset as ds  # noqa: PLC0415  # slow, and only where data is read
 
     total, done = count(source), 0
@@ -157,7 +157,7 @@ def _rows(source: Source) -> Iterator[tuple[int, int, Row]]:
 
 
 def _ids(row: Row, number: int, source: Source) -> tuple[Ids, Ids, Ids]:
-    """Ids, mask and labels of a row; labels are the ids where there are none."""
+    """Return ids, mask and labels of a row; without a column of labels they are the ids."""
     found: dict[str, Ids] = {}
     for field in FIELDS:
         value = row.get(field, row.get("input_ids") if field == "labels" else None)

@@ -1,4 +1,4 @@
-"""Which files a name of data stands for, and which it passes over."""
+"""The files that a name of data stands for, and those that it passes over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Paths:
     passed: list[Passed] = attrs.field(factory=list)
 
     def without(self, reason: Callable[[Path], str]) -> Paths:
-        """Return them without those that there is a reason to pass over."""
+        """Return the paths; those that ``reason`` gives a reason for are passed over."""
         said = [(path, reason(path)) for path in self.taken]
         passed = [*self.passed, *((path, why) for path, why in said if why)]
         return Paths([path for path, why in said if not why], passed)
@@ -65,7 +65,7 @@ def _sorted(found: Iterator[Passed]) -> Paths:
 
 
 def _below(folder: Path) -> Iterator[Passed]:
-    """Everything below a folder, and why it is passed over; "" where it is taken."""
+    """Yield every path below a folder, and why it is passed over; "" where it is taken."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -34,7 +34,7 @@ SAMPLES = ("sample:train", "sample:valid")
 
 @attrs.frozen
 class File:
-    """One file as it was when it was found.
+    """A file, with size and times as they were when it was found.
 
     Attributes:
         path: where it is.

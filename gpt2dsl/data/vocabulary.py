@@ -140,7 +140,7 @@ def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) 
 
 
 def _marked(token: Any, *, is_special: bool) -> Any:
-    """A token, special where it is called so or was so before."""
+    """Return a token, special if it is named as such or was so before."""
     make = library().AddedToken
     if isinstance(token, str):
         return make(token, special=is_special)
@@ -156,7 +156,7 @@ def _check_ids(path: Path, inner: Any, ids: dict[str, int]) -> None:
 
 
 def _set_prefix_space(inner: Any, wanted: bool) -> None:
-    """As in transformers: the settings decide, unless the pre-tokenizer is a sequence."""
+    """Set add_prefix_space of a ByteLevel pre-tokenizer; a sequence of several stays."""
     split = json.loads(inner.to_str())["pre_tokenizer"] or {}
     if split.get("type") == "ByteLevel" and split["add_prefix_space"] != wanted:
         make = library().pre_tokenizers.ByteLevel
@@ -179,7 +179,7 @@ def _add_bos(inner: Any, bos: str, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; one that is damaged is refused (G2-304)."""
+    """Read a JSON object; refuse one that is damaged (G2-304)."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:

@@ -111,7 +111,7 @@ class Checkpoints:
         return {f"{_MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> list[Difference]:
-        """Go on from a checkpoint; returns what differs and may.
+        """Go on from a checkpoint; return the differences that are allowed.
 
         Raises:
             InputError: it is damaged, or of another network.
@@ -135,7 +135,7 @@ class Checkpoints:
         return [one for one in differences if one.rule.kind == "differ"]
 
     def _differences(self, state: Mapping[str, Any]) -> list[Difference]:
-        """Return what is not as it was when a checkpoint's state was written."""
+        """Return what has changed since a checkpoint's state was written."""
         if "identity" in state:
             return list(self.identity.differences(Identity.from_json(state["identity"])))
         # Releases before 0.2 recorded two digests.

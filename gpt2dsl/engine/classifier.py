@@ -1,4 +1,4 @@
-"""A network with a classification head and its tokenizer: what it makes of texts, and how well."""
+"""A network with a classification head and its tokenizer: outputs for texts, and their scores."""
 
 from __future__ import annotations
 

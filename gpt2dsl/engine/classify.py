@@ -1,4 +1,4 @@
-"""The task classify: texts in, classes out, or numbers."""
+"""The task classify: texts in; classes, or numbers, out."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class LanguageModel(TextModel):
 
 
 def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
-    """The tokenizer of weights, or why there is none: whoever has ids needs none."""
+    """Load the tokenizer of weights, or return why there is none: with ids none is needed."""
     vocab = weights.geometry.vocab
     if name != "auto":
         found = Tokenizer.load(name)

@@ -67,7 +67,7 @@ def entries() -> Iterator[Entry]:
 
 
 def load(entry: Entry) -> object:
-    """Import the module of a shared recipe, and return what it holds; None where that is nothing.
+    """Import the module of a shared recipe, and return the recipe; None if it has none.
 
     Raises whatever the module does.
     """

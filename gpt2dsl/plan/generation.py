@@ -52,7 +52,7 @@ def faults(parts: Parts) -> list[Fault]:
 
 
 def notes(parts: Parts, found: Generation, looked: Look | None) -> Iterator[str]:
-    """Values that were said and change nothing, and what the weights say that surprises.
+    """Yield notes on keys without effect, and on what the weights say that may surprise.
 
     Args:
         parts: the recipe's.

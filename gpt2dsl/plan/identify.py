@@ -1,4 +1,4 @@
-"""From a planned recipe to the identity of its run: the one place that names what decides it."""
+"""From a planned recipe to the identity of its run: the only place that names its entries."""
 
 from __future__ import annotations
 

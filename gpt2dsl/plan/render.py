@@ -118,7 +118,7 @@ def _input(found: Input) -> str:
 
 
 def _files(found: Input) -> Iterator[tuple[str, str]]:
-    """The files that a name of data stands for, where it is not one that is named itself."""
+    """Yield the files that a name of data stands for, unless it names one file."""
     if found.files not in ((), (found.name,)):
         count = len(found.files)
         yield "", f"{count:,} file{'s' if count > 1 else ''}: {some(found.files)}"

@@ -1,4 +1,4 @@
-"""What becomes of each key of config.json: those of transformers 4.57's GPT2Config, and others.
+"""The keys of config.json, and the fate of each: transformers 4.57's GPT2Config, and others.
 
 Source: transformers' configuration_gpt2.py, configuration_utils.py and modeling_gpt2.py.
 """

@@ -41,7 +41,7 @@ Table = Mapping[str, Key]
 
 @attrs.frozen
 class KeyFate:
-    """What became of one key of one file.
+    """The fate of one key of one file.
 
     Attributes:
         path: the file.

@@ -1,4 +1,4 @@
-"""generation_config.json: what becomes of each key, as transformers 4.57.6 has them.
+"""The keys of generation_config.json, as transformers 4.57.6 has them, and the fate of each.
 
 The same keys are read from config.json where there is no generation_config.json, as transformers'
 ``GenerationConfig.from_model_config`` does.

@@ -49,7 +49,7 @@ def _ids(found: list[Any]) -> list[int]:
 
 
 class Body(BaseModel):
-    """A table of keys, of which those that are null count as absent."""
+    """A table of keys; a key that is null counts as absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

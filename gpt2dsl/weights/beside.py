@@ -1,4 +1,4 @@
-"""What becomes of each file of a folder of weights, and of every key in them."""
+"""The fate of each file in a folder of weights, and of every key in it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NO_PART = (store.MANIFEST, "optimizer.safetensors", "state.json")
 
 @attrs.frozen
 class FileFate:
-    """What becomes of one file of a folder.
+    """The fate of one file of a folder.
 
     Attributes:
         path: the file, or a folder within the folder.
@@ -60,7 +60,7 @@ class FileFate:
 
     @property
     def unknown(self) -> Iterator[str]:
-        """What nobody knows: the file, or keys of it."""
+        """A line for the file, or for each key of it, that no table knows."""
         if self.fate == "unknown":
             yield f"{self.path.name}: {self.words}"
         yield from (str(one) for one in self.keys if one.fate == "unknown")
@@ -123,7 +123,7 @@ def _fate(found: Place, path: Path) -> FileFate:
 
 
 def _of_metadata(path: Path) -> Iterator[KeyFate]:
-    """Yield what becomes of what a safetensors file says of itself."""
+    """Yield the fate of each key of a safetensors file's metadata, or of nanoGPT's checkpoint."""
     if path.suffix == ".safetensors":
         yield from tensorfile.metadata_fates(path)
     if path.suffix == ".pt" and nanogpt.is_nanogpt(document := torchfile.opened(path).document):

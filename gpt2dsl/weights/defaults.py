@@ -1,4 +1,4 @@
-"""What the files beside weights say of a recipe's keys, where the recipe does not say them."""
+"""Defaults of a recipe's keys, read from the files beside weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NETWORK = {
 
 @attrs.frozen
 class Stated:
-    """A value that a file says, and where: ``generation_config.json:12``."""
+    """A value from a file, and its origin: ``generation_config.json:12``."""
 
     value: Any
     origin: str
@@ -50,7 +50,7 @@ class Stated:
 
 @attrs.frozen
 class Document:
-    """A file of keys beside weights, read.
+    """The content of a file of keys beside weights.
 
     Attributes:
         path: the file.
@@ -64,19 +64,19 @@ class Document:
 
     @classmethod
     def of_json(cls, path: Path, content: Mapping[str, Any]) -> Document:
-        """A JSON file whose content is known, with its lines."""
+        """Return the document of a JSON file parsed already, with the lines of its keys."""
         raw = path.read_bytes()
         return cls(path, content, lines_of(raw.decode(json.detect_encoding(raw), "surrogatepass")))
 
     def origin(self, *keys: str) -> str:
-        """Where the first of some keys that it has is written; the file where it has none."""
+        """Return where the first of some keys that the file has is written, or the file's name."""
         line = next((self.lines[key] for key in keys if key in self.lines), 0)
         return f"{self.path.name}:{line}" if line else self.path.name
 
 
 @attrs.frozen(kw_only=True)
 class Defaults:
-    """What the files beside weights say.
+    """The defaults that the files beside weights give.
 
     Attributes:
         values: ``table.key`` of a recipe → what they say of it.
@@ -102,7 +102,7 @@ class Defaults:
     def of(
         cls, config: Document | None, generation: Document | None, geometry: Geometry
     ) -> Defaults:
-        """What config.json and generation_config.json say of a network; either may be absent."""
+        """Return the defaults that a network's files give; either may be absent."""
         values = dict(_network(config, geometry)) if config else {}
         says = config.content if config else {}
         if generation and not generation_config.goes_before(generation.content, says):
@@ -193,7 +193,7 @@ class Defaults:
 
 
 def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
-    """What the files in a folder say.
+    """Read the defaults from the files in a folder.
 
     Args:
         config: the config.json, read; None where there is none.
@@ -210,20 +210,20 @@ def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:
-    """Keys that mean nothing beside the others, whatever their values."""
+    """Return the keys that have no effect beside the others, whatever their values."""
     of_draws = frozenset[str]() if values.get("do_sample") else SAMPLING
     return of_draws if values.get("beams", 1) > 1 else of_draws | OF_BEAMS
 
 
 def _ids(key: str, value: Any) -> list[int]:
-    """The ids that a key's value names."""
+    """Return the ids that a key's value names."""
     rule = Generation.rules()[key]
     asked = Generation(**{key: value}) if not rule.problem(value) else Generation()
     return asked.ids.get(key, [])
 
 
 def _network(config: Document, geometry: Geometry) -> Iterator[tuple[str, Stated]]:
-    """What a config.json says of ``[model]``."""
+    """Yield the keys of ``[model]`` that a config.json decides."""
     words = {"inner": "inner_width"}
     for key, theirs in _NETWORK.items():
         value = getattr(geometry, words.get(key, key))

@@ -184,7 +184,7 @@ def _hugging_face(folder: Path, names: tuple[str, ...]) -> Place | None:
 
 
 def _whole(folder: Path) -> Place:
-    """The weights of a folder: in one file, in shards, or MindFormers'."""
+    """Find the weights of a folder: in one file, in shards, or MindFormers'."""
     is_adapter = (folder / ADAPTER_CONFIG).exists()
     if weights := _hugging_face(folder, _ADAPTER if is_adapter else _BASE + _ADAPTER):
         return weights

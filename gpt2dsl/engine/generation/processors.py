@@ -1,4 +1,4 @@
-"""What is done to the scores of the next token, in the order of transformers 4.57.6."""
+"""Logits processors: change the scores of the next token, in the order of transformers 4.57.6."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def processors(
     ends: Sequence[int],
     longest: int | None = None,
 ) -> list[Processor]:
-    """Those that change something; each takes scores and the ids that were said.
+    """Return the processors that change something; each takes scores and the ids so far.
 
     Args:
         generation: how.
@@ -70,7 +70,7 @@ def processors(
 def _of_sequences(
     g: Generation, tokenizer: Tokenizer, prompt: int, ends: Sequence[int]
 ) -> list[Processor]:
-    """Those that look at what was said."""
+    """Return the processors that depend on the tokens so far."""
     found: list[Processor] = []
     if g.sequence_bias:
         biases = {tuple(ids): float(bias) for ids, bias in g.sequence_bias}
@@ -93,7 +93,7 @@ def _of_sequences(
 
 
 def _of_ends(g: Generation, prompt: int, ends: Sequence[int], longest: int) -> list[Processor]:
-    """Those that look at how many tokens were said."""
+    """Return the processors that depend on the number of tokens so far."""
     found: list[Processor] = []
     if shortest := g.least(prompt):
         found.append(lambda scores, said: blocked(scores, ends) if len(said) < shortest else scores)
@@ -112,7 +112,7 @@ def _of_ends(g: Generation, prompt: int, ends: Sequence[int], longest: int) -> l
 
 
 def biased(scores: Scores, said: Sequence[int], biases: Mapping[tuple[int, ...], float]) -> Scores:
-    """Scores of tokens that would end a sequence, with its bias added."""
+    """Add its bias to the token that would complete a sequence."""
     scores = scores.copy()
     for ids, bias in biases.items():
         if _would_end(ids, said):
@@ -123,7 +123,7 @@ def biased(scores: Scores, said: Sequence[int], biases: Mapping[tuple[int, ...],
 def penalised(
     scores: Scores, said: Sequence[int], penalty: float, key: str = "repetition_penalty"
 ) -> Scores:
-    """Scores of tokens that were said, divided if positive, multiplied if not (Keskar 2019)."""
+    """Divide positive scores of tokens so far, multiply negative ones (Keskar et al. 2019)."""
     scores = scores.copy()
     seen = np.unique(np.asarray(said, dtype=np.int64))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -134,7 +134,7 @@ def penalised(
 def hastened(
     scores: Scores, said: Sequence[int], *, ends: Sequence[int], start: int, factor: float
 ) -> Scores:
-    """Scores of ends, which grow by a factor with each token after so many."""
+    """Raise the scores of ends by a factor with each token after ``start``."""
     if len(said) <= start:
         return scores
     scores, places = scores.copy(), np.unique(np.asarray(ends, dtype=np.int64))
@@ -145,7 +145,7 @@ def hastened(
 
 
 def without_repeats(scores: Scores, said: Sequence[int], size: int, seen: Sequence[int]) -> Scores:
-    """No token that would end a sequence of ``size`` tokens that was seen (Paulus et al. 2017)."""
+    """Rule out tokens that would repeat ``size`` tokens of ``seen`` (Paulus et al. 2017)."""
     if len(said) + 1 < size:
         return scores
     last = list(said[len(said) - size + 1 :])
@@ -156,17 +156,17 @@ def without_repeats(scores: Scores, said: Sequence[int], size: int, seen: Sequen
 
 
 def bad_sequences(words: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids of texts, at the start of a text and after a space."""
+    """Return the ids of words, at the start of a text and after a space."""
     spelled = [spelling for word in words for spelling in (word, f" {word}")]
     return tokenizer.encode_batch(spelled, special=False)
 
 
 def without(scores: Scores, said: Sequence[int], sequences: Sequence[Sequence[int]]) -> Scores:
-    """No token that would end one of the sequences."""
+    """Rule out tokens that would complete one of the sequences."""
     return blocked(scores, [ids[-1] for ids in sequences if _would_end(ids, said)])
 
 
 def _would_end(ids: Sequence[int], said: Sequence[int]) -> bool:
-    """Whether the last one of a sequence's ids would make it whole; as long as the text at most."""
+    """Return whether a sequence's last id would complete it; it must be no longer than the text."""
     size = len(ids) - 1
     return not size or (size < len(said) and list(said[len(said) - size :]) == list(ids[:-1]))

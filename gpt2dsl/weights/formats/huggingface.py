@@ -172,5 +172,5 @@ def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file as transformers lays it out."""
+    """Write a JSON file as transformers lays it out."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -40,7 +40,7 @@ class Transposed(Whole):
 
 
 def is_nanogpt(document: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint of torch is nanoGPT's, by what lies beside its tensors."""
+    """Return whether a torch checkpoint is nanoGPT's, by what lies beside its tensors."""
     return isinstance(document.get("model_args"), dict)
 
 

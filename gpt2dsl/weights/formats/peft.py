@@ -43,7 +43,7 @@ _RANDOM = (False, "orthogonal")
 
 @attrs.define
 class _Parts:
-    """The tensors of a file by what they are; modules under their names in the file."""
+    """The tensors of a file, sorted by kind; modules have their names in the file."""
 
     low_rank: dict[str, dict[str, Stored]] = attrs.field(factory=dict)
     tables: set[str] = attrs.field(factory=set)

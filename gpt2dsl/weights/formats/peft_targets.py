@@ -1,4 +1,4 @@
-"""Which modules of GPT-2 an adapter_config.json speaks of, as PEFT matches names.
+"""The modules of GPT-2 that an adapter_config.json names, as PEFT matches them.
 
 Source: peft 0.21, ``tuners/tuners_utils.py`` and ``utils/other.py``.
 """
@@ -157,7 +157,7 @@ class Targets:
 
 
 def by_pattern(patterns: Any, module: str, otherwise: Any) -> Any:
-    """Return what the first pattern that a module's name ends in says of it, a regex."""
+    """Return the value of the first regex that the end of a module's name matches."""
     for key, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value
