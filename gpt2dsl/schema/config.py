@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from gpt2dsl.schema import activations
+from gpt2dsl.schema import activations, generation_config
 from gpt2dsl.schema.fate import Table, no_effect, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
@@ -115,19 +115,9 @@ _SUMMARY = "of GPT2DoubleHeadsModel's second head alone"
 _GENERATION = "a generation setting, in the place of generation_config.json's"
 _INTERNAL = "how transformers computes or stores; the values are the same"
 
-GENERATION = (
-    "max_length", "min_length", "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping",
-    "num_beams", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty",
-    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
-    "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
-    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
-    "num_beam_groups", "diversity_penalty", "sequence_bias",
-)  # fmt: skip
-"""Generation settings that old files have in config.json."""
-
 _PROBABILITY = real(1.0)
 
-TABLE: Table = {
+_OF_NETWORK: Table = {
     "model_type": used("the kind of network", _model_type),
     "architectures": used("whether it has a classification head", _architectures),
     "vocab_size": used("rows of the word table", whole()),
@@ -202,7 +192,6 @@ TABLE: Table = {
     "decoder_start_token_id": no_effect("of encoder-decoders alone"),
     "sep_token_id": no_effect(_COPY),
     "unk_token_id": no_effect(_COPY),
-    **dict.fromkeys(GENERATION, used(_GENERATION)),
     **dict.fromkeys(
         ("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout",
          "summary_proj_to_labels"),
@@ -229,3 +218,8 @@ TABLE: Table = {
         no_effect(_COPY),
     ),
 }  # fmt: skip
+
+_LEGACY = (key for key in generation_config.IN_CONFIG if key not in _OF_NETWORK)
+
+TABLE: Table = {**_OF_NETWORK, **dict.fromkeys(_LEGACY, used(_GENERATION))}
+"""Key → its row; what a setting of generation does, the table of generation_config.json says."""

@@ -219,14 +219,13 @@ TABLE: Table = {
 }
 """Key of transformers' GenerationConfig → what becomes of it."""
 
-IN_CONFIG: Table = {
-    key: row
-    for key, row in TABLE.items()
+IN_CONFIG = tuple(
+    key
+    for key in TABLE
     if not key.startswith("_")
     and key not in ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
-    and key not in ("use_cache", "output_attentions", "output_hidden_states")
-}
-"""The rows that config.json has too, but for those that say something else there as well."""
+)
+"""Keys that config.json has too, in old files; ``of_config`` reads them there."""
 
 GLOBAL = {
     "max_length": 20, "min_length": 0, "do_sample": False, "early_stopping": False, "num_beams": 1,
