@@ -14,8 +14,8 @@ import attrs
 from gpt2dsl.data import tokenizer_files, vocabulary
 from gpt2dsl.data.tokenizer_digest import Roles
 from gpt2dsl.errors import InputError
-from gpt2dsl.schema import added_tokens, special_tokens_map, tokenizer_config, tokenizer_json
-from gpt2dsl.schema.fate import KeyFate, Table, fates, refuse
+from gpt2dsl.schema import added_tokens, special_tokens_map, tokenizer_config
+from gpt2dsl.schema.fate import Table, fates, refuse
 from gpt2dsl.schema.tokenizer_config import ADDED, ADDITIONAL, CLASSES, EXTRA, ROLES
 
 _TABLES: Mapping[str, Table] = {
@@ -94,20 +94,6 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
     # As in transformers: a key that names a token of added_tokens.json has no flags of it.
     roles, more = _settled(kind, values, described.values(), is_converted=whole is None)
     return Settings(kind=kind, roles=roles, more=more, added=added | described, values=values)
-
-
-def every_fate(folder: Path) -> list[KeyFate]:
-    """Return what becomes of each key of a folder's tokenizer files.
-
-    Raises:
-        InputError: a file is damaged (G2-304).
-    """
-    contents = [(folder / name, _read(folder / name), table) for name, table in _TABLES.items()]
-    path = folder / tokenizer_files.WHOLE
-    whole = _read(path)
-    if whole is not None:
-        contents.append((path, tokenizer_json.flattened(whole), tokenizer_json.TABLE))
-    return [fate for path, content, table in contents for fate in fates(path, content or {}, table)]
 
 
 def class_name(folder: Path) -> str:

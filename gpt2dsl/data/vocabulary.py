@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError
 from gpt2dsl.schema import tokenizer_json
 
@@ -181,14 +182,10 @@ def _add_bos(inner: Any, bos: str, path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; refuse one that is damaged (G2-304)."""
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise _damaged(path, f"it can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"it is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "it is not a JSON object")
-    return content
+    return documents.loads(text, path)
 
 
 def _ids(path: Path, content: dict[str, Any]) -> dict[str, int]:

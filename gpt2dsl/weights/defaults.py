@@ -14,12 +14,13 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
+from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
 from gpt2dsl.schema.lines import lines_of
 from gpt2dsl.weights import place
 
-GPT2_END = 50256
+GPT2_END = GPT2_VOCAB - 1
 """The id that begins and ends texts where a config.json does not say it."""
 
 _TABLE = "generation."
