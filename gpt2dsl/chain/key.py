@@ -35,7 +35,7 @@ class Key:
 
     def changes(self, earlier: Key) -> list[str]:
         """Return the entries that have changed, in words."""
-        words = [str(one) for one in self.identity.differences(earlier.identity)]
+        words = [str(difference) for difference in self.identity.differences(earlier.identity)]
         pending = (key for key, digest in self.identity.contents.items() if digest == PENDING)
         return [*words, *(f"the contents of {key}, digest pending" for key in pending)]
 
@@ -67,7 +67,7 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
     """
     tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
     left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}
-    inputs = [one for one in plan.inputs if one.key not in left_out]
+    inputs = [read for read in plan.inputs if read.key not in left_out]
     identity = identity_of(parts, inputs, plan.network.looked, compute=compute)
     if taken:  # A dropout that is not said is that of the weights.
         values = {**identity.values, "model.dropout": parts.model.dropout}

@@ -122,9 +122,9 @@ class ChainPlan:
     def why(self) -> list[tuple[str, Any, str]]:
         """Return the rows of ``Plan.why`` for all stages: ``stage.1.optim.lr``."""
         return [
-            (f"stage.{one.number}.{key}", value, origin)
-            for one in self.stages
-            for key, value, origin in one.plan.why()
+            (f"stage.{stage.number}.{key}", value, origin)
+            for stage in self.stages
+            for key, value, origin in stage.plan.why()
         ]
 
     def refusals(self) -> tuple[Fault, ...]:
@@ -261,7 +261,7 @@ def next_stage(
 
 def _own(records: Sequence[Record], author: str) -> list[Record]:
     """Return those of a chain; another one of the same name has its records in the same folder."""
-    return [one for one in records if one.author in ("", author)]
+    return [entry for entry in records if entry.author in ("", author)]
 
 
 def _author(chain: Chain, folder: Path) -> str:

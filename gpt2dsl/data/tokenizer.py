@@ -83,9 +83,9 @@ class Tokenizer:
         if str(name) == PUBLISHED:
             inner = vocabulary.published(*_published())
             inner.add_special_tokens([END])
-            found = cls(inner, name=PUBLISHED)
-            found.digest = PUBLISHED_DIGEST
-            return found
+            tokenizer = cls(inner, name=PUBLISHED)
+            tokenizer.digest = PUBLISHED_DIGEST
+            return tokenizer
         folder = cache.expanded(name)
         whole_path = folder / tokenizer_files.WHOLE
         whole = vocabulary.read_json(whole_path) if whole_path.is_file() else None
@@ -203,11 +203,11 @@ class Tokenizer:
             return [ids[:length] for ids in self.encode_batch(texts)]
         room = max(0, length - self._inner.num_special_tokens_to_add(is_pair=False))
         side = "left" if self._roles.cuts_left else "right"
-        found = []
+        rows = []
         for encoding in self._encoded(texts, special=False):
             encoding.truncate(room, direction=side)
-            found.append(self._inner.post_process(encoding).ids)
-        return found
+            rows.append(self._inner.post_process(encoding).ids)
+        return rows
 
     def _encoded(self, texts: list[str], *, special: bool) -> list[Any]:
         try:

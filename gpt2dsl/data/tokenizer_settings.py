@@ -153,8 +153,8 @@ def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
     for key, value in over.items():
         if key == ADDITIONAL and isinstance(value, list):
             tokens = list(values.get(ADDITIONAL) or [])
-            for one in value:
-                token = _token(one, special=True) if isinstance(one, dict) else one
+            for added in value:
+                token = _token(added, special=True) if isinstance(added, dict) else added
                 if token not in tokens:
                     tokens.append(token)
             values[key] = tokens
@@ -201,10 +201,10 @@ def _settled(
         if is_converted and isinstance(token, str) and key in (*_DEFAULTED, "pad_token"):
             token = vocabulary.library().AddedToken(token)
         roles[key] = token
-    more = [_made(one) for one in values.pop(ADDITIONAL, ()) or ()]
+    more = [_made(description) for description in values.pop(ADDITIONAL, ()) or ()]
     extra = values.pop(EXTRA, None) or {}
     if isinstance(extra, dict):
-        roles |= {key: _made(one) for key, one in extra.items()}
+        roles |= {key: _made(description) for key, description in extra.items()}
     else:  # as transformers 5 writes it
         more += map(_made, extra)
     return roles, tuple(more)
@@ -213,8 +213,8 @@ def _settled(
 def _token(description: Mapping[str, Any], **more: bool) -> Any:
     """Return the library's token for a description."""
     flags = ("lstrip", "rstrip", "single_word", "normalized", "special")
-    said = {flag: description[flag] for flag in flags if flag in description} | more
-    return vocabulary.library().AddedToken(description["content"], **said)
+    given = {flag: description[flag] for flag in flags if flag in description} | more
+    return vocabulary.library().AddedToken(description["content"], **given)
 
 
 def _made(token: Any) -> Any:

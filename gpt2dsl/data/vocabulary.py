@@ -105,7 +105,9 @@ def from_description(path: Path, description: dict[str, Any]) -> Any:
         # The library raises nothing more exact.
         raise _damaged(path, str(error)) from error
     _check_bytes(path, inner.get_vocab(with_added_tokens=False))
-    _check_ids(path, inner, {one["content"]: one["id"] for one in description["added_tokens"]})
+    _check_ids(
+        path, inner, {token["content"]: token["id"] for token in description["added_tokens"]}
+    )
     inner.no_truncation()
     inner.no_padding()
     # Encoding must not be left to chance: some files come with the dropout of their training.

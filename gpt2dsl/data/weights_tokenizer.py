@@ -23,9 +23,9 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
     """
     if folder is None and vocab not in GPT2_ROWS:
         raise InputError("G2-205", name, _without_tokenizer(vocab))
-    found = Tokenizer.load(folder or PUBLISHED)
-    found.require(vocab, folder or name)
-    return found
+    tokenizer = Tokenizer.load(folder or PUBLISHED)
+    tokenizer.require(vocab, folder or name)
+    return tokenizer
 
 
 def _without_tokenizer(vocab: int) -> str:

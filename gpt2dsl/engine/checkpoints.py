@@ -119,9 +119,12 @@ class Checkpoints:
         """
         arrays, state = optimizer.read(folder)
         differences = self._differences(state)
-        refused = [one for one in differences if one.rule.kind == "equal"]
+        refused = [difference for difference in differences if difference.rule.kind == "equal"]
         if refused:
-            reasons = "; ".join(f"{one.name} ({one.change}): {one.rule.words}" for one in refused)
+            reasons = "; ".join(
+                f"{difference.name} ({difference.change}): {difference.rule.words}"
+                for difference in refused
+            )
             raise RunError(
                 f"{folder}: changed since this checkpoint was written: {reasons}; "
                 "train.resume = never starts anew [G2-402]"
@@ -132,7 +135,7 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError) as error:
             message = f"not a checkpoint of this run: {error}"
             raise InputError("G2-306", folder, message) from None
-        return [one for one in differences if one.rule.kind == "differ"]
+        return [difference for difference in differences if difference.rule.kind == "differ"]
 
     def _differences(self, state: Mapping[str, Any]) -> list[Difference]:
         """Return what has changed since a checkpoint's state was written."""

@@ -221,12 +221,12 @@ class Generation(Part):
     def _elsewhere(self, key: str) -> str:
         """Name the files beside weights that set keys which ``key`` does not go with."""
         origins = {name: self.why(name) for name in _PARTNERS.get(key, ())}
-        said = [
+        partners = [
             f"{name} = {getattr(self, name)} is said at {origin}"
             for name, origin in origins.items()
             if ".json" in origin and origin != self.why(key)
         ]
-        return "".join(f"; {words}" for words in said)
+        return "".join(f"; {words}" for words in partners)
 
     def limit(self, prompt: int) -> int:
         """Tokens with the prompt at most, for a prompt of so many."""

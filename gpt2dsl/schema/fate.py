@@ -76,7 +76,7 @@ def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
 
     def refusal(value: Any) -> str:
         # 0 and False are equal in Python and in transformers' conditions alike.
-        return "" if any(value == one for one in accepted) else cure
+        return "" if any(value == other for other in accepted) else cure
 
     return refusal
 
@@ -94,16 +94,16 @@ def fates(path: Path, content: Mapping[str, Any], table: Table) -> Iterator[KeyF
             yield KeyFate(path, key, value, row.fate, row.words)
 
 
-def refuse(found: Iterable[KeyFate]) -> None:
+def refuse(keys: Iterable[KeyFate]) -> None:
     """Refuse a file that asks for what is not built here.
 
     Raises:
         InputError: with every key that is refused (G2-306).
     """
     faults = [
-        Fault(REFUSED, "", str(one.path), f"{one.key} is {shown(one.value)}: {one.words}")
-        for one in found
-        if one.fate == "refused"
+        Fault(REFUSED, "", str(key.path), f"{key.key} is {shown(key.value)}: {key.words}")
+        for key in keys
+        if key.fate == "refused"
     ]
     if faults:
         raise InputError.of(faults)

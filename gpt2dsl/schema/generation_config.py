@@ -77,7 +77,7 @@ def _id_or_ids(value: Any) -> str:
 def _any_id(value: Any) -> str:
     # transformers takes -1 for no end, which no token can be.
     ids = value if isinstance(value, list) else [value]
-    accepted = value is None or all(type(one) is int for one in ids)
+    accepted = value is None or all(type(i) is int for i in ids)
     return "" if accepted else "expected an id or a list of ids"
 
 
@@ -116,7 +116,7 @@ def _decay(value: Any) -> str:
 
 
 def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+    return isinstance(value, list) and all(type(i) is int and i >= 0 for i in value)
 
 
 def _is_number(value: Any) -> bool:
@@ -259,39 +259,41 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     Values that change nothing in transformers are left out, and so are those that the table
     refuses.
     """
-    said = {
+    accepted = {
         key: value
         for key, value in content.items()
         if value is not None and key in TABLE and not TABLE[key].refusal(value)
     }
-    found = {ours: (make(said[key]), key) for key, (ours, make) in _OURS.items() if key in said}
-    if said.get("max_length") == DEFAULT_LENGTH:
-        found["max_new_tokens"] = found.pop("max_length")
-    if "max_new_tokens" in said:
-        found["max_new_tokens"] = (said["max_new_tokens"], "max_new_tokens")
-        found.pop("max_length", None)
-    if "min_new_tokens" in said:
-        found.pop("min_length", None)
-    if said.get("do_sample") and "top_k" not in content:
-        found["top_k"] = (DEFAULT_TOP_K, "do_sample")
+    values = {
+        ours: (make(accepted[key]), key) for key, (ours, make) in _OURS.items() if key in accepted
+    }
+    if accepted.get("max_length") == DEFAULT_LENGTH:
+        values["max_new_tokens"] = values.pop("max_length")
+    if "max_new_tokens" in accepted:
+        values["max_new_tokens"] = (accepted["max_new_tokens"], "max_new_tokens")
+        values.pop("max_length", None)
+    if "min_new_tokens" in accepted:
+        values.pop("min_length", None)
+    if accepted.get("do_sample") and "top_k" not in content:
+        values["top_k"] = (DEFAULT_TOP_K, "do_sample")
     if "top_k" in content and content["top_k"] is None:
-        found["top_k"] = (0, "top_k")
-    return found
+        values["top_k"] = (0, "top_k")
+    return values
 
 
-def written(content: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a file that says what a recipe does.
 
     Args:
         content: the file's own.
-        said: keys of ``[generation]`` and their values, which go before.
+        given: keys of ``[generation]`` and their values, which go before.
     """
     names = {ours: key for key, (ours, _) in _OURS.items()}
-    added = {names[key]: _json(value) for key, value in said.items() if key in names}
+    added = {names[key]: _json(value) for key, value in given.items() if key in names}
     kept = dict(content)
-    if "max_new_tokens" in said:
+    if "max_new_tokens" in given:
         kept.pop("max_length", None)
-    if "max_length" in said:
+    if "max_length" in given:
         kept.pop("max_new_tokens", None)
     if added:
         kept.pop(FROM_CONFIG, None)

@@ -107,19 +107,19 @@ class Defaults:
         values = dict(_network(config, geometry)) if config else {}
         says = config.content if config else {}
         if generation and not generation_config.goes_before(generation.content, says):
-            found = cls._of_generation(generation, generation.content, geometry.vocab)
+            defaults = cls._of_generation(generation, generation.content, geometry.vocab)
         elif config:
             ids = {"bos_token_id": GPT2_END, "eos_token_id": GPT2_END, **says}
-            found = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
+            defaults = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
         else:
             return cls()
-        own = generation.content if generation else found.generation
-        return attrs.evolve(found, values={**values, **found.values}, generation=own)
+        own = generation.content if generation else defaults.generation
+        return attrs.evolve(defaults, values={**values, **defaults.values}, generation=own)
 
     @classmethod
     def _of_generation(cls, document: Document, content: Mapping[str, Any], vocab: int) -> Defaults:
         table = generation_config.TABLE
-        refused = [one for one in fates(document.path, content, table) if one.fate == "refused"]
+        refused = [fate for fate in fates(document.path, content, table) if fate.fate == "refused"]
         values: dict[str, Stated] = {}
         ends: tuple[int, ...] | None = ()
         notes = []
@@ -156,8 +156,8 @@ class Defaults:
         Raises:
             SpecError: with every such key (G2-306).
         """
-        said = set(generation_config.theirs(asked.given()))
-        refuse(one for one in self.refused if one.key not in said)
+        given = set(generation_config.theirs(asked.given()))
+        refuse(fate for fate in self.refused if fate.key not in given)
 
     def completed(self, asked: Generation) -> Generation:
         """Return how text is generated, with what the files say in the place of what is not said.

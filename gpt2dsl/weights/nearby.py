@@ -38,10 +38,10 @@ def base_of(folder: Path, named: str) -> str:
         folder: of the adapter.
         named: the base, as its configuration has it.
     """
-    said = store.recorded(folder).get(_KEY)
-    if not isinstance(said, dict) or said.get(_NAMED) != named:
+    record = store.recorded(folder).get(_KEY)
+    if not isinstance(record, dict) or record.get(_NAMED) != named:
         return named
-    near = Path(os.path.normpath(folder.absolute() / str(said.get(_NEAR))))
+    near = Path(os.path.normpath(folder.absolute() / str(record.get(_NEAR))))
     if str(near) == named or not near.exists():
         return named
     if Path(named).exists() and not near.samefile(named):

@@ -66,5 +66,5 @@ def log_softmax(scores: Scores) -> Scores:
     """Return the log-probabilities over the last axis."""
     with np.errstate(over="ignore"):  # as above
         shifted = scores - scores.max(-1, keepdims=True)
-    found: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+    logs: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logs

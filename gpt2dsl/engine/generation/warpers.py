@@ -21,27 +21,27 @@ def warpers(g: Generation, ends: int) -> list[Processor]:
     """
     # Beams need candidates besides the ends.
     kept = ends + 1 if g.beams > 1 else 1
-    found: list[Processor] = []
+    active: list[Processor] = []
     if g.temperature != 1:
-        found.append(lambda scores, _: tempered(scores, g.temperature))
+        active.append(lambda scores, _: tempered(scores, g.temperature))
     if g.top_k:
-        found.append(lambda scores, _: top_k(scores, max(g.top_k, kept)))
+        active.append(lambda scores, _: top_k(scores, max(g.top_k, kept)))
     if g.top_p < 1:
-        found.append(lambda scores, _: top_p(scores, g.top_p, kept))
+        active.append(lambda scores, _: top_p(scores, g.top_p, kept))
     if g.min_p:
-        found.append(lambda scores, _: min_p(scores, g.min_p, kept))
+        active.append(lambda scores, _: min_p(scores, g.min_p, kept))
     if g.typical_p < 1:
-        found.append(lambda scores, _: typical_p(scores, g.typical_p, kept))
+        active.append(lambda scores, _: typical_p(scores, g.typical_p, kept))
     if g.epsilon_cutoff:
-        found.append(lambda scores, _: epsilon(scores, g.epsilon_cutoff, kept))
+        active.append(lambda scores, _: epsilon(scores, g.epsilon_cutoff, kept))
     if g.eta_cutoff:
-        found.append(lambda scores, _: eta(scores, g.eta_cutoff, kept))
-    return [partial(_of_any, warp) for warp in found]
+        active.append(lambda scores, _: eta(scores, g.eta_cutoff, kept))
+    return [partial(_of_any, warp) for warp in active]
 
 
-def _of_any(warp: Processor, scores: Scores, said: Sequence[int]) -> Scores:
+def _of_any(warp: Processor, scores: Scores, tokens: Sequence[int]) -> Scores:
     """Warp the scores, unless all tokens are ruled out and there is no distribution."""
-    return warp(scores, said) if scores.max() > -np.inf else scores
+    return warp(scores, tokens) if scores.max() > -np.inf else scores
 
 
 def tempered(scores: Scores, temperature: float) -> Scores:
@@ -115,11 +115,11 @@ def _cut(scores: Scores, least: float, kept: int) -> Scores:
 
 def _kth(scores: Scores, k: int) -> np.float64:
     """Return the k-th best score."""
-    found: np.float64 = np.partition(scores, -k)[-k]
-    return found
+    score: np.float64 = np.partition(scores, -k)[-k]
+    return score
 
 
 def _only(scores: Scores, ids: NDArray[np.int64]) -> Scores:
-    found = np.full_like(scores, -np.inf)
-    found[ids] = scores[ids]
-    return found
+    kept = np.full_like(scores, -np.inf)
+    kept[ids] = scores[ids]
+    return kept

@@ -45,7 +45,7 @@ def is_nanogpt(document: Mapping[str, Any]) -> bool:
 def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
     """Return what becomes of each key of a checkpoint and of its model_args."""
     inner = fates(path, document["model_args"], MODEL_ARGS)
-    named = (attrs.evolve(one, key=f"model_args.{one.key}") for one in inner)
+    named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in inner)
     beside = {key: "..." for key in document if key != "model_args"}
     return [*fates(path, beside, TABLE), *named]
 

@@ -92,7 +92,7 @@ class Targets:
         ends = self.config.get("modules_to_save") or ()
         names = [name for name, _ in base.modules() if any(name.endswith(end) for end in ends)]
         for name in names:
-            if inner := next((one for one in names if one.startswith(f"{name}.")), ""):
+            if inner := next((other for other in names if other.startswith(f"{name}.")), ""):
                 raise self._refused(f"modules_to_save names {name} and {inner}, which is in it")
         return names
 
@@ -108,7 +108,7 @@ class Targets:
         by_end = rows if isinstance(rows, dict) else {"wte": rows}
         names: dict[str, list[int]] = {}
         for end, indices in by_end.items():
-            if not isinstance(indices, list) or not all(type(one) is int for one in indices):
+            if not isinstance(indices, list) or not all(type(i) is int for i in indices):
                 raise self._refused("trainable_token_indices are no lists of whole numbers")
             matching = [name for name, _ in base.modules() if name.endswith(end)]
             if not matching:
@@ -146,8 +146,8 @@ class Targets:
             return True
         patterns = self.config.get("layers_pattern") or ()
         listed = [patterns] if isinstance(patterns, str) else patterns
-        regexes = [rf"(?:^|.*?\.){one}\.(\d+)\." for one in listed] or [r".*?\.[^.]*\.(\d+)\."]
-        match = next((found for one in regexes if (found := re.match(one, name))), None)
+        regexes = [rf"(?:^|.*?\.){regex}\.(\d+)\." for regex in listed] or [r".*?\.[^.]*\.(\d+)\."]
+        match = next((matched for regex in regexes if (matched := re.match(regex, name))), None)
         if not match:
             return False
         return int(match[1]) in ([layers] if isinstance(layers, int) else layers)
