@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt2dsl.schema import activations, generation_config
-from gpt2dsl.schema.fate import Table, no_effect, used
+from gpt2dsl.schema.fate import Key, Table, any_value, no_effect, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
 """Of the numbers of a network; larger ones would take long to be refused by their tensors."""
@@ -219,7 +219,15 @@ _OF_NETWORK: Table = {
     ),
 }  # fmt: skip
 
+
+def _of_generation(key: str) -> Key:
+    """Return the row of a generation setting; whoever generates refuses its values."""
+    row = generation_config.TABLE[key]
+    is_idle = row.fate == "no effect" and row.refusal is any_value
+    return no_effect(row.words) if is_idle else used(_GENERATION)
+
+
 _LEGACY = (key for key in generation_config.IN_CONFIG if key not in _OF_NETWORK)
 
-TABLE: Table = {**_OF_NETWORK, **dict.fromkeys(_LEGACY, used(_GENERATION))}
+TABLE: Table = {**_OF_NETWORK, **{key: _of_generation(key) for key in _LEGACY}}
 """Key → its row; what a setting of generation does, the table of generation_config.json says."""

@@ -20,6 +20,11 @@ LONGEST_VALUE = 60
 """Characters of a value that a message shows."""
 
 
+def any_value(value: Any) -> str:  # noqa: ARG001  # as every refusal is called
+    """Refuse no value."""
+    return ""
+
+
 @attrs.frozen
 class Key:
     """One row of a table.
@@ -33,7 +38,7 @@ class Key:
 
     fate: Fate
     words: str
-    refusal: Callable[[Any], str] = attrs.field(default=lambda _: "", repr=False)
+    refusal: Callable[[Any], str] = attrs.field(default=any_value, repr=False)
 
 
 Table = Mapping[str, Key]
@@ -61,12 +66,12 @@ class KeyFate:
         return f"{self.path.name}: {self.key} = {shown(self.value)}: {self.words}"
 
 
-def used(words: str, refusal: Callable[[Any], str] = lambda _: "") -> Key:
+def used(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
     """Return the row of a key that is used."""
     return Key("used", words, refusal)
 
 
-def no_effect(words: str, refusal: Callable[[Any], str] = lambda _: "") -> Key:
+def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
     """Return the row of a key that changes nothing here."""
     return Key("no effect", words, refusal)
 
