@@ -1,4 +1,4 @@
-"""What may differ between a checkpoint and the run that goes on from it: the one table."""
+"""The table of what may differ between a checkpoint and the run that goes on from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["equal", "differ", "no effect"]
 
 @attrs.frozen
 class Rule:
-    """What becomes of an entry that differs.
+    """The consequence of an entry that differs.
 
     Attributes:
         kind: equal: the run is refused; differ: it goes on, and says so; no effect: nobody asks.
@@ -79,7 +79,7 @@ OTHER_CONTENTS = Rule("equal", "put back what was there")
 
 
 def rule_of(key: str, *, is_content: bool) -> Rule:
-    """Return what becomes of an entry that differs."""
+    """Return the rule of an entry."""
     if is_content:
         return CONTENTS.get(key, OTHER_CONTENTS)
     return VALUES.get(key) or PARTS.get(key.partition(".")[0], PARTS["train"])

@@ -15,16 +15,9 @@ from gpt2dsl.engine.generation.scores import (
     finite,
     forced,
     log_softmax,
-    refuse_nan,
-    softmax,
 )
-from gpt2dsl.engine.generation.warpers import top_p, warpers
+from gpt2dsl.engine.generation.warpers import warpers
 from gpt2dsl.parts import Generation
-
-__all__ = [
-    "Processor", "Scores", "bad_sequences", "log_softmax", "processors", "refuse_nan", "softmax",
-    "top_p",
-]  # fmt: skip
 
 _RANGE = np.finfo(np.float32)
 """That of transformers' scores."""

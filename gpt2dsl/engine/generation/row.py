@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.engine.generation.continuation import Continuation, TokenScore
 from gpt2dsl.engine.generation.ending import Reason
-from gpt2dsl.engine.generation.processors import log_softmax, refuse_nan, softmax
 from gpt2dsl.engine.generation.request import Request
+from gpt2dsl.engine.generation.scores import log_softmax, refuse_nan, softmax
 from gpt2dsl.errors import RunError
 
 
