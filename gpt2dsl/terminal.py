@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 from gpt2dsl.errors import RunError
 
 _LOST = (OSError, ValueError, RuntimeError)
-"""What writing raises: a broken pipe or a full disk, a closed stream, and a signal's handler that
+"""Errors of writing: a broken pipe or a full disk, a closed stream, and a signal's handler that
 writes while the main program does."""
 
 

@@ -52,7 +52,7 @@ VALUES: dict[str, Rule] = {
     "optim.name": Rule("equal", _STATE),
     "precision.params": Rule("equal", "the checkpoint's tensors are of the other type"),
 }
-"""Key of the recipe → its rule; the parts below stand for keys that are not here."""
+"""Key of the recipe → its rule; keys that are not here have that of their part."""
 
 PARTS: dict[str, Rule] = {
     "model": Rule("equal", _NETWORK),
@@ -75,7 +75,7 @@ CONTENTS: dict[str, Rule] = {
 """Key of an input → the rule of its contents."""
 
 OTHER_CONTENTS = Rule("equal", "put back what was there")
-"""Of the contents of every other input."""
+"""The rule of the contents of every other input."""
 
 
 def rule_of(key: str, *, is_content: bool) -> Rule:

@@ -13,7 +13,7 @@ from gpt2dsl.schema import activations, generation_config
 from gpt2dsl.schema.fate import Key, Table, any_value, no_effect, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
-"""Of the numbers of a network; larger ones would take long to be refused by their tensors."""
+"""Limits of a network's numbers; the tensors of larger ones would take long to refuse."""
 
 CLASSIFIER = "GPT2ForSequenceClassification"
 
@@ -25,7 +25,7 @@ ALIASES = {
     "n_embd": "hidden_size",
     "n_positions": "max_position_embeddings",
 }
-"""Key → its other name in transformers, which counts where a file has both."""
+"""Key → its other name in transformers, which counts if a file has both."""
 
 OTHER_HEADS = (
     "GPT2DoubleHeadsModel",
@@ -230,4 +230,4 @@ def _of_generation(key: str) -> Key:
 _LEGACY = (key for key in generation_config.IN_CONFIG if key not in _OF_NETWORK)
 
 TABLE: Table = {**_OF_NETWORK, **{key: _of_generation(key) for key in _LEGACY}}
-"""Key → its row; what a setting of generation does, the table of generation_config.json says."""
+"""Key → its row; the table of generation_config.json says what a generation setting does."""

@@ -15,13 +15,13 @@ from gpt2dsl.schema.fate import Table, no_effect, only, used
 Refusal = Callable[[Any], str]
 
 DEFAULT_LENGTH = 20
-"""``max_length`` that transformers takes for one that nobody said: so many after the prompt."""
+"""transformers' default of ``max_length``, which counts tokens after the prompt."""
 
 DEFAULT_TOP_K = 50
-"""``top_k`` of transformers where ``do_sample`` is said and ``top_k`` is not."""
+"""transformers' default of ``top_k``, where ``do_sample`` is set."""
 
 FROM_CONFIG = "_from_model_config"
-"""The key that lets config.json go before the file, where it has keys of generation."""
+"""The key by which generation settings in config.json override the file."""
 
 
 def _whole(low: int, *, null: bool = True) -> Refusal:
@@ -217,7 +217,7 @@ TABLE: Table = {
     "_original_object_hash": no_effect(_ORIGIN),
     "transformers_version": no_effect(_ORIGIN),
 }
-"""Key of transformers' GenerationConfig → what becomes of it."""
+"""Key of transformers' GenerationConfig → its row."""
 
 IN_CONFIG = tuple(
     key
@@ -237,7 +237,7 @@ GLOBAL = {
     "suppress_tokens": None, "begin_suppress_tokens": None, "num_beam_groups": 1,
     "diversity_penalty": 0.0,
 }  # fmt: skip
-"""What transformers takes for unsaid in config.json: ``_get_global_generation_defaults``."""
+"""Values that count as unset in config.json: transformers' ``_get_global_generation_defaults``."""
 
 
 def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -369,4 +369,4 @@ _OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "early_stopping": ("early_stopping", _same),
     "num_return_sequences": ("num_return_sequences", _same),
 }
-"""Key of the file → key of ``[generation]``, and what makes the value."""
+"""Key of the file → key of ``[generation]``, and the conversion of its value."""

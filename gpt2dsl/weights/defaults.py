@@ -26,7 +26,7 @@ GPT2_END = GPT2_VOCAB - 1
 _TABLE = "generation."
 
 _RIVALS = (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length"))
-"""Keys of which one that is said leaves the other of the file without meaning."""
+"""Pairs of keys: one that a recipe sets overrides the other one of a file."""
 
 _NETWORK = {
     "layers": ("n_layer", "num_hidden_layers"),
@@ -160,21 +160,21 @@ class Defaults:
         refuse(fate for fate in self.refused if fate.key not in given)
 
     def completed(self, asked: Generation) -> Generation:
-        """Return how text is generated, with what the files say in the place of what is not said.
+        """Return how text is generated: keys that are not set come from the files.
 
         Raises:
             SpecError: a value of the files can't be (G2-202), or does not go with what is asked.
         """
         own = {key: value for key, value in asked.given().items() if value is not None}
         stated = {
-            key.removeprefix(_TABLE): one
-            for key, one in self.values.items()
+            key.removeprefix(_TABLE): value
+            for key, value in self.values.items()
             if key.startswith(_TABLE) and key.removeprefix(_TABLE) not in own
         }
-        for one, other in (*_RIVALS, *(pair[::-1] for pair in _RIVALS)):
-            if one in own:
-                stated.pop(other, None)
-        values = {**{key: one.value for key, one in stated.items()}, **own}
+        for key, rival in (*_RIVALS, *(pair[::-1] for pair in _RIVALS)):
+            if key in own:
+                stated.pop(rival, None)
+        values = {**{key: entry.value for key, entry in stated.items()}, **own}
         unused = _unused(values)
         values = {
             key: value
@@ -188,9 +188,9 @@ class Defaults:
         origins = {key: asked.why(key) if key in own else stated[key].origin for key in values}
         if faults := check(Generation, values, origins, asked.origin):
             raise SpecError(faults)
-        found = Generation(**values).written(asked.origin, origins)
-        assert isinstance(found, Generation)
-        return found
+        generation = Generation(**values).written(asked.origin, origins)
+        assert isinstance(generation, Generation)
+        return generation
 
 
 def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:

@@ -20,7 +20,7 @@ from gpt2dsl.engine.generation.warpers import warpers
 from gpt2dsl.parts import Generation
 
 _RANGE = np.finfo(np.float32)
-"""That of transformers' scores."""
+"""The range of transformers' scores, which are float32."""
 
 
 def processors(

@@ -13,7 +13,7 @@ from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
 
 _FEWEST_LABELS = 2
-"""What a config.json means that says nothing of labels."""
+"""Labels of a classifier whose config.json does not mention them, as in transformers."""
 
 
 def to_config(

@@ -15,7 +15,7 @@ import attrs
 from gpt2dsl.errors import InputError
 
 Kind = Literal["linear", "table", "other"]
-"""What PEFT can adapt: linears and tables; "other" is what it can not."""
+"""How PEFT adapts a module: as a linear or as a table; "other" it can't adapt."""
 
 HEAD, SCORE = "lm_head", "score"
 _BLOCK: dict[str, Kind] = {
@@ -25,7 +25,7 @@ _BLOCK: dict[str, Kind] = {
     "mlp.act": "other", "mlp.dropout": "other",
 }  # fmt: skip
 _DEFAULT = ("c_attn",)
-"""What PEFT adapts of a GPT-2 where target_modules is null."""
+"""The modules of a GPT-2 that PEFT adapts where target_modules is null."""
 
 
 @attrs.frozen(kw_only=True)
