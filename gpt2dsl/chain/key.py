@@ -11,7 +11,7 @@ import attrs
 
 from gpt2dsl.identity.identity import PENDING, Identity
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.identify import WEIGHTS, identity_of
+from gpt2dsl.plan.identify import KEEPING, WEIGHTS, identity_of
 from gpt2dsl.plan.plan import Plan
 
 
@@ -51,7 +51,8 @@ class Key:
             ValueError: it is none.
         """
         contents = document.get("contents", document.get("inputs", {}))
-        values = {key: value for key, value in document["values"].items() if key not in contents}
+        dropped = {*contents, *KEEPING}
+        values = {key: value for key, value in document["values"].items() if key not in dropped}
         identity = Identity.from_json({"values": values, "contents": contents})
         return cls(identity=identity, taken=document["taken"])
 

@@ -13,7 +13,7 @@ import attrs
 from gpt2dsl.chain import record
 from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.key import Key, key_of
-from gpt2dsl.chain.record import Record
+from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
 from gpt2dsl.data import cache
 from gpt2dsl.errors import Fault, SpecError
@@ -64,15 +64,15 @@ class Stage:
     promise: Promise | None
     author: str
 
-    def own_records(self) -> list[Record]:
-        """Return what this very chain has left, the newest first."""
-        return _own(record.below(self.directory.parent), self.author)
+    def writers(self) -> list[Record | Claim]:
+        """Return what this very chain has left, and what it had begun to write when it ended."""
+        return _writers(self.directory.parent, self.author)
 
     def prepared(self) -> Plan:
         """Its plan once its inputs are fetched and tokenised, where its weights are there."""
         if any(one.state == "promised" for one in self.plan.inputs):
             return self.plan
-        return _with_targets(self.plan.prepared(), self.targets, self.own_records())
+        return _with_targets(self.plan.prepared(), self.targets, self.writers())
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -191,7 +191,7 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
             parts = _started(recipe, f"stage {giver}", giver).completed
         wrong = plans.faults(parts, given, of_inputs=of_inputs)
         folder = _folder(chain, parts)
-        own = are_own(_targets(parts), _own(record.below(folder), _author(chain, folder)))
+        own = are_own(_targets(parts), _writers(folder, _author(chain, folder)))
         yield from (
             at(number, fault)
             for fault in wrong
@@ -236,10 +236,10 @@ def next_stage(
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
     targets, records, author = _targets(parts), record.below(folder), _author(chain, folder)
-    own_records = _own(records, author)
+    own_records, writers = _own(records, author), _writers(folder, author)
     found = next((one for one in records if one.key == key), None)
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
-    if wrong and are_own(targets, own_records):
+    if wrong and are_own(targets, writers):
         wrong = f"{targets[0]} holds what it wrote with other values"
     is_done = found is not None and not wrong
     earlier = None if found else _earlier(own_records, number, plan.task, key)
@@ -250,7 +250,7 @@ def next_stage(
         key=key,
         state="=" if is_done else "~" if found or earlier else "+",
         why=why,
-        plan=_with_targets(plan, targets, own_records),
+        plan=_with_targets(plan, targets, writers),
         directory=directory,
         targets=targets,
         record=found if is_done else None,
@@ -262,6 +262,12 @@ def next_stage(
 def _own(records: Sequence[Record], author: str) -> list[Record]:
     """Return those of a chain; another one of the same name has its records in the same folder."""
     return [entry for entry in records if entry.author in ("", author)]
+
+
+def _writers(folder: Path, author: str) -> list[Record | Claim]:
+    """Return what a chain has left in its folder, and what it had begun to write."""
+    claims = [claim for claim in record.claims(folder) if claim.author in ("", author)]
+    return [*_own(record.below(folder), author), *claims]
 
 
 def _author(chain: Chain, folder: Path) -> str:
@@ -316,18 +322,18 @@ def _targets(parts: Parts) -> tuple[Path, ...]:
     return (target, target.with_suffix(".yaml")) if target.suffix == ".ckpt" else (target,)
 
 
-def _with_targets(plan: Plan, targets: Sequence[Path], records: Sequence[Record]) -> Plan:
+def _with_targets(plan: Plan, targets: Sequence[Path], writers: Sequence[Record | Claim]) -> Plan:
     """The plan that does not refuse targets that the chain itself has written: it replaces them."""
-    if not are_own(targets, records):
+    if not are_own(targets, writers):
         return plan
     kept = tuple(one for one in plan.inputs if one.key != "task.target")
     return attrs.evolve(plan, inputs=kept)
 
 
-def are_own(targets: Sequence[Path], records: Sequence[Record]) -> bool:
+def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
     """Whether all that lies at targets is what the chain wrote there, unchanged."""
     there = [target for target in targets if os.path.lexists(target)]
-    return bool(there) and all(any(one.wrote(target) for one in records) for target in there)
+    return bool(there) and all(any(one.wrote(target) for one in writers) for target in there)
 
 
 def _folder(chain: Chain, parts: Parts) -> Path:

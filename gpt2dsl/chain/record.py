@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gpt2dsl.identity import contents
 from gpt2dsl.weights.files.hashing import checksum
 
 FILE = "stage.json"
+CLAIM = "begun.json"
 
 
 @attrs.frozen
@@ -110,18 +113,74 @@ class Record:
             RunError: the disk is full or can't be written.
         """
         document = attrs.asdict(self) | {"key": self.key.to_json()}
-        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        path = directory / FILE
+        _write(directory / FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """Targets that a stage has begun to write; where its process was killed, no record follows.
+
+    Attributes:
+        targets: none of them was there when it began.
+        author: as in ``Record``.
+        began_ns: when, by the clock of the file system.
+    """
+
+    targets: tuple[str, ...]
+    author: str
+    began_ns: int
+
+    def wrote(self, target: Path) -> bool:
+        """Return whether a target came to be there since."""
         try:
-            atomic.write_file(path, lambda file: file.write(text.encode()))
-        except OSError as error:
-            message = f"{path}: it can't be written: {error.strerror or error}"
-            raise RunError(message) from error
+            return str(target) in self.targets and target.lstat().st_ctime_ns >= self.began_ns
+        except OSError:
+            return False
+
+
+@contextmanager
+def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[None]:
+    """Say that targets are being written, until the block has written its record, or failed.
+
+    Raises:
+        RunError: the disk is full or can't be written.
+    """
+    if not targets:
+        yield
+        return
+    path = directory / CLAIM
+    _write(path, json.dumps({"targets": list(map(str, targets)), "author": author}))
+    try:
+        yield
+    except BaseException:
+        if not any(map(os.path.lexists, targets)):
+            path.unlink(missing_ok=True)
+        raise
+    path.unlink(missing_ok=True)
+
+
+def claims(folder: Path) -> list[Claim]:
+    """Return what killed stages of a chain's folder had begun to write."""
+    result = []
+    for path in folder.glob(f"*/{CLAIM}"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            document = json.loads(path.read_bytes())
+            targets, began = tuple(document["targets"]), path.stat().st_mtime_ns
+            result.append(Claim(targets=targets, author=document["author"], began_ns=began))
+    return result
 
 
 def traces(paths: Iterable[Path]) -> dict[str, Trace]:
     """Every file at and below paths, as it is now; raises OSError where one can't be read."""
     return {str(file): Trace.of(file) for file in _files(paths)}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        atomic.write_file(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        message = f"{path}: it can't be written: {error.strerror or error}"
+        raise RunError(message) from error
 
 
 def read(directory: Path) -> Record | None:

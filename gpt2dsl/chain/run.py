@@ -59,15 +59,22 @@ def _carried_out(
     stage: Stage, done: Sequence[Stage], resume_command: str, callbacks: Sequence[Callback]
 ) -> Record:
     """Runs a stage, and writes down what it left."""
-    with _replacing(stage):
+    with _replacing(stage), record.claiming(stage.directory, stage.targets, stage.author):
         result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
+        left = _left(stage, done, result)
+        left.write(stage.directory)
+    return left
+
+
+def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
+    """Return the record of a stage that ran."""
     weights, outputs = _outputs(stage, result)
     giver = done[stage.takes - 1].record if stage.takes else None
     try:
         files = record.traces(outputs)
     except OSError as error:
         raise RunError(f"{error.filename}: it can't be read: {error.strerror}") from error
-    left = Record(
+    return Record(
         number=stage.number,
         task=stage.plan.task,
         key=stage.key,
@@ -78,8 +85,6 @@ def _carried_out(
         text=str(result),
         author=stage.author,
     )
-    left.write(stage.directory)
-    return left
 
 
 def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
@@ -95,7 +100,7 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
 def _replacing(stage: Stage) -> Iterator[None]:
     """Moves what the chain wrote at targets out of the way, until something new is there."""
     there = [target for target in stage.targets if os.path.lexists(target)]
-    if not are_own(there, stage.own_records()):  # the stage refuses what is somebody else's
+    if not are_own(there, stage.writers()):  # the stage refuses what is somebody else's
         yield
         return
     with ExitStack() as stack:

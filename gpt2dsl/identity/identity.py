@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.identity.rules import Rule, rule_of
-from gpt2dsl.parts import TABLES
+from gpt2dsl.parts import TABLES, TASKS
 
 PENDING = "pending"
 """The digest of contents that take long to read and were not read yet."""
@@ -122,9 +122,9 @@ def _is_younger(key: str, before: Any, now: Any, recorded: Mapping[str, Any]) ->
     table, _, name = key.partition(".")
     if before != ABSENT or not any(other.startswith(f"{table}.") for other in recorded):
         return False
-    part = TABLES.get(table)
-    defaults = {field.name: field.default for field in part.fields()} if part else {}
-    return name in defaults and _plain(defaults[name]) == now
+    kinds = TASKS.values() if table == "task" else [TABLES[table]] if table in TABLES else []
+    defaults = [field.default for kind in kinds for field in kind.fields() if field.name == name]
+    return any(_plain(default) == now for default in defaults)
 
 
 def _plain(value: Any) -> Any:

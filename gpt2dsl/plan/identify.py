@@ -23,6 +23,9 @@ WEIGHTS = ("model.weights", "task.source")
 DATA = ("task.data", "task.eval_data")
 """Keys that name data."""
 
+KEEPING = ("train.save_every", "train.keep")
+"""Keys that say which checkpoints stay; the weights are the same."""
+
 _HOW = ("runtime.rank_table", "task.target")
 """Inputs that say how and where, and leave the result as it is."""
 
@@ -48,7 +51,7 @@ def identity_of(
         f"{table}.{name}": value
         for table, fields in parts.identity().items()
         for name, value in fields.items()
-        if f"{table}.{name}" not in contents
+        if f"{table}.{name}" not in (*contents, *KEEPING)
     }
     # Through JSON, so that an identity compares equal with one that was read.
     return Identity(values=json.loads(json.dumps(values)), contents=contents)

@@ -337,3 +337,30 @@ def test_a_chain_of_another_script_replaces_nothing() -> None:
     assert "out is there already" in done.stderr
     assert layers("out") == 1
     subprocess.run([sys.executable, "a.py"], check=True)
+
+
+KILLED = """
+import os, signal, sys
+from gpt2dsl import Chain
+from gpt2dsl.chain.record import Record
+
+Record.write = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Chain.load(sys.argv[1]).plan().run()
+"""
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_conversion_that_is_killed_before_its_record_needs_no_deletion_by_hand() -> None:
+    checkpoints.whole(Path("m"))
+    stages = [
+        f'[[stage]]\n[stage.task]\nkind = "convert"\nsource = "m"\ntarget = "{i}"\n' for i in "ab"
+    ]
+    Path("mine.toml").write_text("\n".join(stages))
+    killed = subprocess.run([sys.executable, "-c", KILLED, "mine.toml"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert Path("a", "model.safetensors").exists()
+    assert ran() == [True, True]
+    assert ran() == [False, False]
+    shutil.rmtree("runs")
+    # Without a word of the chain's own, what lies at a target is somebody else's.
+    assert "a is there already" in gpt2dsl("run", "mine.toml", code=2).stderr

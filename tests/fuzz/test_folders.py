@@ -70,7 +70,8 @@ def classes(_: Drawn, folder: Path, tokenizer: Any, model: Any) -> str:
     result = recipe.plan().run(keep=False)
     for i, text in enumerate(TEXTS[:3]):
         with torch.no_grad():
-            logits = model(**tokenizer(text, return_tensors="pt")).logits[0].double()
+            inputs = tokenizer(text, return_tensors="pt")
+            logits = model(**inputs, return_dict=True).logits[0].double()
         problem = model.config.problem_type or ("regression" if len(logits) == 1 else "")
         if problem in ("regression", "multi_label_classification"):
             expected = (logits if problem == "regression" else logits.sigmoid()).numpy()
@@ -89,9 +90,9 @@ def texts(drawn: Drawn, folder: Path, tokenizer: Any, model: Any) -> str:
         if ids != expected:
             return f"differs: ids of {text!r}: {ids}, not {expected}"
     ids = tokenizer(TEXTS[0]).input_ids
-    given_ = torch.tensor([ids])
+    prompt = torch.tensor([ids])
     with torch.no_grad():
-        logits = model(input_ids=given_).logits.numpy()
+        logits = model(input_ids=prompt, return_dict=True).logits.numpy()
     scale = max(1.0, float(np.abs(logits).max()))
     if (far := float(np.abs(lm.logits([ids]) - logits).max() / scale)) > 1e-4:
         return f"differs: logits by {far}"
@@ -102,10 +103,11 @@ def texts(drawn: Drawn, folder: Path, tokenizer: Any, model: Any) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            mask = torch.ones_like(given_)
-            rows = model.generate(input_ids=given_, attention_mask=mask, **asked)
+            mask = torch.ones_like(prompt)
+            output = model.generate(input_ids=prompt, attention_mask=mask, **asked)
     except (ValueError, RuntimeError, TypeError, IndexError) as error:
         return f"refused by transformers: {error}"
+    rows = output if isinstance(output, torch.Tensor) else output.sequences
     theirs = [row[len(ids) :].tolist() for row in rows]
     ours = [list(one.ids) for one in lm.continuations([TEXTS[0]], Generation(**asked))]
     if len(ours) != len(theirs) or not all(map(_same, ours, theirs)):
