@@ -21,6 +21,7 @@ from transformers import (
 import gpt2dsl
 from gpt2dsl import Data, Generation, InputError, Model, Recipe, SpecError, Task, Train
 from tests.folders import END, small_vocabulary
+from tests.judges import redraw
 
 TEMPLATE = {
     "type": "TemplateProcessing",
@@ -49,9 +50,7 @@ def network(folder: Path, vocab: int, cls: Any = GPT2LMHeadModel, **config: Any)
         vocab_size=vocab, n_positions=64, n_embd=32, n_layer=2, n_head=2, **config
     )  # fmt: skip
     model = cls(shape).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    redraw(model)
     model.save_pretrained(folder)
     return model
 
