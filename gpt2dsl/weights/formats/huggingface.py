@@ -102,8 +102,10 @@ def write(
     if tokenizer:
         own = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
         ids = {f"{token}_token_id": i for token, i in own.items() if i is not None}
-        # What the network came with says more than its tokenizer does.
-        config |= {key: i for key, i in ids.items() if (source or {}).get(key) is None}
+        # What the network came with says more than its tokenizer does, unless its table lacks it.
+        config |= {
+            key: i for key, i in ids.items() if (source or {}).get(key) not in range(geometry.vocab)
+        }
     digests = write_stored(folder, config, held)
     if generation is not None:
         write_json(folder / place.GENERATION, generation)
