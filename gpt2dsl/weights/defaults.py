@@ -29,16 +29,16 @@ _RIVALS = (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length"))
 """Pairs of keys: one that a recipe sets overrides the other one of a file."""
 
 _NETWORK = {
-    "layers": ("n_layer", "num_hidden_layers"),
-    "heads": ("n_head", "num_attention_heads"),
-    "hidden": ("n_embd", "hidden_size"),
-    "positions": ("n_positions", "max_position_embeddings"),
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "hidden": ("hidden_size", "n_embd"),
+    "positions": ("max_position_embeddings", "n_positions"),
     "vocab": ("vocab_size",),
     "inner": ("n_inner",),
     "activation": ("activation_function",),
     "dropout": ("resid_pdrop",),
 }
-"""Key of ``[model]`` → those of config.json that decide it."""
+"""Key of ``[model]`` → those of config.json that decide it, first the one that counts of both."""
 
 
 @attrs.frozen
@@ -88,7 +88,8 @@ class Defaults:
         notes: what a reader must know of texts that are generated.
         generation: the content of their generation_config.json, or what a config.json says in its
             place; None where neither is there.
-        file: the generation_config.json itself; None where there is none.
+        file: the generation_config.json itself; None where there is none, or config.json goes
+            before it.
     """
 
     values: Mapping[str, Stated] = attrs.field(factory=dict)
@@ -113,8 +114,7 @@ class Defaults:
             defaults = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
         else:
             return cls()
-        own = generation.content if generation else defaults.generation
-        return attrs.evolve(defaults, values={**values, **defaults.values}, generation=own)
+        return attrs.evolve(defaults, values={**values, **defaults.values})
 
     @classmethod
     def _of_generation(cls, document: Document, content: Mapping[str, Any], vocab: int) -> Defaults:
@@ -207,7 +207,8 @@ def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
     if not path.is_file():
         return Defaults.of(config, None, geometry)
     own = Document.of_json(path, place.read_json(path))
-    return attrs.evolve(Defaults.of(config, own, geometry), file=path)
+    found = Defaults.of(config, own, geometry)
+    return attrs.evolve(found, file=path if found.generation is own.content else None)
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:

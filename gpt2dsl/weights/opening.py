@@ -230,7 +230,40 @@ def _of_nanogpt(found: Place, stored: Mapping[str, Stored], hints: Hints) -> Ope
     geometry = nanogpt.network(document, hints.activation, file)
     config = nanogpt.config(geometry)
     named = nanogpt.renamed(huggingface.full_names(stored, file), document, geometry)
-    return _opened(found, "nanoGPT's checkpoint", geometry, named, config=config)
+    return attrs.evolve(
+        _opened(found, "nanoGPT's checkpoint", geometry, named, config=config),
+        defaults=_defaults_beside(found, geometry, Defaults()),
+    )
+
+
+def _defaults_beside(found: Place, geometry: Geometry, own: Defaults) -> Defaults:
+    """Return what is said of keys by files of transformers beside weights that need none.
+
+    Args:
+        found: where the weights are.
+        geometry: the network, as the weights' own files say it.
+        own: what those say of keys, where there is no generation_config.json.
+
+    Raises:
+        InputError: a config.json is of another network (G2-306), or a file is damaged (G2-304).
+    """
+    path = found.folder / place.CONFIG
+    if path.is_file():
+        said = from_config(place.read_json(path), path)
+        for key in _OF_NETWORK:
+            one, other = getattr(said, key), getattr(geometry, key)
+            if one != other:
+                message = f"{key} is {one} here, and {other} as {found.files[0].name} is read"
+                raise InputError("G2-306", path, f"{message}; take the wrong file out")
+    path = found.folder / place.GENERATION
+    return defaults.read(None, path, geometry) if path.is_file() else own
+
+
+_OF_NETWORK = (
+    "layers", "heads", "hidden", "positions", "vocab", "inner_width", "activation", "epsilon",
+    "scale_attention", "scale_by_layer", "tied",
+)  # fmt: skip
+"""What of a network changes its outputs."""
 
 
 def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: Hints) -> Opened:
@@ -243,7 +276,7 @@ def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: H
     words = f"MindFormers, {kind}"
     opened = attrs.evolve(
         _opened(found, words, geometry, renamed, config=config, aside=aside),
-        defaults=said.defaults(geometry) if said else Defaults(),
+        defaults=_defaults_beside(found, geometry, said.defaults(geometry) if said else Defaults()),
     )
     return _merged(opened, lora, words + " with LoRA") if lora else opened
 

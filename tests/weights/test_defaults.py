@@ -8,7 +8,8 @@ import pytest
 
 from gpt2dsl import Generation, SpecError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights.defaults import Defaults, Document
+from gpt2dsl.schema import generation_config
+from gpt2dsl.weights.defaults import Defaults, Document, read
 
 NET = Geometry(layers=1, heads=1, hidden=4, positions=16, vocab=300)
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "bos_token_id": 5, "eos_token_id": 6}
@@ -40,6 +41,11 @@ def test_what_the_file_says_comes_with_its_line(tmp_path: Path) -> None:
     assert defaults.values["model.heads"].origin == "config.json"
 
 
+def test_the_line_of_a_number_with_two_names_is_that_of_the_one_that_counts(tmp_path: Path) -> None:
+    found = of(tmp_path, None, {**CONFIG, "num_hidden_layers": 1})
+    assert found.values["model.layers"].origin == "config.json:6"
+
+
 def test_config_json_speaks_where_there_is_no_other_file_or_it_was_made_of_it(
     tmp_path: Path,
 ) -> None:
@@ -52,6 +58,20 @@ def test_config_json_speaks_where_there_is_no_other_file_or_it_was_made_of_it(
     assert (found.max_length, found.eos) == (None, (8,))
     untouched = of(tmp_path, {"_from_model_config": True, "eos_token_id": 8}, CONFIG)
     assert untouched.completed(Generation()).eos == (8,)
+
+
+def test_settings_that_config_json_has_leave_with_the_weights(tmp_path: Path) -> None:
+    config = {**CONFIG, "no_repeat_ngram_size": 2}
+    of(tmp_path, {"_from_model_config": True, "eos_token_id": 6}, config)
+    document = Document.of_json(tmp_path / "config.json", config)
+    found = read(document, tmp_path / "generation_config.json", NET)
+    assert found.file is None  # it says less than config.json
+    assert found.generation == {"no_repeat_ngram_size": 2, "bos_token_id": 5, "eos_token_id": 6}
+    trained = generation_config.written(found.generation, {"top_k": 3})
+    for alone in (found.generation, trained):
+        # As beside graphs that were exported, where no config.json lies.
+        again = of(tmp_path, dict(alone)).completed(Generation())
+        assert (again.no_repeat_ngram_size, again.eos) == (2, (6,))
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,21 @@ def test_a_project_that_was_copied_has_its_own_base(
     assert told.endswith(f"{copy / 'm'}, in its own project, and not {project / 'm'}")
 
 
+def test_an_adapter_that_is_written_again_in_a_copied_project_belongs_to_the_base_there(
+    project: Path,
+) -> None:
+    copy = project.with_name("copy")
+    shutil.copytree(project, copy)
+    base(copy / "m")
+    adapter = opening.adapter(copy / "runs" / "a", HINTS)
+    again = copy / "runs" / "again"
+    writing.to_peft(again, adapter, source="a", dtype="float16", moved=lambda _: None)
+    assert base_of(again) == copy / "m"
+    assert AutoPeftModelForCausalLM.from_pretrained(again).peft_config[
+        "default"
+    ].base_model_name_or_path == str(copy / "m")
+
+
 def test_a_project_that_was_moved_keeps_its_base_without_a_word(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

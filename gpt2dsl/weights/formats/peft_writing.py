@@ -22,6 +22,8 @@ def write(
 ) -> dict[str, str]:
     """Write a folder that PEFT and ``peft.adapter`` read; what came from PEFT goes as it came.
 
+    Its base alone is named anew: in a project that was copied it is another than the files say.
+
     Args:
         folder: as ``store.writing`` gives it.
         adapter: the adapter; of one that PEFT did not write each scale is written as alpha / r.
@@ -33,7 +35,9 @@ def write(
     Raises:
         OSError: the disk is full or can't be written.
     """
-    config = adapter.origin.config if adapter.origin else to_config(adapter)
+    config = dict(adapter.origin.config) if adapter.origin else to_config(adapter)
+    if adapter.base:
+        config["base_model_name_or_path"] = adapter.base
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     named = dict(adapter.origin.tensors) if adapter.origin else _named(adapter)
     return {ADAPTER_WEIGHTS: tensorfile.write(folder / ADAPTER_WEIGHTS, prepared(named))}

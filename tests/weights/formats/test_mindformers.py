@@ -221,3 +221,17 @@ def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
             InputError, match=r"in one place and .* \(hugging_face and model_config"
         ):
             reading.look(path)
+
+
+def test_settings_of_generation_beside_a_checkpoint_go_before_those_of_its_yaml(
+    tmp_path: Path, geometry: Geometry
+) -> None:
+    path = _checkpoint(tmp_path / "a.ckpt", geometry)
+    path.with_suffix(".yaml").write_bytes(
+        settings.yaml_of(geometry, to_config(geometry), {"eos_token_id": 3, "max_length": 9})
+    )
+    assert reading.look(path).defaults.values["generation.max_length"].value == 9
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 2}')
+    found = reading.look(path).defaults
+    assert found.values["generation.eos"].value == [2]
+    assert "generation.max_length" not in found.values
