@@ -168,17 +168,17 @@ def callbacks_of(spec: str) -> tuple[Callback, ...]:
         return ()
     from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have some
 
-    found = sys.modules[module].callbacks
+    listed = sys.modules[module].callbacks
     wrong = (
-        [found]
-        if not isinstance(found, list | tuple)
-        else [one for one in found if isinstance(one, type) or not isinstance(one, Callback)]
+        [listed]
+        if not isinstance(listed, list | tuple)
+        else [one for one in listed if isinstance(one, type) or not isinstance(one, Callback)]
     )
     if wrong:
         advice = "expected a list of objects of subclasses of gpt2dsl.Callback"
         message = f"{advice}, found {wrong[0]!r}"
         raise SpecError([Fault("G2-201", "", f"{module}:callbacks", message)])
-    return tuple(map(Named, found))
+    return tuple(map(Named, listed))
 
 
 def structured(draft: tables.Draft, name: str) -> tuple[Recipe, tuple[Fault, ...]]:

@@ -1,4 +1,4 @@
-"""Signals that ask a job to stop, counted: what they do is up to the one who looks."""
+"""Counts signals that ask a job to stop; whoever reads the count decides what happens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _is_heeded(number: signal.Signals) -> bool:
 
 
 class Signals:
-    """Within this block the signals are only counted; in the main thread only."""
+    """A block in which the signals are only counted; it has an effect in the main thread only."""
 
     def __init__(self) -> None:
         self.count = 0

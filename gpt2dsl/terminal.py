@@ -1,4 +1,4 @@
-"""The standard streams, which may be closed, full, or pipes that nobody reads any more."""
+"""The standard streams, safe when they are closed, full, or pipes that nobody reads any more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 from gpt2dsl.errors import RunError
 
 _LOST = (OSError, ValueError, RuntimeError)
-"""What writing raises: a broken pipe or a full disk, a closed stream, and a signal's handler that
+"""Errors of writing: a broken pipe or a full disk, a closed stream, and a signal's handler that
 writes while the main program does."""
 
 
@@ -21,7 +21,7 @@ _LAST = 2
 
 
 class Lenient:
-    """A stream whose failures to write end nothing: progress is for whoever still looks."""
+    """A stream that ignores failures to write: nobody may be watching progress any more."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         self._stream = stream
@@ -44,7 +44,7 @@ class Lenient:
 
 
 class Output:
-    """A command's stdout: a result that can't be written is one clear error.
+    """A command's stdout, which raises one clear error when a result can't be written.
 
     A pipe whose reader has left is none: nothing more can be said to whoever read it.
     """

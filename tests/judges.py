@@ -35,6 +35,13 @@ def random_ids(geometry: Geometry, *shape: int, seed: int = 1) -> NDArray[np.int
     return np.random.default_rng(seed).integers(0, geometry.vocab, shape).astype(np.int32)
 
 
+def redraw(model: torch.nn.Module, scale: float = 0.2) -> None:
+    """Draw every parameter of a model anew, so large that it matters."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * scale)
+
+
 def hugging_face(geometry: Geometry, arrays: dict[str, Any], *, double: bool = True) -> Any:
     """transformers' GPT2LMHeadModel with these weights."""
     if double:  # transformers refuses float64 where scores are to be float32

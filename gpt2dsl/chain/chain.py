@@ -157,12 +157,12 @@ class Chain:
         return faults(self)
 
 
-def made(found: tables.Stages, name: str, author: str = "") -> tuple[Chain, tuple[Fault, ...]]:
+def made(drafts: tables.Stages, name: str, author: str = "") -> tuple[Chain, tuple[Fault, ...]]:
     """The chain of what is good in drafts, and every fault of the rest."""
-    stages = [structured(draft, "") for draft in found.drafts]
+    stages = [structured(draft, "") for draft in drafts.drafts]
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
     chain = Chain(*(recipe for recipe, _ in stages), name=name, author=author)
-    return chain, (*found.faults, *faults)
+    return chain, (*drafts.faults, *faults)
 
 
 def at(number: int, fault: Fault) -> Fault:

@@ -1,4 +1,4 @@
-"""What decides the result of a stage: its identity, and the stage whose weights it takes."""
+"""The key of a stage: its identity, and the key of the stage whose weights it takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt2dsl.plan.plan import Plan
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """What decides the result of a stage.
+    """Everything that decides the result of a stage.
 
     Attributes:
         identity: of its recipe, before it is said which weights it takes.
@@ -34,8 +34,8 @@ class Key:
         return hashlib.sha256(document.encode()).hexdigest()
 
     def changes(self, earlier: Key) -> list[str]:
-        """Return what is not as it was, in words."""
-        words = [str(one) for one in self.identity.differences(earlier.identity)]
+        """Return the entries that have changed, in words."""
+        words = [str(difference) for difference in self.identity.differences(earlier.identity)]
         pending = (key for key, digest in self.identity.contents.items() if digest == PENDING)
         return [*words, *(f"the contents of {key}, digest pending" for key in pending)]
 
@@ -68,7 +68,7 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
     """
     tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
     left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}
-    inputs = [one for one in plan.inputs if one.key not in left_out]
+    inputs = [read for read in plan.inputs if read.key not in left_out]
     identity = identity_of(parts, inputs, plan.network.looked, compute=compute)
     if taken:  # A dropout that is not said is that of the weights.
         values = {**identity.values, "model.dropout": parts.model.dropout}

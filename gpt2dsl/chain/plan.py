@@ -120,11 +120,11 @@ class ChainPlan:
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """As ``Plan.why``, of all stages: ``stage.1.optim.lr``."""
+        """Return the rows of ``Plan.why`` for all stages: ``stage.1.optim.lr``."""
         return [
-            (f"stage.{one.number}.{key}", value, origin)
-            for one in self.stages
-            for key, value, origin in one.plan.why()
+            (f"stage.{stage.number}.{key}", value, origin)
+            for stage in self.stages
+            for key, value, origin in stage.plan.why()
         ]
 
     def refusals(self) -> tuple[Fault, ...]:
@@ -261,12 +261,12 @@ def next_stage(
 
 def _own(records: Sequence[Record], author: str) -> list[Record]:
     """Return those of a chain; another one of the same name has its records in the same folder."""
-    return [one for one in records if one.author in ("", author)]
+    return [entry for entry in records if entry.author in ("", author)]
 
 
 def _writers(folder: Path, author: str) -> list[Record | Claim]:
     """Return what a chain has left in its folder, and what it had begun to write."""
-    claims = [one for one in record.claims(folder) if one.author in ("", author)]
+    claims = [claim for claim in record.claims(folder) if claim.author in ("", author)]
     return [*_own(record.below(folder), author), *claims]
 
 

@@ -71,7 +71,7 @@ class _More:
 
 @attrs.frozen
 class _Resume:
-    """What would differ if a run went on with another recipe.
+    """The entries that would differ if a run went on with another recipe.
 
     Attributes:
         differences: but those without effect.
@@ -82,12 +82,17 @@ class _Resume:
     @property
     def is_refused(self) -> bool:
         """Whether the run could not go on."""
-        return any(one.rule.kind == "equal" for one in self.differences)
+        return any(difference.rule.kind == "equal" for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
         rows = [
-            {"what": one.name, "change": one.change, "kind": one.rule.kind, "why": one.rule.words}
-            for one in self.differences
+            {
+                "what": difference.name,
+                "change": difference.change,
+                "kind": difference.rule.kind,
+                "why": difference.rule.words,
+            }
+            for difference in self.differences
         ]
         return {"refused": self.is_refused, "differences": rows}
 
@@ -156,7 +161,7 @@ def _more(a: _Side, b: _Side) -> _More | None:
 
 
 def _resume(run: _Side, spec: _Side) -> _Resume | None:
-    """What would differ if a training went on with a spec; None of anything else."""
+    """Compare a training with a spec that would go on from it; None for anything else."""
     trains = run.run and run.run.task in ("pretrain", "finetune")
     if not trains or not run.plan or spec.plan or isinstance(spec.recipe, Chain):
         return None
@@ -166,7 +171,9 @@ def _resume(run: _Side, spec: _Side) -> _Resume | None:
         return None
     now = spec.recipe.plan().identity
     differences = now.differences(recorded)
-    return _Resume([one for one in differences if one.rule.kind != "no effect"])
+    return _Resume(
+        [difference for difference in differences if difference.rule.kind != "no effect"]
+    )
 
 
 def _echo_resume(resume: _Resume | None) -> None:
@@ -176,8 +183,12 @@ def _echo_resume(resume: _Resume | None) -> None:
     click.echo(f"if the run went on with B, {verdict}")
     words = {"equal": "must be equal", "differ": "may differ"}
     rows = [
-        (f"  {one.name}", one.change, f"{words[one.rule.kind]}: {one.rule.words}")
-        for one in resume.differences
+        (
+            f"  {difference.name}",
+            difference.change,
+            f"{words[difference.rule.kind]}: {difference.rule.words}",
+        )
+        for difference in resume.differences
     ]
     if rows:
         table.echo(rows)

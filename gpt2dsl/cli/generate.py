@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class _Lists(click.ParamType[list[Any]]):
-    """Lists in lists, as TOML and JSON write them."""
+    """An option whose value is a list of lists, as TOML and JSON write it."""
 
     name = "list"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The lists of a text."""
+        """Parse the lists that a text holds."""
         try:
-            found = json.loads(value)
+            lists = json.loads(value)
         except ValueError:
-            found = None
-        if not isinstance(found, list):
+            lists = None
+        if not isinstance(lists, list):
             self.fail(f"expected a list as in [[1, 2], [3]], found {value!r}", param, ctx)
-        return found
+        return lists
 
 
 _KINDS: dict[str, Any] = {

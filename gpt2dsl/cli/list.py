@@ -27,11 +27,11 @@ def command(as_json: bool) -> None:
 def _row(entry: library.Entry) -> dict[str, str] | None:
     """Return what is shown of a recipe; None of one that can't be used, which is named."""
     try:
-        found = specs.shared(entry)
+        recipe = specs.shared(entry)
     except SpecError as error:
         terminal.say(f"passed over: {entry.name} of {entry.package}: {error}")
         return None
-    stages = [one.completed for one in (found.recipes if isinstance(found, Chain) else (found,))]
+    stages = [one.completed for one in (recipe.recipes if isinstance(recipe, Chain) else (recipe,))]
     return {
         "name": entry.name,
         "version": entry.version,

@@ -64,6 +64,6 @@ def _echo_identity(plan: Plan | ChainPlan) -> None:
         if isinstance(plan, Plan)
         else [(f"stage {stage.number} ", stage.plan) for stage in plan.stages]
     )
-    for name, one in stages:
+    for name, planned in stages:
         click.echo(f"{name}identity: what decides the result")
-        table.echo([(f"  {key}", words, "") for key, words in one.identity.rows()])
+        table.echo([(f"  {key}", words, "") for key, words in planned.identity.rows()])

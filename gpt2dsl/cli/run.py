@@ -45,7 +45,7 @@ def command(
 def _chain(chain: Chain, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
     plan = chain.plan()
     click.echo(str(plan), err=True)
-    keys = [f"stage.{one.number}.{RESUME}" for one in plan.stages if one.plan.starts_anew]
+    keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
     again = _again(spec, settings, keys, several=False)
     result = plan.run(resume_command=again, callbacks=callbacks_of(spec))
     if as_json:
@@ -103,7 +103,7 @@ def _again(spec: str, settings: Sequence[str], anew: Sequence[str], *, several: 
         anew: the keys that are ``never`` now: the command is not to start anew.
         several: whether there are several machines.
     """
-    kept = [one for one in settings if one.partition("=")[0].strip() not in anew]
+    kept = [setting for setting in settings if setting.partition("=")[0].strip() not in anew]
     words = ["gpt2dsl", "launch" if several else "run", spec]
     for setting in (*kept, *(f"{key}=auto" for key in anew)):
         words += ["--set", setting]

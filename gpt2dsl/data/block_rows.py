@@ -1,4 +1,4 @@
-"""Rows of text that were cut before, some of whose tokens may not be predicted."""
+"""Rows of text of one length, in which labels say which tokens are predicted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOOKED_AT = 4096
 
 
 class BlockRows(Rows):
-    """Rows each of which predicts every token after its own first that its labels keep.
+    """Rows that predict each token after the first, unless its label is -100.
 
     Args:
         blocks: ids, ``[rows, row_tokens]``.
@@ -66,28 +66,28 @@ class BlockRows(Rows):
             raise InputError("G2-309", self.name, "its labels keep no token to predict")
 
     def batch(self, indices: ArrayLike) -> tuple[Ids, Ids]:
-        """Inputs and labels of rows, both ``[rows, seq_length]``; -100 where none is predicted."""
+        """Return inputs and labels, both ``[rows, seq_length]``; -100 predicts nothing."""
         chosen = np.asarray(indices)
         ids = np.where(self.mask[chosen] == 1, self.blocks[chosen], 0).astype(np.int32)
         return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(self._targets(chosen))
 
     def weight(self, indices: ArrayLike) -> float:
-        """Tokens of a batch over those that are predicted."""
+        """Return the tokens of a batch over those that are predicted."""
         targets = self._targets(np.asarray(indices))
         kept = int((targets != LEFT_OUT).sum())
         return targets.size / kept if kept else 0.0
 
     def _targets(self, rows: NDArray[np.integer[Any]]) -> Ids:
-        """What each token but the last predicts, ``[rows, seq_length]``."""
+        """Return the token that each one but the last predicts, ``[rows, seq_length]``."""
         real = self.mask[rows] == 1
         return np.where(real, self._labels[rows], LEFT_OUT)[:, 1:].astype(np.int32)
 
     def evaluation_count(self, batch_size: int) -> int:
-        """Batches of an evaluation."""
+        """Return the number of batches of an evaluation."""
         return -(-len(self) // batch_size)
 
     def evaluation_batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, Mask]]:
-        """Inputs, labels and mask of all rows, every batch of full size."""
+        """Yield inputs, labels and mask of all rows; every batch has the full size."""
         for start in range(0, len(self), batch_size):
             chosen = np.arange(start, min(len(self), start + batch_size))
             ids, targets = self.batch(chosen)

@@ -1,4 +1,4 @@
-"""What transformers' ``clean_up_tokenization_spaces`` does to text, at once or as it comes."""
+"""Removes spaces as transformers' ``clean_up_tokenization_spaces`` does, at once or in pieces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CleanedText:
         self._waiting = ""
 
     def add(self, text: str) -> str:
-        """Return what of the text so far no further text can change."""
+        """Return as much of the text as no later piece can change."""
         self._waiting += text
         ends = [match.end() for match in _BOUNDARY.finditer(self._waiting)]
         if not ends:

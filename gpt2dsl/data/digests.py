@@ -52,7 +52,7 @@ def computed(kind: str, files: Sequence[Path], compute: Callable[[], str]) -> st
 def known(kind: str, files: Sequence[Path], compute: Callable[[], str]) -> str | None:
     """Return the digest of files where it costs next to nothing, else None; as ``computed``."""
     status = [path.stat() for path in files]
-    if sum(one.st_size for one in status) <= LARGE:
+    if sum(file.st_size for file in status) <= LARGE:
         return compute()
     return _read(kind, status)
 

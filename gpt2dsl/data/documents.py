@@ -1,11 +1,14 @@
-"""JSON as RFC 8259 has it: no Infinity and no NaN, which other readers refuse."""
+"""JSON in and out; what is written is as RFC 8259 has it, without Infinity and NaN."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from gpt2dsl.errors import InputError
 
 
 def dumps(document: Any, **form: Any) -> str:
@@ -14,6 +17,25 @@ def dumps(document: Any, **form: Any) -> str:
         return json.dumps(document, ensure_ascii=False, allow_nan=False, **form)
     except ValueError:
         return json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, **form)
+
+
+def loads(text: bytes, path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        text: the content.
+        path: the file, for messages.
+
+    Raises:
+        InputError: it is damaged, or no object (G2-304).
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError("G2-304", path, f"it is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError("G2-304", path, "it is not a JSON object")
+    return content
 
 
 def _finite(value: Any) -> Any:

@@ -24,7 +24,7 @@ ENCODED = 1024
 
 
 class Examples:
-    """Rows of ids with a class each, or with the number that a regression is to give.
+    """Rows of ids, each with its class, or with the number that a regression is to predict.
 
     Args:
         ids: of each text, cut to ``seq_length``.
@@ -88,7 +88,7 @@ class Examples:
 
     @classmethod
     def of_rows(cls, ids: Ids, sizes: Ids, classes: Ids, seq_length: int, name: str) -> Examples:
-        """Make them of rows that are padded on the right already.
+        """Return the examples of rows that are already padded on the right.
 
         Args:
             ids: ``[rows, row_tokens]``.
@@ -113,7 +113,7 @@ class Examples:
                 raise InputError("G2-205", self.name, f"{message}{vocab} rows")
 
     def weight(self, indices: ArrayLike) -> float:  # noqa: ARG002  # each has a class
-        """Rows of a batch over those that count."""
+        """Return 1: every row of a batch counts."""
         return 1.0
 
     def __len__(self) -> int:
@@ -126,14 +126,14 @@ class Examples:
             raise InputError("G2-305", self.name, message)
 
     def batch(self, indices: ArrayLike) -> tuple[Ids, NDArray[Any]]:
-        """Padded rows ``[rows, length]``; label and place of the last token ``[rows, 2]``."""
+        """Return padded rows ``[rows, length]``, and label and last token's place ``[rows, 2]``."""
         chosen = np.asarray(indices)
         ids, last = padded([self.ids[i] for i in chosen], self.length, self.pad, self.skipped)
         labels = self.classes[chosen]
         return ids, np.stack([labels, last.astype(labels.dtype)], 1)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, NDArray[Any]]]:
-        """All rows in order: padded ids, places of the last tokens, labels.
+        """Yield all rows in order: padded ids, places of the last tokens, labels.
 
         Every batch but for its classes has the full size; what is too much is padding.
         """
@@ -145,7 +145,7 @@ class Examples:
 
 
 def encoded(texts: list[str], tokenizer: Tokenizer, seq_length: int) -> list[Ids]:
-    """At most ``seq_length`` ids of each text; of an empty one the token that texts begin with."""
+    """Return up to ``seq_length`` ids of each text; an empty text is the token that begins one."""
     return [
         np.array(ids or [tokenizer.start], np.int32)
         for ids in tokenizer.encode_cut(texts, seq_length)

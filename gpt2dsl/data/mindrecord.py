@@ -85,7 +85,7 @@ def changing(column: str) -> str:
 
 
 def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
-    """The arrays of a source from the cache, made now where they are not there."""
+    """Return the arrays of a source from the cache; make them where they are not there."""
     path = cache.folder("records") / f"{source.digest()[:32]}-{kind}-v{FORMAT}.npy"
     if not path.exists():
         rows = arrays(source)
@@ -99,8 +99,8 @@ def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
 
 
 def _text(source: Source) -> Ids:
-    """Ids, masks and labels, ``[3, rows, row_tokens]``."""
-    found = np.zeros((3, 0, 0), np.int32)
+    """Return ids, masks and labels, ``[3, rows, row_tokens]``."""
+    arrays = np.zeros((3, 0, 0), np.int32)
     for number, total, row in _rows(source):
         ids, mask, labels = _ids(row, number, source)
         if labels.shape != ids.shape:
@@ -108,19 +108,19 @@ def _text(source: Source) -> Ids:
             message += "class, which a recipe with [classifier] reads"
             raise InputError("G2-309", source.name, message)
         if not number:
-            found = np.zeros((3, total, len(ids)), np.int32)
-        if len(ids) != found.shape[2]:
-            message = f"row {number} has {len(ids)} tokens, those before it {found.shape[2]}"
+            arrays = np.zeros((3, total, len(ids)), np.int32)
+        if len(ids) != arrays.shape[2]:
+            message = f"row {number} has {len(ids)} tokens, those before it {arrays.shape[2]}"
             raise InputError("G2-309", source.name, message)
-        found[:, number] = ids, mask, labels
-    if found.shape[2] < 2:
-        raise InputError("G2-309", source.name, f"its rows have {found.shape[2]} token")
-    return found
+        arrays[:, number] = ids, mask, labels
+    if arrays.shape[2] < 2:
+        raise InputError("G2-309", source.name, f"its rows have {arrays.shape[2]} token")
+    return arrays
 
 
 def _classes(source: Source) -> Ids:
-    """Ids, how many are real, and the class, ``[rows, row_tokens + 2]``."""
-    found: list[Ids] = []
+    """Return ids, how many of them are real, and the class, ``[rows, row_tokens + 2]``."""
+    converted: list[Ids] = []
     for number, _, row in _rows(source):
         ids, mask, labels = _ids(row, number, source)
         if labels.size != 1 or "labels" not in row:
@@ -129,15 +129,15 @@ def _classes(source: Source) -> Ids:
             raise InputError("G2-309", source.name, message)
         if not mask.any():
             raise InputError("G2-309", source.name, f"row {number} has no token")
-        if found and len(ids) + 2 != len(found[0]):
-            message = f"row {number} has {len(ids)} tokens, those before it {len(found[0]) - 2}"
+        if converted and len(ids) + 2 != len(converted[0]):
+            message = f"row {number} has {len(ids)} tokens, those before it {len(converted[0]) - 2}"
             raise InputError("G2-309", source.name, message)
-        found.append(np.array([*ids, mask.sum(), labels[0]], np.int32))
-    return np.stack(found)
+        converted.append(np.array([*ids, mask.sum(), labels[0]], np.int32))
+    return np.stack(converted)
 
 
 def _rows(source: Source) -> Iterator[tuple[int, int, Row]]:
-    """The number of each row, how many there are, and itself."""
+    """Yield the number of each row, the number of all rows, and the row."""
     import mindspore.dataset as ds  # noqa: PLC0415  # slow, and only where data is read
 
     total, done = count(source), 0
@@ -157,22 +157,24 @@ def _rows(source: Source) -> Iterator[tuple[int, int, Row]]:
 
 
 def _ids(row: Row, number: int, source: Source) -> tuple[Ids, Ids, Ids]:
-    """Ids, mask and labels of a row; labels are the ids where there are none."""
-    found: dict[str, Ids] = {}
+    """Return ids, mask and labels of a row; without a column of labels they are the ids."""
+    fields: dict[str, Ids] = {}
     for field in FIELDS:
         value = row.get(field, row.get("input_ids") if field == "labels" else None)
         if value is None and field == "attention_mask":
-            value = np.ones_like(found["input_ids"])
+            value = np.ones_like(fields["input_ids"])
         if value is None or value.ndim != 1 or value.dtype.kind not in "iu":
-            known = ", ".join(f"{name} {one.dtype} {list(one.shape)}" for name, one in row.items())
+            known = ", ".join(
+                f"{name} {array.dtype} {list(array.shape)}" for name, array in row.items()
+            )
             kind = "" if value is None else " that is a list of integers"
             message = f"a row has no {field}{kind}, but {known}"
             raise InputError("G2-309", source.name, message)
-        found[field] = value.astype(np.int32)
+        fields[field] = value.astype(np.int32)
     if unread := [name for name in OTHERS if name in row]:
         raise InputError("G2-309", source.name, changing(unread[0]))
-    mask = found["attention_mask"]
-    if mask.shape != found["input_ids"].shape or not np.isin(mask, (0, 1)).all():
+    mask = fields["attention_mask"]
+    if mask.shape != fields["input_ids"].shape or not np.isin(mask, (0, 1)).all():
         message = f"row {number}: attention_mask has other values than 0 and 1, or another length"
         raise InputError("G2-309", source.name, message)
     if (np.diff(mask) > 0).any():
@@ -181,4 +183,4 @@ def _ids(row: Row, number: int, source: Source) -> tuple[Ids, Ids, Ids]:
         )
         message += "built here: pad on the right, or leave the padding out"
         raise InputError("G2-309", source.name, message)
-    return found["input_ids"], mask, found["labels"]
+    return fields["input_ids"], mask, fields["labels"]

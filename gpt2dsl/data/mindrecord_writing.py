@@ -66,7 +66,7 @@ def write(
 
 
 def _sizes(rows: int, row_bytes: int) -> tuple[int, int]:
-    """Bytes of a file's header and of its pages.
+    """Return the bytes of a file's header and of its pages.
 
     MindSpore makes the index of a page in memory, a kilobyte or more for each row: pages of its
     own 32 MB would take gigabytes. The header lists all pages.
@@ -82,7 +82,7 @@ def _sizes(rows: int, row_bytes: int) -> tuple[int, int]:
 
 
 def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
-    """Give consecutive blocks of a token stream, whose labels are the ids themselves.
+    """Yield consecutive blocks of a token stream, whose labels are the ids themselves.
 
     Args:
         tokens: the stream.
@@ -103,7 +103,7 @@ def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
 def with_classes(
     ids: Sequence[Ids], classes: Sequence[int], length: int, pad: int
 ) -> Iterator[Row]:
-    """Give texts as rows of one length, padded on the right, whose label is their class."""
+    """Yield texts as rows of one length, padded on the right, whose label is their class."""
     for text, number in zip(ids, classes, strict=True):
         row, mask = np.full(length, pad, np.int32), np.zeros(length, np.int32)
         row[: len(text)], mask[: len(text)] = text, 1
@@ -111,7 +111,7 @@ def with_classes(
 
 
 def _copied(tokens: Stream, first: int, last: int) -> Stream:
-    """Tokens of a stream, read from its file where it has one: what is mapped stays resident."""
+    """Read tokens of a stream from its file, if it has one: mapped pages would stay resident."""
     dtype: np.dtype[np.integer[Any]] = tokens.dtype
     if not isinstance(tokens, np.memmap) or tokens.filename is None:
         return tokens[first:last]

@@ -1,4 +1,4 @@
-"""Which files a name of data stands for, and which it passes over."""
+"""The files that a name of data stands for, and those that it passes over."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Paths:
     passed: list[Passed] = attrs.field(factory=list)
 
     def without(self, reason: Callable[[Path], str]) -> Paths:
-        """Return them without those that there is a reason to pass over."""
-        said = [(path, reason(path)) for path in self.taken]
-        passed = [*self.passed, *((path, why) for path, why in said if why)]
-        return Paths([path for path, why in said if not why], passed)
+        """Return the paths; those that ``reason`` gives a reason for are passed over."""
+        reasons = [(path, reason(path)) for path in self.taken]
+        passed = [*self.passed, *((path, why) for path, why in reasons if why)]
+        return Paths([path for path, why in reasons if not why], passed)
 
 
 def find(name: str) -> Paths | None:
@@ -55,17 +55,17 @@ def find(name: str) -> Paths | None:
         return Paths([path])
     # pathlib's own takes no absolute pattern.
     matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
-    found = _sorted((match, _of_match(match)) for match in matches)
-    return found if found.taken or found.passed else None
+    paths = _sorted((match, _of_match(match)) for match in matches)
+    return paths if paths.taken or paths.passed else None
 
 
-def _sorted(found: Iterator[Passed]) -> Paths:
-    listed = sorted(found)
+def _sorted(paths: Iterator[Passed]) -> Paths:
+    listed = sorted(paths)
     return Paths([path for path, why in listed if not why], [one for one in listed if one[1]])
 
 
 def _below(folder: Path) -> Iterator[Passed]:
-    """Everything below a folder, and why it is passed over; "" where it is taken."""
+    """Yield every path below a folder, and why it is passed over; "" where it is taken."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -59,7 +59,7 @@ class Rows:
         return np.ascontiguousarray(row[:, :-1]), np.ascontiguousarray(row[:, 1:])
 
     def weight(self, indices: ArrayLike) -> float:  # noqa: ARG002  # all of them count
-        """Tokens of a batch over those that are predicted."""
+        """Return the tokens of a batch over those that are predicted."""
         return 1.0
 
     def evaluation_count(self, batch_size: int) -> int:

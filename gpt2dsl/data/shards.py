@@ -48,7 +48,7 @@ def columns(path: Path) -> list[str]:
         InputError: its header can't be read (G2-304).
     """
     try:
-        return [str(name) for one in _header(path)["schema"] for name in one["schema"]]
+        return [str(name) for part in _header(path)["schema"] for name in part["schema"]]
     except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError("G2-304", path, "it does not begin as a MindRecord file does") from None
 

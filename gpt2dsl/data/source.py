@@ -34,7 +34,7 @@ SAMPLES = ("sample:train", "sample:valid")
 
 @attrs.frozen
 class File:
-    """One file as it was when it was found.
+    """A file, with size and times as they were when it was found.
 
     Attributes:
         path: where it is.
@@ -89,23 +89,23 @@ class Source:
             texts = _sample(name)
             return cls(name, texts=texts) if texts else None
         try:
-            found = paths.find(name)
-            if found is None:
+            candidates = paths.find(name)
+            if candidates is None:
                 return None
             if form and form.format == "mindrecord":
-                found = found.without(_no_records)
-                found = attrs.evolve(found, taken=shards.complete(found.taken))
-            found = found.without(_is_empty)
-            files = tuple(map(File.at, found.taken))
+                candidates = candidates.without(_no_records)
+                candidates = attrs.evolve(candidates, taken=shards.complete(candidates.taken))
+            candidates = candidates.without(_is_empty)
+            files = tuple(map(File.at, candidates.taken))
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error
         if not files:
             what = "MindRecord file" if form and form.format == "mindrecord" else "text"
-            others = some(f"{path}: {why}" for path, why in found.passed)
+            others = some(f"{path}: {why}" for path, why in candidates.passed)
             words = f"there is no {what} in it" + (f"; passed over: {others}" if others else "")
             raise InputError("G2-302", name, words)
-        indexes = {path.with_name(f"{path.name}.db") for path in found.taken}
-        passed = tuple(one for one in found.passed if one[0] not in indexes)
+        indexes = {path.with_name(f"{path.name}.db") for path in candidates.taken}
+        passed = tuple(one for one in candidates.passed if one[0] not in indexes)
         return cls(name, files, form=form or Form(), passed=passed)
 
     @classmethod

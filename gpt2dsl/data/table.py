@@ -223,7 +223,9 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
 
 def _enclosed(fields: list[str]) -> int:
     """Return how many lines lie within a value that has tabs, too; 0 where none does."""
-    return max((one.count("\n") + 1 for one in fields if "\n" in one and "\t" in one), default=0)
+    return max(
+        (field.count("\n") + 1 for field in fields if "\n" in field and "\t" in field), default=0
+    )
 
 
 def _place(column: Column, first: list[str], *, header: bool) -> int:

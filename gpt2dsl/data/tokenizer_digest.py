@@ -1,4 +1,4 @@
-"""What decides the ids of a text: whether they are GPT-2's own way, and a digest of it."""
+"""The digest of all that decides encoding and decoding, and whether that is plain GPT-2's way."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_splittable(description: dict[str, Any]) -> bool:
 
 
 def digest(description: dict[str, Any], roles: Roles) -> str:
-    """SHA-256 of what decides the ids of a text; equal for all files that decide the same.
+    """Return SHA-256 of what decides the ids of a text; equal for files that decide the same.
 
     Args:
         description: a tokenizer.json.
@@ -81,7 +81,7 @@ def digest(description: dict[str, Any], roles: Roles) -> str:
 
 
 def _is_plain(description: dict[str, Any], roles: Roles) -> bool:
-    """Whether all that differs from OpenAI's tokenizer is the vocabulary."""
+    """Return whether nothing but the vocabulary differs from OpenAI's tokenizer."""
     added, model = description["added_tokens"], description["model"]
     ends = [token["id"] for token in added]
     return (

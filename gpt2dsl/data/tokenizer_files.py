@@ -13,11 +13,11 @@ SETTINGS = "tokenizer_config.json"
 SPECIAL = "special_tokens_map.json"
 ADDED = "added_tokens.json"
 READ = (WHOLE, VOCAB, MERGES, SETTINGS, SPECIAL, ADDED)
-"""What decides the ids of a text, and what stands for which special token."""
+"""Files that decide the ids of a text and the roles of special tokens."""
 
 TEMPLATES = "additional_chat_templates"
 KEPT = (*READ, "chat_template.jinja", "chat_template.json")
-"""What goes with the weights wherever they go, besides the templates in ``TEMPLATES``."""
+"""Files that go wherever the weights go, besides the templates in ``TEMPLATES``."""
 
 FOREIGN = {
     "vocab.txt": "WordPiece",
@@ -33,7 +33,7 @@ FOREIGN = {
     "tekken.json": "tiktoken",
     "bpe.codes": "BPE of words",
 }
-"""Files of vocabularies that GPT-2's tokenizer can't be made of, and their kind."""
+"""File of a vocabulary that is no byte-level BPE → its kind."""
 
 
 def is_beside(folder: Path) -> bool:

@@ -1,6 +1,6 @@
-"""What the files beside a vocabulary say: the special and added tokens, and the flags.
+"""The special tokens, added tokens and flags that the files beside a vocabulary name.
 
-The judge is ``transformers.AutoTokenizer``: which file and key comes before which is as there.
+Files and keys take precedence over one another as in ``transformers.AutoTokenizer``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import attrs
 from gpt2dsl.data import tokenizer_files, vocabulary
 from gpt2dsl.data.tokenizer_digest import Roles
 from gpt2dsl.errors import InputError
-from gpt2dsl.schema import added_tokens, special_tokens_map, tokenizer_config, tokenizer_json
-from gpt2dsl.schema.fate import KeyFate, Table, fates, refuse
+from gpt2dsl.schema import added_tokens, special_tokens_map, tokenizer_config
+from gpt2dsl.schema.fate import Table, fates, refuse
 from gpt2dsl.schema.tokenizer_config import ADDED, ADDITIONAL, CLASSES, EXTRA, ROLES
 
 _TABLES: Mapping[str, Table] = {
@@ -31,7 +31,7 @@ _DEFAULTED = ("bos_token", "eos_token", "unk_token")
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What the files beside a vocabulary say.
+    """The special tokens, added tokens and flags beside a vocabulary.
 
     Attributes:
         kind: the class of transformers that the tokenizer is of.
@@ -64,7 +64,7 @@ class Settings:
 
 
 def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
-    """Read what a folder says besides its vocabulary.
+    """Read the special tokens, added tokens and flags of a folder.
 
     Args:
         folder: the tokenizer's.
@@ -99,27 +99,13 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
     return Settings(kind=kind, roles=roles, more=more, added=added | described, values=values)
 
 
-def every_fate(folder: Path) -> list[KeyFate]:
-    """Return what becomes of each key of a folder's tokenizer files.
-
-    Raises:
-        InputError: a file is damaged (G2-304).
-    """
-    contents = [(folder / name, _read(folder / name), table) for name, table in _TABLES.items()]
-    path = folder / tokenizer_files.WHOLE
-    whole = _read(path)
-    if whole is not None:
-        contents.append((path, tokenizer_json.flattened(whole), tokenizer_json.TABLE))
-    return [fate for path, content, table in contents for fate in fates(path, content or {}, table)]
-
-
 def class_name(folder: Path) -> str:
     """Return the class that a folder names, or the one of GPT-2."""
     return _class_in(folder)[1]
 
 
 def _class_in(folder: Path) -> tuple[str, str]:
-    """The file that names the class, and the class."""
+    """Return the file that names the class, and the class."""
     for name in (tokenizer_files.SETTINGS, "config.json"):
         named = (_read(folder / name) or {}).get("tokenizer_class")
         if named is not None:
@@ -147,7 +133,7 @@ def refuse_class(folder: Path) -> None:
 
 
 def roles(inner: Any, settings: Settings) -> Roles:
-    """The ids of special tokens; as in ``transformers``, of one that is absent that of unk."""
+    """Return the ids of special tokens; an absent token has unk's id, as in ``transformers``."""
 
     def number(key: str) -> int | None:
         token = settings.roles.get(key)
@@ -166,12 +152,12 @@ def roles(inner: Any, settings: Settings) -> Roles:
 
 
 def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Let the keys of special_tokens_map.json stand for those of tokenizer_config.json."""
+    """Let keys of special_tokens_map.json replace those of tokenizer_config.json."""
     for key, value in over.items():
         if key == ADDITIONAL and isinstance(value, list):
             tokens = list(values.get(ADDITIONAL) or [])
-            for one in value:
-                token = _token(one, special=True) if isinstance(one, dict) else one
+            for added in value:
+                token = _token(added, special=True) if isinstance(added, dict) else added
                 if token not in tokens:
                     tokens.append(token)
             values[key] = tokens
@@ -182,7 +168,7 @@ def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
 
 
 def _listed(ids: Mapping[str, int], values: Mapping[str, Any]) -> dict[int, Any]:
-    """The tokens of added_tokens.json; those that a key of ``values`` names are special."""
+    """Return the tokens of added_tokens.json; those that a key of ``values`` names are special."""
     named = [values.get(key) for key in ROLES] + list(values.get(ADDITIONAL) or [])
     special = {_content(token) for token in named if token}
     make = vocabulary.library().AddedToken
@@ -193,7 +179,7 @@ def _listed(ids: Mapping[str, int], values: Mapping[str, Any]) -> dict[int, Any]
 
 
 def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
-    """What the settings of a call that a tokenizer.json holds are the defaults of."""
+    """Take defaults of truncation_side and pad_token from those of a tokenizer.json."""
     truncation, padding = whole.get("truncation"), whole.get("padding")
     if isinstance(truncation, dict):
         values.setdefault("truncation_side", str(truncation.get("direction", "right")).lower())
@@ -204,7 +190,7 @@ def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
 def _settled(
     kind: str, values: dict[str, Any], described: Iterable[Any], *, is_converted: bool
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """Take the special tokens out of the keys; a text that is a described token is that one."""
+    """Take the special tokens out of ``values``; a text that names a described token becomes it."""
     for key in _DEFAULTED:
         values.setdefault(key, CLASSES[kind])
     known = {str(token): token for token in described}
@@ -218,24 +204,24 @@ def _settled(
         if is_converted and isinstance(token, str) and key in (*_DEFAULTED, "pad_token"):
             token = vocabulary.library().AddedToken(token)
         roles[key] = token
-    more = [_made(one) for one in values.pop(ADDITIONAL, ()) or ()]
+    more = [_made(description) for description in values.pop(ADDITIONAL, ()) or ()]
     extra = values.pop(EXTRA, None) or {}
     if isinstance(extra, dict):
-        roles |= {key: _made(one) for key, one in extra.items()}
+        roles |= {key: _made(description) for key, description in extra.items()}
     else:  # as transformers 5 writes it
         more += map(_made, extra)
     return roles, tuple(more)
 
 
 def _token(description: Mapping[str, Any], **more: bool) -> Any:
-    """The library's token of a description."""
+    """Return the library's token for a description."""
     flags = ("lstrip", "rstrip", "single_word", "normalized", "special")
-    said = {flag: description[flag] for flag in flags if flag in description} | more
-    return vocabulary.library().AddedToken(description["content"], **said)
+    given = {flag: description[flag] for flag in flags if flag in description} | more
+    return vocabulary.library().AddedToken(description["content"], **given)
 
 
 def _made(token: Any) -> Any:
-    """The token of a description; a text or a token as it is."""
+    """Return the token for a description; a text or a token stays as it is."""
     return _token(token) if isinstance(token, dict) else token
 
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError
 from gpt2dsl.schema import tokenizer_json
 
@@ -105,7 +106,9 @@ def from_description(path: Path, description: dict[str, Any]) -> Any:
         raise _damaged(path, str(error)) from error
     _check_bytes(path, inner.get_vocab(with_added_tokens=False))
     _check_ids(
-        path, inner, {one["content"]: one["id"] for one in description.get("added_tokens", ())}
+        path,
+        inner,
+        {token["content"]: token["id"] for token in description.get("added_tokens", ())},
     )
     inner.no_truncation()
     inner.no_padding()
@@ -142,7 +145,7 @@ def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) 
 
 
 def _marked(token: Any, *, is_special: bool) -> Any:
-    """A token, special where it is called so or was so before."""
+    """Return a token, special if it is named as such or was so before."""
     make = library().AddedToken
     if isinstance(token, str):
         return make(token, special=is_special)
@@ -158,7 +161,7 @@ def _check_ids(path: Path, inner: Any, ids: dict[str, int]) -> None:
 
 
 def _set_prefix_space(inner: Any, wanted: bool) -> None:
-    """As in transformers: the settings decide, unless the pre-tokenizer is a sequence."""
+    """Set add_prefix_space of a ByteLevel pre-tokenizer; a sequence of several stays."""
     split = json.loads(inner.to_str())["pre_tokenizer"] or {}
     if split.get("type") == "ByteLevel" and split["add_prefix_space"] != wanted:
         make = library().pre_tokenizers.ByteLevel
@@ -181,16 +184,12 @@ def _add_bos(inner: Any, bos: str, path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; one that is damaged is refused (G2-304)."""
+    """Read a JSON object; refuse one that is damaged (G2-304)."""
     try:
-        content = json.loads(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise _damaged(path, f"it can't be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"it is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "it is not a JSON object")
-    return content
+    return documents.loads(text, path)
 
 
 def _ids(path: Path, content: dict[str, Any]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The tokenizer that lies beside weights, or the published one where none does."""
+"""The tokenizer beside weights, or the published one if there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 
 
 def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
-    """Load the tokenizer that lies beside weights; where none does, the published one.
+    """Load the tokenizer beside weights, or the published one if there is none.
 
     Args:
         folder: where it lies; None where there is none.
@@ -20,13 +20,12 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
     Raises:
         InputError: as ``Tokenizer.load``; or it has ids that the table lacks, or there is none and
             the table is no published one's (G2-205).
-        InputError: as ``Tokenizer.load``.
     """
     if folder is None and vocab not in GPT2_ROWS:
         raise InputError("G2-205", name, _without_tokenizer(vocab))
-    found = Tokenizer.load(folder or PUBLISHED)
-    found.require(vocab, folder or name)
-    return found
+    tokenizer = Tokenizer.load(folder or PUBLISHED)
+    tokenizer.require(vocab, folder or name)
+    return tokenizer
 
 
 def _without_tokenizer(vocab: int) -> str:

@@ -40,7 +40,7 @@ class Callback:
 
 
 class Named(Callback):
-    """A user's callback on the command line: what it raises is named as the user's.
+    """A user's callback on the command line, whose exceptions are reported as the user's own.
 
     In Python it is not wrapped: whoever passes a callback may wait for its exception.
     """

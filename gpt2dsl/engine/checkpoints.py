@@ -110,7 +110,7 @@ class Checkpoints:
         return {f"{_MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> list[Difference]:
-        """Go on from a checkpoint; returns what differs and may.
+        """Go on from a checkpoint; return the differences that are allowed.
 
         Raises:
             InputError: it is damaged, or of another network.
@@ -118,14 +118,18 @@ class Checkpoints:
         """
         arrays, state = optimizer.read(folder)
         differences = [
-            one
-            for one in self._differences(state)
+            difference
+            for difference in self._differences(state)
             # What a run begins at was itself written by another one.
-            if folder.parent == self.parent or (one.is_content, one.key) != (True, "train.resume")
+            if folder.parent == self.parent
+            or (difference.is_content, difference.key) != (True, "train.resume")
         ]
-        refused = [one for one in differences if one.rule.kind == "equal"]
+        refused = [difference for difference in differences if difference.rule.kind == "equal"]
         if refused:
-            reasons = "; ".join(f"{one.name} ({one.change}): {one.rule.words}" for one in refused)
+            reasons = "; ".join(
+                f"{difference.name} ({difference.change}): {difference.rule.words}"
+                for difference in refused
+            )
             raise RunError(
                 f"{folder}: changed since this checkpoint was written: {reasons}; "
                 "train.resume = never starts anew [G2-402]"
@@ -136,10 +140,10 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError) as error:
             message = f"not a checkpoint of this run: {error}"
             raise InputError("G2-306", folder, message) from None
-        return [one for one in differences if one.rule.kind == "differ"]
+        return [difference for difference in differences if difference.rule.kind == "differ"]
 
     def _differences(self, state: Mapping[str, Any]) -> list[Difference]:
-        """Return what is not as it was when a checkpoint's state was written."""
+        """Return what has changed since a checkpoint's state was written."""
         if "identity" in state:
             return list(self.identity.differences(Identity.from_json(state["identity"])))
         # Releases before 0.2 recorded two digests.

@@ -1,4 +1,4 @@
-"""A network with a classification head and its tokenizer: what it makes of texts, and how well."""
+"""A network with a classification head and its tokenizer: outputs for texts, and their scores."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ class TextClassifier:
                 bar.step("")
                 if until():
                     return None
-        found = RegressionScores.of(examples.classes, np.concatenate(given))
-        if not np.isfinite(found.loss):
-            raise _unusable(examples.name, found.loss)
-        return found
+        scores = RegressionScores.of(examples.classes, np.concatenate(given))
+        if not np.isfinite(scores.loss):
+            raise _unusable(examples.name, scores.loss)
+        return scores
 
     def scores(
         self, examples: Examples, batch_size: int, until: Callable[[], bool] = lambda: False
@@ -117,14 +117,14 @@ def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:
 
     A training counts with the one that its checkpoints will have, which a new head always has.
     """
-    came = opening.opened(job.weights, job.hints) if job.weights else None
-    said = came.config.get("pad_token_id") if came else None
-    is_new = came is None or not came.geometry.labels
-    if said is None and (is_new or job.parts.trains):
-        said = tokenizer.pad
-    if said is None and is_new:
-        said = tokenizer.eos
-    return said if isinstance(said, int) else None
+    weights = opening.opened(job.weights, job.hints) if job.weights else None
+    pad = weights.config.get("pad_token_id") if weights else None
+    is_new = weights is None or not weights.geometry.labels
+    if pad is None and (is_new or job.parts.trains):
+        pad = tokenizer.pad
+    if pad is None and is_new:
+        pad = tokenizer.eos
+    return pad if isinstance(pad, int) else None
 
 
 def _unusable(name: str, loss: float) -> RunError:

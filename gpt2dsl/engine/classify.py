@@ -1,4 +1,4 @@
-"""The task classify: texts in, classes out, or numbers."""
+"""The task classify: texts in; classes, or numbers, out."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def run(job: Job) -> Result:
         classifier = TextClassifier(network, tokenizer, job.classes, length, skipped)
     with saying(f"compiling and classifying {len(texts)} text(s)"):
         outputs = classifier.outputs(texts)
-    found = Result(task="classify", directory=job.directory, texts=tuple(texts))
+    result = Result(task="classify", directory=job.directory, texts=tuple(texts))
     if job.geometry.problem:
         named = (dict(zip(job.classes, map(float, row), strict=True)) for row in outputs)
-        found = attrs.evolve(found, outputs=tuple(named))
+        result = attrs.evolve(result, outputs=tuple(named))
     else:
         best = outputs.argmax(1)
-        found = attrs.evolve(
-            found,
+        result = attrs.evolve(
+            result,
             classes=tuple(job.classes[i] for i in best),
             probabilities=tuple(float(row[i]) for row, i in zip(outputs, best, strict=True)),
         )
-    return finished(job, found, writes=team.leads)
+    return finished(job, result, writes=team.leads)

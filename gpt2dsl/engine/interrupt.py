@@ -1,4 +1,4 @@
-"""Ctrl-C, and what a batch system or a closing terminal sends, as a wish to stop after a step."""
+"""Ctrl-C and the signals of batch systems and closing terminals, as a wish to stop after a step."""
 
 from __future__ import annotations
 

@@ -108,12 +108,12 @@ class LanguageModel(TextModel):
 
 
 def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
-    """The tokenizer of weights, or why there is none: whoever has ids needs none."""
+    """Load the tokenizer of weights, or return why there is none: with ids none is needed."""
     vocab = weights.geometry.vocab
     if name != "auto":
-        found = Tokenizer.load(name)
-        found.require(vocab, name)
-        return found
+        tokenizer = Tokenizer.load(name)
+        tokenizer.require(vocab, name)
+        return tokenizer
     if weights.tokenizer:
         return of_weights(weights.tokenizer, vocab, weights.path)
     try:

@@ -43,7 +43,9 @@ def opened(
     Raises:
         InputError: it is absent or empty.
     """
-    text, label = (int(one) if one.isdigit() else one for one in (text_column, label_column))
+    text, label = (
+        int(column) if column.isdigit() else column for column in (text_column, label_column)
+    )
     described = Form(
         format=form,
         text=text,

@@ -1,4 +1,4 @@
-"""How well a head's outputs fit: accuracy and its like of classes, correlation of numbers."""
+"""Metrics of a head's outputs: accuracy and the like for classes, correlation for numbers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Scores:
 
 @attrs.frozen
 class RegressionScores:
-    """How near a regression comes to the numbers of data.
+    """Metrics of a regression: how near its outputs are to the labels.
 
     Attributes:
         rows: how many there were.

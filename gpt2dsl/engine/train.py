@@ -143,15 +143,19 @@ class Training:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
-        other_text = any(one.key == "task.eval_data" for one in differences)
+        other_text = any(difference.key == "task.eval_data" for difference in differences)
         self.directory.forget_after(self.step.steps, evaluations=other_text)
         self.team.wait()
-        for one in differences:
-            say(f"{one} since the checkpoint was written: {one.rule.words}")
+        for difference in differences:
+            say(f"{difference} since the checkpoint was written: {difference.rule.words}")
         self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
             # The scores of the end are not in a line of metrics: they are found again.
-            self.evaluations = [one for one in self.evaluations if one["step"] < self.step.steps]
+            self.evaluations = [
+                evaluation
+                for evaluation in self.evaluations
+                if evaluation["step"] < self.step.steps
+            ]
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
         return True
 

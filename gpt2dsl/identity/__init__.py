@@ -1,1 +1,1 @@
-"""What decides the result of a run, by value and by content, and what may differ at a resume."""
+"""The identity of a run: what decides its result, and which of it may differ at a resume."""

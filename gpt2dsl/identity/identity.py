@@ -37,7 +37,7 @@ class Difference:
 
     @property
     def rule(self) -> Rule:
-        """What becomes of it at a resume."""
+        """The rule of the entry at a resume."""
         return rule_of(self.key, is_content=self.is_content)
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Difference:
 
     @property
     def name(self) -> str:
-        """What differs."""
+        """The entry in words."""
         return f"the contents of {self.key}" if self.is_content else self.key
 
     @property

@@ -1,4 +1,4 @@
-"""What may differ between a checkpoint and the run that goes on from it: the one table."""
+"""The table of what may differ between a checkpoint and the run that goes on from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind = Literal["equal", "differ", "no effect"]
 
 @attrs.frozen
 class Rule:
-    """What becomes of an entry that differs.
+    """The consequence of an entry that differs.
 
     Attributes:
         kind: equal: the run is refused; differ: it goes on, and says so; no effect: nobody asks.
@@ -52,7 +52,7 @@ VALUES: dict[str, Rule] = {
     "optim.name": Rule("equal", _STATE),
     "precision.params": Rule("equal", "the checkpoint's tensors are of the other type"),
 }
-"""Key of the recipe → its rule; the parts below stand for keys that are not here."""
+"""Key of the recipe → its rule; keys that are not here have that of their part."""
 
 PARTS: dict[str, Rule] = {
     "model": Rule("equal", _NETWORK),
@@ -75,11 +75,11 @@ CONTENTS: dict[str, Rule] = {
 """Key of an input → the rule of its contents."""
 
 OTHER_CONTENTS = Rule("equal", "put back what was there")
-"""Of the contents of every other input."""
+"""The rule of the contents of every other input."""
 
 
 def rule_of(key: str, *, is_content: bool) -> Rule:
-    """Return what becomes of an entry that differs."""
+    """Return the rule of an entry."""
     if is_content:
         return CONTENTS.get(key, OTHER_CONTENTS)
     return VALUES.get(key) or PARTS.get(key.partition(".")[0], PARTS["train"])

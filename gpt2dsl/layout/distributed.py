@@ -79,7 +79,7 @@ def shape_in_files(tensor: Tensor, geometry: Geometry) -> Shape:
 
 
 def network_shape(tensor: Tensor, geometry: Geometry, state: str) -> Shape:
-    """The shape of a parameter's state in whole files: moments of tables have padded rows."""
+    """Return the shape of a parameter's state in whole files: moments of tables are padded."""
     return tensor.shape if state == MASTER else padded_shape(tensor, geometry)
 
 

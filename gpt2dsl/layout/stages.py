@@ -29,7 +29,7 @@ def layers_of(stage: int, layers: int, pp: int) -> range:
 
 
 def stages_holding(tensor: Tensor, geometry: Geometry, pp: int) -> tuple[int, ...]:
-    """The stages of a parameter. A table that is the head too is on the first and on the last."""
+    """Return the stages of a parameter. A tied word table is on the first and on the last."""
     stage = stage_of(tensor.layer, geometry.layers, pp)
     is_tied = tensor.name == TABLE == head_of(geometry) and pp > 1
     return (stage, pp - 1) if is_tied else (stage,)

@@ -107,5 +107,5 @@ def tensors(geometry: Geometry) -> Iterator[Tensor]:
 
 
 def parameters(geometry: Geometry) -> int:
-    """Exact number of parameters; a tied language-model head adds none."""
+    """Return the exact number of parameters; a tied language-model head adds none."""
     return sum(tensor.size for tensor in tensors(geometry))

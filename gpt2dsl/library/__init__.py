@@ -67,7 +67,7 @@ def entries() -> Iterator[Entry]:
 
 
 def load(entry: Entry) -> object:
-    """Import the module of a shared recipe, and return what it holds; None where that is nothing.
+    """Import the module of a shared recipe, and return the recipe; None if it has none.
 
     Raises whatever the module does.
     """
@@ -115,11 +115,11 @@ def _folder(point: EntryPoint) -> Path:
     for place in places:
         if (place / "__init__.py").is_file():
             return place
-    found = _elsewhere(point.module)
-    if found is None or not found.origin or not found.submodule_search_locations:
-        kind = "no package" if found is None else "a module, and no package of them"
+    spec = _elsewhere(point.module)
+    if spec is None or not spec.origin or not spec.submodule_search_locations:
+        kind = "no package" if spec is None else "a module, and no package of them"
         raise ModuleNotFoundError(f"{point.module} is {kind}")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def _elsewhere(name: str) -> ModuleSpec | None:
@@ -128,7 +128,7 @@ def _elsewhere(name: str) -> ModuleSpec | None:
     parent = name.rpartition(".")[0]
     path = _search_path(parent) if parent else None
     try:
-        for kept in ([one for one in before if Path(one).resolve() != here], before):
+        for kept in ([folder for folder in before if Path(folder).resolve() != here], before):
             sys.path[:] = kept
             for finder in sys.meta_path:
                 if found := finder.find_spec(name, path):
@@ -139,8 +139,8 @@ def _elsewhere(name: str) -> ModuleSpec | None:
 
 
 def _search_path(package: str) -> list[str] | None:
-    found = _elsewhere(package)
-    return list(found.submodule_search_locations or ()) if found else []
+    spec = _elsewhere(package)
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 def _described(point: EntryPoint) -> str:

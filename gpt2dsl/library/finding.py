@@ -113,12 +113,12 @@ def shared(entry: library.Entry) -> Draft | Stages:
         SpecError: its module can't be imported, or holds none.
     """
     try:
-        found = library.load(entry)
+        recipe = library.load(entry)
     except SpecError:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody's module does
         raise _failed(entry.target, error) from error
-    return _draft(found, entry.target, "")
+    return _draft(recipe, entry.target, "")
 
 
 def _imported(target: str) -> Draft | Stages:
@@ -141,14 +141,14 @@ def _imported(target: str) -> Draft | Stages:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's own module does
         raise _failed(target, error) from error
-    there = [name for name, one in vars(module).items() if isinstance(one, Built)]
+    there = [name for name, value in vars(module).items() if isinstance(value, Built)]
     return _draft(found, target, f"; it has {', '.join(there)}" if there else "")
 
 
-def _draft(found: object, target: str, known: str) -> Draft | Stages:
-    if isinstance(found, Built):
-        return found.draft()
-    message = f"expected a Recipe, found {found!r}{known}"
+def _draft(value: object, target: str, known: str) -> Draft | Stages:
+    if isinstance(value, Built):
+        return value.draft()
+    message = f"expected a Recipe, found {value!r}{known}"
     raise SpecError([Fault("G2-002", "", target, message)])
 
 

@@ -64,7 +64,7 @@ class Part:
         return {name: getattr(self, name) for name in self.rules() if name in self.origins}
 
     def changed(self) -> dict[str, Any]:
-        """The fields whose value is not the default, and their values.
+        """Return the fields whose value is not the default, and their values.
 
         A deferred field that was written counts too: its default is not what leaving it out means.
         """

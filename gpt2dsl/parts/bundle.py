@@ -76,7 +76,7 @@ class Parts:
         return part.why(field) if part else "default"
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
+        """Return key, value and origin of each field: default, ``x.toml:12``, ``x.py:8``, --set."""
         return [
             (f"{part.table}.{field}", getattr(part, field), part.why(field))
             for part in self

@@ -219,14 +219,14 @@ class Generation(Part):
         ]
 
     def _elsewhere(self, key: str) -> str:
-        """Where a file beside weights says what a key does not go with."""
+        """Name the files beside weights that set keys which ``key`` does not go with."""
         origins = {name: self.why(name) for name in _PARTNERS.get(key, ())}
-        said = [
+        partners = [
             f"{name} = {getattr(self, name)} is said at {origin}"
             for name, origin in origins.items()
             if ".json" in origin and origin != self.why(key)
         ]
-        return "".join(f"; {words}" for words in said)
+        return "".join(f"; {words}" for words in partners)
 
     def limit(self, prompt: int) -> int:
         """Tokens with the prompt at most, for a prompt of so many."""
@@ -235,12 +235,12 @@ class Generation(Part):
         return prompt + (NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens)
 
     def least(self, prompt: int) -> int:
-        """Tokens with the prompt before it may end, for a prompt of so many."""
+        """Return the tokens, those of the prompt included, before which no text ends."""
         return prompt + self.min_new_tokens if self.min_new_tokens else self.min_length
 
     @property
     def ids(self) -> dict[str, list[int]]:
-        """All ids that it names, by key."""
+        """All ids that the keys name, by key."""
         return {
             "eos": list(self.eos),
             "suppress_tokens": list(self.suppress_tokens),

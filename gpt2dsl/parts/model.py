@@ -10,10 +10,10 @@ from gpt2dsl.parts.rules import choice, integer, number, text
 
 GPT2_VOCAB = 50257
 GPT2_ROWS = (GPT2_VOCAB, 50304)
-"""Rows of a word table of it: one for each id, or filled up to a multiple of 64."""
+"""Rows of a word table of GPT-2's vocabulary: one for each id, or filled up to a multiple of 64."""
 
 DROPOUT = 0.1
-"""Of new weights (Radford et al. 2018)."""
+"""Dropout of new weights (Radford et al. 2018)."""
 
 SIZES = {
     "nano": Geometry(layers=4, heads=4, hidden=128, positions=256, vocab=GPT2_VOCAB),

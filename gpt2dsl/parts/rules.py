@@ -216,7 +216,7 @@ def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = Fal
 def whole_numbers(
     doc: str, *, default: Sequence[int], empty: bool = False, single: bool = False
 ) -> Any:
-    """A list of integers of at least 0, kept as a tuple; also one integer where ``single``."""
+    """Return a rule for a list of integers from 0, kept as a tuple; or for one, if ``single``."""
     rule = Rule(
         f"{'an integer or ' if single else ''}a list of integers of at least 0",
         lambda value: _are_integers(value) or (single and type(value) is int),
@@ -227,7 +227,7 @@ def whole_numbers(
 
 
 def sequences(doc: str, *, default: tuple[()]) -> Any:
-    """A list of lists of integers of at least 0, kept as tuples."""
+    """Return a rule for a list of lists of integers from 0, kept as tuples."""
     rule = Rule(
         "a list of lists of integers of at least 0, none empty",
         lambda value: isinstance(value, list | tuple) and all(map(_are_integers, value)),
@@ -238,7 +238,7 @@ def sequences(doc: str, *, default: tuple[()]) -> Any:
 
 
 def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
-    """A list of pairs of a list of integers of at least 0 and a finite number, kept as tuples."""
+    """Return a rule for a list of pairs: a list of integers from 0, and a finite number."""
 
     def is_pair(value: object) -> bool:
         return (
@@ -260,7 +260,7 @@ def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
 
 
 def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
-    """A pair of an integer of at least 0 and a number above 0, or an empty list."""
+    """Return a rule for a pair of an integer from 0 and a number above 0, or an empty list."""
     rule = Rule(
         "a pair of an integer of at least 0 and a number above 0, or an empty list",
         lambda value: (
@@ -379,10 +379,10 @@ def _frozen_list(value: Any) -> Any:
 
 
 def _frozen_lists(value: Any) -> Any:
-    """A list as a tuple, and the lists in it too."""
+    """Return a list as a tuple, and the lists within it too."""
     return tuple(map(_frozen_lists, value)) if isinstance(value, list | tuple) else value
 
 
 def _listed(value: Any) -> Any:
-    """A list as a tuple, one integer as a tuple of it."""
+    """Return a list as a tuple, and one integer as a tuple of one."""
     return (value,) if type(value) is int else _frozen_list(value)

@@ -1,4 +1,4 @@
-"""Values that were changed and change nothing, because another value makes them so."""
+"""Notes on values that were changed but have no effect, because of another value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OF_TRAINING = {
 
 @attrs.frozen
 class Row:
-    """Keys that have an effect only where something holds.
+    """Keys that have an effect only under a condition.
 
     Attributes:
         keys: as ``table.key``.
@@ -143,7 +143,7 @@ ROWS = (
 
 
 def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
-    """Yield what was changed and changes nothing."""
+    """Yield a note for each value that was changed and has no effect."""
     if parts.task is None:
         return
     idle = () if parts.trains else tuple(_idle(parts))

@@ -29,9 +29,9 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     asked = parts.generation
     if looked is None:
         return asked, faults(parts)
-    found, wrong = asked, list[Fault]()
+    generation, wrong = asked, list[Fault]()
     try:
-        found = looked.defaults.completed(asked)
+        generation = looked.defaults.completed(asked)
     except SpecError as error:
         wrong += error.faults
     try:
@@ -39,8 +39,8 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     except SpecError as error:
         wrong += error.faults
     if not _generates(parts):
-        return found, faults(parts)
-    return found, [*faults(attrs.evolve(parts, generation=found)), *wrong]
+        return generation, faults(parts)
+    return generation, [*faults(attrs.evolve(parts, generation=generation)), *wrong]
 
 
 def faults(parts: Parts) -> list[Fault]:
@@ -51,17 +51,17 @@ def faults(parts: Parts) -> list[Fault]:
     ]
 
 
-def notes(parts: Parts, found: Generation, looked: Look | None) -> Iterator[str]:
-    """Values that were said and change nothing, and what the weights say that surprises.
+def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator[str]:
+    """Yield notes on keys without effect, and on what the weights say that may surprise.
 
     Args:
         parts: the recipe's.
-        found: how text is generated, the weights asked too.
+        generation: how text is generated, the weights asked too.
         looked: what is known of the weights.
     """
     if not _generates(parts):
         return
-    has = {"do_sample": found.do_sample, "beams": found.beams > 1}
+    has = {"do_sample": generation.do_sample, "beams": generation.beams > 1}
     for needed, keys in _NEED.items():
         for key in sorted(keys) if not has[needed] else ():
             if parts.generation.changed().get(key, _default(key)) != _default(key):
@@ -78,8 +78,8 @@ def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
     content = looked.defaults.generation if looked else None
     if content is None:
         return None
-    said = {key: value for key, value in parts.generation.given().items() if value is not None}
-    return generation_config.written(content, said)
+    given = {key: value for key, value in parts.generation.given().items() if value is not None}
+    return generation_config.written(content, given)
 
 
 def _generates(parts: Parts) -> bool:

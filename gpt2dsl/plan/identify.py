@@ -1,4 +1,4 @@
-"""From a planned recipe to the identity of its run: the one place that names what decides it."""
+"""From a planned recipe to the identity of its run: the only place that names its entries."""
 
 from __future__ import annotations
 
@@ -60,21 +60,21 @@ def identity_of(
 def _contents(
     parts: Parts, inputs: Sequence[Input], looked: Look | None, *, compute: bool
 ) -> Iterator[tuple[str, str]]:
-    for one in inputs:
-        if one.state != "present" or one.key in _HOW:
+    for read in inputs:
+        if read.state != "present" or read.key in _HOW:
             continue
-        if one.key in WEIGHTS and looked:
-            yield one.key, _files(looked.files, compute=compute)
-        elif one.key in WEIGHTS:
-            yield one.key, _files(_of_adapter(one.name), compute=compute)
-        elif one.digest:
-            yield one.key, one.digest
-        elif not compute and one.key in DATA:
-            yield one.key, PENDING
-        elif one.key in DATA:
-            yield one.key, Source.open(one.name, Form.of(parts.data)).digest()
+        if read.key in WEIGHTS and looked:
+            yield read.key, _files(looked.files, compute=compute)
+        elif read.key in WEIGHTS:
+            yield read.key, _files(_of_adapter(read.name), compute=compute)
+        elif read.digest:
+            yield read.key, read.digest
+        elif not compute and read.key in DATA:
+            yield read.key, PENDING
+        elif read.key in DATA:
+            yield read.key, Source.open(read.name, Form.of(parts.data)).digest()
         else:
-            yield one.key, _files(_below(cache.expanded(one.name)), compute=compute)
+            yield read.key, _files(_below(cache.expanded(read.name)), compute=compute)
 
 
 def _files(files: Sequence[tuple[str, Path]], *, compute: bool) -> str:
@@ -94,4 +94,6 @@ def _below(path: Path) -> list[tuple[str, Path]]:
     """Return a file, or those in a folder."""
     if not path.is_dir():
         return [("", path)]
-    return [(str(one.relative_to(path)), one) for one in sorted(path.rglob("*")) if one.is_file()]
+    return [
+        (str(file.relative_to(path)), file) for file in sorted(path.rglob("*")) if file.is_file()
+    ]

@@ -89,7 +89,7 @@ def find_source(
 
 
 def _unread(source: Source) -> str:
-    """The columns of MindRecord that are not read, in words."""
+    """Name the columns of MindRecord files that are not read."""
     if source.form.format != "mindrecord":
         return ""
     from gpt2dsl.data import mindrecord, shards  # noqa: PLC0415  # NumPy: only where there is data
@@ -102,13 +102,13 @@ def _unread(source: Source) -> str:
 
 
 def _linked(path: Path) -> str:
-    """A file, and what it links to."""
+    """Return a file's path, with what it links to."""
     target = f" -> {_printable(path.readlink())}" if path.is_symlink() else ""
     return f"{_printable(path)}{target}"
 
 
 def _printable(path: Path) -> str:
-    """A path, of which bytes that are not UTF-8 are replaced."""
+    """Return a path with bytes that are not UTF-8 replaced."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -73,9 +73,9 @@ def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
         if geometry.labels or not stage.is_last or _portion(parts, stage.tokens) == stage.tokens:
             return 0
         head = head_of(geometry)
-        return sum(one.size for one in stage.held if one.name == head and one.is_trained)
-    trained = [one for one in stage.held if one.is_trained]
-    layers = by_layer([one.name for one in trained])
+        return sum(held.size for held in stage.held if held.name == head and held.is_trained)
+    trained = [held for held in stage.held if held.is_trained]
+    layers = by_layer([held.name for held in trained])
     return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
 
 

@@ -173,7 +173,7 @@ def _new(looked: Look) -> str:
 def _tokenizer(
     parts: Parts, looked: Look | None, promised: Promise | None
 ) -> tuple[str, Input | None, int | None]:
-    """What the tokenizer is, the input that it is read from, and the rows that its ids need."""
+    """Return the tokenizer's name, the input it is read from, and the rows that its ids need."""
     name = parts.data.tokenizer
     own = str(looked.tokenizer) if looked and looked.tokenizer else ""
     exports = isinstance(parts.task, Export)
@@ -196,7 +196,7 @@ def _tokenizer(
 
 
 def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
-    """As ``_tokenizer``, of a folder."""
+    """Return the same as ``_tokenizer``, for a tokenizer in a folder."""
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
@@ -208,7 +208,7 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
 
 
 def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
-    """The refusal of weights that no tokenizer lies beside, unless the published one fits."""
+    """Refuse weights without a tokenizer beside them, unless the published one fits."""
     if parts.data.format == "mindrecord":
         return None  # rows of ids need none
     from gpt2dsl.data.weights_tokenizer import of_weights  # noqa: PLC0415  # as above
@@ -292,7 +292,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
 
 
 def _problem(parts: Parts, weights: Geometry) -> Iterator[Fault]:
-    """Where outputs of the weights' head are not what the recipe or its data has."""
+    """Yield faults where outputs of the weights' head do not suit the recipe or its data."""
     if not weights.problem:
         return
     if parts.classifier:

@@ -137,7 +137,7 @@ class Plan:
         return self.task == "generate" and self._network.generation.stream
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """Key, value and origin of each field; of those that the weights decide, their file."""
+        """Return key, value and origin of each field; the origin may be a file beside weights."""
         looked = self._network.looked
         stated = looked.defaults.values if looked else {}
         parts = attrs.evolve(self._parts, generation=self._network.generation)

@@ -117,13 +117,13 @@ def _input(found: Input) -> str:
     return f"{found.name}   {found.detail}   {_size(found.size)}   {digest}"
 
 
-def _files(found: Input) -> Iterator[tuple[str, str]]:
-    """The files that a name of data stands for, where it is not one that is named itself."""
-    if found.files not in ((), (found.name,)):
-        count = len(found.files)
-        yield "", f"{count:,} file{'s' if count > 1 else ''}: {some(found.files)}"
-    if found.passed_over:
-        yield "", f"{len(found.passed_over):,} passed over: {some(found.passed_over)}"
+def _files(data: Input) -> Iterator[tuple[str, str]]:
+    """Yield the files that a name of data stands for, unless it names one file."""
+    if data.files not in ((), (data.name,)):
+        count = len(data.files)
+        yield "", f"{count:,} file{'s' if count > 1 else ''}: {some(data.files)}"
+    if data.passed_over:
+        yield "", f"{len(data.passed_over):,} passed over: {some(data.passed_over)}"
 
 
 def _batches(batches: Batches) -> str:

@@ -1,1 +1,1 @@
-"""What becomes of each key of the files beside weights: one table a file."""
+"""The keys of the files beside weights, and the fate of each: one table a file."""

@@ -1,4 +1,4 @@
-"""The names of activations: those of transformers' ACT2FN, and what each of them computes."""
+"""The names of activations: transformers' ACT2FN → ours, which say what each computes."""
 
 from __future__ import annotations
 

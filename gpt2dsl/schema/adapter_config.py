@@ -1,4 +1,4 @@
-"""adapter_config.json of PEFT 0.21: what becomes of each key of its LoRA."""
+"""The keys of PEFT 0.21's adapter_config.json for LoRA, and the fate of each."""
 
 from __future__ import annotations
 

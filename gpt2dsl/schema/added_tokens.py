@@ -13,7 +13,7 @@ def _id(value: Any) -> str:
 
 
 class _EveryKey(Mapping[str, Key]):
-    """One row for whatever key there is."""
+    """A table that has the same row for every key."""
 
     def __init__(self, row: Key) -> None:
         self._row = row

@@ -1,4 +1,4 @@
-"""What becomes of each key of config.json: those of transformers 4.57's GPT2Config, and others.
+"""The keys of config.json, and the fate of each: transformers 4.57's GPT2Config, and others.
 
 Source: transformers' configuration_gpt2.py, configuration_utils.py and modeling_gpt2.py.
 """
@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gpt2dsl.schema import activations
-from gpt2dsl.schema.fate import Table, no_effect, used
+from gpt2dsl.schema import activations, generation_config
+from gpt2dsl.schema.fate import Key, Table, any_value, no_effect, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
-"""Of the numbers of a network; larger ones would take long to be refused by their tensors."""
+"""Limits of a network's numbers; the tensors of larger ones would take long to refuse."""
 
 CLASSIFIER = "GPT2ForSequenceClassification"
 
@@ -26,7 +26,7 @@ ALIASES = {
     "n_embd": "hidden_size",
     "n_positions": "max_position_embeddings",
 }
-"""Key → its other name in transformers, which counts where a file has both."""
+"""Key → its other name in transformers, which counts if a file has both."""
 
 OTHER_HEADS = (
     "GPT2DoubleHeadsModel",
@@ -121,19 +121,9 @@ _SUMMARY = "of GPT2DoubleHeadsModel's second head alone"
 _GENERATION = "a generation setting, in the place of generation_config.json's"
 _INTERNAL = "how transformers computes or stores; the values are the same"
 
-GENERATION = (
-    "max_length", "min_length", "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping",
-    "num_beams", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty",
-    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
-    "num_return_sequences", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
-    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
-    "num_beam_groups", "diversity_penalty", "sequence_bias",
-)  # fmt: skip
-"""Generation settings that old files have in config.json."""
-
 _PROBABILITY = real(1.0)
 
-TABLE: Table = {
+_OF_NETWORK: Table = {
     "model_type": used("the kind of network", _model_type),
     "architectures": used("whether it has a classification head", _architectures),
     "vocab_size": used("rows of the word table", whole()),
@@ -208,7 +198,6 @@ TABLE: Table = {
     "decoder_start_token_id": no_effect("of encoder-decoders alone"),
     "sep_token_id": no_effect(_COPY),
     "unk_token_id": no_effect(_COPY),
-    **dict.fromkeys(GENERATION, used(_GENERATION)),
     **dict.fromkeys(
         ("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout",
          "summary_proj_to_labels"),
@@ -235,3 +224,16 @@ TABLE: Table = {
         no_effect(_COPY),
     ),
 }  # fmt: skip
+
+
+def _of_generation(key: str) -> Key:
+    """Return the row of a generation setting; whoever generates refuses its values."""
+    row = generation_config.TABLE[key]
+    is_idle = row.fate == "no effect" and row.refusal is any_value
+    return no_effect(row.words) if is_idle else used(_GENERATION)
+
+
+_LEGACY = (key for key in generation_config.IN_CONFIG if key not in _OF_NETWORK)
+
+TABLE: Table = {**_OF_NETWORK, **{key: _of_generation(key) for key in _LEGACY}}
+"""Key → its row; the table of generation_config.json says what a generation setting does."""

@@ -20,6 +20,11 @@ LONGEST_VALUE = 60
 """Characters of a value that a message shows."""
 
 
+def any_value(value: Any) -> str:  # noqa: ARG001  # as every refusal is called
+    """Refuse no value."""
+    return ""
+
+
 @attrs.frozen
 class Key:
     """One row of a table.
@@ -33,7 +38,7 @@ class Key:
 
     fate: Fate
     words: str
-    refusal: Callable[[Any], str] = attrs.field(default=lambda _: "", repr=False)
+    refusal: Callable[[Any], str] = attrs.field(default=any_value, repr=False)
 
 
 Table = Mapping[str, Key]
@@ -41,7 +46,7 @@ Table = Mapping[str, Key]
 
 @attrs.frozen
 class KeyFate:
-    """What became of one key of one file.
+    """The fate of one key of one file.
 
     Attributes:
         path: the file.
@@ -61,12 +66,12 @@ class KeyFate:
         return f"{self.path.name}: {self.key} = {shown(self.value)}: {self.words}"
 
 
-def used(words: str, refusal: Callable[[Any], str] = lambda _: "") -> Key:
+def used(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
     """Return the row of a key that is used."""
     return Key("used", words, refusal)
 
 
-def no_effect(words: str, refusal: Callable[[Any], str] = lambda _: "") -> Key:
+def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
     """Return the row of a key that changes nothing here."""
     return Key("no effect", words, refusal)
 
@@ -76,7 +81,7 @@ def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
 
     def refusal(value: Any) -> str:
         # 0 and False are equal in Python and in transformers' conditions alike.
-        return "" if any(value == one for one in accepted) else cure
+        return "" if any(value == other for other in accepted) else cure
 
     return refusal
 
@@ -94,16 +99,16 @@ def fates(path: Path, content: Mapping[str, Any], table: Table) -> Iterator[KeyF
             yield KeyFate(path, key, value, row.fate, row.words)
 
 
-def refuse(found: Iterable[KeyFate]) -> None:
+def refuse(keys: Iterable[KeyFate]) -> None:
     """Refuse a file that asks for what is not built here.
 
     Raises:
         InputError: with every key that is refused (G2-306).
     """
     faults = [
-        Fault(REFUSED, "", str(one.path), f"{one.key} is {shown(one.value)}: {one.words}")
-        for one in found
-        if one.fate == "refused"
+        Fault(REFUSED, "", str(key.path), f"{key.key} is {shown(key.value)}: {key.words}")
+        for key in keys
+        if key.fate == "refused"
     ]
     if faults:
         raise InputError.of(faults)

@@ -1,4 +1,4 @@
-"""generation_config.json: what becomes of each key, as transformers 4.57.6 has them.
+"""The keys of generation_config.json, as transformers 4.57.6 has them, and the fate of each.
 
 The same keys are read from config.json where there is no generation_config.json, as transformers'
 ``GenerationConfig.from_model_config`` does.
@@ -15,13 +15,13 @@ from gpt2dsl.schema.fate import Table, no_effect, only, used
 Refusal = Callable[[Any], str]
 
 DEFAULT_LENGTH = 20
-"""``max_length`` that transformers takes for one that nobody said: so many after the prompt."""
+"""transformers' default of ``max_length``, which counts tokens after the prompt."""
 
 DEFAULT_TOP_K = 50
-"""``top_k`` of transformers where ``do_sample`` is said and ``top_k`` is not."""
+"""transformers' default of ``top_k``, where ``do_sample`` is set."""
 
 FROM_CONFIG = "_from_model_config"
-"""The key that lets config.json go before the file, where it has keys of generation."""
+"""The key by which generation settings in config.json override the file."""
 
 
 def _whole(low: int, *, null: bool = True) -> Refusal:
@@ -77,7 +77,7 @@ def _id_or_ids(value: Any) -> str:
 def _any_id(value: Any) -> str:
     # transformers takes -1 for no end, which no token can be.
     ids = value if isinstance(value, list) else [value]
-    accepted = value is None or all(type(one) is int for one in ids)
+    accepted = value is None or all(type(i) is int for i in ids)
     return "" if accepted else "expected an id or a list of ids"
 
 
@@ -116,7 +116,7 @@ def _decay(value: Any) -> str:
 
 
 def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)
+    return isinstance(value, list) and all(type(i) is int and i >= 0 for i in value)
 
 
 def _is_number(value: Any) -> bool:
@@ -217,16 +217,15 @@ TABLE: Table = {
     "_original_object_hash": no_effect(_ORIGIN),
     "transformers_version": no_effect(_ORIGIN),
 }
-"""Key of transformers' GenerationConfig → what becomes of it."""
+"""Key of transformers' GenerationConfig → its row."""
 
-IN_CONFIG: Table = {
-    key: row
-    for key, row in TABLE.items()
+IN_CONFIG = tuple(
+    key
+    for key in TABLE
     if not key.startswith("_")
     and key not in ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
-    and key not in ("use_cache", "output_attentions", "output_hidden_states")
-}
-"""The rows that config.json has too, but for those that say something else there as well."""
+)
+"""Keys that config.json has too, in old files; ``of_config`` reads them there."""
 
 GLOBAL = {
     "max_length": 20, "min_length": 0, "do_sample": False, "early_stopping": False, "num_beams": 1,
@@ -238,7 +237,7 @@ GLOBAL = {
     "suppress_tokens": None, "begin_suppress_tokens": None, "num_beam_groups": 1,
     "diversity_penalty": 0.0,
 }  # fmt: skip
-"""What transformers takes for unsaid in config.json: ``_get_global_generation_defaults``."""
+"""Values that count as unset in config.json: transformers' ``_get_global_generation_defaults``."""
 
 
 def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,39 +259,41 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     Values that change nothing in transformers are left out, and so are those that the table
     refuses.
     """
-    said = {
+    accepted = {
         key: value
         for key, value in content.items()
         if value is not None and key in TABLE and not TABLE[key].refusal(value)
     }
-    found = {ours: (make(said[key]), key) for key, (ours, make) in _OURS.items() if key in said}
-    if said.get("max_length") == DEFAULT_LENGTH:
-        found["max_new_tokens"] = found.pop("max_length")
-    if "max_new_tokens" in said:
-        found["max_new_tokens"] = (said["max_new_tokens"], "max_new_tokens")
-        found.pop("max_length", None)
-    if "min_new_tokens" in said:
-        found.pop("min_length", None)
-    if said.get("do_sample") and "top_k" not in content:
-        found["top_k"] = (DEFAULT_TOP_K, "do_sample")
+    values = {
+        ours: (make(accepted[key]), key) for key, (ours, make) in _OURS.items() if key in accepted
+    }
+    if accepted.get("max_length") == DEFAULT_LENGTH:
+        values["max_new_tokens"] = values.pop("max_length")
+    if "max_new_tokens" in accepted:
+        values["max_new_tokens"] = (accepted["max_new_tokens"], "max_new_tokens")
+        values.pop("max_length", None)
+    if "min_new_tokens" in accepted:
+        values.pop("min_length", None)
+    if accepted.get("do_sample") and "top_k" not in content:
+        values["top_k"] = (DEFAULT_TOP_K, "do_sample")
     if "top_k" in content and content["top_k"] is None:
-        found["top_k"] = (0, "top_k")
-    return found
+        values["top_k"] = (0, "top_k")
+    return values
 
 
-def written(content: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a file that says what a recipe does.
 
     Args:
         content: the file's own.
-        said: keys of ``[generation]`` and their values, which go before.
+        given: keys of ``[generation]`` and their values, which go before.
     """
     names = {ours: key for key, (ours, _) in _OURS.items()}
-    added = {names[key]: _json(value) for key, value in said.items() if key in names}
+    added = {names[key]: _json(value) for key, value in given.items() if key in names}
     kept = dict(content)
-    if "max_new_tokens" in said:
+    if "max_new_tokens" in given:
         kept.pop("max_length", None)
-    if "max_length" in said:
+    if "max_length" in given:
         kept.pop("max_new_tokens", None)
     if added:
         kept.pop(FROM_CONFIG, None)
@@ -368,4 +369,4 @@ _OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "early_stopping": ("early_stopping", _same),
     "num_return_sequences": ("num_return_sequences", _same),
 }
-"""Key of the file → key of ``[generation]``, and what makes the value."""
+"""Key of the file → key of ``[generation]``, and the conversion of its value."""

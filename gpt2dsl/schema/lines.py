@@ -14,7 +14,7 @@ def lines_of(text: str) -> dict[str, int]:
     Args:
         text: a JSON object; of a key that is there twice the last one counts, as for ``json``.
     """
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     line, depth = 1, 0
     last = ("", 0)
     for match in _TOKEN.finditer(text):
@@ -28,5 +28,5 @@ def lines_of(text: str) -> dict[str, int]:
         elif sign != ":":
             last = (sign, line)
         elif depth == 1 and last[0]:
-            found[json.loads(last[0], strict=False)] = last[1]
-    return found
+            lines[json.loads(last[0], strict=False)] = last[1]
+    return lines

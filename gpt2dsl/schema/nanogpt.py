@@ -1,4 +1,4 @@
-"""The model_args and the further keys of nanoGPT's ckpt.pt: what becomes of each."""
+"""The model_args and the other keys of nanoGPT's ckpt.pt, and the fate of each."""
 
 from __future__ import annotations
 

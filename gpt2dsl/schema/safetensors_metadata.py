@@ -1,4 +1,4 @@
-"""The metadata of a safetensors file and of an index of shards: what becomes of each key."""
+"""The metadata of a safetensors file or of an index of shards, and the fate of each key."""
 
 from __future__ import annotations
 

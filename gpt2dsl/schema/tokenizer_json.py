@@ -18,8 +18,8 @@ def steps(part: Any) -> Iterator[str]:
     if part.get("type") != "Sequence" or inner is None:
         yield str(part.get("type"))
         return
-    for one in inner:
-        yield from steps(one)
+    for step in inner:
+        yield from steps(step)
 
 
 _LISTS = ("normalizers", "pretokenizers", "decoders", "processors")

@@ -33,23 +33,23 @@ def _prompts(value: Any) -> list[Prompt]:
     if kinds == {str}:
         return list(value)
     if kinds == {list}:
-        return [_ids(one) for one in value]
+        return [_ids(prompt) for prompt in value]
     if kinds & {str, list, dict}:
         expected = "a text, texts, the ids of a text, or lists of ids"
         raise ValueError(f"expected {expected}, found {json.dumps(value):.40}")
     return [_ids(value)]
 
 
-def _ids(found: list[Any]) -> list[int]:
-    for kind in set(map(type, found)) - {int}:
+def _ids(ids: list[Any]) -> list[int]:
+    for kind in set(map(type, ids)) - {int}:
         raise ValueError(f"ids are integers, found {kind.__name__}")
-    if min(found, default=0) < 0:
-        raise ValueError(f"{min(found)} is no id: they begin at 0")
-    return found
+    if min(ids, default=0) < 0:
+        raise ValueError(f"{min(ids)} is no id: they begin at 0")
+    return ids
 
 
 class Body(BaseModel):
-    """A table of keys, of which those that are null count as absent."""
+    """A table of keys; a key that is null counts as absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -228,7 +228,7 @@ def _rules(key: str) -> list[Rule]:
     table, _, field = key.rpartition(".")
     table = table.rpartition(".")[2]
     classes = TASKS.values() if table == "task" else filter(None, [TABLES.get(table)])
-    return [rules[field] for one in classes if field in (rules := one.rules())]
+    return [rules[field] for part in classes if field in (rules := part.rules())]
 
 
 def _written(text: str, rules: Sequence[Rule]) -> Any:
@@ -247,5 +247,5 @@ def _written(text: str, rules: Sequence[Rule]) -> Any:
         if _LOOSE.fullmatch(text):
             readings.append(float(text))
     readings.append(text)
-    wanted = (one for one in readings if any(rule.typed(one) for rule in rules))
+    wanted = (reading for reading in readings if any(rule.typed(reading) for rule in rules))
     return next(wanted, readings[0])

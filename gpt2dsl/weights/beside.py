@@ -1,4 +1,4 @@
-"""What becomes of each file of a folder of weights, and of every key in them."""
+"""The fate of each file in a folder of weights, and of every key in it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NO_PART = (store.MANIFEST, "optimizer.safetensors", "state.json")
 
 @attrs.frozen
 class FileFate:
-    """What becomes of one file of a folder.
+    """The fate of one file of a folder.
 
     Attributes:
         path: the file, or a folder within the folder.
@@ -61,39 +61,39 @@ class FileFate:
 
     @property
     def unknown(self) -> Iterator[str]:
-        """What nobody knows: the file, or keys of it."""
+        """A line for the file, or for each key of it, that no table knows."""
         if self.fate == "unknown":
             yield f"{self.path.name}: {self.words}"
-        yield from (str(one) for one in self.keys if one.fate == "unknown")
+        yield from (str(key) for key in self.keys if key.fate == "unknown")
 
 
-def fates_of(found: Place) -> list[FileFate]:
+def fates_of(weights: Place) -> list[FileFate]:
     """Return what becomes of each file of the folder that weights lie in, by name.
 
     Where a file was named, only what is read beside it counts.
     """
-    paths = sorted(found.folder.iterdir())
-    if not found.path.is_dir():
-        paths = [path for path in paths if path in found.files or path.name in TABLES]
-    return [_fate(found, path) for path in paths]
+    paths = sorted(weights.folder.iterdir())
+    if not weights.path.is_dir():
+        paths = [path for path in paths if path in weights.files or path.name in TABLES]
+    return [_fate(weights, path) for path in paths]
 
 
-def deciding(found: Place) -> list[tuple[str, Path]]:
+def deciding(weights: Place) -> list[tuple[str, Path]]:
     """Return every file that decides what weights are, each under its role for the reader.
 
     A manifest and the state of a training decide nothing: they say how the weights came to be.
     """
-    tensors = [(f"tensors {i}", path) for i, path in enumerate(found.files)]
-    if not found.folder.is_dir():
+    tensors = [(f"tensors {i}", path) for i, path in enumerate(weights.files)]
+    if not weights.folder.is_dir():
         return tensors
-    strategy = sorted(found.strategy.iterdir()) if found.strategy else []
+    strategy = sorted(weights.strategy.iterdir()) if weights.strategy else []
     read = {
         path.name: path
-        for path in sorted(found.folder.iterdir())
-        if path.is_file() and path not in found.files and _decides(path.name)
+        for path in sorted(weights.folder.iterdir())
+        if path.is_file() and path not in weights.files and _decides(path.name)
     }
     # What is only copied is a part of the result too.
-    beside = read | tokenizer_files.kept_paths(found.folder)
+    beside = read | tokenizer_files.kept_paths(weights.folder)
     return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *beside.items()]
 
 
@@ -102,10 +102,10 @@ def _decides(name: str) -> bool:
     return row is not None and row.fate == "used" and name not in _NO_PART
 
 
-def _fate(found: Place, path: Path) -> FileFate:
-    if path in found.files:
+def _fate(weights: Place, path: Path) -> FileFate:
+    if path in weights.files:
         return FileFate(path, "used", "tensors", tuple(_of_metadata(path)))
-    if found.index and path.name.endswith(".index.json"):
+    if weights.index and path.name.endswith(".index.json"):
         return FileFate(path, "used", "which file each tensor is in")
     row = file_row(path.name)
     if row is None:
@@ -123,7 +123,7 @@ def _fate(found: Place, path: Path) -> FileFate:
 
 
 def _of_metadata(path: Path) -> Iterator[KeyFate]:
-    """Yield what becomes of what a safetensors file says of itself."""
+    """Yield the fate of each key of a safetensors file's metadata, or of nanoGPT's checkpoint."""
     if path.suffix == ".safetensors":
         yield from tensorfile.metadata_fates(path)
     if path.suffix == ".pt" and nanogpt.is_nanogpt(document := torchfile.opened(path).document):
@@ -133,15 +133,15 @@ def _of_metadata(path: Path) -> Iterator[KeyFate]:
 def to_json(files: list[FileFate]) -> dict[str, Any]:
     """Return file → its fate and those of its keys, as JSON has them."""
     return {
-        one.path.name: {
-            "fate": one.fate,
-            "words": one.words,
+        file.path.name: {
+            "fate": file.fate,
+            "words": file.words,
             "keys": {
                 key.key: {"value": _brief(key.value), "fate": key.fate, "words": key.words}
-                for key in one.keys
+                for key in file.keys
             },
         }
-        for one in files
+        for file in files
     }
 
 

@@ -1,4 +1,4 @@
-"""What the files beside weights say of a recipe's keys, where the recipe does not say them."""
+"""Defaults of a recipe's keys, read from the files beside weights."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
+from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
 from gpt2dsl.schema.lines import lines_of
 from gpt2dsl.weights import place
 
-GPT2_END = 50256
+GPT2_END = GPT2_VOCAB - 1
 """The id that begins and ends texts where a config.json does not say it."""
 
 _TABLE = "generation."
 
 _RIVALS = (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length"))
-"""Keys of which one that is said leaves the other of the file without meaning."""
+"""Pairs of keys: one that a recipe sets overrides the other one of a file."""
 
 _NETWORK = {
     "layers": ("num_hidden_layers", "n_layer"),
@@ -42,7 +43,7 @@ _NETWORK = {
 
 @attrs.frozen
 class Stated:
-    """A value that a file says, and where: ``generation_config.json:12``."""
+    """A value from a file, and its origin: ``generation_config.json:12``."""
 
     value: Any
     origin: str
@@ -50,7 +51,7 @@ class Stated:
 
 @attrs.frozen
 class Document:
-    """A file of keys beside weights, read.
+    """The content of a file of keys beside weights.
 
     Attributes:
         path: the file.
@@ -64,19 +65,19 @@ class Document:
 
     @classmethod
     def of_json(cls, path: Path, content: Mapping[str, Any]) -> Document:
-        """A JSON file whose content is known, with its lines."""
+        """Return the document of a JSON file parsed already, with the lines of its keys."""
         raw = path.read_bytes()
         return cls(path, content, lines_of(raw.decode(json.detect_encoding(raw), "surrogatepass")))
 
     def origin(self, *keys: str) -> str:
-        """Where the first of some keys that it has is written; the file where it has none."""
+        """Return where the first of some keys that the file has is written, or the file's name."""
         line = next((self.lines[key] for key in keys if key in self.lines), 0)
         return f"{self.path.name}:{line}" if line else self.path.name
 
 
 @attrs.frozen(kw_only=True)
 class Defaults:
-    """What the files beside weights say.
+    """The defaults that the files beside weights give.
 
     Attributes:
         values: ``table.key`` of a recipe → what they say of it.
@@ -103,22 +104,22 @@ class Defaults:
     def of(
         cls, config: Document | None, generation: Document | None, geometry: Geometry
     ) -> Defaults:
-        """What config.json and generation_config.json say of a network; either may be absent."""
+        """Return the defaults that a network's files give; either may be absent."""
         values = dict(_network(config, geometry)) if config else {}
         says = config.content if config else {}
         if generation and not generation_config.goes_before(generation.content, says):
-            found = cls._of_generation(generation, generation.content, geometry.vocab)
+            defaults = cls._of_generation(generation, generation.content, geometry.vocab)
         elif config:
             ids = {"bos_token_id": GPT2_END, "eos_token_id": GPT2_END, **says}
-            found = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
+            defaults = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
         else:
             return cls()
-        return attrs.evolve(found, values={**values, **found.values})
+        return attrs.evolve(defaults, values={**values, **defaults.values})
 
     @classmethod
     def _of_generation(cls, document: Document, content: Mapping[str, Any], vocab: int) -> Defaults:
         table = generation_config.TABLE
-        refused = [one for one in fates(document.path, content, table) if one.fate == "refused"]
+        refused = [fate for fate in fates(document.path, content, table) if fate.fate == "refused"]
         values: dict[str, Stated] = {}
         ends: tuple[int, ...] | None = ()
         notes = []
@@ -155,25 +156,25 @@ class Defaults:
         Raises:
             SpecError: with every such key (G2-306).
         """
-        said = set(generation_config.theirs(asked.given()))
-        refuse(one for one in self.refused if one.key not in said)
+        given = set(generation_config.theirs(asked.given()))
+        refuse(fate for fate in self.refused if fate.key not in given)
 
     def completed(self, asked: Generation) -> Generation:
-        """Return how text is generated, with what the files say in the place of what is not said.
+        """Return how text is generated: keys that are not set come from the files.
 
         Raises:
             SpecError: a value of the files can't be (G2-202), or does not go with what is asked.
         """
         own = {key: value for key, value in asked.given().items() if value is not None}
         stated = {
-            key.removeprefix(_TABLE): one
-            for key, one in self.values.items()
+            key.removeprefix(_TABLE): value
+            for key, value in self.values.items()
             if key.startswith(_TABLE) and key.removeprefix(_TABLE) not in own
         }
-        for one, other in (*_RIVALS, *(pair[::-1] for pair in _RIVALS)):
-            if one in own:
-                stated.pop(other, None)
-        values = {**{key: one.value for key, one in stated.items()}, **own}
+        for key, rival in (*_RIVALS, *(pair[::-1] for pair in _RIVALS)):
+            if key in own:
+                stated.pop(rival, None)
+        values = {**{key: entry.value for key, entry in stated.items()}, **own}
         unused = _unused(values)
         values = {
             key: value
@@ -187,13 +188,13 @@ class Defaults:
         origins = {key: asked.why(key) if key in own else stated[key].origin for key in values}
         if faults := check(Generation, values, origins, asked.origin):
             raise SpecError(faults)
-        found = Generation(**values).written(asked.origin, origins)
-        assert isinstance(found, Generation)
-        return found
+        generation = Generation(**values).written(asked.origin, origins)
+        assert isinstance(generation, Generation)
+        return generation
 
 
 def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
-    """What the files in a folder say.
+    """Read the defaults from the files in a folder.
 
     Args:
         config: the config.json, read; None where there is none.
@@ -211,20 +212,20 @@ def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:
-    """Keys that mean nothing beside the others, whatever their values."""
+    """Return the keys that have no effect beside the others, whatever their values."""
     of_draws = frozenset[str]() if values.get("do_sample") else SAMPLING
     return of_draws if values.get("beams", 1) > 1 else of_draws | OF_BEAMS
 
 
 def _ids(key: str, value: Any) -> list[int]:
-    """The ids that a key's value names."""
+    """Return the ids that a key's value names."""
     rule = Generation.rules()[key]
     asked = Generation(**{key: value}) if not rule.problem(value) else Generation()
     return asked.ids.get(key, [])
 
 
 def _network(config: Document, geometry: Geometry) -> Iterator[tuple[str, Stated]]:
-    """What a config.json says of ``[model]``."""
+    """Yield the keys of ``[model]`` that a config.json decides."""
     words = {"inner": "inner_width"}
     for key, theirs in _NETWORK.items():
         value = getattr(geometry, words.get(key, key))

@@ -81,9 +81,9 @@ def cached(repo: str, revision: str = "") -> Path | None:
     # transformers keeps what it was asked for by a short name under that.
     for name in (repo, *(short for short, full in _SHORT.items() if full == repo)):
         for config in _LAYOUTS:
-            found = try_to_load_from_cache(name, config, revision=revision or None)
-            if isinstance(found, str) and _whole(Path(found).parent):
-                return Path(found).parent
+            path = try_to_load_from_cache(name, config, revision=revision or None)
+            if isinstance(path, str) and _whole(Path(path).parent):
+                return Path(path).parent
     return None
 
 

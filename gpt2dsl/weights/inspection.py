@@ -21,7 +21,7 @@ WORDS = {"layout": "layout", "digest": "recorded_digest"}
 
 
 def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
-    """Describe weights, and what becomes of each file and key beside them, as JSON has it.
+    """Describe weights, and the fate of each file and key beside them, as JSON.
 
     Values are not read, and checksums of ours are not compared. Where a key is refused, the
     network is left out and ``faults`` says why.

@@ -262,7 +262,7 @@ def _simple(tensor: Assembled) -> Stored:
 
 
 def _as_in_whole_files(name: str, tensor: Stored, geometry: Geometry) -> Stored:
-    """A tensor of ours in the shape of whole files, where moments of tables alone are padded."""
+    """Return a tensor of ours in the shape of whole files, which pad only moments of tables."""
     shape = tensor.shape
     is_cut = name.removeprefix(f"{distributed.MASTER}.") in VOCABULARY
     if is_cut and shape == (geometry.padded_vocab, geometry.hidden):

@@ -1,4 +1,4 @@
-"""Where an adapter's base lies, seen from the adapter.
+"""The way from an adapter to its base, which stays true in a copied or moved project.
 
 adapter_config.json names a base by its absolute path, since PEFT takes a relative one from the
 working directory. A manifest beside it has the way from the adapter's folder to the base, so that
@@ -20,7 +20,7 @@ _KEY, _NAMED, _NEAR = "base", "named", "near"
 
 
 def noted(folder: Path, base: str) -> dict[str, Any]:
-    """Return what the manifest of an adapter says of its base; {} of one that is not a path.
+    """Return the entries of an adapter's manifest about its base; {} for a base that is no path.
 
     Args:
         folder: where the adapter will be.
@@ -32,16 +32,16 @@ def noted(folder: Path, base: str) -> dict[str, Any]:
 
 
 def base_of(folder: Path, named: str) -> str:
-    """Return the base of an adapter: the one that lies to it as when it was written, else as named.
+    """Return an adapter's base: by the way in its manifest if that leads to one, else as named.
 
     Args:
         folder: of the adapter.
         named: the base, as its configuration has it.
     """
-    said = store.recorded(folder).get(_KEY)
-    if not isinstance(said, dict) or said.get(_NAMED) != named:
+    record = store.recorded(folder).get(_KEY)
+    if not isinstance(record, dict) or record.get(_NAMED) != named:
         return named
-    near = Path(os.path.normpath(folder.absolute() / str(said.get(_NEAR))))
+    near = Path(os.path.normpath(folder.absolute() / str(record.get(_NEAR))))
     if str(near) == named or not near.exists():
         return named
     if Path(named).exists() and not near.samefile(named):

@@ -109,7 +109,7 @@ def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
 
 
 def _defaults(found: place.Place, config: Document, geometry: Geometry) -> Defaults:
-    """What the files in the folder of weights say of a recipe's keys."""
+    """Read the defaults from the files beside weights."""
     try:
         return defaults.read(config, found.folder / place.GENERATION, geometry)
     except InputError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from gpt2dsl.data import cache, tokenizer_files
+from gpt2dsl.data import cache, documents, tokenizer_files
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights import hub, store
 
@@ -125,25 +124,20 @@ def _fetched(repo: str, revision: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+    """Read a JSON object.
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
     """
     try:
         text = path.read_bytes()
-        if not text.strip():
-            raise InputError("G2-302", path, "the file is empty")
-        content = json.loads(text)
     except FileNotFoundError as error:
         raise InputError("G2-301", path, "it is not there, and the weights need it") from error
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError("G2-304", path, f"it is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError("G2-304", path, "it is not a JSON object")
-    return content
+    if not text.strip():
+        raise InputError("G2-302", path, "the file is empty")
+    return documents.loads(text, path)
 
 
 def _in_folder(folder: Path, *, contents: bool) -> Place:
@@ -184,7 +178,7 @@ def _hugging_face(folder: Path, names: tuple[str, ...]) -> Place | None:
 
 
 def _whole(folder: Path) -> Place:
-    """The weights of a folder: in one file, in shards, or MindFormers'."""
+    """Find the weights of a folder: in one file, in shards, or MindFormers'."""
     is_adapter = (folder / ADAPTER_CONFIG).exists()
     if weights := _hugging_face(folder, _ADAPTER if is_adapter else _BASE + _ADAPTER):
         return weights

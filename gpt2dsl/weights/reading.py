@@ -118,9 +118,9 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
     )
 
 
-def _files(found: Opened) -> tuple[tuple[str, Path], ...]:
-    base = beside.deciding(found.base) if found.base else []
-    own = beside.deciding(found.place)
+def _files(opened: Opened) -> tuple[tuple[str, Path], ...]:
+    base = beside.deciding(opened.base) if opened.base else []
+    own = beside.deciding(opened.place)
     return (*own, *((f"base {role}", path) for role, path in base))
 
 

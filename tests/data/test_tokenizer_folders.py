@@ -16,10 +16,11 @@ from transformers import AddedToken, AutoTokenizer, GPT2Tokenizer, GPT2Tokenizer
 from gpt2dsl.data.cleaning import CleanedText, cleaned
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.data.tokenizer_settings import every_fate
 from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.errors import InputError, SpecError
+from gpt2dsl.weights.beside import fates_of
+from gpt2dsl.weights.place import Place
 from tests.folders import END, TEXTS, small_vocabulary, tokenizer_makers
 
 
@@ -382,12 +383,14 @@ def test_each_key_of_each_file_has_a_fate(tmp_path: Path) -> None:
     slow(add_bos_token=True, chat_template="{{ 1 }}", model_max_length=9)(tmp_path)
     fast(tmp_path)
     change(tmp_path / "tokenizer_config.json", whatever=1)
-    unknown = [fate for fate in every_fate(tmp_path) if fate.fate == "unknown"]
-    assert [(fate.path.name, fate.key) for fate in unknown] == [
-        ("tokenizer_config.json", "whatever")
-    ]
-    assert {fate.path.name for fate in every_fate(tmp_path)} == {
+    weights = tmp_path / "pytorch_model.bin"
+    weights.touch()
+    files = fates_of(Place(path=tmp_path, files=(weights,)))
+    unknown = [str(key) for file in files for key in file.keys if key.fate == "unknown"]
+    assert [line.partition(" = ")[0] for line in unknown] == ["tokenizer_config.json: whatever"]
+    assert {file.path.name for file in files if file.keys} == {
         "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json",
+        "config.json",
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from gpt2dsl import Generation, Model, Parallel, Runtime, Task
 from gpt2dsl.data.tokenizer import Tokenizer
 from tests import adapters
+from tests.judges import redraw
 
 PROMPT = "the cat sat"
 
@@ -25,9 +26,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token_id=tokenizer.eos, eos_token_id=tokenizer.eos,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    redraw(model, 0.3)
     model.save_pretrained(folder)
     tokenizer.save(folder, 32)
     return folder

@@ -21,6 +21,7 @@ from gpt2dsl.weights import reading
 from tests.engine.conftest import text
 from tests.engine.layouts import ALONE, Runs
 from tests.engine.test_parallel import check
+from tests.judges import redraw
 
 ALL: dict[str, Any] = {
     "scale_attention": False, "scale_by_layer": True, "upcast_attention": True, "tied": False,
@@ -55,9 +56,7 @@ def test_a_file_of_transformers_with_every_flag_is_read_as_it_reads_it(tmp_path:
         activation_function="gelu_accurate",
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    redraw(model)
     model.save_pretrained(tmp_path)
     expected = logits(judge(tmp_path))
     assert np.abs(gpt2dsl.load(str(tmp_path)).logits(IDS) - expected).max() < 1e-5
@@ -214,9 +213,7 @@ def classifier(folder: Path, **config: Any) -> Any:
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **config,
     )  # fmt: skip
     model = GPT2ForSequenceClassification(made).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    redraw(model)
     model.save_pretrained(folder)
     return model
 

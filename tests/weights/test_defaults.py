@@ -69,7 +69,8 @@ def test_settings_that_config_json_has_leave_with_the_weights(tmp_path: Path) ->
     assert found.generation == {"no_repeat_ngram_size": 2, "bos_token_id": 5, "eos_token_id": 6}
     trained = generation_config.written(found.generation, {"top_k": 3})
     for alone in (found.generation, trained):
-        again = of(tmp_path, dict(alone)).completed(Generation())  # as beside exported graphs
+        # As beside graphs that were exported, where no config.json lies.
+        again = of(tmp_path, dict(alone)).completed(Generation())
         assert (again.no_repeat_ngram_size, again.eos) == (2, (6,))
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.generation.ending import Reason
-from gpt2dsl.engine.generation.processors import Scores, log_softmax, refuse_nan
 from gpt2dsl.engine.generation.request import Request
+from gpt2dsl.engine.generation.scores import Scores, log_softmax, refuse_nan
 
 NEVER = -1e9
 """The score of what has none: beams before they differ, and beams that have ended."""

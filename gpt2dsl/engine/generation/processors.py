@@ -1,4 +1,4 @@
-"""What is done to the scores of the next token, in the order of transformers 4.57.6."""
+"""Logits processors: change the scores of the next token, in the order of transformers 4.57.6."""
 
 from __future__ import annotations
 
@@ -15,19 +15,12 @@ from gpt2dsl.engine.generation.scores import (
     finite,
     forced,
     log_softmax,
-    refuse_nan,
-    softmax,
 )
-from gpt2dsl.engine.generation.warpers import top_p, warpers
+from gpt2dsl.engine.generation.warpers import warpers
 from gpt2dsl.parts import Generation
 
-__all__ = [
-    "Processor", "Scores", "bad_sequences", "log_softmax", "processors", "refuse_nan", "softmax",
-    "top_p",
-]  # fmt: skip
-
 _RANGE = np.finfo(np.float32)
-"""That of transformers' scores."""
+"""The range of transformers' scores, which are float32."""
 
 
 def processors(
@@ -37,7 +30,7 @@ def processors(
     ends: Sequence[int],
     longest: int | None = None,
 ) -> list[Processor]:
-    """Those that change something; each takes scores and the ids that were said.
+    """Return the processors that change something; each takes scores and the ids so far.
 
     Args:
         generation: how.
@@ -47,108 +40,116 @@ def processors(
         longest: tokens with the prompt at most; what the generation says where it is None.
     """
     g = generation
-    found = [
+    active = [
         *_of_sequences(g, tokenizer, prompt, ends),
         *_of_ends(g, prompt, ends, g.limit(prompt) if longest is None else longest),
     ]
     if g.suppress_tokens:
-        found.append(lambda scores, _: blocked(scores, g.suppress_tokens))
+        active.append(lambda scores, _: blocked(scores, g.suppress_tokens))
     if g.begin_suppress_tokens:
         first = prompt + (prompt == 1 and g.forced_bos_token_id is not None)
-        found.append(
-            lambda scores, said: (
-                blocked(scores, g.begin_suppress_tokens) if len(said) == first else scores
+        active.append(
+            lambda scores, tokens: (
+                blocked(scores, g.begin_suppress_tokens) if len(tokens) == first else scores
             )
         )
     if g.do_sample:
-        found += warpers(g, len(ends))
+        active += warpers(g, len(ends))
     if g.renormalize_logits:
-        found.append(lambda scores, _: log_softmax(scores))
-    return found
+        active.append(lambda scores, _: log_softmax(scores))
+    return active
 
 
 def _of_sequences(
     g: Generation, tokenizer: Tokenizer, prompt: int, ends: Sequence[int]
 ) -> list[Processor]:
-    """Those that look at what was said."""
-    found: list[Processor] = []
+    """Return the processors that depend on the tokens so far."""
+    active: list[Processor] = []
     if g.sequence_bias:
         biases = {tuple(ids): float(bias) for ids, bias in g.sequence_bias}
-        found.append(lambda scores, said: biased(scores, said, biases))
+        active.append(lambda scores, tokens: biased(scores, tokens, biases))
     if g.encoder_repetition_penalty != 1:
         inverse = 1 / g.encoder_repetition_penalty
         key = "encoder_repetition_penalty"
-        found.append(lambda scores, said: penalised(scores, said[:prompt], inverse, key))
+        active.append(lambda scores, tokens: penalised(scores, tokens[:prompt], inverse, key))
     if g.repetition_penalty != 1:
-        found.append(lambda scores, said: penalised(scores, said, g.repetition_penalty))
+        active.append(lambda scores, tokens: penalised(scores, tokens, g.repetition_penalty))
     if size := g.no_repeat_ngram_size:
-        found.append(lambda scores, said: without_repeats(scores, said, size, said))
+        active.append(lambda scores, tokens: without_repeats(scores, tokens, size, tokens))
     if own := g.encoder_no_repeat_ngram_size:
-        found.append(lambda scores, said: without_repeats(scores, said, own, said[:prompt]))
+        active.append(lambda scores, tokens: without_repeats(scores, tokens, own, tokens[:prompt]))
     if g.bad_words or g.bad_words_ids:
         bad = [*map(list, g.bad_words_ids), *bad_sequences(g.bad_words, tokenizer)]
         bad = [ids for ids in bad if ids not in [[end] for end in ends]]
-        found.append(lambda scores, said: without(scores, said, bad))
-    return found
+        active.append(lambda scores, tokens: without(scores, tokens, bad))
+    return active
 
 
 def _of_ends(g: Generation, prompt: int, ends: Sequence[int], longest: int) -> list[Processor]:
-    """Those that look at how many tokens were said."""
-    found: list[Processor] = []
+    """Return the processors that depend on the number of tokens so far."""
+    active: list[Processor] = []
     if shortest := g.least(prompt):
-        found.append(lambda scores, said: blocked(scores, ends) if len(said) < shortest else scores)
+        active.append(
+            lambda scores, tokens: blocked(scores, ends) if len(tokens) < shortest else scores
+        )
     if (first := g.forced_bos_token_id) is not None:
-        found.append(lambda scores, said: forced(scores, [first]) if len(said) == 1 else scores)
+        active.append(
+            lambda scores, tokens: forced(scores, [first]) if len(tokens) == 1 else scores
+        )
     if last := g.forced_eos_token_id:
-        found.append(
-            lambda scores, said: forced(scores, last) if len(said) == longest - 1 else scores
+        active.append(
+            lambda scores, tokens: forced(scores, last) if len(tokens) == longest - 1 else scores
         )
     if g.remove_invalid_values:
-        found.append(lambda scores, _: np.clip(scores, _RANGE.min, _RANGE.max))
+        active.append(lambda scores, _: np.clip(scores, _RANGE.min, _RANGE.max))
     if g.exponential_decay_length_penalty and ends:
         start, factor = g.exponential_decay_length_penalty
-        found.append(partial(hastened, ends=ends, start=prompt + int(start), factor=factor))
-    return found
+        active.append(partial(hastened, ends=ends, start=prompt + int(start), factor=factor))
+    return active
 
 
-def biased(scores: Scores, said: Sequence[int], biases: Mapping[tuple[int, ...], float]) -> Scores:
-    """Scores of tokens that would end a sequence, with its bias added."""
+def biased(
+    scores: Scores, tokens: Sequence[int], biases: Mapping[tuple[int, ...], float]
+) -> Scores:
+    """Add its bias to the token that would complete a sequence."""
     scores = scores.copy()
     for ids, bias in biases.items():
-        if _would_end(ids, said):
+        if _would_end(ids, tokens):
             scores[ids[-1]] += bias
     return finite(scores, "sequence_bias", "too large")
 
 
 def penalised(
-    scores: Scores, said: Sequence[int], penalty: float, key: str = "repetition_penalty"
+    scores: Scores, tokens: Sequence[int], penalty: float, key: str = "repetition_penalty"
 ) -> Scores:
-    """Scores of tokens that were said, divided if positive, multiplied if not (Keskar 2019)."""
+    """Divide positive scores of tokens so far, multiply negative ones (Keskar et al. 2019)."""
     scores = scores.copy()
-    seen = np.unique(np.asarray(said, dtype=np.int64))
+    seen = np.unique(np.asarray(tokens, dtype=np.int64))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         scores[seen] = np.where(scores[seen] < 0, scores[seen] * penalty, scores[seen] / penalty)
     return finite(scores, key, penalty)
 
 
 def hastened(
-    scores: Scores, said: Sequence[int], *, ends: Sequence[int], start: int, factor: float
+    scores: Scores, tokens: Sequence[int], *, ends: Sequence[int], start: int, factor: float
 ) -> Scores:
-    """Scores of ends, which grow by a factor with each token after so many."""
-    if len(said) <= start:
+    """Raise the scores of ends by a factor with each token after ``start``."""
+    if len(tokens) <= start:
         return scores
     scores, places = scores.copy(), np.unique(np.asarray(ends, dtype=np.int64))
     with np.errstate(over="ignore", invalid="ignore"):
-        growth = np.power(np.float64(factor), len(said) - start) - 1
+        growth = np.power(np.float64(factor), len(tokens) - start) - 1
         scores[places] += np.abs(scores[places]) * growth
     return finite(scores, "exponential_decay_length_penalty", [start, factor])
 
 
-def without_repeats(scores: Scores, said: Sequence[int], size: int, seen: Sequence[int]) -> Scores:
-    """No token that would end a sequence of ``size`` tokens that was seen (Paulus et al. 2017)."""
-    if len(said) + 1 < size:
+def without_repeats(
+    scores: Scores, tokens: Sequence[int], size: int, seen: Sequence[int]
+) -> Scores:
+    """Rule out tokens that would repeat ``size`` tokens of ``seen`` (Paulus et al. 2017)."""
+    if len(tokens) + 1 < size:
         return scores
-    last = list(said[len(said) - size + 1 :])
+    last = list(tokens[len(tokens) - size + 1 :])
     starts = range(len(seen) - size + 1)
     return blocked(
         scores, [seen[i + size - 1] for i in starts if list(seen[i : i + size - 1]) == last]
@@ -156,17 +157,17 @@ def without_repeats(scores: Scores, said: Sequence[int], size: int, seen: Sequen
 
 
 def bad_sequences(words: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids of texts, at the start of a text and after a space."""
+    """Return the ids of words, at the start of a text and after a space."""
     spelled = [spelling for word in words for spelling in (word, f" {word}")]
     return tokenizer.encode_batch(spelled, special=False)
 
 
-def without(scores: Scores, said: Sequence[int], sequences: Sequence[Sequence[int]]) -> Scores:
-    """No token that would end one of the sequences."""
-    return blocked(scores, [ids[-1] for ids in sequences if _would_end(ids, said)])
+def without(scores: Scores, tokens: Sequence[int], sequences: Sequence[Sequence[int]]) -> Scores:
+    """Rule out tokens that would complete one of the sequences."""
+    return blocked(scores, [ids[-1] for ids in sequences if _would_end(ids, tokens)])
 
 
-def _would_end(ids: Sequence[int], said: Sequence[int]) -> bool:
-    """Whether the last one of a sequence's ids would make it whole; as long as the text at most."""
+def _would_end(ids: Sequence[int], tokens: Sequence[int]) -> bool:
+    """Return whether a sequence's last id would complete it; it must be no longer than the text."""
     size = len(ids) - 1
-    return not size or (size < len(said) and list(said[len(said) - size :]) == list(ids[:-1]))
+    return not size or (size < len(tokens) and list(tokens[len(tokens) - size :]) == list(ids[:-1]))

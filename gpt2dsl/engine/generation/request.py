@@ -9,7 +9,8 @@ import numpy as np
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.ending import Ending
-from gpt2dsl.engine.generation.processors import Processor, processors
+from gpt2dsl.engine.generation.processors import processors
+from gpt2dsl.engine.generation.scores import Processor
 from gpt2dsl.parts import Generation
 
 RESERVED = 256

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.engine.generation.continuation import Continuation, TokenScore
 from gpt2dsl.engine.generation.ending import Reason
-from gpt2dsl.engine.generation.processors import log_softmax, refuse_nan, softmax
 from gpt2dsl.engine.generation.request import Request
+from gpt2dsl.engine.generation.scores import log_softmax, refuse_nan, softmax
 from gpt2dsl.errors import RunError
 
 
@@ -85,7 +85,7 @@ class Row:
         )
 
     def _name(self, token: int) -> str:
-        r"""Its text; ``bytes:\xe4`` where it is part of a character: no two share one name.
+        r"""Return a token's text, or ``bytes:\xe4`` for part of a character: names are unique.
 
         An id that the tokenizer does not know has no text: it is called ``token_id:310``.
         """

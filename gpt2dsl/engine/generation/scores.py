@@ -1,6 +1,6 @@
-"""Scores of the next token, and what is computed of them.
+"""Scores of the next token, and functions of them.
 
-Scores are float64 ``[vocab]``, of one text; what may not come has minus infinity.
+Scores are float64 ``[vocab]``, of one text; a token that is ruled out has minus infinity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Processor = Callable[[Scores, Sequence[int]], Scores]
 
 
 def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
-    """None of these ids."""
+    """Rule out some ids."""
     if not ids:
         return scores
     scores = scores.copy()
@@ -26,14 +26,14 @@ def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
 
 
 def forced(scores: Scores, ids: Sequence[int]) -> Scores:
-    """One of these ids."""
+    """Rule out all other ids."""
     chosen = np.full_like(scores, -np.inf)
     chosen[list(ids)] = 0.0
     return chosen
 
 
 def refuse_nan(logits: NDArray[np.float32]) -> None:
-    """Refuses what no token can be chosen by, of any shape.
+    """Refuse logits, of any shape, by which no token can be chosen.
 
     Raises:
         RunError: a score is no number.
@@ -43,7 +43,7 @@ def refuse_nan(logits: NDArray[np.float32]) -> None:
 
 
 def finite(scores: Scores, key: str, value: object) -> Scores:
-    """Return scores of which none is infinite or no number because of a key's value.
+    """Return the scores, unless a key's value has made one infinite or no number.
 
     Raises:
         RunError: one is.
@@ -55,7 +55,7 @@ def finite(scores: Scores, key: str, value: object) -> Scores:
 
 
 def softmax(scores: Scores) -> Scores:
-    """Probabilities of scores."""
+    """Return the probabilities."""
     with np.errstate(over="ignore"):  # the difference of two that are far apart
         weights = np.exp(scores - scores.max())
     probabilities: Scores = weights / weights.sum()
@@ -63,8 +63,8 @@ def softmax(scores: Scores) -> Scores:
 
 
 def log_softmax(scores: Scores) -> Scores:
-    """Log-probabilities of scores over the last axis."""
+    """Return the log-probabilities over the last axis."""
     with np.errstate(over="ignore"):  # as above
         shifted = scores - scores.max(-1, keepdims=True)
-    found: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+    logs: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return logs

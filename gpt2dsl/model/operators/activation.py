@@ -102,7 +102,7 @@ class ClippedGelu(nn.Cell):
         return self.least(self.most(self.gelu(x), -10.0), 10.0)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """That of gelu where nothing is cut off; gelu is never below -0.2."""
+        """The gradient of gelu where nothing is cut off; gelu is never below -0.2."""
         is_inside = (self.gelu(x) <= 10.0).astype(ms.float32)
         return (self.gelu.bprop(x, out, dout)[0] * is_inside,)
 

@@ -35,40 +35,40 @@ def stored(path: Path) -> dict[str, Stored]:
             raise InputError("G2-302", path, "the file is empty")
         with safe_open(path, "numpy"):  # It checks the header against the file.
             pass
-        with path.open("rb") as file:
-            start = 8 + int.from_bytes(file.read(8), "little")
-            header: dict[str, Any] = json.loads(file.read(start - 8))
+        header, start = _read_header(path)
     except SafetensorError as error:
         raise InputError("G2-304", path, f"it is no whole safetensors file: {error}") from error
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror or error}") from error
-    said = header.pop("__metadata__", None) or {}
-    refuse(fates(path, said, safetensors_metadata.table(said, header)))
+    entries = header.pop("__metadata__", None) or {}
+    refuse(fates(path, entries, safetensors_metadata.table(entries, header)))
     tensors: dict[str, Stored] = {
         name: Slab.at(entry["dtype"], tuple(entry["shape"]), path, start + entry["data_offsets"][0])
         for name, entry in header.items()
     }
-    tied = safetensors_metadata.tied(said, header)
+    tied = safetensors_metadata.tied(entries, header)
     return tensors | {name: tensors[kept] for name, kept in tied.items()}
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Return what a file that ``stored`` has read says of itself."""
-    said: dict[str, str] = _read_header(path).get("__metadata__") or {}
-    return said
+    """Return the metadata of a file that ``stored`` has read."""
+    entries: dict[str, str] = _read_header(path)[0].get("__metadata__") or {}
+    return entries
 
 
 def metadata_fates(path: Path) -> Iterator[KeyFate]:
-    """Yield what becomes of each key of what a file says of itself."""
-    header = _read_header(path)
-    said = header.pop("__metadata__", None) or {}
-    yield from fates(path, said, safetensors_metadata.table(said, header))
+    """Yield the fate of each key of a file's metadata."""
+    header, _ = _read_header(path)
+    entries = header.pop("__metadata__", None) or {}
+    yield from fates(path, entries, safetensors_metadata.table(entries, header))
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return a file's header, and the byte at which the tensors begin."""
     with path.open("rb") as file:
-        header: dict[str, Any] = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return header
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+    return header, 8 + length
 
 
 def write(path: Path, tensors: Mapping[str, Stored]) -> str:

@@ -28,7 +28,7 @@ def is_torch(start: bytes) -> bool:
 
 @attrs.frozen
 class Checkpoint:
-    """What a file of torch holds.
+    """The tensors of a torch file, and what lies beside them.
 
     Attributes:
         tensors: of the model.

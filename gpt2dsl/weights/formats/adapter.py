@@ -1,4 +1,4 @@
-"""Adapters of a network: what is added to its weights, and what takes the place of them.
+"""Adapters of a network: what they add to its weights, and what they replace.
 
 LoRA (Hu et al. 2021) adds two thin matrices to a weight, DoRA (Liu et al. 2024) gives each output
 of the sum a length of its own, PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024) take from the
@@ -55,14 +55,14 @@ class LowRank:
 
     @property
     def tensors(self) -> tuple[Stored, ...]:
-        """All of its tensors."""
+        """The matrices, and magnitude and bias if there are any."""
         more = (tensor for tensor in (self.magnitude, self.bias) if tensor)
         return (self.a, self.b, *more)
 
 
 @attrs.frozen(kw_only=True)
 class Rows:
-    """Rows of a table that an adapter holds, in the place of the base's.
+    """Rows of a table that an adapter replaces.
 
     Attributes:
         indices: which rows.

@@ -13,7 +13,7 @@ from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
 
 _FEWEST_LABELS = 2
-"""What a config.json means that says nothing of labels."""
+"""Labels of a classifier whose config.json does not mention them, as in transformers."""
 
 
 def to_config(
@@ -36,7 +36,7 @@ def to_config(
     came = from_config(source, Path("config.json"))
     has_same_head = (came.labels, came.problem) == (geometry.labels, geometry.problem)
     own = class_names(source)
-    made = _new(geometry, eos, classes or (own if has_same_head else ()))
+    new = _new(geometry, eos, classes or (own if has_same_head else ()))
     before = _new(came, eos, own)
     kept = {
         key: value
@@ -44,11 +44,11 @@ def to_config(
         if has_same_head or key not in ("num_labels", "problem_type")
     }
     # A file that says nothing of a token has transformers' default, which stays so.
-    absent = {key: made[key] for key in made.keys() - _IDS - {"n_ctx"} if key not in kept}
+    absent = {key: new[key] for key in new.keys() - _IDS - {"n_ctx"} if key not in kept}
     absent = {key: value for key, value in absent.items() if ALIASES.get(key, key) not in kept}
     changed = {
         key: value
-        for key, value in made.items()
+        for key, value in new.items()
         if before.get(key) != value and not (key in _IDS and kept.get(key) is not None)
     }
     for key, other in ALIASES.items():
@@ -114,9 +114,9 @@ def from_config(config: Mapping[str, Any], path: Path) -> Geometry:
     """
     if "model_type" not in config:
         raise InputError("G2-306", path, "model_type is absent: gpt2 is expected")
-    refused = [one for one in fates(path, config, TABLE) if one.fate == "refused"]
+    refused = [fate for fate in fates(path, config, TABLE) if fate.fate == "refused"]
     if refused:
-        words = (f"{one.key} is {shown(one.value)}: {one.words}" for one in refused)
+        words = (f"{fate.key} is {shown(fate.value)}: {fate.words}" for fate in refused)
         raise InputError("G2-306", path, "; ".join(words))
     residual, embedding, attention = (
         float(config.get(f"{kind}_pdrop", 0.1)) for kind in ("resid", "embd", "attn")
@@ -153,8 +153,8 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label")
     if not isinstance(names, dict):
         return ()
-    found = [names.get(str(i), names.get(i)) for i in range(len(names))]
-    return tuple(map(str, found)) if None not in found else ()
+    classes = [names.get(str(i), names.get(i)) for i in range(len(names))]
+    return tuple(map(str, classes)) if None not in classes else ()
 
 
 def problem(config: Mapping[str, Any]) -> str:
@@ -185,9 +185,9 @@ def _labels(config: Mapping[str, Any], path: Path) -> int:
     if CLASSIFIER not in (config.get("architectures") or ()):
         return 0
     names, numbers = config.get("id2label"), config.get("label2id") or {}
-    said = config.get("num_labels")
-    if names and said is not None and said != len(names):
-        message = f"num_labels is {said}: id2label has {len(names)} classes; remove one of both"
+    count = config.get("num_labels")
+    if names and count is not None and count != len(names):
+        message = f"num_labels is {count}: id2label has {len(names)} classes; remove one of both"
         raise InputError("G2-306", path, message)
     for number, name in (names or {}).items():
         if numbers.get(name, number) not in (number, int(number)):
@@ -198,7 +198,7 @@ def _labels(config: Mapping[str, Any], path: Path) -> int:
 
 def _count(config: Mapping[str, Any]) -> int:
     """Return the number of outputs that a config.json gives a classification head."""
-    names, said = config.get("id2label"), config.get("num_labels")
+    names, count = config.get("id2label"), config.get("num_labels")
     if names is not None:
         return len(names)
-    return _FEWEST_LABELS if said is None else said
+    return _FEWEST_LABELS if count is None else count

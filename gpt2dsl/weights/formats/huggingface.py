@@ -115,8 +115,10 @@ def config_of(
     if tokenizer:
         own = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
         ids = {f"{token}_token_id": i for token, i in own.items() if i is not None}
-        # What the network came with says more than its tokenizer does.
-        config |= {key: i for key, i in ids.items() if (source or {}).get(key) is None}
+        # What the network came with says more than its tokenizer does, unless its table lacks it.
+        config |= {
+            key: i for key, i in ids.items() if (source or {}).get(key) not in range(geometry.vocab)
+        }
     return config
 
 
@@ -182,5 +184,5 @@ def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file as transformers lays it out."""
+    """Write a JSON file as transformers lays it out."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.schema.fate import KeyFate, fates
 from gpt2dsl.schema.nanogpt import MODEL_ARGS, TABLE
 from gpt2dsl.weights.files.stored import Held, Stored, Whole
 from gpt2dsl.weights.formats.config import to_config
-
-PUBLISHED, PADDED = 50257, 50304
-"""Entries of GPT-2's vocabulary, and what nanoGPT pads its table to."""
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
@@ -40,14 +38,14 @@ class Transposed(Whole):
 
 
 def is_nanogpt(document: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint of torch is nanoGPT's, by what lies beside its tensors."""
+    """Return whether a torch checkpoint is nanoGPT's, by what lies beside its tensors."""
     return isinstance(document.get("model_args"), dict)
 
 
 def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
     """Return what becomes of each key of a checkpoint and of its model_args."""
     inner = fates(path, document["model_args"], MODEL_ARGS)
-    named = (attrs.evolve(one, key=f"model_args.{one.key}") for one in inner)
+    named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in inner)
     beside = {key: "..." for key in document if key != "model_args"}
     return [*fates(path, beside, TABLE), *named]
 
@@ -85,7 +83,7 @@ def network(document: Mapping[str, Any], activation: str, path: Path) -> Geometr
 
 def config(geometry: Geometry) -> dict[str, Any]:
     """Return the network's config.json, with the end of text of GPT-2's vocabulary."""
-    end = PUBLISHED - 1 if geometry.vocab in (PUBLISHED, PADDED) else None
+    end = GPT2_VOCAB - 1 if geometry.vocab in GPT2_ROWS else None
     return to_config(geometry) | {"bos_token_id": end, "eos_token_id": end}
 
 

@@ -44,7 +44,7 @@ _RANDOM = (False, "orthogonal")
 
 @attrs.define
 class _Parts:
-    """The tensors of a file by what they are; modules under their names in the file."""
+    """The tensors of a file, sorted by kind; modules have their names in the file."""
 
     low_rank: dict[str, dict[str, Stored]] = attrs.field(factory=dict)
     tables: set[str] = attrs.field(factory=set)
@@ -67,7 +67,7 @@ class _Parts:
                 parts.rows[match[1]] = tensor
             elif ".original_module." not in inner and not _OF_TRAINING.fullmatch(inner):
                 parts.whole[inner] = tensor
-        for inner in [one for one in parts.whole if ".modules_to_save." in one]:
+        for inner in [candidate for candidate in parts.whole if ".modules_to_save." in candidate]:
             tensor = parts.whole.pop(inner)
             parts.whole.setdefault(inner.replace(".modules_to_save.", "."), tensor)
         return parts
@@ -86,10 +86,10 @@ class _Parts:
         blocks = [int(m[1]) for name in self.names() if (m := re.match(r".*?\bh\.(\d+)\.", name))]
         is_bare = any(name.startswith(("h.", "wte", "wpe", "ln_f")) for name in self.names())
         mapped = config.get("auto_mapping")
-        made = mapped.get("base_model_class") if isinstance(mapped, dict) else ""
+        base_class = mapped.get("base_model_class") if isinstance(mapped, dict) else ""
         is_classifier = (
             config.get("task_type") == "SEQ_CLS"
-            or made == "GPT2ForSequenceClassification"
+            or base_class == "GPT2ForSequenceClassification"
             or any(name.split(".")[0] == peft_targets.SCORE for name in self.names())
         )
         head = peft_targets.SCORE if is_classifier else peft_targets.HEAD
@@ -172,8 +172,8 @@ def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
     """
     table = f"{BODY}wte"
     pair = {table: TABLE, peft_targets.HEAD: HEAD}
-    found = {pair[module] for module in modules if module in pair}
-    return frozenset(found - ({TABLE} if table in rows else set()))
+    names = {pair[module] for module in modules if module in pair}
+    return frozenset(names - ({TABLE} if table in rows else set()))
 
 
 def _untied(
@@ -250,7 +250,9 @@ def _rows(
         odd = min(named.keys() ^ parts.rows.keys())
         message = f"trainable_token_indices and the file do not agree on rows of {odd}"
         raise InputError("G2-306", path, message)
-    if odd := next((one for one in named if f"{_full_name(one, base)}.weight" not in _TABLES), ""):
+    if odd := next(
+        (name for name in named if f"{_full_name(name, base)}.weight" not in _TABLES), ""
+    ):
         raise InputError("G2-306", path, f"trainable_token_indices names {odd}, which is no table")
     return {
         module: Rows(indices=tuple(indices), values=parts.rows[module])

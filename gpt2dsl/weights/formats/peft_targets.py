@@ -1,4 +1,4 @@
-"""Which modules of GPT-2 an adapter_config.json speaks of, as PEFT matches names.
+"""The modules of GPT-2 that an adapter_config.json names, as PEFT matches them.
 
 Source: peft 0.21, ``tuners/tuners_utils.py`` and ``utils/other.py``.
 """
@@ -15,7 +15,7 @@ import attrs
 from gpt2dsl.errors import InputError
 
 Kind = Literal["linear", "table", "other"]
-"""What PEFT can adapt: linears and tables; "other" is what it can not."""
+"""How PEFT adapts a module: as a linear or as a table; "other" it can't adapt."""
 
 HEAD, SCORE = "lm_head", "score"
 _BLOCK: dict[str, Kind] = {
@@ -25,7 +25,7 @@ _BLOCK: dict[str, Kind] = {
     "mlp.act": "other", "mlp.dropout": "other",
 }  # fmt: skip
 _DEFAULT = ("c_attn",)
-"""What PEFT adapts of a GPT-2 where target_modules is null."""
+"""The modules of a GPT-2 that PEFT adapts where target_modules is null."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +94,7 @@ class Targets:
             raise self._refused("modules_to_save are no names of modules")
         names = [name for name, _ in base.modules() if any(name.endswith(end) for end in ends)]
         for name in names:
-            if inner := next((one for one in names if one.startswith(f"{name}.")), ""):
+            if inner := next((other for other in names if other.startswith(f"{name}.")), ""):
                 raise self._refused(f"modules_to_save names {name} and {inner}, which is in it")
         return names
 
@@ -110,7 +110,7 @@ class Targets:
         by_end = rows if isinstance(rows, dict) else {"wte": rows}
         names: dict[str, list[int]] = {}
         for end, indices in by_end.items():
-            if not isinstance(indices, list) or not all(type(one) is int for one in indices):
+            if not isinstance(indices, list) or not all(type(i) is int for i in indices):
                 raise self._refused("trainable_token_indices are no lists of whole numbers")
             matching = [name for name, _ in base.modules() if name.endswith(end)]
             if not matching:
@@ -148,8 +148,8 @@ class Targets:
             return True
         patterns = self.config.get("layers_pattern") or ()
         listed = [patterns] if isinstance(patterns, str) else patterns
-        regexes = [rf"(?:^|.*?\.){one}\.(\d+)\." for one in listed] or [r".*?\.[^.]*\.(\d+)\."]
-        match = next((found for one in regexes if (found := re.match(one, name))), None)
+        regexes = [rf"(?:^|.*?\.){regex}\.(\d+)\." for regex in listed] or [r".*?\.[^.]*\.(\d+)\."]
+        match = next((matched for regex in regexes if (matched := re.match(regex, name))), None)
         if not match:
             return False
         return int(match[1]) in ([layers] if isinstance(layers, int) else layers)
@@ -159,7 +159,7 @@ class Targets:
 
 
 def by_pattern(patterns: Any, module: str, otherwise: Any) -> Any:
-    """Return what the first pattern that a module's name ends in says of it, a regex."""
+    """Return the value of the first regex that the end of a module's name matches."""
     for key, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value

@@ -83,14 +83,14 @@ def to_config(adapter: Adapter) -> dict[str, Any]:
 
 
 def _task(adapter: Adapter) -> str:
-    """What PEFT makes of the base: a classifier, a language model, or GPT2Model alone."""
+    """Return PEFT's task type: a classifier, a language model, or GPT2Model alone."""
     if adapter.bare:
         return "FEATURE_EXTRACTION"
     return "SEQ_CLS" if SCORE in adapter.full else "CAUSAL_LM"
 
 
 def _targets(adapter: Adapter) -> list[str]:
-    """Names that PEFT finds the modules by: without the block where all blocks have them."""
+    """Return names by which PEFT finds the modules; without the block if all blocks have them."""
     inner: dict[str, set[str]] = {}
     for module in adapter.modules:
         _, _, block, rest = module.split(".", 3)

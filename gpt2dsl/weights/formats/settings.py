@@ -44,7 +44,7 @@ class Settings:
     generation: dict[str, Any] | None = None
 
     def defaults(self, geometry: Geometry) -> Defaults:
-        """What the files that were written along say of a recipe's keys."""
+        """Return the defaults that the files stored within the YAML give."""
         config = Document(self.path, self.hugging_face) if self.hugging_face else None
         own = None if self.generation is None else Document(self.path, self.generation)
         return Defaults.of(config, own, geometry)

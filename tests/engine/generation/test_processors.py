@@ -11,7 +11,9 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from gpt2dsl import Generation, RunError
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine.generation.processors import bad_sequences, processors, softmax, top_p
+from gpt2dsl.engine.generation.processors import bad_sequences, processors
+from gpt2dsl.engine.generation.scores import softmax
+from gpt2dsl.engine.generation.warpers import top_p
 
 VOCAB = 301
 SAID = [5, 9, 5, 9, 7, 260, 5, 9]

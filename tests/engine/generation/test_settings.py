@@ -16,7 +16,8 @@ from transformers import GenerationConfig
 
 from gpt2dsl import Generation
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine.generation.processors import processors, softmax
+from gpt2dsl.engine.generation.processors import processors
+from gpt2dsl.engine.generation.scores import softmax
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.errors import Gpt2DslError
 from gpt2dsl.weights.defaults import Defaults, Document
