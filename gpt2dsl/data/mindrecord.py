@@ -32,6 +32,8 @@ OTHERS = ("position_ids", "token_type_ids", "head_mask", "inputs_embeds", "loss_
 
 Row = dict[str, NDArray[np.integer[Any]]]
 
+INT32 = np.iinfo(np.int32)
+
 
 def files(source: Source) -> list[Path]:
     """The files of rows of a source, without their indexes."""
@@ -169,6 +171,9 @@ def _ids(row: Row, number: int, source: Source) -> tuple[Ids, Ids, Ids]:
             )
             kind = "" if value is None else " that is a list of integers"
             message = f"a row has no {field}{kind}, but {known}"
+            raise InputError("G2-309", source.name, message)
+        if value.size and not INT32.min <= value.min() <= value.max() <= INT32.max:
+            message = f"row {number}: {field} has {value.min()} to {value.max()}, which are no ids"
             raise InputError("G2-309", source.name, message)
         fields[field] = value.astype(np.int32)
     if unread := [name for name in OTHERS if name in row]:

@@ -31,7 +31,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import config_of, train_step
+from gpt2dsl.engine.train_step import config_of, generation_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout import masks
 from gpt2dsl.model.forward import MicroBatch
@@ -78,7 +78,7 @@ class Training:
             classes=job.classes,
             base=job.base,
             config=config_of(job),
-            generation=job.generation_config,
+            generation=generation_of(job, tokenizer),
             adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
         )
         self.stop = StopRequest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpt2dsl.cluster.groups import Team
-from gpt2dsl.data.tokenizer import PUBLISHED
+from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
@@ -15,6 +15,7 @@ from gpt2dsl.model.loss_scale import LossScale
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.training import TrainStep
 from gpt2dsl.weights import opening
+from gpt2dsl.weights.opening import Opened
 
 
 def train_step(job: Job, team: Team) -> TrainStep:
@@ -60,6 +61,26 @@ def config_of(job: Job) -> dict[str, Any]:
     if not job.weights:
         return {}
     came = opening.opened(job.weights, job.hints)
-    own = str(came.tokenizer) if came.tokenizer else PUBLISHED
-    is_own = job.tokenizer == own
+    is_own = _has_own_tokenizer(job, came)
     return {k: v for k, v in came.config.items() if is_own or not k.endswith("_token_id")}
+
+
+def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """Return what is written as generation_config.json, None for one that says little.
+
+    Its ids of bos, eos and pad are the tokenizer's, where that is not the one of the weights.
+    """
+    if job.generation_config is None:
+        return None
+    content = dict(job.generation_config)
+    if job.weights and _has_own_tokenizer(job, opening.opened(job.weights, job.hints)):
+        return content
+    for token in ("bos", "eos", "pad"):
+        content.pop(f"{token}_token_id", None)
+        if (own := getattr(tokenizer, token)) is not None:
+            content[f"{token}_token_id"] = own
+    return content
+
+
+def _has_own_tokenizer(job: Job, weights: Opened) -> bool:
+    return job.tokenizer == (str(weights.tokenizer) if weights.tokenizer else PUBLISHED)

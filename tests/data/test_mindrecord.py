@@ -164,6 +164,17 @@ def test_rows_that_can_not_be_used_are_told(tmp_path: Path) -> None:
         mindrecord.count(Source.open(str(tmp_path / "b.mindrecord"), FORM))
 
 
+def test_ids_that_no_int32_holds_are_told_and_never_wrapped(tmp_path: Path) -> None:
+    writer = FileWriter(str(tmp_path / "a.mindrecord"), 1)
+    writer.add_schema({name: {"type": "int64", "shape": [-1]} for name in mindrecord.FIELDS}, "a")
+    ones = np.ones(5, np.int64)
+    ids = ones * (2**32 + 5)
+    writer.write_raw_data([{"input_ids": ids, "attention_mask": ones, "labels": ids}])
+    writer.commit()
+    with pytest.raises(InputError, match="row 0: input_ids has 4294967301 to 4294967301"):
+        mindrecord.read(Source.open(str(tmp_path / "a.mindrecord"), FORM))
+
+
 def test_rows_of_classes_are_no_rows_of_text(tmp_path: Path) -> None:
     writer = FileWriter(str(tmp_path / "a#1.mindrecord"), 1)
     writer.add_schema(SCHEMA, "schema")

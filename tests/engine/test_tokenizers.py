@@ -215,3 +215,24 @@ def test_a_checkpoint_leaves_with_the_tokenizer_that_the_weights_came_with(
     config = AutoConfig.from_pretrained(checkpoint)
     ids = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
     assert ids == (after.bos_token_id, after.eos_token_id, after.pad_token_id)
+
+
+def test_a_checkpoint_with_another_tokenizer_ends_at_that_ones_end(elsewhere: Path) -> None:
+    network(elsewhere / "base", 264)
+    words(elsewhere / "base")
+    change(elsewhere / "base" / "generation_config.json", eos_token_id=263, top_k=7)
+    words(elsewhere / "other")
+    change(elsewhere / "other" / "tokenizer_config.json", eos_token="e")  # noqa: S106
+    (elsewhere / "text.txt").write_text("the cat " * 200)
+    recipe = (
+        Model(weights="base")
+        | Data(tokenizer="other")
+        | Train(batch_size=2, seq_length=16, steps=1)
+        | Task.finetune(data="text.txt")
+    )
+    checkpoint = recipe.plan().run().checkpoint
+    assert checkpoint is not None
+    end = AutoTokenizer.from_pretrained("other").eos_token_id
+    settings = json.loads((checkpoint / "generation_config.json").read_text())
+    assert (settings["eos_token_id"], settings["top_k"]) == (end, 7)
+    assert AutoConfig.from_pretrained(checkpoint).eos_token_id == end
