@@ -15,7 +15,7 @@ from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.plan import ChainPlan, Stage, are_own, next_stage
 from gpt2dsl.chain.record import Record
 from gpt2dsl.chain.result import ChainResult, StageResult
-from gpt2dsl.data import atomic
+from gpt2dsl.data import atomic, lock
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import Interrupted, RunError, SpecError
 
@@ -29,6 +29,17 @@ def run(
 ) -> ChainResult:
     """Carry a chain out; arguments and errors as in ``ChainPlan.run``."""
     _refuse(plan)
+    folder = Path(plan.directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
+    with lock.alone(folder):
+        return _run(chain, resume_command, callbacks)
+
+
+def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> ChainResult:
+    """Carry the stages out, one after another."""
     done: list[Stage] = []
     results = []
     for number in range(1, len(chain) + 1):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
+from gpt2dsl.data import lock
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.lite import opening
 from gpt2dsl.plan import inputs
@@ -364,3 +365,15 @@ def test_a_conversion_that_is_killed_before_its_record_needs_no_deletion_by_hand
     shutil.rmtree("runs")
     # Without a word of the chain's own, what lies at a target is somebody else's.
     assert "a is there already" in gpt2dsl("run", "mine.toml", code=2).stderr
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_two_processes_do_not_carry_out_one_chain_at_once() -> None:
+    checkpoints.whole(Path("m"))
+    stage = '[[stage]]\n[stage.task]\nkind = "convert"\nsource = "m"\ntarget = "a"\n'
+    Path("mine.toml").write_text(stage)
+    Path("runs", "mine").mkdir(parents=True)
+    with lock.alone(Path("runs", "mine")):
+        assert f"process {os.getpid()} on " in gpt2dsl("run", "mine.toml", code=3).stderr
+    assert not Path("a").exists()
+    assert ran() == [True]
