@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2dsl.data import prepare, tokens
-from gpt2dsl.data import source as source_module
+from gpt2dsl.data import digests, prepare, tokens
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -152,7 +151,8 @@ def test_a_vocabulary_is_kept_under_all_that_it_is_trained_on(data: st.DataObjec
 def test_contents_that_changed_behind_the_times_back_are_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "LARGE", 4)
+    monkeypatch.setattr(digests, "LARGE", 4)
+    monkeypatch.setattr(digests, "SETTLED", -1.0)
     path = tmp_path / "a.txt"
     path.write_text("the cat")
     stamp = path.stat()
