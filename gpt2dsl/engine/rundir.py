@@ -12,6 +12,9 @@ from gpt2dsl.data import documents, lock
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
 
+BEFORE = "before.json"
+"""What the model made of held-out text before training."""
+
 
 class RunDirectory:
     """``plan.json``, ``recipe.toml``, ``metrics.jsonl``, ``checkpoints/``, ``result.json``."""
@@ -79,19 +82,25 @@ class RunDirectory:
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def forget_after(self, step: int, *, evaluations: bool = False) -> None:
-        """Drop the metrics of steps that a resumed run does again.
+    def forget_after(self, step: int, *, evaluations_after: int | None = None) -> None:
+        """Drop the metrics of what a resumed run does again.
 
         Args:
             step: the last one that counts.
-            evaluations: drop those on held-out text too: it is another one now.
+            evaluations_after: the last one whose evaluation counts; ``step`` where it is not given.
         """
+        last = step if evaluations_after is None else evaluations_after
         kept = [
             line
             for line in self.metrics()
-            if line["step"] <= step and not (evaluations and "eval_loss" in line)
+            if line["step"] <= (last if "eval_loss" in line else step)
         ]
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+
+    def forget_samples(self) -> None:
+        """Drop what the model made of held-out text before training."""
+        if self._writes:
+            (self.path / BEFORE).unlink(missing_ok=True)
 
     def finish(self, result: Result) -> None:
         """Write result.json."""

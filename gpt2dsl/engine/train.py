@@ -27,7 +27,7 @@ from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
-from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.engine.rundir import BEFORE, RunDirectory
 from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
@@ -110,7 +110,7 @@ class Training:
                 self.directory.write("metrics.jsonl", "")
             self._after()
             if self.step.steps == 0:
-                self._remember("before.json")
+                self._remember(BEFORE)
             self._steps()
         checkpoint, after = self._save(), self._remember("after.json")
         if not self.team.leads:
@@ -143,19 +143,21 @@ class Training:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return False
+        step = self.step.steps
         other_text = any(difference.key == "task.eval_data" for difference in differences)
-        self.directory.forget_after(self.step.steps, evaluations=other_text)
+        self.directory.forget_after(step, evaluations_after=-1 if other_text else step)
+        if other_text:
+            self.directory.forget_samples()
         self.team.wait()
         for difference in differences:
-            say(f"{difference} since the checkpoint was written: {difference.rule.words}")
-        self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
+            say(f"changed since the checkpoint was written: {difference}; {difference.rule.words}")
+        metrics = self.directory.metrics()
+        self.evaluations = [line for line in metrics if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
             # The scores of the end are not in a line of metrics: they are found again.
-            self.evaluations = [
-                evaluation
-                for evaluation in self.evaluations
-                if evaluation["step"] < self.step.steps
-            ]
+            self.team.wait()
+            self.directory.forget_after(step, evaluations_after=step - 1)
+            self.evaluations = [line for line in self.evaluations if line["step"] < step]
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
         return True
 
@@ -324,7 +326,7 @@ class Training:
         return now
 
     def _report(self, result: Result, after: Showcase | None) -> None:
-        before = self.directory.path / "before.json"
+        before = self.directory.path / BEFORE
         then = None
         if after and before.exists():
             then = Showcase.from_json(json.loads(before.read_text(encoding="utf-8")))

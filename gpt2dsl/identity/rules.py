@@ -69,7 +69,7 @@ PARTS: dict[str, Rule] = {
 """Part → the rule of its other keys."""
 
 CONTENTS: dict[str, Rule] = {
-    "task.eval_data": Rule("differ", "evaluations of the other text are dropped"),
+    "task.eval_data": Rule("differ", "evaluations and samples of the other text are dropped"),
     "train.resume": Rule("equal", "the run began at the other; another runtime.output begins anew"),
 }
 """Key of an input → the rule of its contents."""
