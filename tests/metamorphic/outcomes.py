@@ -1,0 +1,137 @@
+"""A command carried out in this process, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from safetensors.numpy import load_file
+from typing_extensions import override
+
+from gpt2dsl.cli.main import main
+
+TIMING = ("seconds", "tokens_per_second", "directory", "checkpoint", "time")
+"""Keys of results that say when, where and how fast."""
+
+
+@attrs.frozen
+class Outcome:
+    """What a command ended with.
+
+    Attributes:
+        code: its exit code.
+        text: everything that it printed.
+        results: file relative to the project → what it says, without times and places.
+    """
+
+    code: int
+    text: str
+    results: dict[str, Any] = attrs.field(factory=dict, repr=False)
+
+
+class _Watched(io.StringIO):
+    """Keeps what is written; Ctrl-C comes where a text is."""
+
+    def __init__(self, pause: str) -> None:
+        super().__init__()
+        self._pause = pause
+
+    @override
+    def write(self, text: str) -> int:
+        if self._pause and self._pause in text:
+            self._pause = ""
+            signal.raise_signal(signal.SIGINT)
+        return super().write(text)
+
+
+def run(folder: Path, *words: str, pause: str = "") -> Outcome:
+    """Run a command in a project.
+
+    Args:
+        folder: the project.
+        words: the command.
+        pause: a text at which Ctrl-C comes, the first time that it is printed.
+    """
+    stream = _Watched(pause)
+    with _inside(folder), contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        before, sys.argv = sys.argv, ["gpt2dsl", *words]
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            sys.argv = before
+    return Outcome(code, stream.getvalue(), dict(results(folder)))
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def results(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Give what runs left in a project, file by file."""
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        inside = place.parts[0] in ("runs", "elsewhere", "out", "merged", "graphs")
+        if not inside or not path.is_file() or "optimizer" in path.name:
+            continue
+        if path.suffix == ".safetensors":
+            yield str(place), load_file(path)
+        elif path.name in ("result.json", "before.json", "after.json", "metrics.jsonl"):
+            lines = [json.loads(line) for line in _documents(path)]
+            yield str(place), [_timeless(line) for line in lines]
+        elif place.parts[0] in ("out", "merged") or path.suffix in (".onnx", ".txt", ".jsonl"):
+            yield str(place), path.read_bytes()
+
+
+def _documents(path: Path) -> list[str]:
+    content = path.read_text()
+    return content.splitlines() if path.suffix == ".jsonl" else [content]
+
+
+def _timeless(document: Any) -> Any:
+    if not isinstance(document, dict):
+        return document
+    return {key: value for key, value in document.items() if key not in TIMING}
+
+
+def differing(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) -> list[str]:
+    """Return the files of one result that the other lacks or has otherwise."""
+    return [
+        place
+        for place, value in expected.items()
+        if place not in actual or not _equal(value, actual[place], tolerance)
+    ]
+
+
+def _equal(one: Any, other: Any, tolerance: float) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(
+            _equal(one[key], other[key], tolerance) for key in one
+        )
+    if isinstance(one, np.ndarray):
+        return one.shape == other.shape and bool(
+            np.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+        )
+    if isinstance(one, list):
+        return len(one) == len(other) and all(
+            _equal(a, b, tolerance) for a, b in zip(one, other, strict=True)
+        )
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(np.isclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True))
+    return bool(one == other)
