@@ -203,7 +203,8 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
         loaded = Tokenizer.load(name)
     except InputError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
-    found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail="byte-level BPE")
+    detail = f"byte-level BPE, {len(loaded):,} entries"
+    found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail=detail)
     return str(Path(name)), found, len(loaded)
 
 

@@ -114,7 +114,8 @@ def _input(found: Input) -> str:
     if found.state != "present":
         return f"{found.name}   {found.state}: {found.detail}"
     digest = f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending"
-    return f"{found.name}   {found.detail}   {_size(found.size)}   {digest}"
+    size = f"{_size(found.size)}   " if found.size else ""
+    return f"{found.name}   {found.detail}   {size}{digest}"
 
 
 def _files(data: Input) -> Iterator[tuple[str, str]]:

@@ -92,6 +92,7 @@ PROJECTS = (
     Project(
         "begun at a checkpoint",
         ({**TRAINING, "train": {**TRAIN, "resume": "begun/step-2"}, "task": TUNE},),
+        "compiling the training step",
     ),
     Project(
         "float16",
