@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from gpt2dsl.cli.main import main
 
-TIMING = ("seconds", "tokens_per_second", "directory", "checkpoint", "time")
-"""Keys of results that say when, where and how fast."""
+NOT_COMPARED = ("tokens_per_second", "directory", "checkpoint", "notes")
+"""Keys of results that say where, how fast, and what of a recipe has no effect."""
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ class Outcome:
     Attributes:
         code: its exit code.
         text: everything that it printed.
-        results: file relative to the project → what it says, without times and places.
+        results: file relative to the project → what it says.
     """
 
     code: int
@@ -94,7 +94,7 @@ def results(folder: Path) -> Iterator[tuple[str, Any]]:
             yield str(place), load_file(path)
         elif path.name in ("result.json", "before.json", "after.json", "metrics.jsonl"):
             lines = [json.loads(line) for line in _documents(path)]
-            yield str(place), [_timeless(line) for line in lines]
+            yield str(place), [_compared(line) for line in lines]
         elif place.parts[0] in ("out", "merged") or path.suffix in (".onnx", ".txt", ".jsonl"):
             yield str(place), path.read_bytes()
 
@@ -104,10 +104,10 @@ def _documents(path: Path) -> list[str]:
     return content.splitlines() if path.suffix == ".jsonl" else [content]
 
 
-def _timeless(document: Any) -> Any:
+def _compared(document: Any) -> Any:
     if not isinstance(document, dict):
         return document
-    return {key: value for key, value in document.items() if key not in TIMING}
+    return {key: value for key, value in document.items() if key not in NOT_COMPARED}
 
 
 def differing(expected: dict[str, Any], actual: dict[str, Any], tolerance: float) -> list[str]:
