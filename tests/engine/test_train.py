@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Task
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.identity.identity import Identity
 from gpt2dsl.weights import store
 from tests.engine.conftest import small_recipe
 
@@ -75,6 +77,17 @@ def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Resul
     assert "<script" not in page
     assert 'src="' not in page
     assert "nats per token" in page
+
+
+def test_the_report_lists_what_decides_the_result_entry_by_entry(trained: Result) -> None:
+    assert trained.directory
+    assert trained.checkpoint
+    page = (trained.directory / "report.html").read_text(encoding="utf-8")
+    state = json.loads((trained.checkpoint / "state.json").read_text(encoding="utf-8"))
+    identity = Identity.from_json(state["identity"])
+    assert {"task.data", "task.eval_data", "data.tokenizer"} <= set(identity.contents)
+    for key, words in identity.rows():
+        assert f"<tr><td>{key}</td><td>{html.escape(words)}</td></tr>" in page
 
 
 def test_a_checkpoint_loads_in_transformers_and_gives_the_same_logits(trained: Result) -> None:
