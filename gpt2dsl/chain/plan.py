@@ -191,7 +191,7 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
             parts = _started(recipe, f"stage {giver}", giver).completed
         wrong = plans.faults(parts, given, of_inputs=of_inputs)
         folder = _folder(chain, parts)
-        own = are_own(_targets(parts), _writers(folder, _author(chain, folder)))
+        own = are_own(targets_of(parts), _writers(folder, _author(chain, folder)))
         yield from (
             at(number, fault)
             for fault in wrong
@@ -235,7 +235,7 @@ def next_stage(
     plan = attrs.evolve(plan, digest=key.digest)
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
-    targets, records, author = _targets(parts), record.below(folder), _author(chain, folder)
+    targets, records, author = targets_of(parts), record.below(folder), _author(chain, folder)
     own_records, writers = _own(records, author), _writers(folder, author)
     found = next((one for one in records if one.key == key), None)
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
@@ -314,8 +314,8 @@ def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None)
     return ", ".join(words) or "its place in the chain changed"
 
 
-def _targets(parts: Parts) -> tuple[Path, ...]:
-    """What a conversion writes; a .ckpt has its YAML beside it."""
+def targets_of(parts: Parts) -> tuple[Path, ...]:
+    """Return what a conversion writes; a .ckpt has its YAML beside it."""
     if not isinstance(parts.task, Conversion):
         return ()
     target = cache.expanded(parts.task.target)

@@ -124,11 +124,13 @@ class Claim:
         targets: none of them was there when it began.
         author: as in ``Record``.
         began_ns: when, by the clock of the file system.
+        path: the file that says so.
     """
 
     targets: tuple[str, ...]
     author: str
     began_ns: int
+    path: Path
 
     def wrote(self, target: Path) -> bool:
         """Return whether a target came to be there since."""
@@ -140,7 +142,7 @@ class Claim:
 
 @contextmanager
 def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[None]:
-    """Say that targets are being written, until the block has written its record, or failed.
+    """Say that targets are being written, until ``settle``, or until the block fails.
 
     Raises:
         RunError: the disk is full or can't be written.
@@ -156,7 +158,16 @@ def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[
         if not any(map(os.path.lexists, targets)):
             path.unlink(missing_ok=True)
         raise
-    path.unlink(missing_ok=True)
+
+
+def settle(folder: Path, targets: Sequence[Path], author: str) -> None:
+    """Forget what was begun at targets that a record tells of now, by whichever stage.
+
+    A word that stayed would make what somebody else puts there later the chain's own.
+    """
+    for claim in claims(folder):
+        if claim.author == author and {*claim.targets} & {*map(str, targets)}:
+            claim.path.unlink(missing_ok=True)
 
 
 def claims(folder: Path) -> list[Claim]:
@@ -166,7 +177,8 @@ def claims(folder: Path) -> list[Claim]:
         with suppress(OSError, ValueError, TypeError, KeyError):
             document = json.loads(path.read_bytes())
             targets, began = tuple(document["targets"]), path.stat().st_mtime_ns
-            result.append(Claim(targets=targets, author=document["author"], began_ns=began))
+            author = document["author"]
+            result.append(Claim(targets=targets, author=author, began_ns=began, path=path))
     return result
 
 

@@ -368,6 +368,22 @@ def test_a_conversion_that_is_killed_before_its_record_needs_no_deletion_by_hand
 
 
 @pytest.mark.usefixtures("elsewhere")
+def test_what_a_killed_conversion_had_begun_is_forgotten_once_its_target_is_written() -> None:
+    checkpoints.whole(Path("m"))
+    stage = '[[stage]]\n[stage.task]\nkind = "convert"\nsource = "m"\ntarget = "a"\n'
+    Path("mine.toml").write_text(stage)
+    subprocess.run([sys.executable, "-c", KILLED, "mine.toml"], check=False)
+    assert list(Path("runs").glob("mine/*/begun.json"))
+    # It is another stage now, with a directory of its own, that writes there.
+    assert ran(*set_to("stage.1.task.dtype", "float16")) == [True]
+    shutil.rmtree("a")
+    Path("a").mkdir()
+    Path("a", "notes.txt").write_text("mine")
+    assert "a is there already" in gpt2dsl("run", "mine.toml", code=2).stderr
+    assert Path("a", "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_two_processes_do_not_carry_out_one_chain_at_once() -> None:
     checkpoints.whole(Path("m"))
     stage = '[[stage]]\n[stage.task]\nkind = "convert"\nsource = "m"\ntarget = "a"\n'
