@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.key import Key, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
-from gpt2dsl.data import cache
+from gpt2dsl.data import cache, documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion
@@ -117,7 +116,7 @@ class ChainPlan:
 
     def to_json_text(self) -> str:
         """As the text of a JSON document."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
         """Return the rows of ``Plan.why`` for all stages: ``stage.1.optim.lr``."""

@@ -13,7 +13,7 @@ import attrs
 import xxhash
 
 from gpt2dsl.chain.key import Key
-from gpt2dsl.data import atomic
+from gpt2dsl.data import atomic, documents
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity import contents
 from gpt2dsl.weights.files.hashing import checksum
@@ -113,7 +113,7 @@ class Record:
             RunError: the disk is full or can't be written.
         """
         document = attrs.asdict(self) | {"key": self.key.to_json()}
-        _write(directory / FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        _write(directory / FILE, documents.dumps(document, indent=2) + "\n")
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +151,7 @@ def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[
         yield
         return
     path = directory / CLAIM
-    _write(path, json.dumps({"targets": list(map(str, targets)), "author": author}))
+    _write(path, documents.dumps({"targets": list(map(str, targets)), "author": author}))
     try:
         yield
     except BaseException:

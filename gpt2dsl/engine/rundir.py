@@ -70,7 +70,7 @@ class RunDirectory:
         # The exponential of a loss may be no number any more.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         with _writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+            file.write(documents.dumps(finite) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
@@ -91,7 +91,7 @@ class RunDirectory:
             for line in self.metrics()
             if line["step"] <= step and not (evaluations and "eval_loss" in line)
         ]
-        self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        self.write("metrics.jsonl", "".join(documents.dumps(line) + "\n" for line in kept))
 
     def finish(self, result: Result) -> None:
         """Write result.json."""
