@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.key import Key, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
-from gpt2dsl.data import cache
+from gpt2dsl.data import cache, documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion
@@ -117,7 +116,7 @@ class ChainPlan:
 
     def to_json_text(self) -> str:
         """As the text of a JSON document."""
-        return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
         """Return the rows of ``Plan.why`` for all stages: ``stage.1.optim.lr``."""
@@ -191,7 +190,7 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
             parts = _started(recipe, f"stage {giver}", giver).completed
         wrong = plans.faults(parts, given, of_inputs=of_inputs)
         folder = _folder(chain, parts)
-        own = are_own(_targets(parts), _writers(folder, _author(chain, folder)))
+        own = are_own(targets_of(parts), _writers(folder, _author(chain, folder)))
         yield from (
             at(number, fault)
             for fault in wrong
@@ -235,7 +234,7 @@ def next_stage(
     plan = attrs.evolve(plan, digest=key.digest)
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
-    targets, records, author = _targets(parts), record.below(folder), _author(chain, folder)
+    targets, records, author = targets_of(parts), record.below(folder), _author(chain, folder)
     own_records, writers = _own(records, author), _writers(folder, author)
     found = next((one for one in records if one.key == key), None)
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
@@ -314,8 +313,8 @@ def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None)
     return ", ".join(words) or "its place in the chain changed"
 
 
-def _targets(parts: Parts) -> tuple[Path, ...]:
-    """What a conversion writes; a .ckpt has its YAML beside it."""
+def targets_of(parts: Parts) -> tuple[Path, ...]:
+    """Return what a conversion writes; a .ckpt has its YAML beside it."""
     if not isinstance(parts.task, Conversion):
         return ()
     target = cache.expanded(parts.task.target)

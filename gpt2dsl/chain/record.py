@@ -13,7 +13,7 @@ import attrs
 import xxhash
 
 from gpt2dsl.chain.key import Key
-from gpt2dsl.data import atomic
+from gpt2dsl.data import atomic, documents
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity import contents
 from gpt2dsl.weights.files.hashing import checksum
@@ -113,7 +113,7 @@ class Record:
             RunError: the disk is full or can't be written.
         """
         document = attrs.asdict(self) | {"key": self.key.to_json()}
-        _write(directory / FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        _write(directory / FILE, documents.dumps(document, indent=2) + "\n")
 
 
 @attrs.frozen(kw_only=True)
@@ -124,11 +124,13 @@ class Claim:
         targets: none of them was there when it began.
         author: as in ``Record``.
         began_ns: when, by the clock of the file system.
+        path: the file that says so.
     """
 
     targets: tuple[str, ...]
     author: str
     began_ns: int
+    path: Path
 
     def wrote(self, target: Path) -> bool:
         """Return whether a target came to be there since."""
@@ -140,7 +142,7 @@ class Claim:
 
 @contextmanager
 def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[None]:
-    """Say that targets are being written, until the block has written its record, or failed.
+    """Say that targets are being written, until ``settle``, or until the block fails.
 
     Raises:
         RunError: the disk is full or can't be written.
@@ -149,14 +151,23 @@ def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[
         yield
         return
     path = directory / CLAIM
-    _write(path, json.dumps({"targets": list(map(str, targets)), "author": author}))
+    _write(path, documents.dumps({"targets": list(map(str, targets)), "author": author}))
     try:
         yield
     except BaseException:
         if not any(map(os.path.lexists, targets)):
             path.unlink(missing_ok=True)
         raise
-    path.unlink(missing_ok=True)
+
+
+def settle(folder: Path, targets: Sequence[Path], author: str) -> None:
+    """Forget what was begun at targets that a record tells of now, by whichever stage.
+
+    A word that stayed would make what somebody else puts there later the chain's own.
+    """
+    for claim in claims(folder):
+        if claim.author == author and {*claim.targets} & {*map(str, targets)}:
+            claim.path.unlink(missing_ok=True)
 
 
 def claims(folder: Path) -> list[Claim]:
@@ -166,7 +177,8 @@ def claims(folder: Path) -> list[Claim]:
         with suppress(OSError, ValueError, TypeError, KeyError):
             document = json.loads(path.read_bytes())
             targets, began = tuple(document["targets"]), path.stat().st_mtime_ns
-            result.append(Claim(targets=targets, author=document["author"], began_ns=began))
+            author = document["author"]
+            result.append(Claim(targets=targets, author=author, began_ns=began, path=path))
     return result
 
 

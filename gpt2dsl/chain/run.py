@@ -12,7 +12,7 @@ import attrs
 
 from gpt2dsl.chain import record
 from gpt2dsl.chain.chain import Chain, at
-from gpt2dsl.chain.plan import ChainPlan, Stage, are_own, next_stage
+from gpt2dsl.chain.plan import ChainPlan, Stage, are_own, next_stage, targets_of
 from gpt2dsl.chain.record import Record
 from gpt2dsl.chain.result import ChainResult, StageResult
 from gpt2dsl.data import atomic, lock
@@ -40,6 +40,7 @@ def run(
 
 def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> ChainResult:
     """Carry the stages out, one after another."""
+    _put_back(chain)
     done: list[Stage] = []
     results = []
     for number in range(1, len(chain) + 1):
@@ -49,9 +50,17 @@ def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> Ch
             if found is None:
                 say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
                 found = _carried_out(stage, done, resume_command, callbacks)
+            record.settle(stage.directory.parent, stage.targets, stage.author)
         results.append(StageResult.of(found, stage.directory, ran=stage.record is None))
         done.append(attrs.evolve(stage, record=found, state="="))
     return ChainResult(tuple(results))
+
+
+def _put_back(chain: Chain) -> None:
+    """Put back what a killed process had moved out of the way of its targets."""
+    for recipe in chain.recipes:
+        for target in targets_of(recipe.completed):
+            atomic.sweep(target.absolute().parent)
 
 
 def _refuse(plan: ChainPlan) -> None:

@@ -11,6 +11,7 @@ from gpt2dsl.engine import pictures
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.showcase import Showcase
+from gpt2dsl.identity.identity import Identity
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title>
@@ -23,6 +24,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.35 }
 svg { width: 100%; height: auto }
 table { border-collapse: collapse } td, th { padding: .15rem 1rem .15rem 0; text-align: left }
+.identity td { font: .82rem/1.35 ui-monospace, monospace; overflow-wrap: anywhere }
 .passage { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap;
            overflow-wrap: anywhere; border: 1px solid #ddd; padding: .6rem; margin: .3rem 0 1rem }
 .said { background: #eaf3ea }
@@ -68,6 +70,7 @@ def training_report(
         sections.append(_section(label.capitalize(), pictures.curve(points, label)))
     for heading, text in (("Plan", job.plan_text), ("Recipe", job.documents["recipe.toml"])):
         sections.append(_section(heading, f"<pre>{html.escape(text)}</pre>"))
+    sections.append(_section("Identity: what decides the result", _identity(job.identity)))
     return _PAGE.substitute(title=html.escape(job.name), body="\n".join(sections))
 
 
@@ -85,6 +88,15 @@ def _confusion(scores: Scores) -> str:
         for name, row in zip(scores.names, scores.confusion, strict=True)
     )
     return f"<table><tr><th>true \\ said</th>{head}</tr>{rows}</table>"
+
+
+def _identity(identity: Identity) -> str:
+    """Return a table of the entries of an identity, as ``plan --why`` lists them."""
+    rows = "".join(
+        f"<tr><td>{html.escape(key)}</td><td>{html.escape(words)}</td></tr>"
+        for key, words in identity.rows()
+    )
+    return f'<table class="identity">{rows}</table>'
 
 
 def _section(heading: str, body: str) -> str:

@@ -73,7 +73,7 @@ class RunDirectory:
         # The exponential of a loss may be no number any more.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         with _writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite) + "\n")
+            file.write(documents.dumps(finite) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
@@ -95,7 +95,7 @@ class RunDirectory:
             for line in self.metrics()
             if line["step"] <= (last if "eval_loss" in line else step)
         ]
-        self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        self.write("metrics.jsonl", "".join(documents.dumps(line) + "\n" for line in kept))
 
     def forget_samples(self) -> None:
         """Drop what the model made of held-out text before training."""

@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 
+import attrs
+
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.reports import Reporter
 from gpt2dsl.data import documents
@@ -58,12 +60,13 @@ class Training:
     def __init__(self, job: Job) -> None:
         task = job.parts.task
         assert isinstance(task, Pretrain | Finetune)
-        self.job, self.parts = job, job.parts
+        tokenizer = Tokenizer.load(job.tokenizer)
+        identity = job.identity.with_contents("data.tokenizer", tokenizer.digest)
+        self.job, self.parts = attrs.evolve(job, identity=identity), job.parts
         self.team = groups.team(job.parts)
         self.reports = Reporter.from_environment()
         self.directory = RunDirectory.of(job, writes=self.team.leads)
         self.told: Callback = Callbacks(self._told() if self.team.leads else [])
-        tokenizer = Tokenizer.load(job.tokenizer)
         train = self.parts.train
         self.rows = self._read(task.data, tokenizer, trains=True)
         self.rows.require(train.batch_size)
@@ -72,7 +75,7 @@ class Training:
             parent=self.directory.checkpoints,
             step=self.step,
             tokenizer=tokenizer,
-            identity=job.identity.with_contents("data.tokenizer", tokenizer.digest),
+            identity=identity,
             keep=train.keep,
             writes=self.team.leads,
             classes=job.classes,

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.lite.shapes import Shapes
@@ -69,7 +70,7 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Writes it into an export's folder."""
-        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        text = documents.dumps(self.to_json(), indent=2) + "\n"
         (folder / FILE).write_text(text, "utf-8")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 import attrs
@@ -41,6 +42,8 @@ class Rule:
         if not self.typed(value):
             found = "a boolean" if isinstance(value, bool) else _TYPES.get(type(value), "")
             found = f"{found} {value!r}".strip() if found else repr(value)
+            if isinstance(value, date | time):
+                found = f"the date {value}, without quotes"
             return "G2-201", f"expected {self.expected}, found {found}"
         if not self.fits(value):
             hint = did_you_mean(value, self.options) if isinstance(value, str) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from gpt2dsl.plan import (
     training,
 )
 from gpt2dsl.plan.batches import Batches, cut, too_short
+from gpt2dsl.plan.directory import directory_of
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
@@ -217,6 +219,8 @@ class Plan:
     ) -> Job:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
+        identity = self.identified()
+        recorded = attrs.evolve(self, identity=identity)
         return Job(
             parts=attrs.evolve(self._parts, generation=self._network.generation),
             name=self.name,
@@ -228,12 +232,12 @@ class Plan:
             classes=self._network.classes,
             steps=(self.batches.steps or 0) if self.batches else 0,
             directory=self._run_directory(keep=keep),
-            documents={"plan.json": self.to_json_text(), "recipe.toml": self.toml},
+            documents={"plan.json": recorded.to_json_text(), "recipe.toml": self.toml},
             plan_text=str(self),
             resume_command=resume_command or self._again(),
             base=inputs.base_name(self._parts) if self._parts.lora else "",
             generation_config=generation.written(self._parts, self._network.looked),
-            identity=self.identified(),
+            identity=identity,
             callbacks=callbacks,
             on_text=on_text,
         )
@@ -302,7 +306,9 @@ def make(
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
     converts = isinstance(task, Conversion)
-    directory = directory or _directory(parts, run_name)
+    identity = identity_of(parts, read, network.looked, compute=False)
+    complete = partial(identity_of, parts, read, network.looked, compute=True)
+    directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
     return Plan(
         name=run_name,
         digest=digest,
@@ -331,7 +337,7 @@ def make(
             *parallel.notes(parts),
             *choose.advice(parts, geometry, needed),
         ),
-        identity=identity_of(parts, read, network.looked, compute=False),
+        identity=identity,
         toml=toml,
         parts=parts,
         network=network,
@@ -356,15 +362,6 @@ def faults(
     read = [*network.inputs, *sources, *inputs.find_texts(parts), *inputs.resumed(parts)]
     read += cluster.rank_table(parts)
     return (*found, *(fault for found in read for fault in found.refusals))
-
-
-def _directory(parts: Parts, name: str) -> Path:
-    """Return the directory of a run: one of an earlier version goes on where it is."""
-    now, before = (
-        Path(parts.runtime.output) / f"{name}-{digest[:8]}"
-        for digest in (parts.digest(), parts.earlier_digest())
-    )
-    return before if before.is_dir() and not now.is_dir() else now
 
 
 def _sources(parts: Parts, network: Network) -> dict[str, tuple[Input, Source | None]]:

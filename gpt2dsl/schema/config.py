@@ -233,7 +233,11 @@ def _of_generation(key: str) -> Key:
     return no_effect(row.words) if is_idle else used(_GENERATION)
 
 
-_LEGACY = (key for key in generation_config.IN_CONFIG if key not in _OF_NETWORK)
+SETTINGS = frozenset(generation_config.IN_CONFIG) - set(_OF_NETWORK)
+"""Keys of generation that old files have; where generation_config.json speaks, they do not."""
 
-TABLE: Table = {**_OF_NETWORK, **{key: _of_generation(key) for key in _LEGACY}}
+TABLE: Table = {
+    **_OF_NETWORK,
+    **{key: _of_generation(key) for key in generation_config.IN_CONFIG if key in SETTINGS},
+}
 """Key → its row; the table of generation_config.json says what a generation setting does."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
+from gpt2dsl.data.documents import dumps
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
 from gpt2dsl.serve.schema import CompletionRequest
@@ -64,7 +64,8 @@ class Answer:
             for i, (text, row) in enumerate(zip(texts, self._rows, strict=True))
         ]
         usage = documents.usage(self._rows, self._prompt_tokens)
-        return JSONResponse({**self._head, "choices": choices, "usage": usage})
+        answer = dumps({**self._head, "choices": choices, "usage": usage})
+        return Response(answer, media_type="application/json")
 
     async def _watch(self, request: Request) -> None:
         """Give the texts up once the client has left."""
@@ -101,4 +102,4 @@ class Answer:
 
 
 def _line(document: documents.Document) -> str:
-    return f"data: {json.dumps(document, ensure_ascii=False)}\n\n"
+    return f"data: {dumps(document)}\n\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,11 @@ _HAS_LINE = regex.compile(r":\d+$")
 _LOOSE = regex.compile(r"[+-]?(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?")
 """Numbers that TOML does not know and everybody writes: .5 and 1."""
 
+_DATE = regex.compile(
+    r"(?:\d{4}-\d{2}-\d{2}[Tt ])?\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})?"
+    r"|\d{4}-\d{2}-\d{2}"
+)
+
 _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
@@ -46,7 +53,7 @@ def read_text(text: str, name: str, find: Find) -> Draft | Stages:
         SpecError: it is not TOML, so that nothing further can be said about it.
     """
     document = _parse(text, name)
-    places = _Places(name, positions(text))
+    places = _Places(name, positions(text), dates=_dates(text))
     if "stage" not in document:
         return _draft(document, places, find)
     stages = document["stage"]
@@ -73,11 +80,12 @@ def _is_table(raw: Any) -> bool:
 
 @attrs.frozen
 class _Places:
-    """Where the keys of a document are written."""
+    """Where the keys of a document are written, and its dates as they are."""
 
     file: str
     lines: Mapping[str, int]
     prefix: str = ""
+    dates: Mapping[tuple[type, str], str] = attrs.field(factory=dict)
 
     def of(self, key: str) -> str:
         """``file:line`` of a key, or of the nearest table around it that has a line."""
@@ -88,7 +96,13 @@ class _Places:
 
     def below(self, table: str) -> _Places:
         """Those of a table's keys."""
-        return _Places(self.file, self.lines, f"{table}.")
+        return _Places(self.file, self.lines, f"{table}.", self.dates)
+
+    def worded(self, raw: Any) -> Any:
+        """Return a value with the text of each date in it, as it is written."""
+        if isinstance(raw, list):
+            return [self.worded(item) for item in raw]
+        return self.dates.get((type(raw), str(raw)), raw) if isinstance(raw, date | time) else raw
 
 
 def _draft(
@@ -109,7 +123,8 @@ def _draft(
             faults.append(Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}"))
         else:
             fields = {
-                field: Value(value, places.of(f"{key}.{field}")) for field, value in raw.items()
+                field: Value(_read(value, f"{key}.{field}", places), places.of(f"{key}.{field}"))
+                for field, value in raw.items()
             }
             tables[key] = Table(origin, fields)
     draft = Draft(tables, tuple(faults))
@@ -118,6 +133,26 @@ def _draft(
     if "extends" not in document:
         return draft
     return draft.over(_base(document["extends"], places.of("extends"), places.file, find))
+
+
+def _read(raw: Any, key: str, places: _Places) -> Any:
+    """Return a value of a file: a date without quotes is a text where the key wants one."""
+    worded = places.worded(raw)
+    return worded if any(rule.typed(worded) for rule in _rules(key)) else raw
+
+
+def _dates(text: str) -> dict[tuple[type, str], str]:
+    """Return each date and time of a document as it is written, unless it is written in two ways.
+
+    TOML's reader gives the moment alone, and a name may be ``2024-05-01 10:00:00Z``.
+    """
+    written: dict[tuple[type, str], str | None] = {}
+    for match in _DATE.finditer(text):
+        with suppress(tomllib.TOMLDecodeError):
+            raw = tomllib.loads(f"date = {match[0]}")["date"]
+            key = (type(raw), str(raw))
+            written[key] = match[0] if written.get(key, match[0]) == match[0] else None
+    return {key: words for key, words in written.items() if words}
 
 
 def overrides(settings: tuple[str, ...]) -> Draft:

@@ -22,6 +22,7 @@ from gpt2dsl.schema import (
 from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates, shown
 from gpt2dsl.schema.folder import file_row
 from gpt2dsl.weights import place, store
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import tensorfile, torchfile
 from gpt2dsl.weights.formats import nanogpt
 from gpt2dsl.weights.place import Place
@@ -76,6 +77,26 @@ def fates_of(weights: Place) -> list[FileFate]:
     if not weights.path.is_dir():
         paths = [path for path in paths if path in weights.files or path.name in TABLES]
     return [_fate(weights, path) for path in paths]
+
+
+def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
+    """Return a file's fate with those of its settings of generation, as whoever generates has them.
+
+    Args:
+        file: as ``fates_of`` gives it.
+        defaults: what the files beside the weights say of generation.
+    """
+    refused = {(key.path.name, key.key): key for key in defaults.refused}
+    keys = (refused.get((key.path.name, key.key), key) for key in file.keys)
+    if file.path.name == place.CONFIG and defaults.file:
+        words = f"{defaults.file.name} goes before"
+        keys = (
+            attrs.evolve(key, fate="no effect", words=words)
+            if key.key in config.SETTINGS and key.fate == "used"
+            else key
+            for key in keys
+        )
+    return attrs.evolve(file, keys=tuple(keys))
 
 
 def deciding(weights: Place) -> list[tuple[str, Path]]:

@@ -83,6 +83,7 @@ class Defaults:
         values: ``table.key`` of a recipe → what they say of it.
         ends: ids after which texts end where neither recipe nor files say some; None for the
             tokenizer's end-of-text.
+        top_k: that of draws where neither recipe nor files say it; None where there are no files.
         begin: the id that an empty prompt begins at; None for the tokenizer's end-of-text.
         refused: keys of generation that ask for what can't be had, and why.
         notes: what a reader must know of texts that are generated.
@@ -94,6 +95,7 @@ class Defaults:
 
     values: Mapping[str, Stated] = attrs.field(factory=dict)
     ends: tuple[int, ...] | None = None
+    top_k: Stated | None = None
     begin: int | None = None
     refused: tuple[KeyFate, ...] = ()
     notes: tuple[str, ...] = ()
@@ -144,6 +146,7 @@ class Defaults:
         return cls(
             values=values,
             ends=ends,
+            top_k=Stated(generation_config.DEFAULT_TOP_K, document.path.name),
             begin=begin if type(begin) is int and 0 <= begin < vocab else None,
             refused=tuple(refused),
             notes=tuple(notes),
@@ -175,6 +178,9 @@ class Defaults:
             if key in own:
                 stated.pop(rival, None)
         values = {**{key: entry.value for key, entry in stated.items()}, **own}
+        if self.top_k and values.get("do_sample") and "top_k" not in values:
+            stated["top_k"] = self.top_k
+            values["top_k"] = self.top_k.value
         unused = _unused(values)
         values = {
             key: value

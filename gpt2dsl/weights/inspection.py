@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gpt2dsl.errors import SpecError
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.weights import beside, opening, place, store
+from gpt2dsl.weights.beside import FileFate
 from gpt2dsl.weights.files.stored import NAMES
 from gpt2dsl.weights.guess import Hints
 from gpt2dsl.weights.opening import Opened
@@ -34,16 +36,22 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
         InputError: as :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """
     files = beside.fates_of(place.find(name, contents=False, fetch=hints.fetch))
-    refused = [f"{file.path.name}: {file.words}" for file in files if file.fate == "refused"]
-    refused += [str(key) for file in files for key in file.keys if key.fate == "refused"]
     try:
-        description = _described(name, opening.opened(name, hints), hints)
+        found = opening.opened(name, hints)
+        description = _described(name, found, hints)
+        files = [beside.for_texts(file, found.defaults) for file in files]
     except SpecError:
-        if not refused:
+        if not _refused(files):
             raise
         description = {"weights": str(name), "missing": [], "faults": []}
-    description["faults"] += refused
+    description["faults"] += _refused(files)
     return description | {"beside": beside.to_json(files)}
+
+
+def _refused(files: Sequence[FileFate]) -> list[str]:
+    """Return a line for each file and key that is refused."""
+    refused = [f"{file.path.name}: {file.words}" for file in files if file.fate == "refused"]
+    return refused + [str(key) for file in files for key in file.keys if key.fate == "refused"]
 
 
 def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:

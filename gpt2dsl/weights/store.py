@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import atomic
+from gpt2dsl.data import atomic, documents
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.weights.files.hashing import checksum
 
@@ -72,7 +72,7 @@ def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:
             }
     content = {"gpt2dsl": metadata.version("gpt2dsl"), "meta": meta, "files": files}
     manifest = folder / MANIFEST
-    manifest.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    manifest.write_text(documents.dumps(content, indent=2) + "\n", "utf-8")
     atomic.sync(manifest)
     atomic.sync(folder)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,11 @@ from typing import Any
 import pytest
 
 from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
+from gpt2dsl.chain import record
+from gpt2dsl.chain.key import Key
+from gpt2dsl.chain.record import Record
 from gpt2dsl.data import lock
+from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.lite import opening
 from gpt2dsl.plan import inputs
@@ -365,6 +371,38 @@ def test_a_conversion_that_is_killed_before_its_record_needs_no_deletion_by_hand
     shutil.rmtree("runs")
     # Without a word of the chain's own, what lies at a target is somebody else's.
     assert "a is there already" in gpt2dsl("run", "mine.toml", code=2).stderr
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_a_killed_conversion_had_begun_is_forgotten_once_its_target_is_written() -> None:
+    checkpoints.whole(Path("m"))
+    stage = '[[stage]]\n[stage.task]\nkind = "convert"\nsource = "m"\ntarget = "a"\n'
+    Path("mine.toml").write_text(stage)
+    subprocess.run([sys.executable, "-c", KILLED, "mine.toml"], check=False)
+    assert list(Path("runs").glob("mine/*/begun.json"))
+    # It is another stage now, with a directory of its own, that writes there.
+    assert ran(*set_to("stage.1.task.dtype", "float16")) == [True]
+    shutil.rmtree("a")
+    Path("a").mkdir()
+    Path("a", "notes.txt").write_text("mine")
+    assert "a is there already" in gpt2dsl("run", "mine.toml", code=2).stderr
+    assert Path("a", "notes.txt").read_text() == "mine"
+
+
+def test_a_record_of_numbers_that_are_none_is_json(tmp_path: Path) -> None:
+    key = Key(identity=Identity(values={}, contents={}), taken="")
+    scores = {"f1": math.nan, "matthews": 0.5}
+    entry = Record(
+        number=1, task="evaluate", key=key, taken="", files={}, weights="", text="",
+        result={"loss": 900.0, "perplexity": math.inf, "scores": scores},
+    )  # fmt: skip
+    entry.write(tmp_path)
+    text = (tmp_path / record.FILE).read_text()
+    assert not {"Infinity", "NaN"} & set(re.findall(r"\w+", text))
+    again = record.read(tmp_path)
+    assert again
+    found = {"loss": 900.0, "perplexity": None, "scores": {"f1": None, "matthews": 0.5}}
+    assert again.result == found
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Task
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.identity.identity import Identity
 from gpt2dsl.weights import store
 from tests.engine.conftest import small_recipe
 
@@ -75,6 +77,17 @@ def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Resul
     assert "<script" not in page
     assert 'src="' not in page
     assert "nats per token" in page
+
+
+def test_the_report_lists_what_decides_the_result_entry_by_entry(trained: Result) -> None:
+    assert trained.directory
+    assert trained.checkpoint
+    page = (trained.directory / "report.html").read_text(encoding="utf-8")
+    state = json.loads((trained.checkpoint / "state.json").read_text(encoding="utf-8"))
+    identity = Identity.from_json(state["identity"])
+    assert {"task.data", "task.eval_data", "data.tokenizer"} <= set(identity.contents)
+    for key, words in identity.rows():
+        assert f"<tr><td>{key}</td><td>{html.escape(words)}</td></tr>" in page
 
 
 def test_a_checkpoint_loads_in_transformers_and_gives_the_same_logits(trained: Result) -> None:
@@ -286,6 +299,62 @@ def test_a_run_whose_beginning_was_replaced_is_refused(
     other.write_bytes(other.read_bytes() + b"\n")
     with pytest.raises(RunError, match=r"the contents of train\.resume .*: the run began at the"):
         begun.plan().run()
+
+
+def test_a_stopped_run_goes_on_where_its_inputs_have_moved(
+    trained: Result, recipe: Recipe, folder: Path, tmp_path: Path
+) -> None:
+    assert trained.directory
+    shutil.copytree(trained.directory / "checkpoints" / "step-5", tmp_path / "begin")
+    shutil.copy(folder / "train.txt", tmp_path / "train.txt")
+    begun = (
+        recipe.set("train.resume", str(tmp_path / "begin"))
+        .set("task.data", str(tmp_path / "train.txt"))
+        .set("runtime.output", str(tmp_path / "runs"))
+    )
+    with pytest.raises(Interrupted):
+        begun.plan().run(callbacks=[StopAt(9)])
+    (tmp_path / "begin").rename(tmp_path / "begin-moved")
+    (tmp_path / "train.txt").rename(tmp_path / "train-moved.txt")
+    moved = begun.set("train.resume", str(tmp_path / "begin-moved"))
+    moved = moved.set("task.data", str(tmp_path / "train-moved.txt"))
+    plan = moved.plan()
+    assert plan.directory == begun_directory(tmp_path)
+    result = plan.run()
+    assert (result.steps, result.loss) == (12, trained.loss)
+    assert [line["step"] for line in metrics(result) if "lr" in line] == list(range(6, 13))
+
+    # Another value or another content is another run.
+    (tmp_path / "other.txt").write_text((folder / "train.txt").read_text() + "x")
+    for other in (
+        moved.set("optim.lr", 1e-4),
+        moved.set("data.vocab", 300),
+        moved.set("task.data", str(tmp_path / "other.txt")),
+        moved.set("train.resume", "auto"),
+    ):
+        assert other.plan().directory != plan.directory
+
+
+def begun_directory(folder: Path) -> str:
+    (found,) = (folder / "runs").iterdir()
+    return str(found)
+
+
+def test_a_run_that_was_refused_is_not_found_by_what_it_was_refused_for(
+    recipe: Recipe, folder: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "train.txt"
+    content = (folder / "train.txt").read_text()
+    data.write_text(content)
+    there = recipe.set("task.data", str(data)).set("runtime.output", str(tmp_path / "runs"))
+    with pytest.raises(Interrupted):
+        there.plan().run(callbacks=[StopAt(5)])
+    data.write_text(content + "x")
+    with pytest.raises(RunError, match=r"the contents of task\.data"):
+        there.plan().run()
+    (tmp_path / "other.txt").write_text(content + "x")
+    other = there.set("task.data", str(tmp_path / "other.txt")).plan()
+    assert other.directory != begun_directory(tmp_path)
 
 
 def test_what_goes_on_after_a_run_that_starts_anew_does_not_start_anew(

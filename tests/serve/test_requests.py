@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 
 import gpt2dsl
 from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.serve import answer
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.schema import CompletionRequest, StreamOptions
 from gpt2dsl.serve.worker import Worker
@@ -276,3 +278,9 @@ def test_a_model_is_told_under_its_name_and_another_is_not_there(alphabet: Clien
     assert other.status_code == 404
     assert other.json()["error"]["code"] == "model_not_found"
     assert other.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_an_event_is_json_whatever_its_numbers_are() -> None:
+    line = answer._line({"choices": [{"logprobs": {"token_logprobs": [-math.inf, -1.5]}}]})
+    document = json.loads(line.removeprefix("data: "), parse_constant=pytest.fail)
+    assert document["choices"][0]["logprobs"]["token_logprobs"] == [None, -1.5]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from gpt2dsl import Chain, Model, Recipe, SpecError, Task, Train
 from gpt2dsl.library import finding
+from gpt2dsl.parts.task import Convert, Generate, Pretrain
 from gpt2dsl.recipe import structured
 from gpt2dsl.spec import read
 
@@ -293,3 +295,37 @@ def test_what_follows_a_value_is_refused(setting: str) -> None:
 def test_a_value_of_no_reading_that_fits_is_refused(setting: str) -> None:
     with pytest.raises(SpecError, match="expected an integer"):
         Recipe.load("quickstart", [setting])
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2024-05-01", "2024-05-01T10:00:00Z", "2024-05-01 10:00:00.50+02:00", "07:32:00"],
+)
+def test_a_date_without_quotes_is_the_text_that_was_written_as_with_set(written: str) -> None:
+    recipe = Recipe.from_toml(f'[task]\nkind = "pretrain"\ndata = {written}  # of today\n')
+    assert isinstance(recipe.completed.task, Pretrain)
+    assert recipe.completed.task.data == written
+    values, _ = read.said_by((f"task.data={written}",))
+    assert values["task.data"].raw == written
+
+
+def test_dates_in_a_list_of_texts_and_in_a_chain_are_texts_too() -> None:
+    task = 'task = {kind = "generate", prompts = [2024-05-01, "x", 10:00:00]}'
+    recipe = Recipe.from_toml(task)
+    assert isinstance(recipe.completed.task, Generate)
+    assert recipe.completed.task.prompts == ("2024-05-01", "x", "10:00:00")
+    chain = Chain.from_toml('[[stage]]\n[stage.task]\nkind = "convert"\ntarget = 2024-05-01\n')
+    assert isinstance(chain.recipes[0].completed.task, Convert)
+    assert chain.recipes[0].completed.task.target == "2024-05-01"
+
+
+def test_a_date_where_no_text_can_be_or_that_is_written_in_two_ways_is_refused() -> None:
+    said = r"x.toml:2.*train.steps.*expected an integer.*the date 2024-05-01, without quotes"
+    with pytest.raises(SpecError, match=said):
+        Recipe.from_toml("[train]\nsteps = 2024-05-01\n", "x.toml")
+    with pytest.raises(SpecError, match="the date 2024-05-01, without quotes"):
+        Recipe.from_toml("[train]\nseq_length = 8\n").set("train.steps", date(2024, 5, 1))
+    two = "2024-05-01T10:00:00Z"
+    text = f'[task]\nkind = "pretrain"\ndata = {two}\neval_data = {two.replace("T", " ")}\n'
+    with pytest.raises(SpecError, match=r"task.data.*expected a string.*without quotes"):
+        Recipe.from_toml(text)

@@ -24,7 +24,7 @@ from transformers import (
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.cli.main import cli
-from gpt2dsl.weights import beside, inspection, place
+from gpt2dsl.weights import beside, inspection, place, reading
 from gpt2dsl.weights.guess import Hints
 from tests.folders import small_vocabulary
 from tests.weights.checkpoints import whole
@@ -186,6 +186,44 @@ def test_a_refused_key_is_shown_with_its_cure_and_ends_with_two(tmp_path: Path) 
     row = json.loads(result.stdout)["beside"]["config.json"]["keys"]["add_cross_attention"]
     assert row["fate"] == "refused"
     assert "add_cross_attention" in json.loads(result.stdout)["faults"][0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "generation", "fate"),
+    [
+        ({"num_beam_groups": 2}, None, "refused"),
+        ({"suppress_tokens": [3, 9999]}, None, "refused"),
+        ({"temperature": "hot"}, None, "refused"),
+        ({"num_beams": 2}, None, "used"),
+        ({"num_beam_groups": 2}, {"eos_token_id": 5}, "no effect"),
+        ({"num_beams": 2}, {"eos_token_id": 5}, "no effect"),
+        ({"num_beam_groups": 2}, {"_from_model_config": True}, "refused"),
+    ],
+)
+def test_inspect_has_the_fate_of_a_setting_of_generation_that_generating_gives_it(
+    tmp_path: Path, settings: dict[str, Any], generation: dict[str, Any] | None, fate: str
+) -> None:
+    model().save_pretrained(tmp_path)
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(described | settings))
+    (tmp_path / "generation_config.json").unlink()
+    if generation is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+    found = inspection.inspect(tmp_path, Hints())
+    (key,) = settings
+    assert found["beside"]["config.json"]["keys"][key]["fate"] == fate
+    assert any(key in fault for fault in found["faults"]) == (fate == "refused")
+    defaults = reading.look(tmp_path).defaults
+    assert {entry.key for entry in defaults.refused} == ({key} if fate == "refused" else set())
+
+
+def test_inspect_refuses_ids_beyond_the_vocabulary_as_generating_does(tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"suppress_tokens": [3, 9999]}')
+    found = inspection.inspect(tmp_path, Hints())
+    row = found["beside"]["generation_config.json"]["keys"]["suppress_tokens"]
+    assert row["fate"] == "refused"
+    assert any("suppress_tokens" in fault for fault in found["faults"])
 
 
 def test_a_file_that_is_only_copied_decides_what_comes_of_the_weights(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import GenerationConfig, GPT2Config
 
 from gpt2dsl import Generation, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.schema import generation_config
 from gpt2dsl.weights.defaults import Defaults, Document, read
+from tests.vocabularies import random_model
 
 NET = Geometry(layers=1, heads=1, hidden=4, positions=16, vocab=300)
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "bos_token_id": 5, "eos_token_id": 6}
@@ -121,6 +124,44 @@ def test_what_is_asked_for_goes_before_the_file(
     found = of(tmp_path, content).completed(Generation(**asked))
     assert {key: getattr(found, key) for key in expected} == expected
     assert not found.contradictions()
+
+
+@pytest.mark.parametrize(
+    ("asked", "generation", "config"),
+    [
+        ({"do_sample": True}, {"eos_token_id": 6}, CONFIG),
+        ({"do_sample": True}, None, CONFIG),
+        ({"do_sample": True}, {"do_sample": False, "temperature": 0.7}, CONFIG),
+        ({"do_sample": True}, {"top_k": 7}, CONFIG),
+        ({"do_sample": True, "top_k": 0}, {"eos_token_id": 6}, CONFIG),
+        ({"do_sample": True, "top_k": 9}, {"top_k": 7}, CONFIG),
+        ({"do_sample": True}, None, {**CONFIG, "top_k": 7}),
+    ],
+    ids=str,
+)
+def test_draws_are_among_as_many_tokens_as_transformers_keeps(
+    tmp_path: Path, asked: dict[str, Any], generation: Any, config: dict[str, Any]
+) -> None:
+    """The judge draws with the folder's settings; what it may draw has a finite score."""
+    defaults = of(tmp_path, generation, config)
+    model = random_model(NET.vocab, n_embd=4, n_head=1, n_positions=16)
+    if generation is not None:
+        model.generation_config = GenerationConfig.from_pretrained(tmp_path)
+    else:
+        model.generation_config = GenerationConfig.from_model_config(GPT2Config(**config))
+    prompt, settings = torch.tensor([[1, 2]]), {"max_new_tokens": 1, "pad_token_id": 0}
+    scores = model.generate(
+        prompt, **asked, **settings, return_dict_in_generate=True, output_scores=True
+    ).scores[0]
+    found = defaults.completed(Generation(**asked))
+    assert (found.top_k or NET.vocab) == int(torch.isfinite(scores).sum())
+
+
+def test_draws_of_weights_without_settings_are_among_all_tokens(tmp_path: Path) -> None:
+    assert of(tmp_path, None).completed(Generation(do_sample=True)).top_k == 0
+    # and where nothing is drawn, nothing is said of it
+    greedy = of(tmp_path, {"eos_token_id": 6}, CONFIG).completed(Generation())
+    assert (greedy.top_k, greedy.why("top_k")) == (0, "default")
 
 
 def test_a_value_that_can_not_be_is_one_fault_at_its_line(tmp_path: Path) -> None:
