@@ -27,6 +27,7 @@ from gpt2dsl.lite import opening
 from gpt2dsl.plan import inputs
 from gpt2dsl.weights import reading
 from tests.commands import gpt2dsl
+from tests.vocabularies import random_model, vocabulary
 from tests.weights import checkpoints
 
 SPEC = """
@@ -131,6 +132,54 @@ def test_a_chain_run_twice_runs_nothing_the_second_time_and_a_change_runs_what_d
 def test_how_and_where_change_nothing() -> None:
     gpt2dsl("run", "mine.toml")
     assert states(*set_to("stage.1.parallel.micro_batches", "2"))[0] == ("=", "")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_finished_chain_that_was_copied_touched_or_moved_has_nothing_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = Path("project")
+    checkpoints.whole(project / "m")
+    stage = '[[stage]]\n[stage.task]\nkind = "convert"\nsource = "m"\ntarget = "a"\n'
+    (project / "mine.toml").write_text(stage)
+    with monkeypatch.context() as patch:
+        patch.chdir(project)
+        Chain.load("mine.toml").plan().run()
+    shutil.copytree(project, "copied", copy_function=shutil.copyfile)
+    project.rename("moved")
+    for path in Path("moved").rglob("*"):
+        os.utime(path)
+    for there in ("copied", "moved"):
+        with monkeypatch.context() as patch:
+            patch.chdir(there)
+            assert [stage.state for stage in Chain.load("mine.toml").plan().stages] == ["="]
+            assert [stage.ran for stage in Chain.load("mine.toml").plan().run().stages] == [False]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_chain_measures_again_once_a_file_beside_its_weights_has_changed() -> None:
+    vocabulary(Path("m"))
+    random_model(264, n_embd=8, n_positions=32).save_pretrained("m")
+    Path("text.txt").write_text(TEXT)
+    chain = Chain(
+        Model(weights="m") | Train(seq_length=8) | Task.evaluate(data="text.txt"), name="mine"
+    )
+    chain.plan().run()
+    assert [stage.state for stage in chain.plan().stages] == ["="]
+    for file, change in {
+        "config.json": lambda text: text.replace("gelu_new", "relu"),
+        "merges.txt": lambda text: text[: len(text) // 2],
+        "tokenizer_config.json": lambda text: text.replace("{", '{"add_prefix_space": true,', 1),
+        "generation_config.json": lambda text: text.replace("{", '{"top_k": 3,', 1),
+    }.items():
+        path = Path("m", file)
+        before = path.read_text()
+        path.write_text(change(before))
+        assert path.read_text() != before
+        (stage,) = chain.plan().stages
+        assert (stage.state, stage.why) == ("~", "the contents of model.weights"), file
+        path.write_text(before)
+    assert [stage.state for stage in chain.plan().stages] == ["="]
 
 
 @pytest.mark.usefixtures("spec")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 from typing_extensions import override
 
 import gpt2dsl
-from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Task
+from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Runtime, Task, Train
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
@@ -284,6 +285,42 @@ def test_a_run_that_began_at_a_named_checkpoint_goes_on_where_it_was_stopped(
     result = begun.plan().run()
     assert (result.steps, result.loss) == (12, trained.loss)
     assert [line["step"] for line in metrics(result) if "lr" in line] == list(range(6, 13))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("train.batch_size", 2), ("train.seq_length", 16), ("train.seed", 1), ("optim.name", "sgd")],
+)
+def test_a_resume_that_would_mix_two_runs_is_refused_with_both_values(
+    trained: Result, recipe: Recipe, tmp_path: Path, key: str, value: Any
+) -> None:
+    assert trained.directory
+    begun = recipe.set("train.resume", str(trained.directory / "checkpoints" / "step-5"))
+    other = begun.set("runtime.output", str(tmp_path)).set(key, value)
+    now = re.escape(json.dumps(value))
+    with pytest.raises(
+        RunError, match=rf"{re.escape(key)} \(.+ -> {now}\): .*train.resume = never"
+    ):
+        other.plan().run()
+
+
+def test_weights_that_were_replaced_after_a_run_are_refused(
+    trained: Result, folder: Path, tmp_path: Path
+) -> None:
+    assert trained.directory
+    shutil.copytree(trained.directory / "checkpoints" / "step-5", tmp_path / "m")
+    recipe = (
+        Model(weights=str(tmp_path / "m"))
+        | Train(batch_size=4, seq_length=32, steps=2)
+        | Runtime(output=str(tmp_path / "runs"))
+        | Task.finetune(data=str(folder / "valid.txt"))
+    )
+    assert recipe.plan().run().steps == 2
+    (tmp_path / "m" / "manifest.json").unlink()
+    weights = tmp_path / "m" / "model.safetensors"
+    weights.write_bytes((trained.directory / "checkpoints/step-10/model.safetensors").read_bytes())
+    with pytest.raises(RunError, match=r"the contents of model\.weights .*put back what was there"):
+        recipe.plan().run()
 
 
 def test_a_run_whose_beginning_was_replaced_is_refused(
