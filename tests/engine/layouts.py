@@ -20,7 +20,9 @@ from tests.engine.conftest import small_recipe, text
 from tests.judges import random_weights
 
 ALONE = Parallel()
-ADAPTERS = LoRA(r=3, alpha=6, dropout=0.1, targets="c_attn|c_proj|c_fc")
+ADAPTERS = LoRA(
+    r=3, alpha=6, dropout=0.1, targets="c_attn|c_proj|c_fc", alpha_pattern={"c_fc": 3.0}
+)
 
 
 def name_of(parallel: Parallel) -> str:
