@@ -15,7 +15,10 @@ from fastapi.testclient import TestClient
 import gpt2dsl
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve.app import app
-from gpt2dsl.serve.schema import CompletionRequest, StreamOptions
+from gpt2dsl.serve.limits import Limits
+from gpt2dsl.serve.schema.completions import CompletionRequest
+from gpt2dsl.serve.schema.sampling import StreamOptions
+from gpt2dsl.serve.service import Service
 from gpt2dsl.serve.worker import Worker
 from tests.vocabularies import says, vocabulary
 
@@ -49,7 +52,8 @@ class Client:
         self.worker = Worker(lambda: gpt2dsl.load(str(folder)), batch=4, waiting=8)
         self.worker.start()
         self.lm: LanguageModel = self.worker.model.result()
-        self.http = TestClient(app(self.worker, "org/m"))
+        service = Service(self.worker, "org/m", Limits(texts=12))
+        self.http = TestClient(app(service), "http://localhost")
 
     def post(self, **body: Any) -> Any:
         return self.http.post("/v1/completions", json={"model": "org/m", "temperature": 0} | body)
@@ -247,9 +251,12 @@ def test_what_has_no_effect_is_accepted(alphabet: Client, neutral: dict[str, Any
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"best_of": 2}, "best_of: not supported here"),
-        ({"suffix": "x"}, "suffix"),
-        ({"logit_bias": {"65": 1}}, "logit_bias"),
+        ({"best_of": 2, "stream": True}, "best_of: which texts are best is known at their end"),
+        ({"best_of": 2, "n": 3}, "best_of: 2 texts have no 3 best ones (n)"),
+        ({"suffix": "x"}, "suffix: not supported here"),
+        ({"logit_bias": {"65": 101}}, "logit_bias.65: Input should be less than or equal to 100"),
+        ({"logit_bias": {"320": 1}}, "logit_bias: 320 is no id: there are 320"),
+        ({"logit_bias": {"the": 1}}, "logit_bias.the"),
         ({"frequency_penalty": 0.1}, "frequency_penalty"),
         ({"n": True}, "n: Input should be a valid integer"),
         ({"n": 1.0}, "n: Input should be a valid integer"),
@@ -258,7 +265,9 @@ def test_what_has_no_effect_is_accepted(alphabet: Client, neutral: dict[str, Any
         ({"stream_options": {"usage": True}}, "stream_options.usage"),
         ({"stop": [None]}, "stop"),
         ({"ignore_eos": True}, "ignore_eos: Extra inputs are not permitted"),
-        ({"model": None}, "model: Field required"),
+        ({"max_token": 3}, "max_token: Extra inputs are not permitted; did you mean max_tokens?"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop: 5 texts are more than 4 (--max-stops)"),
+        ({"stop": "a" * 257}, "stop: a text of 257 characters is longer than 256"),
     ],
 )
 def test_what_would_change_the_answer_is_refused_by_name(

@@ -1,0 +1,93 @@
+"""What a server counts, in the text format of Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """The numbers of one server.
+
+    Attributes:
+        requests: answered, by path and status.
+        prompt_tokens: taken in.
+        generated_tokens: given.
+        first_token: seconds from a request to the first piece of each of its texts.
+        next_token: seconds from one piece of a text to the next one.
+        running: texts that are generated.
+        waiting: texts that wait for a place.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # a second number for each, which nobody asks for
+        registry = self._registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "gpt2dsl_requests", "Requests answered.", ["path", "status"], registry=registry
+        )
+        self.prompt_tokens = Counter(
+            "gpt2dsl_prompt_tokens", "Tokens of prompts.", registry=registry
+        )
+        self.generated_tokens = Counter(
+            "gpt2dsl_generated_tokens", "Tokens generated.", registry=registry
+        )
+        self.first_token = Histogram(
+            "gpt2dsl_time_to_first_token_seconds",
+            "From a request to the first piece of a text.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.next_token = Histogram(
+            "gpt2dsl_time_to_next_token_seconds",
+            "Between two pieces of a text.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.running = Gauge(
+            "gpt2dsl_running_texts", "Texts that are generated.", registry=registry
+        )
+        self.waiting = Gauge(
+            "gpt2dsl_waiting_texts", "Texts that wait for a place.", registry=registry
+        )
+
+    def text(self) -> bytes:
+        """Return all numbers as Prometheus reads them."""
+        return generate_latest(self._registry)
+
+
+class Counted:
+    """Counts the answers of an application by path and status; unknown paths as one.
+
+    Args:
+        app: it.
+        metrics: that count.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its answer."""
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = getattr(scope.get("route"), "path", "")
+                self._metrics.requests.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        await self._app(scope, receive, counting)
