@@ -108,5 +108,5 @@ def text(template: ChatTemplate, body: Template) -> str:
     """Return the text of a chat."""
     messages = [message.as_template_sees_it() for message in body.messages]
     return template.render(
-        messages, prompts=body.add_generation_prompt, continues=body.continue_final_message
+        messages, prompts=body.begins_answer, continues=body.continue_final_message
     )

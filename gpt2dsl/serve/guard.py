@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -54,12 +55,8 @@ class Guard:
         return None
 
     def _is_ours(self, host: str) -> bool:
-        name = host.lower()
-        if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        elif name.count(":") == 1:
-            name = name.partition(":")[0]
-        name = name.removesuffix(".")
+        matched = re.fullmatch(r"\[([^]]*)\](:\d*)?|([^:]*)(:\d*)?", host.lower())
+        name = (matched[1] or matched[3] or "").removesuffix(".") if matched else host
         return "*" in self._hosts or name in self._hosts or _is_local_name(name) or _is_number(name)
 
     def _is_authorised(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:

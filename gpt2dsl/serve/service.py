@@ -108,7 +108,9 @@ class Service:
             ApiError: there is none.
         """
         tokenizer = self.model().tokenizer
-        source = self.template or tokenizer.chat_templates.get(DEFAULT)
+        source = self.template
+        if source is None:
+            source = tokenizer.chat_templates.get(DEFAULT)
         if source is None:
             cure = "serve it with --template FILE, or ask /v1/completions"
             raise ApiError(400, f"{self.name} has no chat template: {cure}", param="messages")

@@ -18,6 +18,8 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import text
 from tests.judges import TINY, random_weights
+from tests.serve.in_process import PLAN, ROWS, Client
+from tests.vocabularies import says, vocabulary
 
 LONG = attrs.evolve(TINY, positions=2048, layers=8)
 
@@ -71,3 +73,40 @@ def server(weights: Path) -> Iterator[Server]:
     one = Server(weights)
     yield one
     assert one.stop() == 0, "".join(one.lines)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model that says the alphabet, and one that says a newline and the cat after "the\\n"."""
+    parent = tmp_path_factory.mktemp("says")
+    found = {}
+    for name in ("alphabet", "newline"):
+        tokenizer = vocabulary(parent / name)
+        tokenizer.add_tokens(["<|user|>"], special_tokens=True)
+        tokenizer.save_pretrained(parent / name)
+        lead = len(tokenizer("the\n").input_ids) - 1
+        plan = [0] * lead + tokenizer("\nthe catxyz").input_ids
+        model = says(PLAN if name == "alphabet" else plan, ROWS)
+        model.generation_config.eos_token_id = model.config.eos_token_id = 263
+        model.save_pretrained(parent / name)
+        found[name] = parent / name
+    return found
+
+
+@pytest.fixture(scope="session")
+def clients(folders: dict[str, Path]) -> Iterator[dict[str, Client]]:
+    made = {name: Client(folder) for name, folder in folders.items()}
+    yield made
+    for one in made.values():
+        one.worker.stop()
+        one.worker.join()
+
+
+@pytest.fixture(scope="session")
+def alphabet(clients: dict[str, Client]) -> Client:
+    return clients["alphabet"]
+
+
+@pytest.fixture(scope="session")
+def newline(clients: dict[str, Client]) -> Client:
+    return clients["newline"]

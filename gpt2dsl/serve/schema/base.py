@@ -23,16 +23,16 @@ NULL = {"type": "null"}
 
 
 class Body(BaseModel):
-    """A table of keys; a key that is null counts as absent."""
+    """A table of keys; a key that is null counts as absent, and 2.0 is an integer as in JSON."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, body: Any) -> Any:
+    def _normalized(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
-        return {key: value for key, value in body.items() if value is not None}
+        return {key: whole(value) for key, value in body.items() if value is not None}
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -46,6 +46,11 @@ class Body(BaseModel):
             if key not in required and of_key:
                 schema["properties"][key] = {"anyOf": [of_key, NULL]}
         return reference
+
+
+def whole(value: Any) -> Any:
+    """Return a number without a fraction as an integer, and whatever else it is as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 Anything = Any

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
-from gpt2dsl.serve.schema.base import Anything, Body, Neutral
+from gpt2dsl.serve.schema.base import Body, Neutral, Shaped
 from gpt2dsl.serve.schema.sampling import Sampling
 
 MOST_MESSAGES = 1000
 """Messages of a chat."""
 
 
-class TextPart(Body):
-    """A part of a message; others than texts are not supported."""
+_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+_CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 
-    type: Literal["text"]
-    text: str
-    prompt_cache_breakpoint: Anything = None
+
+def joined(content: Any) -> str:
+    """Return the text of a message: its parts one after another, as templates of text models do."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise ValueError("expected a text, or a list of parts")  # noqa: TRY004
+    return "".join(map(_text_of, content))
+
+
+def _text_of(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind != "text":
+        raise ValueError(f"only parts of type text are supported, found {kind!r:.40}")
+    if part.keys() - {"type", "text"}:
+        raise ValueError(f"{min(part.keys() - {'type', 'text'}):.40}: not supported here")
+    if not isinstance(part.get("text"), str):
+        raise ValueError("a part of type text has a text")  # noqa: TRY004
+    return str(part["text"])
 
 
 class Message(Body):
     """A message of a chat."""
 
     role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[TextPart] = ""
+    content: Annotated[str, Shaped(joined, _CONTENT)] = ""
     name: str | None = None
     refusal: Annotated[Any, Neutral()] = None
     audio: Annotated[Any, Neutral()] = None
@@ -35,10 +56,8 @@ class Message(Body):
     tool_call_id: Annotated[Any, Neutral()] = None
 
     def as_template_sees_it(self) -> dict[str, Any]:
-        """Return the message with its text joined: templates of text models add texts."""
-        parts = self.content
-        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        message: dict[str, Any] = {"role": self.role, "content": text}
+        """Return the keys that a template may read."""
+        message = {"role": self.role, "content": self.content}
         return message if self.name is None else message | {"name": self.name}
 
 
@@ -46,15 +65,21 @@ class Template(Body):
     """How messages become the text that is continued; the last two keys are vLLM's."""
 
     messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
-    add_generation_prompt: bool = True
+    add_generation_prompt: bool | None = None
     continue_final_message: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if self.continue_final_message and self.add_generation_prompt:
-            message = "say add_generation_prompt = false: the last message goes on, none begins"
-            raise ValueError(f"continue_final_message: {message}")
+            message = "the last message goes on, so that no other one begins"
+            raise ValueError(f"continue_final_message: {message} (add_generation_prompt)")
         return self
+
+    @property
+    def begins_answer(self) -> bool:
+        """Whether the beginning of an answer follows the messages."""
+        asked = self.add_generation_prompt
+        return not self.continue_final_message if asked is None else asked
 
 
 class ChatRequest(Sampling, Template):

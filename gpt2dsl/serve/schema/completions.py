@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
-from gpt2dsl.serve.schema.base import Neutral, Shaped
+from gpt2dsl.serve.schema.base import Neutral, Shaped, whole
 from gpt2dsl.serve.schema.sampling import Sampling
 
 Prompt = str | list[int]
@@ -34,11 +34,12 @@ def checked_ids(value: list[Any]) -> list[int]:
     """Return the ids of tokens."""
     if not isinstance(value, list):
         raise ValueError(f"expected a list of ids, found {type(value).__name__}")  # noqa: TRY004
-    for kind in set(map(type, value)) - {int}:
+    ids = list(map(whole, value)) if float in map(type, value) else value
+    for kind in set(map(type, ids)) - {int}:
         raise ValueError(f"ids are integers, found {kind.__name__}")
-    if min(value, default=0) < 0:
-        raise ValueError(f"{min(value)} is no id: they begin at 0")
-    return value
+    if min(ids, default=0) < 0:
+        raise ValueError(f"{min(ids)} is no id: they begin at 0")
+    return ids
 
 
 IDS = {"type": "array", "items": {"$ref": "#/components/schemas/TokenId"}}

@@ -11,6 +11,9 @@ from pydantic import Field, StringConstraints
 from gpt2dsl.parts import Generation
 from gpt2dsl.serve.schema.base import Anything, Body, Neutral, Shaped
 
+COLD = 1e-6
+"""Temperatures below it take the best token: no double distinguishes what they draw."""
+
 MOST_BIASES = 1024
 """Entries of ``logit_bias``."""
 
@@ -65,7 +68,7 @@ class Sampling(Body):
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0, le=1)
     typical_p: float = Field(1.0, gt=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    repetition_penalty: float = Field(1.0, ge=1e-6, le=1e6)
     no_repeat_ngram_size: int = Field(0, ge=0)
     min_tokens: int = Field(0, ge=0)
 
@@ -110,7 +113,7 @@ class Sampling(Body):
         Raises:
             SpecError: a value is wrong.
         """
-        greedy = self.temperature == 0 or self.top_p == 0
+        greedy = self.temperature < COLD or self.top_p == 0
         more: dict[str, Any] = {"stop_strings": self.stops} if self.stops else {}
         for key in self.model_fields_set & _OF_WEIGHTS.keys():
             value = getattr(self, key)
