@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from typing_extensions import override
 
+from gpt2dsl.engine.generation.continuation import TokenScore
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
@@ -63,6 +65,10 @@ class ChatForm(Form):
             "finish_reason": span.finish,  # type: ignore[typeddict-item]
         }
 
+    def _best(self, score: TokenScore) -> Iterable[tuple[str, float]]:
+        """Return the most likely tokens; the one that stands there only where it is among them."""
+        return islice(score.best.items(), self._body.top_logprobs)
+
     def _logprobs(self, span: Span) -> documents.ChatLogprobs | None:
         if not self._body.logprobs:
             return None
@@ -70,7 +76,7 @@ class ChatForm(Form):
             "content": [
                 {
                     **_token(score.token, score.logprob),
-                    "top_logprobs": [_token(name, value) for name, value in score.best.items()],
+                    "top_logprobs": [_token(name, value) for name, value in self._best(score)],
                 }
                 for score in span.scores
             ],

@@ -98,8 +98,7 @@ def clients(folders: dict[str, Path]) -> Iterator[dict[str, Client]]:
     made = {name: Client(folder) for name, folder in folders.items()}
     yield made
     for one in made.values():
-        one.worker.stop()
-        one.worker.join()
+        one.close()
 
 
 @pytest.fixture(scope="session")

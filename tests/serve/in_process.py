@@ -23,12 +23,16 @@ ROWS = 320
 class Client:
     """The routes over a model that is loaded once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, template: str | None = None) -> None:
         self.worker = Worker(lambda: gpt2dsl.load(str(folder)), batch=4, waiting=8)
         self.worker.start()
         self.lm: LanguageModel = self.worker.model.result()
-        service = Service(self.worker, "org/m", Limits(texts=12))
+        service = Service(self.worker, "org/m", Limits(texts=12), template)
         self.http = TestClient(app(service), "http://localhost")
+
+    def close(self) -> None:
+        self.worker.stop()
+        self.worker.join()
 
     def post(self, **body: Any) -> Any:
         return self.http.post("/v1/completions", json={"model": "org/m", "temperature": 0} | body)
