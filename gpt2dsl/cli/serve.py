@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.serve.settings import Settings, listen, read_template
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 
@@ -109,8 +110,7 @@ def command(
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
-    from gpt2dsl.serve.server import Settings, serve  # noqa: PLC0415  # imports MindSpore
-
+    source = read_template(template) if template else None
     settings = Settings(
         host=host,
         port=port,
@@ -120,15 +120,19 @@ def command(
         is_open=insecure,
         grace=grace,
     )
+    listening = listen(settings)
+    from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
+
     serve(
         weights,
         name or weights,
         settings,
+        listening,
         tokenizer=tokenizer or "auto",
         batch=batch,
         waiting=queue,
         max_body=max_body,
         max_stops=max_stops,
-        template=template,
+        template=source,
         checks=checks,
     )

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
-from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
-import attrs
 import uvicorn
 from typing_extensions import override
 
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import RunError
 from gpt2dsl.serve import check
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.connection import Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
+from gpt2dsl.serve.settings import Settings
 from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.guess import Hints
 
@@ -29,40 +26,18 @@ FAREWELL = 2.0
 """Seconds in which clients can read why their answers end, before their connections are cut."""
 
 
-@attrs.frozen(kw_only=True)
-class Settings:
-    """How a server is run.
-
-    Attributes:
-        host: address that is listened on.
-        port: of it; 0 for a free one.
-        hosts: names under which it may be asked, besides localhost and numbers.
-        key: that requests must carry; "" for none.
-        origins: of pages that may read its answers.
-        is_open: whether others than this machine may ask without a key.
-        grace: seconds for what runs when it is asked to stop.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    hosts: Sequence[str] = ()
-    key: str = attrs.field(default="", repr=False)
-    origins: Sequence[str] = ()
-    is_open: bool = False
-    grace: float = 30.0
-
-
 def serve(
     weights: str,
     name: str,
     settings: Settings,
+    listening: socket.socket,
     *,
     tokenizer: str = "auto",
     batch: int,
     waiting: int,
     max_body: int,
     max_stops: int,
-    template: Path | None = None,
+    template: str | None = None,
     checks: bool = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
@@ -71,30 +46,29 @@ def serve(
         weights: as in ``LanguageModel.load``.
         name: of the model, as requests say it.
         settings: how.
+        listening: the socket that is listened on.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
         batch: texts that are generated at once.
         waiting: texts that may wait.
         max_body: bytes of a request's body.
         max_stops: stop strings of a request.
-        template: file of a chat template in place of the tokenizer's own.
+        template: a chat template in place of the tokenizer's own.
         checks: answer one request of its own, and end.
 
     Raises:
-        RunError: the address can't be listened on, or the check fails.
+        RunError: the check fails.
         InputError: there are no such weights, or they are damaged.
-        InputError: others could ask without a key.
     """
-    source = _read(template) if template else None
-    listening = _listen(settings)
     worker = Worker(
         lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=tokenizer),
         batch=batch,
         waiting=waiting,
     )
     limits = Limits(body=max_body, stops=max_stops, texts=batch + waiting)
-    service = Service(worker, name, limits, source)
+    service = Service(worker, name, limits, template)
     server = _Server(service, settings, listening, f"loading {weights} and compiling", checks)
     worker.start()
+    say(f"listening on {server.url}")
     try:
         server.run(sockets=[listening])
     finally:
@@ -115,6 +89,7 @@ class _Server(uvicorn.Server):
     Attributes:
         is_cut: whether answers were given up.
         fault: of the check.
+        url: of it.
     """
 
     def __init__(
@@ -131,7 +106,7 @@ class _Server(uvicorn.Server):
         self.fault: RunError | None = None
         host, port = listening.getsockname()[:2]
         shown = settings.host if settings.host != "localhost" else host
-        self._url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
         routes = app(
             service,
             hosts=(settings.host, *settings.hosts),
@@ -160,10 +135,10 @@ class _Server(uvicorn.Server):
         except Exception:  # noqa: BLE001  # serve raises it once the sockets are closed
             self.should_exit = True
             return
-        say(f"serving {self._service.name} on {self._url}/v1")
+        say(f"serving {self._service.name} on {self.url}/v1")
         if self._checks:
             try:
-                say(await asyncio.to_thread(check.check, self._url, self._settings.key))
+                say(await asyncio.to_thread(check.check, self.url, self._settings.key))
             except RunError as error:
                 self.fault = error
             self.should_exit = True
@@ -197,45 +172,3 @@ class _Server(uvicorn.Server):
         """Cut the connections of clients that read nothing."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens; one that others reach needs a key.
-
-    Raises:
-        RunError: the address can't be listened on.
-        InputError: others could ask without a key.
-    """
-    host, port = settings.host, settings.port
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.create_server(address[:2], family=family)
-    except OSError as error:
-        is_of_names = isinstance(error, socket.gaierror)
-        why = str(error.strerror) if is_of_names else os.strerror(error.errno or 0)
-        raise RunError(f"{host}:{port}: can't be listened on: {why}") from None
-    bound = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
-    if bound.is_loopback or settings.key:
-        return listening
-    if not settings.is_open:
-        listening.close()
-        cure = "set GPT2DSL_API_KEY (--api-key), or say --insecure"
-        raise InputError("G2-202", "--host", f"anyone who reaches {host} could ask: {cure}")
-    say(f"warning: anyone who reaches {host} can use this server: it needs no key")
-    return listening
-
-
-def _read(path: Path) -> str:
-    """Return the content of a chat template's file.
-
-    Raises:
-        InputError: it can't be read.
-    """
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        raise InputError("G2-301", path, "there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise InputError("G2-303", path, f"not UTF-8 at byte {error.start}") from None
-    except OSError as error:
-        raise InputError("G2-304", path, f"can't be read: {error.strerror}") from None

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -34,19 +35,37 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Server:
-    """A process of ``gpt2dsl serve``."""
+    """A process of ``gpt2dsl serve``.
 
-    def __init__(self, weights: Path, *options: str) -> None:
+    Args:
+        weights: that it serves.
+        options: of the command.
+        until: what it says when it is far enough.
+        env: variables, besides those of this process.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        *options: str,
+        until: str = "serving tiny on ",
+        env: dict[str, str] | None = None,
+    ) -> None:
         words = [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--name", "tiny"]
         self.process = subprocess.Popen(
-            [*words, "--port", "0", *options], stderr=subprocess.PIPE, text=True
+            [*words, "--port", "0", *options],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | (env or {}),
         )
         assert self.process.stderr
         self.lines: list[str] = []
         for line in self.process.stderr:
             self.lines.append(line)
-            if "serving tiny on " in line:
-                self.url = line.split(" on ")[1].strip()
+            if "listening on " in line:
+                root = line.split(" on ")[1].strip()
+                self.url, self.port = f"{root}/v1", int(root.rpartition(":")[2])
+            if until in line:
                 return
         raise AssertionError("".join(self.lines))
 

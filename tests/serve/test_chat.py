@@ -39,7 +39,7 @@ TEMPLATES = {
         "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
     ),
     "year": "{{ strftime_now('%Y') }}{{ messages[0].content }}",
-    "tokens": "{{ bos_token }}|{{ eos_token }}|{{ unk_token }}|{{ pad_token }}|{{ tools }}|{{ no }}",
+    "tokens": "{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ pad_token }}{{ tools }}{{ no }}",
     "namespaces": (
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}"
         "{% endfor %}{{ ns.n }}"
@@ -104,9 +104,8 @@ def _write(folder: Path, files: dict[str, Any]) -> None:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        if name == "tokenizer_config.json":
-            content = json.dumps(json.loads(path.read_text()) | content)
-        path.write_text(content)
+        is_text = isinstance(content, str)
+        path.write_text(content if is_text else json.dumps(json.loads(path.read_text()) | content))
 
 
 IN_CONFIG = {"tokenizer_config.json": {"chat_template": "config"}}
