@@ -61,6 +61,20 @@ _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
     help="Texts that may wait; more are refused with status 503.",
 )
 @click.option(
+    "--cache-mb",
+    type=click.IntRange(min=0),
+    default=256,
+    show_default=True,
+    metavar="MB",
+    help="Kept of prompts, for those that begin alike.",
+)
+@click.option(
+    "--warmup",
+    "warms_up",
+    is_flag=True,
+    help="Compile for all lengths before it is ready, so that no text waits for it later.",
+)
+@click.option(
     "--max-body",
     type=click.IntRange(min=1),
     default=1 << 20,
@@ -98,6 +112,8 @@ def command(
     origins: tuple[str, ...],
     batch: int,
     queue: int,
+    cache_mb: int,
+    warms_up: bool,
     max_body: int,
     max_stops: int,
     grace: float,
@@ -131,6 +147,8 @@ def command(
         tokenizer=tokenizer or "auto",
         batch=batch,
         waiting=queue,
+        cache=cache_mb << 20,
+        warms_up=warms_up,
         max_body=max_body,
         max_stops=max_stops,
         template=source,

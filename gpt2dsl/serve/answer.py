@@ -41,7 +41,7 @@ class Form(ABC):
         """Return the choice with which the stream of a text begins."""
 
     @abstractmethod
-    def piece(self, index: int, span: Span) -> Mapping[str, Any]:
+    def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
         """Return the choice that tells a piece of a text."""
 
     @abstractmethod
@@ -122,14 +122,16 @@ class Answer:
     async def stream(self) -> AsyncIterator[str]:
         """Piece by piece, as server-sent events."""
         try:
-            for index, row in enumerate(self._rows):
-                if (opening := self._form.opening(index, row)) is not None:
-                    yield self._event([opening])
-            texts = [Text(row, self._form.start(row)) for row in self._rows]
+            texts: dict[int, Text] = {}
             async for event in self._told():
-                span = texts[event.index].tell(event.piece, is_over=event.is_over)
+                index, row = event.index, self._rows[event.index]
+                if index not in texts:
+                    texts[index] = Text(row, self._form.start(row))
+                    if (opening := self._form.opening(index, row)) is not None:
+                        yield self._event([opening])
+                span = texts[index].tell(event.piece, is_over=event.is_over)
                 if span.text or span.ids or span.finish:
-                    yield self._event([self._form.piece(event.index, span)])
+                    yield self._event([self._form.piece(index, row, span)])
             if self._body.stream_options.include_usage:
                 usage = documents.usage(self._rows, self._prompt_tokens)
                 yield self._event([], usage=usage)
@@ -153,7 +155,7 @@ class Answer:
                 if isinstance(event, ApiError):
                     raise event
                 if event.failure:
-                    raise ApiError(500, event.failure)
+                    raise ApiError(400 if event.is_refusal else 500, event.failure)
                 self._measure(event.index)
                 yield event
                 left -= event.is_over

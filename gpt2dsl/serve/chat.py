@@ -48,7 +48,7 @@ class ChatForm(Form):
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     @override
-    def piece(self, index: int, span: Span) -> Mapping[str, Any]:
+    def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
         return {
             "index": index,
             "delta": {"content": span.text} if span.text else {},
@@ -79,6 +79,7 @@ class ChatForm(Form):
                     "top_logprobs": [_token(name, value) for name, value in self._best(score)],
                 }
                 for score in span.scores
+                if score is not None
             ],
             "refusal": None,
         }

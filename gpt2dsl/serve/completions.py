@@ -7,14 +7,13 @@ from typing import Any
 
 from typing_extensions import override
 
-from gpt2dsl.engine.generation.continuation import TokenScore
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
 from gpt2dsl.serve.answer import Form
 from gpt2dsl.serve.rows import copies
 from gpt2dsl.serve.schema.completions import CompletionRequest
-from gpt2dsl.serve.texts import Span
+from gpt2dsl.serve.texts import Span, echoed
 
 
 class CompletionForm(Form):
@@ -40,40 +39,52 @@ class CompletionForm(Form):
 
     @override
     def opening(self, index: int, row: Row) -> Mapping[str, Any] | None:
-        if not self._body.echo:
-            return None
-        return self.piece(index, Span(row.request.prompt))
+        return self._choice(index, row, echoed(row)) if self._body.echo else None
 
     @override
-    def piece(self, index: int, span: Span) -> documents.CompletionChoice:
-        is_scored = self._body.logprobs is not None
+    def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+        return self._choice(index, row, span)
+
+    @override
+    def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+        choice = self._choice(index, row, span)
+        if self._body.echo:
+            before = self._choice(index, row, echoed(row))
+            choice["text"] = before["text"] + choice["text"]
+            choice["logprobs"] = _joined(before["logprobs"], choice["logprobs"])
+        return choice
+
+    def _choice(self, index: int, row: Row, span: Span) -> documents.CompletionChoice:
         return {
             "index": index,
             "text": span.text,
-            "logprobs": logprobs(span) if is_scored else None,
+            "logprobs": None if self._body.logprobs is None else _logprobs(row, span),
             "finish_reason": span.finish,  # type: ignore[typeddict-item]
         }
 
-    @override
-    def whole(self, index: int, row: Row, span: Span) -> documents.CompletionChoice:
-        choice = self.piece(index, span)
-        if self._body.echo:
-            choice["text"] = row.request.prompt + span.text
-        return choice
 
-
-def logprobs(span: Span) -> documents.Logprobs:
+def _logprobs(row: Row, span: Span) -> documents.Logprobs:
     """Return the log-probabilities of tokens; the best ones include the token itself."""
     return {
-        "tokens": [score.token for score in span.scores],
-        "token_logprobs": [score.logprob for score in span.scores],
-        "top_logprobs": [_best(score) for score in span.scores],
+        "tokens": [row.name(token) for token in span.ids],
+        "token_logprobs": [score.logprob if score else None for score in span.scores],
+        "top_logprobs": [score.best if score else None for score in span.scores],
         "text_offset": list(span.offsets),
     }
 
 
-def _best(score: TokenScore) -> dict[str, float]:
-    return {**score.best, score.token: score.logprob}
+def _joined(
+    first: documents.Logprobs | None, second: documents.Logprobs | None
+) -> documents.Logprobs | None:
+    """Return the log-probabilities of a prompt and of its continuation as one."""
+    if first is None or second is None:
+        return None
+    return {
+        "tokens": first["tokens"] + second["tokens"],
+        "token_logprobs": first["token_logprobs"] + second["token_logprobs"],
+        "top_logprobs": first["top_logprobs"] + second["top_logprobs"],
+        "text_offset": first["text_offset"] + second["text_offset"],
+    }
 
 
 def rows(model: LanguageModel, body: CompletionRequest) -> Sequence[Row]:

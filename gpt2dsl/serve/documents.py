@@ -14,12 +14,6 @@ from gpt2dsl.engine.generation.row import Row
 FinishReason = Literal["stop", "length"]
 
 
-class PromptDetails(TypedDict):
-    """What is known of a prompt's tokens."""
-
-    cached_tokens: int
-
-
 class Usage(TypedDict):
     """The tokens of an answer."""
 

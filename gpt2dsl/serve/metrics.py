@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
+
+from gpt2dsl.serve.worker import Worker
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -29,11 +35,12 @@ class Metrics:
         generated_tokens: given.
         first_token: seconds from a request to the first piece of each of its texts.
         next_token: seconds from one piece of a text to the next one.
-        running: texts that are generated.
-        waiting: texts that wait for a place.
+
+    Args:
+        worker: whose queue and cache are told too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Worker) -> None:
         # A second number for each would say when it began, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
@@ -59,16 +66,35 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.running = Gauge(
-            "gpt2dsl_running_texts", "Texts that are generated.", registry=registry
-        )
-        self.waiting = Gauge(
-            "gpt2dsl_waiting_texts", "Texts that wait for a place.", registry=registry
-        )
+        registry.register(_OfWorker(worker))
 
     def text(self) -> bytes:
         """Return all numbers as Prometheus reads them."""
         return generate_latest(self._registry)
+
+
+class _OfWorker(Collector):
+    """Reads the numbers of a worker when they are asked for."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        running, waiting = self._worker.counts
+        done = self._worker.counters
+        for name, what, gauge in (
+            ("running_texts", "Texts that are generated.", running),
+            ("waiting_texts", "Texts that wait for a place.", waiting),
+            ("cache_bytes", "Bytes that are kept of prompts.", done.cache_bytes),
+        ):
+            yield GaugeMetricFamily(f"gpt2dsl_{name}", what, gauge)
+        for name, what, count in (
+            ("prefilled_prompt_tokens", "Tokens of prompts computed.", done.prefilled_tokens),
+            ("cached_prompt_tokens", "Tokens of prompts found in the cache.", done.cached_tokens),
+            ("steps", "Steps, in which each running text gets a token.", done.steps),
+        ):
+            yield CounterMetricFamily(f"gpt2dsl_{name}", what, count)
 
 
 class Counted:

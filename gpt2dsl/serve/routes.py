@@ -54,9 +54,6 @@ def operations(service: Service) -> APIRouter:
     @routes.get("/metrics", responses=responses(content=_TEXT), response_class=Response)
     async def metrics() -> Response:
         """Give what was counted, in the format of Prometheus."""
-        running, waiting = service.worker.counts
-        service.metrics.running.set(running)
-        service.metrics.waiting.set(waiting)
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
     return routes

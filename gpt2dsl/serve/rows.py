@@ -28,4 +28,11 @@ def copies(model: LanguageModel, body: Sampling, prompt: Prompt, number: int = 0
     first = number * each if body.seed is None else 0
     generation = body.generation(model.geometry.positions)
     request = model.row(prompt, generation, first, stops_in_prompt=False).request
-    return [Row(attrs.evolve(request, number=first + copy)) for copy in range(each)]
+    asked = attrs.evolve(
+        request,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        scores_prompt=body.scores_prompt,
+        generates=body.longest != 0,
+    )
+    return [Row(attrs.evolve(asked, number=first + copy)) for copy in range(each)]

@@ -35,6 +35,8 @@ def serve(
     tokenizer: str = "auto",
     batch: int,
     waiting: int,
+    cache: int,
+    warms_up: bool,
     max_body: int,
     max_stops: int,
     template: str | None = None,
@@ -50,6 +52,8 @@ def serve(
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
         batch: texts that are generated at once.
         waiting: texts that may wait.
+        cache: bytes that are kept of prompts, for those that begin alike.
+        warms_up: whether the graphs of all lengths are compiled before it is ready.
         max_body: bytes of a request's body.
         max_stops: stop strings of a request.
         template: a chat template in place of the tokenizer's own.
@@ -63,6 +67,9 @@ def serve(
         lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=tokenizer),
         batch=batch,
         waiting=waiting,
+        cache=cache,
+        warm_up=warms_up,
+        tell=say,
     )
     limits = Limits(body=max_body, stops=max_stops, texts=batch + waiting)
     service = Service(worker, name, limits, template)

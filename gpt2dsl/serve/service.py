@@ -58,7 +58,7 @@ class Service:
     name: str
     limits: Limits
     template: str | None = None
-    metrics: Metrics = attrs.field(factory=Metrics)
+    metrics: Metrics = attrs.field(init=False)
     is_stopping: bool = False
     created: int = attrs.field(factory=now)
     _open: set[Answer] = attrs.field(factory=set, init=False)
@@ -66,6 +66,10 @@ class Service:
     _pool: ThreadPoolExecutor = attrs.field(
         factory=partial(ThreadPoolExecutor, _THREADS, "requests"), init=False
     )
+
+    @metrics.default
+    def _metrics(self) -> Metrics:
+        return Metrics(self.worker)
 
     @property
     def state(self) -> Literal["ok", "loading", "stopping", "down"]:
@@ -185,7 +189,7 @@ class Service:
 
     def _submit(self, answer: Answer, body: Sampling) -> None:
         self.model()
-        if body.longest == 0:
+        if body.longest == 0 and not body.scores_prompt:
             for index, _ in enumerate(answer.ticket.rows):
                 answer.ticket.tell(Event(index, is_over=True))
             return

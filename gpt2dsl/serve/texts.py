@@ -46,16 +46,22 @@ class Span:
     Attributes:
         text: the piece.
         ids: of the tokens.
-        scores: of them, where they were asked for.
+        scores: of them, where they were asked for; the first one of a prompt has none.
         offsets: of them in the whole text.
         finish: why the text is over; None where it is not.
     """
 
     text: str
     ids: Sequence[int] = ()
-    scores: Sequence[TokenScore] = ()
+    scores: Sequence[TokenScore | None] = ()
     offsets: Sequence[int] = ()
     finish: str | None = None
+
+
+def echoed(row: Row) -> Span:
+    """Return the prompt of a text."""
+    placing, ids = Offsets(row.request.tokenizer), row.request.ids
+    return Span(row.request.prompt, ids, row.prompt_scores, [placing.add(i) for i in ids])
 
 
 class Text:

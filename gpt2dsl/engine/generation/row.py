@@ -105,9 +105,9 @@ class Row:
         likely = np.flatnonzero(logs >= least)  # all would take milliseconds to sort
         best = [*likely[np.argsort(-logs[likely], kind="stable")][:count], token]
         return TokenScore(
-            self._name(token),
+            self.name(token),
             float(logs[token]),
-            {self._name(int(i)): float(logs[i]) for i in best},
+            {self.name(int(i)): float(logs[i]) for i in best},
         )
 
     def continuation(self) -> Continuation:
@@ -122,7 +122,7 @@ class Row:
             scores=tuple(self.scores),
         )
 
-    def _name(self, token: int) -> str:
+    def name(self, token: int) -> str:
         r"""Return a token's text, or ``bytes:\xe4`` for part of a character: names are unique.
 
         An id that the tokenizer does not know has no text: it is called ``token_id:310``.

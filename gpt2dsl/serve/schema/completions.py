@@ -69,8 +69,6 @@ class CompletionRequest(Sampling):
     def _agree(self) -> Self:
         if self.best_of is not None and self.best_of < self.n:
             raise ValueError(f"best_of: {self.best_of} texts have no {self.n} best ones (n)")
-        if self.echo and self.logprobs is not None:
-            raise ValueError("logprobs with echo: not supported here")
         if self.candidates > self.n and self.stream:
             raise ValueError("best_of: which texts are best is known at their end; no stream then")
         return self
@@ -84,6 +82,11 @@ class CompletionRequest(Sampling):
     @override
     def best_tokens(self) -> int | None:
         return 0 if self.candidates > self.n and self.logprobs is None else self.logprobs
+
+    @property
+    @override
+    def scores_prompt(self) -> bool:
+        return self.echo and self.logprobs is not None
 
     @property
     @override

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from gpt2dsl.parts import Generation
-from gpt2dsl.serve.schema.base import Anything, Body, Neutral, Shaped
+from gpt2dsl.serve.schema.base import Anything, Body, Shaped
 
 COLD = 1e-6
 """Temperatures below it take the best token: no double distinguishes what they draw."""
@@ -59,8 +59,8 @@ class Sampling(Body):
     stream_options: StreamOptions = StreamOptions()
     stop: Stops = Field([])
     seed: int | None = None
-    presence_penalty: Annotated[float, Neutral(0, 0.0)] = 0.0
-    frequency_penalty: Annotated[float, Neutral(0, 0.0)] = 0.0
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
     logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
         {}, max_length=MOST_BIASES
     )
@@ -90,6 +90,11 @@ class Sampling(Body):
     def best_tokens(self) -> int | None:
         """How many of the most likely tokens are told at each place; None where none are."""
         raise NotImplementedError
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's tokens have log-probabilities too."""
+        return False
 
     @property
     def candidates(self) -> int:
