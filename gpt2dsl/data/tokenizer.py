@@ -12,6 +12,7 @@ from typing import Any
 
 from gpt2dsl.data import (
     cache,
+    chat_template,
     tokenizer_digest,
     tokenizer_files,
     tokenizer_settings,
@@ -229,6 +230,14 @@ class Tokenizer:
         text = self.bytes_of(chosen).decode("utf-8", "replace")
         return cleaned(text) if self.cleans else text
 
+    def strings(self, ids: Iterable[int]) -> list[str]:
+        """Return each id's entry of the vocabulary, as its files have it; "" where there is none.
+
+        Args:
+            ids: of tokens.
+        """
+        return [self._inner.id_to_token(i) or "" for i in ids]
+
     def bytes_of(self, ids: Iterable[int]) -> bytes:
         """The UTF-8 bytes of ids; of one id they may be part of a character."""
         return b"".join(self._bytes.get(i, b"") for i in ids)
@@ -246,6 +255,17 @@ class Tokenizer:
             for i in self._inner.get_added_tokens_decoder()
             if not self._inner.decode([i], skip_special_tokens=True)
         )
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """The special tokens by key, such as ``bos_token``: chat templates name them."""
+        roles = {f"{name}_token": getattr(self, name) for name in _ROLES} | self._roles.others
+        return {key: self._inner.id_to_token(i) for key, i in roles.items() if i is not None}
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """The chat templates in its files, by name; "default" is the one without tools."""
+        return chat_template.templates(self._files or {})
 
     @cached_property
     def longest(self) -> int:

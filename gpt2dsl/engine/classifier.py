@@ -14,6 +14,7 @@ from gpt2dsl.engine.progress import Bar
 from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION
+from gpt2dsl.model import device
 from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.weights import opening
@@ -45,7 +46,8 @@ class TextClassifier:
         self.tokenizer = tokenizer
         self.length = min(network.geometry.positions, seq_length)
         self._problem = network.geometry.problem
-        self._logits = ClassScores(network)
+        with device.turn():
+            self._logits = ClassScores(network)
 
     def outputs(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return ``[texts, classes]``; of a text that is too long the beginning is read.

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
+from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
+from gpt2dsl.engine.generation.prefixes import PrefixCache
 from gpt2dsl.engine.job import Job
-from gpt2dsl.engine.text_model import TextModel
-from gpt2dsl.errors import InputError
+from gpt2dsl.engine.likelihood import Likelihood, Pair, likelihoods, windows
+from gpt2dsl.engine.text_model import Prompt, TextModel
+from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.model import device
+from gpt2dsl.model.chunked_prefill import ChunkedPrefill
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.init import filled
 from gpt2dsl.model.network import GPT2, Scores
@@ -27,7 +32,7 @@ from gpt2dsl.weights.guess import Hints
 
 
 class LanguageModel(TextModel):
-    """GPT-2 with its tokenizer.
+    """GPT-2 with its tokenizer. Threads may share it: see ``TextModel``.
 
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
@@ -42,7 +47,9 @@ class LanguageModel(TextModel):
     ) -> None:
         super().__init__(tokenizer, network.geometry, defaults=defaults)
         self._network = network
-        self._scores = Scores(network)
+        with device.turn():
+            self._scores = Scores(network)
+        self._prefill: ChunkedPrefill | None = None
 
     @classmethod
     def load(
@@ -103,8 +110,123 @@ class LanguageModel(TextModel):
             raise ValueError(f"expected ids from 0 to {vocab - 1}, found {found}")
         return self._scores.logits(array.astype(np.int32))
 
+    @overload  # a text is a sequence of texts too: the first that fits counts
+    def loglikelihood(  # type: ignore[overload-overlap]
+        self, context: str | Sequence[int], continuation: str | Sequence[int]
+    ) -> Likelihood: ...
+
+    @overload
+    def loglikelihood(
+        self, context: Sequence[Prompt], continuation: Sequence[Prompt]
+    ) -> list[Likelihood]: ...
+
+    def loglikelihood(self, context: Any, continuation: Any) -> Any:
+        """Return how likely texts are after others, as lm-eval's ``LM.loglikelihood`` defines it.
+
+        Spaces at the end of a context count to what follows it, an empty context is the token that
+        begins a text, and of one that is too long the beginning is cut off. What contexts begin
+        with alike is computed once.
+
+        Args:
+            context: a text or its ids, or a list of them.
+            continuation: what follows it, or a list as long.
+
+        Returns:
+            ``(logprob, is_greedy)``: the sum of the log-probabilities of the continuation's tokens
+            in nats, and whether each of them is the likeliest; a list of them for lists.
+
+        Raises:
+            InputError: a continuation has more tokens than the model takes, or an id is none.
+            ValueError: the lists differ in length, or one is a list and the other is none.
+        """
+        if _is_one(context) != _is_one(continuation) and len(context) + len(continuation):
+            raise ValueError("expected a context and a continuation, or a list of each")
+        if _is_one(context):
+            return self._likelihoods([self._pair(context, continuation)])[0]
+        if len(context) != len(continuation):
+            found = f"{len(context)} and {len(continuation)}"
+            raise ValueError(f"expected as many contexts as continuations, found {found}")
+        return self._likelihoods(list(map(self._pair, context, continuation)))
+
+    @overload
+    def loglikelihood_rolling(  # type: ignore[overload-overlap]  # as above
+        self, text: str | Sequence[int]
+    ) -> float: ...
+
+    @overload
+    def loglikelihood_rolling(self, text: Sequence[Prompt]) -> list[float]: ...
+
+    def loglikelihood_rolling(self, text: Any) -> Any:
+        """Return how likely whole texts are, as lm-eval's ``LM.loglikelihood_rolling`` defines it.
+
+        A text begins after the token that begins texts. One that is longer than the model's
+        positions is cut into windows; each token counts once, after as many as fit.
+
+        Args:
+            text: it or its ids, or a list of them.
+
+        Returns:
+            The sum of its tokens' log-probabilities in nats, 0 for an empty one; a list for a list.
+
+        Raises:
+            InputError: an id is none.
+        """
+        if _is_one(text):
+            return self.loglikelihood_rolling([text])[0]
+        positions = self.geometry.positions
+        cut = [list(windows(self._ids(one), self._begin, positions)) for one in text]
+        found = iter(self._likelihoods([pair for pairs in cut for pair in pairs]))
+        return [sum(next(found).logprob for _ in pairs) for pairs in cut]
+
+    def _pair(self, context: Prompt, continuation: Prompt) -> Pair:
+        """Return the ids of a context and of what follows it, as lm-eval splits both."""
+        if isinstance(context, str) and isinstance(continuation, str):
+            bare = context.rstrip()
+            continuation, context = context[len(bare) :] + continuation, bare
+            before = self._ids(context)
+            # Tokens may span both: the whole text is encoded, and cut where the context ends.
+            after = self._ids(context + continuation)[len(before) :]
+        else:
+            before, after = self._ids(context), self._ids(continuation)
+        if len(after) > self.geometry.positions:
+            message = f"it has {len(after)} tokens; {self.geometry.positions} fit"
+            raise InputError("G2-204", "continuation", message)
+        return before or [self._begin], after
+
+    def _ids(self, text: Prompt) -> list[int]:
+        """Return the ids of a text, or ids as they are; none of an empty one."""
+        if isinstance(text, str):
+            self.tokenizer.require(self.geometry.vocab, "data.tokenizer")
+            return self.tokenizer.encode(text)
+        return self._checked(text)
+
+    @device.turn()
+    def _likelihoods(self, pairs: Sequence[Pair]) -> list[Likelihood]:
+        if self._prefill is None:
+            self._prefill = ChunkedPrefill(self._network)
+        try:
+            return likelihoods(self._prefill, pairs, self.geometry.positions)
+        except RunError:
+            self._prefill.clear()  # of what is no number
+            raise
+
+    def chunked_slots(self, batch: int, cache: int) -> ChunkedSlots:
+        """Places of a server's texts, of their own.
+
+        Args:
+            batch: texts at once.
+            cache: bytes that are kept of prompts.
+        """
+        decoder, prefill = Decoder(self._network, batch), ChunkedPrefill(self._network)
+        return ChunkedSlots(decoder, batch, prefill, PrefixCache(cache))
+
     def _new_decoder(self, batch: int) -> Decoder:
         return Decoder(self._network, batch)
+
+
+def _is_one(text: Any) -> bool:
+    """Return whether this is one text or its ids, and no list of them."""
+    return isinstance(text, str) or (len(text) > 0 and isinstance(text[0], int | np.integer))
 
 
 def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
@@ -146,7 +268,8 @@ def network_of(
         precision: number formats; float32 where it is not said.
         more: adapters, recomputing and the rank's part, as ``GPT2`` has them.
     """
-    device.use(on)
-    network = GPT2(geometry, precision=precision or Precision(), **more)
-    network.load(arrays)
+    with device.turn():
+        device.use(on)
+        network = GPT2(geometry, precision=precision or Precision(), **more)
+        network.load(arrays)
     return network

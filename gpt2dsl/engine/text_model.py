@@ -22,6 +22,7 @@ from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.model.turns import TURNS
 from gpt2dsl.parts import Generation
 from gpt2dsl.weights.defaults import Defaults
 
@@ -32,14 +33,16 @@ LONG_TEXT = 100_000
 """Characters up to which the tokens of a prompt that is too long are counted, to be told."""
 
 KEPT_DECODERS = 4
-"""Batch sizes of which compiled graphs and caches are kept."""
+"""Decoders that are kept with their compiled graphs and caches; streams have one each."""
 
 Prompt = str | Sequence[int]
 """A text, or the ids of its tokens, which are taken as they are; NumPy's integers too."""
 
 
 class TextModel(ABC):
-    """Continues texts.
+    """Continues texts. Threads may share it: their calls are carried out one after another.
+
+    A stream takes its turn for each token, so that others go on while its reader does not.
 
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
@@ -57,7 +60,7 @@ class TextModel(ABC):
     ) -> None:
         self._tokenizer, self.geometry, self.at_once = tokenizer, geometry, at_once
         self.defaults = defaults or Defaults()
-        self._decoders: dict[int, Decoder] = {}
+        self._decoders: list[tuple[int, Decoder]] = []
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -159,10 +162,6 @@ class TextModel(ABC):
         asked = self.defaults.completed(generation)
         return Row(self._request(prompt, asked, number, stops_in_prompt=stops_in_prompt))
 
-    def slots(self, batch: int) -> Slots:
-        """Places for so many texts at once, of their own."""
-        return Slots(self._new_decoder(batch), batch)
-
     def show(
         self, prompts: Sequence[Prompt], generation: Generation, say: Callable[[str], None]
     ) -> list[Continuation]:
@@ -186,12 +185,15 @@ class TextModel(ABC):
         with self._lent(1) as decoder:
             slots = Slots(decoder, 1)
             slots.add([row])
+            row.check()
             while not row.ended:
                 yield pieces.add(row.said[shown:])
                 shown = len(row.said)
                 slots.step()
+                row.check()
         yield pieces.add(row.said[shown:]) + pieces.rest()
 
+    @TURNS
     def _run(self, rows: Sequence[Row]) -> None:
         """Generate until every text is over."""
         waiting = deque(rows)
@@ -203,7 +205,10 @@ class TextModel(ABC):
                     slots.add([waiting.popleft() for _ in range(min(slots.free, len(waiting)))])
                 if slots.busy:
                     slots.step()
+                for row in rows:
+                    row.check()
 
+    @TURNS
     def _searched(
         self, prompts: Sequence[tuple[int, Prompt]], generation: Generation
     ) -> list[Continuation]:
@@ -225,7 +230,7 @@ class TextModel(ABC):
         if isinstance(prompt, str):
             ids, text = self._encoded(prompt), prompt
         else:
-            ids = self._checked(prompt)
+            ids = self._checked(prompt) or self._encoded("")
             text = self.tokenizer.decode(prompt)
         self._refuse_long(prompt, ids, generation)
         self._refuse_unknown(generation)
@@ -249,7 +254,7 @@ class TextModel(ABC):
         return self.tokenizer.encode(prompt) or [self._begin]
 
     def _checked(self, prompt: Any) -> list[int]:
-        """Return ids as they are, if all are in the word table; of none, those of no text."""
+        """Return ids as they are, if all are in the word table."""
         is_list = isinstance(prompt, Sequence | np.ndarray)
         is_list = is_list and not isinstance(prompt, bytes | bytearray)
         kinds = set(map(type, prompt)) if is_list else {object}
@@ -261,7 +266,7 @@ class TextModel(ABC):
             if not 0 <= wrong < self.geometry.vocab:
                 message = f"{wrong} is no id: there are {self.geometry.vocab}"
                 raise InputError("G2-204", "prompt", message)
-        return ids or self._encoded("")
+        return ids
 
     def _refuse_unknown(self, generation: Generation) -> None:
         """Refuse ids of settings that the word table lacks."""
@@ -288,14 +293,28 @@ class TextModel(ABC):
 
     @contextmanager
     def _lent(self, batch: int) -> Iterator[Decoder]:
-        """A decoder for one use at a time, kept after it with its compiled graphs."""
-        found = self._decoders.pop(batch, None) or self._new_decoder(batch)
+        """Lend a decoder for one use at a time; it is kept after it with its compiled graphs."""
+        with TURNS:
+            decoder = self._kept_decoder(batch) or self._new_decoder(batch)
+        is_sound = True
         try:
-            yield found
+            yield decoder
+        except Exception:
+            is_sound = False  # its caches may hold what is no number, which masks do not hide
+            raise
         finally:
-            self._decoders[batch] = found
-            if len(self._decoders) > KEPT_DECODERS:
-                self._decoders.pop(next(iter(self._decoders)))
+            # Without a turn: a generator that nobody reads on is closed in whatever thread it was
+            # forgotten in, in the middle of anything.
+            if is_sound:
+                self._decoders.append((batch, decoder))
+
+    def _kept_decoder(self, batch: int) -> Decoder | None:
+        """Take out the last decoder of a batch size that was used; forget the oldest of all."""
+        fitting = [entry for entry in self._decoders if entry[0] == batch]
+        for entry in fitting[-1:]:
+            self._decoders.remove(entry)
+        del self._decoders[: max(0, len(self._decoders) - KEPT_DECODERS + 1)]
+        return fitting[-1][1] if fitting else None
 
 
 def refuse(generation: Generation) -> None:

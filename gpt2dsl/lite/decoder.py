@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.lite.runtimes.base import Arrays, Runtime
 from gpt2dsl.lite.shapes import IDS, INCREMENT, LOGITS, POSITION, PREFILL, VALID, Shapes
+from gpt2dsl.model.turns import TURNS
 
 
 class ExportedDecoder:
@@ -32,6 +33,7 @@ class ExportedDecoder:
         """Start anew; what rows held is gone."""
         self._positions[:] = 0
 
+    @TURNS
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Take in prompts as these rows; ``[prompts, entries]`` of the token after each."""
         batch, length = self._shapes.batch, self._shapes.length
@@ -45,6 +47,7 @@ class ExportedDecoder:
         self._positions[taken] = valid[taken]
         return self._of(found)[taken]
 
+    @TURNS
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Take in one token a row, ``[rows]``; ``[rows, entries]`` of the token after it.
 
@@ -68,6 +71,12 @@ class ExportedDecoder:
     def release(self, row: int) -> None:
         """A row that is done with."""
         self._positions[row] = 0
+
+    def clear(self, row: int) -> None:
+        """Release a row, and forget what it held."""
+        self.release(row)
+        for cache in self._caches.values():
+            self._by_row(cache)[row] = 0
 
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Give each row what the row ``source[row]`` holds."""

@@ -17,6 +17,7 @@ from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import head_of
+from gpt2dsl.model import device
 from gpt2dsl.model.graphs import Graph
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
@@ -45,14 +46,14 @@ def roomy(tokens: int, limit: int) -> int:
     return min(length, limit)
 
 
-class _Graph(Graph):
+class NetworkGraph(Graph):
     """A graph over the whole network."""
 
     def __init__(self, network: GPT2, *constants: int) -> None:
         super().__init__(*network.signature, *constants, is_kept=network.shard.mp == 1)
 
 
-class Prefill(_Graph):
+class Prefill(NetworkGraph):
     """Whole prompts: the logits after each, and the keys and values of their tokens."""
 
     def __init__(self, network: GPT2) -> None:
@@ -83,7 +84,7 @@ class Prefill(_Graph):
         return (network.logits_of(normal, self.head), *found)
 
 
-class Embed(_Graph):
+class Embed(NetworkGraph):
     """The tokens of a step.
 
     Why a graph of its own: in a graph that writes to Parameters, MindSpore 2.10 copies every
@@ -119,7 +120,7 @@ class Cache(nn.Cell):
         return keys.reshape(self.shape), values.reshape(self.shape)
 
 
-class Step(_Graph):
+class Step(NetworkGraph):
     """One token for each row of a batch, with caches of one length."""
 
     def __init__(self, network: GPT2, batch: int, length: int) -> None:
@@ -168,6 +169,7 @@ class Decoder:
         entries: ids of which logits are wanted; the vocabulary's where it is not said.
     """
 
+    @device.turn()
     def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
         free_unused()
         self._network, self._batch = network, batch
@@ -185,6 +187,7 @@ class Decoder:
         self._positions[:], self._is_used[:] = 0, False
         self._length = roomy(tokens, self._limit)
 
+    @device.turn()
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Take in prompts as these rows; ``[prompts, entries]`` of the token after each.
 
@@ -208,15 +211,57 @@ class Decoder:
         last = lengths - 1 + np.arange(len(prompts), dtype=np.int32) * time
         logits, *found = self._prefill(Tensor(ids), Tensor(last))
         self._grow(time)
+        self._fill(rows, found, time)
         taken = np.array(rows)
-        heads = taken[:, None] * self._network.heads + np.arange(self._network.heads)  # [b, n]
-        places = heads[..., None] * self._length + np.arange(time)  # [b, n, t]
-        at = Tensor(places.reshape(-1).astype(np.int32))
-        for parameter, values in zip(self._step.parameters(), found, strict=True):
-            self._write(parameter, at, values)
         self._positions[taken], self._is_used[taken] = lengths, True
         return self._of_vocab(logits)
 
+    def _fill(self, rows: Sequence[int], held: Sequence[Tensor], time: int) -> None:
+        """Write keys and values of rows' first tokens, layer by layer, each ``[b n t, d]``."""
+        heads = np.array(rows)[:, None] * self._network.heads + np.arange(self._network.heads)
+        places = heads[..., None] * self._length + np.arange(time)  # [b, n, t]
+        at = Tensor(places.reshape(-1).astype(np.int32))
+        for parameter, values in zip(self._step.parameters(), held, strict=True):
+            self._write(parameter, at, values)
+
+    @device.turn()
+    def adopt(self, row: int, held: Sequence[Tensor], tokens: int) -> None:
+        """Begin a row with keys and values of a prompt.
+
+        Args:
+            row: it.
+            held: of ``ChunkedPrefill.prompt``: layer by layer, each ``[n t, d]``.
+            tokens: of the prompt; what lies past them does not count.
+        """
+        time = held[0].shape[0] // self._network.heads
+        self._grow(time)
+        self._fill([row], held, time)
+        self._positions[row], self._is_used[row] = tokens, True
+
+    @device.turn()
+    def clear(self, row: int) -> None:
+        """Release a row, and forget it: what is no number would reach others through masks."""
+        self.release(row)
+        if self._length:
+            width = self._network.geometry.head_width
+            nothing = Tensor(np.zeros((self._network.heads * self._length, width), np.float32))
+            self._fill([row], [nothing] * len(self._step.parameters()), self._length)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Lengths that its caches may come to have, the shortest first."""
+        lengths = [roomy(1, self._limit)]
+        while lengths[-1] < self._limit:
+            lengths.append(roomy(lengths[-1] + 1, self._limit))
+        return lengths
+
+    @device.turn()
+    def compile(self, length: int) -> None:
+        """Compile the graphs of a length of caches, before anyone waits for them."""
+        at = Tensor(np.zeros(self._batch, np.int32))
+        self._of_length(length).compile(self._embed(at, at), at)
+
+    @device.turn()
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Take in one token a row, ``[b]``; ``[b, entries]`` of the token after it.
 
@@ -232,6 +277,7 @@ class Decoder:
         """A row that is done with: it stays at its first position, and no cache grows for it."""
         self._positions[row], self._is_used[row] = 0, False
 
+    @device.turn()
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Give each row what the row ``source[row]`` holds."""
         self._positions, self._is_used = self._positions[source], self._is_used[source]
@@ -244,9 +290,12 @@ class Decoder:
     @property
     def _step(self) -> Step:
         """The graph of the present length."""
-        if self._length not in self._steps:
-            self._steps[self._length] = Step(self._network, self._batch, self._length)
-        return self._steps[self._length]
+        return self._of_length(self._length)
+
+    def _of_length(self, length: int) -> Step:
+        if length not in self._steps:
+            self._steps[length] = Step(self._network, self._batch, length)
+        return self._steps[length]
 
     def _grow(self, tokens: int) -> None:
         """Move to longer caches where so many tokens do not fit."""

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import mindspore as ms
 
+from gpt2dsl.model.turns import TURNS
+
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Have MindSpore for this thread alone, ready to compile whole graphs.
+
+    Everything that compiles or runs graphs, or writes to parameters, happens within it; also
+    decorates functions.
+    """
+    with TURNS:
+        ms.set_context(mode=ms.GRAPH_MODE)  # a thread's own; 8 microseconds
+        yield
 
 
 def use(device: str) -> None:

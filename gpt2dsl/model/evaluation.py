@@ -9,6 +9,7 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import SCORE, head_of
+from gpt2dsl.model import device
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph
 from gpt2dsl.model.network import GPT2
@@ -33,6 +34,7 @@ class TokenLosses:
         self._shard = network.shard
         self._weights = (network.g, network.b, network.by_name[head_of(network.geometry)])
 
+    @device.turn()
     def losses(self, ids: Ids, labels: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats; ``x``: ``[b t, h]`` from a stage before."""
         walk = self._forward.walk(MicroBatch(ids, labels), x, remembers=False)
@@ -51,6 +53,7 @@ class ClassScores:
         self._forward, self._head = Forward(network), _ClassHead(network)
         self._weights = (network.g, network.b, network.by_name[SCORE])
 
+    @device.turn()
     def logits(self, ids: Ids, last: Ids) -> NDArray[np.float32]:
         """``[b, t], [b] → [b, labels]``; ``last``: the place of each row's last real token."""
         walk = self._forward.walk(MicroBatch(ids, ids), remembers=False)

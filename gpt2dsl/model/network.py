@@ -30,7 +30,7 @@ from gpt2dsl.layout.tensors import (
     padded_shape,
     tensors,
 )
-from gpt2dsl.model import dropout
+from gpt2dsl.model import device, dropout
 from gpt2dsl.model.block import Block, Slots
 from gpt2dsl.model.operators.collectives import all_rows, beside, leave, own_rows, within
 from gpt2dsl.model.operators.head import MASKED, all_logits
@@ -96,6 +96,7 @@ class GPT2(nn.Cell):
         stages: which of them it has.
     """
 
+    @device.turn()
     def __init__(
         self,
         geometry: Geometry,
@@ -203,6 +204,7 @@ class GPT2(nn.Cell):
         """
         self._take(self.of_adapters, self.adapter_shapes, arrays)
 
+    @device.turn()
     def _take(
         self,
         own: Mapping[str, Parameter],
@@ -288,6 +290,7 @@ class Scores(nn.Cell):
         """``[b, t] → [b t, v]``."""
         return self.network.logits_of(self.network(ids), self.head)
 
+    @device.turn()
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """``[b, t] → [b, t, vocab]``.
 

@@ -3,103 +3,178 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from gpt2dsl.data.documents import dumps
-from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.serve import documents
-from gpt2dsl.serve.schema import CompletionRequest
+from gpt2dsl.serve.errors import ApiError
+from gpt2dsl.serve.metrics import Metrics
+from gpt2dsl.serve.schema.sampling import Sampling
+from gpt2dsl.serve.texts import Span, Text, mean_logprob
 from gpt2dsl.serve.worker import Event, Ticket
 
-POLL = 0.2
-"""Seconds between looks whether a client that waits has left."""
+
+class Form(ABC):
+    """How an endpoint writes its answers.
+
+    Attributes:
+        head: what each document begins with.
+        stream_head: likewise, of the events of a stream.
+    """
+
+    head: Mapping[str, Any]
+    stream_head: Mapping[str, Any]
+
+    @abstractmethod
+    def start(self, row: Row) -> int:
+        """Return the characters that are told before a text."""
+
+    @abstractmethod
+    def opening(self, index: int, row: Row) -> Mapping[str, Any] | None:
+        """Return the choice with which the stream of a text begins."""
+
+    @abstractmethod
+    def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+        """Return the choice that tells a piece of a text."""
+
+    @abstractmethod
+    def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+        """Return the choice that tells a whole text."""
 
 
 class Answer:
     """One request's answer: its texts, and what becomes of them.
 
-    Raises:
-        SpecError: a value or a prompt can't be.
+    Args:
+        body: of the request.
+        form: of the answer.
+        rows: that generate its texts, ``body.candidates`` for each prompt.
+        metrics: that count it.
     """
 
-    def __init__(self, body: CompletionRequest, model: LanguageModel) -> None:
-        generation = body.generation()
-        self._body, self._head = body, documents.head(body.model)
-        texts = [prompt for prompt in body.prompts for _ in range(body.n)]
-        self._rows = [
-            model.row(prompt, generation, number, stops_in_prompt=False)
-            for number, prompt in enumerate(texts)
-        ]
-        self._prompt_tokens = sum(len(row.request.ids) for row in self._rows[:: body.n])
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+    def __init__(self, body: Sampling, form: Form, rows: Sequence[Row], metrics: Metrics) -> None:
+        self._body, self._form, self._rows, self._metrics = body, form, rows, metrics
+        self._prompt_tokens = sum(len(row.request.ids) for row in rows[:: body.candidates])
+        self._events: asyncio.Queue[Event | ApiError] = asyncio.Queue()
+        self._began = time.monotonic()
+        self._told_at = [self._began] * len(rows)
+        self._is_begun = [False] * len(rows)
         loop = asyncio.get_running_loop()
 
         def tell(event: Event) -> None:
             loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-        stops = self._rows[0].request.generation.stop_strings
-        self.ticket = Ticket(self._rows, stops, tell)
+        self.ticket = Ticket(rows, body.stops, tell)
 
-    async def whole(self, request: Request) -> Response:
+    def give_up(self, error: ApiError) -> None:
+        """End the answer with an error, whatever is still to come."""
+        self.ticket.cancel()
+        self._events.put_nowait(error)
+
+    async def whole(self, request: Request, off_loop: Callable[..., Any]) -> Response:
         """All texts at once; given up where the client leaves."""
-        texts = [row.request.prompt if self._body.echo else "" for row in self._rows]
-        left = len(texts)
+        texts = [""] * len(self._rows)
         watch = asyncio.create_task(self._watch(request))
         try:
-            while left:
-                event = await self._events.get()
-                if event.failure:
-                    return JSONResponse(documents.error(event.failure, server=True), 500)
+            async for event in self._told():
                 texts[event.index] += event.piece
-                left -= event.is_over
         finally:
             watch.cancel()
             self.ticket.cancel()
-        scored = self._body.logprobs is not None
+        # A choice at a time, so that the interpreter is never held for long.
         choices = [
-            documents.choice(i, text, row, scored=scored)
-            for i, (text, row) in enumerate(zip(texts, self._rows, strict=True))
+            await off_loop(self._choice, index, number, texts[number])
+            for index, number in enumerate(self._best())
         ]
         usage = documents.usage(self._rows, self._prompt_tokens)
-        answer = dumps({**self._head, "choices": choices, "usage": usage})
-        return Response(answer, media_type="application/json")
+        head = dumps(self._form.head)[:-1]
+        content = f'{head}, "choices": [{", ".join(choices)}], "usage": {dumps(usage)}}}'
+        return Response(content, media_type="application/json")
+
+    def _choice(self, index: int, number: int, text: str) -> str:
+        row = self._rows[number]
+        span = Text(row, self._form.start(row)).tell(text, is_over=True)
+        return dumps(self._form.whole(index, row, span))
+
+    def _best(self) -> Iterable[int]:
+        """Numbers of the rows that are told: of each prompt's candidates the likeliest ones."""
+        each = self._body.candidates
+        for first in range(0, len(self._rows), each):
+            group = range(first, first + each)
+            if each > self._body.n:
+                ranked = sorted(group, key=lambda number: -mean_logprob(self._rows[number]))
+                group = ranked[: self._body.n]  # type: ignore[assignment]
+            yield from group
 
     async def _watch(self, request: Request) -> None:
         """Give the texts up once the client has left."""
-        while not await request.is_disconnected():
-            await asyncio.sleep(POLL)
-        self.ticket.cancel()
-        self._events.put_nowait(Event(0, failure="the client has left"))
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        self.give_up(ApiError(400, "the client has left"))
 
     async def stream(self) -> AsyncIterator[str]:
         """Piece by piece, as server-sent events."""
         try:
-            if self._body.echo:
-                for i, row in enumerate(self._rows):
-                    yield self._event([documents.choice(i, row.request.prompt)])
-            left = len(self._rows)
-            while left:
-                event = await self._events.get()
-                if event.failure:
-                    yield _line(documents.error(event.failure, server=True))
-                    return
-                over = self._rows[event.index] if event.is_over else None
-                if event.piece or over is not None:
-                    yield self._event([documents.choice(event.index, event.piece, over)])
-                left -= event.is_over
+            texts: dict[int, Text] = {}
+            async for event in self._told():
+                index, row = event.index, self._rows[event.index]
+                if index not in texts:
+                    texts[index] = Text(row, self._form.start(row))
+                    if (opening := self._form.opening(index, row)) is not None:
+                        yield self._event([opening])
+                span = texts[index].tell(event.piece, is_over=event.is_over)
+                if span.text or span.ids or span.finish:
+                    yield self._event([self._form.piece(index, row, span)])
             if self._body.stream_options.include_usage:
                 usage = documents.usage(self._rows, self._prompt_tokens)
-                yield _line({**self._head, "choices": [], "usage": usage})
+                yield self._event([], usage=usage)
             yield "data: [DONE]\n\n"
+        except ApiError as error:
+            yield error.event
         finally:
             self.ticket.cancel()
 
-    def _event(self, choices: Sequence[documents.Document]) -> str:
-        return _line({**self._head, "choices": choices})
+    async def _told(self) -> AsyncIterator[Event]:
+        """Give the events of all texts until every one is over.
+
+        Raises:
+            ApiError: one never will be.
+        """
+        left = len(self._rows)
+        self._metrics.prompt_tokens.inc(self._prompt_tokens)
+        try:
+            while left:
+                event = await self._events.get()
+                if isinstance(event, ApiError):
+                    raise event
+                if event.failure:
+                    raise ApiError(400 if event.is_refusal else 500, event.failure)
+                self._measure(event.index)
+                yield event
+                left -= event.is_over
+        finally:
+            self._metrics.generated_tokens.inc(sum(len(row.generated) for row in self._rows))
+
+    def _measure(self, index: int) -> None:
+        """Count how long a piece was waited for."""
+        now = time.monotonic()
+        waited = now - self._told_at[index]
+        is_next, self._is_begun[index], self._told_at[index] = self._is_begun[index], True, now
+        (self._metrics.next_token if is_next else self._metrics.first_token).observe(waited)
+
+    def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> str:
+        document = {**self._form.stream_head, "choices": choices, **more}
+        if self._body.stream_options.include_usage:
+            document.setdefault("usage", None)
+        return _line(document)
 
 
-def _line(document: documents.Document) -> str:
+def _line(document: Mapping[str, Any]) -> str:
     return f"data: {dumps(document)}\n\n"

@@ -1,85 +1,171 @@
-"""What the server answers, as OpenAI's API has it."""
+"""The documents of answers: their shapes, which /openapi.json shows."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
 
 from gpt2dsl.engine.generation.row import Row
-from gpt2dsl.engine.generation.text import Pieces
 
-Document = dict[str, Any]
-
-
-def head(model: str) -> Document:
-    """What all documents of one answer begin with."""
-    made = int(time.time())
-    return {
-        "id": f"cmpl-{uuid.uuid4().hex}",
-        "object": "text_completion",
-        "created": made,
-        "model": model,
-    }
+FinishReason = Literal["stop", "length"]
 
 
-def model(name: str) -> Document:
-    """Describe the model that is served."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "gpt2dsl"}
+class Usage(TypedDict):
+    """The tokens of an answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
 
 
-def choice(index: int, text: str, row: Row | None = None, *, scored: bool = False) -> Document:
-    """A text, or a piece of one; with ``row`` it is over."""
-    return {
-        "index": index,
-        "text": text,
-        "logprobs": _logprobs(row, len(text)) if row and scored else None,
-        "finish_reason": _reason(row) if row else None,
-    }
+class Logprobs(TypedDict):
+    """Log-probabilities of a text's tokens; null at the first token of an echoed prompt."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
 
 
-def usage(rows: Sequence[Row], prompts: int) -> Document:
-    """The tokens of an answer.
+class CompletionChoice(TypedDict):
+    """A text, or a piece of one."""
+
+    index: int
+    text: str
+    logprobs: Logprobs | None
+    finish_reason: FinishReason | None
+
+
+class Completion(TypedDict):
+    """An answer of /v1/completions, or an event of its stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: NotRequired[Usage | None]
+
+
+class TopLogprob(TypedDict):
+    """A token that may stand in a place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class ChatLogprob(TopLogprob):
+    """A token that stands there, and the most likely ones."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChatLogprobs(TypedDict):
+    """Log-probabilities of a message's tokens."""
+
+    content: list[ChatLogprob]
+    refusal: None
+
+
+class AssistantMessage(TypedDict):
+    """A message of the model."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(TypedDict):
+    """A message."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+
+
+class Chat(TypedDict):
+    """An answer of /v1/chat/completions."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class Model(TypedDict):
+    """A model that is served."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int | None
+
+
+class Models(TypedDict):
+    """The models that are served."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Health(TypedDict):
+    """How a server is."""
+
+    status: Literal["ok", "loading", "stopping", "down"]
+    running: int
+    waiting: int
+
+
+class Version(TypedDict):
+    """The version of gpt2dsl."""
+
+    version: str
+
+
+class Tokens(TypedDict):
+    """The tokens of a text."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(TypedDict):
+    """The text of tokens."""
+
+    prompt: str
+
+
+def new_id(prefix: str) -> str:
+    """Return an id for an answer."""
+    return f"{prefix}-{uuid.uuid4().hex}"
+
+
+def now() -> int:
+    """Return the time in seconds, as answers have it."""
+    return int(time.time())
+
+
+def usage(rows: Sequence[Row], prompt_tokens: int) -> Usage:
+    """Return the tokens of an answer.
 
     Args:
         rows: its texts.
-        prompts: tokens of its prompts, each counted once.
+        prompt_tokens: of its prompts, each counted once.
     """
     generated = sum(len(row.generated) for row in rows)
     return {
-        "prompt_tokens": prompts,
+        "prompt_tokens": prompt_tokens,
         "completion_tokens": generated,
-        "total_tokens": prompts + generated,
-    }
-
-
-def error(message: str, *, code: str | None = None, server: bool = False) -> Document:
-    """Why there is no answer."""
-    kind = "server_error" if server else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
-
-def _reason(row: Row) -> str:
-    return "stop" if row.ended in ("eos", "stop") else "length"
-
-
-def _logprobs(row: Row, size: int) -> Document:
-    """Describe the tokens of a text; those that are cut off with a stop string are left out.
-
-    Args:
-        row: the text.
-        size: characters of it that are told.
-    """
-    pieces = Pieces(row.request.tokenizer)
-    ends = accumulate((len(pieces.add([i])) for i in row.generated), initial=0)
-    offsets = list(ends)[:-1]
-    told = sum(offset < size for offset in offsets) if row.ended == "stop" else len(offsets)
-    scores = row.scores[:told]
-    return {
-        "tokens": [score.token for score in scores],
-        "token_logprobs": [score.logprob for score in scores],
-        "top_logprobs": [score.best for score in scores],
-        "text_offset": offsets[:told],
+        "total_tokens": prompt_tokens + generated,
     }

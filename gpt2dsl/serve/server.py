@@ -2,64 +2,180 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from types import FrameType
 
 import uvicorn
+from typing_extensions import override
 
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
 from gpt2dsl.errors import RunError
+from gpt2dsl.serve import check
 from gpt2dsl.serve.app import app
+from gpt2dsl.serve.connection import Connection
+from gpt2dsl.serve.limits import Limits
+from gpt2dsl.serve.service import Service
+from gpt2dsl.serve.settings import Settings
 from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.guess import Hints
+
+FAREWELL = 2.0
+"""Seconds in which clients can read why their answers end, before their connections are cut."""
 
 
 def serve(
     weights: str,
     name: str,
+    settings: Settings,
+    listening: socket.socket,
     *,
     tokenizer: str = "auto",
-    host: str,
-    port: int,
     batch: int,
     waiting: int,
+    cache: int,
+    warms_up: bool,
+    max_body: int,
+    max_stops: int,
+    template: str | None = None,
+    checks: bool = False,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; what runs then is finished.
+    """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
 
     Args:
         weights: as in ``LanguageModel.load``.
         name: of the model, as requests say it.
+        settings: how.
+        listening: the socket that is listened on.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
-        host: address that is listened on.
-        port: of it; 0 for a free one.
         batch: texts that are generated at once.
         waiting: texts that may wait.
+        cache: bytes that are kept of prompts, for those that begin alike.
+        warms_up: whether the graphs of all lengths are compiled before it is ready.
+        max_body: bytes of a request's body.
+        max_stops: stop strings of a request.
+        template: a chat template in place of the tokenizer's own.
+        checks: answer one request of its own, and end.
 
     Raises:
-        RunError: the address can't be listened on.
+        RunError: the check fails.
         InputError: there are no such weights, or they are damaged.
     """
-    try:
-        listening = socket.create_server((host, port))
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise RunError(f"{host}:{port}: can't be listened on: {why}") from None
     worker = Worker(
         lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=tokenizer),
         batch=batch,
         waiting=waiting,
+        cache=cache,
+        warm_up=warms_up,
+        tell=say,
     )
+    limits = Limits(body=max_body, stops=max_stops, texts=batch + waiting)
+    service = Service(worker, name, limits, template)
+    server = _Server(service, settings, listening, f"loading {weights} and compiling", checks)
     worker.start()
-    with saying(f"loading {weights} and compiling"):
-        worker.model.result()
-    config = uvicorn.Config(app(worker, name), log_level="warning")
-    say(f"serving {name} on http://{host}:{listening.getsockname()[1]}/v1")
+    say(f"listening on {server.url}")
     try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass  # uvicorn has finished what ran, and says the signal again
+        server.run(sockets=[listening])
     finally:
         worker.stop()
-        worker.join()
-    say("stopped; all requests that were accepted are answered")
+        worker.join(FAREWELL)
+    if worker.model.done() and (error := worker.model.exception()):
+        raise error
+    if server.fault:
+        raise server.fault
+    say("stopped" + ("" if server.is_cut else "; all requests that were accepted are answered"))
+    if worker.is_alive():  # it compiles or loads, and can't be interrupted
+        os._exit(0)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which answers while the model loads, and ends within the grace.
+
+    Attributes:
+        is_cut: whether answers were given up.
+        fault: of the check.
+        url: of it.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        listening: socket.socket,
+        loading: str,
+        checks: bool,
+    ) -> None:
+        self._service, self._settings, self._loading = service, settings, loading
+        self._checks = checks
+        self.is_cut = False
+        self.fault: RunError | None = None
+        host, port = listening.getsockname()[:2]
+        shown = settings.host if settings.host != "localhost" else host
+        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+        routes = app(
+            service,
+            hosts=(settings.host, *settings.hosts),
+            key=settings.key,
+            origins=settings.origins,
+        )
+        super().__init__(
+            uvicorn.Config(
+                routes, http=Connection, ws="none", lifespan="off", log_level="error",
+                access_log=False,
+                proxy_headers=False, backlog=512
+            )
+        )  # fmt: skip
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._start = asyncio.create_task(self._say_when_ready())
+
+    async def _say_when_ready(self) -> None:
+        """Say when the model is there, and end where it can't be."""
+        model = self._service.worker.model
+        try:
+            with saying(self._loading):
+                await asyncio.wrap_future(model)
+        except Exception:  # noqa: BLE001  # serve raises it once the sockets are closed
+            self.should_exit = True
+            return
+        say(f"serving {self._service.name} on {self.url}/v1")
+        if self._checks:
+            try:
+                say(await asyncio.to_thread(check.check, self.url, self._settings.key))
+            except RunError as error:
+                self.fault = error
+            self.should_exit = True
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at the first signal with what runs, at the second at once."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        self.should_exit = True
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._start.cancel()
+        self._service.is_stopping = True
+        loop = asyncio.get_running_loop()
+        timers = [
+            loop.call_later(self._settings.grace, self._give_up),
+            loop.call_later(self._settings.grace + FAREWELL, self._cut),
+        ]
+        await super().shutdown(sockets)
+        for timer in timers:
+            timer.cancel()
+
+    def _give_up(self) -> None:
+        """Tell those who still wait that their answers end."""
+        self.is_cut = True
+        self._service.give_up()
+
+    def _cut(self) -> None:
+        """Cut the connections of clients that read nothing."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

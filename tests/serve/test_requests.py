@@ -4,89 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fastapi.testclient import TestClient
 
 import gpt2dsl
-from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import answer
-from gpt2dsl.serve.app import app
-from gpt2dsl.serve.schema import CompletionRequest, StreamOptions
-from gpt2dsl.serve.worker import Worker
-from tests.vocabularies import says, vocabulary
-
-PLAN = [65, 66, 67, 68, 69, 70, 71, 264, 72, 310, 73]
-ROWS = 320
-"""Of the word table; the tokenizer has 265 ids, the last of them special."""
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A model that says the alphabet, and one that says a newline and the cat after "the\\n"."""
-    parent = tmp_path_factory.mktemp("says")
-    found = {}
-    for name in ("alphabet", "newline"):
-        tokenizer = vocabulary(parent / name)
-        tokenizer.add_tokens(["<|user|>"], special_tokens=True)
-        tokenizer.save_pretrained(parent / name)
-        lead = len(tokenizer("the\n").input_ids) - 1
-        plan = [0] * lead + tokenizer("\nthe catxyz").input_ids
-        model = says(PLAN if name == "alphabet" else plan, ROWS)
-        model.generation_config.eos_token_id = model.config.eos_token_id = 263
-        model.save_pretrained(parent / name)
-        found[name] = parent / name
-    return found
-
-
-class Client:
-    """The routes over a model that is loaded once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.worker = Worker(lambda: gpt2dsl.load(str(folder)), batch=4, waiting=8)
-        self.worker.start()
-        self.lm: LanguageModel = self.worker.model.result()
-        self.http = TestClient(app(self.worker, "org/m"))
-
-    def post(self, **body: Any) -> Any:
-        return self.http.post("/v1/completions", json={"model": "org/m", "temperature": 0} | body)
-
-    def choice(self, **body: Any) -> dict[str, Any]:
-        answer = self.post(**body)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()["choices"][0]
-        return found
-
-    def streamed(self, **body: Any) -> tuple[str, str]:
-        """The joined text of a stream, and why it ended."""
-        lines = self.post(stream=True, **body).text.split("\n\n")
-        events = [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
-        choices = [event["choices"][0] for event in events]
-        return "".join(one["text"] for one in choices), choices[-1]["finish_reason"]
-
-
-@pytest.fixture(scope="module")
-def clients(folders: dict[str, Path]) -> Iterator[dict[str, Client]]:
-    made = {name: Client(folder) for name, folder in folders.items()}
-    yield made
-    for one in made.values():
-        one.worker.stop()
-        one.worker.join()
-
-
-@pytest.fixture(scope="module")
-def alphabet(clients: dict[str, Client]) -> Client:
-    return clients["alphabet"]
-
-
-@pytest.fixture(scope="module")
-def newline(clients: dict[str, Client]) -> Client:
-    return clients["newline"]
+from gpt2dsl.serve.schema.completions import CompletionRequest
+from gpt2dsl.serve.schema.sampling import StreamOptions
+from tests.serve.in_process import Client
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +78,7 @@ def test_an_empty_prompt_is_one_however_it_is_said(alphabet: Client, judge: Any)
         ([83, 320], "prompt: 320 is no id: there are 320"),
         ([-1], "prompt: -1 is no id: they begin at 0"),
         ([1, True], "prompt: ids are integers, found bool"),
-        ([[1.0]], "prompt: ids are integers, found float"),
+        ([[1.5]], "prompt: ids are integers, found float"),
         ([[1], "a"], 'lists of ids, found [[1], "a"]'),
         ({"a": 1}, "lists of ids, found"),
         ([1] * 64, "the prompt has 64 tokens; with one to generate 63 fit"),
@@ -238,7 +167,7 @@ def test_null_is_as_absent_within_stream_options(alphabet: Client) -> None:
         {"user": "me"}, {"metadata": {"a": "b"}}, {"store": False}, {"service_tier": "auto"},
         {"stream_options": {"include_obfuscation": False}}, {"prompt_cache_key": "a"},
         {"best_of": 1}, {"suffix": ""}, {"presence_penalty": 0}, {"frequency_penalty": 0.0},
-        {"logit_bias": {}}, {"logit_bias": {"65": 0}}, {"stop": []}, {"echo": False},
+        {"logit_bias": {}}, {"logit_bias": {"65": 0}}, {"stop": []}, {"echo": False}, {"n": 1.0},
     ],
 )  # fmt: skip
 def test_what_has_no_effect_is_accepted(alphabet: Client, neutral: dict[str, Any]) -> None:
@@ -249,18 +178,24 @@ def test_what_has_no_effect_is_accepted(alphabet: Client, neutral: dict[str, Any
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"best_of": 2}, "best_of: not supported here"),
-        ({"suffix": "x"}, "suffix"),
-        ({"logit_bias": {"65": 1}}, "logit_bias"),
-        ({"frequency_penalty": 0.1}, "frequency_penalty"),
+        ({"best_of": 2, "stream": True}, "best_of: which texts are best is known at their end"),
+        ({"best_of": 2, "n": 3}, "best_of: 2 texts have no 3 best ones (n)"),
+        ({"suffix": "x"}, "suffix: not supported here"),
+        ({"logit_bias": {"65": 101}}, "logit_bias.65: Input should be less than or equal to 100"),
+        ({"logit_bias": {"320": 1}}, "logit_bias: 320 is no id: there are 320"),
+        ({"logit_bias": {"the": 1}}, "logit_bias.the"),
+        ({"frequency_penalty": 2.1}, "frequency_penalty: Input should be less than or equal to 2"),
+        ({"presence_penalty": "1"}, "presence_penalty: Input should be a valid number"),
         ({"n": True}, "n: Input should be a valid integer"),
-        ({"n": 1.0}, "n: Input should be a valid integer"),
+        ({"n": 1.5}, "n: Input should be a valid integer"),
         ({"logprobs": True}, "logprobs"),
         ({"echo": 1}, "echo"),
         ({"stream_options": {"usage": True}}, "stream_options.usage"),
         ({"stop": [None]}, "stop"),
         ({"ignore_eos": True}, "ignore_eos: Extra inputs are not permitted"),
-        ({"model": None}, "model: Field required"),
+        ({"max_token": 3}, "max_token: Extra inputs are not permitted; did you mean max_tokens?"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop: 5 texts are more than 4 (--max-stops)"),
+        ({"stop": "a" * 257}, "stop: a text of 257 characters is longer than 256"),
     ],
 )
 def test_what_would_change_the_answer_is_refused_by_name(

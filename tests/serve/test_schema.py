@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.serve.schema import CompletionRequest
+from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.weights.defaults import Defaults, Document
 
 NET = Geometry(layers=1, heads=1, hidden=4, positions=16, vocab=300)
@@ -31,7 +31,7 @@ def test_what_a_request_leaves_out_the_weights_file_says(
 ) -> None:
     defaults = Defaults.of(None, Document(Path("generation_config.json"), FILE), NET)
     asked = CompletionRequest.model_validate({"model": "m", "prompt": "a", **request_})
-    found = defaults.completed(asked.generation())
+    found = defaults.completed(asked.generation(64))
     assert {key: getattr(found, key) for key in expected} == expected
     assert (found.max_new_tokens, found.max_length) == (16, None)
     assert (found.beams, found.num_return_sequences) == (1, 1)
@@ -39,7 +39,7 @@ def test_what_a_request_leaves_out_the_weights_file_says(
 
 
 def test_without_a_file_openai_s_defaults_hold() -> None:
-    found = Defaults().completed(CompletionRequest.model_validate({"model": "m"}).generation())
+    found = Defaults().completed(CompletionRequest.model_validate({"model": "m"}).generation(64))
     assert (found.max_new_tokens, found.temperature, found.top_p, found.do_sample) == (
         16, 1.0, 1.0, True,
     )  # fmt: skip

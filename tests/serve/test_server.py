@@ -104,8 +104,7 @@ def test_fifty_requests_at_once_are_answered_each_with_its_own_text(
 def test_a_client_that_leaves_frees_its_place(
     client: openai.OpenAI, server: Server, streams: bool
 ) -> None:
-    server.wait_until_idle(5)
-    started = time.monotonic()
+    server.wait_until_idle(60)
     settings: Any = {"max_tokens": 2000, "temperature": 0, "extra_body": {"min_tokens": 2000}}
     if streams:
         stream = complete(client, "the", stream=True, **settings)
@@ -115,24 +114,26 @@ def test_a_client_that_leaves_frees_its_place(
     else:
         with pytest.raises(openai.APITimeoutError):
             complete(client.with_options(timeout=0.3), "the", **settings)
-    server.wait_until_idle(5)
-    assert time.monotonic() - started < 5
+    left = time.monotonic()
+    server.wait_until_idle(60)
+    # A whole text takes more steps than the server can have made since the client left.
+    assert time.monotonic() - left < 5
 
 
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
         ({"prompt": "cat " * 3000}, 400, "2047 fit"),
-        ({"max_tokens": 0}, 400, "max_tokens: Input should be greater than or equal to 1"),
-        ({"max_tokens": -5}, 400, "max_tokens"),
+        ({"max_tokens": -5}, 400, "max_tokens: Input should be greater than or equal to 0"),
         ({"temperature": -1}, 400, "temperature"),
         ({"top_p": 2}, 400, "top_p"),
         ({"extra_body": {"max_token": 3}}, 400, "max_token: Extra inputs are not permitted"),
-        ({"presence_penalty": 1.0}, 400, "presence_penalty: not supported here"),
+        ({"presence_penalty": -2.5}, 400, "presence_penalty: Input should be greater than"),
         ({"stop": [""]}, 400, "stop: a text is empty"),
         ({"n": 100, "prompt": ["a", "b"]}, 400, "200 texts are more than 136"),
-        ({"echo": True, "logprobs": 1}, 400, "logprobs with echo: not supported here"),
-        ({"prompt": "a" * 2_000_000}, 400, "2000000 characters, more than 2048 tokens hold"),
+        ({"suffix": "b"}, 400, "suffix: not supported here"),
+        ({"prompt": "a" * 200_000}, 400, "200000 characters, more than 2048 tokens hold"),
+        ({"prompt": "a" * 2_000_000}, 413, "the body has more than 1048576 bytes"),
         ({"prompt": [999]}, 400, "999 is no id: there are 301"),
         ({"model": "other"}, 404, "no model 'other' here; 'tiny' is"),
     ],
@@ -163,7 +164,7 @@ def test_an_empty_prompt_begins_at_an_end_of_text_and_text_ends_with_the_positio
 
 
 def test_sigterm_finishes_what_runs_and_a_full_queue_refuses(weights: Path) -> None:
-    own = Server(weights, "--batch", "1", "--queue", "1")
+    own = Server(weights, "--batch", "1", "--queue", "1", "--grace", "250")
     client = openai.OpenAI(base_url=own.url, api_key="none", max_retries=0)
     found: list[Any] = []
 
@@ -196,5 +197,5 @@ def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded(
 
 
 def test_an_unknown_path_is_refused_in_openais_form(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="no /v1/chat/completions for this method here"):
-        client.chat.completions.create(model="tiny", messages=[])
+    with pytest.raises(openai.NotFoundError, match="POST /v1/embeddings: no such path here"):
+        client.embeddings.create(model="tiny", input="a")

@@ -16,7 +16,7 @@ class TokenScore:
     Attributes:
         token: its text; of a part of a character its bytes, as OpenAI's API shows them.
         logprob: of it, nats.
-        best: texts of the most likely tokens in its place → their log-probabilities.
+        best: texts of the most likely tokens in its place, and its own → their log-probabilities.
     """
 
     token: str

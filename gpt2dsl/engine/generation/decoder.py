@@ -24,5 +24,8 @@ class Decoder(Protocol):
     def release(self, row: int) -> None:
         """A row that is done with."""
 
+    def clear(self, row: int) -> None:
+        """Release a row, and forget what it held: what is no number would reach later ones."""
+
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Give each row what the row ``source[row]`` holds."""

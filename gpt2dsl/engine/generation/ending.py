@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.stops import Stops
 from gpt2dsl.parts import Generation
 
 Reason = Literal["", "eos", "stop", "length", "positions"]
@@ -39,8 +40,8 @@ class Ending:
         self.ids = tuple(generation.eos) or tuple(i for i in unsaid if i is not None)
         self._first = 0 if in_prompt else prompt
         self._tokenizer = tokenizer
-        self._stops = [text.encode() for text in generation.stop_strings]
         self._limit, self._positions = generation.limit(prompt), positions
+        self._stops = Stops([text.encode() for text in generation.stop_strings])
 
     @property
     def longest(self) -> int:
@@ -55,18 +56,19 @@ class Ending:
         """
         if ids[-1] in self.ids:
             return "eos"
-        if any(self._stopped(ids, stop) for stop in self._stops):
+        if self._stops.longest and self._is_stopped(ids):
             return "stop"
         if len(ids) < self.longest:
             return ""
         return "length" if len(ids) >= self._limit else "positions"
 
-    def _stopped(self, ids: Sequence[int], stop: bytes) -> bool:
+    def _is_stopped(self, ids: Sequence[int]) -> bool:
         """Whether a stop string ends within the last token."""
         last = len(self._tokenizer.bytes_of(ids[-1:]))
-        start, tail = len(ids), b""
+        start, size, pieces = len(ids), 0, []
         # an id that the tokenizer does not know has no bytes
-        while start > self._first and len(tail) < last + len(stop) - 1:
+        while start > self._first and size < last + self._stops.longest - 1:
             start -= 1
-            tail = self._tokenizer.bytes_of(ids[start : start + 1]) + tail
-        return stop in tail[max(0, len(tail) - last - len(stop) + 1) :]
+            pieces.append(self._tokenizer.bytes_of(ids[start : start + 1]))
+            size += len(pieces[-1])
+        return self._stops.find(b"".join(reversed(pieces)), last) is not None

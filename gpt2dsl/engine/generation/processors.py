@@ -130,6 +130,16 @@ def penalised(
     return finite(scores, key, penalty)
 
 
+def discouraged(
+    scores: Scores, generated: Sequence[int], presence: float, frequency: float
+) -> Scores:
+    """Lower the scores of tokens that were generated: once, and each time, as OpenAI's API does."""
+    scores = scores.copy()
+    ids, counts = np.unique(np.asarray(generated, dtype=np.int64), return_counts=True)
+    scores[ids] -= presence + frequency * counts
+    return scores
+
+
 def hastened(
     scores: Scores, tokens: Sequence[int], *, ends: Sequence[int], start: int, factor: float
 ) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import attrs
@@ -9,8 +10,8 @@ import numpy as np
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.ending import Ending
-from gpt2dsl.engine.generation.processors import processors
-from gpt2dsl.engine.generation.scores import Processor
+from gpt2dsl.engine.generation.processors import discouraged, processors
+from gpt2dsl.engine.generation.scores import Processor, Scores
 from gpt2dsl.parts import Generation
 
 RESERVED = 256
@@ -31,6 +32,10 @@ class Request:
         ends: ids after which its texts end, where the generation says none; the tokenizer's
             end-of-text where they are None.
         stops_in_prompt: whether a stop string may begin in the prompt.
+        presence_penalty: is taken off the scores of tokens that were generated.
+        frequency_penalty: likewise, for each time that they were.
+        scores_prompt: whether the prompt's tokens get log-probabilities too.
+        generates: whether there is a text; else the prompt alone is taken in, and scored.
     """
 
     prompt: str
@@ -41,6 +46,10 @@ class Request:
     number: int = 0
     ends: tuple[int, ...] | None = None
     stops_in_prompt: bool = True
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    scores_prompt: bool = False
+    generates: bool = True
 
     @cached_property
     def ending(self) -> Ending:
@@ -57,9 +66,17 @@ class Request:
     @cached_property
     def processors(self) -> list[Processor]:
         """What is done to scores."""
-        ending = self.ending
-        prompt = len(self.ids)
-        return processors(self.generation, self.tokenizer, prompt, ending.ids, ending.longest)
+        ending, prompt = self.ending, len(self.ids)
+        active = processors(self.generation, self.tokenizer, prompt, ending.ids, ending.longest)
+        return [self._discouraged, *active] if self._discourages else active
+
+    @property
+    def _discourages(self) -> bool:
+        return bool(self.presence_penalty or self.frequency_penalty)
+
+    def _discouraged(self, scores: Scores, tokens: Sequence[int]) -> Scores:
+        generated = tokens[len(self.ids) :]
+        return discouraged(scores, generated, self.presence_penalty, self.frequency_penalty)
 
     @cached_property
     def random(self) -> np.random.Generator:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from gpt2dsl.engine.generation.continuation import Continuation, TokenScore
 from gpt2dsl.engine.generation.ending import Reason
 from gpt2dsl.engine.generation.request import Request
-from gpt2dsl.engine.generation.scores import log_softmax, refuse_nan, softmax
-from gpt2dsl.errors import RunError
+from gpt2dsl.engine.generation.scores import NoChoiceError, log_softmax, refuse_nan, softmax
 
 
 class Row:
@@ -21,13 +20,17 @@ class Row:
         request: what is asked for.
         ids: the prompt's and what follows.
         ended: why it is over; "" where it is not.
+        failure: why it never will be complete; None where nothing failed.
         scores: of each token after the prompt, where they were asked for.
+        prompt_scores: of each token of the prompt, where they were asked for; the first has none.
     """
 
     def __init__(self, request: Request) -> None:
         self.request, self.ids = request, list(request.ids)
         self.ended: Reason = ""
+        self.failure: Exception | None = None
         self.scores: list[TokenScore] = []
+        self.prompt_scores: list[TokenScore | None] = [None] if request.scores_prompt else []
 
     @property
     def generated(self) -> list[int]:
@@ -50,6 +53,39 @@ class Row:
         self.ended = self.request.ending.reason(self.ids)
         return token
 
+    def take_safely(self, logits: NDArray[np.float32]) -> None:
+        """Choose the next token; what fails is this text's ``failure``, and nobody else's."""
+        try:
+            self.take(logits)
+        except Exception as error:  # noqa: BLE001  # other texts of the batch go on
+            self.failure = error
+
+    def score_prompt(self, logits: NDArray[np.float32], start: int) -> None:
+        """Score the prompt's tokens that come after some of it.
+
+        Args:
+            logits: ``[tokens, vocab]`` after each of some tokens, and of padding.
+            start: place of the first of them.
+        """
+        for scores, token in zip(logits, self.request.ids[start + 1 :], strict=False):
+            refuse_nan(scores)
+            best = self.request.generation.logprobs or 0
+            self.prompt_scores.append(self._score(scores, token, best))
+
+    def finish(self) -> None:
+        """End a text that is the prompt alone."""
+        self.ended = "length"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing follows any more."""
+        return bool(self.ended or self.failure)
+
+    def check(self) -> None:
+        """Raise what has failed, where something has."""
+        if self.failure:
+            raise self.failure
+
     def _chosen(self, logits: NDArray[np.float32]) -> int:
         draws, processors = self.request.generation.do_sample, self.request.processors
         if not processors and not draws:
@@ -64,12 +100,14 @@ class Row:
         return int(self.request.random.choice(likely, p=softmax(scores[likely])))
 
     def _score(self, logits: NDArray[np.float32], token: int, count: int) -> TokenScore:
-        found = log_softmax(logits.astype(np.float64))
-        best = np.argsort(-found, kind="stable")[:count]
+        logs = log_softmax(logits.astype(np.float64))
+        least = np.partition(logs, -count)[-count] if count else np.inf
+        likely = np.flatnonzero(logs >= least)  # all would take milliseconds to sort
+        best = [*likely[np.argsort(-logs[likely], kind="stable")][:count], token]
         return TokenScore(
-            self._name(token),
-            float(found[token]),
-            {self._name(int(one)): float(found[one]) for one in best},
+            self.name(token),
+            float(logs[token]),
+            {self.name(int(i)): float(logs[i]) for i in best},
         )
 
     def continuation(self) -> Continuation:
@@ -84,7 +122,7 @@ class Row:
             scores=tuple(self.scores),
         )
 
-    def _name(self, token: int) -> str:
+    def name(self, token: int) -> str:
         r"""Return a token's text, or ``bytes:\xe4`` for part of a character: names are unique.
 
         An id that the tokenizer does not know has no text: it is called ``token_id:310``.
@@ -102,9 +140,9 @@ def _best(scores: NDArray[Any]) -> int:
     """The best of scores ``[vocab]``.
 
     Raises:
-        RunError: none may come.
+        NoChoiceError: none may come.
     """
     best = int(scores.argmax())
     if scores[best] == -np.inf:
-        raise RunError("no token can be chosen by its score: all are ruled out [G2-402]")
+        raise NoChoiceError("no token can be chosen by its score: all are ruled out [G2-402]")
     return best

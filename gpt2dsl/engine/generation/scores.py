@@ -16,6 +16,10 @@ Scores = NDArray[np.float64]
 Processor = Callable[[Scores, Sequence[int]], Scores]
 
 
+class NoChoiceError(RunError):
+    """No token of a text can be chosen for what its settings make of the scores."""
+
+
 def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
     """Rule out some ids."""
     if not ids:
@@ -46,11 +50,11 @@ def finite(scores: Scores, key: str, value: object) -> Scores:
     """Return the scores, unless a key's value has made one infinite or no number.
 
     Raises:
-        RunError: one is.
+        NoChoiceError: one is.
     """
     if not scores.max() < np.inf:
         message = f"generation.{key} = {value} makes it infinite or no number"
-        raise RunError(f"no token can be chosen by its score: {message} [G2-402]")
+        raise NoChoiceError(f"no token can be chosen by its score: {message} [G2-402]")
     return scores
 
 

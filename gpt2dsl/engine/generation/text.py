@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gpt2dsl.data.cleaning import CleanedText
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.stops import Stops
 
 
 class Pieces:
@@ -17,8 +18,9 @@ class Pieces:
         held: texts before which the text is cut; what may be the beginning of one is held back.
     """
 
-    def __init__(self, tokenizer: Tokenizer, held: Sequence[str] = ()) -> None:
-        self._tokenizer, self._held = tokenizer, [text for text in held if text]
+    def __init__(self, tokenizer: Tokenizer, held: Sequence[str] | Stops[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._held = held if isinstance(held, Stops) else Stops(held)
         self._cleaning = CleanedText() if tokenizer.cleans else None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._waiting = ""
@@ -39,23 +41,13 @@ class Pieces:
     def _out(self, text: str, *, last: bool) -> str:
         if self._cut:
             return ""
-        text = self._waiting + text
-        places = [place for stop in self._held if (place := text.find(stop)) >= 0]
-        if places:
+        new, text = len(text), self._waiting + text
+        if (place := self._held.find(text, new)) is not None:
             self._cut = True
-            return text[: min(places)]
-        keep = 0 if last else self._beginning(text)
-        self._waiting = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def _beginning(self, text: str) -> int:
-        """Characters at the end that may begin a held text."""
-        return max(
-            (
-                size
-                for stop in self._held
-                for size in range(1, len(stop))
-                if text.endswith(stop[:size])
-            ),
-            default=0,
-        )
+            return text[:place]
+        # What no held text begins with now, none will once it is longer.
+        start = len(text) if last else 0
+        while start < len(text) and not self._held.begin_with(text[start:]):
+            start += 1
+        self._waiting = text[start:]
+        return text[:start]

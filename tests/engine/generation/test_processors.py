@@ -11,7 +11,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from gpt2dsl import Generation, RunError
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine.generation.processors import bad_sequences, processors
+from gpt2dsl.engine.generation.processors import bad_sequences, discouraged, processors
 from gpt2dsl.engine.generation.scores import softmax
 from gpt2dsl.engine.generation.warpers import top_p
 
@@ -140,3 +140,11 @@ def test_where_all_is_ruled_out_nothing_warns(tokenizer: Tokenizer, draws: bool)
         eta_cutoff=0.1, temperature=0.5, **settings,
     )  # fmt: skip
     assert (found == -np.inf).all()
+
+
+def test_openais_penalties_are_taken_off_once_and_each_time() -> None:
+    scores = np.array([1.0, 2.0, 3.0, 4.0])
+    found = discouraged(scores, [3, 1, 3], presence=0.5, frequency=0.25)
+    np.testing.assert_array_equal(found, [1.0, 2.0 - 0.75, 3.0, 4.0 - 1.0])
+    np.testing.assert_array_equal(discouraged(scores, [], 1.0, 1.0), scores)
+    np.testing.assert_array_equal(discouraged(scores, [0], -2.0, 0.0), [3.0, 2.0, 3.0, 4.0])

@@ -1,0 +1,129 @@
+"""Slots of a server: prompts come in a chunk at a time, between the steps of other texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gpt2dsl.engine.generation.prefixes import PrefixCache
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.generation.slots import Slots
+from gpt2dsl.model.chunk import CHUNK
+from gpt2dsl.model.chunked_prefill import ChunkedPrefill
+from gpt2dsl.model.decoding import Decoder
+
+
+class ChunkedSlots(Slots):
+    """Slots that take in one prompt at a time, and know prompts that begin alike.
+
+    A text is the same to the bit whatever is generated beside it, and whether the beginning of its
+    prompt was known or not: a chunk's keys and values depend on nothing but its tokens and those
+    before it, and a row of a step on nothing but its own.
+
+    Args:
+        decoder: whose rows they are; what it held is gone.
+        batch: rows.
+        prefill: takes in prompts.
+        prefixes: what is kept of prompts.
+
+    Attributes:
+        taking: the text whose prompt is being taken in; None where there is none.
+        cached_tokens: tokens of prompts that were known, since the beginning.
+        prefilled_tokens: tokens of prompts that were computed, likewise.
+    """
+
+    _decoder: Decoder
+
+    def __init__(
+        self, decoder: Decoder, batch: int, prefill: ChunkedPrefill, prefixes: PrefixCache
+    ) -> None:
+        super().__init__(decoder, batch)
+        self._prefill, self.prefixes = prefill, prefixes
+        self.taking: Row | None = None
+        self._taken = 0
+        self.cached_tokens = self.prefilled_tokens = 0
+
+    def warm_up(self, *, all_lengths: bool = True) -> Iterator[str]:
+        """Compile graphs before anyone waits for them; says before each what it is for.
+
+        Args:
+            all_lengths: whether texts of any length find theirs; else short ones.
+        """
+        yield "prompts"
+        hidden = self._prefill.take([0], 0)
+        self._prefill.logits(hidden, 0)
+        self._prefill.all_logits(hidden)
+        lengths = self._decoder.lengths
+        for length in lengths if all_lengths else lengths[:1]:
+            yield f"texts of up to {length} tokens"
+            self._decoder.compile(length)
+        self._decoder.reserve(1)
+        self._decoder.adopt(0, self._prefill.prompt(1), 1)
+        self._decoder.step(np.zeros(len(self._rows), np.int32))
+        self._decoder.release(0)
+
+    def begin(self, row: Row) -> None:
+        """Start to take in a prompt, after what is known of it; a place must be free."""
+        if not self.busy:
+            self._decoder.reserve(row.request.room)
+        self.taking, self._taken = row, 0
+        if row.request.scores_prompt:  # which needs the logits of every token
+            return
+        # the last token is computed in any case, for what comes after it
+        if kept := self.prefixes.find(row.request.ids[:-1]):
+            self._prefill.restore(kept)
+            self._taken = len(kept) * CHUNK
+            self.cached_tokens += self._taken
+
+    def advance(self) -> Row | None:
+        """Take in the next chunk; returns the text once its first token is chosen, or it failed."""
+        row = self.taking
+        assert row
+        try:
+            self._advance(row)
+        except Exception as error:  # noqa: BLE001  # other texts go on
+            row.failure = error
+        if row.failure:
+            self._prefill.clear()
+        if self.taking and not row.failure:
+            return None
+        self.taking = None
+        return row
+
+    def _advance(self, row: Row) -> None:
+        prompt, start = row.request.ids, self._taken
+        chunk = prompt[start : start + CHUNK]
+        hidden = self._prefill.take(chunk, start)
+        self.prefilled_tokens += len(chunk)
+        self._taken += len(chunk)
+        if len(chunk) == CHUNK and not self.prefixes.knows(prompt[: self._taken]):
+            self.prefixes.keep(prompt[: self._taken], self._prefill.kept(start))
+        if row.request.scores_prompt:
+            row.score_prompt(self._prefill.all_logits(hidden), start)
+        if self._taken < len(prompt):
+            return
+        self.taking = None
+        if not row.request.generates:
+            row.finish()
+            return
+        row.take(self._prefill.logits(hidden, len(chunk) - 1))
+        if not row.ended:
+            place = self._rows.index(None)
+            held = self._prefill.prompt(len(prompt))
+            self._decoder.adopt(place, held, len(prompt))
+            self._rows[place] = row
+
+    def drop(self, row: Row) -> None:
+        """Free a text's place, whether it is over or not; or take in its prompt no further."""
+        if row is self.taking:
+            self.taking = None
+            self._prefill.clear()
+        else:
+            super().drop(row)
+
+    def clear(self) -> None:
+        """Free all places."""
+        self.taking = None
+        for row in self.busy:
+            super().drop(row)

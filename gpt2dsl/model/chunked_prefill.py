@@ -1,0 +1,149 @@
+"""Prompts taken in a chunk of tokens at a time (chunked prefill).
+
+One graph serves every prompt, so that none waits for a compilation; and what a chunk gives depends
+on its tokens and those before it alone, to the bit, so that keys and values can be kept for the
+next prompt that begins alike. Letters in shapes are those of decoding.py, and c the tokens of a
+chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mindspore as ms
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+from numpy.typing import NDArray
+
+from gpt2dsl.layout.tensors import head_of
+from gpt2dsl.model import device
+from gpt2dsl.model.chunk import CHUNK
+from gpt2dsl.model.decoding import Cache, Embed, NetworkGraph
+from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.operators.head import MASKED
+from gpt2dsl.model.parameters import free_unused
+
+
+class Chunk(NetworkGraph):
+    """Some tokens of one prompt, after those that its cache holds."""
+
+    def __init__(self, network: GPT2, length: int) -> None:
+        super().__init__(network, length, CHUNK)
+        self.network = network
+        layers = range(network.geometry.layers)
+        caches = [Cache(network, layer, 1, length) for layer in layers]
+        self.caches = nn.CellList(caches, auto_prefix=False)
+        self.first = Tensor(np.arange(network.heads, dtype=np.int32)[:, None] * length)  # [n, 1]
+        self.order = Tensor(np.arange(length, dtype=np.int32)[None])  # [1, s]
+
+    def construct(self, x: Tensor, positions: Tensor) -> Tensor:
+        """``[c, h], [c] → [c, h]``: keys and values are written, then looked at up to each one's.
+
+        Of padding they lie past the prompt, where masks hide them until they are overwritten.
+        """
+        network = self.network
+        places = (self.first + positions.reshape((1, -1))).reshape((-1,))  # [n c]
+        later = (self.order > positions.reshape((-1, 1))).astype(ms.float32) * MASKED  # [c, s]
+        mask = network.tile(later.expand_dims(0), (network.heads, 1, 1))  # [n, c, s]
+        for i, cache in enumerate(self.caches):
+            block, weights = network.blocks[i], network.weights(i)
+            normal, _ = block.norm_1(x, weights, ())
+            q, k, v = block.attention.project(normal, 1, weights, ())
+            keys, values = cache(places, k, v)  # [n, s, d]
+            x = block.finished(x + block.attention.attend(q, keys, values, mask, weights), weights)
+        return x
+
+    def parameters(self) -> list[Parameter]:
+        """Keys and values layer by layer, each ``[n s, d]``."""
+        return [one for cache in self.caches for one in (cache.keys, cache.values)]
+
+
+class Head(NetworkGraph):
+    """The logits of some tokens of a chunk."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(network)
+        self.network = network
+        self.head = network.by_name[head_of(network.geometry)]
+        self.gather = P.Gather()
+
+    def construct(self, x: Tensor, rows: Tensor) -> Tensor:
+        """``[c, h], [r] → [r, v]``."""
+        network = self.network
+        normal = network.normal(self.gather(x, rows, 0), network.g, network.b)
+        return network.logits_of(normal, self.head)
+
+
+class ChunkedPrefill:
+    """Takes in one prompt at a time, for a row of a decoder or for its logits alone.
+
+    Args:
+        network: whose weights it shares.
+    """
+
+    @device.turn()
+    def __init__(self, network: GPT2) -> None:
+        free_unused()
+        self._limit, self._entries = network.geometry.positions, network.geometry.vocab
+        self._heads, self.length = network.heads, -(-self._limit // CHUNK) * CHUNK
+        self._embed, self._head = Embed(network), Head(network)
+        self._chunk = Chunk(network, self.length)
+        self._gather, self._write = P.Gather(), P.ScatterUpdate()
+
+    @device.turn()
+    def take(self, ids: Sequence[int], start: int) -> Tensor:
+        """Take in up to a chunk of tokens, ``[c, h]`` of them; those before ``start`` are there."""
+        padded = np.zeros(CHUNK, np.int32)
+        padded[: len(ids)] = ids
+        positions = np.arange(start, start + CHUNK, dtype=np.int32)
+        known = Tensor(np.minimum(positions, self._limit - 1))
+        hidden: Tensor = self._chunk(self._embed(Tensor(padded), known), Tensor(positions))
+        return hidden
+
+    @device.turn()
+    def logits(self, hidden: Tensor, row: int) -> NDArray[np.float32]:
+        """``[entries]`` of the token after one of a chunk."""
+        return self._of_vocab(self._head(hidden, Tensor(np.array([row], np.int32))))[0]
+
+    @device.turn()
+    def all_logits(self, hidden: Tensor) -> NDArray[np.float32]:
+        """``[c, entries]`` of the tokens after each of a chunk."""
+        return self._of_vocab(self._head(hidden, Tensor(np.arange(CHUNK, dtype=np.int32))))
+
+    @device.turn()
+    def prompt(self, tokens: int) -> list[Tensor]:
+        """Return keys and values of a prompt of so many tokens, padded, for ``Decoder.adopt``."""
+        return self._held(0, min(-(-tokens // CHUNK) * CHUNK, self._limit))
+
+    @device.turn()
+    def kept(self, start: int) -> NDArray[np.float32]:
+        """Return keys and values of the chunk that begins there, ``[2 layers, n c, d]``."""
+        return np.stack([values.asnumpy() for values in self._held(start, CHUNK)])
+
+    def _held(self, start: int, count: int) -> list[Tensor]:
+        rows = Tensor(self._places(start, count))
+        return [self._gather(parameter, rows, 0) for parameter in self._chunk.parameters()]
+
+    @device.turn()
+    def restore(self, kept: Sequence[NDArray[np.float32]]) -> None:
+        """Put back the first chunks of a prompt, as ``kept`` gave them."""
+        starts = range(0, len(kept) * CHUNK, CHUNK)
+        rows = Tensor(np.concatenate([self._places(start, CHUNK) for start in starts]))
+        for i, parameter in enumerate(self._chunk.parameters()):
+            self._write(parameter, rows, Tensor(np.concatenate([chunk[i] for chunk in kept])))
+
+    @device.turn()
+    def clear(self) -> None:
+        """Forget all: what is no number would reach others through masks."""
+        for parameter in self._chunk.parameters():
+            parameter.set_data(Tensor(np.zeros(parameter.shape, np.float32)))
+
+    def _places(self, start: int, count: int) -> NDArray[np.int32]:
+        """Return the rows of tokens in the cache, ``[n count]``."""
+        heads = np.arange(self._heads)[:, None] * self.length
+        return (heads + np.arange(start, start + count)).reshape(-1).astype(np.int32)
+
+    def _of_vocab(self, logits: Tensor) -> NDArray[np.float32]:
+        whole: NDArray[np.float32] = logits.asnumpy()
+        return whole[:, : self._entries]

@@ -1,0 +1,119 @@
+"""Answers of /v1/chat/completions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from typing_extensions import override
+
+from gpt2dsl.engine.generation.continuation import TokenScore
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.serve import documents
+from gpt2dsl.serve.answer import Form
+from gpt2dsl.serve.rows import copies
+from gpt2dsl.serve.schema.chat import ChatRequest, Template
+from gpt2dsl.serve.template import ChatTemplate
+from gpt2dsl.serve.texts import Span
+
+
+class ChatForm(Form):
+    """How /v1/chat/completions writes its answers.
+
+    Args:
+        model: the name of the model.
+        body: of the request.
+    """
+
+    def __init__(self, model: str, body: ChatRequest) -> None:
+        self._body = body
+        head = {
+            "id": documents.new_id("chatcmpl"),
+            "created": documents.now(),
+            "model": model,
+        }
+        self.head = head | {"object": "chat.completion"}
+        self.stream_head = head | {"object": "chat.completion.chunk"}
+
+    @override
+    def start(self, row: Row) -> int:
+        return 0
+
+    @override
+    def opening(self, index: int, row: Row) -> Mapping[str, Any]:
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    @override
+    def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+        return {
+            "index": index,
+            "delta": {"content": span.text} if span.text else {},
+            "logprobs": self._logprobs(span),
+            "finish_reason": span.finish,
+        }
+
+    @override
+    def whole(self, index: int, row: Row, span: Span) -> documents.ChatChoice:
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": span.text, "refusal": None},
+            "logprobs": self._logprobs(span),
+            "finish_reason": span.finish,  # type: ignore[typeddict-item]
+        }
+
+    def _best(self, score: TokenScore) -> Iterable[tuple[str, float]]:
+        """Return the most likely tokens; the one that stands there only where it is among them."""
+        return islice(score.best.items(), self._body.top_logprobs)
+
+    def _logprobs(self, span: Span) -> documents.ChatLogprobs | None:
+        if not self._body.logprobs:
+            return None
+        return {
+            "content": [
+                {
+                    **_token(score.token, score.logprob),
+                    "top_logprobs": [_token(name, value) for name, value in self._best(score)],
+                }
+                for score in span.scores
+                if score is not None
+            ],
+            "refusal": None,
+        }
+
+
+def _token(name: str, logprob: float) -> documents.TopLogprob:
+    return {"token": name, "logprob": logprob, "bytes": _bytes(name)}
+
+
+def _bytes(name: str) -> list[int] | None:
+    r"""Return the bytes of a token by its name, which is ``bytes:\xe4`` for a part of a character.
+
+    A token that has no text has no bytes.
+    """
+    if name.startswith("token_id:"):
+        return None
+    if re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", name):
+        return list(bytes.fromhex(name.removeprefix("bytes:").replace("\\x", "")))
+    return list(name.encode())
+
+
+def rows(model: LanguageModel, template: ChatTemplate, body: ChatRequest) -> Sequence[Row]:
+    """Return the rows of a chat.
+
+    Raises:
+        ApiError: the template refuses its messages.
+        SpecError: a value can't be.
+    """
+    return list(copies(model, body, model.tokenizer.encode(text(template, body), special=False)))
+
+
+def text(template: ChatTemplate, body: Template) -> str:
+    """Return the text of a chat."""
+    messages = [message.as_template_sees_it() for message in body.messages]
+    return template.render(
+        messages, prompts=body.begins_answer, continues=body.continue_final_message
+    )

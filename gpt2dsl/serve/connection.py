@@ -1,0 +1,95 @@
+"""A connection: as uvicorn has it, with limits on how slow and how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import h11
+from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from gpt2dsl.serve.errors import ApiError
+
+MOST = 512
+"""Connections at once; more are closed at once."""
+
+PATIENCE = 30.0
+"""Seconds that a client may take for the head of a request, and for reading anything of what it is
+sent."""
+
+
+class Connection(H11Protocol):
+    """One client's connection."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._read_timer: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST:
+            transport.abort()
+        self._time_head()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self._stop_read_timer()
+        super().connection_lost(exc)
+
+    @override
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._time_head()
+
+    def _time_head(self) -> None:
+        """Close a connection on which no request arrives completely."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle and not cycle.response_complete:
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(PATIENCE, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        self._stop_read_timer()
+        super().resume_writing()
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, in OpenAI's form."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # an answer is on its way: nothing can be said within it
+            return
+        body = json.dumps(ApiError(400, msg).document).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer:
+            self._read_timer.cancel()
+            self._read_timer = None

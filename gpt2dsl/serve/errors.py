@@ -1,0 +1,78 @@
+"""Refusals in the form of OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from fastapi.responses import JSONResponse, Response
+from typing_extensions import TypedDict
+
+RETRY_AFTER = 1
+"""Seconds after which a request that found no room may try again."""
+
+
+class ErrorBody(TypedDict):
+    """Why there is no answer, as OpenAI's clients read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorDocument(TypedDict):
+    """The body of every response that is no answer."""
+
+    error: ErrorBody
+
+
+class ApiError(Exception):
+    """A request that gets no answer.
+
+    Args:
+        status: of HTTP.
+        message: what is wrong and what to do.
+        code: a word of OpenAI's for programs.
+        param: the key that is wrong.
+        headers: of the response, besides those that its status needs.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = dict(headers or {})
+        if status in (429, 503):
+            self.headers.setdefault("Retry-After", str(RETRY_AFTER))
+
+    @property
+    def document(self) -> ErrorDocument:
+        """The body of the response."""
+        kinds = {401: "authentication_error", 429: "rate_limit_error"}
+        kind = kinds.get(self.status, "invalid_request_error")
+        return {
+            "error": {
+                "message": self.message,
+                "type": "server_error" if self.status >= 500 else kind,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    @property
+    def response(self) -> Response:
+        """The whole response."""
+        return JSONResponse(self.document, self.status, self.headers)
+
+    @property
+    def event(self) -> str:
+        """The error as the last event of a stream that had begun."""
+        return f"data: {json.dumps(self.document, ensure_ascii=False)}\n\n"

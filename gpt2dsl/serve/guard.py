@@ -1,0 +1,78 @@
+"""What every request passes before any work: its host, its key, its framing."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gpt2dsl.serve.errors import ApiError
+
+OPEN = ("/health", "/health/live", "/health/ready")
+"""Paths that need no key: what watches a server asks them."""
+
+
+class Guard:
+    """Refuse requests of pages that have no business here, and of clients without the key.
+
+    A page of any site can have its name point at 127.0.0.1 and then read a local server (DNS
+    rebinding); its requests carry that name as ``Host``. A number can't be rebound.
+
+    Args:
+        app: gets the other requests.
+        hosts: names under which the server is asked, besides numbers and localhost; ``*`` for any.
+        key: that requests must carry; "" where none is needed.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], key: str) -> None:
+        self._app, self._hosts = app, {host.lower() for host in hosts}
+        self._key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http" and (error := self._fault(scope)):
+            await error.response(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _fault(self, scope: Scope) -> ApiError | None:
+        headers = [(bytes(name), bytes(value)) for name, value in scope["headers"]]
+        named = {name for name, _ in headers}
+        host = b"".join(value for name, value in headers if name == b"host").decode("latin-1")
+        if host and not self._is_ours(host):
+            message = f"host {host[:80]!r} is not served here; --allowed-host allows a name"
+            return ApiError(403, message, code="host_not_allowed")
+        if {b"content-length", b"transfer-encoding"} <= named:
+            message = "a body has a Content-Length or a Transfer-Encoding, not both"
+            return ApiError(400, message, headers={"Connection": "close"})
+        if self._key and scope["path"] not in OPEN and not self._is_authorised(headers):
+            message = "no valid API key: send it as `Authorization: Bearer KEY`"
+            bearer = {"WWW-Authenticate": "Bearer"}
+            return ApiError(401, message, code="invalid_api_key", headers=bearer)
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        matched = re.fullmatch(r"\[([^]]*)\](:\d*)?|([^:]*)(:\d*)?", host.lower())
+        name = (matched[1] or matched[3] or "").removesuffix(".") if matched else host
+        return "*" in self._hosts or name in self._hosts or _is_local_name(name) or _is_number(name)
+
+    def _is_authorised(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Compare keys in a time that says nothing of how much of one was right."""
+        given = [value for name, value in headers if name == b"authorization"]
+        scheme, _, key = b"".join(given).partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._key)
+
+
+def _is_local_name(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,38 @@
+"""The rows that a request asks the worker for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.serve.schema.completions import Prompt
+from gpt2dsl.serve.schema.sampling import Sampling
+
+
+def copies(model: LanguageModel, body: Sampling, prompt: Prompt, number: int = 0) -> Iterable[Row]:
+    """Return the rows that continue one prompt; with a seed, as if it were alone.
+
+    Args:
+        model: that continues it.
+        body: how, and how often.
+        prompt: the text or its ids.
+        number: of the prompt in its request.
+
+    Raises:
+        SpecError: a value or the prompt can't be.
+    """
+    each = body.candidates
+    first = number * each if body.seed is None else 0
+    generation = body.generation(model.geometry.positions)
+    request = model.row(prompt, generation, first, stops_in_prompt=False).request
+    asked = attrs.evolve(
+        request,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        scores_prompt=body.scores_prompt,
+        generates=body.longest != 0,
+    )
+    return [Row(attrs.evolve(asked, number=first + copy)) for copy in range(each)]

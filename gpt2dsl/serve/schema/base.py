@@ -1,0 +1,149 @@
+"""What the bodies of all requests have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import pydantic_core
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+
+from gpt2dsl.errors import did_you_mean
+from gpt2dsl.serve.errors import ApiError
+
+NULL = {"type": "null"}
+
+
+class Body(BaseModel):
+    """A table of keys; a key that is null counts as absent, and 2.0 is an integer as in JSON."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalized(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {key: whole(value) for key, value in body.items() if value is not None}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the schema, in which every key that may be left out may be null."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        required = schema.get("required", [])
+        for key, of_key in schema.get("properties", {}).items():
+            if key not in required and of_key:
+                schema["properties"][key] = {"anyOf": [of_key, NULL]}
+        return reference
+
+
+def whole(value: Any) -> Any:
+    """Return a number without a fraction as an integer, and whatever else it is as it is."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+Anything = Any
+"""The value of a key that has no effect here."""
+
+
+class Shaped:
+    """Annotates a key whose value a function looks at as a whole.
+
+    pydantic would tell of each element of a long list why it is not of each kind that may be.
+
+    Args:
+        check: returns the value, or raises ValueError.
+        schema: of JSON, as documents show it.
+    """
+
+    def __init__(self, check: Callable[[Any], Any], schema: JsonSchemaValue) -> None:
+        self._check, self._schema = check, schema
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> pydantic_core.CoreSchema:
+        """Return a schema of any value, looked at by the function."""
+        return pydantic_core.core_schema.no_info_after_validator_function(
+            self._check, pydantic_core.core_schema.any_schema()
+        )
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the schema of JSON."""
+        return dict(self._schema)
+
+
+class Neutral(Shaped):
+    """Annotates a key of OpenAI's that is not built here: only values are taken that ask nothing.
+
+    Args:
+        values: they.
+    """
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(self._neutral, {"enum": list(values)} if values else NULL)
+        self._values = values
+
+    def _neutral(self, value: Any) -> Any:
+        if not any(type(value) is type(one) and value == one for one in self._values):
+            raise ValueError("not supported here")
+        return value
+
+
+T = TypeVar("T", bound=Body)
+
+
+def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
+    """Return the body of a request.
+
+    Args:
+        kinds: of which it must be one; told apart by the keys that each needs.
+        raw: JSON.
+
+    Raises:
+        ApiError: it is no JSON, or not of these kinds.
+    """
+    try:
+        # Unlike json.loads it has a limit of depth, and refuses NaN and halves of surrogates.
+        document = pydantic_core.from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"the body is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ApiError(400, f"the body is no JSON object but {_kind(document)}")
+    fitting = (kind for kind in kinds if _required(kind) <= document.keys())
+    kind = next(fitting, kinds[0])
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message += did_you_mean(str(first["loc"][-1])[:64], _keys(kind))
+    key = str(first["loc"][0])[:64] if first["loc"] else None
+    raise ApiError(400, f"{place[:200]}: {message}".removeprefix(": "), param=key)
+
+
+def _required(kind: type[Body]) -> set[str]:
+    return {field.alias or name for name, field in kind.model_fields.items() if field.is_required()}
+
+
+def _keys(kind: type[Body]) -> Iterable[str]:
+    return (field.alias or name for name, field in kind.model_fields.items())
+
+
+def _kind(document: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(document), "a number")

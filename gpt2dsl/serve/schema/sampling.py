@@ -1,0 +1,137 @@
+"""The keys that decide how a text is generated, whatever it continues."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from gpt2dsl.parts import Generation
+from gpt2dsl.serve.schema.base import Anything, Body, Shaped
+
+COLD = 1e-6
+"""Temperatures below it take the best token: no double distinguishes what they draw."""
+
+MOST_BIASES = 1024
+"""Entries of ``logit_bias``."""
+
+_OF_WEIGHTS = {
+    "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
+    "typical_p": "typical_p", "repetition_penalty": "repetition_penalty",
+    "no_repeat_ngram_size": "no_repeat_ngram_size", "min_tokens": "min_new_tokens",
+}  # fmt: skip
+"""Key of a request → key of ``[generation]``, where the weights' files say what it leaves out."""
+
+
+def _stops(value: Any) -> list[str]:
+    """Return the texts before which a text is cut."""
+    stops = [value] if isinstance(value, str) else value
+    if not isinstance(stops, list) or set(map(type, stops)) - {str}:
+        raise ValueError("expected a text, or a list of texts")
+    if "" in stops:
+        raise ValueError("a text is empty")
+    return stops
+
+
+_STOP: dict[str, Any] = {"type": "string", "minLength": 1}
+Stops = Annotated[list[str], Shaped(_stops, {"anyOf": [_STOP, {"type": "array", "items": _STOP}]})]
+
+TokenId = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")]
+
+
+class StreamOptions(Body):
+    """How a stream ends."""
+
+    include_usage: bool = False
+    include_obfuscation: Anything = None
+
+
+class Sampling(Body):
+    """The keys that completions and chats share."""
+
+    model: str | None = None
+    temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
+    top_p: float = Field(1.0, ge=0, le=1)
+    n: int = Field(1, ge=1, le=128)
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    stop: Stops = Field([])
+    seed: int | None = None
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, max_length=MOST_BIASES
+    )
+
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    typical_p: float = Field(1.0, gt=0, le=1)
+    repetition_penalty: float = Field(1.0, ge=1e-6, le=1e6)
+    no_repeat_ngram_size: int = Field(0, ge=0)
+    min_tokens: int = Field(0, ge=0)
+
+    metadata: Anything = None
+    prompt_cache_key: Anything = None
+    prompt_cache_options: Anything = None
+    prompt_cache_retention: Anything = None
+    safety_identifier: Anything = None
+    service_tier: Anything = None
+    store: Anything = None
+    user: Anything = None
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a text at most; None for as many as fit."""
+        raise NotImplementedError
+
+    @property
+    def best_tokens(self) -> int | None:
+        """How many of the most likely tokens are told at each place; None where none are."""
+        raise NotImplementedError
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the prompt's tokens have log-probabilities too."""
+        return False
+
+    @property
+    def candidates(self) -> int:
+        """Texts that are generated for each prompt."""
+        return self.n
+
+    @property
+    def stops(self) -> Sequence[str]:
+        """The texts before which a text is cut."""
+        return list(self.stop)
+
+    def generation(self, room: int) -> Generation:
+        """As ``[generation]`` says it; temperature 0 and top_p 0 take the best token.
+
+        Length and ``n`` have OpenAI's defaults; what else is left out the weights'
+        generation_config.json says, as for vLLM, and then OpenAI's defaults hold.
+
+        Args:
+            room: tokens that fit after the prompt.
+
+        Raises:
+            SpecError: a value is wrong.
+        """
+        greedy = self.temperature < COLD or self.top_p == 0
+        more: dict[str, Any] = {"stop_strings": self.stops} if self.stops else {}
+        for key in self.model_fields_set & _OF_WEIGHTS.keys():
+            value = getattr(self, key)
+            if not (greedy and key in ("temperature", "top_p")):
+                more[_OF_WEIGHTS[key]] = value
+        if biases := {int(i): bias for i, bias in self.logit_bias.items() if bias}:
+            more["sequence_bias"] = [[[i], float(bias)] for i, bias in biases.items()]
+        return Generation(
+            max_new_tokens=room if self.longest is None else max(1, self.longest),
+            do_sample=not greedy,
+            beams=1,
+            num_return_sequences=1,
+            logprobs=self.best_tokens,
+            seed=secrets.randbelow(2**32) if self.seed is None else self.seed % 2**32,
+            **more,
+        )

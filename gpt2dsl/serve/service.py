@@ -1,0 +1,255 @@
+"""What the routes share: the worker, the limits, and the way of a request into it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import attrs
+import jinja2
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from gpt2dsl.data.chat_template import DEFAULT
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.errors import SpecError
+from gpt2dsl.serve.answer import Answer, Form
+from gpt2dsl.serve.connection import PATIENCE
+from gpt2dsl.serve.documents import now
+from gpt2dsl.serve.errors import ApiError
+from gpt2dsl.serve.limits import Limits
+from gpt2dsl.serve.metrics import Metrics
+from gpt2dsl.serve.schema.base import Body, parsed
+from gpt2dsl.serve.schema.sampling import Sampling
+from gpt2dsl.serve.template import ChatTemplate
+from gpt2dsl.serve.worker import BusyError, Event, Worker
+
+T = TypeVar("T")
+B = TypeVar("B", bound=Body)
+
+STREAM = "text/event-stream"
+
+_THREADS = 2
+"""Bodies that are read at once; more wait, so that they do not starve the texts on their way."""
+
+
+@attrs.define(eq=False)
+class Service:
+    """A model that is served.
+
+    Attributes:
+        worker: that generates.
+        name: of the model, as requests say it.
+        limits: of requests.
+        template: a chat template in place of the tokenizer's own.
+        metrics: that count.
+        is_stopping: whether new requests are refused.
+        created: when it began, in seconds.
+    """
+
+    worker: Worker
+    name: str
+    limits: Limits
+    template: str | None = None
+    metrics: Metrics = attrs.field(init=False)
+    is_stopping: bool = False
+    created: int = attrs.field(factory=now)
+    _open: set[Answer] = attrs.field(factory=set, init=False)
+    _chat: ChatTemplate | None = attrs.field(default=None, init=False)
+    _pool: ThreadPoolExecutor = attrs.field(
+        factory=partial(ThreadPoolExecutor, _THREADS, "requests"), init=False
+    )
+
+    @metrics.default
+    def _metrics(self) -> Metrics:
+        return Metrics(self.worker)
+
+    @property
+    def state(self) -> Literal["ok", "loading", "stopping", "down"]:
+        """How the server is."""
+        if self.is_stopping:
+            return "stopping"
+        if not self.worker.is_alive():
+            return "down"
+        return "ok" if self.worker.model.done() else "loading"
+
+    def model(self) -> LanguageModel:
+        """Return the model.
+
+        Raises:
+            ApiError: it is not there yet, or no more.
+        """
+        messages = {
+            "loading": "the model is loading; try again later",
+            "stopping": "the server is going down",
+            "down": "the server is down",
+        }
+        if (state := self.state) != "ok":
+            raise ApiError(503, messages[state], code=state)
+        return self.worker.model.result()
+
+    def require_name(self, asked: str | None) -> None:
+        """Refuse another model than the one that is here.
+
+        Raises:
+            ApiError: it is another one.
+        """
+        if asked is not None and asked != self.name:
+            message = f"no model {asked[:200]!r} here; {self.name!r} is"
+            raise ApiError(404, message, code="model_not_found", param="model")
+
+    def chat_template(self) -> ChatTemplate:
+        """Return the chat template.
+
+        Raises:
+            ApiError: there is none.
+        """
+        tokenizer = self.model().tokenizer
+        source = self.template
+        if source is None:
+            source = tokenizer.chat_templates.get(DEFAULT)
+        if source is None:
+            cure = "serve it with --template FILE, or ask /v1/completions"
+            raise ApiError(400, f"{self.name} has no chat template: {cure}", param="messages")
+        if self._chat is None:
+            try:
+                self._chat = ChatTemplate(source, tokenizer.special_tokens)
+            except jinja2.TemplateError as error:
+                raise ApiError(500, f"the model's chat template is none: {error}") from None
+        return self._chat
+
+    async def body(self, request: Request, *kinds: type[B]) -> B:
+        """Return the body of a request, which is looked at beside the event loop.
+
+        Raises:
+            ApiError: it is too large, too slow, no JSON, or of none of these kinds.
+        """
+        _refuse_media(request)
+        self.model()
+        try:
+            raw = await asyncio.wait_for(self._raw(request), PATIENCE)
+        except asyncio.TimeoutError:
+            raise ApiError(408, "the body did not come", headers={"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise ApiError(400, "the client has left") from None
+        return await self.off_loop(parsed, kinds, raw)
+
+    async def _raw(self, request: Request) -> bytes:
+        limit = self.limits.body
+        message = f"the body has more than {limit} bytes (--max-body)"
+        with contextlib.suppress(ValueError):
+            if int(request.headers.get("content-length", "")) > limit:
+                raise ApiError(413, message)
+        raw = bytearray()
+        async for piece in request.stream():
+            raw += piece
+            if len(raw) > limit:
+                raise ApiError(413, message)
+        return bytes(raw)
+
+    async def off_loop(self, work: Callable[..., T], *args: Any) -> T:
+        """Return what a function gives that is called beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    async def respond(
+        self,
+        request: Request,
+        body: Sampling,
+        prompts: int,
+        form: Form,
+        rows: Callable[[], Sequence[Row]],
+    ) -> Response:
+        """Return the answer to a request, whole or as a stream.
+
+        Args:
+            request: it.
+            body: of it.
+            prompts: that it continues.
+            form: of the answer.
+            rows: makes the rows that generate it.
+
+        Raises:
+            ApiError: it can't be given.
+        """
+        self.limits.check(body, prompts)
+        with refused():
+            answer = Answer(body, form, await self.off_loop(rows), self.metrics)
+        self._submit(answer, body)
+        if body.stream:
+            return StreamingResponse(self._listed(answer), media_type=STREAM)
+        with self._listing(answer):
+            return await answer.whole(request, self.off_loop)
+
+    def _submit(self, answer: Answer, body: Sampling) -> None:
+        self.model()
+        if body.longest == 0 and not body.scores_prompt:
+            for index, _ in enumerate(answer.ticket.rows):
+                answer.ticket.tell(Event(index, is_over=True))
+            return
+        try:
+            self.worker.submit(answer.ticket)
+        except BusyError as error:
+            raise ApiError(503, str(error), code="busy") from None
+
+    async def _listed(self, answer: Answer) -> AsyncIterator[str]:
+        with self._listing(answer):
+            async for event in answer.stream():
+                yield event
+
+    @contextmanager
+    def _listing(self, answer: Answer) -> Iterator[None]:
+        """Keep an answer among those that ``give_up`` ends."""
+        self._open.add(answer)
+        try:
+            yield
+        finally:
+            self._open.discard(answer)
+
+    def give_up(self) -> None:
+        """End all answers that are still on their way."""
+        for answer in list(self._open):
+            answer.give_up(ApiError(503, "the server is going down", code="stopping"))
+
+
+def _refuse_media(request: Request) -> None:
+    """Refuse bodies of another kind than plain JSON."""
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise ApiError(415, f"Content-Encoding {encoding[:40]!r} is not read; send plain JSON")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, "send the body as Content-Type: application/json")
+
+
+_KEYS = {
+    "stop_strings": "stop", "min_new_tokens": "min_tokens", "max_new_tokens": "max_tokens",
+    "sequence_bias": "logit_bias",
+}  # fmt: skip
+"""Our word for a key → that of a request."""
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Refuse what the library can't do, under the request's own keys.
+
+    Raises:
+        ApiError: with every fault.
+    """
+    try:
+        yield
+    except SpecError as error:
+        faults = error.faults
+    else:
+        return
+    keys = [fault.key.removeprefix("generation.") for fault in faults]
+    named = [_KEYS.get(key, key) for key in keys]
+    message = "; ".join(f"{key}: {fault.message}" for key, fault in zip(named, faults, strict=True))
+    is_long = any(fault.message.startswith("the prompt has") for fault in faults)
+    raise ApiError(400, message, code="context_length_exceeded" if is_long else None)

@@ -1,0 +1,141 @@
+"""The thread that generates: turns, failures, and what it counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from gpt2dsl import Generation
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.language_model import LanguageModel, network_of
+from gpt2dsl.serve.worker import Event, Ticket, Worker
+from tests.engine.conftest import text
+from tests.judges import TINY, random_weights
+
+
+@pytest.fixture(scope="module")
+def model() -> LanguageModel:
+    tokenizer = Tokenizer.train([text(400)], TINY.vocab)
+    return LanguageModel(network_of(TINY, random_weights(TINY), "cpu"), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def worker(model: LanguageModel) -> Iterator[Worker]:
+    made = Worker(lambda: model, batch=2, waiting=200)
+    made.start()
+    made.model.result()
+    yield made
+    made.stop()
+    made.join()
+
+
+class Listener:
+    """Hears what becomes of the texts of one request."""
+
+    def __init__(self, rows: list[Row], order: list[str] | None = None, name: str = "") -> None:
+        self.events: list[Event] = []
+        self.is_done = threading.Event()
+        self._left, self._order, self._name = len(rows), order, name
+        self.ticket = Ticket(rows, [], self._hear)
+
+    def _hear(self, event: Event) -> None:
+        self.events.append(event)
+        if event.is_over or event.failure:
+            self._left -= 1
+            if self._order is not None:
+                self._order.append(self._name)
+        if not self._left:
+            self.is_done.set()
+
+    def wait(self) -> str:
+        assert self.is_done.wait(240)
+        return "".join(event.piece for event in self.events)
+
+
+def asked(model: LanguageModel, prompt: Any = "the", **settings: Any) -> Row:
+    return model.row(prompt, Generation(**{"max_new_tokens": 5} | settings), stops_in_prompt=False)
+
+
+def test_requests_take_turns_however_many_texts_each_asks_for(
+    model: LanguageModel, worker: Worker
+) -> None:
+    order: list[str] = []
+    many = Listener([asked(model, max_new_tokens=4) for _ in range(40)], order, "many")
+    few = Listener([asked(model, max_new_tokens=4) for _ in range(2)], order, "few")
+    with worker._changed:  # both are there before either begins
+        worker.submit(many.ticket)
+        worker.submit(few.ticket)
+    few.wait()
+    assert order.count("many") < 12
+    many.wait()
+
+
+def test_a_text_that_fails_fails_alone(model: LanguageModel, worker: Worker) -> None:
+    alone = Listener([asked(model, max_new_tokens=20)])
+    worker.submit(alone.ticket)
+    expected = alone.wait()
+    broken = Listener([asked(model, repetition_penalty=5e-324), asked(model, max_new_tokens=20)])
+    good = Listener([asked(model, max_new_tokens=20)])
+    worker.submit(good.ticket)
+    worker.submit(broken.ticket)
+    assert good.wait() == expected
+    assert broken.wait() == expected
+    (failed,) = (event for event in broken.events if event.failure)
+    assert failed.index == 0
+    assert failed.is_refusal
+    assert "generation.repetition_penalty = 5e-324" in failed.failure
+
+
+def test_a_listener_that_fails_disturbs_nobody(model: LanguageModel, worker: Worker) -> None:
+    def gone(_: Event) -> None:
+        raise RuntimeError("the loop is closed")
+
+    good = Listener([asked(model, max_new_tokens=9)])
+    worker.submit(Ticket([asked(model, max_new_tokens=60)], [], gone))
+    worker.submit(good.ticket)
+    assert good.wait()
+
+
+def test_what_is_cancelled_frees_its_places(model: LanguageModel, worker: Worker) -> None:
+    left = Listener([asked(model, max_new_tokens=70, min_new_tokens=70) for _ in range(100)])
+    worker.submit(left.ticket)
+    left.ticket.cancel()
+    good = Listener([asked(model)])
+    worker.submit(good.ticket)
+    good.wait()
+    assert len([event for event in left.events if event.is_over]) < 50
+    assert worker.counts == (0, 0)
+
+
+def test_the_worker_counts_what_it_does(model: LanguageModel, worker: Worker) -> None:
+    prompt = [(11 * i) % 300 for i in range(70)]
+    before = worker.counters
+    for known in (0, 64):
+        listener = Listener([asked(model, prompt)])
+        worker.submit(listener.ticket)
+        listener.wait()
+        assert worker.counters.cached_tokens - before.cached_tokens == known
+    after = worker.counters
+    assert after.prefilled_tokens - before.prefilled_tokens == 70 + 6
+    assert after.generated_tokens - before.generated_tokens == 10
+    assert after.cache_bytes > 0
+    assert after.steps > before.steps
+
+
+def test_penalties_of_openais_api_lower_what_was_generated(
+    model: LanguageModel, worker: Worker
+) -> None:
+    plain = asked(model, "the", max_new_tokens=30)
+    (free,) = model.continuations(["the"], Generation(max_new_tokens=30))
+    for more in ({"presence_penalty": 2.0}, {"frequency_penalty": 2.0}):
+        row = Row(attrs.evolve(plain.request, **more))
+        listener = Listener([row])
+        worker.submit(listener.ticket)
+        listener.wait()
+        assert len(set(row.generated)) >= len(set(free.ids))
+        assert row.generated[0] == free.ids[0]
