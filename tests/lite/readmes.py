@@ -33,7 +33,8 @@ def output(folder: Path, heading: str, python: str) -> list[str]:
 def greedy(weights: Path, prompts: list[str], tokens: int) -> list[str]:
     """What transformers makes of prompts, each alone, as the examples print it."""
     tokenizer: Any = AutoTokenizer.from_pretrained(weights)
-    model = AutoModelForCausalLM.from_pretrained(weights)
+    # Its sdpa leaves scale_attn_by_inverse_layer_idx out.
+    model = AutoModelForCausalLM.from_pretrained(weights, attn_implementation="eager")
     texts = []
     for prompt in prompts:
         ids = torch.tensor([tokenizer.encode(prompt)])
