@@ -61,6 +61,13 @@ def test_an_export_says_what_it_is(weights: Path, tmp_path: Path) -> None:
     assert description.read(tmp_path / "there").shapes.length == 24
 
 
+def test_rows_of_an_onnx_export_are_no_choice(weights: Path, tmp_path: Path) -> None:
+    task = Task.export(source=str(weights), target=str(tmp_path / "there"), format="onnx", batch=3)
+    words = "task.batch changes nothing with task.format = onnx, whose model takes any number of"
+    assert any(note.startswith(words) for note in Recipe(task).plan().notes)
+    assert not Recipe(task.evolve(format="mindir")).plan().notes
+
+
 def test_texts_of_onnx_and_mindir_are_those_of_mindspore(weights: Path, tmp_path: Path) -> None:
     prompts = ["the old cat", "a bird", "the", "under the tree and over"]
     expected = load(str(weights)).generate(prompts, max_new_tokens=12)

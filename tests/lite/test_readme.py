@@ -71,3 +71,14 @@ def test_weights_without_a_tokenizer_have_an_example_of_ids(weights: Path, tmp_p
     folder = export(bare, tmp_path / "there", seq_length=8)
     shown = [json.loads(line) for line in output(folder, "onnxruntime alone", sys.executable)]
     assert [row[: len(ids)] for row, ids in zip(shown, ([0, 1], [1]), strict=True)] == [[0, 1], [1]]
+
+
+def test_weights_of_gpt2s_vocabulary_get_its_tokenizer(tmp_path: Path) -> None:
+    geometry = attrs.evolve(TINY, layers=1, positions=32, vocab=50257)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    huggingface.write(bare, geometry, random_weights(geometry))
+    folder = export(bare, tmp_path / "there", batch=2)
+    Tokenizer.load("gpt2").save(bare)
+    assert (folder / "tokenizer.json").is_file()
+    assert output(folder, "onnxruntime alone", sys.executable) == greedy(bare, list(PROMPTS), 20)

@@ -115,7 +115,8 @@ def test_what_is_wrong_is_said_in_words(visits: list[dict[str, Any]]) -> None:
     for found in visits:
         assert found["model"] == "tiny"
         assert not found["access"]
-        assert "API key" in found["without a key"]
+        assert found["without a key"] == "This server asks for an API key"
+        assert found["another key"] == "The server does not take this key."
         assert found["refused here"].startswith("Temperature: ")
         assert found["refused there"].startswith("stop: 6 ")
         assert found["stopped"] == "Stopped."

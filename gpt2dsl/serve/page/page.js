@@ -41,7 +41,8 @@ async function ask(path, body, signal) {
   }
   if (response.status === 401) {
     access.hidden = false;
-    byId("key").focus();
+    byId("key").select();
+    throw new Refusal(sessionStorage.getItem("key") ? "The server does not take this key." : "");
   }
   const { error } = await response.json().catch(() => ({}));
   const words = error?.message ?? `The server answered ${response.status} ${response.statusText}.`;
