@@ -164,7 +164,7 @@ class _Model(Nodes):
 
     def _bias(self, mask: str) -> str:
         """Return what is added to scores, ``[B, 1, T, S]``: 0 for tokens of the row so far."""
-        zero, step = (self._constant_scalar(n) for n in (0, 1))
+        zero, step = (self.integer(n) for n in (0, 1))
         first, end = (self.op("Squeeze", n, self.integers(0)) for n in (self.past, self.whole))
         keys = self.op("Range", zero, end, step)  # [S]
         queries = self.op("Unsqueeze", self.op("Range", first, end, step), self.integers(1))
@@ -224,7 +224,7 @@ class _Model(Nodes):
 
     def _last(self) -> str:
         """Return the number of each row's last token among all, ``[B]``."""
-        zero, step = (self._constant_scalar(n) for n in (0, 1))
+        zero, step = (self.integer(n) for n in (0, 1))
         time, batch = (self.op("Squeeze", n, self.integers(0)) for n in (self.time, self.batch))
         order = self.op("Range", zero, time, step)
         places = self.op("Mul", self.op("Cast", ATTENTION_MASK, to=_INT64), order)
@@ -242,11 +242,6 @@ class _Model(Nodes):
 
     def _shape(self, *lengths: str) -> str:
         return self.op("Concat", *lengths, axis=0)
-
-    def _constant_scalar(self, value: int) -> str:
-        import numpy as np  # noqa: PLC0415
-
-        return self.constant(np.array(value, np.int64))
 
 
 def _described(port: DynamicPort) -> Any:

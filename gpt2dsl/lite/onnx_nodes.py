@@ -55,6 +55,10 @@ class Nodes:
         """Add a constant of int64, ``[values]``."""
         return self.constant(np.array(values, np.int64))
 
+    def integer(self, value: int) -> str:
+        """Add a constant of int64 that is one number."""
+        return self.constant(np.array(value, np.int64))
+
     def number(self, value: float) -> str:
         """Add a constant of float32 that is one number."""
         return self.constant(np.array(value, np.float32))
