@@ -28,13 +28,15 @@ soak: $(VENV)/test
 
 judges: $(VENV)/test
 	tests/mindformers/environment.sh
-	$(BIN)/pytest -m judges tests/mindformers
+	tests/optimum/environment.sh
+	tests/page/environment.sh
+	$(BIN)/pytest -m judges tests/mindformers tests/optimum tests/page
 
 bench: $(VENV)/test
 	$(BIN)/python bench/all.py
 
 clean:
-	rm -rf $(VENV) .judges runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .judges .optimum .browser runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -53,12 +53,16 @@ def on_onnx(args: argparse.Namespace) -> Forward:
     """The exported graph of all logits in onnxruntime."""
     import onnxruntime
 
-    (graph,) = (args.folder / "onnx").glob("*.onnx")
-    session = onnxruntime.InferenceSession(str(graph))
-    (port,) = session.get_inputs()
+    session = onnxruntime.InferenceSession(str(args.folder / "onnx" / "model.onnx"))
 
     def forward(ids: Ids) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = session.run(None, {port.name: ids})[0]
+        mask = np.ones(ids.shape, np.int64)
+        feeds = {
+            "input_ids": ids.astype(np.int64),
+            "attention_mask": mask,
+            "position_ids": mask.cumsum(1) - 1,
+        }
+        found: NDArray[np.float32] = session.run(None, feeds)[0]
         return found
 
     return forward

@@ -13,13 +13,14 @@ from gpt2dsl.data import cache
 from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.engine import export_beside
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import network_of
 from gpt2dsl.engine.progress import ByteBar, saying
 from gpt2dsl.engine.verification import Ids, Logits, Reference, verify
 from gpt2dsl.lite import opening
 from gpt2dsl.lite import writing as lite
-from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.description import COMPARED_ROWS, ONNX, Description
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.lite.writing import Graphs
 from gpt2dsl.model.evaluation import ClassScores
@@ -41,7 +42,8 @@ def run(job: Job) -> Result:
     started = time.perf_counter()
     weights = reading.read(task.source, job.hints, values=False)
     length = task.seq_length or weights.geometry.positions
-    shapes = Shapes(weights.geometry.with_dropout(0.0), task.batch, length)
+    batch = COMPARED_ROWS if task.format == ONNX else task.batch
+    shapes = Shapes(weights.geometry.with_dropout(0.0), batch, length)
     dtype = task.dtype or "float32"
     whole = filled(weights, job.parts.train.seed)
     content = writing.Content.of(weights, writing.in_dtype(whole, dtype))
@@ -49,8 +51,8 @@ def run(job: Job) -> Result:
         own = None if named == PUBLISHED else cache.expanded(named)
         content = attrs.evolve(content, tokenizer=own)
     target = cache.expanded(task.target)
-    names = shapes.graphs(cache=task.cache)
-    writing.find_room(target, content.size * (1 if task.format == "onnx" else len(names)))
+    names = lite.names_of(task.format, shapes, cache=task.cache)
+    writing.find_room(target, content.size * len(names))
     with writing.unfinished(target, task.source, task.dtype, lambda _: None) as new:
         watched = new.watch.over(content.tensors)
         graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)
@@ -60,7 +62,10 @@ def run(job: Job) -> Result:
         rounded = _rounding(described, content, whole, job)
         if task.ge:
             (new.folder / "config.ini").write_text(lite.ge_config(task.ge), "utf-8")
-        writing.copy_beside(content, new.folder)
+        if task.format == ONNX:
+            export_beside.write(new.folder, described, content)
+        else:
+            writing.copy_beside(content, new.folder)
         described.write(new.folder)
         new.meta.update(digest=described.digest)
     return Result(

@@ -11,11 +11,13 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
-from gpt2dsl.engine.text_model import Prompt, TextModel
+from gpt2dsl.engine.text_model import AT_ONCE, Prompt, TextModel
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.lite import description, opening
 from gpt2dsl.lite.decoder import ExportedDecoder
 from gpt2dsl.lite.description import Description
+from gpt2dsl.lite.onnx_decoder import OnnxDecoder
+from gpt2dsl.lite.onnx_ports import GENERATES
 from gpt2dsl.lite.runtimes.base import Closing, Runtime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
@@ -42,7 +44,8 @@ class ExportedModel(TextModel, Closing):
     ) -> None:
         shapes = described.shapes
         geometry = attrs.evolve(shapes.geometry, positions=shapes.length)
-        super().__init__(tokenizer, geometry, at_once=shapes.batch, defaults=beside)
+        at_once = AT_ONCE if described.task else shapes.batch
+        super().__init__(tokenizer, geometry, at_once, defaults=beside)
         self.runtime, self.described = runtime, described
 
     @classmethod
@@ -56,7 +59,7 @@ class ExportedModel(TextModel, Closing):
         """
         folder = cache.expanded(name)
         described = description.read(folder)
-        if PREFILL not in described.files:
+        if not {PREFILL, GENERATES} & set(described.files):
             graphs = ", ".join(described.files)
             message = f"it has no graphs with a cache, which generate: {graphs}"
             raise InputError("G2-306", folder, message)
@@ -68,7 +71,7 @@ class ExportedModel(TextModel, Closing):
     def _request(
         self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
     ) -> Request:
-        if generation.beams > self.at_once:
+        if not self.described.task and generation.beams > self.at_once:
             key = "generation.beams"
             message = f"{generation.beams} beams need an export of such a batch: this has rows for "
             origin = generation.why("beams")
@@ -76,8 +79,10 @@ class ExportedModel(TextModel, Closing):
 
         return super()._request(prompt, generation, number, stops_in_prompt=stops_in_prompt)
 
-    def _new_decoder(self, batch: int) -> Decoder:  # noqa: ARG002  # graphs have one batch
+    def _new_decoder(self, batch: int) -> Decoder:
         shapes = self.described.shapes
+        if self.described.task:
+            return OnnxDecoder(self.runtime, shapes.geometry, shapes.length, batch)
         return ExportedDecoder(self.runtime, shapes, shapes.geometry.vocab)
 
     def close(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import RunError
+from gpt2dsl.lite import onnx_ports
 from gpt2dsl.lite.decoder import ExportedDecoder
+from gpt2dsl.lite.onnx_decoder import OnnxDecoder, empty_caches
 from gpt2dsl.lite.runtimes.base import Runtime
 from gpt2dsl.lite.shapes import CLASSIFY, IDS, LOGITS, PREFILL, VALID, WHOLE, Shapes
 
@@ -84,10 +87,36 @@ def _pairs(
         yield runtime.run(CLASSIFY, {IDS: ids, VALID: valid})[LOGITS], expected
     if WHOLE in graphs:
         yield runtime.run(WHOLE, {IDS: ids})[LOGITS], expected
-    if PREFILL not in graphs:
+    if onnx_ports.CLASSIFIES in graphs:
+        fed, _ = _left_filled(ids, valid)
+        yield runtime.run(onnx_ports.CLASSIFIES, fed)[LOGITS], expected
+    for task in {onnx_ports.SCORES, onnx_ports.GENERATES} & set(graphs):
+        fed, is_token = _left_filled(ids, valid)
+        fed[onnx_ports.POSITION_IDS] = np.maximum(is_token.cumsum(1) - 1, 0)
+        if task == onnx_ports.GENERATES:
+            fed |= empty_caches(shapes.geometry, shapes.batch)
+        is_compared = np.arange(shapes.length) < valid[:, None]
+        yield runtime.run(task, fed)[LOGITS][is_token], expected[is_compared]
+    decoder: ExportedDecoder | OnnxDecoder
+    if onnx_ports.GENERATES in graphs:
+        decoder = OnnxDecoder(runtime, shapes.geometry, shapes.length, shapes.batch)
+    elif PREFILL in graphs:
+        decoder = ExportedDecoder(runtime, shapes, shapes.geometry.vocab)
+    else:
         return
-    decoder = ExportedDecoder(runtime, shapes, shapes.geometry.vocab)
     prompts = [row[:length].tolist() for row, length in zip(ids, valid, strict=True)]
     yield decoder.prefill(rows.tolist(), prompts), expected[rows, valid - 1]
     for at in range(min(STEPS, shapes.length - int(valid.max()))):
         yield decoder.step(ids[rows, valid + at]), expected[rows, valid + at]
+
+
+def _left_filled(ids: Ids, valid: Ids) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+    """Return rows that are filled up on their left, as inputs, and where their tokens are."""
+    length = ids.shape[1]
+    is_token = np.arange(length) >= length - valid[:, None]
+    filled = np.zeros(ids.shape, np.int64)
+    filled[is_token] = ids[np.arange(length) < valid[:, None]]
+    return {
+        onnx_ports.INPUT_IDS: filled,
+        onnx_ports.ATTENTION_MASK: is_token.astype(np.int64),
+    }, is_token

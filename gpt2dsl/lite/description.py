@@ -13,11 +13,17 @@ import attrs
 from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.lite.shapes import Shapes
+from gpt2dsl.lite import onnx_ports
+from gpt2dsl.lite.onnx_ports import DynamicPort
+from gpt2dsl.lite.shapes import Port, Shapes
 from gpt2dsl.weights import store
 
 FILE = "export.json"
-SUFFIX = {"onnx": ".onnx", "mindir": ".mindir", "ms": ".ms"}
+ONNX = "onnx"
+COMPARED_ROWS = 2
+"""Rows that an export of any number of rows is compared with, one longer than the other."""
+
+SUFFIX = {ONNX: ".onnx", "mindir": ".mindir", "ms": ".ms"}
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +32,8 @@ class Description:
 
     Attributes:
         format: mindir, onnx or ms.
-        shapes: the sizes that its graphs are for.
+        shapes: the sizes that its graphs are for; of a dynamic export the batch is that of the
+            comparison alone.
         files: graph → its file.
         dtype: of the weights.
         digest: of the whole weights, as resharding has it.
@@ -44,6 +51,11 @@ class Description:
     verified: Mapping[str, float] = attrs.field(factory=dict)
     unverified: str = ""
 
+    @property
+    def task(self) -> str:
+        """Return the task of a model with dynamic axes; "" where the graphs have fixed shapes."""
+        return next((graph for graph in self.files if graph in onnx_ports.TASKS), "")
+
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
         geometry = self.shapes.geometry
@@ -51,15 +63,10 @@ class Description:
             "gpt2dsl": metadata.version("gpt2dsl"),
             "format": self.format,
             "dtype": self.dtype,
-            "batch": self.shapes.batch,
+            "batch": None if self.task else self.shapes.batch,
             "seq_length": self.shapes.length,
             "graphs": {
-                graph: {
-                    "file": file,
-                    "inputs": [attrs.asdict(port) for port in self.shapes.inputs(graph)],
-                    "outputs": [attrs.asdict(port) for port in self.shapes.outputs(graph)],
-                }
-                for graph, file in self.files.items()
+                graph: {"file": file, **self._ports(graph)} for graph, file in self.files.items()
             },
             "network": {**attrs.asdict(geometry), "inner": geometry.inner_width},
             "classes": list(self.classes),
@@ -67,6 +74,19 @@ class Description:
             "verified": dict(self.verified),
             "unverified": self.unverified,
         }
+
+    def _ports(self, graph: str) -> dict[str, list[dict[str, Any]]]:
+        """Return what a graph takes and gives."""
+        sides: dict[str, tuple[Port, ...] | tuple[DynamicPort, ...]]
+        if graph == self.task:
+            geometry = self.shapes.geometry
+            sides = {
+                "inputs": onnx_ports.inputs(geometry, graph),
+                "outputs": onnx_ports.outputs(geometry, graph),
+            }
+        else:
+            sides = {"inputs": self.shapes.inputs(graph), "outputs": self.shapes.outputs(graph)}
+        return {side: [attrs.asdict(port) for port in ports] for side, ports in sides.items()}
 
     def write(self, folder: Path) -> None:
         """Writes it into an export's folder."""
@@ -89,7 +109,7 @@ def read(folder: Path) -> Description:
         geometry = Geometry(**said["network"])
         return Description(
             format=said["format"],
-            shapes=Shapes(geometry, said["batch"], said["seq_length"]),
+            shapes=Shapes(geometry, said["batch"] or COMPARED_ROWS, said["seq_length"]),
             files={graph: one["file"] for graph, one in said["graphs"].items()},
             dtype=said["dtype"],
             digest=said["digest"],

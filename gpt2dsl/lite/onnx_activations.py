@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
 
-
-class Nodes(Protocol):
-    """A graph that nodes are added to; both give the name of what is new."""
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output."""
-
-    def number(self, value: float) -> str:
-        """Add a constant."""
+from gpt2dsl.lite.onnx_nodes import Nodes
 
 
 def activation(graph: Nodes, x: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""GPT-2 as ONNX, written node by node; weights lie in one file that all graphs share.
+"""GPT-2 as ONNX of fixed shapes, which MindSpore Lite's converter makes a ``.ms`` of.
 
 Operators are those that MindSpore Lite 2.0.0's converter computes right: its layer norm is wrong
 where the sum of squares is one operator, so that it is two means here. Opset 13 has all of them.
@@ -6,17 +6,15 @@ where the sum of squares is one operator, so that it is two means here. Opset 13
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import POSITIONS, TABLE, head_of
 from gpt2dsl.lite.onnx_activations import activation
+from gpt2dsl.lite.onnx_nodes import Nodes
+from gpt2dsl.lite.onnx_weights import THIRDS, Placed
 from gpt2dsl.lite.shapes import (
     HIDDEN,
     IDS,
@@ -27,57 +25,9 @@ from gpt2dsl.lite.shapes import (
     WHOLE,
     Shapes,
 )
-from gpt2dsl.weights.files.hashing import hashed
-from gpt2dsl.weights.files.pieces import Part
-from gpt2dsl.weights.files.stored import Stored
 
 OPSET = 13
 WEIGHTS = "weights.bin"
-
-_ALIGNED = 64
-_TYPES = {"F32": "FLOAT", "F16": "FLOAT16"}
-_THIRDS = ("query", "key", "value")
-
-
-@attrs.frozen
-class Placed:
-    """A tensor in the file of weights."""
-
-    kind: str
-    shape: tuple[int, ...]
-    offset: int
-    size: int
-
-
-def thirds(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The tensors with c_attn as three: a slice of its output would cost each token a copy."""
-    found: dict[str, Stored] = {}
-    for name, tensor in tensors.items():
-        if ".c_attn." not in name:
-            found[name] = tensor
-            continue
-        width = tensor.shape[-1] // 3
-        for i, third in enumerate(_THIRDS):
-            edges = [(0, length) for length in tensor.shape[:-1]]
-            box = (*edges, (i * width, (i + 1) * width))
-            found[name.replace("c_attn", third)] = Part.at(tensor, box)
-    return found
-
-
-def write_weights(path: Path, tensors: Mapping[str, Stored]) -> dict[str, Placed]:
-    """Writes all tensors into one file; where each lies."""
-    found: dict[str, Placed] = {}
-    offset = 0
-    with hashed(path) as file:
-        for name, tensor in tensors.items():
-            padding = -offset % _ALIGNED
-            file.write(b"\0" * padding)
-            offset += padding
-            found[name] = Placed(tensor.kind, tensor.shape, offset, tensor.size)
-            for block in tensor.blocks():
-                file.write(np.ascontiguousarray(block).data)
-            offset += tensor.size
-    return found
 
 
 def graph(shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> Any:
@@ -91,16 +41,15 @@ def graph(shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> Any:
     return _Graph(shapes, name, weights).model()
 
 
-class _Graph:
+class _Graph(Nodes):
     """Nodes one after another; each method gives the name of what it computes."""
 
     def __init__(self, shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> None:
-        self.shapes, self.name, self.weights = shapes, name, weights
+        super().__init__(weights)
+        self.shapes, self.name = shapes, name
         self.geometry = shapes.geometry
         self.time = 1 if name == INCREMENT else shapes.length
         self.rows = shapes.batch * self.time
-        self.nodes: list[Any] = []
-        self.held: dict[str, Any] = {}
         self.caches: dict[str, str] = {}
 
     def model(self) -> Any:
@@ -169,7 +118,7 @@ class _Graph:
     def _attention(self, n: str, layer: int, mask: str) -> str:
         """``[B T, h] → [B T, h]``."""
         block = f"transformer.h.{layer}.attn"
-        q, k, v = (self.linear(n, f"{block}.{third}") for third in _THIRDS)
+        q, k, v = (self.linear(n, f"{block}.{third}") for third in THIRDS)
         q = self._heads(q, 0, 2, 1, 3)  # [B, H, T, D]
         k = self._heads(k, 0, 2, 3, 1)  # [B, H, D, T]
         v = self._heads(v, 0, 2, 1, 3)  # [B, H, T, D]
@@ -241,60 +190,7 @@ class _Graph:
         scaled = self.op("Mul", n, self.weight(f"{name}.weight"))
         return self.op("Add", scaled, self.weight(f"{name}.bias"))
 
-    def linear(self, x: str, name: str) -> str:
-        """``x W + b``."""
-        return self.op("Gemm", x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
-
-    def shaped(self, x: str, *shape: int) -> str:
-        """The same elements in another shape."""
-        return self.op("Reshape", x, self.constant(np.array(shape, np.int64)))
-
     def cut(self, x: str, first: int, last: int) -> str:
         """``[first:last]`` of the last axis."""
         edges = (np.array([edge], np.int64) for edge in (first, last, 3))
         return self.op("Slice", x, *map(self.constant, edges))
-
-    def number(self, value: float) -> str:
-        """A constant that is one number."""
-        return self.constant(np.array(value, np.float32))
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """A node with one output."""
-        from onnx import helper  # noqa: PLC0415
-
-        name = f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
-        return name
-
-    def constant(self, array: NDArray[Any]) -> str:
-        """An array that is part of the graph, once."""
-        from onnx import numpy_helper  # noqa: PLC0415
-
-        digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
-        name = f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{digest}"
-        if name not in self.held:
-            self.held[name] = numpy_helper.from_array(array, name)
-        return name
-
-    def weight(self, name: str) -> str:
-        """A tensor of the file of weights, as float32."""
-        import onnx  # noqa: PLC0415
-
-        placed = self.weights[name]
-        if name not in self.held:
-            tensor = onnx.TensorProto(name=name, dims=placed.shape)
-            tensor.data_type = getattr(onnx.TensorProto, _TYPES[placed.kind])
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            where = {"location": WEIGHTS, "offset": placed.offset, "length": placed.size}
-            for key, value in where.items():
-                tensor.external_data.add(key=key, value=str(value))
-            self.held[name] = tensor
-        return name if placed.kind == "F32" else self._widened(name)
-
-    def _widened(self, name: str) -> str:
-        wide = f"{name}.float32"
-        if not any(wide in node.output for node in self.nodes):
-            from onnx import helper  # noqa: PLC0415
-
-            self.nodes.append(helper.make_node("Cast", [name], [wide], to=1))
-        return wide

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.lite import onnx_graph
-from gpt2dsl.lite.description import SUFFIX
+from gpt2dsl.lite import onnx_graph, onnx_model, onnx_ports, onnx_weights
+from gpt2dsl.lite.description import ONNX, SUFFIX
 from gpt2dsl.lite.plain import plain
 from gpt2dsl.lite.runtimes import mslite
 from gpt2dsl.lite.shapes import Shapes
@@ -52,6 +54,13 @@ class Graphs:
     dtype: str
 
 
+def names_of(form: str, shapes: Shapes, *, cache: bool) -> tuple[str, ...]:
+    """Return the names of the graphs that an export in a format has."""
+    if form == ONNX:
+        return (onnx_ports.task_of(shapes.geometry, cache=cache),)
+    return shapes.graphs(cache=cache)
+
+
 def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:
     """Writes the graphs of a format; graph → its file.
 
@@ -59,12 +68,12 @@ def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:
         InputError: onnx is not installed, or Lite is nowhere (G2-531).
         RunError: a converter failed.
     """
+    if form == ONNX:
+        return _onnx(folder, graphs)
     files = {name: f"{name}{SUFFIX[form]}" for name in graphs.names}
-    if form == "onnx":
-        _onnx(folder, graphs)
-    elif form == "ms":
+    if form == "ms":
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            _onnx(Path(name), graphs)
+            fixed_onnx(Path(name), graphs)
             for graph, file in files.items():
                 mslite.convert(Path(name) / f"{graph}.onnx", folder / file)
     else:
@@ -77,21 +86,40 @@ def ge_config(processor: str) -> str:
     return _GE.format(more=GE[processor])
 
 
-def _onnx(folder: Path, graphs: Graphs) -> None:
-    try:
-        import onnx  # noqa: PLC0415  # an extra
-    except ImportError:
-        message = "it is not installed: pip install 'gpt2dsl[onnx]'"
-        raise InputError("G2-531", "onnx", message) from None
-    thirds = onnx_graph.thirds(graphs.tensors)
-    placed = onnx_graph.write_weights(folder / onnx_graph.WEIGHTS, thirds)
+def _onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
+    """Write one model that takes rows of any number and length."""
+    placed = _placed(folder / onnx_model.WEIGHTS, graphs)
+    shapes, (task,) = graphs.shapes, graphs.names
+    model = onnx_model.model(shapes.geometry, task, shapes.length, placed)
+    _checked(folder / onnx_model.FILE, model)
+    return {task: onnx_model.FILE}
+
+
+def fixed_onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
+    """Write graphs of fixed shapes, as Lite's converter takes them; graph → its file."""
+    placed = _placed(folder / onnx_graph.WEIGHTS, graphs)
     for name in graphs.names:
-        path = folder / f"{name}.onnx"
-        path.write_bytes(onnx_graph.graph(graphs.shapes, name, placed).SerializeToString())
-        try:
-            onnx.checker.check_model(str(path), full_check=True)
-        except onnx.checker.ValidationError as error:
-            raise RunError(f"{path.name}: onnx.checker refuses it: {error} [G2-533]") from error
+        _checked(folder / f"{name}.onnx", onnx_graph.graph(graphs.shapes, name, placed))
+    return {name: f"{name}.onnx" for name in graphs.names}
+
+
+def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.Placed]:
+    """Write the weights of ONNX graphs, whose names they have beside them."""
+    if not importlib.util.find_spec("onnx"):
+        message = "it is not installed: pip install 'gpt2dsl[onnx]'"
+        raise InputError("G2-531", "onnx", message)
+    return onnx_weights.write_weights(path, onnx_weights.thirds(graphs.tensors))
+
+
+def _checked(path: Path, model: Any) -> None:
+    """Write a ModelProto that the ONNX project's own checker takes."""
+    import onnx  # noqa: PLC0415  # an extra
+
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise RunError(f"{path.name}: onnx.checker refuses it: {error} [G2-533]") from error
 
 
 def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str, str]:

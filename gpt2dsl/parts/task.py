@@ -153,7 +153,7 @@ class Export(Conversion):
     seq_length: int | None = integer(
         "tokens; the model's positions", low=1, optional=True, default=None
     )
-    batch: int = integer("rows", low=1, default=1)
+    batch: int = integer("rows; onnx takes any number", low=1, default=1)
     dtype: str = choice(
         ("", "float32", "float16"), "of the weights; computing is in float32", default=""
     )

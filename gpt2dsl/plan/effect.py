@@ -135,6 +135,11 @@ ROWS = (
         lambda parts: f" with task.to = {_task(parts, 'to')}; hf has shards",
     ),
     Row(
+        ("task.batch",),
+        lambda parts, _: _task(parts, "format") != "onnx",
+        lambda _: " with task.format = onnx, whose model takes any number of rows",
+    ),
+    Row(
         ("generation.min_length",),
         lambda parts, _: not parts.generation.min_new_tokens,
         lambda _: " beside min_new_tokens",

@@ -75,4 +75,6 @@ def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
     if looked.tokenizer is None:
         own = looked.geometry.vocab in GPT2_ROWS
         then = "lite run takes GPT-2's own" if own else "graphs take ids, lite run can't use them"
+        if own and task.format == "onnx":
+            then = "GPT-2's own lies beside the model"
         yield f"the source has no tokenizer: {then}"

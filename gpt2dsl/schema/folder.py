@@ -50,6 +50,7 @@ FILES: tuple[tuple[str, Key], ...] = (
     ("64*.tflite", no_effect(_OTHER_COPY)),
     ("*.gguf", no_effect(_OTHER_COPY)),
     ("*.onnx", no_effect(_OTHER_COPY)),
+    ("*.onnx_data*", no_effect(_OTHER_COPY)),
     ("onnx", no_effect(_OTHER_COPY)),
     ("openvino*", no_effect(_OTHER_COPY)),
     ("coreml", no_effect(_OTHER_COPY)),

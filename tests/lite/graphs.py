@@ -24,15 +24,18 @@ Logits = NDArray[np.float32]
 def exported(
     folder: Path, form: str, shapes: Shapes, *, cache: bool = True, kind: str = "F32"
 ) -> Description:
-    """The graphs of random weights in a format."""
+    """The graphs of random weights in a format; ``fixed`` is ONNX of fixed shapes."""
     arrays = random_weights(shapes.geometry)
     graphs = Graphs(
         shapes=shapes,
-        names=shapes.graphs(cache=cache),
+        names=writing.names_of(form, shapes, cache=cache),
         tensors={name: converted(Held.of(array), kind) for name, array in arrays.items()},
         dtype="float16" if kind == "F16" else "float32",
     )
-    files = writing.write(folder, form, graphs)
+    if form == "fixed":
+        form, files = "onnx", writing.fixed_onnx(folder, graphs)
+    else:
+        files = writing.write(folder, form, graphs)
     return Description(format=form, shapes=shapes, files=files, dtype=graphs.dtype)
 
 

@@ -56,10 +56,11 @@ def test_an_export_of_the_same_weights_is_the_same_in_another_process(tmp_path: 
     assert one == other
 
 
+@pytest.mark.parametrize("form", ["onnx", "fixed"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_onnx_computes_every_activation(tmp_path: Path, activation: str) -> None:
+def test_onnx_computes_every_activation(tmp_path: Path, activation: str, form: str) -> None:
     geometry = attrs.evolve(TINY, activation=activation)
-    assert largest(tmp_path, "onnx", Shapes(geometry, 2, 20)) < 1e-5
+    assert largest(tmp_path, form, Shapes(geometry, 2, 20)) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_onnx_computes_every_activation(tmp_path: Path, activation: str) -> None
     [(TINY, False), (CLASSIFIER, True), (UNSCALED, True), (BY_LAYER, True)],
     ids=["whole", "classifier", "unscaled", "by-layer-untied"],
 )
-@pytest.mark.parametrize("form", ["onnx", "mindir"])
+@pytest.mark.parametrize("form", ["onnx", "fixed", "mindir"])
 def test_all_kinds_of_graphs_compute_what_transformers_does(
     tmp_path: Path, form: str, geometry: Geometry, *, cache: bool
 ) -> None:
@@ -86,13 +87,13 @@ def test_mindir_loads_back_and_computes_the_same(tmp_path: Path, activation: str
     assert largest(tmp_path, "mindir", Shapes(geometry, 2, 20)) < 1e-5
 
 
-@pytest.mark.parametrize("form", ["onnx", "mindir"])
+@pytest.mark.parametrize("form", ["onnx", "fixed", "mindir"])
 def test_half_precision_rounds_the_weights_and_nothing_else(tmp_path: Path, form: str) -> None:
     assert largest(tmp_path, form, Shapes(TINY, 1, 12), kind="F16") < 1e-5
 
 
-def test_all_onnx_graphs_share_one_file_of_weights(tmp_path: Path) -> None:
-    described = exported(tmp_path, "onnx", Shapes(TINY, 1, 8))
+def test_all_graphs_of_fixed_shapes_share_one_file_of_weights(tmp_path: Path) -> None:
+    described = exported(tmp_path, "fixed", Shapes(TINY, 1, 8))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["increment.onnx", "prefill.onnx", "weights.bin"]
     places = []
@@ -109,9 +110,9 @@ def test_all_onnx_graphs_share_one_file_of_weights(tmp_path: Path) -> None:
     assert {place["location"] for place in places[0].values()} == {"weights.bin"}
 
 
-def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
+def test_a_graph_of_fixed_shapes_says_what_it_takes_and_gives(tmp_path: Path) -> None:
     shapes = Shapes(TINY, 2, 8)
-    described = exported(tmp_path, "onnx", shapes)
+    described = exported(tmp_path, "fixed", shapes)
     model = onnx.load(str(tmp_path / described.files["increment"]), load_external_data=False)
     ports = [
         (port.name, tuple(dim.dim_value for dim in port.type.tensor_type.shape.dim))
@@ -122,7 +123,7 @@ def test_a_graph_says_what_it_takes_and_gives(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_no_runtime_can_load_is_told(tmp_path: Path) -> None:
-    for form, suffix in (("onnx", ".onnx"), ("mindir", ".mindir")):
+    for form, suffix in (("fixed", ".onnx"), ("mindir", ".mindir")):
         folder = tmp_path / form
         folder.mkdir()
         shapes = Shapes(TINY, 1, 8)

@@ -25,13 +25,13 @@ class OnnxRuntime(Closing):
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """As ``Runtime.run``."""
-        outputs = [port.name for port in self._described.shapes.outputs(graph)]
         session = self._session(graph)
         try:
-            found = session.run(outputs, dict(feeds))
+            outputs = session.run(None, dict(feeds))
         except Exception as error:  # the library has errors of its own
             raise RunError(f"{graph}: {self.name} failed: {error}") from error
-        return dict(zip(outputs, found, strict=True))
+        names = (port.name for port in session.get_outputs())
+        return dict(zip(names, outputs, strict=True))
 
     def _session(self, graph: str) -> Any:
         if graph not in self._sessions:

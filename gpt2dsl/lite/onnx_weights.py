@@ -1,0 +1,67 @@
+"""The weights of ONNX graphs: one file beside them, which all graphs of a folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import numpy as np
+
+from gpt2dsl.weights.files.hashing import hashed
+from gpt2dsl.weights.files.pieces import Part
+from gpt2dsl.weights.files.stored import Stored
+
+THIRDS = ("query", "key", "value")
+
+_ALIGNED = 64
+
+
+@attrs.frozen
+class Placed:
+    """A tensor in a file of weights.
+
+    Attributes:
+        kind: F32 or F16.
+        shape: of the tensor.
+        offset: of its first byte.
+        size: in bytes.
+        file: the name of the file.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+    file: str
+
+
+def thirds(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Return the tensors with c_attn as three: slicing its output would copy it for each token."""
+    split: dict[str, Stored] = {}
+    for name, tensor in tensors.items():
+        if ".c_attn." not in name:
+            split[name] = tensor
+            continue
+        width = tensor.shape[-1] // 3
+        for i, third in enumerate(THIRDS):
+            edges = [(0, length) for length in tensor.shape[:-1]]
+            box = (*edges, (i * width, (i + 1) * width))
+            split[name.replace("c_attn", third)] = Part.at(tensor, box)
+    return split
+
+
+def write_weights(path: Path, tensors: Mapping[str, Stored]) -> dict[str, Placed]:
+    """Write all tensors into one file, and return where each lies."""
+    placed: dict[str, Placed] = {}
+    offset = 0
+    with hashed(path) as file:
+        for name, tensor in tensors.items():
+            padding = -offset % _ALIGNED
+            file.write(b"\0" * padding)
+            offset += padding
+            placed[name] = Placed(tensor.kind, tensor.shape, offset, tensor.size, path.name)
+            for block in tensor.blocks():
+                file.write(np.ascontiguousarray(block).data)
+            offset += tensor.size
+    return placed
