@@ -6,9 +6,10 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ from gpt2dsl.cli.main import main
 
 NOT_COMPARED = ("tokens_per_second", "directory", "checkpoint", "notes")
 """Keys of results that say where, how fast, and what of a recipe has no effect."""
+
+DIGEST = 8
+"""Characters of a digest in a directory's name."""
+
+DIRECTORY = re.compile(rf"(\S+-[0-9a-f]{{{DIGEST}}})$", re.MULTILINE)
+"""A run's directory at the end of a line."""
 
 
 @attrs.frozen
@@ -70,7 +77,8 @@ def run(folder: Path, *words: str, pause: str = "") -> Outcome:
             code = stop.code if isinstance(stop.code, int) else 1
         finally:
             sys.argv = before
-    return Outcome(code, stream.getvalue(), dict(results(folder)))
+    text = stream.getvalue()
+    return Outcome(code, text, dict(results(folder, set(DIRECTORY.findall(text)))))
 
 
 @contextlib.contextmanager
@@ -83,20 +91,30 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def results(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Give what runs left in a project, file by file."""
+def results(folder: Path, directories: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Give what runs left in a project, file by file.
+
+    Args:
+        folder: the project.
+        directories: of the runs that were told of, whose digests are left out: a run that goes on
+            where its inputs were moved keeps the directory of the name that it began with.
+    """
+    told = {f"{directory}/": f"{directory[:-DIGEST]}/" for directory in directories}
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
+        name = str(place)
+        for directory, nameless in told.items():
+            name = name.replace(directory, nameless)
         inside = place.parts[0] in ("runs", "elsewhere", "out", "merged", "graphs")
         if not inside or not path.is_file() or "optimizer" in path.name:
             continue
         if path.suffix == ".safetensors":
-            yield str(place), load_file(path)
+            yield name, load_file(path)
         elif path.name in ("result.json", "before.json", "after.json", "metrics.jsonl"):
             lines = [json.loads(line) for line in _documents(path)]
-            yield str(place), [_compared(line) for line in lines]
-        elif place.parts[0] in ("out", "merged") or path.suffix in (".onnx", ".txt", ".jsonl"):
-            yield str(place), path.read_bytes()
+            yield name, [_compared(line) for line in lines]
+        elif place.parts[0] in ("out", "merged") or path.suffix.startswith((".onnx", ".txt", ".jsonl")):
+            yield name, path.read_bytes()
 
 
 def _documents(path: Path) -> list[str]:
