@@ -113,7 +113,7 @@ def results(folder: Path, directories: Collection[str]) -> Iterator[tuple[str, A
         elif path.name in ("result.json", "before.json", "after.json", "metrics.jsonl"):
             lines = [json.loads(line) for line in _documents(path)]
             yield name, [_compared(line) for line in lines]
-        elif place.parts[0] in ("out", "merged") or path.suffix.startswith((".onnx", ".txt", ".jsonl")):
+        elif place.parts[0] in ("out", "merged", "graphs") or path.suffix in (".txt", ".jsonl"):
             yield name, path.read_bytes()
 
 
