@@ -28,13 +28,14 @@ soak: $(VENV)/test
 
 judges: $(VENV)/test
 	tests/mindformers/environment.sh
-	$(BIN)/pytest -m judges tests/mindformers
+	tests/clients/environment.sh
+	$(BIN)/pytest -m judges tests/mindformers tests/clients
 
 bench: $(VENV)/test
 	$(BIN)/python bench/all.py
 
 clean:
-	rm -rf $(VENV) .judges runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .judges .clients runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
