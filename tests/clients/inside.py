@@ -91,7 +91,8 @@ def lm_eval(url: str, folder: str) -> Told:
         base_url=f"{url}/completions", model="tiny", tokenizer=folder, max_length=256,
         tokenizer_backend="huggingface", batch_size=2, num_concurrent=1,
     )  # fmt: skip
-    judge = HFLM(pretrained=folder, device="cpu", batch_size=1, max_length=255)
+    # The class for servers leaves room for a token that is generated, and for the first one.
+    judge = HFLM(pretrained=folder, device="cpu", batch_size=1, max_length=254)
 
     def asked(kind: str, *arguments: Any) -> list[Any]:
         return [Instance(kind, {}, one, i) for i, one in enumerate(arguments)]
