@@ -30,13 +30,14 @@ judges: $(VENV)/test
 	tests/mindformers/environment.sh
 	tests/optimum/environment.sh
 	tests/page/environment.sh
-	$(BIN)/pytest -m judges tests/mindformers tests/optimum tests/page
+	tests/clients/environment.sh
+	$(BIN)/pytest -m judges tests/mindformers tests/optimum tests/page tests/clients
 
 bench: $(VENV)/test
 	$(BIN)/python bench/all.py
 
 clean:
-	rm -rf $(VENV) .judges .optimum .browser runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .judges .optimum .browser .clients runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from gpt2dsl.serve import openapi, routes
+from gpt2dsl.serve import openapi, page, routes
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.guard import Guard
 from gpt2dsl.serve.metrics import Counted
@@ -35,6 +35,7 @@ def app(
         redirect_slashes=False,
         generate_unique_id_function=_operation,
     )
+    paths.include_router(page.routes())
     for part in (routes.operations, routes.models, routes.generation, routes.tokens):
         paths.include_router(part(service))
     paths.openapi = lambda: openapi.describe(paths, service, needs_key=bool(key))  # type: ignore[method-assign]

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gpt2dsl.serve import page
 from gpt2dsl.serve.errors import ApiError
 
-OPEN = ("/health", "/health/live", "/health/ready")
-"""Paths that need no key: what watches a server asks them."""
+OPEN = ("/health", "/health/live", "/health/ready", *page.PATHS)
+"""Paths that need no key: what watches a server asks them, and the page, which asks for the key."""
 
 
 class Guard:

@@ -111,7 +111,6 @@ def _limit(schema: dict[str, Any], service: Service, last: int) -> None:
     bias = properties["logit_bias"]["anyOf"][0]
     (values,) = bias["patternProperties"].values()
     bias["patternProperties"] = {rf"^({numbers_to(last)})$": values}
-    bias["additionalProperties"] = False
     for key in {"n", "best_of"} & properties.keys():
         properties[key]["anyOf"][0]["maximum"] = min(128, limits.texts)
 

@@ -69,7 +69,8 @@ def test_while_weights_load_the_port_says_so_and_a_second_signal_ends_at_once(
         while not is_refused(own):
             time.sleep(0.01)
         own.process.send_signal(signal.SIGINT)
-        assert own.process.wait(30) == 128 + signal.SIGINT
+        # MindSpore makes a SIGTERM of a Ctrl-C that comes while it computes.
+        assert own.process.wait(30) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     own.stop()
 
 

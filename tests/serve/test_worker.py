@@ -132,7 +132,8 @@ def test_penalties_of_openais_api_lower_what_was_generated(
 ) -> None:
     plain = asked(model, "the", max_new_tokens=30)
     (free,) = model.continuations(["the"], Generation(max_new_tokens=30))
-    for more in ({"presence_penalty": 2.0}, {"frequency_penalty": 2.0}):
+    penalties: list[dict[str, Any]] = [{"presence_penalty": 2.0}, {"frequency_penalty": 2.0}]
+    for more in penalties:
         row = Row(attrs.evolve(plain.request, **more))
         listener = Listener([row])
         worker.submit(listener.ticket)

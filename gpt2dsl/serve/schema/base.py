@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ from gpt2dsl.serve.errors import ApiError
 
 NULL = {"type": "null"}
 
+MOST_KEYS = 100
+"""Keys of a table."""
+
 
 class Body(BaseModel):
     """A table of keys; a key that is null counts as absent, and 2.0 is an integer as in JSON."""
@@ -32,6 +36,8 @@ class Body(BaseModel):
     def _normalized(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
+        if len(body) > MOST_KEYS:  # pydantic would collect a fault for each
+            raise ValueError(f"{len(body)} keys are more than {MOST_KEYS}")
         return {key: whole(value) for key, value in body.items() if value is not None}
 
     @classmethod
@@ -82,7 +88,7 @@ class Shaped:
         self, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Return the schema of JSON."""
-        return dict(self._schema)
+        return copy.deepcopy(self._schema)
 
 
 class Neutral(Shaped):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from gpt2dsl.parts import Generation
 from gpt2dsl.serve.schema.base import Anything, Body, Shaped
@@ -38,7 +39,28 @@ def _stops(value: Any) -> list[str]:
 _STOP: dict[str, Any] = {"type": "string", "minLength": 1}
 Stops = Annotated[list[str], Shaped(_stops, {"anyOf": [_STOP, {"type": "array", "items": _STOP}]})]
 
-TokenId = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")]
+
+def _biases(value: Any) -> dict[int, float]:
+    """Return what is added to the scores of ids."""
+    if not isinstance(value, dict):
+        raise ValueError("expected a table of ids")  # noqa: TRY004
+    if len(value) > MOST_BIASES:
+        raise ValueError(f"{len(value)} ids are more than {MOST_BIASES}")
+    for token, bias in value.items():
+        if not re.fullmatch(_ID, token):
+            raise ValueError(f"{token!r:.40} is no id")
+        if type(bias) not in (int, float) or not -100 <= bias <= 100:
+            raise ValueError(f"{token}: expected a number from -100 to 100, found {bias!r:.40}")
+    return {int(token): float(bias) for token, bias in value.items()}
+
+
+_ID = r"0|[1-9][0-9]{0,8}"
+_BIASES = {
+    "type": "object",
+    "patternProperties": {f"^({_ID})$": {"type": "number", "minimum": -100, "maximum": 100}},
+    "additionalProperties": False,
+    "maxProperties": MOST_BIASES,
+}
 
 
 class StreamOptions(Body):
@@ -61,9 +83,7 @@ class Sampling(Body):
     seed: int | None = None
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] = Field(
-        {}, max_length=MOST_BIASES
-    )
+    logit_bias: Annotated[dict[int, float], Shaped(_biases, _BIASES)] = Field({})
 
     top_k: int = Field(0, ge=0)
     min_p: float = Field(0.0, ge=0, le=1)
@@ -124,8 +144,8 @@ class Sampling(Body):
             value = getattr(self, key)
             if not (greedy and key in ("temperature", "top_p")):
                 more[_OF_WEIGHTS[key]] = value
-        if biases := {int(i): bias for i, bias in self.logit_bias.items() if bias}:
-            more["sequence_bias"] = [[[i], float(bias)] for i, bias in biases.items()]
+        if biases := [[[i], bias] for i, bias in self.logit_bias.items() if bias]:
+            more["sequence_bias"] = biases
         return Generation(
             max_new_tokens=room if self.longest is None else max(1, self.longest),
             do_sample=not greedy,

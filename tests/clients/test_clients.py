@@ -1,0 +1,107 @@
+"""The field's clients, unchanged, against a served model: ``make judges``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+import gpt2dsl
+from gpt2dsl.engine.language_model import LanguageModel
+from tests.serve.conftest import Server
+from tests.vocabularies import random_model, vocabulary
+
+ROOT = Path(__file__).parents[2]
+BIN = ROOT / ".clients" / "bin"
+HERE = Path(__file__).parent
+
+pytestmark = [
+    pytest.mark.judges,
+    pytest.mark.skipif(not BIN.exists(), reason="make judges makes the environment"),
+]
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("clients")
+    tokenizer = vocabulary(made)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(made)
+    random_model(len(tokenizer), n_positions=256).save_pretrained(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    own = Server(folder, "--max-stops", "8")
+    yield own
+    assert own.stop() == 0, "".join(own.lines)
+
+
+@pytest.fixture(scope="module")
+def lm(folder: Path) -> LanguageModel:
+    return gpt2dsl.load(str(folder))
+
+
+def told(client: str, server: Server, folder: Path, result: Path) -> Any:
+    """What a client was told."""
+    words = [str(BIN / "python"), str(HERE / "inside.py"), client, server.url]
+    words += [str(folder), str(result)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(result.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("client", ["openai", "litellm", "langchain", "llamaindex"])
+def test_clients_get_the_texts_of_the_library(
+    client: str, server: Server, folder: Path, lm: LanguageModel, tmp_path: Path
+) -> None:
+    chat = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        [{"role": "user", "content": "the cat"}], tokenize=False, add_generation_prompt=True
+    )
+    texts = {}
+    for prompt in ("the cat", chat):
+        texts[prompt] = lm.generate([prompt], max_new_tokens=6)[0].removeprefix(prompt)
+    assert told(client, server, folder, tmp_path / "told.json") == {
+        "completion": texts["the cat"],
+        "stream": texts["the cat"],
+        "chat": texts[chat],
+        "chat stream": texts[chat],
+    }
+
+
+def test_lm_eval_scores_a_served_model_as_its_own_class_does(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
+    result = told("lm_eval", server, folder, tmp_path / "told.json")
+    served, judge = result["served"], result["judge"]
+    for (own, own_greedy), (theirs, greedy) in zip(
+        served["loglikelihood"], judge["loglikelihood"], strict=True
+    ):
+        assert own == pytest.approx(theirs, abs=1e-3)
+        assert own_greedy == greedy
+    assert served["loglikelihood_rolling"] == pytest.approx(
+        judge["loglikelihood_rolling"], rel=1e-5, abs=1e-3
+    )
+    assert served["generate_until"] == judge["generate_until"]
+
+
+def test_schemathesis_finds_nothing(server: Server, tmp_path: Path) -> None:
+    words = [
+        str(BIN / "schemathesis"), "run", f"{server.url.removesuffix('/v1')}/openapi.json",
+        "--checks", "all", "--exclude-checks", "max_response_time", "--max-examples", "200",
+    ]  # fmt: skip
+    env = os.environ | {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
+    done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
