@@ -23,6 +23,9 @@ CACHE = 256 << 20
 BUDGET = 2
 """Steps whose time prompts may take between two steps: no text waits for more than three."""
 
+MOST_CHUNKS = 4
+"""Chunks that are taken in between two steps at most, however long a step took."""
+
 
 class BusyError(Exception):
     """The queue is full, or the server is going down."""
@@ -152,7 +155,7 @@ class Worker(threading.Thread):
         self._waiting: OrderedDict[Ticket, deque[Row]] = OrderedDict()
         self._running: dict[int, tuple[Ticket, Row]] = {}
         self._is_stopping = False
-        self._seconds = 0.0  # of the last step
+        self._seconds = 0.0  # of a step, lately
         self._generated = self._steps = 0
         self._slots: ChunkedSlots | None = None
 
@@ -237,7 +240,9 @@ class Worker(threading.Thread):
     def _take_prompts(self, slots: ChunkedSlots) -> None:
         """Take in a chunk of a prompt, or more where steps take longer, as long as places last."""
         began = before = time.perf_counter()
-        while slots.taking or (slots.free and self._begin(slots)):
+        for _ in range(MOST_CHUNKS):
+            if not (slots.taking or (slots.free and self._begin(slots))):
+                return
             if row := slots.advance():
                 self._report(row)
             now = time.perf_counter()
@@ -262,7 +267,9 @@ class Worker(threading.Thread):
         """A token for each running text."""
         began = time.perf_counter()
         moved = slots.step()
-        self._seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        # One that was held up says little of the next.
+        self._seconds = min(seconds, 1.1 * self._seconds) if self._seconds else seconds
         self._steps += 1
         for row in moved:
             self._report(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,9 @@ def test_texts_of_onnx_and_mindir_are_those_of_mindspore(weights: Path, tmp_path
         export(weights, target, form, seq_length=32, batch=batch, dtype="float32")
         with ExportedModel.load(target) as model:
             assert model.generate(prompts, max_new_tokens=12) == expected
+            with ThreadPoolExecutor(4) as pool:  # threads share it
+                calls = pool.map(lambda one, m=model: m.generate([one], max_new_tokens=12), prompts)
+                assert [text for texts in calls for text in texts] == expected
 
 
 def test_an_adapter_is_merged_first(weights: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt2dsl.model import decoding
+from gpt2dsl.model import decoding, graphs
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.network import GPT2, Scores
 from tests.judges import TINY, random_ids
@@ -96,3 +98,25 @@ def test_lengths_of_graphs_are_few_and_never_too_short() -> None:
     assert all(length >= n for n, length in enumerate(lengths, 1))
     assert sorted(set(lengths)) == [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
     assert {decoding.roomy(n, 900) for n in range(1, 901)} == {128, 256, 512, 900}
+
+
+def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
+    tiny: GPT2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "SHORTEST_CACHE", 40)
+    decoder = Decoder(tiny, 2)
+    assert decoder.lengths == [40, 80]
+    for length in decoder.lengths:
+        decoder.compile(length)
+    decoder.prefill([0], PROMPTS[:1])
+    compiled: list[object] = []
+
+    def kept(*depends: object) -> contextlib.AbstractContextManager[None]:
+        compiled.append(depends)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(graphs, "kept", kept)
+    for _ in range(40):
+        decoder.step(np.array([1, 0], np.int32))
+    assert not compiled
+    assert sorted(decoder._steps) == [40, 80]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,30 @@ def test_requests_take_turns_however_many_texts_each_asks_for(
     many.wait()
 
 
+def test_a_long_prompt_holds_up_no_text_that_runs() -> None:
+    tokenizer = Tokenizer.train([text(400)], TINY.vocab)
+    geometry = attrs.evolve(TINY, positions=1024)
+    lm = LanguageModel(network_of(geometry, random_weights(geometry), "cpu"), tokenizer)
+    worker = Worker(lambda: lm, batch=2, waiting=4)
+    worker.start()
+    worker.model.result()
+    running = Listener([asked(lm, max_new_tokens=1000, min_new_tokens=1000)])
+    worker.submit(running.ticket)
+    while not running.events:
+        time.sleep(0.01)
+    before = len(running.events)
+    during: list[int] = []
+    prompt = asked(lm, [(i * i) % 300 for i in range(1000)], max_new_tokens=1)
+    worker.submit(Ticket([prompt], [], lambda _: during.append(len(running.events))))
+    while not during:
+        time.sleep(0.01)
+    running.ticket.cancel()
+    worker.stop()
+    worker.join()
+    assert worker.counters.prefilled_tokens == 1000 + len(running.ticket.rows[0].request.ids)
+    assert during[0] - before >= 4  # of 32 chunks
+
+
 def test_a_text_that_fails_fails_alone(model: LanguageModel, worker: Worker) -> None:
     alone = Listener([asked(model, max_new_tokens=20)])
     worker.submit(alone.ticket)
@@ -132,7 +157,7 @@ def test_penalties_of_openais_api_lower_what_was_generated(
 ) -> None:
     plain = asked(model, "the", max_new_tokens=30)
     (free,) = model.continuations(["the"], Generation(max_new_tokens=30))
-    penalties: list[dict[str, Any]] = [{"presence_penalty": 2.0}, {"frequency_penalty": 2.0}]
+    penalties: tuple[dict[str, Any], ...] = ({"presence_penalty": 2.0}, {"frequency_penalty": 2.0})
     for more in penalties:
         row = Row(attrs.evolve(plain.request, **more))
         listener = Listener([row])

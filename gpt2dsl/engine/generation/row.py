@@ -143,6 +143,6 @@ def _best(scores: NDArray[Any]) -> int:
         NoChoiceError: none may come.
     """
     best = int(scores.argmax())
-    if scores[best] == -np.inf:
+    if not scores[best] > -np.inf:  # minus infinity, or no number where a processor made one of it
         raise NoChoiceError("no token can be chosen by its score: all are ruled out [G2-402]")
     return best

@@ -16,6 +16,7 @@ from gpt2dsl.engine.generation.prefixes import PrefixCache
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.generation.scores import NoChoiceError
 from gpt2dsl.engine.language_model import LanguageModel, network_of
+from gpt2dsl.engine.text_model import Prompt
 from gpt2dsl.model.chunk import CHUNK
 from tests.judges import TINY, random_weights
 
@@ -70,7 +71,7 @@ def test_a_text_is_the_same_to_the_bit_beside_others_and_after_a_known_beginning
 
 
 def test_texts_are_those_of_the_library(lm: LanguageModel, slots: ChunkedSlots) -> None:
-    prompts = [LONG, "the old cat", "a bird"]
+    prompts: list[Prompt] = [LONG, "the old cat", "a bird"]
     rows = [asked(lm, prompt) for prompt in prompts]
     generate(slots, rows)
     found = lm.continuations(prompts, Generation(max_new_tokens=8))

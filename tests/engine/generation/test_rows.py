@@ -145,6 +145,24 @@ def test_streams_that_are_read_in_turns_do_not_meet(lm: LanguageModel) -> None:
     assert texts == expected
 
 
+@pytest.mark.parametrize("more", [{}, {"renormalize_logits": True}, {"do_sample": True}])
+def test_no_token_is_chosen_where_all_are_ruled_out(tokenizer: Tokenizer, more: Any) -> None:
+    one = row(tokenizer, suppress_tokens=list(range(TINY.vocab)), **more)
+    with pytest.raises(RunError, match="all are ruled out"), np.errstate(invalid="ignore"):
+        one.take(np.zeros(TINY.vocab, np.float32))
+
+
+def test_the_best_tokens_contain_the_one_that_was_drawn(tokenizer: Tokenizer) -> None:
+    logits = np.linspace(0, 1, TINY.vocab).astype(np.float32)
+    for best in (0, 1, 3):
+        one = row(tokenizer, logprobs=best, suppress_tokens=list(range(1, TINY.vocab)))
+        one.take(logits)
+        (score,) = one.scores
+        assert list(score.best.values())[-1] == score.logprob
+        assert score.best[score.token] == score.logprob
+        assert len(score.best) == best + 1
+
+
 def test_what_is_no_single_text_is_refused(lm: LanguageModel) -> None:
     with pytest.raises(TypeError, match="expected a text, found list"):
         lm.stream(["a", "b"])  # type: ignore[list-item]
