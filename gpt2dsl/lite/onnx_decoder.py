@@ -12,6 +12,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.lite import onnx_ports
 from gpt2dsl.lite.onnx_ports import ATTENTION_MASK, GENERATES, INPUT_IDS, LOGITS, POSITION_IDS
 from gpt2dsl.lite.runtimes.base import Arrays, Runtime
+from gpt2dsl.model.turns import TURNS
 
 CHUNK = 64
 """Tokens of prompts that go in at once, as the logits of each come out."""
@@ -48,6 +49,7 @@ class OnnxDecoder:
         self._is_live[:] = False
         self._caches = empty_caches(self._geometry, len(self._mask))
 
+    @TURNS
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> Logits:
         """Take in prompts as these rows; ``[prompts, entries]`` of the token after each."""
         lengths = np.array([len(prompt) for prompt in prompts])
@@ -66,6 +68,7 @@ class OnnxDecoder:
         self._insert(rows, mask, caches)
         return logits
 
+    @TURNS
     def step(self, ids: NDArray[np.int32]) -> Logits:
         """Take in one token a row, ``[rows]``; ``[rows, entries]`` of the token after it.
 
@@ -82,8 +85,14 @@ class OnnxDecoder:
         return logits[: len(ids), 0]
 
     def release(self, row: int) -> None:
-        """Forget a row."""
+        """A row that is done with."""
         self._mask[row], self._is_live[row] = 0, False
+
+    def clear(self, row: int) -> None:
+        """Release a row, and forget what it held."""
+        self.release(row)
+        for cache in self._caches.values():
+            cache[row] = 0
 
     def reorder(self, source: NDArray[np.int64]) -> None:
         """Give each row what the row ``source[row]`` holds."""
