@@ -47,9 +47,12 @@ def app(
     @paths.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         place = f"{request.method} {request.url.path[:200]}"
-        allowed = (error.headers or {}).get("Allow")
-        message = f"{place}: ask it with {allowed}" if allowed else f"{place}: no such path here"
-        return ApiError(error.status_code, message, headers=error.headers).response
+        headers = dict(error.headers or {})
+        if "Allow" not in headers:
+            return ApiError(error.status_code, f"{place}: no such path here").response
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+        message = f"{place}: ask it with {headers['Allow']}"
+        return ApiError(error.status_code, message, headers=headers).response
 
     @paths.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:

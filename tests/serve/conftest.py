@@ -79,10 +79,10 @@ class Server:
             assert time.monotonic() < end, "still running"
             time.sleep(0.02)
 
-    def stop(self) -> int:
+    def stop(self, seconds: float = 60) -> int:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
-        _, rest = self.process.communicate(timeout=60)
+        _, rest = self.process.communicate(timeout=seconds)
         self.lines.append(rest)
         return self.process.returncode
 

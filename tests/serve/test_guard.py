@@ -110,7 +110,7 @@ def test_pages_read_answers_only_from_origins_that_may() -> None:
         ("POST", "/metrics", 405, "GET"),
         ("GET", "/v1/completion", 404, None),
         ("POST", "/v1/completions/", 404, None),
-        ("GET", "/", 404, None),
+        ("POST", "/", 405, "GET, HEAD"),
         ("GET", "/docs", 404, None),
     ],
 )
@@ -154,7 +154,12 @@ def test_what_is_no_body_is_refused_in_openais_form(alphabet: Any, path: str, na
         ({}, b"{}", 415, "application/json"),
         ({"Content-Type": "text/plain"}, b"{}", 415, "application/json"),
         ({"Content-Type": "application/x-www-form-urlencoded"}, b"a=1", 415, "application/json"),
-        (JSON | {"Content-Encoding": "gzip"}, gzip.compress(b"{}", mtime=0), 415, "'gzip' is not read"),
+        (
+            JSON | {"Content-Encoding": "gzip"},
+            gzip.compress(b"{}", mtime=0),
+            415,
+            "'gzip' is not read",
+        ),
         (JSON, b'{"prompt": "' + b"a" * (1 << 20) + b'"}', 413, "more than 1048576 bytes"),
     ],
 )

@@ -179,7 +179,7 @@ def test_sigterm_finishes_what_runs_and_a_full_queue_refuses(weights: Path) -> N
             time.sleep(0.01)
     with pytest.raises(openai.InternalServerError, match="waiting already"):
         complete(client, "a")
-    assert own.stop() == 0
+    assert own.stop(240) == 0
     for thread in threads:
         thread.join()
     assert [one.usage.completion_tokens for one in found] == [600, 600]
