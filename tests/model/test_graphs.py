@@ -97,8 +97,8 @@ network.load(random_weights(geometry))
 network.load_adapters(initial_adapters(added, 0))
 kept = []
 graphs._keep = lambda name, graph, keep=graphs._keep: (kept.append(name), keep(name, graph))
-if before:
-    Scores(network).logits(random_ids(TINY, 1, 3))  # another graph is compiled first
+if before:  # another graph is compiled first
+    Scores(GPT2(TINY) if geometry.labels else network).logits(random_ids(TINY, 1, 3))
 step = TrainStep(network, Optim(**optim), clip=1.0)
 found = []
 for i, length in enumerate((12, 7, 12) if kind == "plain" else (12, 12)):
