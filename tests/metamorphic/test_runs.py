@@ -185,6 +185,17 @@ def test_other_held_out_text_drops_what_was_found_on_the_former(folders: Folders
     assert again.results[run_folder + "metrics.jsonl"] == rest
 
 
+def test_a_chain_keeps_the_names_of_its_classes(folders: Folders) -> None:
+    (project,) = (project for project in CHAINS if "classify" in project.name)
+    _, outcome = folders.after(project, "")
+    scores, (said,) = (
+        next(outcome.results[place] for place in outcome.results if task in place)
+        for task in ("evaluate-", "classify-")
+    )
+    assert {"rain", "sun"} >= set(said["classes"]) != set()
+    assert "LABEL_" not in outcome.text + repr(scores)
+
+
 def test_a_finished_classifier_that_is_run_again_tells_its_last_evaluation_once(
     folders: Folders,
 ) -> None:
