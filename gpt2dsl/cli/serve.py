@@ -126,7 +126,6 @@ def command(
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
-    source = read_template(template) if template else None
     settings = Settings(
         host=host,
         port=port,
@@ -135,22 +134,17 @@ def command(
         origins=origins,
         is_open=insecure,
         grace=grace,
-    )
-    listening = listen(settings)
-    from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
-
-    serve(
-        weights,
-        name or weights,
-        settings,
-        listening,
         tokenizer=tokenizer or "auto",
+        template=read_template(template) if template else None,
         batch=batch,
         waiting=queue,
         cache=cache_mb << 20,
         warms_up=warms_up,
         max_body=max_body,
         max_stops=max_stops,
-        template=source,
         checks=checks,
     )
+    listening = listen(settings)
+    from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
+
+    serve(weights, name or weights, settings, listening)

@@ -94,7 +94,7 @@ class Tokenizer:
         if whole is not None:
             path, inner = whole_path, vocabulary.from_description(whole_path, whole)
         else:
-            path, merges = _parts(folder)
+            path, merges = tokenizer_files.parts(folder)
             inner = vocabulary.from_parts(path, merges)
         settings = tokenizer_settings.read(folder, whole)
         vocabulary.complete(inner, settings, path, is_converted=whole is None)
@@ -262,7 +262,7 @@ class Tokenizer:
         roles = {f"{name}_token": getattr(self, name) for name in _ROLES} | self._roles.others
         return {key: self._inner.id_to_token(i) for key, i in roles.items() if i is not None}
 
-    @property
+    @cached_property
     def chat_templates(self) -> dict[str, str]:
         """The chat templates in its files, by name; "default" is the one without tools."""
         return chat_template.templates(self._files or {})
@@ -348,30 +348,6 @@ class Tokenizer:
             (tokenizer_files.SPECIAL, special),
         ):
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _parts(folder: Path) -> tuple[Path, Path]:
-    """Return the vocab.json and the merges.txt of a folder.
-
-    Raises:
-        InputError: one of them is not there (G2-301), but another kind's files are (G2-304).
-    """
-    vocab, merges = folder / tokenizer_files.VOCAB, folder / tokenizer_files.MERGES
-    for file in (vocab, merges):
-        if not file.exists():
-            foreign = next(
-                filter(Path.is_file, map(folder.joinpath, tokenizer_files.FOREIGN)), None
-            )
-            if foreign:
-                kind = tokenizer_files.FOREIGN[foreign.name]
-                message = f"it is of a {kind} tokenizer, and only byte-level BPE is read; "
-                raise InputError("G2-304", foreign, f"{message}{_CURE}")
-            absent = f"there is no tokenizer.json, and no {file.name}"
-            raise InputError("G2-301", folder, absent if folder.exists() else "it is not there")
-    return vocab, merges
-
-
-_CURE = "data.tokenizer names another folder, or gpt2"
 
 
 def _kept(folder: Path) -> dict[str, bytes]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gpt2dsl.errors import InputError
+
 WHOLE = "tokenizer.json"
 VOCAB = "vocab.json"
 MERGES = "merges.txt"
@@ -39,6 +41,26 @@ FOREIGN = {
 def is_beside(folder: Path) -> bool:
     """Return whether a folder holds any file of a tokenizer, of whatever kind."""
     return any((folder / name).is_file() for name in (*READ, *FOREIGN))
+
+
+def parts(folder: Path) -> tuple[Path, Path]:
+    """Return the vocab.json and the merges.txt of a folder.
+
+    Raises:
+        InputError: one of them is not there (G2-301), but another kind's files are (G2-304).
+    """
+    vocab, merges = folder / VOCAB, folder / MERGES
+    for file in (vocab, merges):
+        if not file.exists():
+            foreign = next(filter(Path.is_file, map(folder.joinpath, FOREIGN)), None)
+            if foreign:
+                kind = FOREIGN[foreign.name]
+                cure = "data.tokenizer names another folder, or gpt2"
+                message = f"it is of a {kind} tokenizer, and only byte-level BPE is read; {cure}"
+                raise InputError("G2-304", foreign, message)
+            absent = f"there is no tokenizer.json, and no {file.name}"
+            raise InputError("G2-301", folder, absent if folder.exists() else "it is not there")
+    return vocab, merges
 
 
 def kept(folder: Path) -> dict[str, bytes]:

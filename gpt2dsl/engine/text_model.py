@@ -201,11 +201,13 @@ class TextModel(ABC):
         with self._lent(batch) as decoder:
             slots = Slots(decoder, batch)
             while waiting or slots.busy:
+                moved: list[Row] = []
                 if waiting and slots.free:
-                    slots.add([waiting.popleft() for _ in range(min(slots.free, len(waiting)))])
+                    moved = [waiting.popleft() for _ in range(min(slots.free, len(waiting)))]
+                    slots.add(moved)
                 if slots.busy:
-                    slots.step()
-                for row in rows:
+                    moved += slots.step()
+                for row in moved:
                     row.check()
 
     @TURNS

@@ -56,11 +56,6 @@ class Turns(ContextDecorator):
             if not self._depth:
                 self._pass_on()
 
-    @property
-    def is_mine(self) -> bool:
-        """Whether the calling thread has the turn."""
-        return self._owner == threading.get_ident()
-
     def _pass_on(self) -> None:
         """Give the turn to whoever has waited longest."""
         self._owner, self._depth = None, 0

@@ -149,18 +149,15 @@ class Answer:
         """
         left = len(self._rows)
         self._metrics.prompt_tokens.inc(self._prompt_tokens)
-        try:
-            while left:
-                event = await self._events.get()
-                if isinstance(event, ApiError):
-                    raise event
-                if event.failure:
-                    raise ApiError(400 if event.is_refusal else 500, event.failure)
-                self._measure(event.index)
-                yield event
-                left -= event.is_over
-        finally:
-            self._metrics.generated_tokens.inc(sum(len(row.generated) for row in self._rows))
+        while left:
+            event = await self._events.get()
+            if isinstance(event, ApiError):
+                raise event
+            if event.failure:
+                raise ApiError(400 if event.is_refusal else 500, event.failure)
+            self._measure(event.index)
+            yield event
+            left -= event.is_over
 
     def _measure(self, index: int) -> None:
         """Count how long a piece was waited for."""
@@ -173,8 +170,4 @@ class Answer:
         document = {**self._form.stream_head, "choices": choices, **more}
         if self._body.stream_options.include_usage:
             document.setdefault("usage", None)
-        return _line(document)
-
-
-def _line(document: Mapping[str, Any]) -> str:
-    return f"data: {dumps(document)}\n\n"
+        return documents.event(document)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from typing_extensions import override
 
 from gpt2dsl.engine.generation.continuation import TokenScore
-from gpt2dsl.engine.generation.row import Row
+from gpt2dsl.engine.generation.row import Row, bytes_named
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
 from gpt2dsl.serve.answer import Form
@@ -86,19 +85,8 @@ class ChatForm(Form):
 
 
 def _token(name: str, logprob: float) -> documents.TopLogprob:
-    return {"token": name, "logprob": logprob, "bytes": _bytes(name)}
-
-
-def _bytes(name: str) -> list[int] | None:
-    r"""Return the bytes of a token by its name, which is ``bytes:\xe4`` for a part of a character.
-
-    A token that has no text has no bytes.
-    """
-    if name.startswith("token_id:"):
-        return None
-    if re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", name):
-        return list(bytes.fromhex(name.removeprefix("bytes:").replace("\\x", "")))
-    return list(name.encode())
+    content = bytes_named(name)
+    return {"token": name, "logprob": logprob, "bytes": None if content is None else list(content)}
 
 
 def rows(model: LanguageModel, template: ChatTemplate, body: ChatRequest) -> Sequence[Row]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
+from gpt2dsl.data.documents import dumps
 from gpt2dsl.engine.generation.row import Row
 
 FinishReason = Literal["stop", "length"]
@@ -169,3 +170,8 @@ def usage(rows: Sequence[Row], prompt_tokens: int) -> Usage:
         "completion_tokens": generated,
         "total_tokens": prompt_tokens + generated,
     }
+
+
+def event(document: Mapping[str, Any]) -> str:
+    """Return a document as a server-sent event."""
+    return f"data: {dumps(document)}\n\n"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from fastapi.responses import JSONResponse, Response
 from typing_extensions import TypedDict
+
+from gpt2dsl.serve.documents import event
 
 RETRY_AFTER = 1
 """Seconds after which a request that found no room may try again."""
@@ -75,4 +76,4 @@ class ApiError(Exception):
     @property
     def event(self) -> str:
         """The error as the last event of a stream that had begun."""
-        return f"data: {json.dumps(self.document, ensure_ascii=False)}\n\n"
+        return event(self.document)

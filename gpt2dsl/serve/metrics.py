@@ -32,7 +32,6 @@ class Metrics:
     Attributes:
         requests: answered, by path and status.
         prompt_tokens: taken in.
-        generated_tokens: given.
         first_token: seconds from a request to the first piece of each of its texts.
         next_token: seconds from one piece of a text to the next one.
 
@@ -50,9 +49,6 @@ class Metrics:
         )
         self.prompt_tokens = Counter(
             "gpt2dsl_prompt_tokens", "Tokens of prompts.", registry=registry
-        )
-        self.generated_tokens = Counter(
-            "gpt2dsl_generated_tokens", "Tokens generated.", registry=registry
         )
         self.first_token = Histogram(
             "gpt2dsl_time_to_first_token_seconds",
@@ -90,6 +86,7 @@ class _OfWorker(Collector):
         ):
             yield GaugeMetricFamily(f"gpt2dsl_{name}", what, gauge)
         for name, what, count in (
+            ("generated_tokens", "Tokens generated.", done.generated_tokens),
             ("prefilled_prompt_tokens", "Tokens of prompts computed.", done.prefilled_tokens),
             ("cached_prompt_tokens", "Tokens of prompts found in the cache.", done.cached_tokens),
             ("steps", "Steps, in which each running text gets a token.", done.steps),

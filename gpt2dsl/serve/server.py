@@ -26,22 +26,7 @@ FAREWELL = 2.0
 """Seconds in which clients can read why their answers end, before their connections are cut."""
 
 
-def serve(
-    weights: str,
-    name: str,
-    settings: Settings,
-    listening: socket.socket,
-    *,
-    tokenizer: str = "auto",
-    batch: int,
-    waiting: int,
-    cache: int,
-    warms_up: bool,
-    max_body: int,
-    max_stops: int,
-    template: str | None = None,
-    checks: bool = False,
-) -> None:
+def serve(weights: str, name: str, settings: Settings, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
 
     Args:
@@ -49,31 +34,24 @@ def serve(
         name: of the model, as requests say it.
         settings: how.
         listening: the socket that is listened on.
-        tokenizer: auto for the one beside the weights, gpt2, or a folder.
-        batch: texts that are generated at once.
-        waiting: texts that may wait.
-        cache: bytes that are kept of prompts, for those that begin alike.
-        warms_up: whether the graphs of all lengths are compiled before it is ready.
-        max_body: bytes of a request's body.
-        max_stops: stop strings of a request.
-        template: a chat template in place of the tokenizer's own.
-        checks: answer one request of its own, and end.
 
     Raises:
         RunError: the check fails.
         InputError: there are no such weights, or they are damaged.
     """
     worker = Worker(
-        lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=tokenizer),
-        batch=batch,
-        waiting=waiting,
-        cache=cache,
-        warm_up=warms_up,
+        lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer),
+        batch=settings.batch,
+        waiting=settings.waiting,
+        cache=settings.cache,
+        warm_up=settings.warms_up,
         tell=say,
     )
-    limits = Limits(body=max_body, stops=max_stops, texts=batch + waiting)
-    service = Service(worker, name, limits, template)
-    server = _Server(service, settings, listening, f"loading {weights} and compiling", checks)
+    limits = Limits(
+        body=settings.max_body, stops=settings.max_stops, texts=settings.batch + settings.waiting
+    )
+    service = Service(worker, name, limits, settings.template)
+    server = _Server(service, settings, listening, f"loading {weights} and compiling")
     worker.start()
     say(f"listening on {server.url}")
     try:
@@ -105,10 +83,8 @@ class _Server(uvicorn.Server):
         settings: Settings,
         listening: socket.socket,
         loading: str,
-        checks: bool,
     ) -> None:
         self._service, self._settings, self._loading = service, settings, loading
-        self._checks = checks
         self.is_cut = False
         self.fault: RunError | None = None
         host, port = listening.getsockname()[:2]
@@ -122,11 +98,16 @@ class _Server(uvicorn.Server):
         )
         super().__init__(
             uvicorn.Config(
-                routes, http=Connection, ws="none", lifespan="off", log_level="error",
+                routes,
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                log_level="error",
                 access_log=False,
-                proxy_headers=False, backlog=512
+                proxy_headers=False,
+                backlog=512,
             )
-        )  # fmt: skip
+        )
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -143,7 +124,7 @@ class _Server(uvicorn.Server):
             self.should_exit = True
             return
         say(f"serving {self._service.name} on {self.url}/v1")
-        if self._checks:
+        if self._settings.checks:
             try:
                 say(await asyncio.to_thread(check.check, self.url, self._settings.key))
             except RunError as error:

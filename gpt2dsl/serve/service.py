@@ -112,17 +112,18 @@ class Service:
             ApiError: there is none.
         """
         tokenizer = self.model().tokenizer
+        if self._chat:
+            return self._chat
         source = self.template
         if source is None:
             source = tokenizer.chat_templates.get(DEFAULT)
         if source is None:
             cure = "serve it with --template FILE, or ask /v1/completions"
             raise ApiError(400, f"{self.name} has no chat template: {cure}", param="messages")
-        if self._chat is None:
-            try:
-                self._chat = ChatTemplate(source, tokenizer.special_tokens)
-            except jinja2.TemplateError as error:
-                raise ApiError(500, f"the model's chat template is none: {error}") from None
+        try:
+            self._chat = ChatTemplate(source, tokenizer.special_tokens)
+        except jinja2.TemplateError as error:
+            raise ApiError(500, f"the model's chat template is none: {error}") from None
         return self._chat
 
     async def body(self, request: Request, *kinds: type[B]) -> B:

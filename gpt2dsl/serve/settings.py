@@ -26,6 +26,15 @@ class Settings:
         origins: of pages that may read its answers.
         is_open: whether others than this machine may ask without a key.
         grace: seconds for what runs when it is asked to stop.
+        tokenizer: auto for the one beside the weights, gpt2, or a folder.
+        template: a chat template in place of the tokenizer's own.
+        batch: texts that are generated at once.
+        waiting: texts that may wait.
+        cache: bytes that are kept of prompts, for those that begin alike.
+        warms_up: whether the graphs of all lengths are compiled before it is ready.
+        max_body: bytes of a request's body.
+        max_stops: stop strings of a request.
+        checks: answer one request of its own, and end.
     """
 
     host: str = "127.0.0.1"
@@ -35,6 +44,15 @@ class Settings:
     origins: Sequence[str] = ()
     is_open: bool = False
     grace: float = 30.0
+    tokenizer: str = "auto"
+    template: str | None = attrs.field(default=None, repr=False)
+    batch: int = 8
+    waiting: int = 128
+    cache: int = 256 << 20
+    warms_up: bool = False
+    max_body: int = 1 << 20
+    max_stops: int = 4
+    checks: bool = False
 
 
 def listen(settings: Settings) -> socket.socket:

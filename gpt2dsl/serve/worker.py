@@ -121,7 +121,7 @@ class Worker(threading.Thread):
     """Generates until it is stopped.
 
     Prompts come in a chunk at a time between the steps of running texts, so that none of these
-    waits for more than three steps; requests take turns, whatever number of texts each asks for.
+    waits for a whole prompt; requests take turns, whatever number of texts each asks for.
 
     Args:
         load: gives the model; called in this thread.

@@ -11,6 +11,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gpt2dsl import Recipe, Task
+
+
+def export(weights: Path, target: Path, **keys: Any) -> Path:
+    """Weights as ONNX, in a folder."""
+    Recipe(Task.export(source=str(weights), target=str(target), format="onnx", **keys)).plan().run()
+    return target
+
 
 def output(folder: Path, heading: str, python: str) -> list[str]:
     """What the example under a heading prints, a text a line."""

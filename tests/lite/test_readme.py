@@ -5,31 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from gpt2dsl import Recipe, Task
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.lite.onnx_readme import PROMPTS, SHORT_PROMPTS
 from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import text
 from tests.engine.layouts import write_weights
 from tests.judges import TINY, random_weights
-from tests.lite.readmes import greedy, output
+from tests.lite.readmes import export, greedy, output
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_weights(tmp_path_factory.mktemp("readme") / "weights")
-
-
-def export(weights: Path, target: Path, **keys: Any) -> Path:
-    Recipe(Task.export(source=str(weights), target=str(target), format="onnx", **keys)).plan().run()
-    return target
 
 
 @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no-cache"])

@@ -2,14 +2,9 @@
 # Makes .judges/: MindFormers 0.8.0 with what it needs, on the Python and MindSpore of its time.
 set -eu
 cd "$(dirname "$0")/../.."
+. tests/environments.sh
 
-environment=.judges
-# The marker carries a digest of this file: a changed list of packages makes the environment anew.
-digest=$(cksum <"tests/mindformers/environment.sh")
-marker=$environment/complete
-if [ -f "$marker" ] && [ "$(cat "$marker")" = "$digest" ]; then
-    exit 0
-fi
+begin .judges tests/mindformers/environment.sh
 
 python=
 # A python3.9 on the PATH may be pyenv's shim for a version that isn't selected: only running tells.
@@ -24,17 +19,11 @@ if [ -z "$python" ]; then
     exit 3
 fi
 
-rm -rf "$environment"
-"$python" -m venv "$environment"
-# What walks the repository by git's rules, ruff first of all, stays out of it.
-echo '*' >"$environment/.gitignore"
-install() {
-    "$environment/bin/pip" install -qq --disable-pip-version-check --no-warn-conflicts "$@"
-}
+create "$python"
 # requests is imported by MindFormers 0.8.0 though its metadata doesn't name it.
-install mindspore==2.0.0 mindpet==1.0.2 "numpy<1.25" "pillow<10" "protobuf<3.21" "setuptools<70" \
-    pydantic==1.10.11 pyyaml sentencepiece ftfy regex tqdm jieba rouge-chinese nltk \
-    opencv-python-headless requests
+install --no-warn-conflicts mindspore==2.0.0 mindpet==1.0.2 "numpy<1.25" "pillow<10" \
+    "protobuf<3.21" "setuptools<70" pydantic==1.10.11 pyyaml sentencepiece ftfy regex tqdm jieba \
+    rouge-chinese nltk opencv-python-headless requests
 # Its metadata asks for gradio and mdtex2html too: a web page that no judge opens.
-install --no-deps mindformers==0.8.0
-printf '%s' "$digest" >"$marker"
+install --no-warn-conflicts --no-deps mindformers==0.8.0
+finish

@@ -12,14 +12,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from gpt2dsl import Recipe, Task
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.lite.onnx_readme import PROMPTS
 from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import text
 from tests.engine.layouts import write_weights
 from tests.judges import TINY, random_weights
-from tests.lite.readmes import greedy, output
+from tests.lite.readmes import export, greedy, output
 
 ROOT = Path(__file__).parents[2]
 PYTHON = str(ROOT / ".optimum/bin/python")
@@ -38,12 +37,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_weights(
         tmp_path_factory.mktemp("optimum") / "weights", tied=False, scale_by_layer=True
     )
-
-
-def export(weights: Path, target: Path, *, cache: bool = True) -> Path:
-    task = Task.export(source=str(weights), target=str(target), format="onnx", cache=cache)
-    Recipe(task).plan().run()
-    return target
 
 
 @pytest.mark.parametrize("cache", [True, False], ids=["cache", "no-cache"])

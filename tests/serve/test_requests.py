@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import gpt2dsl
-from gpt2dsl.serve import answer
+from gpt2dsl.serve import documents
 from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.serve.schema.sampling import StreamOptions
 from tests.serve.in_process import Client
@@ -219,6 +219,6 @@ def test_a_model_is_told_under_its_name_and_another_is_not_there(alphabet: Clien
 
 
 def test_an_event_is_json_whatever_its_numbers_are() -> None:
-    line = answer._line({"choices": [{"logprobs": {"token_logprobs": [-math.inf, -1.5]}}]})
+    line = documents.event({"choices": [{"logprobs": {"token_logprobs": [-math.inf, -1.5]}}]})
     document = json.loads(line.removeprefix("data: "), parse_constant=pytest.fail)
     assert document["choices"][0]["logprobs"]["token_logprobs"] == [None, -1.5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,15 @@ class Row:
             return held.decode()
         except UnicodeDecodeError:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in held)
+
+
+def bytes_named(name: str) -> bytes | None:
+    """Return the bytes of a token by its name, as ``Row.name`` gives it; None where it has none."""
+    if name.startswith("token_id:"):
+        return None
+    if re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", name):
+        return bytes.fromhex(name.removeprefix("bytes:").replace("\\x", ""))
+    return name.encode()
 
 
 def _best(scores: NDArray[Any]) -> int:
