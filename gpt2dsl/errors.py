@@ -44,6 +44,7 @@ CODES = {
     "G2-307": "the weights do not say which network they are of",
     "G2-308": "the target can't be written as it should be",
     "G2-309": "a row of the data can't be used",
+    "G2-310": "the data's name is that of another format than text, and none is said",
     "G2-402": "the run failed",
     "G2-501": "a rank failed or was killed",
     "G2-502": "a rank hung",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import attrs
 
+from gpt2dsl.errors import InputError
 from gpt2dsl.parts.data import Data
 
 Column = str | int
@@ -56,3 +60,30 @@ class Form:
 
 TABLES = ("jsonl", "csv", "tsv")
 """Formats whose columns a user names."""
+
+SUFFIXES = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
+    ".mindrecord": "mindrecord",
+}  # fmt: skip
+"""Endings of names that are those of a format."""
+
+_NO_TEXT = (
+    ".json", ".parquet", ".arrow", ".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".pkl", ".npy",
+    ".bin",
+)  # fmt: skip
+
+
+def refuse_other_than_text(name: str, files: Iterable[Path]) -> None:
+    """Refuse files to be read as text that are named as those of another format.
+
+    Raises:
+        InputError: one of them is.
+    """
+    as_text = 'format = "text" reads it as it is'
+    for path in files:
+        if named := SUFFIXES.get(path.suffix.lower()):
+            cure = f'say [data] format = "{named}"; {as_text}, with all its marks'
+            raise InputError("G2-310", name, f"{path.name} is no plain text by its name: {cure}")
+        if path.suffix.lower() in _NO_TEXT:
+            cure = f"no format here reads {path.suffix} files; {as_text}"
+            raise InputError("G2-310", name, f"{path.name} is no plain text by its name: {cure}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -13,7 +13,7 @@ from typing_extensions import ParamSpec
 
 from gpt2dsl import terminal
 from gpt2dsl.data.form import Column, Form
-from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.errors import Fault, SpecError, some
 
 # A review may be longer than the 128 KB that Python's reader takes for a mistake.
 csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
@@ -116,31 +116,44 @@ class BadRows:
     """Faults that are named at most."""
 
     def __init__(self, borne: int) -> None:
-        self._borne = borne
-        self._faults: list[Fault] = []
+        self._borne, self._count = borne, 0
+        self._lines: dict[tuple[Path, str], list[int]] = {}
+        self._reads_on = True
 
     @property
     def too_many(self) -> bool:
         """Whether there is an error by now."""
-        return len(self._faults) > self._borne
+        return self._count > self._borne
 
     def note(self, path: Path, line: int, why: str) -> bool:
-        """Notes one; gives whether it is worth to read on."""
-        more = len(self._faults) + 1 >= self._borne + self.SHOWN
-        words = f"{why}; there may be more: no row after this one was read" if more else why
-        self._faults.append(Fault("G2-309", f"{path}:{line}", "", words))
-        return not more
+        """Note one, and return whether it is worth to read on."""
+        self._count += 1
+        self._lines.setdefault((path, why), []).append(line)
+        self._reads_on = self._count < self._borne + self.SHOWN
+        return self._reads_on
 
     def refuse(self, *, quiet: bool) -> None:
-        """Says what was passed over, unless it is to be quiet.
+        """Say what was passed over, unless it is to be quiet; rows with one fault together.
 
         Raises:
             SpecError: it was too much.
         """
+        faults = [
+            Fault("G2-309", f"{path}:{lines[0]}", "", f"{why}{_others(lines[1:])}")
+            for (path, why), lines in self._lines.items()
+        ]
         if self.too_many:
-            raise SpecError(self._faults)
-        for fault in () if quiet else self._faults:
+            if not self._reads_on:
+                more = "; there may be more: no row after these was read"
+                faults[-1] = attrs.evolve(faults[-1], message=faults[-1].message + more)
+            raise SpecError(faults)
+        for fault in () if quiet else faults:
             terminal.say(f"passed over: {fault}")
+
+
+def _others(lines: Sequence[int]) -> str:
+    """Return which other lines have the same fault."""
+    return f"; lines {some(map(str, lines))} likewise" if lines else ""
 
 
 def rows(
@@ -184,25 +197,27 @@ def _json_row(line: str, form: Form, labels: bool) -> tuple[str, str]:
         raise BadRowError(f"it is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise BadRowError(f"an object is expected, found {type(content).__name__}")
-    text = _value(content, form.text)
+    text = _value(content, form.text, "data.text_column")
     if not isinstance(text, str):
         raise BadRowError(f"{form.text!r} is {text!r}, a text is expected")
-    label = _value(content, form.label) if labels else ""
+    label = _value(content, form.label, "data.label_column") if labels else ""
     if isinstance(label, bool) or not isinstance(label, str | int | float):
         raise BadRowError(f"{form.label!r} is {label!r}, a name or a number is expected")
     return text, str(label)
 
 
-def _value(content: dict[str, object], column: Column) -> object:
+def _value(content: dict[str, object], column: Column, key: str) -> object:
     if str(column) not in content:
         known = ", ".join(map(repr, list(content)[:8]))
-        raise BadRowError(f"it has no {column!r}, but {known or 'nothing'}")
+        raise BadRowError(f"it has no {column!r}, but {known or 'nothing'}: {key} names the column")
     return content[str(column)]
 
 
 def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
     reader = _reader(lines, "," if form.format == "csv" else "\t", quoted=form.quotes, advice=PLAIN)
-    wanted = [form.text, *([form.label] if labels else [])]
+    wanted = {"data.text_column": form.text}
+    if labels:
+        wanted["data.label_column"] = form.label
     places: list[int] | None = None
     for number, fields in reader:
         if isinstance(fields, str):
@@ -210,7 +225,10 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
             continue
         if places is None:
             try:
-                places = [_place(column, fields, header=form.header) for column in wanted]
+                places = [
+                    _place(column, fields, key, header=form.header)
+                    for key, column in wanted.items()
+                ]
             except BadRowError as error:
                 raise ValueError(str(error)) from None
             if form.header:
@@ -228,8 +246,14 @@ def _enclosed(fields: list[str]) -> int:
     )
 
 
-def _place(column: Column, first: list[str], *, header: bool) -> int:
-    """The number of a column.
+def _place(column: Column, first: list[str], key: str, *, header: bool) -> int:
+    """Return the number of a column.
+
+    Args:
+        column: its name or number.
+        first: what the first row has.
+        key: that names the column.
+        header: whether the first row has names.
 
     Raises:
         BadRowError: the first row has no such column.
@@ -237,14 +261,17 @@ def _place(column: Column, first: list[str], *, header: bool) -> int:
     if isinstance(column, int):
         if column < len(first):
             return column
-        raise BadRowError(f"there is no column {column}: the first row has {len(first)}")
+        message = f"there is no column {column}: the first row has {len(first)}"
+        raise BadRowError(f"{message}; {key} names the column")
     if not header:
-        raise BadRowError(f"without a header the column {column!r} must be a number, from 0")
+        message = f"without a header the column {column!r} must be a number, from 0"
+        raise BadRowError(f"{message}: {key}")
     if first.count(column) > 1:
         raise BadRowError(f"the column {column!r} is there {first.count(column)} times")
     if column in first:
         return first.index(column)
-    raise BadRowError(f"there is no column {column!r}, but {', '.join(map(repr, first))}")
+    message = f"there is no column {column!r}, but {', '.join(map(repr, first))}"
+    raise BadRowError(f"{message}: {key} names the column")
 
 
 def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:

@@ -32,7 +32,7 @@ class Part:
     Class attributes:
         table: the name of its TOML table.
         exclusive: pairs of fields of which only one may be given.
-        deferred: fields that the files beside weights decide where nobody says them, so that even
+        deferred: fields that what is read decides where nobody says them, so that even
             a default that is said means something.
         added: fields that later versions added; digests leave them out at their default, so that
             those of earlier versions hold.

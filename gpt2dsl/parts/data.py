@@ -18,6 +18,7 @@ class Data(Part):
 
     table: ClassVar[str] = "data"
     added: ClassVar[frozenset[str]] = frozenset({"quotes"})
+    deferred: ClassVar[frozenset[str]] = frozenset({"format"})
 
     format: str = choice(FORMATS, "of the task's data", default="text")
     tokenizer: str = text(

@@ -105,14 +105,27 @@ def _tokens(
     return network, None
 
 
-def too_short(parts: Parts, batches: Batches, data: Input) -> list[Input]:
-    """The refusal of data that doesn't fill one batch, where that is known."""
-    if batches.rows is None or not parts.trains:
+def too_short(
+    parts: Parts, network: Network, batches: Batches, data: Input, source: Source | None
+) -> list[Input]:
+    """Return the refusal of data that doesn't fill one batch, where that is known."""
+    if source is None or not parts.trains:
         return []
-    if batches.rows >= batches.batch:
+    rows, qualifier = batches.rows, ""
+    if rows is None:
+        rows, qualifier = _most_rows(parts, network, source), "at most "
+    if rows >= batches.batch:
         return []
     message = (
-        f"too short: {batches.rows} rows of {batches.row_tokens:,} tokens do not fill "
-        f"a batch of {batches.batch}"
+        f"too short: {qualifier}{rows:,} rows of {batches.row_tokens:,} tokens do not fill "
+        f"a batch of {batches.batch:,}"
     )
     return [inputs.refused(parts, data.key, data.name, InputError("G2-305", data.name, message))]
+
+
+def _most_rows(parts: Parts, network: Network, source: Source) -> int:
+    """Return how many rows a source has at most, without tokenising it."""
+    if network.geometry.labels:
+        return source.size  # a row of a table is a line
+    # a token stands for a byte at least, or ends a document, which has one
+    return max(0, 2 * source.size - 1) // parts.train.seq_length

@@ -198,10 +198,12 @@ def _rate(parts: Parts, _: Geometry) -> Iterator[Fault]:
         yield from warmup(parts, parts.train.steps)
 
 
-def warmup(parts: Parts, steps: int) -> Iterator[Fault]:
-    """Yield the fault of a warm-up that lasts for all of so many steps."""
+def warmup(parts: Parts, steps: int | None) -> Iterator[Fault]:
+    """Yield the fault of a warm-up that lasts for all of so many steps; None where unknown."""
+    if not (parts.trains and steps):
+        return
     warm = warmup_steps(parts.schedule, steps)
-    if not 0 < steps <= warm:
+    if steps > warm:
         return
     message = f"{warm:,} steps of warm-up leave none of the {steps:,} steps"
     yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps", "train.epochs")

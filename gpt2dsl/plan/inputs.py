@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.data import cache, prompts
 from gpt2dsl.data.classes import labels_of
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import Form, refuse_other_than_text
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.layout.geometry import REGRESSION
@@ -68,6 +68,8 @@ def find_source(
     name = getattr(parts.task, key.partition(".")[2])
     try:
         source = Source.open(name, Form.of(parts.data))
+        if "format" not in parts.data.origins and parts.data.format == "text":
+            refuse_other_than_text(name, (file.path for file in source.files))
         if source.form.format not in (*WITHOUT_CLASSES, "mindrecord"):
             is_regression = problem == REGRESSION
             labels = labels_of(classes, source.form, is_regression=is_regression)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gpt2dsl.data import documents
-from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
@@ -288,17 +287,9 @@ def make(
     parts, choices = choose.resolved(parts, geometry)
     task = parts.task
     assert task is not None
-    sources = _sources(parts, network)
-    read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
-    read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
-    batches = None
-    if "task.data" in sources:
-        texts = sources["task.data"][1]
-        ready = prepare and not any(found.refusals for found in read)
-        network, batches = cut(parts, network, texts, ready=ready)
-        read += too_short(parts, batches, sources["task.data"][0])
+    network, batches, read = _inputs(parts, network, prepare=prepare)
     steps = batches.steps if batches else None
-    if parts.trains and steps and (found := list(checks.warmup(parts, steps))):
+    if found := list(checks.warmup(parts, steps)):
         raise SpecError(found)
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
@@ -358,16 +349,40 @@ def faults(
     found = (*checks.faults(parts, network.geometry), *network.faults)
     if not of_inputs:
         return found
-    sources = (found for found, _ in _sources(parts, network).values())
-    read = [*network.inputs, *sources, *inputs.find_texts(parts), *inputs.resumed(parts)]
-    read += cluster.rank_table(parts)
-    return (*found, *(fault for found in read for fault in found.refusals))
+    if not found:
+        try:
+            parts, _ = choose.resolved(parts, network.geometry)
+        except SpecError as error:
+            found = error.faults
+    _, batches, read = _inputs(parts, network)
+    if batches and parts.train.steps is None:
+        found = (*found, *checks.warmup(parts, batches.steps))
+    return (*found, *(fault for one in read for fault in one.refusals))
 
 
-def _sources(parts: Parts, network: Network) -> dict[str, tuple[Input, Source | None]]:
-    """Key → the text that it names, as an input and itself."""
-    return {
+def _inputs(
+    parts: Parts, network: Network, *, prepare: bool = False
+) -> tuple[Network, Batches | None, list[Input]]:
+    """Return what a recipe reads, and how its data is cut.
+
+    Args:
+        parts: the recipe's.
+        network: its own.
+        prepare: whether data is tokenised that never was.
+
+    Returns:
+        The network with the tokenizer that cuts the data, the batches, and the inputs.
+    """
+    sources = {
         key: inputs.find_source(parts, key, network.classes, network.geometry.problem)
         for key in ("task.data", "task.eval_data")
         if getattr(parts.task, key.partition(".")[2], "")
     }
+    read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
+    read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
+    if "task.data" not in sources:
+        return network, None, read
+    data, source = sources["task.data"]
+    ready = prepare and not any(found.refusals for found in read)
+    network, batches = cut(parts, network, source, ready=ready)
+    return network, batches, read + too_short(parts, network, batches, data, source)

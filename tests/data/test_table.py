@@ -181,7 +181,16 @@ def test_so_many_bad_rows_are_passed_over_and_named(
 
 
 def test_thousands_of_bad_rows_are_not_all_listed(tmp_path: Path) -> None:
-    assert len(faults(tmp_path, "{\n" * 5000, format="jsonl")) == 20
+    different = "".join(f'{{"text": {number}}}\n' for number in range(5000))
+    assert len(faults(tmp_path, different, format="jsonl")) == 20
+
+
+def test_rows_with_one_fault_are_told_together(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, '{"body": "a"}\n' * 5000, format="jsonl")
+    assert fault == (
+        "1 it has no 'text', but 'body': data.text_column names the column; "
+        "lines 2, 3, 4, and 16 more likewise; there may be more: no row after these was read"
+    )
 
 
 SETS = {

@@ -179,7 +179,7 @@ def test_rows_that_can_not_be_used_are_told_before_anything_starts(
     recipe = Model(size="nano") | Classifier(labels=2) | Data(format=form) | Train(seq_length=32)
     faults = (recipe | Task.pretrain(data=str(path))).faults()
     assert {fault.key for fault in faults} == {f"task.data = {path}"}
-    assert len(faults) == max(1, content.count("5"))
+    assert len(faults) == 1  # of many alike
     assert said in faults[0].message
 
 

@@ -1,0 +1,84 @@
+"""What check and plan refuse of data: what one of them refuses, the other does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpt2dsl import Data, Model, Parallel, Recipe, Schedule, SpecError, Task, Train
+
+NANO = Model(size="nano") | Train(batch_size=4, seq_length=32)
+
+
+def written(folder: Path, name: str, content: str = "the cat sat\n" * 100) -> str:
+    path = folder / name
+    path.write_text(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("x.jsonl", 'say [data] format = "jsonl"'),
+        ("X.CSV", 'say [data] format = "csv"'),
+        ("x.tsv", 'say [data] format = "tsv"'),
+        ("x.ndjson", 'say [data] format = "jsonl"'),
+        ("x.json", "no format here reads .json files"),
+        ("x.parquet", "no format here reads .parquet files"),
+        ("x.txt.gz", "no format here reads .gz files"),
+    ],
+)
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_file_of_another_format_by_its_name_is_text_only_where_that_is_said(
+    tmp_path: Path, name: str, words: str, in_folder: bool
+) -> None:
+    path = written(tmp_path, name)
+    recipe = NANO | Task.pretrain(data=str(tmp_path) if in_folder else path)
+    (fault,) = recipe.faults()
+    assert fault.code == "G2-310"
+    assert f"{name} is no plain text by its name: {words}" in fault.message
+    assert recipe.plan().refusals() == (fault,)
+    as_text = recipe | Data(format="text")
+    assert as_text.faults() == ()
+    assert as_text.plan().digest == recipe.plan().digest
+    again = Recipe.from_toml(as_text.to_toml())
+    assert again.faults() == ()
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.md", "wiki.train.tokens", "x", "x.py"])
+def test_other_names_are_plain_text(tmp_path: Path, name: str) -> None:
+    assert (NANO | Task.pretrain(data=written(tmp_path, name))).faults() == ()
+
+
+def test_text_that_fills_no_batch_is_refused_before_it_is_tokenised(tmp_path: Path) -> None:
+    recipe = NANO | Task.pretrain(data=written(tmp_path, "x", "a" * 60))
+    (fault,) = recipe.faults()
+    assert fault.code == "G2-305"
+    words = "too short: at most 3 rows of 33 tokens do not fill a batch of 4"
+    assert fault.message == words
+    assert recipe.plan().refusals() == (fault,)
+    assert recipe.replace(Train(batch_size=3, seq_length=32)).faults() == ()
+
+
+def test_check_counts_rows_that_were_counted_before(tmp_path: Path) -> None:
+    recipe = NANO | Task.pretrain(data=written(tmp_path, "x"))
+    batches = recipe.plan(prepare=True).batches
+    assert batches
+    assert batches.rows
+    rows = batches.rows
+    too_large = recipe.replace(Train(batch_size=rows + 1, seq_length=32))
+    (fault,) = too_large.faults()
+    assert f"too short: {rows} rows of 33 tokens" in fault.message
+    assert too_large.plan().refusals() == (fault,)
+
+
+def test_check_refuses_what_no_plan_can_be_made_of(tmp_path: Path) -> None:
+    data = Task.pretrain(data=written(tmp_path, "x"))
+    no_layout = NANO | Parallel(devices=7) | data
+    all_warmup = NANO.replace(Train(batch_size=4, seq_length=32, epochs=1)) | data
+    all_warmup.plan(prepare=True)
+    for recipe in (no_layout, all_warmup | Schedule(warmup=1000)):
+        with pytest.raises(SpecError) as refused:
+            recipe.plan()
+        assert recipe.faults() == refused.value.faults
