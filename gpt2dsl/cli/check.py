@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from gpt2dsl.chain import specs
+from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
+from gpt2dsl.cluster import devices
 from gpt2dsl.errors import Fault
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.report import report
@@ -20,7 +24,8 @@ def command(
     context: click.Context, specs: tuple[str, ...], settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Print every fault of recipes."""
-    faults = [fault for spec in specs for fault in _faults(spec, settings)]
+    examined = [_examined(spec, settings) for spec in specs]
+    faults = [fault for _, found in examined for fault in found]
     if as_json:
         options.echo_json(
             [
@@ -32,11 +37,13 @@ def command(
         click.echo(report(faults))
     else:
         click.echo("no faults")
+        for reason in sorted({one for recipe, _ in examined for one in _absent_devices(recipe)}):
+            click.echo(f"note: {reason}; here a run would be refused")
     context.exit(2 if faults else 0)
 
 
-def _faults(spec: str, settings: tuple[str, ...]) -> list[Fault]:
-    """The faults of values, of the recipe as a whole, and of its inputs.
+def _examined(spec: str, settings: tuple[str, ...]) -> tuple[Recipe | Chain, list[Fault]]:
+    """Return a recipe, and the faults of values, of the recipe as a whole, and of its inputs.
 
     One fault doesn't hide another, but a value that is faulty itself isn't blamed a second time.
     """
@@ -44,7 +51,14 @@ def _faults(spec: str, settings: tuple[str, ...]) -> list[Fault]:
     faulty = {fault.key for fault in found}
     unread = bool(found) and isinstance(recipe, Recipe) and not recipe.parts
     whole = () if unread else recipe.faults()
-    return [*found, *(fault for fault in whole if not _blamed(fault, faulty))]
+    return recipe, [*found, *(fault for fault in whole if not _blamed(fault, faulty))]
+
+
+def _absent_devices(recipe: Recipe | Chain) -> Iterator[str]:
+    """Yield why devices that a recipe names are not here; another machine may have them."""
+    for key, value, _ in recipe.why():
+        if key.endswith("runtime.device") and (reason := devices.missing(value)):
+            yield f"runtime.device = {value}: {reason}"
 
 
 def _blamed(fault: Fault, faulty: set[str]) -> bool:

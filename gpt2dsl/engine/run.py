@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 
-from gpt2dsl.cluster import orders
+from gpt2dsl.cluster import devices, orders
 from gpt2dsl.cluster.node import Node
 from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.errors import RunError
 
 ENGINES = {
     "pretrain": "gpt2dsl.engine.train",
@@ -32,8 +33,10 @@ def run(job: Job, node: Node | None = None) -> Result:
         node: this machine's share of it, given by a launcher that speaks through stdin.
 
     Raises:
-        RunError: it failed.
+        RunError: it failed, or the device is not here.
     """
+    if reason := devices.missing(device := job.parts.runtime.device):
+        raise RunError(f"runtime.device = {device}: {reason}; --set runtime.device=cpu runs here")
     if node:
         return parallel.run_node(job, node, orders=orders.from_stdin())
     if job.parts.parallel.ranks > 1:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import mindspore as ms
 
+from gpt2dsl.errors import RunError
 from gpt2dsl.model.turns import TURNS
 
 TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
@@ -30,6 +31,9 @@ def use(device: str) -> None:
 
     Args:
         device: cpu, gpu or ascend.
+
+    Raises:
+        RunError: MindSpore can't use it here.
     """
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_recursion_limit(20_000)  # of the compiler: blocks are unrolled
@@ -39,4 +43,10 @@ def use(device: str) -> None:
 @functools.cache
 def _choose(device: str) -> None:
     """Once: after ranks have met MindSpore refuses to hear it again."""
-    ms.set_device(TARGETS[device])
+    try:
+        ms.set_device(TARGETS[device])
+    except RuntimeError as error:
+        reasons = [line for line in str(error).splitlines() if line.startswith("Load dynamic")]
+        reason = (reasons or str(error).splitlines())[0]
+        message = f"MindSpore {ms.__version__} can't use it here: {reason}"
+        raise RunError(f"runtime.device = {device}: {message}") from error
