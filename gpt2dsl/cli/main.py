@@ -54,6 +54,16 @@ class _Commands(click.Group):
         return command
 
     @override
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SpecError as error:
+            from gpt2dsl.cli import words  # noqa: PLC0415  # only errors pay for it
+
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            raise (words.translated(error, command) if command else error) from error
+
+    @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))

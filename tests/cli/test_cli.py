@@ -113,7 +113,7 @@ def test_list_shows_the_library(capsys: Any) -> None:
         (["plan"], "Missing argument"),
         (["plan", "quickstart", "--set", "x"], "expected table.key=value"),
         (["generate", "w"], "expected --prompt TEXT"),
-        (["generate", "no/weights", "--prompt", "a"], "WEIGHTS  model.weights = no/weights: "),
+        (["generate", "no/weights", "--prompt", "a"], "WEIGHTS = no/weights: "),
         (["generate", "w", "--prompt", "a", "--temperature", "-1"], "--temperature"),
     ],
 )

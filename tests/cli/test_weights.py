@@ -58,7 +58,7 @@ def test_convert_there_and_back_with_one_command_each(weights: Path, tmp_path: P
 
 def test_a_size_that_the_weights_do_not_have_is_one_line(weights: Path, tmp_path: Path) -> None:
     failed = gpt2dsl("convert", weights, tmp_path / "a", "--size", "124m", code=2)
-    assert "model.size = 124m: layers 12 here and" in failed.stderr
+    assert "--size = 124m: layers 12 here and" in failed.stderr
     assert failed.stderr.count("\n") == 1
 
 
@@ -69,7 +69,7 @@ def test_inspect_tells_hints_that_the_weights_contradict(weights: Path) -> None:
 
 def test_a_regex_that_is_none_is_told(weights: Path, tmp_path: Path) -> None:
     failed = gpt2dsl("convert", weights, tmp_path / "a", "--allow-missing", "(", code=2)
-    assert "model.allow_missing = (: expected a regex" in failed.stderr
+    assert "--allow-missing = (: expected a regex" in failed.stderr
 
 
 def test_a_name_that_can_be_none_of_the_hub_is_told() -> None:

@@ -1,0 +1,45 @@
+"""Errors in the words of a command line: options and arguments in place of a recipe's keys."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import click
+
+from gpt2dsl.errors import Fault, InputError, SpecError
+
+_KEY = re.compile(r"\b(?:task|model|data|generation)\.(\w+)\b")
+
+
+def translated(error: SpecError, command: click.Command) -> SpecError:
+    """Return an error with the options and arguments of a command, where it has them for a key.
+
+    A command that takes a recipe keeps the keys: they are what the user wrote.
+    """
+    words = {param.name: _of(param) for param in command.params if param.name}
+    if {"spec", "specs"} & words.keys():
+        return error
+    faults = [_translated(fault, words) for fault in error.faults]
+    return InputError.of(faults) if isinstance(error, InputError) else SpecError(faults)
+
+
+def _of(param: click.Parameter) -> str:
+    """Return what a user types for a parameter."""
+    if isinstance(param, click.Argument):
+        return param.metavar or (param.name or "").upper()
+    return max(param.opts, key=len)
+
+
+def _translated(fault: Fault, words: dict[str, str]) -> Fault:
+    def word(match: re.Match[str]) -> str:
+        name = match[1]
+        return words.get(name) or words.get(name.removesuffix("s")) or match[0]
+
+    key, message = _KEY.sub(word, fault.key), _KEY.sub(word, fault.message)
+    for name, option in words.items():
+        message = re.sub(rf'\b{name} = "([^"]*)"', rf"{option} \1", message)
+    key = re.sub(" = (True|False)$", "", key)  # flags have no value
+    if key == fault.key:
+        return attrs.evolve(fault, message=message)
+    return attrs.evolve(fault, origin="", key=key, message=message)
