@@ -41,6 +41,7 @@ def command(
         options.echo_json(found)
     else:
         beside = found.pop("beside")
+        found["size"] = found["size"] or "of no published model"
         for key, value in found.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
         for line in _files(beside):

@@ -12,7 +12,7 @@ from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.engine.progress import saying
+from gpt2dsl.engine.progress import say, saying
 from gpt2dsl.engine.rundir import finished
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.task import Generate
@@ -36,6 +36,9 @@ def run(job: Job) -> Result:
     started = time.perf_counter()
     found = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
+    if (full := sum(one.ended == "positions" for one in found)) and team.leads:
+        stop = f"stopped at the model's {model.geometry.positions:,} positions"
+        say(f"{full} of {len(found)} texts {stop}, before their own length")
     result = Result.generated(found, seconds, directory=job.directory, notes=job.notes)
     return finished(job, result, writes=team.leads)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,8 +144,9 @@ def resumed(parts: Parts) -> list[Input]:
         return []
     from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where there are checkpoints
 
-    if (Path(name) / store.MANIFEST).is_file():
-        return [Input(key="train.resume", name=name, detail="checkpoint")]
+    if (manifest := Path(name) / store.MANIFEST).is_file():
+        size = sum(file["size"] for file in json.loads(manifest.read_bytes())["files"].values())
+        return [Input(key="train.resume", name=name, detail="checkpoint", size=size)]
     message = f"expected auto, never, or the folder of a checkpoint: it has no {store.MANIFEST}"
     if (Path(name) / "checkpoints").is_dir():
         message = f"it is a run; name a checkpoint of it: {Path(name) / 'checkpoints'}/step-<N>"

@@ -113,9 +113,12 @@ def _input(found: Input) -> str:
         return f"{found.name}   {found.detail}"
     if found.state != "present":
         return f"{found.name}   {found.state}: {found.detail}"
-    digest = f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending"
-    size = f"{_size(found.size)}   " if found.size else ""
-    return f"{found.name}   {found.detail}   {size}{digest}"
+    words = [found.name, found.detail]
+    if found.size:
+        words.append(_size(found.size))
+    if found.key != "train.resume":  # a checkpoint has its own sums
+        words.append(f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending")
+    return "   ".join(words)
 
 
 def _files(data: Input) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import SpecError
+from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.model import size_of
 from gpt2dsl.weights import beside, opening, place, store
@@ -54,6 +55,21 @@ def _refused(files: Sequence[FileFate]) -> list[str]:
     return refused + [str(key) for file in files for key in file.keys if key.fate == "refused"]
 
 
+def _numbers(geometry: Geometry) -> dict[str, Any]:
+    """Return the network's numbers as they are, without what stands for others."""
+    dropouts = geometry.dropouts
+    resolved = attrs.evolve(
+        geometry,
+        inner=geometry.inner_width,
+        embedding_dropout=dropouts.embedding,
+        attention_dropout=dropouts.attention,
+    )
+    numbers = attrs.asdict(resolved)
+    if not geometry.labels:
+        del numbers["problem"]
+    return numbers
+
+
 def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
     geometry = found.geometry
     held = (*found.tensors.values(), *([found.head] if found.head else []))
@@ -62,7 +78,7 @@ def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
         "weights": str(name),
         "format": found.format,
         "size": size_of(geometry),
-        "network": attrs.asdict(geometry),
+        "network": _numbers(geometry),
         "parameters": parameters(geometry),
         "tensors": len(held),
         "types": dict(types),

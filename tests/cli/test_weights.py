@@ -27,10 +27,21 @@ def test_inspect_says_what_weights_are(weights: Path) -> None:
     said = gpt2dsl("inspect", weights).stdout
     assert "format          Hugging Face, safetensors\n" in said
     assert "missing         none\n" in said
+    assert "size            of no published model\n" in said
+    assert " none, " not in said.partition("network")[2].partition("\n")[0]
     found = json.loads(gpt2dsl("inspect", weights, "--json").stdout)
     assert found["types"] == {"float32": found["tensors"]}
     assert found["tokenizer"] == str(weights)
     assert found["network"]["heads"] == TINY.heads
+    assert found["network"]["inner"] == 4 * TINY.hidden
+    assert found["network"]["attention_dropout"] == TINY.dropout
+
+
+def test_a_text_that_ends_with_the_positions_is_told(weights: Path) -> None:
+    words = ("generate", weights, "--prompt", "the", "--max-new-tokens")
+    said = gpt2dsl(*words, 500).stderr
+    assert f"1 of 1 texts stopped at the model's {TINY.positions} positions" in said
+    assert "positions" not in gpt2dsl(*words, 4).stderr
 
 
 def test_inspect_shows_what_is_missing_and_ends_with_two(weights: Path, tmp_path: Path) -> None:

@@ -162,6 +162,15 @@ def test_an_empty_text_and_one_that_is_too_short_are_refused(tmp_path: Path) -> 
         assert [fault.code for fault in plan.refusals()] == [code]
 
 
+def test_a_checkpoint_to_resume_from_has_a_size_and_sums_of_its_own(tmp_path: Path) -> None:
+    manifest = {"files": {"model.safetensors": {"size": 3_000_000}, "config.json": {"size": 500}}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    train = Train(seq_length=32, steps=2, resume=str(tmp_path))
+    plan = SAMPLE.replace(train).plan()
+    (line,) = (line for line in str(plan).splitlines() if line.startswith("  resume"))
+    assert line.endswith(f"{tmp_path}   checkpoint   3.0 MB")
+
+
 @pytest.mark.parametrize(
     ("form", "content", "said"),
     [
