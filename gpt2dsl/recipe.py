@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
+from gpt2dsl.notebook import preformatted
 from gpt2dsl.parts import TABLES, Part
 from gpt2dsl.parts.base import caller
 from gpt2dsl.parts.bundle import Parts
@@ -61,6 +62,9 @@ class Recipe:
     def __repr__(self) -> str:
         parts = list(map(repr, self._parts.values()))
         return " | ".join(parts if len(parts) > 1 else ["Recipe()", *parts])
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.to_toml())
 
     if TYPE_CHECKING:  # gpt2dsl.chain, which stands above recipes, gives them their `>>`
 

@@ -11,6 +11,7 @@ import attrs
 
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
+from gpt2dsl.notebook import preformatted
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.base import caller
 from gpt2dsl.recipe import Recipe, structured
@@ -76,6 +77,9 @@ class Chain:
     def __repr__(self) -> str:
         stages = [f"({recipe!r})" for recipe in self.recipes]
         return " >> ".join(stages) if len(stages) > 1 else f"Chain{stages[0]}"
+
+    def _repr_html_(self) -> str:
+        return preformatted(self.to_toml())
 
     @property
     def digest(self) -> str:

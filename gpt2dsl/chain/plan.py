@@ -16,6 +16,7 @@ from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
 from gpt2dsl.data import cache, documents
 from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion
 from gpt2dsl.plan import inputs
@@ -85,8 +86,8 @@ class Stage:
         }
 
 
-@attrs.frozen(kw_only=True)
-class ChainPlan:
+@attrs.frozen(kw_only=True, repr=False)
+class ChainPlan(ShownAsText):
     """What will run, in which order, and what need not.
 
     Attributes:
@@ -101,6 +102,10 @@ class ChainPlan:
     stages: tuple[Stage, ...]
     directory: str
     _chain: Chain = attrs.field(repr=False, eq=False)
+
+    def __repr__(self) -> str:
+        words = f"{len(self.stages)} stages, digest {self.digest[:8]}"
+        return f"<ChainPlan {self.name}: {words}; print() shows it>"
 
     def __str__(self) -> str:
         return render(self)

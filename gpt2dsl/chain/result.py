@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.chain.record import Record
+from gpt2dsl.notebook import ShownAsText
 
 
 @attrs.frozen(kw_only=True)
@@ -57,8 +58,8 @@ class StageResult:
         }
 
 
-@attrs.frozen
-class ChainResult:
+@attrs.frozen(repr=False)
+class ChainResult(ShownAsText):
     """What the stages of a chain gave, in their order."""
 
     stages: tuple[StageResult, ...]
@@ -66,6 +67,10 @@ class ChainResult:
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
         return {"stages": [stage.to_json() for stage in self.stages]}
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(stage.task for stage in self.stages)
+        return f"<ChainResult of {tasks}; print() shows it>"
 
     def __str__(self) -> str:
         lines = []

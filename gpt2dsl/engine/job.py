@@ -13,6 +13,7 @@ from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.guess import Hints
 
@@ -66,8 +67,8 @@ class Job:
     on_text: Callable[[str], None] | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Result:
+@attrs.frozen(kw_only=True, repr=False)
+class Result(ShownAsText):
     """What a run gave. Fields that its task has no use for are None or empty.
 
     Attributes:
@@ -153,6 +154,13 @@ class Result:
             for name, value in found.items()
             if value not in (None, (), "") and not (isinstance(value, int) and not value)
         }
+
+    def __repr__(self) -> str:
+        figures = {"loss": self.loss, "perplexity": self.perplexity}
+        words = [f"{name} {value:,.4f}" for name, value in figures.items() if value is not None]
+        if place := self.checkpoint or self.target or self.directory:
+            words.append(str(place))
+        return f"<Result of {self.task}: {', '.join(words) or f'{len(self.texts)} texts'}>"
 
     def __str__(self) -> str:
         if self.task == "generate":

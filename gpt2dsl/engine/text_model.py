@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.model.turns import TURNS
 from gpt2dsl.parts import Generation
 from gpt2dsl.weights.defaults import Defaults
@@ -73,31 +74,46 @@ class TextModel(ABC):
             raise self._tokenizer
         return self._tokenizer
 
+    def __repr__(self) -> str:
+        g = self.geometry
+        size = f"{g.layers} layers, {g.heads} heads, {g.hidden} wide, {g.positions:,} positions"
+        return f"<{type(self).__name__}: {size}, {parameters(g):,} parameters>"
+
     @abstractmethod
     def _new_decoder(self, batch: int) -> Decoder:
         """What generates so many texts at once."""
 
-    def generate(self, prompts: Sequence[Prompt], **generation: Any) -> list[str]:
+    @overload
+    def generate(self, prompts: str, **generation: Any) -> str: ...
+
+    @overload
+    def generate(self, prompts: Sequence[Prompt], **generation: Any) -> list[str]: ...
+
+    def generate(self, prompts: str | Sequence[Prompt], **generation: Any) -> str | list[str]:
         """Continue texts.
 
         Args:
-            prompts: the texts, or the ids of each; an empty one begins at the first token of a
-                text, bos or eos.
+            prompts: a text; or texts, or the ids of each, in a list. An empty one begins at the
+                first token of a text, bos or eos.
             generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...;
                 those that are left out are as the files beside the weights say.
 
         Returns:
-            Each prompt with its continuation, ``num_return_sequences`` of each.
+            Each prompt with its continuation, ``num_return_sequences`` of each; a text for a text.
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
+            ValueError: several continuations of a text that is in no list are asked for.
             InputError: a prompt is longer than the model has positions, or has an id that its word
                 table lacks.
         """
+        asked = Generation(**generation)
         if isinstance(prompts, str):
-            raise TypeError("expected a list of texts, found one text")
-        found = self.continuations(prompts, Generation(**generation))
-        return [one.prompt + one.text for one in found]
+            if self.defaults.completed(asked).num_return_sequences > 1:
+                raise ValueError("several continuations come for a list: generate([text])")
+            (continuation,) = self.continuations([prompts], asked)
+            return continuation.prompt + continuation.text
+        return [one.prompt + one.text for one in self.continuations(prompts, asked)]
 
     def stream(self, prompt: Prompt, **generation: Any) -> Iterator[str]:
         """Continue one text; gives its pieces as they come, whole characters only.

@@ -15,6 +15,7 @@ from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
     from gpt2dsl.engine.job import Job, Result
 
 
-@attrs.frozen(kw_only=True)
-class Plan:
+@attrs.frozen(kw_only=True, repr=False)
+class Plan(ShownAsText):
     """What will run, on which ranks, how much memory, what it reads and writes.
 
     Attributes:
@@ -118,6 +119,9 @@ class Plan:
     def to_json_text(self) -> str:
         """As the text of a JSON document."""
         return documents.dumps(self.to_json(), indent=2) + "\n"
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.name}: {self.task}, digest {self.digest[:8]}; print() shows it>"
 
     def __str__(self) -> str:
         return render(self)

@@ -69,11 +69,26 @@ def test_logits_have_the_shape_and_type_of_the_contract(lm: LanguageModel) -> No
     assert found.dtype == np.float32
 
 
-def test_wrong_settings_and_one_text_for_a_list_are_refused(lm: LanguageModel) -> None:
+def test_wrong_settings_are_refused(lm: LanguageModel) -> None:
     with pytest.raises(SpecError, match="did you mean max_new_tokens"):
         lm.generate(["a"], max_new_token=3)
-    with pytest.raises(TypeError, match="expected a list of texts"):
-        lm.generate("a")
+
+
+def test_a_text_gives_a_text_and_a_list_a_list(lm: LanguageModel) -> None:
+    text = lm.generate("the old", max_new_tokens=4)
+    assert [text] == lm.generate(["the old"], max_new_tokens=4)
+    with pytest.raises(
+        ValueError, match="several continuations come for a list"
+    ):
+        lm.generate("the", num_return_sequences=2, do_sample=True)
+
+
+def test_a_model_and_a_result_are_short_at_a_prompt(lm: LanguageModel, trained: Result) -> None:
+    assert repr(lm).startswith("<LanguageModel: 2 layers, ")
+    assert len(repr(lm)) < 120
+    assert repr(trained).startswith("<Result of pretrain: loss ")
+    assert str(trained.checkpoint) in repr(trained)
+    assert "perplexity" in trained._repr_html_()
 
 
 def test_the_command_line_generates_from_a_run(trained: Result, capsys: Any) -> None:
