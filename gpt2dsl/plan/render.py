@@ -166,7 +166,7 @@ def _verdict(plan: Plan) -> Iterator[str]:
     if refused:
         verb = "inputs are" if len(refused) > 1 else "input is"
         kind = "absent" if all(i.state == "absent" for i in refused) else "refused"
-        yield f"{len(refused)} {verb} {kind}; run would refuse."
+        yield f"{len(refused)} {verb} {kind}; a run is refused."
 
 
 def _gb(size: int) -> str:

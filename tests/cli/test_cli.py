@@ -55,7 +55,7 @@ def test_plan_accepts_absent_inputs_and_run_refuses_them(capsys: Any, elsewhere:
     spec = elsewhere / "x.toml"
     spec.write_text('[task]\nkind = "pretrain"\ndata = "none.txt"\n')
     assert run("plan", str(spec)) == 0
-    assert "1 input is absent; run would refuse." in capsys.readouterr().out
+    assert "1 input is absent; a run is refused." in capsys.readouterr().out
     assert run("run", str(spec)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

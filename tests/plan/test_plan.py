@@ -145,7 +145,7 @@ def test_absent_inputs_are_shown_and_run_refuses_them() -> None:
         ("task.data", "absent"),
         ("task.eval_data", "absent"),
     ]
-    assert "3 inputs are absent; run would refuse." in str(plan)
+    assert "3 inputs are absent; a run is refused." in str(plan)
     with pytest.raises(SpecError) as caught:
         plan.run()
     assert caught.value.exit_code == 2
