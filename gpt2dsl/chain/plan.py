@@ -225,12 +225,12 @@ def next_stage(
     plan = plans.make(
         parts,
         recipe.to_toml(),
-        f"{name_of(chain)}-{number}-{parts.task.name}",
+        f"{name_of(chain)}-{number}-{parts.task.kind}",
         prepare=prepare and given is None,
         promised=given,
     )
     key = key_of(own, plan, giver.key.digest if giver else "", compute=thorough)
-    directory = folder / f"{parts.task.name}-{key.digest[:8]}"
+    directory = folder / f"{parts.task.kind}-{key.digest[:8]}"
     plan = attrs.evolve(plan, digest=key.digest)
     if not isinstance(parts.task, Conversion):
         plan = attrs.evolve(plan, directory=str(directory))
@@ -344,5 +344,5 @@ def name_of(chain: Chain) -> str:
     """What runs of a chain are called."""
     if chain.name:
         return chain.name
-    tasks = [parts.task.name for one in chain.recipes if (parts := one.completed).task]
+    tasks = [parts.task.kind for one in chain.recipes if (parts := one.completed).task]
     return "-".join(("gpt2", chain.recipes[0].completed.model.canonical_size, *tasks))

@@ -45,6 +45,6 @@ def carried_out(job: Job) -> Result:
     """Carry a job out in this process, which may be one of its ranks; raises as ``run`` does."""
     assert job.parts.task is not None
     with held():
-        module = importlib.import_module(ENGINES[job.parts.task.name])
+        module = importlib.import_module(ENGINES[job.parts.task.kind])
     result: Result = module.run(job)
     return result

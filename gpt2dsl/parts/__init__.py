@@ -34,7 +34,7 @@ TABLES: dict[str, type[Part]] = {
 """Each part's TOML table and class, in the order in which recipes are written."""
 
 TASKS: dict[str, type[Task]] = {
-    cls.name: cls
+    cls.kind: cls
     for cls in (Pretrain, Finetune, Evaluate, Generate, Classify, Convert, Reshard, Export)
 }
 """Each value of ``task.kind`` and its class."""

@@ -66,7 +66,7 @@ class Parts:
     def is_new(self) -> bool:
         """Whether the weights are new ones, unless an earlier stage of a chain gives some."""
         named = self.model.weights
-        starts = self.task is not None and self.task.name == "pretrain"
+        starts = self.task is not None and self.task.kind == "pretrain"
         return named == "random" or (named == "auto" and starts)
 
     def origin(self, key: str) -> str:
@@ -102,7 +102,7 @@ class Parts:
         if self.train.resume == "never":  # what it starts from is what auto starts from
             found["train"]["resume"] = "auto"
         if self.task:
-            found["task"]["kind"] = self.task.name
+            found["task"]["kind"] = self.task.kind
         return found
 
     def digest(self) -> str:

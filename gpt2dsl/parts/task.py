@@ -17,12 +17,12 @@ class Task(Part):
     """What is to be done: ``Task.finetune(data=...)``, ``Task.generate(prompts=[...])``, ...
 
     Class attributes:
-        name: the value of ``task.kind``.
+        kind: the value of ``task.kind``.
         trains: whether it changes weights.
     """
 
     table: ClassVar[str] = "task"
-    name: ClassVar[str]
+    kind: ClassVar[str]
     trains: ClassVar[bool] = False
 
     pretrain: ClassVar[type[Pretrain]]
@@ -36,7 +36,7 @@ class Task(Part):
 
     @classmethod
     def _called(cls) -> str:
-        return f"Task.{cls.name}"
+        return f"Task.{cls.kind}"
 
 
 class Conversion(Task):
@@ -55,7 +55,7 @@ class Conversion(Task):
 class Pretrain(Task):
     """Train from new weights, unless ``model.weights`` names others."""
 
-    name: ClassVar[str] = "pretrain"
+    kind: ClassVar[str] = "pretrain"
     trains: ClassVar[bool] = True
 
     data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
@@ -66,7 +66,7 @@ class Pretrain(Task):
 class Finetune(Task):
     """Train on from given weights."""
 
-    name: ClassVar[str] = "finetune"
+    kind: ClassVar[str] = "finetune"
     trains: ClassVar[bool] = True
 
     data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
@@ -77,7 +77,7 @@ class Finetune(Task):
 class Evaluate(Task):
     """Measure weights on data."""
 
-    name: ClassVar[str] = "evaluate"
+    kind: ClassVar[str] = "evaluate"
 
     data: str = text("a file, folder or glob; sample:valid for the built-in text", empty=False)
     metrics: Sequence[str] = texts("perplexity; with a classifier accuracy", default=())
@@ -87,7 +87,7 @@ class Evaluate(Task):
 class Generate(Task):
     """Continue prompts."""
 
-    name: ClassVar[str] = "generate"
+    kind: ClassVar[str] = "generate"
 
     prompts: Sequence[str] | str = texts("the prompts, or a file with one a line", or_path=True)
 
@@ -96,7 +96,7 @@ class Generate(Task):
 class Classify(Task):
     """Name the class of texts."""
 
-    name: ClassVar[str] = "classify"
+    kind: ClassVar[str] = "classify"
 
     texts: Sequence[str] | str = texts("the texts, or a file with one a line", or_path=True)
 
@@ -105,7 +105,7 @@ class Classify(Task):
 class Convert(Conversion):
     """Weights from one format to another."""
 
-    name: ClassVar[str] = "convert"
+    kind: ClassVar[str] = "convert"
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder, or a file where it ends in .ckpt", empty=False)
@@ -123,7 +123,7 @@ class Convert(Conversion):
 class Reshard(Conversion):
     """A checkpoint from one layout of ranks to another."""
 
-    name: ClassVar[str] = "reshard"
+    kind: ClassVar[str] = "reshard"
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)
@@ -143,7 +143,7 @@ class Reshard(Conversion):
 class Export(Conversion):
     """Graphs for deployment."""
 
-    name: ClassVar[str] = "export"
+    kind: ClassVar[str] = "export"
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)

@@ -153,7 +153,7 @@ def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
         return
     idle = () if parts.trains else tuple(_idle(parts))
     if idle:
-        yield f"{', '.join(idle)} {_change(idle)} nothing: {parts.task.name} trains nothing"
+        yield f"{', '.join(idle)} {_change(idle)} nothing: {parts.task.kind} trains nothing"
     for row in ROWS:
         for key in row.keys:
             table = key.partition(".")[0]
@@ -177,7 +177,7 @@ def _reads(parts: Parts, table: str) -> bool:
     """Return whether the task looks at a table at all."""
     if table == "data":
         return hasattr(parts.task, "data")
-    return table != "generation" or (parts.task is not None and parts.task.name == "generate")
+    return table != "generation" or (parts.task is not None and parts.task.kind == "generate")
 
 
 def _begins_anew(parts: Parts) -> bool:

@@ -83,7 +83,7 @@ def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
 
 
 def _generates(parts: Parts) -> bool:
-    return parts.task is not None and parts.task.name == "generate"
+    return parts.task is not None and parts.task.kind == "generate"
 
 
 def _default(key: str) -> Any:

@@ -175,7 +175,7 @@ def _adapter_inputs(parts: Parts, stage: Stage) -> int:
 def _inference(parts: Parts, geometry: Geometry) -> int:
     """Of one forward pass: the logits, and one block; for generation the cache of a row."""
     mp = parts.parallel.mp
-    if parts.task is not None and parts.task.name == "generate":
+    if parts.task is not None and parts.task.kind == "generate":
         return 2 * geometry.layers * geometry.positions * geometry.hidden // mp * FLOAT32
     block = _Block.of(parts, geometry)
     tokens = parts.train.batch_size * parts.train.seq_length

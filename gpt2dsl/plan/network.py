@@ -275,7 +275,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
     task, found = parts.task, looked.geometry.labels
     if task is None or isinstance(task, Conversion):
         return
-    if task.name == "generate" and found and not parts.classifier:
+    if task.kind == "generate" and found and not parts.classifier:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
     if parts.classifier and found not in (0, parts.classifier.count):
         message = f"{parts.classifier.count} classes here, {found} in {weights_name(parts)}"
@@ -286,7 +286,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
         yield fault(parts, "G2-306", "classifier.labels", message)
     yield from _problem(parts, looked.geometry)
-    needed = task.name == "classify" or (task.name == "evaluate" and parts.classifier)
+    needed = task.kind == "classify" or (task.kind == "evaluate" and parts.classifier)
     if needed and not found:
         message = "it has no classification head (score.weight); finetune makes one"
         yield fault(parts, "G2-306", "model.weights", message)

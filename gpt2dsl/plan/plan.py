@@ -301,7 +301,7 @@ def make(
     if parts.trains and steps and (found := list(checks.warmup(parts, steps))):
         raise SpecError(found)
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
+    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
@@ -312,7 +312,7 @@ def make(
     return Plan(
         name=run_name,
         digest=digest,
-        task=task.name,
+        task=task.kind,
         size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
