@@ -51,7 +51,8 @@ def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> Ch
                 say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
                 found = _carried_out(stage, done, resume_command, callbacks)
             record.settle(stage.directory.parent, stage.targets, stage.author)
-        results.append(StageResult.of(found, stage.directory, ran=stage.record is None))
+        directory = None if stage.plan.serves else stage.directory
+        results.append(StageResult.of(found, directory, ran=stage.record is None))
         done.append(attrs.evolve(stage, record=found, state="="))
     return ChainResult(tuple(results))
 
@@ -82,7 +83,8 @@ def _carried_out(
     with _replacing(stage), record.claiming(stage.directory, stage.targets, stage.author):
         result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
         left = _left(stage, done, result)
-        left.write(stage.directory)
+        if not stage.plan.serves:  # which is never done
+            left.write(stage.directory)
     return left
 
 
@@ -113,7 +115,7 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
         return weights, [weights]
     if result.target:
         return (result.target if stage.promise else None), list(stage.targets)
-    return None, [stage.directory / "result.json"]
+    return None, [] if stage.plan.serves else [stage.directory / "result.json"]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ ENGINES = {
     "convert": "gpt2dsl.engine.convert",
     "reshard": "gpt2dsl.engine.reshard",
     "export": "gpt2dsl.engine.export",
+    "serve": "gpt2dsl.serve.task",
 }
 """Task → the module that carries it out. Only the task's is imported; those that compute
 import MindSpore."""

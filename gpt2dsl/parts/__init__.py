@@ -20,6 +20,7 @@ from gpt2dsl.parts.task import (
     Generate,
     Pretrain,
     Reshard,
+    Serve,
     Task,
 )
 from gpt2dsl.parts.train import Train
@@ -35,8 +36,10 @@ TABLES: dict[str, type[Part]] = {
 
 TASKS: dict[str, type[Task]] = {
     cls.kind: cls
-    for cls in (Pretrain, Finetune, Evaluate, Generate, Classify, Convert, Reshard, Export)
-}
+    for cls in (
+        Pretrain, Finetune, Evaluate, Generate, Classify, Convert, Reshard, Export, Serve,
+    )
+}  # fmt: skip
 """Each value of ``task.kind`` and its class."""
 
 __all__ = [

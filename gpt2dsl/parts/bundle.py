@@ -84,13 +84,16 @@ class Parts:
         ]
 
     def identity(self) -> dict[str, dict[str, object]]:
-        """What decides the result: every field of every part but ``NOT_IDENTITY``."""
+        """What decides the result: every field of every part that is not said to leave it."""
         found = {
             part.table: {
                 field.name: _plain(value)
                 for field in part.fields()
-                if (value := getattr(part, field.name)) != field.default
-                or field.name not in part.added
+                if field.name not in part.unidentified
+                and (
+                    (value := getattr(part, field.name)) != field.default
+                    or field.name not in part.added
+                )
             }
             for part in self
             if part.table not in NOT_IDENTITY

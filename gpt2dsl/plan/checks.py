@@ -52,7 +52,7 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
     if isinstance(task, Conversion) and task.source == "auto":
         message = f"missing; only a later stage of a chain has weights to {task.kind} without it"
         yield Fault("G2-103", task.origin, "task.source", message)
-    if task.kind == "generate" and parts.classifier is not None:
+    if task.generates and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
     if task.kind != "pretrain" and not isinstance(task, Conversion):

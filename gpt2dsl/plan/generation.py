@@ -11,7 +11,10 @@ from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
+from gpt2dsl.parts.rules import LARGEST
+from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.serving import OF_REQUESTS
 from gpt2dsl.schema import generation_config
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     asked = parts.generation
     if looked is None:
         return asked, faults(parts)
+    if isinstance(parts.task, Serve):
+        return _of_requests(asked, looked)
     generation, wrong = asked, list[Fault]()
     try:
         generation = looked.defaults.completed(asked)
@@ -41,6 +46,32 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     if not _generates(parts):
         return generation, faults(parts)
     return generation, [*faults(attrs.evolve(parts, generation=generation)), *wrong]
+
+
+_REQUEST = Generation(
+    max_new_tokens=LARGEST, do_sample=True, beams=1, num_return_sequences=1, logprobs=None, seed=0
+)
+"""What every request to a server says."""
+
+
+def _of_requests(asked: Generation, looked: Look) -> tuple[Generation, list[Fault]]:
+    """Return the defaults of a server's requests, and why none of these could be answered."""
+    defaults = looked.defaults.overridden(asked)
+    try:
+        defaults.refuse(_REQUEST)
+        generation = defaults.completed(_REQUEST)
+    except SpecError as error:
+        return asked, list(error.faults)
+    shown = {key: value for key, value in generation.given().items() if key not in OF_REQUESTS}
+    own = asked.given() | shown
+    origins = {key: (generation if key in shown else asked).why(key) for key in own}
+    wrong = [
+        Fault("G2-107", generation.why(key), f"generation.{key}", why)
+        for key, why in generation.contradictions()
+    ]
+    written = Generation(**own).written(asked.origin, origins)
+    assert isinstance(written, Generation)
+    return written, wrong
 
 
 def faults(parts: Parts) -> list[Fault]:
@@ -60,6 +91,9 @@ def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator
         looked: what is known of the weights.
     """
     if not _generates(parts):
+        return
+    if isinstance(parts.task, Serve):
+        yield from looked.defaults.notes if looked and not parts.generation.eos else ()
         return
     has = {"do_sample": generation.do_sample, "beams": generation.beams > 1}
     for needed, keys in _NEED.items():
@@ -83,7 +117,7 @@ def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
 
 
 def _generates(parts: Parts) -> bool:
-    return parts.task is not None and parts.task.kind == "generate"
+    return parts.task is not None and parts.task.generates
 
 
 def _default(key: str) -> Any:
