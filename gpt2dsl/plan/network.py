@@ -103,6 +103,7 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
         export.find_writer(parts),
         serving.find_template(parts),
         serving.find_packages(parts),
+        serving.find_host(parts),
     )
     return Network(
         geometry=geometry,

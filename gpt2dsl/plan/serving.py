@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import ipaddress
+import os
 from collections.abc import Iterator
 
 import attrs
@@ -14,6 +16,9 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused, weights_name
+
+API_KEY = "GPT2DSL_API_KEY"
+"""The variable that has the key which requests must carry; no spec does, since specs are shared."""
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 
@@ -101,6 +106,24 @@ def find_template(parts: Parts) -> Input | None:
         size=len(content),
         detail="chat template",
     )
+
+
+def find_host(parts: Parts) -> Input | None:
+    """Return the refusal of an address that others reach, where no key is there to ask with.
+
+    Of a name only a server that listens knows.
+    """
+    task = parts.task
+    if not isinstance(task, Serve) or os.environ.get(API_KEY):
+        return None
+    try:
+        is_local = ipaddress.ip_address(task.host).is_loopback
+    except ValueError:
+        return None
+    if is_local:
+        return None
+    why = f"anyone who reaches {task.host} could ask: set {API_KEY}"
+    return refused(parts, "task.host", task.host, InputError("G2-202", task.host, why))
 
 
 def find_packages(parts: Parts) -> Input | None:
