@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +34,18 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
-    with lock.alone(folder):
-        return _run(chain, resume_command, callbacks)
+    with ExitStack() as alone:
+        alone.enter_context(lock.alone(folder))
+        return _run(chain, resume_command, callbacks, alone.close)
 
 
-def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> ChainResult:
-    """Carry the stages out, one after another."""
+def _run(
+    chain: Chain,
+    resume_command: str,
+    callbacks: Sequence[Callback],
+    release: Callable[[], None],
+) -> ChainResult:
+    """Carry the stages out, one after another; a server writes nothing, and keeps nobody out."""
     _put_back(chain)
     done: list[Stage] = []
     results = []
@@ -47,6 +53,8 @@ def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> Ch
         with _named(number, len(chain)):
             stage = next_stage(chain, done, prepare=True, thorough=True)
             found = stage.record
+            if stage.plan.serves:
+                release()
             if found is None:
                 say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
                 found = _carried_out(stage, done, resume_command, callbacks)

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ class Run(Server):
         return "".join(self.lines)
 
 
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    started: list[Run] = []
+
+    def run(*words: str) -> Run:
+        started.append(Run(tmp_path, *words))
+        return started[-1]
+
+    yield run
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
+
+
 def continuation(server: Server) -> str:
     client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
     (model,) = client.models.list().data
@@ -87,13 +102,26 @@ def continuation(server: Server) -> str:
     return client.completions.create(model="mine", prompt="the", max_tokens=3).choices[0].text
 
 
-def test_a_chain_trains_and_serves_and_the_second_time_only_serves(tmp_path: Path) -> None:
+def test_a_chain_trains_and_serves_and_the_second_time_only_serves(
+    tmp_path: Path, start: Callable[..., Run]
+) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "mine.toml").write_text(SPEC)
-    first = Run(tmp_path)
+    first = start()
     (checkpoint,) = tmp_path.glob("runs/mine/pretrain-*/checkpoints/step-2")
     forced = Tokenizer.load(str(checkpoint)).decode([40])
     assert continuation(first)[0] == forced
+
+    second = start("--json", "--set", "stage.2.task.batch=1")
+    assert continuation(second)[0] == forced
+    document: Any = json.loads(second.end(signal.SIGINT))
+    assert "training" not in second.told
+    assert [stage["ran"] for stage in document["stages"]] == [False, True]
+    served = document["stages"][1]
+    assert served["directory"] is None
+    assert served["result"]["url"] == second.url.removesuffix("/v1")
+    assert served["result"]["tokens"] == 3
+
     said = first.end(signal.SIGTERM)
     assert "stage 2 of 2, serve: it serves until it is stopped" in first.told
     assert "training 2/2" in first.told
@@ -107,16 +135,6 @@ def test_a_chain_trains_and_serves_and_the_second_time_only_serves(tmp_path: Pat
     ).stdout  # fmt: skip
     assert "2 stages, 1 to run" in plan
     assert "+ 2 serve      weights of stage 1 it serves until it is stopped" in plan
-
-    second = Run(tmp_path, "--json", "--set", "stage.2.task.batch=1")
-    assert continuation(second)[0] == forced
-    document: Any = json.loads(second.end(signal.SIGINT))
-    assert "training" not in second.told
-    assert [stage["ran"] for stage in document["stages"]] == [False, True]
-    served = document["stages"][1]
-    assert served["directory"] is None
-    assert served["result"]["url"] == second.url.removesuffix("/v1")
-    assert served["result"]["tokens"] == 3
 
 
 @pytest.mark.usefixtures("elsewhere")
