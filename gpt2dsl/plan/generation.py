@@ -30,10 +30,10 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     Where the task generates no texts, what the weights say of it refuses nothing.
     """
     asked = parts.generation
+    if isinstance(parts.task, Serve):
+        return _of_requests(parts, looked) if looked else (asked, [])
     if looked is None:
         return asked, faults(parts)
-    if isinstance(parts.task, Serve):
-        return _of_requests(asked, looked)
     generation, wrong = asked, list[Fault]()
     try:
         generation = looked.defaults.completed(asked)
@@ -54,22 +54,26 @@ _REQUEST = Generation(
 """What every request to a server says."""
 
 
-def _of_requests(asked: Generation, looked: Look) -> tuple[Generation, list[Fault]]:
+def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
     """Return the defaults of a server's requests, and why none of these could be answered."""
+    asked = parts.generation
     defaults = looked.defaults.overridden(asked)
     try:
         defaults.refuse(_REQUEST)
         generation = defaults.completed(_REQUEST)
     except SpecError as error:
         return asked, list(error.faults)
+    wrong = faults(attrs.evolve(parts, generation=generation))
+    for key, ids in generation.ids.items():
+        if ids and max(ids) >= looked.geometry.vocab:
+            message = f"{max(ids)} is no id: there are {looked.geometry.vocab}"
+            wrong.append(fault(parts, "G2-204", f"generation.{key}", message))
     shown = {key: value for key, value in generation.given().items() if key not in OF_REQUESTS}
-    own = asked.given() | shown
-    origins = {key: (generation if key in shown else asked).why(key) for key in own}
-    wrong = [
-        Fault("G2-107", generation.why(key), f"generation.{key}", why)
-        for key, why in generation.contradictions()
-    ]
-    written = Generation(**own).written(asked.origin, origins)
+    origins = {
+        key: generation.why(key) if key in shown else asked.why(key) for key in asked.rules()
+    }
+    values = asked.given() | shown
+    written = Generation(**values).written(asked.origin, {key: origins[key] for key in values})
     assert isinstance(written, Generation)
     return written, wrong
 
