@@ -13,8 +13,8 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
 from gpt2dsl.parts.rules import LARGEST
 from gpt2dsl.parts.task import Serve
+from gpt2dsl.plan import serving
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.serving import OF_REQUESTS
 from gpt2dsl.schema import generation_config
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ _REQUEST = Generation(
 def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
     """Return the defaults of a server's requests, and why none of these could be answered."""
     asked = parts.generation
-    defaults = looked.defaults.overridden(asked)
+    defaults = looked.defaults.overridden(serving.defaults_of_requests(asked))
     try:
         defaults.refuse(_REQUEST)
         generation = defaults.completed(_REQUEST)
@@ -68,12 +68,10 @@ def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
         if ids and max(ids) >= looked.geometry.vocab:
             message = f"{max(ids)} is no id: there are {looked.geometry.vocab}"
             wrong.append(fault(parts, "G2-204", f"generation.{key}", message))
-    shown = {key: value for key, value in generation.given().items() if key not in OF_REQUESTS}
-    origins = {
-        key: generation.why(key) if key in shown else asked.why(key) for key in asked.rules()
-    }
-    values = asked.given() | shown
-    written = Generation(**values).written(asked.origin, {key: origins[key] for key in values})
+    shown = serving.defaults_of_requests(generation)
+    values = asked.given() | shown.given()
+    origins = {key: (shown if key in shown.given() else asked).why(key) for key in values}
+    written = Generation(**values).written(asked.origin, origins)
     assert isinstance(written, Generation)
     return written, wrong
 

@@ -12,6 +12,7 @@ import attrs
 
 from gpt2dsl.data import cache, chat_template
 from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan.checks import fault
@@ -87,6 +88,14 @@ def faults(parts: Parts) -> Iterator[Fault]:
     if parts.model.weights == "random":
         message = "new weights have nothing to say; name some"
         yield fault(parts, "G2-107", "model.weights", message)
+
+
+def defaults_of_requests(said: Generation) -> Generation:
+    """Return what a recipe says of generation without the keys that requests say."""
+    kept = {key: value for key, value in said.given().items() if key not in OF_REQUESTS}
+    part = Generation(**kept).written(said.origin, {key: said.why(key) for key in kept})
+    assert isinstance(part, Generation)
+    return part
 
 
 def find_template(parts: Parts) -> Input | None:

@@ -71,5 +71,6 @@ def _model(job: Job) -> LanguageModel:
         precision=job.parts.precision,
         tokenizer="auto" if job.parts.data.tokenizer in ("auto", TRAIN) else job.tokenizer,
     )
-    model.defaults = model.defaults.overridden(job.parts.generation)
+    own = serving.defaults_of_requests(job.parts.generation)
+    model.defaults = model.defaults.overridden(own)
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -248,18 +249,30 @@ def test_what_the_weights_say_of_requests_is_told_with_its_line(weights: Path) -
 def test_weights_that_no_request_could_be_answered_with_are_refused(
     weights: Path, tmp_path: Path
 ) -> None:
-    for name in ("config.json", "model.safetensors", "vocab.json", "merges.txt", "tokenizer.json"):
-        if (weights / name).exists():
-            (tmp_path / name).write_bytes((weights / name).read_bytes())
-    says = tmp_path / "generation_config.json"
+    folder = Path(shutil.copytree(weights, tmp_path / "m"))
+    says = folder / "generation_config.json"
     says.write_text('{"max_time": 3.0}')
-    assert "max_time is 3.0: a limit of time is not built" in fault(recipe(tmp_path))
+    assert "max_time is 3.0: a limit of time is not built" in fault(recipe(folder))
     says.write_text('{"temperature": 0.0}')
-    assert "[G2-202]" in fault(recipe(tmp_path))
-    assert notes(tmp_path, Generation(temperature=0.5)) != ()  # of a file that names no end
+    assert "[G2-202]" in fault(recipe(folder))
+    assert notes(folder, Generation(temperature=0.5)) != ()  # of a file that names no end
     says.write_text(json.dumps({"suppress_tokens": [9999], "eos_token_id": 6}))
-    assert "there are 301 ids" in fault(recipe(tmp_path))
-    assert notes(tmp_path, Generation(suppress_tokens=[9])) == ()
+    assert "there are 301 ids" in fault(recipe(folder))
+    assert notes(folder, Generation(suppress_tokens=[9])) == ()
+
+
+def test_a_key_of_the_recipe_goes_before_its_rival_in_the_files(
+    weights: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(weights, tmp_path / "m"))
+    (copied / "generation_config.json").write_text('{"eos_token_id": 6, "min_length": 7}')
+    rows = why(recipe(copied).plan())
+    assert rows["generation.min_length"] == (7, "generation_config.json:1")
+    rows = why(recipe(copied, Generation(min_new_tokens=2)).plan())
+    assert (rows["generation.min_length"], rows["generation.min_new_tokens"][0]) == (
+        (0, "default"),
+        2,
+    )
 
 
 def test_how_and_where_are_no_part_of_the_digest(weights: Path) -> None:
