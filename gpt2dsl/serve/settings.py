@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 from typing_extensions import Self
 
-from gpt2dsl.data import chat_template
-from gpt2dsl.errors import Fault, RunError, SpecError
+from gpt2dsl.data import cache, chat_template
+from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
 
@@ -68,7 +68,7 @@ class Settings:
             more: fields that no recipe says: ``key``, ``is_open``, ``tokenizer``, ``checks``.
 
         Raises:
-            InputError: the template can't be read.
+            InputError: the template can't be read, or is none.
         """
         return cls(
             host=task.host,
@@ -76,7 +76,7 @@ class Settings:
             hosts=task.allowed_hosts,
             origins=task.cors,
             grace=task.grace,
-            template=chat_template.read(task.template) if task.template else None,
+            template=_template(task.template) if task.template else None,
             batch=task.batch,
             waiting=task.queue,
             cache=task.cache_mb << 20,
@@ -85,6 +85,20 @@ class Settings:
             max_stops=task.max_stops,
             **more,
         )
+
+
+def _template(name: str) -> str:
+    import jinja2  # noqa: PLC0415  # an extra, which nothing else here needs
+
+    from gpt2dsl.serve.template import ChatTemplate  # noqa: PLC0415  # as above
+
+    source = chat_template.read(cache.expanded(name))
+    try:
+        ChatTemplate(source, {})
+    except jinja2.TemplateSyntaxError as error:
+        message = f"line {error.lineno}: it is no template: {error.message}"
+        raise InputError("G2-304", name, message) from None
+    return source
 
 
 _OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or say --insecure")
