@@ -32,7 +32,7 @@ def serve(
     name: str,
     settings: Settings,
     listening: socket.socket,
-    load: Callable[[], LanguageModel] | None = None,
+    loader: Callable[[], LanguageModel] | None = None,
 ) -> tuple[str, int]:
     """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
 
@@ -41,7 +41,7 @@ def serve(
         name: of the model, as requests say it.
         settings: how.
         listening: the socket that is listened on.
-        load: gives the model, where it is not just that of the weights.
+        loader: gives the model, where it is not just that of the weights.
 
     Returns:
         The address, and the tokens that were generated.
@@ -51,7 +51,7 @@ def serve(
         InputError: there are no such weights, or they are damaged.
     """
     worker = Worker(
-        load
+        loader
         or (lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)),
         batch=settings.batch,
         waiting=settings.waiting,
