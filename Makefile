@@ -37,7 +37,7 @@ bench: $(VENV)/test
 	$(BIN)/python bench/all.py
 
 clean:
-	rm -rf $(VENV) .judges .optimum .browser .clients runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .judges .optimum .browser .clients .peers runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

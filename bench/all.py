@@ -32,7 +32,8 @@ SCRIPTS = (
     ("start.py",),
 )
 OTHERS = (
-    ("growth.py",), ("recompute.py",), ("convert.py",), ("reshard.py",), ("lite.py",), ("data.py",)
+    ("serve.py",), ("growth.py",), ("recompute.py",), ("convert.py",), ("reshard.py",),
+    ("lite.py",), ("data.py",),
 )  # fmt: skip
 Figures = list[dict[str, Any]]
 
@@ -97,9 +98,16 @@ def bars(found: Figures) -> Iterator[str]:
     if {12 * 256, 48 * 256} <= set(firsts):
         ratio = firsts[48 * 256]["cold"] / firsts[12 * 256]["cold"]
         yield f"first step, 48 layers of 256 over 12: {ratio:.1f} (bar 2)"
+    served = {one["streams"]: one["speed"] for one in found if _is_ours(one)}
+    if {1, 64} <= served.keys():
+        yield f"serving, 64 streams over one: {served[64] / served[1]:.1f} (bar 4)"
     for one in found:
         if one["bench"] == "start":
             yield f"gpt2dsl {one['command']}: {median(one['seconds']):.2f} s (bar 0.3)"
+
+
+def _is_ours(one: dict[str, Any]) -> bool:
+    return (one["bench"], one.get("side")) == ("serve", "gpt2dsl")
 
 
 def _ratios(what: str, of: Figures, bar: float, **others: float) -> Iterator[str]:

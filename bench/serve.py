@@ -68,8 +68,8 @@ def command(side: str, folder: Path, port: int, batch: int) -> list[str]:
             "--port", str(port), "--dtype", "float32", "--log_level", "error",
         ],
         "vllm": [
-            str(PEERS / "bin" / "vllm"), "serve", str(folder), "--port", str(port), "--dtype",
-            "float32", "--max-num-seqs", "64",
+            str(PEERS / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model",
+            str(folder), "--port", str(port), "--dtype", "float32", "--max-num-seqs", "64",
         ],
     }  # fmt: skip
     return words[side]
@@ -94,7 +94,10 @@ def served(args: argparse.Namespace) -> Iterator[str]:
             yield f"{url}/v1/chat/completions"
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -184,8 +187,10 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     ids = tokenizer.encode("".join(Source.open("sample:valid").documents()))
     lengths, places = itertools.cycle([16, 160, 32, 256, 64, 24, 128, 48]), itertools.count()
+    room = geometry.positions - args.new - 16
 
     def prompt(length: int) -> str:
+        length = min(length, room)
         start = (next(places) * 263) % (len(ids) - length)
         return tokenizer.decode(ids[start : start + length])
 

@@ -95,6 +95,7 @@ class Result(ShownAsText):
         scores: how well a classifier tells the classes of ``eval_data``, or of evaluate's data.
         classes: the class of each text.
         probabilities: of those classes.
+        url: of what was served, until it was stopped.
         outputs: of each text, where a head tells no class of several: name of an output → its
             value, of a regression the number itself, of several labels the probability of each.
     """
@@ -123,6 +124,7 @@ class Result(ShownAsText):
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     outputs: tuple[Mapping[str, float], ...] = ()
+    url: str = ""
 
     @classmethod
     def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
@@ -189,7 +191,10 @@ class Result(ShownAsText):
         if self.skipped:
             lines.append(f"skipped     {self.skipped} of {self.steps} steps, which overflowed")
         lines += [f"note        {note}" for note in self.notes]
-        places = {"checkpoint": self.checkpoint, "best": self.best, "run": self.directory}
+        places = {
+            "checkpoint": self.checkpoint, "best": self.best, "run": self.directory,
+            "served": self.url,
+        }  # fmt: skip
         lines += [f"{word:<12}{place}" for word, place in places.items() if place]
         return "\n".join(lines)
 

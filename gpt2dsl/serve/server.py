@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -26,7 +27,13 @@ FAREWELL = 2.0
 """Seconds in which clients can read why their answers end, before their connections are cut."""
 
 
-def serve(weights: str, name: str, settings: Settings, listening: socket.socket) -> None:
+def serve(
+    weights: str,
+    name: str,
+    settings: Settings,
+    listening: socket.socket,
+    loader: Callable[[], LanguageModel] | None = None,
+) -> tuple[str, int]:
     """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
 
     Args:
@@ -34,13 +41,18 @@ def serve(weights: str, name: str, settings: Settings, listening: socket.socket)
         name: of the model, as requests say it.
         settings: how.
         listening: the socket that is listened on.
+        loader: gives the model, where it is not just that of the weights.
+
+    Returns:
+        The address, and the tokens that were generated.
 
     Raises:
         RunError: the check fails.
         InputError: there are no such weights, or they are damaged.
     """
     worker = Worker(
-        lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer),
+        loader
+        or (lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)),
         batch=settings.batch,
         waiting=settings.waiting,
         cache=settings.cache,
@@ -66,6 +78,7 @@ def serve(weights: str, name: str, settings: Settings, listening: socket.socket)
     say("stopped" + ("" if server.is_cut else "; all requests that were accepted are answered"))
     if worker.is_alive():  # it compiles or loads, and can't be interrupted
         os._exit(0)
+    return server.url, worker.counters.generated_tokens
 
 
 class _Server(uvicorn.Server):

@@ -59,6 +59,10 @@ class Server:
             text=True,
             env=os.environ | (env or {}),
         )
+        self.wait_until(until)
+
+    def wait_until(self, until: str) -> None:
+        """Read what the process says up to some words."""
         assert self.process.stderr
         self.lines: list[str] = []
         for line in self.process.stderr:
