@@ -1,4 +1,4 @@
-"""How the data of a run is cut into rows, batches and steps."""
+"""What a run reads, and how its data is cut into rows, batches and steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.geometry import REGRESSION
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan import inputs
+from gpt2dsl.plan import cluster, inputs
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.network import Network
 
@@ -35,7 +35,35 @@ class Batches:
     epochs: int | None
 
 
-def cut(
+def read_by(
+    parts: Parts, network: Network, *, prepare: bool = False
+) -> tuple[Network, Batches | None, list[Input]]:
+    """Return what a recipe reads, and how its data is cut.
+
+    Args:
+        parts: the recipe's.
+        network: its own.
+        prepare: whether data is tokenised that never was.
+
+    Returns:
+        The network with the tokenizer that cuts the data, the batches, and the inputs.
+    """
+    sources = {
+        key: inputs.find_source(parts, key, network.classes, network.geometry.problem)
+        for key in ("task.data", "task.eval_data")
+        if getattr(parts.task, key.partition(".")[2], "")
+    }
+    read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
+    read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
+    if "task.data" not in sources:
+        return network, None, read
+    data, source = sources["task.data"]
+    ready = prepare and not any(found.refusals for found in read)
+    network, batches = _cut(parts, network, source, ready=ready)
+    return network, batches, read + _too_short(parts, network, batches, data, source)
+
+
+def _cut(
     parts: Parts, network: Network, source: Source | None, *, ready: bool
 ) -> tuple[Network, Batches]:
     """How the data is cut, and the network with the tokenizer that cuts it.
@@ -105,7 +133,7 @@ def _tokens(
     return network, None
 
 
-def too_short(
+def _too_short(
     parts: Parts, network: Network, batches: Batches, data: Input, source: Source | None
 ) -> list[Input]:
     """Return the refusal of data that doesn't fill one batch, where that is known."""

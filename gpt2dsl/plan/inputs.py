@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,8 +143,12 @@ def resumed(parts: Parts) -> list[Input]:
         return []
     from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where there are checkpoints
 
-    if (manifest := Path(name) / store.MANIFEST).is_file():
-        size = sum(file["size"] for file in json.loads(manifest.read_bytes())["files"].values())
+    if (Path(name) / store.MANIFEST).is_file():
+        try:
+            files = store.manifest(Path(name))["files"]
+        except InputError as error:
+            return [refused(parts, "train.resume", name, error)]
+        size = sum(file["size"] for file in files.values())
         return [Input(key="train.resume", name=name, detail="checkpoint", size=size)]
     message = f"expected auto, never, or the folder of a checkpoint: it has no {store.MANIFEST}"
     if (Path(name) / "checkpoints").is_dir():

@@ -23,7 +23,6 @@ from gpt2dsl.parts.task import Conversion, Serve
 from gpt2dsl.plan import (
     checks,
     choose,
-    cluster,
     effect,
     generation,
     inputs,
@@ -32,7 +31,7 @@ from gpt2dsl.plan import (
     strategies,
     training,
 )
-from gpt2dsl.plan.batches import Batches, cut, too_short
+from gpt2dsl.plan.batches import Batches, read_by
 from gpt2dsl.plan.directory import directory_of
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
@@ -302,7 +301,7 @@ def make(
     parts, choices = choose.resolved(parts, geometry)
     task = parts.task
     assert task is not None
-    network, batches, read = _inputs(parts, network, prepare=prepare)
+    network, batches, read = read_by(parts, network, prepare=prepare)
     steps = batches.steps if batches else None
     if found := list(checks.warmup(parts, steps)):
         raise SpecError(found)
@@ -374,35 +373,7 @@ def faults(
             parts, _ = choose.resolved(parts, network.geometry)
         except SpecError as error:
             found = error.faults
-    _, batches, read = _inputs(parts, network)
+    _, batches, read = read_by(parts, network)
     if batches and parts.train.steps is None:
         found = (*found, *checks.warmup(parts, batches.steps))
     return (*found, *(fault for one in read for fault in one.refusals))
-
-
-def _inputs(
-    parts: Parts, network: Network, *, prepare: bool = False
-) -> tuple[Network, Batches | None, list[Input]]:
-    """Return what a recipe reads, and how its data is cut.
-
-    Args:
-        parts: the recipe's.
-        network: its own.
-        prepare: whether data is tokenised that never was.
-
-    Returns:
-        The network with the tokenizer that cuts the data, the batches, and the inputs.
-    """
-    sources = {
-        key: inputs.find_source(parts, key, network.classes, network.geometry.problem)
-        for key in ("task.data", "task.eval_data")
-        if getattr(parts.task, key.partition(".")[2], "")
-    }
-    read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
-    read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
-    if "task.data" not in sources:
-        return network, None, read
-    data, source = sources["task.data"]
-    ready = prepare and not any(found.refusals for found in read)
-    network, batches = cut(parts, network, source, ready=ready)
-    return network, batches, read + too_short(parts, network, batches, data, source)

@@ -77,9 +77,7 @@ def test_wrong_settings_are_refused(lm: LanguageModel) -> None:
 def test_a_text_gives_a_text_and_a_list_a_list(lm: LanguageModel) -> None:
     text = lm.generate("the old", max_new_tokens=4)
     assert [text] == lm.generate(["the old"], max_new_tokens=4)
-    with pytest.raises(
-        ValueError, match="several continuations come for a list"
-    ):
+    with pytest.raises(ValueError, match="several continuations come for a list"):
         lm.generate("the", num_return_sequences=2, do_sample=True)
 
 

@@ -107,7 +107,7 @@ def test_faults_of_the_recipe_as_a_whole_do_not_hide_each_other() -> None:
         | Task.pretrain(data="a")
     )
     assert sorted(codes(recipe)) == [
-        ("G2-107", "task.kind"),
+        ("G2-107", "task.kind = pretrain"),
         ("G2-202", "lora.targets = ("),
         ("G2-202", "schedule.end = 1.0"),
         ("G2-202", "schedule.warmup = 50"),
@@ -163,8 +163,9 @@ def test_an_empty_text_and_one_that_is_too_short_are_refused(tmp_path: Path) -> 
 
 
 def test_a_checkpoint_to_resume_from_has_a_size_and_sums_of_its_own(tmp_path: Path) -> None:
-    manifest = {"files": {"model.safetensors": {"size": 3_000_000}, "config.json": {"size": 500}}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    sizes = {"model.safetensors": 3_000_000, "config.json": 500}
+    files = {name: {"size": size, "xxh3": "0" * 32} for name, size in sizes.items()}
+    (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
     train = Train(seq_length=32, steps=2, resume=str(tmp_path))
     plan = SAMPLE.replace(train).plan()
     (line,) = (line for line in str(plan).splitlines() if line.startswith("  resume"))

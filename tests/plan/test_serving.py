@@ -205,7 +205,7 @@ def test_a_missing_package_is_refused_with_its_cure(
     (refusal,) = plan.refusals()
     assert refusal.message == "it needs: pip install 'gpt2dsl[serve]'"
     assert (refusal.code, refusal.key) == ("G2-534", "task.kind = serve")
-    assert "1 input is refused; run would refuse." in str(plan)
+    assert "1 input is refused; a run is refused." in str(plan)
 
 
 def notes(weights: Path, *parts: Part) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def keys(*parts: Part) -> list[str]:
         ((LoRA(rank_pattern={"nope": 8}),), "lora.rank_pattern = {'nope': 8}"),
         ((LoRA(targets="[qv]", rank_pattern={"q": 4}),), "lora.rank_pattern = {'q': 4}"),
         ((LoRA(), Model(size="124m", weights="random")), "model.weights = random"),
-        ((LoRA(), Task.pretrain(data="a")), "task.kind"),
+        ((LoRA(), Task.pretrain(data="a")), "task.kind = pretrain"),
         ((LoRA(), Task.evaluate(data="a")), "lora"),
         ((Precision(compute="bfloat16"),), "precision.compute = bfloat16"),
         ((Precision(params="bfloat16"),), "precision.params = bfloat16"),
@@ -87,6 +87,10 @@ def test_a_resume_from_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "train.resume = no" in [fault.key for fault in plan.refusals()]
     assert "expected auto, never, or the folder of a checkpoint" in str(plan)
     (tmp_path / store.MANIFEST).write_text("{}")
+    plan = BASE.replace(Train(resume=str(tmp_path))).plan()
+    (message,) = (fault.message for fault in plan.refusals() if "resume" in fault.key)
+    assert message.endswith("it is damaged: this is no manifest of ours")
+    (tmp_path / store.MANIFEST).write_text('{"gpt2dsl": "0.1.0", "meta": {}, "files": {}}')
     plan = BASE.replace(Train(resume=str(tmp_path))).plan()
     assert not [fault for fault in plan.refusals() if "resume" in fault.key]
 
