@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gpt2dsl.cli import options
-from gpt2dsl.serve.settings import Settings, listen, read_template
+from gpt2dsl.serve.settings import Settings, listen, named_adapters, read_template
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 
@@ -19,6 +19,13 @@ _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 )
 @click.argument("weights")
 @click.option("--name", help="Of the model, as requests say it; WEIGHTS where it is not said.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="A LoRA adapter of WEIGHTS, which requests ask for by this name; several are allowed.",
+)
 @options.tokenizer
 @click.option(
     "--template",
@@ -102,6 +109,7 @@ def command(
     *,
     weights: str,
     name: str | None,
+    adapters: tuple[str, ...],
     tokenizer: str | None,
     template: Path | None,
     host: str,
@@ -136,6 +144,7 @@ def command(
         grace=grace,
         tokenizer=tokenizer or "auto",
         template=read_template(template) if template else None,
+        adapters=named_adapters(adapters, name or weights),
         batch=batch,
         waiting=queue,
         cache=cache_mb << 20,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import Fault, InputError, RunError
 from gpt2dsl.terminal import say
 
 
@@ -28,6 +28,7 @@ class Settings:
         grace: seconds for what runs when it is asked to stop.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
         template: a chat template in place of the tokenizer's own.
+        adapters: of the weights, by the name that requests say.
         batch: texts that are generated at once.
         waiting: texts that may wait.
         cache: bytes that are kept of prompts, for those that begin alike.
@@ -46,6 +47,7 @@ class Settings:
     grace: float = 30.0
     tokenizer: str = "auto"
     template: str | None = attrs.field(default=None, repr=False)
+    adapters: Mapping[str, str] = attrs.field(factory=dict)
     batch: int = 8
     waiting: int = 128
     cache: int = 256 << 20
@@ -79,6 +81,35 @@ def listen(settings: Settings) -> socket.socket:
         raise InputError("G2-202", "--host", f"anyone who reaches {host} could ask: {cure}")
     say(f"warning: anyone who reaches {host} can use this server: it needs no key")
     return listening
+
+
+def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
+    """Return adapters by name.
+
+    Args:
+        given: each as ``NAME=PATH``.
+        base: the name of the weights that they belong to.
+
+    Raises:
+        InputError: with every one that is not as it should be.
+    """
+    adapters: dict[str, str] = {}
+    faults = []
+    for one in given:
+        name, _, path = one.partition("=")
+        if not name.strip() or not path.strip():
+            why = f"expected NAME=PATH, found {one!r}"
+        elif name == base:
+            why = f"{name!r} is the name of the weights themselves; give the adapter another one"
+        elif name in adapters:
+            why = f"{name!r} names two adapters, {adapters[name]} and {path}"
+        else:
+            adapters[name] = path
+            continue
+        faults.append(Fault("G2-202", "", "--adapter", why))
+    if faults:
+        raise InputError.of(faults)
+    return adapters
 
 
 def read_template(path: Path) -> str:
