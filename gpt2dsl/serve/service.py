@@ -204,6 +204,7 @@ class Service:
         with refused():
             answer = Answer(body, form, await self.off_loop(rows), self.metrics)
         self._submit(answer, body)
+        self.metrics.texts.labels(form.head["model"]).inc(len(answer.ticket.rows))
         if body.stream:
             return StreamingResponse(self._listed(answer), media_type=STREAM)
         with self._listing(answer):

@@ -23,6 +23,7 @@ import gpt2dsl
 from gpt2dsl import Generation, InputError
 from gpt2dsl.cli.serve import command
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve.server import load
@@ -30,6 +31,7 @@ from gpt2dsl.serve.settings import Settings, named_adapters
 from gpt2dsl.serve.worker import Event, Ticket, Worker
 from tests import adapters
 from tests.judges import redraw
+from tests.serve.conftest import Server
 from tests.serve.in_process import Client
 
 TEMPLATE = "{% for m in messages %}<|user|>{{ m['content'] }}{% endfor %}"
@@ -244,27 +246,28 @@ def test_numbers_that_one_adapter_makes_infinite_reach_no_other(base: Path) -> N
     )
     lm = load(str(base), Settings(adapters={"infinite": str(folder)}))
     slots = lm.chunked_slots(2, 0)
-    (expected,) = lm.continuations(["the cat"], Generation(max_new_tokens=30))
+    left = asked(lm, LONG, max_new_tokens=30)
+    begin(slots, left)
+    (place,) = (i for i, row in enumerate(slots._rows) if row is left)
+    logits = slots._decoder.step(np.array([3, 3], np.int32), [1 - place], "infinite")
+    assert np.isnan(logits[place]).any()  # and so is what it wrote after the other's last token
+    slots.drop(left)
     broken = asked(lm.adapters["infinite"], "a", max_new_tokens=40)
-    texts: list[Row] = []
-    for length in (3, 30):
-        slots.begin(row := asked(lm, "the cat", max_new_tokens=length))
-        while not slots.advance():
-            pass
-        for _ in range(length):
-            place = slots._rows.index(row) if row in slots.busy else None
-            if place is not None:  # a step of the other network, as if it had a text beside this
-                slots._decoder.step(np.array([3, 3], np.int32), [1 - place], "infinite")
-            if slots.busy:
-                slots.step()
-        texts.append(row)
-    slots.begin(broken)
+    begin(slots, broken)
+    assert "the model gives none" in str(broken.failure)
+    row = asked(lm, "the cat", max_new_tokens=9)
+    begin(slots, row)
+    while slots.busy:
+        slots.step()
+    (expected,) = lm.continuations(["the cat"], Generation(max_new_tokens=9))
+    assert row.failure is None
+    assert row.generated == list(expected.ids)
+
+
+def begin(slots: ChunkedSlots, row: Row) -> None:
+    slots.begin(row)
     while not slots.advance():
         pass
-    assert "the model gives none" in str(broken.failure)
-    for row in texts:
-        assert row.failure is None
-        assert row.generated == list(expected.ids[: len(row.generated)])
 
 
 def refused(base: Path, **named: Path | str) -> str:
@@ -355,3 +358,15 @@ def test_names_that_can_not_be_are_refused_before_anything_is_loaded(
 def test_a_path_may_have_an_equals_sign_and_a_name_a_slash() -> None:
     assert named_adapters(["org/w=a=b", "x=c"], "m") == {"org/w": "a=b", "x": "c"}
     assert attrs.asdict(Settings(adapters={"x": "c"}))["adapters"] == {"x": "c"}
+
+
+def test_the_check_asks_each_model(base: Path, paths: dict[str, str]) -> None:
+    options = [word for name in KINDS for word in ("--adapter", f"{name}={paths[name]}")]
+    server = Server(base, *options, "--check", until="checked code: ")
+    _, rest = server.process.communicate()
+    assert server.process.returncode == 0, rest
+    said = "".join(server.lines)
+    assert f"serving tiny, wiki, code on {server.url}\n" in said
+    assert "compiling for prompts of wiki\n" in said
+    for name in ("tiny", "wiki", "code"):
+        assert f"checked {name}: a request was answered with 4 tokens\n" in said
