@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 import gpt2dsl
-from gpt2dsl import Generation, InputError
+from gpt2dsl import Generation, InputError, LoRA, Model, Optim, Runtime, Task, Train
 from gpt2dsl.cli.serve import command
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
@@ -80,7 +80,7 @@ def save_with_more_words(base: Path, folder: Path) -> None:
     tokenizer.chat_template = TEMPLATE
     model = GPT2LMHeadModel.from_pretrained(base)
     torch.manual_seed(3)
-    model.resize_token_embeddings(len(tokenizer))
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["mlp.c_fc"])
@@ -268,6 +268,33 @@ def begin(slots: ChunkedSlots, row: Row) -> None:
     slots.begin(row)
     while not slots.advance():
         pass
+
+
+@pytest.mark.soak
+def test_a_run_with_lora_is_an_adapter_of_what_it_began_with(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 90)
+    result = (
+        (
+            Model(weights=str(base))
+            | LoRA(r=2, targets="c_attn|mlp.c_proj")
+            | Train(batch_size=2, seq_length=16, steps=3)
+            | Optim(lr=0.1)
+            | Runtime(output=str(tmp_path / "runs"))
+            | Task.finetune(data=str(tmp_path / "text.txt"))
+        )
+        .plan()
+        .run()
+    )
+    client = Client(base, adapters={"mine": str(result.directory)})
+    try:
+        texts = [client.choice(model=name, prompt="the cat")["text"] for name in ("mine", "org/m")]
+        (expected,) = gpt2dsl.load(str(result.directory)).generate(["the cat"], max_new_tokens=16)
+        assert "the cat" + texts[0] == expected
+        assert texts[0] != texts[1]
+        adapted = client.lm._adapted["mine"].by_name
+        assert sum(adapted[name] is one for name, one in client.lm._network.by_name.items()) == 24
+    finally:
+        client.close()
 
 
 def refused(base: Path, **named: Path | str) -> str:
