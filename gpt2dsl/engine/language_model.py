@@ -100,7 +100,7 @@ class LanguageModel(TextModel):
             weights: a folder of PEFT's, a run with ``[lora]``, or a MindFormers checkpoint with
                 LoRA.
             base: these weights' name, for an adapter whose files name no base.
-            tokenizer: auto for the one beside it or its base, gpt2, or a folder.
+            tokenizer: auto for the one beside it or its base, else this model's; gpt2, or a folder.
 
         Returns:
             What ``load`` of the adapter gives.
@@ -113,6 +113,8 @@ class LanguageModel(TextModel):
             raise ValueError(f"expected the name of a new adapter, found {name!r}")
         read = adapted.read(weights, base)
         words = _tokenizer(read, tokenizer)
+        if isinstance(words, InputError) and read.geometry.vocab == self.geometry.vocab:
+            words = self._tokenizer
         network = adapted.network_with(self._network, read)
         model = LanguageModel(network, words, read.defaults)
         model.adapter = name

@@ -26,11 +26,16 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.serve.server import load
 from gpt2dsl.serve.settings import Settings, named_adapters
 from gpt2dsl.serve.worker import Event, Ticket, Worker
+from gpt2dsl.weights import reading
+from gpt2dsl.weights.files import ckptfile
+from gpt2dsl.weights.files.stored import Held
+from gpt2dsl.weights.formats import mindformers
 from tests import adapters
-from tests.judges import redraw
+from tests.judges import random_weights, redraw
 from tests.serve.conftest import Server
 from tests.serve.in_process import Client
 
@@ -268,6 +273,38 @@ def begin(slots: ChunkedSlots, row: Row) -> None:
     slots.begin(row)
     while not slots.advance():
         pass
+
+
+def test_a_mindformers_checkpoint_with_lora_is_an_adapter_of_what_is_in_it(
+    base: Path, tmp_path: Path
+) -> None:
+    weights = reading.read(base)
+    random = np.random.default_rng(1)
+    lora = {
+        f"backbone.blocks.0.attention.dense1.mindpet_delta_lora_{half}": Held.of(
+            random.normal(size=shape).astype(np.float32)
+        )
+        for half, shape in {"a": (4, 16), "b": (16, 4)}.items()
+    }
+    file = tmp_path / "a.ckpt"
+    ckptfile.write(file, mindformers.named(dict(weights.tensors)) | lora)
+    file.with_suffix(".yaml").write_text(
+        "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
+    )
+    lm = load(str(base), Settings(adapters={"mine": str(file)}))
+    changed = "transformer.h.0.attn.c_attn.weight"
+    own, theirs = lm._network.by_name, lm._adapted["mine"].by_name
+    assert [name for name in own if theirs[name] is not own[name]] == [changed]
+    merged = reading.read(file).arrays[changed]
+    assert np.array_equal(theirs[changed].asnumpy(), merged)
+    assert lm.adapters["mine"].tokenizer is lm.tokenizer
+    broken = mindformers.named(dict(random_tensors(weights.geometry))) | lora
+    ckptfile.write(file, broken)
+    assert "is another one than this: transformer.wte.weight differs" in refused(base, w=file)
+
+
+def random_tensors(geometry: Geometry) -> dict[str, Held]:
+    return {name: Held.of(array) for name, array in random_weights(geometry).items()}
 
 
 @pytest.mark.soak
