@@ -60,6 +60,7 @@ CODES = {
     "G2-531": "MindSpore Lite or onnx is not there, or can't be set up",
     "G2-532": "MindSpore Lite failed",
     "G2-533": "an exported graph computes something else than MindSpore",
+    "G2-534": "a package that serving needs is not there",
 }
 """What each code stands for. docs/errors.md explains them; a test holds the two together."""
 

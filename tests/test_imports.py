@@ -24,6 +24,7 @@ HEAVY = {"mindspore", "torch", "transformers"}
         ["plan", "specs/quickstart.toml", "--why"],
         ["plan", "specs/gpt2-124m-finetune.toml"],
         ["plan", "gpt2-124m-finetune-deploy"],
+        ["plan", "gpt2-124m-finetune-serve"],
         ["fetch", "--help"],
         ["inspect", "no/where"],
     ],

@@ -17,9 +17,10 @@ from gpt2dsl.chain.render import render
 from gpt2dsl.data import cache, documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.task import Conversion
+from gpt2dsl.parts.task import Conversion, Serve
 from gpt2dsl.plan import inputs
 from gpt2dsl.plan import plan as plans
+from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.network import Promise, find_network
 from gpt2dsl.plan.plan import Plan
 from gpt2dsl.plan.promise import gives, promise, takes
@@ -188,6 +189,9 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
             giver = max(promised)
             given = promised[giver]
             parts = _started(recipe, f"stage {giver}", giver).completed
+        if number < len(chain) and isinstance(parts.task, Serve):
+            message = "it serves until it is stopped: no stage can come after it"
+            yield at(number, fault(parts, "G2-107", "task.kind", message))
         wrong = plans.faults(parts, given, of_inputs=of_inputs)
         folder = _folder(chain, parts)
         own = are_own(targets_of(parts), _writers(folder, _author(chain, folder)))
@@ -219,20 +223,22 @@ def next_stage(
     there = giver.record.weights if giver and giver.record else ""
     if giver:
         recipe = _started(recipe, there or f"stage {giver.number}", giver.number)
+    if giver and isinstance(own.task, Serve) and not own.task.name:
+        recipe = recipe.override({"task.name": (name_of(chain), "the chain")})
     parts, given = recipe.completed, giver.promise if giver and not there else None
     assert parts.task is not None
     folder = _folder(chain, parts)
     plan = plans.make(
         parts,
         recipe.to_toml(),
-        f"{name_of(chain)}-{number}-{parts.task.name}",
+        f"{name_of(chain)}-{number}-{parts.task.kind}",
         prepare=prepare and given is None,
         promised=given,
     )
     key = key_of(own, plan, giver.key.digest if giver else "", compute=thorough)
-    directory = folder / f"{parts.task.name}-{key.digest[:8]}"
+    directory = folder / f"{parts.task.kind}-{key.digest[:8]}"
     plan = attrs.evolve(plan, digest=key.digest)
-    if not isinstance(parts.task, Conversion):
+    if parts.task.has_directory:
         plan = attrs.evolve(plan, directory=str(directory))
     targets, records, author = targets_of(parts), record.below(folder), _author(chain, folder)
     own_records, writers = _own(records, author), _writers(folder, author)
@@ -243,6 +249,8 @@ def next_stage(
     is_done = found is not None and not wrong
     earlier = None if found else _earlier(own_records, number, plan.task, key)
     why = "" if is_done else wrong or _why(key, earlier, directory, giver)
+    if isinstance(parts.task, Serve):
+        why = "it serves until it is stopped"
     return Stage(
         number=number,
         takes=giver.number if giver else None,
@@ -344,5 +352,5 @@ def name_of(chain: Chain) -> str:
     """What runs of a chain are called."""
     if chain.name:
         return chain.name
-    tasks = [parts.task.name for one in chain.recipes if (parts := one.completed).task]
+    tasks = [parts.task.kind for one in chain.recipes if (parts := one.completed).task]
     return "-".join(("gpt2", chain.recipes[0].completed.model.canonical_size, *tasks))

@@ -19,7 +19,7 @@ class StageResult:
         number: from 1.
         task: its kind.
         ran: whether it ran now.
-        directory: of its run.
+        directory: of its run; None where it has none.
         weights: those that it gives; None where it gives none.
         values: of its result, as result.json has them.
         text: its result, as people read it.
@@ -28,13 +28,13 @@ class StageResult:
     number: int
     task: str
     ran: bool
-    directory: Path
+    directory: Path | None
     weights: Path | None
     values: Mapping[str, Any]
     text: str
 
     @classmethod
-    def of(cls, found: Record, directory: Path, *, ran: bool) -> StageResult:
+    def of(cls, found: Record, directory: Path | None, *, ran: bool) -> StageResult:
         """That of a record."""
         return cls(
             number=found.number,
@@ -52,7 +52,7 @@ class StageResult:
             "number": self.number,
             "task": self.task,
             "ran": self.ran,
-            "directory": str(self.directory),
+            "directory": str(self.directory) if self.directory else None,
             "result": self.values,
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +34,18 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
-    with lock.alone(folder):
-        return _run(chain, resume_command, callbacks)
+    with ExitStack() as alone:
+        alone.enter_context(lock.alone(folder))
+        return _run(chain, resume_command, callbacks, alone.close)
 
 
-def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> ChainResult:
-    """Carry the stages out, one after another."""
+def _run(
+    chain: Chain,
+    resume_command: str,
+    callbacks: Sequence[Callback],
+    release: Callable[[], None],
+) -> ChainResult:
+    """Carry the stages out, one after another; a server writes nothing, and keeps nobody out."""
     _put_back(chain)
     done: list[Stage] = []
     results = []
@@ -47,11 +53,14 @@ def _run(chain: Chain, resume_command: str, callbacks: Sequence[Callback]) -> Ch
         with _named(number, len(chain)):
             stage = next_stage(chain, done, prepare=True, thorough=True)
             found = stage.record
+            if stage.plan.serves:
+                release()
             if found is None:
                 say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
                 found = _carried_out(stage, done, resume_command, callbacks)
             record.settle(stage.directory.parent, stage.targets, stage.author)
-        results.append(StageResult.of(found, stage.directory, ran=stage.record is None))
+        directory = None if stage.plan.serves else stage.directory
+        results.append(StageResult.of(found, directory, ran=stage.record is None))
         done.append(attrs.evolve(stage, record=found, state="="))
     return ChainResult(tuple(results))
 
@@ -82,7 +91,8 @@ def _carried_out(
     with _replacing(stage), record.claiming(stage.directory, stage.targets, stage.author):
         result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
         left = _left(stage, done, result)
-        left.write(stage.directory)
+        if not stage.plan.serves:  # which is never done
+            left.write(stage.directory)
     return left
 
 
@@ -113,7 +123,7 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
         return weights, [weights]
     if result.target:
         return (result.target if stage.promise else None), list(stage.targets)
-    return None, [stage.directory / "result.json"]
+    return None, [] if stage.plan.serves else [stage.directory / "result.json"]
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def _row(entry: library.Entry) -> dict[str, str] | None:
     return {
         "name": entry.name,
         "version": entry.version,
-        "task": ", ".join(parts.task.name for parts in stages if parts.task),
+        "task": ", ".join(parts.task.kind for parts in stages if parts.task),
         "size": stages[0].model.canonical_size,
         "devices": str(max(one.parallel.devices or one.parallel.ranks for one in stages)),
         "package": entry.package,

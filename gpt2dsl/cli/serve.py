@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+from typing import Any
 
 import click
 
 from gpt2dsl.cli import options
-from gpt2dsl.serve.settings import Settings, listen, named_adapters, read_template
+from gpt2dsl.parts.task import Serve
+from gpt2dsl.plan import serving
+from gpt2dsl.recipe import Recipe
+from gpt2dsl.serve.settings import Settings, listen, named_adapters
 
-_NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
+_DEFAULT = Serve()
 
 
 @click.command(
@@ -29,15 +31,16 @@ _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 @options.tokenizer
 @click.option(
     "--template",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(dir_okay=False),
     metavar="FILE",
+    default=_DEFAULT.template,
     help="A chat template in Jinja, in place of the tokenizer's own.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option("--host", default=_DEFAULT.host, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=_DEFAULT.port, show_default=True)
 @click.option(
     "--allowed-host",
-    "hosts",
+    "allowed_hosts",
     multiple=True,
     metavar="NAME",
     help="A name under which it may be asked, besides localhost and numbers; * for any.",
@@ -52,39 +55,43 @@ _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 @click.option("--insecure", is_flag=True, help="Let others than this machine ask without a key.")
 @click.option(
     "--cors",
-    "origins",
+    "cors",
     multiple=True,
     metavar="ORIGIN",
     help="Of pages that may read its answers: https://example.org, or * for any.",
 )
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Texts at once."
+    "--batch",
+    type=click.IntRange(min=1),
+    default=_DEFAULT.batch,
+    show_default=True,
+    help="Texts at once.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
-    default=128,
+    default=_DEFAULT.queue,
     show_default=True,
     help="Texts that may wait; more are refused with status 503.",
 )
 @click.option(
     "--cache-mb",
     type=click.IntRange(min=0),
-    default=256,
+    default=_DEFAULT.cache_mb,
     show_default=True,
     metavar="MB",
     help="Kept of prompts, for those that begin alike.",
 )
 @click.option(
-    "--warmup",
-    "warms_up",
-    is_flag=True,
+    "--warmup/--no-warmup",
+    default=_DEFAULT.warmup,
+    show_default=True,
     help="Compile for all lengths before it is ready, so that no text waits for it later.",
 )
 @click.option(
     "--max-body",
     type=click.IntRange(min=1),
-    default=1 << 20,
+    default=_DEFAULT.max_body,
     show_default=True,
     metavar="BYTES",
     help="Of a request; larger ones are refused with status 413.",
@@ -92,14 +99,14 @@ _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 @click.option(
     "--max-stops",
     type=click.IntRange(min=0),
-    default=4,
+    default=_DEFAULT.max_stops,
     show_default=True,
     help="Stop strings of a request.",
 )
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
-    default=30.0,
+    default=_DEFAULT.grace,
     show_default=True,
     metavar="SECONDS",
     help="For what runs when it is asked to stop.",
@@ -111,49 +118,40 @@ def command(
     name: str | None,
     adapters: tuple[str, ...],
     tokenizer: str | None,
-    template: Path | None,
-    host: str,
-    port: int,
-    hosts: tuple[str, ...],
     api_key: str | None,
     insecure: bool,
-    origins: tuple[str, ...],
-    batch: int,
-    queue: int,
-    cache_mb: int,
-    warms_up: bool,
-    max_body: int,
-    max_stops: int,
-    grace: float,
     checks: bool,
+    **said: Any,
 ) -> None:
     """Serve completions and chats."""
-    if not all(map(importlib.util.find_spec, _NEEDS)):
-        raise click.UsageError("it needs: pip install 'gpt2dsl[serve]'")
-    if not host:
+    if missing := serving.missing():
+        raise click.UsageError(missing)
+    if not said["host"]:
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
-    settings = Settings(
-        host=host,
-        port=port,
-        hosts=hosts,
+    settings = Settings.of(
+        _task(said),
         key=api_key or "",
-        origins=origins,
         is_open=insecure,
-        grace=grace,
         tokenizer=tokenizer or "auto",
-        template=read_template(template) if template else None,
         adapters=named_adapters(adapters, name or weights),
-        batch=batch,
-        waiting=queue,
-        cache=cache_mb << 20,
-        warms_up=warms_up,
-        max_body=max_body,
-        max_stops=max_stops,
         checks=checks,
     )
     listening = listen(settings)
     from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
 
     serve(weights, name or weights, settings, listening)
+
+
+def _task(said: dict[str, Any]) -> Serve:
+    """Return the task that the options say.
+
+    Raises:
+        SpecError: with every value that can't be.
+    """
+    given = {key: value for key, value in said.items() if value != ()}
+    values = {f"task.{key}": (value, f"--{key.replace('_', '-')}") for key, value in given.items()}
+    task = Recipe().override({"task.kind": ("serve", "serve"), **values}).parts["task"]
+    assert isinstance(task, Serve)
+    return task

@@ -1,11 +1,13 @@
-"""The chat templates among the files of a tokenizer; they take precedence as in transformers."""
+"""Chat templates: those among a tokenizer's files, which take precedence as in transformers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from gpt2dsl.data import tokenizer_files
+from gpt2dsl.errors import InputError
 
 _FILE = "chat_template.jinja"
 _KEY = "chat_template"
@@ -37,3 +39,19 @@ def templates(files: Mapping[str, bytes]) -> dict[str, str]:
         if isinstance(written, dict):
             return dict(written)
     return {}
+
+
+def read(path: str | Path) -> str:
+    """Return the content of a chat template's file.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    try:
+        return Path(path).read_text("utf-8")
+    except FileNotFoundError:
+        raise InputError("G2-301", path, "there is no such file") from None
+    except UnicodeDecodeError as error:
+        raise InputError("G2-303", path, f"not UTF-8 at byte {error.start}") from None
+    except OSError as error:
+        raise InputError("G2-304", path, f"can't be read: {error.strerror}") from None

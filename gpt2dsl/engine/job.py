@@ -94,6 +94,7 @@ class Result:
         scores: how well a classifier tells the classes of ``eval_data``, or of evaluate's data.
         classes: the class of each text.
         probabilities: of those classes.
+        url: of what was served, until it was stopped.
         outputs: of each text, where a head tells no class of several: name of an output → its
             value, of a regression the number itself, of several labels the probability of each.
     """
@@ -122,6 +123,7 @@ class Result:
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     outputs: tuple[Mapping[str, float], ...] = ()
+    url: str = ""
 
     @classmethod
     def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
@@ -181,7 +183,10 @@ class Result:
         if self.skipped:
             lines.append(f"skipped     {self.skipped} of {self.steps} steps, which overflowed")
         lines += [f"note        {note}" for note in self.notes]
-        places = {"checkpoint": self.checkpoint, "best": self.best, "run": self.directory}
+        places = {
+            "checkpoint": self.checkpoint, "best": self.best, "run": self.directory,
+            "served": self.url,
+        }  # fmt: skip
         lines += [f"{word:<12}{place}" for word, place in places.items() if place]
         return "\n".join(lines)
 

@@ -74,7 +74,7 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
             raise RunError(f"{str(error).rstrip()}\n{_what_next(job)}") from error
         if not leads:
             assert job.parts.task is not None
-            return Result(task=job.parts.task.name, directory=job.directory)
+            return Result(task=job.parts.task.kind, directory=job.directory)
         found: Result = pickle.loads(result.read_bytes())  # noqa: S301  # our own rank's
     if job.parts.trains:
         heard.told.on_end(found)

@@ -19,6 +19,7 @@ ENGINES = {
     "convert": "gpt2dsl.engine.convert",
     "reshard": "gpt2dsl.engine.reshard",
     "export": "gpt2dsl.engine.export",
+    "serve": "gpt2dsl.serve.task",
 }
 """Task → the module that carries it out. Only the task's is imported; those that compute
 import MindSpore."""
@@ -45,6 +46,6 @@ def carried_out(job: Job) -> Result:
     """Carry a job out in this process, which may be one of its ranks; raises as ``run`` does."""
     assert job.parts.task is not None
     with held():
-        module = importlib.import_module(ENGINES[job.parts.task.name])
+        module = importlib.import_module(ENGINES[job.parts.task.kind])
     result: Result = module.run(job)
     return result

@@ -303,7 +303,7 @@ class Training:
         last = lines[-1] if lines else {}
         recent = sum(training[-20:]) / len(training[-20:]) if training else None
         return Result(
-            task=self.parts.task.name if self.parts.task else "",
+            task=self.parts.task.kind if self.parts.task else "",
             directory=self.directory.path,
             checkpoint=checkpoint,
             best=held_out.kept_checkpoint(self.directory.checkpoints, self._best()),

@@ -36,6 +36,7 @@ VALUES: dict[str, Rule] = {
     "model.allow_missing": Rule("no effect", "the checkpoint lacks nothing"),
     "task.data": Rule("no effect", "its contents count"),
     "task.eval_data": Rule("no effect", "its contents count"),
+    "task.template": Rule("no effect", "its contents count"),
     "task.kind": Rule("differ", "the checkpoint's weights and moments are kept"),
     "train.batch_size": Rule("equal", _ROWS),
     "train.seq_length": Rule("equal", _ROWS),

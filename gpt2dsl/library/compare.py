@@ -90,7 +90,7 @@ def chains(a: Sequence[Parts], b: Sequence[Parts]) -> list[Pair]:
         if ours and theirs:
             found = recipes(ours, theirs)
         else:
-            tasks = [one.task.name if one and one.task else ABSENT for one in (ours, theirs)]
+            tasks = [one.task.kind if one and one.task else ABSENT for one in (ours, theirs)]
             found = [Pair("task.kind", *tasks)]
         pairs += [attrs.evolve(pair, key=f"stage.{number}.{pair.key}") for pair in found]
     return pairs

@@ -20,6 +20,7 @@ from gpt2dsl.parts.task import (
     Generate,
     Pretrain,
     Reshard,
+    Serve,
     Task,
 )
 from gpt2dsl.parts.train import Train
@@ -34,9 +35,11 @@ TABLES: dict[str, type[Part]] = {
 """Each part's TOML table and class, in the order in which recipes are written."""
 
 TASKS: dict[str, type[Task]] = {
-    cls.name: cls
-    for cls in (Pretrain, Finetune, Evaluate, Generate, Classify, Convert, Reshard, Export)
-}
+    cls.kind: cls
+    for cls in (
+        Pretrain, Finetune, Evaluate, Generate, Classify, Convert, Reshard, Export, Serve,
+    )
+}  # fmt: skip
 """Each value of ``task.kind`` and its class."""
 
 __all__ = [

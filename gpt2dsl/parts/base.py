@@ -36,6 +36,8 @@ class Part:
             a default that is said means something.
         added: fields that later versions added; digests leave them out at their default, so that
             those of earlier versions hold.
+        unidentified: fields that say how and where, and leave the result as it is.
+        refused: words that no spec has, and what to do instead.
 
     Attributes:
         origin: where the part was written, ``recipe.py:8`` or ``file.toml:3``.
@@ -46,6 +48,8 @@ class Part:
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = ()
     deferred: ClassVar[frozenset[str]] = frozenset()
     added: ClassVar[frozenset[str]] = frozenset()
+    unidentified: ClassVar[frozenset[str]] = frozenset()
+    refused: ClassVar[Mapping[str, str]] = {}
     origin: str
     origins: Mapping[str, str]
 
@@ -163,7 +167,7 @@ def check(
             "G2-101",
             origins[name],
             f"{cls.table}.{name}",
-            f"unknown key{did_you_mean(name, accepted) or _few(accepted)}",
+            cls.refused.get(name) or f"unknown key{did_you_mean(name, accepted) or _few(accepted)}",
         )
         for name in values
         if name not in accepted

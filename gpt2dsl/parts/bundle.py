@@ -66,7 +66,7 @@ class Parts:
     def is_new(self) -> bool:
         """Whether the weights are new ones, unless an earlier stage of a chain gives some."""
         named = self.model.weights
-        starts = self.task is not None and self.task.name == "pretrain"
+        starts = self.task is not None and self.task.kind == "pretrain"
         return named == "random" or (named == "auto" and starts)
 
     def origin(self, key: str) -> str:
@@ -84,13 +84,16 @@ class Parts:
         ]
 
     def identity(self) -> dict[str, dict[str, object]]:
-        """What decides the result: every field of every part but ``NOT_IDENTITY``."""
+        """What decides the result: every field of every part that is not said to leave it."""
         found = {
             part.table: {
                 field.name: _plain(value)
                 for field in part.fields()
-                if (value := getattr(part, field.name)) != field.default
-                or field.name not in part.added
+                if field.name not in part.unidentified
+                and (
+                    (value := getattr(part, field.name)) != field.default
+                    or field.name not in part.added
+                )
             }
             for part in self
             if part.table not in NOT_IDENTITY
@@ -102,7 +105,7 @@ class Parts:
         if self.train.resume == "never":  # what it starts from is what auto starts from
             found["train"]["resume"] = "auto"
         if self.task:
-            found["task"]["kind"] = self.task.name
+            found["task"]["kind"] = self.task.kind
         return found
 
     def digest(self) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.parallel import Parallel
-from gpt2dsl.parts.rules import choice, flag, integer, nested, size, text, texts
+from gpt2dsl.parts.rules import choice, flag, integer, nested, number, size, text, texts
 
 SOURCE = "weights of any format; auto for those of the stage before it, in a chain"
 TARGET_DTYPES = ("", "float32", "float16", "bfloat16")
@@ -17,13 +17,17 @@ class Task(Part):
     """What is to be done: ``Task.finetune(data=...)``, ``Task.generate(prompts=[...])``, ...
 
     Class attributes:
-        name: the value of ``task.kind``.
+        kind: the value of ``task.kind``.
         trains: whether it changes weights.
+        generates: whether it continues texts.
+        has_directory: whether its runs have directories of their own.
     """
 
     table: ClassVar[str] = "task"
-    name: ClassVar[str]
+    kind: ClassVar[str]
     trains: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    has_directory: ClassVar[bool] = True
 
     pretrain: ClassVar[type[Pretrain]]
     finetune: ClassVar[type[Finetune]]
@@ -33,10 +37,11 @@ class Task(Part):
     convert: ClassVar[type[Convert]]
     reshard: ClassVar[type[Reshard]]
     export: ClassVar[type[Export]]
+    serve: ClassVar[type[Serve]]
 
     @classmethod
     def _called(cls) -> str:
-        return f"Task.{cls.name}"
+        return f"Task.{cls.kind}"
 
 
 class Conversion(Task):
@@ -47,6 +52,8 @@ class Conversion(Task):
         target: what is written.
     """
 
+    has_directory: ClassVar[bool] = False
+
     source: str
     target: str
 
@@ -55,7 +62,7 @@ class Conversion(Task):
 class Pretrain(Task):
     """Train from new weights, unless ``model.weights`` names others."""
 
-    name: ClassVar[str] = "pretrain"
+    kind: ClassVar[str] = "pretrain"
     trains: ClassVar[bool] = True
 
     data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
@@ -66,7 +73,7 @@ class Pretrain(Task):
 class Finetune(Task):
     """Train on from given weights."""
 
-    name: ClassVar[str] = "finetune"
+    kind: ClassVar[str] = "finetune"
     trains: ClassVar[bool] = True
 
     data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
@@ -77,7 +84,7 @@ class Finetune(Task):
 class Evaluate(Task):
     """Measure weights on data."""
 
-    name: ClassVar[str] = "evaluate"
+    kind: ClassVar[str] = "evaluate"
 
     data: str = text("a file, folder or glob; sample:valid for the built-in text", empty=False)
     metrics: Sequence[str] = texts("perplexity; with a classifier accuracy", default=())
@@ -87,7 +94,8 @@ class Evaluate(Task):
 class Generate(Task):
     """Continue prompts."""
 
-    name: ClassVar[str] = "generate"
+    kind: ClassVar[str] = "generate"
+    generates: ClassVar[bool] = True
 
     prompts: Sequence[str] | str = texts("the prompts, or a file with one a line", or_path=True)
 
@@ -96,7 +104,7 @@ class Generate(Task):
 class Classify(Task):
     """Name the class of texts."""
 
-    name: ClassVar[str] = "classify"
+    kind: ClassVar[str] = "classify"
 
     texts: Sequence[str] | str = texts("the texts, or a file with one a line", or_path=True)
 
@@ -105,7 +113,7 @@ class Classify(Task):
 class Convert(Conversion):
     """Weights from one format to another."""
 
-    name: ClassVar[str] = "convert"
+    kind: ClassVar[str] = "convert"
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder, or a file where it ends in .ckpt", empty=False)
@@ -123,7 +131,7 @@ class Convert(Conversion):
 class Reshard(Conversion):
     """A checkpoint from one layout of ranks to another."""
 
-    name: ClassVar[str] = "reshard"
+    kind: ClassVar[str] = "reshard"
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)
@@ -143,7 +151,7 @@ class Reshard(Conversion):
 class Export(Conversion):
     """Graphs for deployment."""
 
-    name: ClassVar[str] = "export"
+    kind: ClassVar[str] = "export"
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)
@@ -164,6 +172,55 @@ class Export(Conversion):
     ge: str = choice(("", "910A", "910B"), "a config.ini for that Ascend processor", default="")
 
 
+@part
+class Serve(Task):
+    """Answer requests over HTTP, under an OpenAI-compatible API, until it is stopped.
+
+    ``gpt2dsl serve`` has its defaults.
+    """
+
+    kind: ClassVar[str] = "serve"
+    generates: ClassVar[bool] = True
+    has_directory: ClassVar[bool] = False
+    refused: ClassVar[Mapping[str, str]] = {
+        "api_key": "specs are shared, and a key is a secret: set GPT2DSL_API_KEY",
+        "insecure": "only a command says so, gpt2dsl serve --insecure; else set GPT2DSL_API_KEY",
+    }
+
+    name: str = text(
+        "of the model, as requests say it; where it is not said, its weights as they are named, "
+        "and in a chain the chain's",
+        default="",
+    )
+    host: str = text("address that is listened on", default="127.0.0.1", empty=False)
+    port: int = integer("of the address; 0 for a free one", high=65535, default=8000)
+    allowed_hosts: Sequence[str] = texts(
+        "names under which it may be asked, besides localhost and numbers; * for any", default=()
+    )
+    cors: Sequence[str] = texts(
+        "origins of pages that may read its answers: https://example.org, or * for any", default=()
+    )
+    batch: int = integer("texts at once", low=1, default=8)
+    queue: int = integer(
+        "texts that may wait; more are refused with status 503", low=1, default=128
+    )
+    cache_mb: int = integer("MiB kept of prompts, for those that begin alike", default=256)
+    template: str = text(
+        "a file with a chat template in Jinja, in place of the tokenizer's own", default=""
+    )
+    warmup: bool = flag(
+        "compile for all lengths before it is ready, so that no text waits for it later",
+        default=True,
+    )
+    max_body: int = integer(
+        "bytes of a request; larger ones are refused with status 413", low=1, default=1 << 20
+    )
+    max_stops: int = integer("stop strings of a request", default=4)
+    grace: float = number("seconds for what runs when it is asked to stop", default=30.0)
+
+
+Serve.unidentified = frozenset(Serve.rules()) - {"template"}
+
 Task.pretrain = Pretrain
 Task.finetune = Finetune
 Task.evaluate = Evaluate
@@ -172,3 +229,4 @@ Task.classify = Classify
 Task.convert = Convert
 Task.reshard = Reshard
 Task.export = Export
+Task.serve = Serve

@@ -50,12 +50,12 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
         yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
         return
     if isinstance(task, Conversion) and task.source == "auto":
-        message = f"missing; only a later stage of a chain has weights to {task.name} without it"
+        message = f"missing; only a later stage of a chain has weights to {task.kind} without it"
         yield Fault("G2-103", task.origin, "task.source", message)
-    if task.name == "generate" and parts.classifier is not None:
+    if task.generates and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
-    if task.name != "pretrain" and not isinstance(task, Conversion):
+    if task.kind != "pretrain" and not isinstance(task, Conversion):
         yield from _published(parts)
     for metric in getattr(task, "metrics", ()):
         if metric not in METRICS:
@@ -65,7 +65,7 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
 
 def _with_classes(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     """A classifier learns from rows, each with its class."""
-    classifies = parts.task is not None and parts.task.name == "classify"
+    classifies = parts.task is not None and parts.task.kind == "classify"
     if classifies and not geometry.labels and not parts.model.has_file:
         message = "missing; classify needs one, or weights that have such a head"
         yield Fault("G2-107", parts.task.origin if parts.task else "", "classifier", message)
@@ -143,11 +143,11 @@ def undivided(parallel: Parallel, geometry: Geometry) -> Iterator[tuple[str, str
 def _stages(parts: Parts, _: Geometry) -> Iterator[Fault]:
     task = parts.task
     if isinstance(task, Conversion) and parts.parallel.ranks > 1:
-        own = "; the target's layout is task.layout" if task.name == "reshard" else ""
-        message = f"{task.name} runs in one process{own}"
+        own = "; the target's layout is task.layout" if task.kind == "reshard" else ""
+        message = f"{task.kind} runs in one process{own}"
         yield fault(parts, "G2-107", "parallel", message, "task.kind")
-    if task is not None and task.name in WITHOUT_STAGES and parts.parallel.pp > 1:
-        message = f"{task.name} has no pipeline; it runs under dp and mp"
+    if task is not None and task.kind in WITHOUT_STAGES and parts.parallel.pp > 1:
+        message = f"{task.kind} has no pipeline; it runs under dp and mp"
         yield fault(parts, "G2-107", "parallel.pp", message, "task.kind")
 
 

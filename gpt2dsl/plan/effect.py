@@ -140,6 +140,11 @@ ROWS = (
         lambda _: " with task.format = onnx, whose model takes any number of rows",
     ),
     Row(
+        ("train.batch_size", "train.seq_length"),
+        lambda parts, _: parts.task is None or not parts.task.generates,
+        lambda parts: f": {parts.task.kind if parts.task else ''} reads no rows",
+    ),
+    Row(
         ("generation.min_length",),
         lambda parts, _: not parts.generation.min_new_tokens,
         lambda _: " beside min_new_tokens",
@@ -153,7 +158,7 @@ def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
         return
     idle = () if parts.trains else tuple(_idle(parts))
     if idle:
-        yield f"{', '.join(idle)} {_change(idle)} nothing: {parts.task.name} trains nothing"
+        yield f"{', '.join(idle)} {_change(idle)} nothing: {parts.task.kind} trains nothing"
     for row in ROWS:
         for key in row.keys:
             table = key.partition(".")[0]
@@ -177,7 +182,7 @@ def _reads(parts: Parts, table: str) -> bool:
     """Return whether the task looks at a table at all."""
     if table == "data":
         return hasattr(parts.task, "data")
-    return table != "generation" or (parts.task is not None and parts.task.name == "generate")
+    return table != "generation" or (parts.task is not None and parts.task.generates)
 
 
 def _begins_anew(parts: Parts) -> bool:

@@ -11,6 +11,9 @@ from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
+from gpt2dsl.parts.rules import LARGEST
+from gpt2dsl.parts.task import Serve
+from gpt2dsl.plan import serving
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.schema import generation_config
 
@@ -27,6 +30,8 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     Where the task generates no texts, what the weights say of it refuses nothing.
     """
     asked = parts.generation
+    if isinstance(parts.task, Serve):
+        return _of_requests(parts, looked) if looked else (asked, [])
     if looked is None:
         return asked, faults(parts)
     generation, wrong = asked, list[Fault]()
@@ -41,6 +46,34 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
     if not _generates(parts):
         return generation, faults(parts)
     return generation, [*faults(attrs.evolve(parts, generation=generation)), *wrong]
+
+
+_REQUEST = Generation(
+    max_new_tokens=LARGEST, do_sample=True, beams=1, num_return_sequences=1, logprobs=None, seed=0
+)
+"""What every request to a server says."""
+
+
+def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
+    """Return the defaults of a server's requests, and why none of these could be answered."""
+    asked = parts.generation
+    defaults = looked.defaults.overridden(serving.defaults_of_requests(asked))
+    try:
+        defaults.refuse(_REQUEST)
+        generation = defaults.completed(_REQUEST)
+    except SpecError as error:
+        return asked, list(error.faults)
+    wrong = faults(attrs.evolve(parts, generation=generation))
+    for key, ids in generation.ids.items():
+        if ids and max(ids) >= looked.geometry.vocab:
+            message = f"{max(ids)} is no id: there are {looked.geometry.vocab}"
+            wrong.append(fault(parts, "G2-204", f"generation.{key}", message))
+    shown = serving.defaults_of_requests(generation)
+    values = asked.given() | shown.given()
+    origins = {key: (shown if key in shown.given() else asked).why(key) for key in values}
+    written = Generation(**values).written(asked.origin, origins)
+    assert isinstance(written, Generation)
+    return written, wrong
 
 
 def faults(parts: Parts) -> list[Fault]:
@@ -60,6 +93,9 @@ def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator
         looked: what is known of the weights.
     """
     if not _generates(parts):
+        return
+    if isinstance(parts.task, Serve):
+        yield from looked.defaults.notes if looked and not parts.generation.eos else ()
         return
     has = {"do_sample": generation.do_sample, "beams": generation.beams > 1}
     for needed, keys in _NEED.items():
@@ -83,7 +119,7 @@ def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
 
 
 def _generates(parts: Parts) -> bool:
-    return parts.task is not None and parts.task.name == "generate"
+    return parts.task is not None and parts.task.generates
 
 
 def _default(key: str) -> Any:

@@ -154,7 +154,7 @@ def weights_name(parts: Parts) -> str:
     if isinstance(parts.task, Conversion):
         return "" if parts.task.source == "auto" else parts.task.source
     named = parts.model.weights
-    if named == "random" or (named == "auto" and parts.task and parts.task.name == "pretrain"):
+    if named == "random" or (named == "auto" and parts.task and parts.task.kind == "pretrain"):
         return ""
     return PUBLISHED.get(parts.model.canonical_size, "") if named == "auto" else named
 

@@ -14,6 +14,7 @@ from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.portions import portions
 from gpt2dsl.layout.tensors import by_layer, head_of
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan.stages import Stage
 
 FLOAT32 = 4
@@ -31,17 +32,24 @@ class Memory:
         gradients: of a step, and where it has parts those that are just being added.
         optimizer: its state.
         activations: kept from the forward pass for the backward pass, with the dropout masks.
+        texts: keys and values of a server's texts, once one was as long as can be.
+        prompts: what a server keeps of prompts at most.
     """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
+    texts: int = 0
+    prompts: int = 0
 
     @property
     def total(self) -> int:
-        """All four."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """All of them."""
+        return (
+            self.weights + self.gradients + self.optimizer + self.activations
+            + self.texts + self.prompts
+        )  # fmt: skip
 
 
 def memory(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Memory:
@@ -51,6 +59,8 @@ def memory(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Memory:
 
 def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
     weights = stage.elements()
+    if isinstance(parts.task, Serve):
+        return _served(parts.task, geometry, FLOAT32 * weights)
     if not parts.trains:
         return Memory(FLOAT32 * weights, 0, 0, _inference(parts, geometry))
     trained = stage.elements(where=lambda one: one.is_trained)
@@ -62,6 +72,12 @@ def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
         optimizer=FLOAT32 * state * moments,
         activations=_training(parts, geometry, stage),
     )
+
+
+def _served(task: Serve, geometry: Geometry, weights: int) -> Memory:
+    """Of a server: caches of each length, half as long as the next one, and a prompt's own."""
+    text = 2 * geometry.layers * geometry.positions * geometry.hidden * FLOAT32
+    return Memory(weights, 0, 0, 0, texts=(2 * task.batch + 1) * text, prompts=task.cache_mb << 20)
 
 
 def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
@@ -175,7 +191,7 @@ def _adapter_inputs(parts: Parts, stage: Stage) -> int:
 def _inference(parts: Parts, geometry: Geometry) -> int:
     """Of one forward pass: the logits, and one block; for generation the cache of a row."""
     mp = parts.parallel.mp
-    if parts.task is not None and parts.task.name == "generate":
+    if parts.task is not None and parts.task.kind == "generate":
         return 2 * geometry.layers * geometry.positions * geometry.hidden // mp * FLOAT32
     block = _Block.of(parts, geometry)
     tokens = parts.train.batch_size * parts.train.seq_length

@@ -15,7 +15,7 @@ from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion, Export
-from gpt2dsl.plan import conversion, export, generation, resharding, training
+from gpt2dsl.plan import conversion, export, generation, resharding, serving, training
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
 from gpt2dsl.plan.resharding import Written
@@ -98,7 +98,13 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
     asked, wrong = generation.completed(parts, looked)
     faults += [*training.faults(parts, geometry, looked), *wrong]
     written, refusals = resharding.find(parts, None if promised else looked, known)
-    others = (conversion.find_target(parts), export.find_writer(parts))
+    others = (
+        conversion.find_target(parts),
+        export.find_writer(parts),
+        serving.find_template(parts),
+        serving.find_packages(parts),
+        serving.find_host(parts),
+    )
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
@@ -110,6 +116,7 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *conversion.faults(parts, looked),
             *resharding.faults(parts, looked),
             *export.faults(parts, looked),
+            *serving.faults(parts),
         ),
         notes=(
             *(looked.unknown if looked else ()),
@@ -118,6 +125,7 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
             *generation.notes(parts, asked, looked),
+            *serving.notes(parts),
         ),
         classes=_classes(parts, looked, labels),
         written=written,
@@ -275,7 +283,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
     task, found = parts.task, looked.geometry.labels
     if task is None or isinstance(task, Conversion):
         return
-    if task.name == "generate" and found and not parts.classifier:
+    if task.generates and found and not parts.classifier:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
     if parts.classifier and found not in (0, parts.classifier.count):
         message = f"{parts.classifier.count} classes here, {found} in {weights_name(parts)}"
@@ -286,7 +294,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
         yield fault(parts, "G2-306", "classifier.labels", message)
     yield from _problem(parts, looked.geometry)
-    needed = task.name == "classify" or (task.name == "evaluate" and parts.classifier)
+    needed = task.kind == "classify" or (task.kind == "evaluate" and parts.classifier)
     if needed and not found:
         message = "it has no classification head (score.weight); finetune makes one"
         yield fault(parts, "G2-306", "model.weights", message)

@@ -19,7 +19,7 @@ from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.parts.task import Conversion
+from gpt2dsl.parts.task import Conversion, Serve
 from gpt2dsl.plan import (
     checks,
     choose,
@@ -28,6 +28,7 @@ from gpt2dsl.plan import (
     generation,
     inputs,
     parallel,
+    serving,
     strategies,
     training,
 )
@@ -40,6 +41,7 @@ from gpt2dsl.plan.network import Network, Promise, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
 from gpt2dsl.plan.resharding import Written
+from gpt2dsl.plan.serving import Served
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.steps import Step, steps_of
 
@@ -72,7 +74,8 @@ class Plan:
         memory: bytes on the rank that needs the most.
         choices: the layouts that cost least, the chosen one first; () where the recipe says one.
         steps: what is done, in order.
-        directory: what is written.
+        directory: what is written; "" where nothing is.
+        serves: of a server, what it will be; else None.
         written: of resharding, how much that is; else None.
         notes: what a reader must know of the result.
         identity: everything that the result depends on; contents that take long are pending.
@@ -98,6 +101,7 @@ class Plan:
     choices: tuple[str, ...]
     steps: tuple[Step, ...]
     directory: str
+    serves: Served | None
     written: Written | None
     notes: tuple[str, ...]
     identity: Identity
@@ -222,7 +226,7 @@ class Plan:
         identity = self.identified()
         recorded = attrs.evolve(self, identity=identity)
         return Job(
-            parts=attrs.evolve(self._parts, generation=self._network.generation),
+            parts=self._parts_of_job,
             name=self.name,
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
@@ -243,6 +247,13 @@ class Plan:
         )
 
     @property
+    def _parts_of_job(self) -> Parts:
+        """Return the recipe's parts; requests to a server complete what it says of generation."""
+        if isinstance(self._parts.task, Serve):
+            return self._parts
+        return attrs.evolve(self._parts, generation=self._network.generation)
+
+    @property
     def starts_anew(self) -> bool:
         """Whether each run of it begins at the first step; what was stopped goes on by auto."""
         return self._parts.trains and self._parts.train.resume == "never"
@@ -253,8 +264,8 @@ class Plan:
         return anew if self.starts_anew else "plan.run()"
 
     def _run_directory(self, *, keep: bool) -> Path | None:
-        """Conversions write their target and nothing else."""
-        if isinstance(self._parts.task, Conversion):
+        """Conversions write their target and nothing else, servers nothing."""
+        if self._parts.task is None or not self._parts.task.has_directory:
             return None
         return Path(self.directory) if keep or self._parts.trains else None
 
@@ -301,7 +312,7 @@ def make(
     if parts.trains and steps and (found := list(checks.warmup(parts, steps))):
         raise SpecError(found)
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.name)))
+    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
@@ -312,7 +323,7 @@ def make(
     return Plan(
         name=run_name,
         digest=digest,
-        task=task.name,
+        task=task.kind,
         size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
@@ -328,7 +339,12 @@ def make(
         memory=needed,
         choices=tuple(map(str, choices)),
         steps=steps_of(parts),
-        directory=task.target if isinstance(task, Conversion) else str(directory),
+        directory=task.target
+        if isinstance(task, Conversion)
+        else str(directory)
+        if task.has_directory
+        else "",
+        serves=serving.served(parts),
         written=network.written,
         notes=(
             *network.notes,

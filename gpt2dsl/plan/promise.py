@@ -50,7 +50,7 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
         look=Look(
             path=Path(name),
             geometry=_geometry(parts, network),
-            kind=f"to be made by {parts.task.name}",
+            kind=f"to be made by {parts.task.kind}",
             size=4 * parameters(network.geometry),
             digest=None,
             tokenizer=Path(tokenizer),

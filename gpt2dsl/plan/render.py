@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from gpt2dsl.plan.batches import Batches
     from gpt2dsl.plan.inputs import Input
     from gpt2dsl.plan.plan import Plan
+    from gpt2dsl.plan.serving import Served
 
 WIDTH = 110
 
-COMPUTING = ("pretrain", "finetune", "evaluate", "generate", "classify")
+COMPUTING = ("pretrain", "finetune", "evaluate", "generate", "classify", "serve")
 """Tasks that hold a network in memory."""
 
 
@@ -80,6 +81,13 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.layout and plan.world > 1:
         yield from layout_rows(plan.layout, plan.ranks, _size)
     memory = plan.memory
+    if plan.serves:
+        yield (
+            "memory",
+            f"{_gb(memory.total)} GB at most: weights {_gb(memory.weights)}, keys and values of "
+            f"texts {_gb(memory.texts)}, of prompts {_gb(memory.prompts)}",
+        )
+        return
     yield (
         "memory",
         f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
@@ -150,12 +158,21 @@ def _epochs(batches: Batches) -> str:
 
 def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
     written = plan.written
+    if plan.serves:
+        yield "serves", _served(plan.serves)
     if written is None:
-        yield "writes", plan.directory
+        yield "writes", plan.directory or "nothing"
         return
     files = f"{written.files} ranks, a file each" if written.files > 1 else "whole"
     yield "writes", f"{plan.directory}   {files}   {_size(written.size)}"
     yield "memory", f"{_size(written.memory)} of blocks at once, beside the process"
+
+
+def _served(server: Served) -> str:
+    port = "any free port" if server.address.endswith(":0") else ""
+    place = f"{server.address.removesuffix(':0')}, {port}" if port else f"{server.address}/v1"
+    texts = f"{server.batch:,} text{'s' if server.batch > 1 else ''} at once"
+    return f"{server.name} on {place}: {texts}, {server.queue:,} may wait"
 
 
 def _verdict(plan: Plan) -> Iterator[str]:

@@ -13,7 +13,7 @@ class Step:
     """One step; an engine carries it out.
 
     Attributes:
-        kind: tokenise, train, evaluate, generate, or the task's own kind.
+        kind: tokenise, train, evaluate, or the task's own kind.
         reads: names of inputs, and of what earlier steps wrote.
         writes: files of the run's directory.
     """
@@ -38,11 +38,13 @@ def steps_of(parts: Parts) -> tuple[Step, ...]:
         if held_out:
             steps.append(Step("evaluate", ("checkpoints", held_out), ("metrics.jsonl",)))
         return (*steps, Step("report", ("metrics.jsonl",), ("report.html", "result.json")))
-    if task.name == "evaluate":
+    if task.kind == "evaluate":
         return (
             Step("tokenise", (data,), ("tokens",)),
             Step("evaluate", (weights, data), ("result.json",)),
         )
-    if task.name in ("generate", "classify"):
-        return (Step(task.name, (weights,), ("result.json",)),)
-    return (Step(task.name, (getattr(task, "source", ""),), (getattr(task, "target", ""),)),)
+    if task.kind == "serve":
+        return (Step(task.kind, (weights,)),)
+    if task.kind in ("generate", "classify"):
+        return (Step(task.kind, (weights,), ("result.json",)),)
+    return (Step(task.kind, (getattr(task, "source", ""),), (getattr(task, "target", ""),)),)

@@ -131,7 +131,7 @@ def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
     if lora is None:
         return
     if parts.task and not parts.trains:
-        message = f"{parts.task.name} trains no adapter; name a trained one by its folder"
+        message = f"{parts.task.kind} trains no adapter; name a trained one by its folder"
         yield Fault("G2-107", lora.origin, "lora", message)
     patterns = {
         "targets": [lora.targets],
@@ -188,7 +188,7 @@ def _base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
         if not parts.model.has_file and parts.model.weights != "auto":
             message = "adapters need weights to be trained on, these are new at random"
             yield fault(parts, "G2-107", "model.weights", message, "lora.targets")
-        elif parts.task and parts.task.name == "pretrain" and not parts.model.has_file:
+        elif parts.task and parts.task.kind == "pretrain" and not parts.model.has_file:
             message = "adapters need weights to be trained on; finetune takes them"
             yield fault(parts, "G2-107", "task.kind", message, "lora.targets")
     elif looked.adapter:

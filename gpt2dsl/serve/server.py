@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -29,7 +29,13 @@ FAREWELL = 2.0
 """Seconds in which clients can read why their answers end, before their connections are cut."""
 
 
-def serve(weights: str, name: str, settings: Settings, listening: socket.socket) -> None:
+def serve(
+    weights: str,
+    name: str,
+    settings: Settings,
+    listening: socket.socket,
+    loader: Callable[[], LanguageModel] | None = None,
+) -> tuple[str, int]:
     """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
 
     Args:
@@ -37,13 +43,17 @@ def serve(weights: str, name: str, settings: Settings, listening: socket.socket)
         name: of the model, as requests say it.
         settings: how.
         listening: the socket that is listened on.
+        loader: gives the model, where it is not just that of the weights.
+
+    Returns:
+        The address, and the tokens that were generated.
 
     Raises:
         RunError: the check fails.
         InputError: there are no such weights, or they are damaged.
     """
     worker = Worker(
-        lambda: load(weights, settings),
+        lambda: load(weights, settings, loader),
         batch=settings.batch,
         waiting=settings.waiting,
         cache=settings.cache,
@@ -70,15 +80,26 @@ def serve(weights: str, name: str, settings: Settings, listening: socket.socket)
     say("stopped" + ("" if server.is_cut else "; all requests that were accepted are answered"))
     if worker.is_alive():  # it compiles or loads, and can't be interrupted
         os._exit(0)
+    return server.url, worker.counters.generated_tokens
 
 
-def load(weights: str, settings: Settings) -> LanguageModel:
+def load(
+    weights: str, settings: Settings, loader: Callable[[], LanguageModel] | None = None
+) -> LanguageModel:
     """Load weights and their adapters.
+
+    Args:
+        weights: as in ``LanguageModel.load``.
+        settings: that name the adapters.
+        loader: gives the model of the weights, where it is not just that.
 
     Raises:
         InputError: there are no such weights or adapters, or they are damaged.
     """
-    model = LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)
+    if loader:
+        model = loader()
+    else:
+        model = LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)
     for name, path in settings.adapters.items():
         with _of_option(f"--adapter {name}={path}", path):
             model.load_adapter(name, path, base=weights, tokenizer=settings.tokenizer)

@@ -6,17 +6,22 @@ import ipaddress
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 import attrs
+from typing_extensions import Self
 
-from gpt2dsl.errors import Fault, InputError, RunError
+from gpt2dsl.data import cache, chat_template
+from gpt2dsl.errors import Fault, InputError, RunError, SpecError
+from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
+
+_DEFAULT = Serve()
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """How a server is run.
+    """How a server is run: what a recipe says of it, and what only its process knows.
 
     Attributes:
         host: address that is listened on.
@@ -38,31 +43,80 @@ class Settings:
         checks: answer one request of its own, and end.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    hosts: Sequence[str] = ()
+    host: str = _DEFAULT.host
+    port: int = _DEFAULT.port
+    hosts: Sequence[str] = _DEFAULT.allowed_hosts
     key: str = attrs.field(default="", repr=False)
-    origins: Sequence[str] = ()
+    origins: Sequence[str] = _DEFAULT.cors
     is_open: bool = False
-    grace: float = 30.0
+    grace: float = _DEFAULT.grace
     tokenizer: str = "auto"
     template: str | None = attrs.field(default=None, repr=False)
     adapters: Mapping[str, str] = attrs.field(factory=dict)
-    batch: int = 8
-    waiting: int = 128
-    cache: int = 256 << 20
-    warms_up: bool = False
-    max_body: int = 1 << 20
-    max_stops: int = 4
+    batch: int = _DEFAULT.batch
+    waiting: int = _DEFAULT.queue
+    cache: int = _DEFAULT.cache_mb << 20
+    warms_up: bool = _DEFAULT.warmup
+    max_body: int = _DEFAULT.max_body
+    max_stops: int = _DEFAULT.max_stops
     checks: bool = False
 
+    @classmethod
+    def of(cls, task: Serve, **more: Any) -> Self:
+        """Return the settings that a task says.
 
-def listen(settings: Settings) -> socket.socket:
+        Args:
+            task: it.
+            more: fields that no recipe says: ``key``, ``is_open``, ``tokenizer``, ``adapters``,
+                ``checks``.
+
+        Raises:
+            InputError: the template can't be read, or is none.
+        """
+        return cls(
+            host=task.host,
+            port=task.port,
+            hosts=task.allowed_hosts,
+            origins=task.cors,
+            grace=task.grace,
+            template=_template(task.template) if task.template else None,
+            batch=task.batch,
+            waiting=task.queue,
+            cache=task.cache_mb << 20,
+            warms_up=task.warmup,
+            max_body=task.max_body,
+            max_stops=task.max_stops,
+            **more,
+        )
+
+
+def _template(name: str) -> str:
+    import jinja2  # noqa: PLC0415  # an extra, which nothing else here needs
+
+    from gpt2dsl.serve.template import ChatTemplate  # noqa: PLC0415  # as above
+
+    source = chat_template.read(cache.expanded(name))
+    try:
+        ChatTemplate(source, {})
+    except jinja2.TemplateSyntaxError as error:
+        message = f"line {error.lineno}: it is no template: {error.message}"
+        raise InputError("G2-304", name, message) from None
+    return source
+
+
+_OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or say --insecure")
+
+
+def listen(settings: Settings, refusal: Fault = _OF_COMMAND) -> socket.socket:
     """Return a socket that listens; one that others reach needs a key.
+
+    Args:
+        settings: of the server.
+        refusal: where the host was said, and the cure of one that needs a key.
 
     Raises:
         RunError: the address can't be listened on.
-        InputError: others could ask without a key.
+        SpecError: others could ask without a key.
     """
     host, port = settings.host, settings.port
     try:
@@ -77,8 +131,8 @@ def listen(settings: Settings) -> socket.socket:
         return listening
     if not settings.is_open:
         listening.close()
-        cure = "set GPT2DSL_API_KEY (--api-key), or say --insecure"
-        raise InputError("G2-202", "--host", f"anyone who reaches {host} could ask: {cure}")
+        message = f"anyone who reaches {host} could ask: {refusal.message}"
+        raise SpecError([attrs.evolve(refusal, message=message)])
     say(f"warning: anyone who reaches {host} can use this server: it needs no key")
     return listening
 
@@ -110,19 +164,3 @@ def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
     if faults:
         raise InputError.of(faults)
     return adapters
-
-
-def read_template(path: Path) -> str:
-    """Return the content of a chat template's file.
-
-    Raises:
-        InputError: it can't be read.
-    """
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError:
-        raise InputError("G2-301", path, "there is no such file") from None
-    except UnicodeDecodeError as error:
-        raise InputError("G2-303", path, f"not UTF-8 at byte {error.start}") from None
-    except OSError as error:
-        raise InputError("G2-304", path, f"can't be read: {error.strerror}") from None

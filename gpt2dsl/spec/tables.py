@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.parts import TABLES, TASKS, Part, owners
+from gpt2dsl.parts import TABLES, TASKS, Part, Task, owners
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.parallel import Parallel
 
@@ -122,7 +122,7 @@ def _without_rivals(above: Table, below: Table, name: str) -> Table:
 
 
 def _kind(part: Part) -> dict[str, str]:
-    return {"kind": part.name} if hasattr(part, "name") and part.table == "task" else {}
+    return {"kind": part.kind} if isinstance(part, Task) else {}
 
 
 def _class_of(
@@ -170,9 +170,9 @@ def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
         return fault
     key = fault.key.partition(".")[2]
     if cls.table == "task":
-        tasks = [task.name for task in TASKS.values() if key in task.rules()]
+        tasks = [task.kind for task in TASKS.values() if key in task.rules()]
         if tasks:
-            message = f"belongs to {' and '.join(tasks)}, this is {cls.name}"  # type: ignore[attr-defined]
+            message = f"belongs to {' and '.join(tasks)}, this is {cls.kind}"  # type: ignore[attr-defined]
             return attrs.evolve(fault, code="G2-104", message=message)
     tables = [one.table for one in owners(key)]
     if tables and "did you mean" not in fault.message:

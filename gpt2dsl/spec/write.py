@@ -31,7 +31,7 @@ def _document(parts: Iterable[Part]) -> dict[str, Any]:
 
 
 def _table(part: Part) -> dict[str, Any]:
-    kind = {"kind": part.name} if isinstance(part, Task) else {}
+    kind = {"kind": part.kind} if isinstance(part, Task) else {}
     return {**kind, **{name: _plain(value) for name, value in part.changed().items()}}
 
 

@@ -162,6 +162,20 @@ class Defaults:
         given = set(generation_config.theirs(asked.given()))
         refuse(fate for fate in self.refused if fate.key not in given)
 
+    def overridden(self, said: Generation) -> Defaults:
+        """Return the defaults where a recipe says some of them."""
+        own = {key: value for key, value in said.given().items() if value is not None}
+        rivals = {b if a in own else a for a, b in _RIVALS if a in own or b in own} - own.keys()
+        values = {
+            key: entry
+            for key, entry in self.values.items()
+            if key.removeprefix(_TABLE) not in rivals
+        }
+        values |= {_TABLE + key: Stated(value, said.why(key)) for key, value in own.items()}
+        named = set(generation_config.theirs(said.given()))
+        refused = tuple(fate for fate in self.refused if fate.key not in named)
+        return attrs.evolve(self, values=values, refused=refused)
+
     def completed(self, asked: Generation) -> Generation:
         """Return how text is generated: keys that are not set come from the files.
 

@@ -141,6 +141,18 @@ KEYS: Mapping[str, Sequence[Any]] = {
     "task.batch": [2],
     "task.cache": [True],
     "task.ge": ["910B"],
+    "task.name": ["other"],
+    "task.host": ["localhost"],
+    "task.port": [0],
+    "task.allowed_hosts": [["example.org"]],
+    "task.cors": [["*"]],
+    "task.queue": [1],
+    "task.cache_mb": [0],
+    "task.template": ["valid.txt"],
+    "task.warmup": [False],
+    "task.max_body": [1000],
+    "task.max_stops": [0],
+    "task.grace": [1.5],
 }
 """Key of a recipe → values that differ from those of the projects, and some that do not."""
 

@@ -113,8 +113,24 @@ def results(folder: Path, directories: Collection[str]) -> Iterator[tuple[str, A
         elif path.name in ("result.json", "before.json", "after.json", "metrics.jsonl"):
             lines = [json.loads(line) for line in _documents(path)]
             yield name, [_compared(line) for line in lines]
+        elif path.suffix == ".mindir":
+            yield name, _mind_ir(path)
+        elif path.name == "manifest.json" and place.parts[0] == "graphs":
+            manifest = json.loads(path.read_text())
+            files = manifest["files"]
+            manifest["files"] = {file: files[file] for file in files if ".mindir" not in file}
+            yield name, manifest
         elif place.parts[0] in ("out", "merged", "graphs") or path.suffix in (".txt", ".jsonl"):
             yield name, path.read_bytes()
+
+
+def _mind_ir(path: Path) -> list[Any]:
+    """Return the operators and constants of a graph: MindSpore names them otherwise each time."""
+    from mindspore.train.mind_ir_pb2 import ModelProto  # noqa: PLC0415  # MindSpore starts slowly
+
+    graph = ModelProto.FromString(path.read_bytes()).graph
+    operators = [node.op_type.rpartition(":")[0] for node in graph.node]
+    return [*operators, *(tensor.raw_data for tensor in graph.parameter)]
 
 
 def _documents(path: Path) -> list[str]:

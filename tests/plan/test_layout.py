@@ -345,7 +345,7 @@ def test_a_classifier_keeps_no_logits_of_the_vocabulary() -> None:
 )
 def test_tasks_without_a_pipeline_refuse_one(task: Task) -> None:
     recipe = Model(size="124m") | Parallel(pp=2, dp=2) | task
-    if task.name == "classify":
+    if task.kind == "classify":
         recipe |= Classifier()
     with pytest.raises(SpecError) as caught:
         recipe.plan()

@@ -52,12 +52,17 @@ class Server:
         env: dict[str, str] | None = None,
     ) -> None:
         words = [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--name", "tiny"]
+        words += ["--no-warmup"]  # the last of two flags counts
         self.process = subprocess.Popen(
             [*words, "--port", "0", *options],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | (env or {}),
         )
+        self.wait_until(until)
+
+    def wait_until(self, until: str) -> None:
+        """Read what the process says up to some words."""
         assert self.process.stderr
         self.lines: list[str] = []
         for line in self.process.stderr:

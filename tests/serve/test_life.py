@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import threading
@@ -17,7 +18,8 @@ import pytest
 from click.testing import CliRunner
 
 from gpt2dsl.cli.serve import command
-from gpt2dsl.errors import Gpt2DslError
+from gpt2dsl.errors import Gpt2DslError, InputError
+from gpt2dsl.parts.task import Serve
 from gpt2dsl.serve.settings import Settings, listen
 from tests.serve.conftest import Server
 
@@ -160,3 +162,15 @@ def test_settings_that_can_not_be_are_refused_before_anything_is_loaded(
     options: tuple[str, ...], words: str
 ) -> None:
     assert words in refused("gpt2", *options)
+
+
+@pytest.mark.parametrize("source", ["a\n{{ messages", "a\n{% if x %}", "a\n{% nothing %}"])
+def test_a_file_that_is_no_template_is_refused_before_anything_is_loaded(
+    source: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "chat.jinja"
+    file.write_text(source)
+    words = f"{file}: line 2: it is no template: "
+    assert words in refused("gpt2", "--template", str(file), "--port", "0")
+    with pytest.raises(InputError, match=re.escape(words)):
+        Settings.of(Serve(template=str(file)))

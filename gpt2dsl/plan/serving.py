@@ -1,0 +1,152 @@
+"""What a plan says and checks of a server."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import ipaddress
+import os
+from collections.abc import Iterator
+
+import attrs
+
+from gpt2dsl.data import cache, chat_template
+from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.parts import Generation
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Serve
+from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.inputs import Input, refused, weights_name
+
+API_KEY = "GPT2DSL_API_KEY"
+"""The variable that has the key which requests must carry; no spec does, since specs are shared."""
+
+_NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
+
+OF_REQUESTS = frozenset(
+    {
+        "max_new_tokens", "max_length", "do_sample", "beams", "length_penalty", "early_stopping",
+        "num_return_sequences", "logprobs", "seed", "stream",
+    }
+)  # fmt: skip
+"""Keys of ``[generation]`` that are no defaults of requests: each one says them, or OpenAI does."""
+
+
+@attrs.frozen(kw_only=True)
+class Served:
+    """What a server will be.
+
+    Attributes:
+        name: of the model, as requests say it.
+        address: that is listened on; its port is 0 where a free one is taken.
+        batch: texts at once.
+        queue: texts that may wait.
+    """
+
+    name: str
+    address: str
+    batch: int
+    queue: int
+
+
+def missing() -> str:
+    """Return what has to be installed before anything can be served; "" where all is there."""
+    if all(map(importlib.util.find_spec, _NEEDS)):
+        return ""
+    return "it needs: pip install 'gpt2dsl[serve]'"
+
+
+def served(parts: Parts) -> Served | None:
+    """Return what a server will be; None of other tasks."""
+    task = parts.task
+    if not isinstance(task, Serve):
+        return None
+    host = f"[{task.host}]" if ":" in task.host else task.host
+    return Served(
+        name=name_of(parts),
+        address=f"http://{host}:{task.port}",
+        batch=task.batch,
+        queue=task.queue,
+    )
+
+
+def name_of(parts: Parts) -> str:
+    """Return the name of a served model."""
+    assert isinstance(parts.task, Serve)
+    return parts.task.name or weights_name(parts)
+
+
+def faults(parts: Parts) -> Iterator[Fault]:
+    """Yield what a server can't be."""
+    task = parts.task
+    if not isinstance(task, Serve):
+        return
+    if parts.parallel.ranks > 1 or parts.parallel.devices > 1:
+        keys = ("parallel.devices", "parallel.dp", "parallel.mp", "parallel.pp")
+        said = next((key for key in keys if getattr(parts.parallel, key[9:]) > 1), keys[0])
+        yield fault(parts, "G2-107", said, "serve runs in one process, on one device", "task.port")
+    if parts.model.weights == "random":
+        message = "new weights have nothing to say; name some"
+        yield fault(parts, "G2-107", "model.weights", message)
+
+
+def defaults_of_requests(said: Generation) -> Generation:
+    """Return what a recipe says of generation without the keys that requests say."""
+    kept = {key: value for key, value in said.given().items() if key not in OF_REQUESTS}
+    part = Generation(**kept).written(said.origin, {key: said.why(key) for key in kept})
+    assert isinstance(part, Generation)
+    return part
+
+
+def find_template(parts: Parts) -> Input | None:
+    """Return the file of the chat template, where one is named."""
+    task = parts.task
+    if not isinstance(task, Serve) or not task.template:
+        return None
+    key, path = "task.template", cache.expanded(task.template)
+    try:
+        content = chat_template.read(path).encode()
+    except InputError as error:
+        return refused(parts, key, task.template, error)
+    return Input(
+        key=key,
+        name=task.template,
+        digest=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        detail="chat template",
+    )
+
+
+def find_host(parts: Parts) -> Input | None:
+    """Return the refusal of an address that others reach, where no key is there to ask with.
+
+    Of a name only a server that listens knows.
+    """
+    task = parts.task
+    if not isinstance(task, Serve) or os.environ.get(API_KEY):
+        return None
+    try:
+        is_local = ipaddress.ip_address(task.host).is_loopback
+    except ValueError:
+        return None
+    if is_local:
+        return None
+    why = f"anyone who reaches {task.host} could ask: set {API_KEY}"
+    return refused(parts, "task.host", task.host, InputError("G2-202", task.host, why))
+
+
+def find_packages(parts: Parts) -> Input | None:
+    """Return the refusal of a server for which something has to be installed first."""
+    if not isinstance(parts.task, Serve) or not (why := missing()):
+        return None
+    return refused(parts, "task.kind", "serve", InputError("G2-534", "serve", why))
+
+
+def notes(parts: Parts) -> Iterator[str]:
+    """Yield a note on keys of generation that no request takes its defaults from."""
+    if not isinstance(parts.task, Serve):
+        return
+    idle = [f"generation.{key}" for key in parts.generation.changed() if key in OF_REQUESTS]
+    if idle:
+        verb = "changes" if len(idle) == 1 else "change"
+        yield f"{', '.join(idle)} {verb} nothing: requests say it"

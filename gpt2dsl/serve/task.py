@@ -1,0 +1,76 @@
+"""The task serve: requests in, texts out, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from gpt2dsl.data.prepare import TRAIN
+from gpt2dsl.engine.interrupt import held
+from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.parts.task import Serve
+from gpt2dsl.plan import serving
+from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.inputs import weights_name
+from gpt2dsl.plan.serving import API_KEY
+from gpt2dsl.serve.settings import Settings, listen
+
+if TYPE_CHECKING:
+    from gpt2dsl.engine.language_model import LanguageModel
+
+
+def run(job: Job) -> Result:
+    """Serve the weights of the recipe, until SIGTERM or Ctrl-C.
+
+    Raises:
+        SpecError: others than this machine could ask without a key.
+        RunError: the address can't be listened on, or an event loop is running here.
+    """
+    task = job.parts.task
+    assert isinstance(task, Serve)
+    _refuse_loop()
+    settings = Settings.of(task, key=_key())
+    exposed = fault(job.parts, "G2-202", "task.host", f"set {API_KEY}", "task.port")
+    listening = listen(settings, exposed)
+    with held():
+        from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
+    name = serving.name_of(job.parts)
+    url, tokens = serve(weights_name(job.parts), name, settings, listening, lambda: _model(job))
+    return Result(task="serve", url=url, tokens=tokens, notes=job.notes)
+
+
+def _refuse_loop() -> None:
+    """Refuse to serve inside of an event loop, which it would hold up."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    message = "an event loop is running in this thread, as in a notebook: serve by gpt2dsl run SPEC"
+    raise RunError(f"{message}, or in a thread of its own")
+
+
+def _key() -> str:
+    """Return the key that requests must carry; "" for none."""
+    key = os.environ.get(API_KEY, "")
+    if key and not key.strip():
+        raise InputError("G2-202", API_KEY, "it is blank; unset it where no key is needed")
+    return key
+
+
+def _model(job: Job) -> LanguageModel:
+    """Return the model, whose requests have the recipe's settings of generation by default."""
+    from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
+
+    model = LanguageModel.load(
+        job.weights,
+        job.hints,
+        on=job.parts.runtime.device,
+        seed=job.parts.train.seed,
+        precision=job.parts.precision,
+        tokenizer="auto" if job.parts.data.tokenizer in ("auto", TRAIN) else job.tokenizer,
+    )
+    own = serving.defaults_of_requests(job.parts.generation)
+    model.defaults = model.defaults.overridden(own)
+    return model
