@@ -111,7 +111,7 @@ _DEFAULT = Serve()
     metavar="SECONDS",
     help="For what runs when it is asked to stop.",
 )
-@click.option("--check", "checks", is_flag=True, help="Load, answer one request, and end.")
+@click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
 def command(
     *,
     weights: str,
