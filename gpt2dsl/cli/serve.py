@@ -10,7 +10,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.recipe import Recipe
-from gpt2dsl.serve.settings import Settings, listen
+from gpt2dsl.serve.settings import Settings, listen, named_adapters
 
 _DEFAULT = Serve()
 
@@ -21,6 +21,13 @@ _DEFAULT = Serve()
 )
 @click.argument("weights")
 @click.option("--name", help="Of the model, as requests say it; WEIGHTS where it is not said.")
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="A LoRA adapter of WEIGHTS, which requests ask for by this name; several are allowed.",
+)
 @options.tokenizer
 @click.option(
     "--template",
@@ -104,11 +111,12 @@ _DEFAULT = Serve()
     metavar="SECONDS",
     help="For what runs when it is asked to stop.",
 )
-@click.option("--check", "checks", is_flag=True, help="Load, answer one request, and end.")
+@click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
 def command(
     *,
     weights: str,
     name: str | None,
+    adapters: tuple[str, ...],
     tokenizer: str | None,
     api_key: str | None,
     insecure: bool,
@@ -127,6 +135,7 @@ def command(
         key=api_key or "",
         is_open=insecure,
         tokenizer=tokenizer or "auto",
+        adapters=named_adapters(adapters, name or weights),
         checks=checks,
     )
     listening = listen(settings)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
+from gpt2dsl.engine import adapted
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.prefixes import PrefixCache
 from gpt2dsl.engine.job import Job
@@ -37,6 +38,7 @@ class LanguageModel(TextModel):
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
         geometry: the network's numbers.
+        adapters: the models that ``load_adapter`` gave, by name.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class LanguageModel(TextModel):
         with device.turn():
             self._scores = Scores(network)
         self._prefill: ChunkedPrefill | None = None
+        self.adapters: dict[str, LanguageModel] = {}
+        self._adapted: dict[str, GPT2] = {}
 
     @classmethod
     def load(
@@ -85,6 +89,37 @@ class LanguageModel(TextModel):
         arrays = Arrays(filled(read, seed))
         network = network_of(read.geometry, arrays, on, precision, shard=shard)
         return cls(network, words, read.defaults)
+
+    def load_adapter(
+        self, name: str, weights: str, *, base: str = "", tokenizer: str = "auto"
+    ) -> LanguageModel:
+        """Load an adapter of these weights, which shares the parameters that it leaves as they are.
+
+        Args:
+            name: under which it is among ``adapters``.
+            weights: a folder of PEFT's, a run with ``[lora]``, or a MindFormers checkpoint with
+                LoRA.
+            base: these weights' name, for an adapter whose files name no base.
+            tokenizer: auto for the one beside it or its base, else this model's; gpt2, or a folder.
+
+        Returns:
+            What ``load`` of the adapter gives.
+
+        Raises:
+            InputError: there is no such adapter, it is damaged, or its base is another one.
+            ValueError: the name is empty or taken.
+        """
+        if not name or name in self.adapters:
+            raise ValueError(f"expected the name of a new adapter, found {name!r}")
+        read = adapted.read(weights, base)
+        words = _tokenizer(read, tokenizer)
+        if isinstance(words, InputError) and read.geometry.vocab == self.geometry.vocab:
+            words = self._tokenizer
+        network = adapted.network_with(self._network, read)
+        model = LanguageModel(network, words, read.defaults)
+        model.adapter = name
+        self.adapters[name], self._adapted[name] = model, network
+        return model
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
         """Scores of every next token.
@@ -211,14 +246,15 @@ class LanguageModel(TextModel):
             raise
 
     def chunked_slots(self, batch: int, cache: int) -> ChunkedSlots:
-        """Places of a server's texts, of their own.
+        """Places of a server's texts, these weights' and those of its adapters.
 
         Args:
             batch: texts at once.
             cache: bytes that are kept of prompts.
         """
-        decoder, prefill = Decoder(self._network, batch), ChunkedPrefill(self._network)
-        return ChunkedSlots(decoder, batch, prefill, PrefixCache(cache))
+        decoder = Decoder(self._network, batch, adapted=self._adapted)
+        prefill = ChunkedPrefill(self._network, self._adapted)
+        return ChunkedSlots(decoder, batch, prefill, PrefixCache(cache), list(self._adapted))
 
     def _new_decoder(self, batch: int) -> Decoder:
         return Decoder(self._network, batch)

@@ -50,7 +50,10 @@ class TextModel(ABC):
         geometry: the network's numbers.
         at_once: texts that are generated together.
         defaults: what the files beside the weights say of keys of ``[generation]``.
+        adapter: its name beside its base in a server; "" for the base.
     """
+
+    adapter: str = ""
 
     def __init__(
         self,
@@ -273,6 +276,7 @@ class TextModel(ABC):
             ends=self.defaults.ends,
             stops_in_prompt=stops_in_prompt,
             generates=generates,
+            adapter=self.adapter,
         )
 
     def _encoded(self, prompt: str) -> list[int]:

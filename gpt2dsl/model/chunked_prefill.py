@@ -8,18 +8,19 @@ chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.tensors import head_of
 from gpt2dsl.model import device
 from gpt2dsl.model.chunk import CHUNK
-from gpt2dsl.model.decoding import Cache, Embed, NetworkGraph
+from gpt2dsl.model.decoding import Embed, NetworkGraph
+from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
 from gpt2dsl.model.parameters import free_unused
@@ -28,11 +29,9 @@ from gpt2dsl.model.parameters import free_unused
 class Chunk(NetworkGraph):
     """Some tokens of one prompt, after those that its cache holds."""
 
-    def __init__(self, network: GPT2, length: int) -> None:
+    def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
         super().__init__(network, length, CHUNK)
         self.network = network
-        layers = range(network.geometry.layers)
-        caches = [Cache(network, layer, 1, length) for layer in layers]
         self.caches = nn.CellList(caches, auto_prefix=False)
         self.first = Tensor(np.arange(network.heads, dtype=np.int32)[:, None] * length)  # [n, 1]
         self.order = Tensor(np.arange(length, dtype=np.int32)[None])  # [1, s]
@@ -54,10 +53,6 @@ class Chunk(NetworkGraph):
             x = block.finished(x + block.attention.attend(q, keys, values, mask, weights), weights)
         return x
 
-    def parameters(self) -> list[Parameter]:
-        """Keys and values layer by layer, each ``[n s, d]``."""
-        return [one for cache in self.caches for one in (cache.keys, cache.values)]
-
 
 class Head(NetworkGraph):
     """The logits of some tokens of a chunk."""
@@ -75,41 +70,73 @@ class Head(NetworkGraph):
         return network.logits_of(normal, self.head)
 
 
+class Chunks:
+    """The graphs that take in chunks with one network.
+
+    Args:
+        network: whose weights they share.
+        caches: of a prompt.
+        length: of the caches.
+    """
+
+    def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
+        self._positions, self._entries = network.geometry.positions, network.geometry.vocab
+        self._embed, self._head = Embed(network), Head(network)
+        self._chunk = Chunk(network, caches, length)
+
+    def take(self, ids: NDArray[np.int32], start: int) -> Tensor:
+        """``[c] → [c, h]``."""
+        positions = np.arange(start, start + CHUNK, dtype=np.int32)
+        known = Tensor(np.minimum(positions, self._positions - 1))
+        hidden: Tensor = self._chunk(self._embed(Tensor(ids), known), Tensor(positions))
+        return hidden
+
+    def logits(self, hidden: Tensor, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """``[c, h], [r] → [r, entries]``."""
+        logits: NDArray[np.float32] = self._head(hidden, Tensor(rows)).asnumpy()
+        return logits[:, : self._entries]
+
+
 class ChunkedPrefill:
     """Takes in one prompt at a time, for a row of a decoder or for its logits alone.
 
     Args:
         network: whose weights it shares.
+        adapted: the network with adapters, by name; each prompt is taken in with one of them.
     """
 
     @device.turn()
-    def __init__(self, network: GPT2) -> None:
+    def __init__(self, network: GPT2, adapted: Mapping[str, GPT2] | None = None) -> None:
         free_unused()
-        self._limit, self._entries = network.geometry.positions, network.geometry.vocab
+        self._limit = network.geometry.positions
         self._heads, self.length = network.heads, -(-self._limit // CHUNK) * CHUNK
-        self._embed, self._head = Embed(network), Head(network)
-        self._chunk = Chunk(network, self.length)
+        caches = new_caches(network, 1, self.length)
+        self._parameters = parameters_of(caches)
+        networks = {"": network, **(adapted or {})}
+        self._chunks = {
+            name: Chunks(other, caches, self.length) for name, other in networks.items()
+        }
         self._gather, self._write = P.Gather(), P.ScatterUpdate()
 
     @device.turn()
-    def take(self, ids: Sequence[int], start: int) -> Tensor:
+    def take(self, ids: Sequence[int], start: int, adapter: str = "") -> Tensor:
         """Take in up to a chunk of tokens, ``[c, h]`` of them; those before ``start`` are there."""
         padded = np.zeros(CHUNK, np.int32)
         padded[: len(ids)] = ids
-        positions = np.arange(start, start + CHUNK, dtype=np.int32)
-        known = Tensor(np.minimum(positions, self._limit - 1))
-        hidden: Tensor = self._chunk(self._embed(Tensor(padded), known), Tensor(positions))
-        return hidden
+        return self._chunks[adapter].take(padded, start)
 
     @device.turn()
-    def logits(self, hidden: Tensor, row: int) -> NDArray[np.float32]:
+    def logits(self, hidden: Tensor, row: int, adapter: str = "") -> NDArray[np.float32]:
         """``[entries]`` of the token after one of a chunk."""
-        return self._of_vocab(self._head(hidden, Tensor(np.array([row], np.int32))))[0]
+        logits: NDArray[np.float32] = self._chunks[adapter].logits(
+            hidden, np.array([row], np.int32)
+        )[0]
+        return logits
 
     @device.turn()
-    def all_logits(self, hidden: Tensor) -> NDArray[np.float32]:
+    def all_logits(self, hidden: Tensor, adapter: str = "") -> NDArray[np.float32]:
         """``[c, entries]`` of the tokens after each of a chunk."""
-        return self._of_vocab(self._head(hidden, Tensor(np.arange(CHUNK, dtype=np.int32))))
+        return self._chunks[adapter].logits(hidden, np.arange(CHUNK, dtype=np.int32))
 
     @device.turn()
     def prompt(self, tokens: int) -> list[Tensor]:
@@ -123,27 +150,23 @@ class ChunkedPrefill:
 
     def _held(self, start: int, count: int) -> list[Tensor]:
         rows = Tensor(self._places(start, count))
-        return [self._gather(parameter, rows, 0) for parameter in self._chunk.parameters()]
+        return [self._gather(parameter, rows, 0) for parameter in self._parameters]
 
     @device.turn()
     def restore(self, kept: Sequence[NDArray[np.float32]]) -> None:
         """Put back the first chunks of a prompt, as ``kept`` gave them."""
         starts = range(0, len(kept) * CHUNK, CHUNK)
         rows = Tensor(np.concatenate([self._places(start, CHUNK) for start in starts]))
-        for i, parameter in enumerate(self._chunk.parameters()):
+        for i, parameter in enumerate(self._parameters):
             self._write(parameter, rows, Tensor(np.concatenate([chunk[i] for chunk in kept])))
 
     @device.turn()
     def clear(self) -> None:
         """Forget all: what is no number would reach others through masks."""
-        for parameter in self._chunk.parameters():
+        for parameter in self._parameters:
             parameter.set_data(Tensor(np.zeros(parameter.shape, np.float32)))
 
     def _places(self, start: int, count: int) -> NDArray[np.int32]:
         """Return the rows of tokens in the cache, ``[n count]``."""
         heads = np.arange(self._heads)[:, None] * self.length
         return (heads + np.arange(start, start + count)).reshape(-1).astype(np.int32)
-
-    def _of_vocab(self, logits: Tensor) -> NDArray[np.float32]:
-        whole: NDArray[np.float32] = logits.asnumpy()
-        return whole[:, : self._entries]

@@ -1,14 +1,11 @@
 """Decoding with a cache of keys and values: a prefill graph, then a step graph for each token.
 
-The cache is one Parameter for keys and one for values a layer, laid out as rows of one head's
-width: row ``(row of the batch * heads + head) * length + position``. Rows are overwritten in
-place. Letters in shapes are those of block.py, with s the length of the cache and v the padded
-vocabulary.
+Letters in shapes are those of block.py, with s the length of the cache and v the padded vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import mindspore.ops.operations as P
@@ -19,9 +16,10 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.tensors import head_of
 from gpt2dsl.model import device
 from gpt2dsl.model.graphs import Graph
+from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
 from gpt2dsl.model.network import GPT2
 from gpt2dsl.model.operators.head import MASKED
-from gpt2dsl.model.parameters import free_unused, zeros
+from gpt2dsl.model.parameters import free_unused
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
 """Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
@@ -100,34 +98,12 @@ class Embed(NetworkGraph):
         return self.embedding(ids, positions)
 
 
-class Cache(nn.Cell):
-    """Keys and values of one layer."""
-
-    def __init__(self, network: GPT2, layer: int, batch: int, length: int) -> None:
-        super().__init__(auto_prefix=False)
-        width = network.geometry.head_width
-        self.shape = (batch * network.heads, length, width)
-        rows = (batch * network.heads * length, width)
-        self.keys = zeros(f"cache.{layer}.keys", rows)
-        self.values = zeros(f"cache.{layer}.values", rows)
-        self.write = P.ScatterUpdate()
-
-    def construct(self, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write ``[b n, 1, d]`` at rows ``[b n]``; gives all of them, ``2 x [b n, s, d]``."""
-        width = self.shape[2]
-        keys = self.write(self.keys, places, k.reshape((-1, width)))
-        values = self.write(self.values, places, v.reshape((-1, width)))
-        return keys.reshape(self.shape), values.reshape(self.shape)
-
-
 class Step(NetworkGraph):
     """One token for each row of a batch, with caches of one length."""
 
-    def __init__(self, network: GPT2, batch: int, length: int) -> None:
+    def __init__(self, network: GPT2, caches: Sequence[Cache], batch: int, length: int) -> None:
         super().__init__(network, batch, length)
         self.network, self.batch = network, batch
-        layers = range(network.geometry.layers)
-        caches = [Cache(network, layer, batch, length) for layer in layers]
         self.caches = nn.CellList(caches, auto_prefix=False)
         self.head = network.by_name[head_of(network.geometry)]
         self.gather = P.Gather()
@@ -152,9 +128,44 @@ class Step(NetworkGraph):
         normal = network.normal(x, network.g, network.b)
         return network.logits_of(normal, self.head)
 
-    def parameters(self) -> list[Parameter]:
-        """Keys and values layer by layer, each ``[b n s, d]``."""
-        return [one for cache in self.caches for one in (cache.keys, cache.values)]
+
+class Steps:
+    """Steps of one network, a graph for each length of the caches.
+
+    Args:
+        network: whose weights they share.
+        batch: rows.
+        entries: ids of which logits are wanted; the vocabulary's where it is not said.
+    """
+
+    def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
+        self._network, self._batch = network, batch
+        self.entries = entries or network.geometry.vocab
+        self._embed = Embed(network)
+        self._of_length: dict[int, Step] = {}
+
+    def compile(self, caches: Sequence[Cache], length: int) -> None:
+        """Compile the graphs of a length."""
+        at = Tensor(np.zeros(self._batch, np.int32))
+        self._step(caches, length).compile(self._embed(at, at), at)
+
+    def logits(
+        self,
+        caches: Sequence[Cache],
+        length: int,
+        ids: NDArray[np.int32],
+        positions: NDArray[np.int32],
+    ) -> NDArray[np.float32]:
+        """``[b], [b] → [b, entries]``: each token is written at its position."""
+        at = Tensor(positions, ms.int32)
+        logits = self._step(caches, length)(self._embed(Tensor(ids, ms.int32), at), at)
+        whole: NDArray[np.float32] = logits.asnumpy()
+        return whole[:, : self.entries]
+
+    def _step(self, caches: Sequence[Cache], length: int) -> Step:
+        if length not in self._of_length:
+            self._of_length[length] = Step(self._network, caches, self._batch, length)
+        return self._of_length[length]
 
 
 class Decoder:
@@ -167,17 +178,27 @@ class Decoder:
         network: whose weights it shares.
         batch: rows.
         entries: ids of which logits are wanted; the vocabulary's where it is not said.
+        adapted: the network with adapters, by name; steps of some rows may be one of theirs. Their
+            caches have the shapes of the network's own, so that all share one set of them.
     """
 
     @device.turn()
-    def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
+    def __init__(
+        self,
+        network: GPT2,
+        batch: int,
+        entries: int | None = None,
+        adapted: Mapping[str, GPT2] | None = None,
+    ) -> None:
         free_unused()
         self._network, self._batch = network, batch
-        self._entries = entries or network.geometry.vocab
         self._limit = network.geometry.positions
-        self._prefill, self._embed = Prefill(network), Embed(network)
+        self._prefill = Prefill(network)
+        self._steps = {"": Steps(network, batch, entries)}
+        for name, other in (adapted or {}).items():
+            self._steps[name] = Steps(other, batch)
         self._write, self._gather, self._assign = P.ScatterUpdate(), P.Gather(), P.Assign()
-        self._steps: dict[int, Step] = {}
+        self._caches: dict[int, list[Cache]] = {}
         self._length = 0
         self._positions = np.zeros(batch, np.int32)
         self._is_used = np.zeros(batch, bool)
@@ -214,15 +235,20 @@ class Decoder:
         self._fill(rows, found, time)
         taken = np.array(rows)
         self._positions[taken], self._is_used[taken] = lengths, True
-        return self._of_vocab(logits)
+        whole: NDArray[np.float32] = logits.asnumpy()
+        return whole[:, : self._steps[""].entries]
 
     def _fill(self, rows: Sequence[int], held: Sequence[Tensor], time: int) -> None:
         """Write keys and values of rows' first tokens, layer by layer, each ``[b n t, d]``."""
-        heads = np.array(rows)[:, None] * self._network.heads + np.arange(self._network.heads)
-        places = heads[..., None] * self._length + np.arange(time)  # [b, n, t]
-        at = Tensor(places.reshape(-1).astype(np.int32))
-        for parameter, values in zip(self._step.parameters(), held, strict=True):
+        at = self._places(rows, np.arange(time))
+        for parameter, values in zip(self._parameters, held, strict=True):
             self._write(parameter, at, values)
+
+    def _places(self, rows: Sequence[int], positions: NDArray[np.int64]) -> Tensor:
+        """Return where positions of rows are in the caches, ``[b n t]``."""
+        heads = np.array(rows)[:, None] * self._network.heads + np.arange(self._network.heads)
+        places = heads[..., None] * self._length + positions  # [b, n, t]
+        return Tensor(places.reshape(-1).astype(np.int32))
 
     @device.turn()
     def adopt(self, row: int, held: Sequence[Tensor], tokens: int) -> None:
@@ -245,7 +271,7 @@ class Decoder:
         if self._length:
             width = self._network.geometry.head_width
             nothing = Tensor(np.zeros((self._network.heads * self._length, width), np.float32))
-            self._fill([row], [nothing] * len(self._step.parameters()), self._length)
+            self._fill([row], [nothing] * len(self._parameters), self._length)
 
     @property
     def lengths(self) -> list[int]:
@@ -256,22 +282,53 @@ class Decoder:
         return lengths
 
     @device.turn()
-    def compile(self, length: int) -> None:
+    def compile(self, length: int, adapter: str = "") -> None:
         """Compile the graphs of a length of caches, before anyone waits for them."""
-        at = Tensor(np.zeros(self._batch, np.int32))
-        self._of_length(length).compile(self._embed(at, at), at)
+        self._steps[adapter].compile(self._of_length(length), length)
 
     @device.turn()
-    def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    def step(
+        self,
+        ids: NDArray[np.int32],
+        rows: Sequence[int] | None = None,
+        adapter: str = "",
+    ) -> NDArray[np.float32]:
         """Take in one token a row, ``[b]``; ``[b, entries]`` of the token after it.
 
         A row that is full overwrites its last token: it must be done with.
+
+        Args:
+            ids: the tokens; of rows that take none, any that the network has.
+            rows: that take one; all where it is not said. Logits of others mean nothing.
+            adapter: the name of the network that takes the step.
         """
         positions = np.minimum(self._positions, self._limit - 1)
         self._grow(int(positions.max()) + 1)
-        self._positions = np.where(self._is_used, positions + 1, 0).astype(np.int32)
-        at = Tensor(positions, ms.int32)
-        return self._of_vocab(self._step(self._embed(Tensor(ids, ms.int32), at), at))
+        caches = self._of_length(self._length)
+        logits = self._steps[adapter].logits(caches, self._length, ids, positions)
+        moves = self._is_used.copy()
+        if rows is not None:
+            moves[:] = False
+            moves[list(rows)] = True
+            self._forget(np.flatnonzero(self._is_used & ~moves), positions, logits)
+        self._positions = np.where(moves, positions + 1, self._positions).astype(np.int32)
+        return logits
+
+    def _forget(
+        self, rows: NDArray[np.int64], positions: NDArray[np.int32], logits: NDArray[np.float32]
+    ) -> None:
+        """Undo what a step wrote for rows that took none, where it is no number.
+
+        All else is overwritten by the next step of such a row before anything looks at it; but if
+        it takes none any more, what is no number would reach the next text there through masks.
+        """
+        for row in rows:
+            if not np.isfinite(logits[row]).all():
+                at = self._places([int(row)], positions[[row]].astype(np.int64))
+                width = self._network.geometry.head_width
+                nothing = Tensor(np.zeros((self._network.heads, width), np.float32))
+                for parameter in self._parameters:
+                    self._write(parameter, at, nothing)
 
     def release(self, row: int) -> None:
         """A row that is done with: it stays at its first position, and no cache grows for it."""
@@ -284,30 +341,26 @@ class Decoder:
         size = self._network.heads * self._length
         places = source[:, None] * size + np.arange(size)  # [b, n s]
         rows = Tensor(places.reshape(-1).astype(np.int32))
-        for parameter in self._step.parameters():
+        for parameter in self._parameters:
             self._assign(parameter, self._gather(parameter, rows, 0))
 
     @property
-    def _step(self) -> Step:
-        """The graph of the present length."""
-        return self._of_length(self._length)
+    def _parameters(self) -> list[Parameter]:
+        """Keys and values of the present length."""
+        return parameters_of(self._of_length(self._length))
 
-    def _of_length(self, length: int) -> Step:
-        if length not in self._steps:
-            self._steps[length] = Step(self._network, self._batch, length)
-        return self._steps[length]
+    def _of_length(self, length: int) -> list[Cache]:
+        if length not in self._caches:
+            self._caches[length] = new_caches(self._network, self._batch, length)
+        return self._caches[length]
 
     def _grow(self, tokens: int) -> None:
         """Move to longer caches where so many tokens do not fit."""
         if tokens <= self._length:
             return
-        before, old = self._step.parameters() if self._length else [], self._length
+        before, old = self._parameters if self._length else [], self._length
         self._length = roomy(tokens, self._limit)
-        for short, long in zip(before, self._step.parameters(), strict=False):
+        for short, long in zip(before, self._parameters, strict=False):
             rows = np.zeros((self._batch * self._network.heads, self._length, long.shape[1]), "f4")
             rows[:, :old] = short.asnumpy().reshape((len(rows), old, -1))
             long.set_data(Tensor(rows.reshape(long.shape)))
-
-    def _of_vocab(self, logits: Tensor) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = logits.asnumpy()[:, : self._entries]
-        return found

@@ -94,6 +94,7 @@ class GPT2(nn.Cell):
         recompute: none, full or selective: what a training's backward pass computes again.
         shard: this rank's part of each layer. Parameters are those parts.
         stages: which of them it has.
+        shared: another network's parameters that are this one's too, by name.
     """
 
     @device.turn()
@@ -107,6 +108,7 @@ class GPT2(nn.Cell):
         recompute: str = "none",
         shard: Shard = WHOLE,
         stages: Stages = ONE,
+        shared: Mapping[str, Parameter] | None = None,
     ) -> None:
         super().__init__(auto_prefix=False)
         free_unused()
@@ -122,7 +124,9 @@ class GPT2(nn.Cell):
             name: shape for one in adapters for name, shape in one.shapes.items()
         }
         held = [one.name for one in stage_tensors(geometry, stages.index, stages.pp)]
-        self.by_name = self._zeros({name: self.shapes[name] for name in held})
+        self._shared = shared or {}
+        new = self._zeros({name: self.shapes[name] for name in held if name not in self._shared})
+        self.by_name = {name: (new if name in new else self._shared)[name] for name in held}
         own = [one for one in adapters if one.layer in self.layers]
         self.of_adapters = self._zeros({name: s for one in own for name, s in one.shapes.items()})
         if self.is_first:
@@ -187,14 +191,20 @@ class GPT2(nn.Cell):
         """Take over the values of files.
 
         Args:
-            arrays: name → array, of all tensors of ``layout.tensors`` and no others.
+            arrays: name → array, of all tensors of ``layout.tensors`` that it does not share, and
+                no others.
 
         Raises:
             ValueError: a tensor is missing, is not one of the network, or has another shape; those
                 before it may be taken over.
         """
-        shapes = {tensor.name: tensor.shape for tensor in tensors(self.geometry)}
-        self._take(self.by_name, shapes, arrays)
+        own = {name: weight for name, weight in self.by_name.items() if name not in self._shared}
+        shapes = {
+            tensor.name: tensor.shape
+            for tensor in tensors(self.geometry)
+            if tensor.name not in self._shared
+        }
+        self._take(own, shapes, arrays)
 
     def load_adapters(self, arrays: Arrays) -> None:
         """Take over the values of the adapters, by the names of ``layout.adapters``.

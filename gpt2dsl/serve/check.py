@@ -1,4 +1,4 @@
-"""One request to a server, to see that it answers."""
+"""One request to each model of a server, to see that it answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gpt2dsl.errors import RunError
 _SECONDS = 300
 
 
-def check(url: str, key: str) -> str:
-    """Ask a server for a text, and return a line that says what it gave.
+def check(url: str, key: str) -> list[str]:
+    """Ask each model of a server for a text, and return lines that say what they gave.
 
     Args:
         url: of the server.
@@ -22,21 +22,33 @@ def check(url: str, key: str) -> str:
     Raises:
         RunError: it does not answer as it should.
     """
+    names = [model["id"] for model in _ask(url, key, "GET", "/v1/models")["data"]]
+    return [_checked(url, key, name, of=f" {name}" if len(names) > 1 else "") for name in names]
+
+
+def _checked(url: str, key: str, name: str, *, of: str) -> str:
+    body = {"model": name, "prompt": "", "max_tokens": 4, "temperature": 0}
+    usage = _ask(url, key, "POST", "/v1/completions", body, of=of)["usage"]
+    return f"checked{of}: a request was answered with {usage['completion_tokens']} tokens"
+
+
+def _ask(
+    url: str, key: str, method: str, path: str, body: Any = None, *, of: str = ""
+) -> dict[str, Any]:
+    """Return the document of an answer."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
     headers = {"Content-Type": "application/json"} | (
         {"Authorization": f"Bearer {key}"} if key else {}
     )
-    body = json.dumps({"prompt": "", "max_tokens": 4, "temperature": 0})
     try:
-        connection.request("POST", "/v1/completions", body, headers)
+        connection.request(method, path, json.dumps(body) if body else None, headers)
         answer = connection.getresponse()
-        document: Any = json.loads(answer.read())
-        if answer.status != 200:
-            raise RunError(f"the check failed: {document['error']['message']}")
+        document: dict[str, Any] = json.loads(answer.read())
     except (OSError, ValueError) as error:
-        raise RunError(f"the check failed: {error}") from None
+        raise RunError(f"the check{of} failed: {error}") from None
     finally:
         connection.close()
-    usage = document["usage"]
-    return f"checked: a request was answered with {usage['completion_tokens']} tokens"
+    if answer.status != 200:
+        raise RunError(f"the check{of} failed: {document['error']['message']}")
+    return document

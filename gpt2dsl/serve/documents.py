@@ -102,12 +102,14 @@ class Chat(TypedDict):
 
 
 class Model(TypedDict):
-    """A model that is served."""
+    """A model that is served; ``root`` says where it is, ``parent`` is an adapter's base."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str
+    parent: str | None
     max_model_len: int | None
 
 

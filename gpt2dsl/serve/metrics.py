@@ -32,6 +32,7 @@ class Metrics:
     Attributes:
         requests: answered, by path and status.
         prompt_tokens: taken in.
+        texts: asked for, by model.
         first_token: seconds from a request to the first piece of each of its texts.
         next_token: seconds from one piece of a text to the next one.
 
@@ -50,6 +51,7 @@ class Metrics:
         self.prompt_tokens = Counter(
             "gpt2dsl_prompt_tokens", "Tokens of prompts.", registry=registry
         )
+        self.texts = Counter("gpt2dsl_texts", "Texts asked for.", ["model"], registry=registry)
         self.first_token = Histogram(
             "gpt2dsl_time_to_first_token_seconds",
             "From a request to the first piece of a text.",

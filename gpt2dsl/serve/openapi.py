@@ -92,7 +92,8 @@ def describe(routes: FastAPI, service: Service, *, needs_key: bool) -> dict[str,
     schemas |= bodies["$defs"]
     schemas["TokenId"] = {"type": "integer", "minimum": 0}
     if service.state == "ok":
-        last = service.model().geometry.vocab - 1
+        # an id within it is one of every model
+        last = min(model.geometry.vocab for model in service.models().values()) - 1
         schemas["TokenId"]["maximum"] = last
         for kind in (CompletionRequest, ChatRequest):
             _limit(schemas[kind.__name__], service, last)

@@ -8,6 +8,7 @@ from functools import partial
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import chat, completions, documents
 from gpt2dsl.serve.documents import Health, Model, Tokens
 from gpt2dsl.serve.errors import ApiError
@@ -63,27 +64,30 @@ def models(service: Service) -> APIRouter:
     """Return the paths that describe the models."""
     routes = APIRouter(tags=["models"])
 
-    def described() -> Model:
+    def described(model: LanguageModel) -> Model:
+        name = service.name_of(model)
         return {
-            "id": service.name,
+            "id": name,
             "object": "model",
             "created": service.created,
             "owned_by": "gpt2dsl",
-            "max_model_len": service.model().geometry.positions,
+            "root": service.roots.get(name, name),
+            "parent": service.name if model.adapter else None,
+            "max_model_len": model.geometry.positions,
         }
 
     @routes.get("/v1/models", responses=responses(documents.Models, statuses=ONCE_LOADED))
     async def list_models() -> Response:
         """List the models that are served."""
-        return JSONResponse({"object": "list", "data": [described()]})
+        models = list(map(described, service.models().values()))
+        return JSONResponse({"object": "list", "data": models})
 
     of_name = responses(Model, statuses=(*ONCE_LOADED, 404))
 
     @routes.get("/v1/models/{model:path}", responses=of_name)
     async def retrieve_model(model: str) -> Response:
         """Describe a model."""
-        service.require_name(model)
-        return JSONResponse(described())
+        return JSONResponse(described(service.named(model)))
 
     return routes
 
@@ -100,9 +104,9 @@ def generation(service: Service) -> APIRouter:
     async def create_completion(request: Request) -> Response:
         """Continue texts."""
         body = await service.body(request, CompletionRequest)
-        service.require_name(body.model)
-        form = completions.CompletionForm(service.name, body)
-        rows = partial(completions.rows, service.model(), body)
+        model = service.named(body.model)
+        form = completions.CompletionForm(service.name_of(model), body)
+        rows = partial(completions.rows, model, body)
         return await service.respond(request, body, len(body.prompts), form, rows)
 
     @routes.post(
@@ -113,9 +117,9 @@ def generation(service: Service) -> APIRouter:
     async def create_chat_completion(request: Request) -> Response:
         """Continue a chat."""
         body = await service.body(request, ChatRequest)
-        service.require_name(body.model)
-        form = chat.ChatForm(service.name, body)
-        rows = partial(chat.rows, service.model(), service.chat_template(), body)
+        model = service.named(body.model)
+        form = chat.ChatForm(service.name_of(model), body)
+        rows = partial(chat.rows, model, service.chat_template(model), body)
         return await service.respond(request, body, 1, form, rows)
 
     return routes
@@ -133,19 +137,19 @@ def tokens(service: Service) -> APIRouter:
     async def tokenize(request: Request) -> Response:
         """Give the tokens of a text or of a chat."""
         body = await service.body(request, TokenizeRequest, TokenizeChatRequest)
-        service.require_name(body.model)
-        tokenizer = service.model().tokenizer
+        model = service.named(body.model)
+        tokenizer = model.tokenizer
         if isinstance(body, TokenizeRequest):
             text, special = body.prompt, body.add_special_tokens
         else:
             assert isinstance(body, TokenizeChatRequest)
-            text = await service.off_loop(chat.text, service.chat_template(), body)
+            text = await service.off_loop(chat.text, service.chat_template(model), body)
             special = body.add_special_tokens
         with refused():
             ids = await service.off_loop(partial(tokenizer.encode, special=special), text)
         document: Tokens = {
             "count": len(ids),
-            "max_model_len": service.model().geometry.positions,
+            "max_model_len": model.geometry.positions,
             "tokens": ids,
             "token_strs": tokenizer.strings(ids) if body.return_token_strs else None,
         }
@@ -159,8 +163,7 @@ def tokens(service: Service) -> APIRouter:
     async def detokenize(request: Request) -> Response:
         """Give the text of tokens."""
         body = await service.body(request, DetokenizeRequest)
-        service.require_name(body.model)
-        model = service.model()
+        model = service.named(body.model)
         last = model.geometry.vocab - 1
         if (largest := max(body.tokens, default=0)) > last:
             raise ApiError(400, f"tokens: {largest} is no id: the last is {last}", param="tokens")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
+import attrs
 import uvicorn
 from typing_extensions import override
 
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.serve import check
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.connection import Connection
@@ -51,8 +53,7 @@ def serve(
         InputError: there are no such weights, or they are damaged.
     """
     worker = Worker(
-        loader
-        or (lambda: LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)),
+        lambda: load(weights, settings, loader),
         batch=settings.batch,
         waiting=settings.waiting,
         cache=settings.cache,
@@ -62,7 +63,8 @@ def serve(
     limits = Limits(
         body=settings.max_body, stops=settings.max_stops, texts=settings.batch + settings.waiting
     )
-    service = Service(worker, name, limits, settings.template)
+    roots = {name: weights, **settings.adapters}
+    service = Service(worker, name, limits, settings.template, roots)
     server = _Server(service, settings, listening, f"loading {weights} and compiling")
     worker.start()
     say(f"listening on {server.url}")
@@ -79,6 +81,48 @@ def serve(
     if worker.is_alive():  # it compiles or loads, and can't be interrupted
         os._exit(0)
     return server.url, worker.counters.generated_tokens
+
+
+def load(
+    weights: str, settings: Settings, loader: Callable[[], LanguageModel] | None = None
+) -> LanguageModel:
+    """Load weights and their adapters.
+
+    Args:
+        weights: as in ``LanguageModel.load``.
+        settings: that name the adapters.
+        loader: gives the model of the weights, where it is not just that.
+
+    Raises:
+        InputError: there are no such weights or adapters, or they are damaged.
+    """
+    if loader:
+        model = loader()
+    else:
+        model = LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)
+    for name, path in settings.adapters.items():
+        with _of_option(f"--adapter {name}={path}", path):
+            model.load_adapter(name, path, base=weights, tokenizer=settings.tokenizer)
+    return model
+
+
+@contextmanager
+def _of_option(option: str, path: str) -> Iterator[None]:
+    """Tell faults of a path under the option that names it.
+
+    Raises:
+        InputError: with the same faults.
+    """
+    try:
+        yield
+    except InputError as error:
+        messages = [
+            fault.message if fault.key == path else f"{fault.key}: {fault.message}"
+            for fault in error.faults
+        ]
+        named = zip(error.faults, messages, strict=True)
+        faults = [attrs.evolve(fault, key=option, message=message) for fault, message in named]
+        raise InputError.of(faults) from None
 
 
 class _Server(uvicorn.Server):
@@ -136,10 +180,12 @@ class _Server(uvicorn.Server):
         except Exception:  # noqa: BLE001  # serve raises it once the sockets are closed
             self.should_exit = True
             return
-        say(f"serving {self._service.name} on {self.url}/v1")
+        names = ", ".join([self._service.name, *self._settings.adapters])
+        say(f"serving {names} on {self.url}/v1")
         if self._settings.checks:
             try:
-                say(await asyncio.to_thread(check.check, self.url, self._settings.key))
+                for line in await asyncio.to_thread(check.check, self.url, self._settings.key):
+                    say(line)
             except RunError as error:
                 self.fault = error
             self.should_exit = True

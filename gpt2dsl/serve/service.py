@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -42,13 +42,15 @@ _THREADS = 2
 
 @attrs.define(eq=False)
 class Service:
-    """A model that is served.
+    """A model that is served, and adapters of it.
 
     Attributes:
         worker: that generates.
         name: of the model, as requests say it.
         limits: of requests.
-        template: a chat template in place of the tokenizer's own.
+        template: a chat template in place of the tokenizers' own.
+        roots: name of a model → where its weights are, for those who ask; its name where it is not
+            said.
         metrics: that count.
         is_stopping: whether new requests are refused.
         created: when it began, in seconds.
@@ -58,11 +60,12 @@ class Service:
     name: str
     limits: Limits
     template: str | None = None
+    roots: Mapping[str, str] = attrs.field(factory=dict)
     metrics: Metrics = attrs.field(init=False)
     is_stopping: bool = False
     created: int = attrs.field(factory=now)
     _open: set[Answer] = attrs.field(factory=set, init=False)
-    _chat: ChatTemplate | None = attrs.field(default=None, init=False)
+    _chats: dict[str, ChatTemplate] = attrs.field(factory=dict, init=False)
     _pool: ThreadPoolExecutor = attrs.field(
         factory=partial(ThreadPoolExecutor, _THREADS, "requests"), init=False
     )
@@ -81,7 +84,7 @@ class Service:
         return "ok" if self.worker.model.done() else "loading"
 
     def model(self) -> LanguageModel:
-        """Return the model.
+        """Return the model without an adapter.
 
         Raises:
             ApiError: it is not there yet, or no more.
@@ -95,36 +98,54 @@ class Service:
             raise ApiError(503, messages[state], code=state)
         return self.worker.model.result()
 
-    def require_name(self, asked: str | None) -> None:
-        """Refuse another model than the one that is here.
+    def models(self) -> dict[str, LanguageModel]:
+        """Return the models by name, the one without an adapter first.
 
         Raises:
-            ApiError: it is another one.
+            ApiError: as for ``model``.
         """
-        if asked is not None and asked != self.name:
-            message = f"no model {asked[:200]!r} here; {self.name!r} is"
-            raise ApiError(404, message, code="model_not_found", param="model")
+        base = self.model()
+        return {self.name: base, **base.adapters}
 
-    def chat_template(self) -> ChatTemplate:
-        """Return the chat template.
+    def named(self, asked: str | None) -> LanguageModel:
+        """Return the model that a request asks for, the one without an adapter where it names none.
+
+        Raises:
+            ApiError: there is none of that name, or as for ``model``.
+        """
+        models = self.models()
+        if asked is None:
+            return models[self.name]
+        if asked not in models:
+            here = f"{', '.join(map(repr, models))} {'are' if len(models) > 1 else 'is'}"
+            message = f"no model {asked[:200]!r} here; {here}"
+            raise ApiError(404, message, code="model_not_found", param="model")
+        return models[asked]
+
+    def name_of(self, model: LanguageModel) -> str:
+        """Return the name under which requests ask for a model."""
+        return model.adapter or self.name
+
+    def chat_template(self, model: LanguageModel) -> ChatTemplate:
+        """Return the chat template of a model.
 
         Raises:
             ApiError: there is none.
         """
-        tokenizer = self.model().tokenizer
-        if self._chat:
-            return self._chat
+        name, tokenizer = self.name_of(model), model.tokenizer
+        if name in self._chats:
+            return self._chats[name]
         source = self.template
         if source is None:
             source = tokenizer.chat_templates.get(DEFAULT)
         if source is None:
             cure = "serve it with --template FILE, or ask /v1/completions"
-            raise ApiError(400, f"{self.name} has no chat template: {cure}", param="messages")
+            raise ApiError(400, f"{name} has no chat template: {cure}", param="messages")
         try:
-            self._chat = ChatTemplate(source, tokenizer.special_tokens)
+            self._chats[name] = ChatTemplate(source, tokenizer.special_tokens)
         except jinja2.TemplateError as error:
             raise ApiError(500, f"the model's chat template is none: {error}") from None
-        return self._chat
+        return self._chats[name]
 
     async def body(self, request: Request, *kinds: type[B]) -> B:
         """Return the body of a request, which is looked at beside the event loop.
@@ -183,6 +204,7 @@ class Service:
         with refused():
             answer = Answer(body, form, await self.off_loop(rows), self.metrics)
         self._submit(answer, body)
+        self.metrics.texts.labels(form.head["model"]).inc(len(answer.ticket.rows))
         if body.stream:
             return StreamingResponse(self._listed(answer), media_type=STREAM)
         with self._listing(answer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -33,6 +33,7 @@ class Settings:
         grace: seconds for what runs when it is asked to stop.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
         template: a chat template in place of the tokenizer's own.
+        adapters: of the weights, by the name that requests say.
         batch: texts that are generated at once.
         waiting: texts that may wait.
         cache: bytes that are kept of prompts, for those that begin alike.
@@ -51,6 +52,7 @@ class Settings:
     grace: float = _DEFAULT.grace
     tokenizer: str = "auto"
     template: str | None = attrs.field(default=None, repr=False)
+    adapters: Mapping[str, str] = attrs.field(factory=dict)
     batch: int = _DEFAULT.batch
     waiting: int = _DEFAULT.queue
     cache: int = _DEFAULT.cache_mb << 20
@@ -65,7 +67,8 @@ class Settings:
 
         Args:
             task: it.
-            more: fields that no recipe says: ``key``, ``is_open``, ``tokenizer``, ``checks``.
+            more: fields that no recipe says: ``key``, ``is_open``, ``tokenizer``, ``adapters``,
+                ``checks``.
 
         Raises:
             InputError: the template can't be read, or is none.
@@ -132,3 +135,32 @@ def listen(settings: Settings, refusal: Fault = _OF_COMMAND) -> socket.socket:
         raise SpecError([attrs.evolve(refusal, message=message)])
     say(f"warning: anyone who reaches {host} can use this server: it needs no key")
     return listening
+
+
+def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
+    """Return adapters by name.
+
+    Args:
+        given: each as ``NAME=PATH``.
+        base: the name of the weights that they belong to.
+
+    Raises:
+        InputError: with every one that is not as it should be.
+    """
+    adapters: dict[str, str] = {}
+    faults = []
+    for one in given:
+        name, _, path = one.partition("=")
+        if not name.strip() or not path.strip():
+            why = f"expected NAME=PATH, found {one!r}"
+        elif name == base:
+            why = f"{name!r} is the name of the weights themselves; give the adapter another one"
+        elif name in adapters:
+            why = f"{name!r} names two adapters, {adapters[name]} and {path}"
+        else:
+            adapters[name] = path
+            continue
+        faults.append(Fault("G2-202", "", "--adapter", why))
+    if faults:
+        raise InputError.of(faults)
+    return adapters

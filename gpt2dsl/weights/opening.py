@@ -39,7 +39,7 @@ class Opened:
         faults: what is wrong besides, in words.
         aside: tensors that are no weights, such as an optimizer's state.
         adapter: the adapter that was merged.
-        base: where the weights are that it was merged into.
+        base: the weights that it was merged into, as they were.
         tokenizer: the folder of the tokenizer that came with them, None where none did.
         defaults: what the files beside them say of a recipe's keys; those of an adapter's base.
     """
@@ -54,7 +54,7 @@ class Opened:
     faults: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
     adapter: Adapter | None = None
-    base: Place | None = None
+    base: Opened | None = attrs.field(default=None, repr=False)
     tokenizer: Path | None = None
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
@@ -250,7 +250,7 @@ def _defaults_beside(found: Place, geometry: Geometry, own: Defaults) -> Default
     path = found.folder / place.CONFIG
     if path.is_file():
         said = from_config(place.read_json(path), path)
-        for key in _OF_NETWORK:
+        for key in OF_NETWORK:
             one, other = getattr(said, key), getattr(geometry, key)
             if one != other:
                 message = f"{key} is {one} here, and {other} as {found.files[0].name} is read"
@@ -259,7 +259,7 @@ def _defaults_beside(found: Place, geometry: Geometry, own: Defaults) -> Default
     return defaults.read(None, path, geometry) if path.is_file() else own
 
 
-_OF_NETWORK = (
+OF_NETWORK = (
     "layers", "heads", "hidden", "positions", "vocab", "inner_width", "activation", "epsilon",
     "scale_attention", "scale_by_layer", "tied",
 )  # fmt: skip
@@ -278,7 +278,9 @@ def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: H
         _opened(found, words, geometry, renamed, config=config, aside=aside),
         defaults=_defaults_beside(found, geometry, said.defaults(geometry) if said else Defaults()),
     )
-    return _merged(opened, lora, words + " with LoRA") if lora else opened
+    if not lora:
+        return opened
+    return _merged(attrs.evolve(opened, base=opened), lora, words + " with LoRA")
 
 
 def _with_adapter(
@@ -302,7 +304,7 @@ def _with_adapter(
     together = attrs.evolve(
         base,
         place=attrs.evolve(found, passed=base.place.passed),
-        base=base.place,
+        base=base,
         tokenizer=found.tokenizer or base.tokenizer,
     )
     beside = found.folder / place.CONFIG

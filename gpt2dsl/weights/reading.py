@@ -71,6 +71,7 @@ class Weights:
         new: parameters that they may lack, and do; they get new values.
         passed: newer checkpoints of the run that are damaged, and what is wrong with each.
         defaults: what the files beside them say of a recipe's keys.
+        base: the weights that an adapter was merged into, as they were; None where none was.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class Weights:
     new: tuple[str, ...] = ()
     passed: tuple[InputError, ...] = ()
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
+    base: Weights | None = attrs.field(default=None, repr=False)
 
     @property
     def arrays(self) -> Arrays:
@@ -119,8 +121,10 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
 
 
 def _files(opened: Opened) -> tuple[tuple[str, Path], ...]:
-    base = beside.deciding(opened.base) if opened.base else []
     own = beside.deciding(opened.place)
+    if not opened.base or opened.base.place == opened.place:  # both are in one file
+        return tuple(own)
+    base = beside.deciding(opened.base.place)
     return (*own, *((f"base {role}", path) for role, path in base))
 
 
@@ -149,15 +153,19 @@ def read(
         raise InputError("G2-306", found.place.files[0], message)
     if values and (wrong := [name for name, one in found.tensors.items() if not _finite(one)]):
         raise InputError("G2-306", found.place.files[0], f"NaN or infinite: {some(wrong)}")
+    weights = _weights(found)
+    return attrs.evolve(weights, new=new, base=_weights(found.base) if found.base else None)
+
+
+def _weights(opened: Opened) -> Weights:
     return Weights(
-        path=found.place.path,
-        geometry=found.geometry,
-        config=found.config,
-        tensors=found.tensors,
-        tokenizer=found.tokenizer,
-        new=new,
-        passed=found.place.passed,
-        defaults=found.defaults,
+        path=opened.place.path,
+        geometry=opened.geometry,
+        config=opened.config,
+        tensors=opened.tensors,
+        tokenizer=opened.tokenizer,
+        passed=opened.place.passed,
+        defaults=opened.defaults,
     )
 
 

@@ -76,7 +76,7 @@ def test_caches_grow_and_keep_what_they_hold(tiny: GPT2, monkeypatch: pytest.Mon
         logits = decoder.step(np.array([row[-1], 0], np.int32))
     whole = Scores(tiny).logits(np.array([row], np.int32))[0, -1]
     np.testing.assert_allclose(logits[0], whole, atol=1e-5, rtol=0)
-    assert sorted(decoder._steps) == [32, 64]
+    assert sorted(decoder._caches) == [32, 64]
 
 
 def test_no_cache_grows_for_a_row_that_is_done_with(
@@ -90,7 +90,7 @@ def test_no_cache_grows_for_a_row_that_is_done_with(
         decoder.release(1)
         decoder.step(np.array([3, 0], np.int32))
     assert list(decoder._positions) == [2, 0]
-    assert list(decoder._steps) == [32]
+    assert list(decoder._caches) == [32]
 
 
 def test_lengths_of_graphs_are_few_and_never_too_short() -> None:
@@ -119,4 +119,4 @@ def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
     for _ in range(40):
         decoder.step(np.array([1, 0], np.int32))
     assert not compiled
-    assert sorted(decoder._steps) == [40, 80]
+    assert sorted(decoder._caches) == [40, 80]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import gpt2dsl
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.limits import Limits
+from gpt2dsl.serve.server import load
 from gpt2dsl.serve.service import Service
+from gpt2dsl.serve.settings import Settings
 from gpt2dsl.serve.worker import Worker
 
 PLAN = [65, 66, 67, 68, 69, 70, 71, 264, 72, 310, 73]
@@ -21,13 +24,16 @@ ROWS = 320
 
 
 class Client:
-    """The routes over a model that is loaded once."""
+    """The routes over a model that is loaded once, with its adapters."""
 
-    def __init__(self, folder: Path, template: str | None = None) -> None:
-        self.worker = Worker(lambda: gpt2dsl.load(str(folder)), batch=4, waiting=8)
+    def __init__(
+        self, folder: Path, template: str | None = None, adapters: Mapping[str, str] | None = None
+    ) -> None:
+        settings = Settings(adapters=adapters or {})
+        self.worker = Worker(lambda: load(str(folder), settings), batch=4, waiting=8)
         self.worker.start()
         self.lm: LanguageModel = self.worker.model.result()
-        service = Service(self.worker, "org/m", Limits(texts=12), template)
+        service = Service(self.worker, "org/m", Limits(texts=12), template, settings.adapters)
         self.http = TestClient(app(service), "http://localhost")
 
     def close(self) -> None:

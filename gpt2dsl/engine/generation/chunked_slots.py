@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from typing_extensions import override
 
 from gpt2dsl.engine.generation.prefixes import PrefixCache
 from gpt2dsl.engine.generation.row import Row
@@ -19,13 +20,15 @@ class ChunkedSlots(Slots):
 
     A text is the same to the bit whatever is generated beside it, and whether the beginning of its
     prompt was known or not: a chunk's keys and values depend on nothing but its tokens and those
-    before it, and a row of a step on nothing but its own.
+    before it, and a row of a step on nothing but its own. Texts of several adapters share the
+    places; a step is one of each network that has texts.
 
     Args:
         decoder: whose rows they are; what it held is gone.
         batch: rows.
         prefill: takes in prompts.
         prefixes: what is kept of prompts.
+        adapters: names of those that texts may ask for.
 
     Attributes:
         taking: the text whose prompt is being taken in; None where there is none.
@@ -36,10 +39,15 @@ class ChunkedSlots(Slots):
     _decoder: Decoder
 
     def __init__(
-        self, decoder: Decoder, batch: int, prefill: ChunkedPrefill, prefixes: PrefixCache
+        self,
+        decoder: Decoder,
+        batch: int,
+        prefill: ChunkedPrefill,
+        prefixes: PrefixCache,
+        adapters: Sequence[str] = (),
     ) -> None:
         super().__init__(decoder, batch)
-        self._prefill, self.prefixes = prefill, prefixes
+        self._prefill, self.prefixes, self._adapters = prefill, prefixes, adapters
         self.taking: Row | None = None
         self._taken = 0
         self.cached_tokens = self.prefilled_tokens = 0
@@ -50,18 +58,20 @@ class ChunkedSlots(Slots):
         Args:
             all_lengths: whether texts of any length find theirs; else short ones.
         """
-        yield "prompts"
-        hidden = self._prefill.take([0], 0)
-        self._prefill.logits(hidden, 0)
-        self._prefill.all_logits(hidden)
-        lengths = self._decoder.lengths
-        for length in lengths if all_lengths else lengths[:1]:
-            yield f"texts of up to {length} tokens"
-            self._decoder.compile(length)
-        self._decoder.reserve(1)
-        self._decoder.adopt(0, self._prefill.prompt(1), 1)
-        self._decoder.step(np.zeros(len(self._rows), np.int32))
-        self._decoder.release(0)
+        lengths = self._decoder.lengths if all_lengths else self._decoder.lengths[:1]
+        for adapter in ("", *self._adapters):
+            of = f" of {adapter}" if adapter else ""
+            yield f"prompts{of}"
+            hidden = self._prefill.take([0], 0, adapter)
+            self._prefill.logits(hidden, 0, adapter)
+            self._prefill.all_logits(hidden, adapter)
+            for length in lengths:
+                yield f"texts{of} of up to {length} tokens"
+                self._decoder.compile(length, adapter)
+            self._decoder.reserve(1)
+            self._decoder.adopt(0, self._prefill.prompt(1), 1)
+            self._decoder.step(np.zeros(len(self._rows), np.int32), [0], adapter)
+            self._decoder.release(0)
 
     def begin(self, row: Row) -> None:
         """Start to take in a prompt, after what is known of it; a place must be free."""
@@ -71,7 +81,7 @@ class ChunkedSlots(Slots):
         if row.request.scores_prompt:  # which needs the logits of every token
             return
         # the last token is computed in any case, for what comes after it
-        if kept := self.prefixes.find(row.request.ids[:-1]):
+        if kept := self.prefixes.find(row.request.ids[:-1], row.request.adapter):
             self._prefill.restore(kept)
             self._taken = len(kept) * CHUNK
             self.cached_tokens += self._taken
@@ -92,27 +102,43 @@ class ChunkedSlots(Slots):
         return row
 
     def _advance(self, row: Row) -> None:
-        prompt, start = row.request.ids, self._taken
+        prompt, start, adapter = row.request.ids, self._taken, row.request.adapter
         chunk = prompt[start : start + CHUNK]
-        hidden = self._prefill.take(chunk, start)
+        hidden = self._prefill.take(chunk, start, adapter)
         self.prefilled_tokens += len(chunk)
         self._taken += len(chunk)
-        if len(chunk) == CHUNK and not self.prefixes.knows(prompt[: self._taken]):
-            self.prefixes.keep(prompt[: self._taken], self._prefill.kept(start))
+        if len(chunk) == CHUNK and not self.prefixes.knows(prompt[: self._taken], adapter):
+            self.prefixes.keep(prompt[: self._taken], self._prefill.kept(start), adapter)
         if row.request.scores_prompt:
-            row.score_prompt(self._prefill.all_logits(hidden), start)
+            row.score_prompt(self._prefill.all_logits(hidden, adapter), start)
         if self._taken < len(prompt):
             return
         self.taking = None
         if not row.request.generates:
             row.finish()
             return
-        row.take(self._prefill.logits(hidden, len(chunk) - 1))
+        row.take(self._prefill.logits(hidden, len(chunk) - 1, adapter))
         if not row.ended:
             place = self._rows.index(None)
             held = self._prefill.prompt(len(prompt))
             self._decoder.adopt(place, held, len(prompt))
             self._rows[place] = row
+
+    @override
+    def step(self) -> list[Row]:
+        moved = self.busy
+        for adapter in dict.fromkeys(row.request.adapter for row in moved):
+            mine = {
+                place: row
+                for place, row in enumerate(self._rows)
+                if row and row.request.adapter == adapter
+            }
+            ids = np.zeros(len(self._rows), np.int32)
+            ids[list(mine)] = [row.ids[-1] for row in mine.values()]
+            logits = self._decoder.step(ids, list(mine), adapter)
+            for place, row in mine.items():
+                self._choose(place, row, logits[place])
+        return moved
 
     def drop(self, row: Row) -> None:
         """Free a text's place, whether it is over or not; or take in its prompt no further."""

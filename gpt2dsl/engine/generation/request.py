@@ -36,6 +36,8 @@ class Request:
         frequency_penalty: likewise, for each time that they were.
         scores_prompt: whether the prompt's tokens get log-probabilities too.
         generates: whether there is a text; else the prompt alone is taken in, and scored.
+        adapter: the name of the adapter that continues it, where several share a server's batch; ""
+            for the base.
     """
 
     prompt: str
@@ -50,6 +52,7 @@ class Request:
     frequency_penalty: float = 0.0
     scores_prompt: bool = False
     generates: bool = True
+    adapter: str = ""
 
     @cached_property
     def ending(self) -> Ending:

@@ -1,0 +1,46 @@
+"""The cache of keys and values that decoding writes to and looks at.
+
+It is one Parameter for keys and one for values a layer, laid out as rows of one head's width: row
+``(row of the batch * heads + head) * length + position``. Rows are overwritten in place. Letters in
+shapes are those of decoding.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import mindspore.ops.operations as P
+from mindspore import Parameter, Tensor, nn
+
+from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.parameters import zeros
+
+
+class Cache(nn.Cell):
+    """Keys and values of one layer."""
+
+    def __init__(self, network: GPT2, layer: int, batch: int, length: int) -> None:
+        super().__init__(auto_prefix=False)
+        width = network.geometry.head_width
+        self.shape = (batch * network.heads, length, width)
+        rows = (batch * network.heads * length, width)
+        self.keys = zeros(f"cache.{layer}.keys", rows)
+        self.values = zeros(f"cache.{layer}.values", rows)
+        self.write = P.ScatterUpdate()
+
+    def construct(self, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write ``[b n, 1, d]`` at rows ``[b n]``; gives all of them, ``2 x [b n, s, d]``."""
+        width = self.shape[2]
+        keys = self.write(self.keys, places, k.reshape((-1, width)))
+        values = self.write(self.values, places, v.reshape((-1, width)))
+        return keys.reshape(self.shape), values.reshape(self.shape)
+
+
+def new_caches(network: GPT2, batch: int, length: int) -> list[Cache]:
+    """Return a cache for each layer."""
+    return [Cache(network, layer, batch, length) for layer in range(network.geometry.layers)]
+
+
+def parameters_of(caches: Iterable[Cache]) -> list[Parameter]:
+    """Return keys and values layer by layer, each ``[b n s, d]``."""
+    return [parameter for cache in caches for parameter in (cache.keys, cache.values)]
