@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data import prompts
-from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
@@ -24,15 +23,7 @@ def run(job: Job) -> Result:
     assert isinstance(task, Generate)
     texts, team = prompts.read(task.prompts, "prompt"), groups.team(job.parts)
     with saying(f"loading {job.weights}"):
-        model = LanguageModel.load(
-            job.weights,
-            job.hints,
-            on=job.parts.runtime.device,
-            seed=job.parts.train.seed,
-            precision=job.parts.precision,
-            shard=team.shard,
-            tokenizer="auto" if job.parts.data.tokenizer in ("auto", TRAIN) else job.tokenizer,
-        )
+        model = LanguageModel.of_job(job, team.shard)
     started = time.perf_counter()
     found = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started

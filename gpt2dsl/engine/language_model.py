@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
 from gpt2dsl.engine import adapted
@@ -89,6 +90,28 @@ class LanguageModel(TextModel):
         arrays = Arrays(filled(read, seed))
         network = network_of(read.geometry, arrays, on, precision, shard=shard)
         return cls(network, words, read.defaults)
+
+    @classmethod
+    def of_job(cls, job: Job, shard: Shard = WHOLE) -> LanguageModel:
+        """Return the model that a job is about.
+
+        Args:
+            job: it.
+            shard: this rank's part of each layer.
+
+        Raises:
+            InputError: as ``load`` does.
+        """
+        is_own = job.parts.data.tokenizer in ("auto", TRAIN)
+        return cls.load(
+            job.weights,
+            job.hints,
+            on=job.parts.runtime.device,
+            seed=job.parts.train.seed,
+            precision=job.parts.precision,
+            shard=shard,
+            tokenizer="auto" if is_own else job.tokenizer,
+        )
 
     def load_adapter(
         self, name: str, weights: str, *, base: str = "", tokenizer: str = "auto"

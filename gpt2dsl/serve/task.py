@@ -6,7 +6,6 @@ import asyncio
 import os
 from typing import TYPE_CHECKING
 
-from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import InputError, RunError
@@ -63,14 +62,7 @@ def _model(job: Job) -> LanguageModel:
     """Return the model, whose requests have the recipe's settings of generation by default."""
     from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
 
-    model = LanguageModel.load(
-        job.weights,
-        job.hints,
-        on=job.parts.runtime.device,
-        seed=job.parts.train.seed,
-        precision=job.parts.precision,
-        tokenizer="auto" if job.parts.data.tokenizer in ("auto", TRAIN) else job.tokenizer,
-    )
+    model = LanguageModel.of_job(job)
     own = serving.defaults_of_requests(job.parts.generation)
     model.defaults = model.defaults.overridden(own)
     return model
