@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -23,6 +24,9 @@ from typing_extensions import Self
 
 from gpt2dsl import terminal
 from gpt2dsl.terminal import say
+
+SHORT = 5.0
+"""Seconds up to which nothing is said of the time that is left."""
 
 __all__ = ["Bar", "ByteBar", "say", "saying"]
 
@@ -64,6 +68,7 @@ class Bar(_Shown):
     def __init__(self, what: str, total: int, done: int = 0) -> None:
         detail = TextColumn("{task.fields[detail]}")
         super().__init__(what, total, done, MofNCompleteColumn(), detail)
+        self._first: tuple[int, float] | None = None
 
     def step(self, detail: str, count: int = 1) -> None:
         """``count`` more are done; ``detail`` is shown beside the bar."""
@@ -72,7 +77,17 @@ class Bar(_Shown):
         self._bar.update(self._task, completed=self._done, detail=detail)
         crossed = before // tenth != self._done // tenth or self._done == self._total
         if not self._moving and crossed:
-            say(f"{self._what} {self._done}/{self._total}  {detail}")
+            say(f"{self._what} {self._done}/{self._total}  {detail}{self._left()}")
+        if self._first is None:  # which may have waited for a compilation
+            self._first = self._done, time.perf_counter()
+
+    def _left(self) -> str:
+        """Return how long the rest takes, where that is worth a word."""
+        if self._first is None:
+            return ""
+        done, since = self._first
+        seconds = (time.perf_counter() - since) / (self._done - done) * (self._total - self._done)
+        return f"  {timedelta(seconds=round(seconds))} left" if seconds >= SHORT else ""
 
 
 class ByteBar(_Shown):
