@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 import traceback
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from gpt2dsl import library
-from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.errors import Fault, SpecError, some
 from gpt2dsl.parts.base import PACKAGE
 from gpt2dsl.spec import read
 from gpt2dsl.spec.tables import Draft, Stages
@@ -86,7 +87,14 @@ class _Finder:
         if path.suffix == ".toml":
             beside = Path(named_by).parent / path
             return self._once(beside if beside.exists() else path)
-        return _imported(name) if ":" in name else shared(library.find(name))
+        if ":" in name:
+            return _imported(name)
+        try:
+            return shared(library.find(name))
+        except SpecError:
+            if advice := _of_python(path):
+                raise SpecError([Fault("G2-002", "", name, advice)]) from None
+            raise
 
     def _once(self, path: Path) -> Draft | Stages:
         key = str(path.resolve())
@@ -97,6 +105,21 @@ class _Finder:
             return read.read_file(path, str(path), self)
         finally:
             self._chain.remove(key)
+
+
+def _of_python(path: Path) -> str:
+    """Return how a recipe in a Python file is named; "" where there is no such file."""
+    file = path if path.suffix == ".py" else Path(f"{path}.py")
+    if not file.is_file():
+        return ""
+    module = ".".join(file.with_suffix("").parts)
+    try:
+        statements = ast.parse(file.read_bytes()).body
+    except (OSError, ValueError, SyntaxError):
+        statements = []
+    assigned = [one.targets[0] for one in statements if isinstance(one, ast.Assign)]
+    names = [target.id for target in assigned if isinstance(target, ast.Name)]
+    return f"{file} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
 
 
 def _one(found: Draft | Stages, name: str) -> Draft:
@@ -141,7 +164,11 @@ def _imported(target: str) -> Draft | Stages:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's own module does
         raise _failed(target, error) from error
-    there = [name for name, value in vars(module).items() if isinstance(value, Built)]
+    there = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, Built) and not isinstance(value, type)
+    ]
     return _draft(found, target, f"; it has {', '.join(there)}" if there else "")
 
 

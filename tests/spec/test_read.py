@@ -219,8 +219,16 @@ def test_an_error_of_a_users_module_is_told_with_its_line(code: str, line: int, 
 
 
 def test_a_module_without_such_a_recipe_says_which_it_has() -> None:
-    with pytest.raises(SpecError, match="expected a Recipe, found None; it has recipe"):
+    with pytest.raises(SpecError, match=r"expected a Recipe, found None; it has recipe \["):
         Recipe.load("recipes.quickstart:recip")
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("named", ["of_team.py", "of_team"])
+def test_a_file_of_python_says_how_its_recipes_are_named(named: str) -> None:
+    Path("of_team.py").write_text("from gpt2dsl import Model\nbase = Model()\nlora = base\n")
+    with pytest.raises(SpecError, match=r"of_team.py is Python: .*, of_team:base, lora"):
+        Recipe.load(named)
 
 
 def test_a_file_that_is_broken_and_extended_twice_is_broken_twice(tmp_path: Path) -> None:
