@@ -101,6 +101,34 @@ class Chat(TypedDict):
     usage: Usage
 
 
+class Delta(TypedDict):
+    """What a message grows by: who speaks comes first, and nothing where it only ends."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+    refusal: NotRequired[None]
+
+
+class ChatChunkChoice(TypedDict):
+    """A piece of a message."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(TypedDict):
+    """An event of the stream of /v1/chat/completions."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: NotRequired[Usage | None]
+
+
 class Model(TypedDict):
     """A model that is served."""
 

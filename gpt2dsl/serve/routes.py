@@ -12,7 +12,7 @@ from gpt2dsl.serve import chat, completions, documents
 from gpt2dsl.serve.documents import Health, Model, Tokens
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.metrics import CONTENT_TYPE
-from gpt2dsl.serve.openapi import ONCE_LOADED, asks, of_body, responses
+from gpt2dsl.serve.openapi import ONCE_LOADED, asks, link, of_body, responses
 from gpt2dsl.serve.schema.chat import ChatRequest
 from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.serve.schema.tokens import (
@@ -72,12 +72,20 @@ def models(service: Service) -> APIRouter:
             "max_model_len": service.model().geometry.positions,
         }
 
-    @routes.get("/v1/models", responses=responses(documents.Models, statuses=ONCE_LOADED))
+    first = link("retrieve_model", model="$response.body#/data/0/id")
+    of_all = responses(documents.Models, links={"first": first}, statuses=ONCE_LOADED)
+
+    @routes.get("/v1/models", responses=of_all)
     async def list_models() -> Response:
         """List the models that are served."""
         return JSONResponse({"object": "list", "data": [described()]})
 
-    of_name = responses(Model, statuses=(*ONCE_LOADED, 404))
+    named = {"model": "$response.body#/id"}
+    generating = {
+        "complete": link("create_completion", body=named),
+        "chat": link("create_chat_completion", body=named),
+    }
+    of_name = responses(Model, links=generating, statuses=(*ONCE_LOADED, 404))
 
     @routes.get("/v1/models/{model:path}", responses=of_name)
     async def retrieve_model(model: str) -> Response:
@@ -94,7 +102,7 @@ def generation(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/completions",
-        responses=of_body(documents.Completion, streams=True),
+        responses=of_body(documents.Completion, event=documents.Completion),
         openapi_extra=asks(CompletionRequest),
     )
     async def create_completion(request: Request) -> Response:
@@ -107,7 +115,7 @@ def generation(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/chat/completions",
-        responses=of_body(documents.Chat, streams=True),
+        responses=of_body(documents.Chat, event=documents.ChatChunk),
         openapi_extra=asks(ChatRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
@@ -124,10 +132,15 @@ def generation(service: Service) -> APIRouter:
 def tokens(service: Service) -> APIRouter:
     """Return the paths that turn texts into tokens and back, as vLLM has them."""
     routes = APIRouter(tags=["tokens"])
+    of_tokens = {
+        "detokenize": link("detokenize", body={"tokens": "$response.body#/tokens"}),
+        "complete": link("create_completion", body={"prompt": "$response.body#/tokens"}),
+    }
+    of_text = {"tokenize": link("tokenize", body="$response.body")}
 
     @routes.post(
         "/tokenize",
-        responses=of_body(Tokens),
+        responses=of_body(Tokens, links=of_tokens),
         openapi_extra=asks(TokenizeRequest, TokenizeChatRequest),
     )
     async def tokenize(request: Request) -> Response:
@@ -153,7 +166,7 @@ def tokens(service: Service) -> APIRouter:
 
     @routes.post(
         "/detokenize",
-        responses=of_body(documents.Detokenized),
+        responses=of_body(documents.Detokenized, links=of_text),
         openapi_extra=asks(DetokenizeRequest),
     )
     async def detokenize(request: Request) -> Response:
