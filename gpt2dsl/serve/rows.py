@@ -27,12 +27,12 @@ def copies(model: LanguageModel, body: Sampling, prompt: Prompt, number: int = 0
     each = body.candidates
     first = number * each if body.seed is None else 0
     generation = body.generation(model.geometry.positions)
-    request = model.row(prompt, generation, first, stops_in_prompt=False).request
+    generates = body.longest != 0
+    row = model.row(prompt, generation, first, stops_in_prompt=False, generates=generates)
     asked = attrs.evolve(
-        request,
+        row.request,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
         scores_prompt=body.scores_prompt,
-        generates=body.longest != 0,
     )
     return [Row(attrs.evolve(asked, number=first + copy)) for copy in range(each)]

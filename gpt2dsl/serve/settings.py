@@ -49,7 +49,7 @@ class Settings:
     batch: int = 8
     waiting: int = 128
     cache: int = 256 << 20
-    warms_up: bool = False
+    warms_up: bool = True
     max_body: int = 1 << 20
     max_stops: int = 4
     checks: bool = False

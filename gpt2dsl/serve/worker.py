@@ -21,10 +21,8 @@ CACHE = 256 << 20
 """Bytes that are kept of prompts where nothing is said."""
 
 BUDGET = 2
-"""Steps whose time prompts may take between two steps: no text waits for more than three."""
-
-MOST_CHUNKS = 4
-"""Chunks that are taken in between two steps at most, however long a step took."""
+"""Steps whose time the chunks between two steps may take, and the most chunks there: a running text
+waits for no more than three steps, its own among them."""
 
 
 class BusyError(Exception):
@@ -238,9 +236,9 @@ class Worker(threading.Thread):
             slots.drop(row)
 
     def _take_prompts(self, slots: ChunkedSlots) -> None:
-        """Take in a chunk of a prompt, or more where steps take longer, as long as places last."""
+        """Take in a chunk of a prompt, or two where steps take longer, as long as places last."""
         began = before = time.perf_counter()
-        for _ in range(MOST_CHUNKS):
+        for _ in range(BUDGET):
             if not (slots.taking or (slots.free and self._begin(slots))):
                 return
             if row := slots.advance():

@@ -29,6 +29,8 @@ def kinds(lm: LanguageModel) -> list[Callable[[int], Any]]:
         lambda k: lm.generate(["a", TEXTS[k % 4]], max_new_tokens=4, do_sample=True, seed=k),
         lambda k: list(lm.stream(TEXTS[k % 4], max_new_tokens=4)),
         lambda k: lm.generate([TEXTS[k % 4]], max_new_tokens=3, beams=2),
+        lambda k: lm.loglikelihood([TEXTS[k % 4], "a"], [" cat", " bird"]),
+        lambda k: lm.loglikelihood_rolling(TEXTS[k % 4] * 40),
     ]
 
 
@@ -44,7 +46,7 @@ def compare(lm: LanguageModel, threads: int, calls: int) -> None:
 
 
 def test_calls_of_several_threads_give_what_they_give_one_after_another(lm: LanguageModel) -> None:
-    compare(lm, threads=4, calls=5)
+    compare(lm, threads=4, calls=7)
 
 
 def test_a_stream_that_is_held_open_holds_nobody_up(lm: LanguageModel) -> None:

@@ -52,6 +52,7 @@ class Server:
         env: dict[str, str] | None = None,
     ) -> None:
         words = [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--name", "tiny"]
+        words += ["--no-warmup"]  # the last of two flags counts
         self.process = subprocess.Popen(
             [*words, "--port", "0", *options],
             stderr=subprocess.PIPE,

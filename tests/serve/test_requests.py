@@ -90,6 +90,19 @@ def test_what_is_no_prompt_is_refused(alphabet: Client, prompt: Any, words: str)
     assert words in answer.json()["error"]["message"]
 
 
+def test_a_prompt_that_fills_the_model_is_scored_but_not_continued(alphabet: Client) -> None:
+    ids = [(7 * i) % 256 for i in range(64)]
+    scored = {"prompt": ids, "max_tokens": 0, "echo": True, "logprobs": 1}
+    logprobs = alphabet.choice(**scored)["logprobs"]["token_logprobs"]
+    assert len(logprobs) == 64
+    likelihood = alphabet.lm.loglikelihood(ids[:1], ids[1:])
+    assert sum(logprobs[1:]) == pytest.approx(likelihood.logprob, rel=1e-6)
+    assert alphabet.choice(prompt=ids, max_tokens=0)["text"] == ""
+    refusal = alphabet.post(**scored | {"prompt": [*ids, 1]}).json()["error"]
+    assert "the prompt has 65 tokens; 64 fit" in refusal["message"]
+    assert refusal["code"] == "context_length_exceeded"
+
+
 def test_python_refuses_what_are_no_ids(alphabet: Client) -> None:
     wrong: tuple[Any, ...] = (
         [1, True],

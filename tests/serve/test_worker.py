@@ -12,6 +12,7 @@ import pytest
 
 from gpt2dsl import Generation
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel, network_of
 from gpt2dsl.serve.worker import Event, Ticket, Worker
@@ -98,6 +99,30 @@ def test_a_long_prompt_holds_up_no_text_that_runs() -> None:
     worker.join()
     assert worker.counters.prefilled_tokens == 1000 + len(running.ticket.rows[0].request.ids)
     assert during[0] - before >= 4  # of 32 chunks
+
+
+def test_no_text_waits_for_more_than_three_steps_between_two_tokens(
+    model: LanguageModel, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("advance", "step"):
+        original = getattr(ChunkedSlots, name)
+
+        def called(slots: ChunkedSlots, name: str = name, original: Any = original) -> Any:
+            calls.append(name)
+            return original(slots)
+
+        monkeypatch.setattr(ChunkedSlots, name, called)
+    running = Listener([asked(model, max_new_tokens=70, min_new_tokens=70)])
+    prompts = [[(i * i + j) % 300 for i in range(70)] for j in range(20)]
+    waiting = [Listener([asked(model, ids, max_new_tokens=4)]) for ids in prompts]
+    for listener in (running, *waiting):
+        worker.submit(listener.ticket)
+    for listener in (running, *waiting):
+        listener.wait()
+    between = [len(chunks) for chunks in "".join(call[0] for call in calls).split("s")]
+    assert max(between[1:]) <= 2  # before the first step nothing runs
+    assert sum(between) >= 20 * 3
 
 
 def test_a_text_that_fails_fails_alone(model: LanguageModel, worker: Worker) -> None:
