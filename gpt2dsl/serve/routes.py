@@ -156,13 +156,10 @@ def tokens(service: Service) -> APIRouter:
             special = body.add_special_tokens
         with refused():
             ids = await service.off_loop(partial(tokenizer.encode, special=special), text)
-        document: Tokens = {
-            "count": len(ids),
-            "max_model_len": service.model().geometry.positions,
-            "tokens": ids,
-            "token_strs": tokenizer.strings(ids) if body.return_token_strs else None,
-        }
-        return JSONResponse(document)
+        strings = tokenizer.strings if body.return_token_strs else None
+        head = {"count": len(ids), "max_model_len": service.model().geometry.positions}
+        content = await service.off_loop(documents.tokens, head, ids, strings)
+        return Response(content, media_type="application/json")
 
     @routes.post(
         "/detokenize",

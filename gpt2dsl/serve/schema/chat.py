@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 from typing_extensions import Self, override
 
 from gpt2dsl.serve.schema.base import NULL, Body, Neutral, Shaped, given, neutral
@@ -73,7 +73,8 @@ class Template(Body):
         },
     )
 
-    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    # Faults of all messages would be collected, and one is told.
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1, max_length=MOST_MESSAGES)
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
 

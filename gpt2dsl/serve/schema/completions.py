@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Annotated, Any
 
@@ -26,7 +27,9 @@ def each_prompt(value: Any) -> list[Prompt]:
         return [checked_ids(prompt) for prompt in value]
     if kinds & {str, list, dict}:
         expected = "a text, texts, the ids of a text, or lists of ids"
-        raise ValueError(f"expected {expected}, found {json.dumps(value):.40}")
+        # Piece by piece: the text of a large value would hold the interpreter for long.
+        found = "".join(itertools.islice(json.JSONEncoder().iterencode(value), 40))
+        raise ValueError(f"expected {expected}, found {found:.40}")
     return [checked_ids(value)]
 
 
