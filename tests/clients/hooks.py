@@ -10,7 +10,7 @@ import schemathesis
 TEXTS = 16
 """Texts that run and wait in the server at most."""
 
-TOKENS = 200
+TOKENS = 100
 """Tokens of a prompt: each is a byte at least, and there must be room for some more."""
 
 
