@@ -7,10 +7,10 @@ from typing import Any
 
 import schemathesis
 
-TEXTS = 16
+TEXTS = 8
 """Texts that run and wait in the server at most."""
 
-TOKENS = 100
+TOKENS = 50
 """Tokens of a prompt: each is a byte at least, and there must be room for some more."""
 
 

@@ -108,7 +108,7 @@ def test_lm_eval_scores_a_served_model_as_its_own_class_does(
 @pytest.mark.timeout(3600)
 def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     """Few positions and places, as texts often take all that there are."""
-    own = Server(saved(tmp_path / "weights", 128), "--queue", "8")
+    own = Server(saved(tmp_path / "weights", 64), "--batch", "4", "--queue", "4")
     words = [
         str(BIN / "schemathesis"), "run", f"{own.url.removesuffix('/v1')}/openapi.json",
         "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful",

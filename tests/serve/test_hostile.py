@@ -92,7 +92,8 @@ def test_hostile_requests_change_nothing_for_others(weights: Path) -> None:
     The machine holds processes up too, whatever is asked of the server: so no token may be later
     than that, or than the latest of as many tokens that came while nobody attacked.
     """
-    own = Server(weights, "--batch", str(STREAMS + 2), "--cache-mb", "16", "--grace", "20")
+    options = ["--batch", str(STREAMS + 2), "--cache-mb", "16", "--grace", "20", "--warmup"]
+    own = Server(weights, *options)
     with ThreadPoolExecutor(1) as attacker:
         # Brings pools and caches to the size that they have under attack.
         attacker.submit(attack, own, FEW).result()

@@ -25,6 +25,9 @@ NULL = {"type": "null"}
 MOST_KEYS = 100
 """Keys of a table."""
 
+Demands = Mapping[str, JsonSchemaValue]
+"""Key → schema of the bodies that have it, where it demands something of other keys."""
+
 
 class Body(BaseModel):
     """A table of keys; a key that is null counts as absent, and 2.0 is an integer as in JSON.
@@ -35,8 +38,8 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
-    RULES: ClassVar[Sequence[JsonSchemaValue]] = ()
-    """Schemas of what keys demand of one another, besides those of the bases."""
+    DEMANDS: ClassVar[Demands] = {}
+    """Of keys that a class adds."""
 
     @model_validator(mode="before")
     @classmethod
@@ -59,8 +62,11 @@ class Body(BaseModel):
             if key not in required and of_key:
                 schema["properties"][key] = {"anyOf": [of_key, NULL]}
         schema |= {"additionalProperties": NULL, "maxProperties": MOST_KEYS}
-        if rules := [rule for kind in cls.__mro__ for rule in vars(kind).get("RULES", ())]:
-            schema["allOf"] = rules
+        demands: dict[str, JsonSchemaValue] = {}
+        for kind in cls.__mro__:
+            demands |= vars(kind).get("DEMANDS", {})
+        if demands:
+            schema["dependentSchemas"] = demands
         return reference
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import FailFast, Field, model_validator
 from typing_extensions import Self, override
 
-from gpt2dsl.serve.schema.base import NULL, Body, Neutral, Shaped, given, neutral
+from gpt2dsl.serve.schema.base import NULL, Body, Demands, Neutral, Shaped, given, neutral
 from gpt2dsl.serve.schema.sampling import Sampling
 
 MOST_MESSAGES = 1000
@@ -64,14 +64,14 @@ class Message(Body):
 class Template(Body):
     """How messages become the text that is continued; the last two keys are vLLM's."""
 
-    RULES = (
-        {
+    DEMANDS: ClassVar[Demands] = {
+        "continue_final_message": {
             "anyOf": [
                 neutral("continue_final_message", False),
                 neutral("add_generation_prompt", False),
             ]
-        },
-    )
+        }
+    }
 
     # Faults of all messages would be collected, and one is told.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1, max_length=MOST_MESSAGES)
@@ -95,14 +95,14 @@ class Template(Body):
 class ChatRequest(Sampling, Template):
     """A chat that is to be continued, and how."""
 
-    RULES = (
-        {
+    DEMANDS: ClassVar[Demands] = {
+        "top_logprobs": {
             "anyOf": [
                 neutral("top_logprobs", 0),
                 {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
             ]
-        },
-    )
+        }
+    }
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
