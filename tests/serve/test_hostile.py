@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpt2dsl.serve.memory import LASTING
 from tests.serve import hostile, streams
 from tests.serve.conftest import Server
 
@@ -97,10 +98,12 @@ def test_hostile_requests_change_nothing_for_others(weights: Path) -> None:
     with ThreadPoolExecutor(1) as attacker:
         # Brings pools and caches to the size that they have under attack.
         attacker.submit(attack, own, FEW).result()
+        time.sleep(LASTING)
         began = time.monotonic()
         with streaming(own) as disturbed:
             before = memory(own)
             attacker.submit(attack, own, REQUESTS).result()
+            time.sleep(LASTING)
             after = memory(own)
         own.wait_until_idle(60)
         with streaming(own) as calm:
