@@ -99,6 +99,20 @@ def test_the_models_that_there_are_are_told(described: Any) -> None:
         ("chat", {"messages": [{"role": "a", "b": 1}]}, 400),
         ("chat", {"messages": [{"role": "a", "content": [PART | {"cache": None}]}]}, 200),
         ("chat", {"messages": [{"role": "a", "content": [PART | {"cache": 1}]}]}, 400),
+        *(
+            (path, {key: 2**63 - 1 + over}, 400 if over else 200)
+            for path, key in [
+                ("chat", "max_tokens"),
+                ("chat", "max_completion_tokens"),
+                ("chat", "top_k"),
+                ("chat", "no_repeat_ngram_size"),
+                ("completions", "max_tokens"),
+            ]
+            for over in (0, 1)
+        ),
+        ("completions", {"min_tokens": 2**63, "max_tokens": 2**63}, 400),
+        ("completions", {"min_tokens": 2**63 - 1, "max_tokens": 2**63 - 1}, 200),
+        ("completions", {"seed": 2**64 + 1}, 200),
         ("completions", {"messages": None}, 200),
         ("completions", {"messages": []}, 400),
         ("tokenize", {"prompt": "a", "messages": None}, 200),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import FailFast, Field, model_validator
 from typing_extensions import Self, override
 
+from gpt2dsl.parts.rules import LARGEST
 from gpt2dsl.serve.schema.base import NULL, Body, Demands, Neutral, Shaped, given, neutral
 from gpt2dsl.serve.schema.sampling import Sampling
 
@@ -104,8 +105,8 @@ class ChatRequest(Sampling, Template):
         }
     }
 
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
+from gpt2dsl.parts.rules import LARGEST
 from gpt2dsl.serve.schema.base import Neutral, Shaped, whole
 from gpt2dsl.serve.schema.sampling import Sampling
 
@@ -62,7 +63,7 @@ class CompletionRequest(Sampling):
     """What is to be completed, and how."""
 
     prompts: Annotated[list[Prompt], Shaped(each_prompt, _ANY_PROMPT)] = Field([""], alias="prompt")
-    max_tokens: int = Field(16, ge=0)
+    max_tokens: int = Field(16, ge=0, le=LARGEST)
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool = False
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
