@@ -38,7 +38,8 @@ def app(
     paths.include_router(page.routes())
     for part in (routes.operations, routes.models, routes.generation, routes.tokens):
         paths.include_router(part(service))
-    paths.openapi = lambda: openapi.describe(paths, service, needs_key=bool(key))  # type: ignore[method-assign]
+    described = openapi.describe(paths, service, needs_key=bool(key))
+    paths.openapi = lambda: openapi.with_ids(described, service)  # type: ignore[method-assign]
 
     @paths.exception_handler(ApiError)
     async def refused(_: Request, error: ApiError) -> Response:

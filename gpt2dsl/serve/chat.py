@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any
 
 from typing_extensions import override
 
@@ -42,17 +41,17 @@ class ChatForm(Form):
         return 0
 
     @override
-    def opening(self, index: int, row: Row) -> Mapping[str, Any]:
-        delta = {"role": "assistant", "content": "", "refusal": None}
+    def opening(self, index: int, row: Row) -> documents.ChatChunkChoice:
+        delta: documents.Delta = {"role": "assistant", "content": "", "refusal": None}
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     @override
-    def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+    def piece(self, index: int, row: Row, span: Span) -> documents.ChatChunkChoice:
         return {
             "index": index,
             "delta": {"content": span.text} if span.text else {},
             "logprobs": self._logprobs(span),
-            "finish_reason": span.finish,
+            "finish_reason": span.finish,  # type: ignore[typeddict-item]
         }
 
     @override

@@ -15,18 +15,42 @@ from gpt2dsl.serve.errors import ApiError
 MOST = 512
 """Connections at once; more are closed at once."""
 
+PIECE = 8 << 10
+"""Bytes that are looked at before other connections have their turn: thousands of tiny chunks of a
+body fit in what a socket holds, and each of them is work."""
+
+LINGER = 2.0
+"""Seconds in which a client can read why it is refused: what it still sends is thrown away, as the
+network would throw the refusal away if the connection were closed under it."""
+
+HEAD = 16 << 10
+"""Bytes of a request's head at most."""
+
 PATIENCE = 30.0
 """Seconds that a client may take for the head of a request, and for reading anything of what it is
 sent."""
 
 
-class Connection(H11Protocol):
+class Connection(H11Protocol, asyncio.BufferedProtocol):
     """One client's connection."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self._piece = bytearray(PIECE)
+        self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
+
+    @override
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return the place for what comes next."""
+        return self._piece
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what came."""
+        if not self._is_refused:
+            self.data_received(bytes(self._piece[:nbytes]))
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -82,7 +106,10 @@ class Connection(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self._is_refused = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER, self.transport.close)
 
     def _stop_head_timer(self) -> None:
         if self._head_timer:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from typing_extensions import NotRequired, TypedDict
 
 from gpt2dsl.data.documents import dumps
 from gpt2dsl.engine.generation.row import Row
+
+PIECE = 4096
+"""Tokens that are written at once: writing holds the interpreter."""
 
 FinishReason = Literal["stop", "length"]
 
@@ -101,6 +104,34 @@ class Chat(TypedDict):
     usage: Usage
 
 
+class Delta(TypedDict):
+    """What a message grows by: who speaks comes first, and nothing where it only ends."""
+
+    role: NotRequired[Literal["assistant"]]
+    content: NotRequired[str]
+    refusal: NotRequired[None]
+
+
+class ChatChunkChoice(TypedDict):
+    """A piece of a message."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class ChatChunk(TypedDict):
+    """An event of the stream of /v1/chat/completions."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: NotRequired[Usage | None]
+
+
 class Model(TypedDict):
     """A model that is served; ``root`` says where it is, ``parent`` is an adapter's base."""
 
@@ -172,6 +203,31 @@ def usage(rows: Sequence[Row], prompt_tokens: int) -> Usage:
         "completion_tokens": generated,
         "total_tokens": prompt_tokens + generated,
     }
+
+
+def tokens(
+    head: Mapping[str, Any],
+    ids: Sequence[int],
+    strings: Callable[[Sequence[int]], list[str]] | None,
+) -> str:
+    """Return the JSON of ``Tokens``, written in pieces so that others have their turns between.
+
+    Args:
+        head: what comes before them.
+        ids: of them.
+        strings: gives the entries of the vocabulary; None where they are not asked for.
+    """
+    named = f"[{_listed(map(strings, _pieces(ids)))}]" if strings else "null"
+    begin = dumps(head)[:-1]
+    return f'{begin}, "tokens": [{_listed(_pieces(ids))}], "token_strs": {named}}}'
+
+
+def _pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (ids[start : start + PIECE] for start in range(0, len(ids), PIECE))
+
+
+def _listed(pieces: Iterable[Sequence[Any]]) -> str:
+    return ", ".join(dumps(piece)[1:-1] for piece in pieces)
 
 
 def event(document: Mapping[str, Any]) -> str:

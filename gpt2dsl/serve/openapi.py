@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
+from gpt2dsl.serve.documents import ChatChunk
 from gpt2dsl.serve.errors import ErrorDocument
+from gpt2dsl.serve.guard import OPEN
+from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.schema.base import Body
 from gpt2dsl.serve.schema.chat import ChatRequest
 from gpt2dsl.serve.schema.completions import CompletionRequest
@@ -18,7 +21,9 @@ from gpt2dsl.serve.service import STREAM, Service
 _BODIES = (
     CompletionRequest, ChatRequest, TokenizeRequest, TokenizeChatRequest, DetokenizeRequest,
 )  # fmt: skip
+_SAMPLING = (CompletionRequest, ChatRequest)
 _PLACE = "#/components/schemas/{model}"
+_MODEL = "/v1/models/{model}"
 
 _ERRORS = {
     400: "The request is wrong: the message names the key and says why.",
@@ -43,6 +48,7 @@ def responses(
     *,
     description: str = "The answer.",
     content: Mapping[str, Any] | None = None,
+    links: Mapping[str, Any] | None = None,
     statuses: tuple[int, ...] = ALWAYS,
 ) -> Responses:
     """Return the responses of a path.
@@ -51,6 +57,7 @@ def responses(
         document: of an answer.
         description: of it.
         content: other kinds of it.
+        links: to what can be asked with it.
         statuses: of errors.
     """
     answer: dict[str, Any] = {"description": description}
@@ -58,27 +65,61 @@ def responses(
         answer["model"] = document
     if content:
         answer["content"] = dict(content)
+    if links:
+        answer["links"] = dict(links)
     errors: Responses = {
         status: {"model": ErrorDocument, "description": _ERRORS[status]} for status in statuses
     }
     return {200: answer, **errors}
 
 
-def of_body(document: Any, *, streams: bool = False) -> Responses:
-    """Return the responses of a path that takes a body."""
-    events = {STREAM: {"schema": {"type": "string"}}} if streams else None
-    return responses(document, content=events, statuses=_OF_BODIES)
+def of_body(
+    document: Any, *, event: Any = None, links: Mapping[str, Any] | None = None
+) -> Responses:
+    """Return the responses of a path that takes a body.
+
+    Args:
+        document: of an answer.
+        event: of an answer's stream, where it may be one.
+        links: to what can be asked with an answer.
+    """
+    content = {STREAM: {"itemSchema": _server_sent(event)}} if event else None
+    return responses(document, content=content, links=links, statuses=_OF_BODIES)
+
+
+def _server_sent(document: Any) -> dict[str, Any]:
+    """Return the schema of an event: it carries a document, or an error, or tells the end."""
+    content = {"anyOf": [_reference(document), _reference(ErrorDocument)]}
+    carried = {"contentMediaType": "application/json", "contentSchema": content}
+    data = {"type": "string", "anyOf": [{"const": "[DONE]"}, carried]}
+    return {"type": "object", "properties": {"data": data}, "required": ["data"]}
+
+
+def link(operation: str, *, body: Any = None, **parameters: str) -> dict[str, Any]:
+    """Return a link to what can be asked with an answer.
+
+    Args:
+        operation: its id.
+        body: of the request.
+        parameters: of the path.
+    """
+    request = {"requestBody": body} if body else {}
+    return {"operationId": operation, "parameters": parameters, **request}
 
 
 def asks(*kinds: type[Body]) -> dict[str, Any]:
     """Return the description of a body that is of one of some kinds."""
-    places = [{"$ref": _PLACE.format(model=kind.__name__)} for kind in kinds]
+    places = [_reference(kind) for kind in kinds]
     schema = places[0] if len(places) == 1 else {"anyOf": places}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def _reference(kind: Any) -> dict[str, Any]:
+    return {"$ref": _PLACE.format(model=kind.__name__)}
+
+
 def describe(routes: FastAPI, service: Service, *, needs_key: bool) -> dict[str, Any]:
-    """Return /openapi.json, with the limits of this server.
+    """Return /openapi.json, with those limits of this server that are known before the model is.
 
     Args:
         routes: the application.
@@ -86,34 +127,49 @@ def describe(routes: FastAPI, service: Service, *, needs_key: bool) -> dict[str,
         needs_key: whether requests need the API key.
     """
     described = FastAPI.openapi(routes)
-    components = described.setdefault("components", {})
-    schemas = components.setdefault("schemas", {})
-    _, bodies = models_json_schema([(kind, "validation") for kind in _BODIES], ref_template=_PLACE)
-    schemas |= bodies["$defs"]
-    schemas["TokenId"] = {"type": "integer", "minimum": 0}
-    if service.state == "ok":
-        # an id within it is one of every model
-        last = min(model.geometry.vocab for model in service.models().values()) - 1
-        schemas["TokenId"]["maximum"] = last
-        for kind in (CompletionRequest, ChatRequest):
-            _limit(schemas[kind.__name__], service, last)
+    components = described["components"]
+    schemas = components["schemas"]
+    _, more = TypeAdapter.json_schemas(
+        [(kind, "validation", TypeAdapter(kind)) for kind in (*_BODIES, ChatChunk)],
+        ref_template=_PLACE,
+    )
+    schemas |= more["$defs"] | {"TokenId": {"type": "integer", "minimum": 0}}
+    names = [service.name, *(name for name in service.roots if name != service.name)]
+    for kind in _BODIES:
+        schemas[kind.__name__]["properties"]["model"] = {"enum": [*names, None]}
+    (parameter,) = described["paths"][_MODEL]["get"]["parameters"]
+    parameter["schema"] = {"enum": names}
+    for kind in _SAMPLING:
+        _limit(schemas[kind.__name__]["properties"], service.limits)
     if needs_key:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         described["security"] = [{"key": []}]
+        for path in described["paths"].keys() & set(OPEN):
+            described["paths"][path]["get"]["security"] = []
     return described
 
 
-def _limit(schema: dict[str, Any], service: Service, last: int) -> None:
-    """Put the limits of a server into the schema of a request."""
-    limits, properties = service.limits, schema["properties"]
+def _limit(properties: dict[str, Any], limits: Limits) -> None:
+    """Put the limits of a server into the keys of a request."""
     stop = properties["stop"]["anyOf"][0]["anyOf"]
     stop[0]["maxLength"] = stop[1]["items"]["maxLength"] = limits.stop_length
     stop[1]["maxItems"] = limits.stops
-    bias = properties["logit_bias"]["anyOf"][0]
-    (values,) = bias["patternProperties"].values()
-    bias["patternProperties"] = {rf"^({numbers_to(last)})$": values}
     for key in {"n", "best_of"} & properties.keys():
         properties[key]["anyOf"][0]["maximum"] = min(128, limits.texts)
+
+
+def with_ids(described: dict[str, Any], service: Service) -> dict[str, Any]:
+    """Return /openapi.json with the ids that there are, once the model is there."""
+    if service.state == "ok":
+        # an id within it is one of every model
+        last = min(model.geometry.vocab for model in service.models().values()) - 1
+        schemas = described["components"]["schemas"]
+        schemas["TokenId"]["maximum"] = last
+        for kind in _SAMPLING:
+            bias = schemas[kind.__name__]["properties"]["logit_bias"]["anyOf"][0]
+            (values,) = bias["patternProperties"].values()
+            bias["patternProperties"] = {rf"^({numbers_to(last)})$": values}
+    return described
 
 
 def numbers_to(last: int) -> str:

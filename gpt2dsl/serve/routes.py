@@ -13,7 +13,7 @@ from gpt2dsl.serve import chat, completions, documents
 from gpt2dsl.serve.documents import Health, Model, Tokens
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.metrics import CONTENT_TYPE
-from gpt2dsl.serve.openapi import ONCE_LOADED, asks, of_body, responses
+from gpt2dsl.serve.openapi import ONCE_LOADED, asks, link, of_body, responses
 from gpt2dsl.serve.schema.chat import ChatRequest
 from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.serve.schema.tokens import (
@@ -76,13 +76,21 @@ def models(service: Service) -> APIRouter:
             "max_model_len": model.geometry.positions,
         }
 
-    @routes.get("/v1/models", responses=responses(documents.Models, statuses=ONCE_LOADED))
+    first = link("retrieve_model", model="$response.body#/data/0/id")
+    of_all = responses(documents.Models, links={"first": first}, statuses=ONCE_LOADED)
+
+    @routes.get("/v1/models", responses=of_all)
     async def list_models() -> Response:
         """List the models that are served."""
         models = list(map(described, service.models().values()))
         return JSONResponse({"object": "list", "data": models})
 
-    of_name = responses(Model, statuses=(*ONCE_LOADED, 404))
+    named = {"model": "$response.body#/id"}
+    generating = {
+        "complete": link("create_completion", body=named),
+        "chat": link("create_chat_completion", body=named),
+    }
+    of_name = responses(Model, links=generating, statuses=(*ONCE_LOADED, 404))
 
     @routes.get("/v1/models/{model:path}", responses=of_name)
     async def retrieve_model(model: str) -> Response:
@@ -98,7 +106,7 @@ def generation(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/completions",
-        responses=of_body(documents.Completion, streams=True),
+        responses=of_body(documents.Completion, event=documents.Completion),
         openapi_extra=asks(CompletionRequest),
     )
     async def create_completion(request: Request) -> Response:
@@ -111,7 +119,7 @@ def generation(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/chat/completions",
-        responses=of_body(documents.Chat, streams=True),
+        responses=of_body(documents.Chat, event=documents.ChatChunk),
         openapi_extra=asks(ChatRequest),
     )
     async def create_chat_completion(request: Request) -> Response:
@@ -128,10 +136,15 @@ def generation(service: Service) -> APIRouter:
 def tokens(service: Service) -> APIRouter:
     """Return the paths that turn texts into tokens and back, as vLLM has them."""
     routes = APIRouter(tags=["tokens"])
+    of_tokens = {
+        "detokenize": link("detokenize", body={"tokens": "$response.body#/tokens"}),
+        "complete": link("create_completion", body={"prompt": "$response.body#/tokens"}),
+    }
+    of_text = {"tokenize": link("tokenize", body="$response.body")}
 
     @routes.post(
         "/tokenize",
-        responses=of_body(Tokens),
+        responses=of_body(Tokens, links=of_tokens),
         openapi_extra=asks(TokenizeRequest, TokenizeChatRequest),
     )
     async def tokenize(request: Request) -> Response:
@@ -147,17 +160,14 @@ def tokens(service: Service) -> APIRouter:
             special = body.add_special_tokens
         with refused():
             ids = await service.off_loop(partial(tokenizer.encode, special=special), text)
-        document: Tokens = {
-            "count": len(ids),
-            "max_model_len": model.geometry.positions,
-            "tokens": ids,
-            "token_strs": tokenizer.strings(ids) if body.return_token_strs else None,
-        }
-        return JSONResponse(document)
+        strings = tokenizer.strings if body.return_token_strs else None
+        head = {"count": len(ids), "max_model_len": model.geometry.positions}
+        content = await service.off_loop(documents.tokens, head, ids, strings)
+        return Response(content, media_type="application/json")
 
     @routes.post(
         "/detokenize",
-        responses=of_body(documents.Detokenized),
+        responses=of_body(documents.Detokenized, links=of_text),
         openapi_extra=asks(DetokenizeRequest),
     )
     async def detokenize(request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from gpt2dsl.engine.progress import say, saying
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.serve import check
 from gpt2dsl.serve.app import app
-from gpt2dsl.serve.connection import Connection
+from gpt2dsl.serve.connection import HEAD, Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
 from gpt2dsl.serve.settings import Settings
@@ -157,6 +158,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 routes,
                 http=Connection,
+                h11_max_incomplete_event_size=HEAD,
                 ws="none",
                 lifespan="off",
                 log_level="error",
@@ -180,6 +182,9 @@ class _Server(uvicorn.Server):
         except Exception:  # noqa: BLE001  # serve raises it once the sockets are closed
             self.should_exit = True
             return
+        # What stays is not looked at again: a full collection would hold every stream up.
+        gc.collect()
+        gc.freeze()
         names = ", ".join([self._service.name, *self._settings.adapters])
         say(f"serving {names} on {self.url}/v1")
         if self._settings.checks:

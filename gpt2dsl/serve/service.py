@@ -25,6 +25,7 @@ from gpt2dsl.serve.connection import PATIENCE
 from gpt2dsl.serve.documents import now
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.limits import Limits
+from gpt2dsl.serve.memory import Memory
 from gpt2dsl.serve.metrics import Metrics
 from gpt2dsl.serve.schema.base import Body, parsed
 from gpt2dsl.serve.schema.sampling import Sampling
@@ -69,6 +70,12 @@ class Service:
     _pool: ThreadPoolExecutor = attrs.field(
         factory=partial(ThreadPoolExecutor, _THREADS, "requests"), init=False
     )
+
+    _memory: Memory = attrs.field(init=False)
+
+    @_memory.default
+    def _freed(self) -> Memory:
+        return Memory(self.off_loop)
 
     @metrics.default
     def _metrics(self) -> Metrics:
@@ -161,6 +168,7 @@ class Service:
             raise ApiError(408, "the body did not come", headers={"Connection": "close"}) from None
         except ClientDisconnect:
             raise ApiError(400, "the client has left") from None
+        self._memory.clear_up_after(len(raw))
         return await self.off_loop(parsed, kinds, raw)
 
     async def _raw(self, request: Request) -> bytes:

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from gpt2dsl.data.chat_template import DEFAULT
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.serve.documents import PIECE
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.template import ChatTemplate
 from tests.serve.in_process import Client
@@ -260,6 +261,20 @@ def test_a_model_without_a_template_names_the_cure(alphabet: Client) -> None:
             "org/m has no chat template: serve it with --template FILE, or ask /v1/completions"
         )
         assert answer.json()["error"]["message"] == message
+
+
+def test_many_tokens_are_listed_as_few_are(chatting: Client) -> None:
+    prompt = "the cat 猫" * PIECE
+    asked = {"prompt": prompt, "return_token_strs": True}
+    answer = chatting.http.post("/tokenize", json=asked).json()
+    ids = chatting.lm.tokenizer.encode(prompt)
+    assert answer["tokens"] == ids
+    assert answer["token_strs"] == chatting.lm.tokenizer.strings(ids)
+    assert answer["count"] == len(ids) > 2 * PIECE
+    whole = chatting.http.post("/detokenize", json={"tokens": answer["tokens"]}).json()
+    assert whole == {"prompt": prompt}
+    few = chatting.http.post("/tokenize", json={"prompt": ""}).json()
+    assert (few["tokens"], few["token_strs"]) == ([], None)
 
 
 def test_the_template_of_the_tokenizer_is_used(tmp_path: Path, folders: dict[str, Path]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import pydantic_core
 from pydantic import (
@@ -25,11 +25,21 @@ NULL = {"type": "null"}
 MOST_KEYS = 100
 """Keys of a table."""
 
+Demands = Mapping[str, JsonSchemaValue]
+"""Key → schema of the bodies that have it, where it demands something of other keys."""
+
 
 class Body(BaseModel):
-    """A table of keys; a key that is null counts as absent, and 2.0 is an integer as in JSON."""
+    """A table of keys; a key that is null counts as absent, and 2.0 is an integer as in JSON.
+
+    That holds for unknown keys too: clients send all keys of a later version as null, which asks
+    for nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+    DEMANDS: ClassVar[Demands] = {}
+    """Of keys that a class adds."""
 
     @model_validator(mode="before")
     @classmethod
@@ -38,7 +48,7 @@ class Body(BaseModel):
             return body
         if len(body) > MOST_KEYS:  # pydantic would collect a fault for each
             raise ValueError(f"{len(body)} keys are more than {MOST_KEYS}")
-        return {key: whole(value) for key, value in body.items() if value is not None}
+        return {key: whole(value) for key, value in given(body).items()}
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -51,7 +61,23 @@ class Body(BaseModel):
         for key, of_key in schema.get("properties", {}).items():
             if key not in required and of_key:
                 schema["properties"][key] = {"anyOf": [of_key, NULL]}
+        schema |= {"additionalProperties": NULL, "maxProperties": MOST_KEYS}
+        demands: dict[str, JsonSchemaValue] = {}
+        for kind in cls.__mro__:
+            demands |= vars(kind).get("DEMANDS", {})
+        if demands:
+            schema["dependentSchemas"] = demands
         return reference
+
+
+def given(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a table that are not null."""
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def neutral(key: str, value: Any) -> JsonSchemaValue:
+    """Return the schema of bodies that leave a key out, or give it null or what asks nothing."""
+    return {"properties": {key: {"enum": [value, None]}}}
 
 
 def whole(value: Any) -> Any:
@@ -128,7 +154,7 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
         raise ApiError(400, f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise ApiError(400, f"the body is no JSON object but {_kind(document)}")
-    fitting = (kind for kind in kinds if _required(kind) <= document.keys())
+    fitting = (kind for kind in kinds if _required(kind) <= given(document).keys())
     kind = next(fitting, kinds[0])
     try:
         return kind.model_validate(document)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 from typing_extensions import Self, override
 
-from gpt2dsl.serve.schema.base import Body, Neutral, Shaped
+from gpt2dsl.parts.rules import LARGEST
+from gpt2dsl.serve.schema.base import NULL, Body, Demands, Neutral, Shaped, given, neutral
 from gpt2dsl.serve.schema.sampling import Sampling
 
 MOST_MESSAGES = 1000
@@ -18,7 +19,7 @@ _PART = {
     "type": "object",
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
     "required": ["type", "text"],
-    "additionalProperties": False,
+    "additionalProperties": NULL,
 }
 _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 
@@ -36,8 +37,8 @@ def _text_of(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind != "text":
         raise ValueError(f"only parts of type text are supported, found {kind!r:.40}")
-    if part.keys() - {"type", "text"}:
-        raise ValueError(f"{min(part.keys() - {'type', 'text'}):.40}: not supported here")
+    if more := given(part).keys() - {"type", "text"}:
+        raise ValueError(f"{min(more):.40}: not supported here")
     if not isinstance(part.get("text"), str):
         raise ValueError("a part of type text has a text")  # noqa: TRY004
     return str(part["text"])
@@ -64,7 +65,17 @@ class Message(Body):
 class Template(Body):
     """How messages become the text that is continued; the last two keys are vLLM's."""
 
-    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    DEMANDS: ClassVar[Demands] = {
+        "continue_final_message": {
+            "anyOf": [
+                neutral("continue_final_message", False),
+                neutral("add_generation_prompt", False),
+            ]
+        }
+    }
+
+    # Faults of all messages would be collected, and one is told.
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1, max_length=MOST_MESSAGES)
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
 
@@ -85,8 +96,17 @@ class Template(Body):
 class ChatRequest(Sampling, Template):
     """A chat that is to be continued, and how."""
 
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    DEMANDS: ClassVar[Demands] = {
+        "top_logprobs": {
+            "anyOf": [
+                neutral("top_logprobs", 0),
+                {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
+            ]
+        }
+    }
+
+    max_tokens: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
+from gpt2dsl.parts.rules import LARGEST
 from gpt2dsl.serve.schema.base import Neutral, Shaped, whole
 from gpt2dsl.serve.schema.sampling import Sampling
 
@@ -26,7 +28,9 @@ def each_prompt(value: Any) -> list[Prompt]:
         return [checked_ids(prompt) for prompt in value]
     if kinds & {str, list, dict}:
         expected = "a text, texts, the ids of a text, or lists of ids"
-        raise ValueError(f"expected {expected}, found {json.dumps(value):.40}")
+        # Piece by piece: the text of a large value would hold the interpreter for long.
+        found = "".join(itertools.islice(json.JSONEncoder().iterencode(value), 40))
+        raise ValueError(f"expected {expected}, found {found:.40}")
     return [checked_ids(value)]
 
 
@@ -59,7 +63,7 @@ class CompletionRequest(Sampling):
     """What is to be completed, and how."""
 
     prompts: Annotated[list[Prompt], Shaped(each_prompt, _ANY_PROMPT)] = Field([""], alias="prompt")
-    max_tokens: int = Field(16, ge=0)
+    max_tokens: int = Field(16, ge=0, le=LARGEST)
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool = False
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None

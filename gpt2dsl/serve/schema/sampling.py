@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gpt2dsl.parts import Generation
+from gpt2dsl.parts.rules import LARGEST
 from gpt2dsl.serve.schema.base import Anything, Body, Shaped
 
 COLD = 1e-6
@@ -85,12 +86,12 @@ class Sampling(Body):
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     logit_bias: Annotated[dict[int, float], Shaped(_biases, _BIASES)] = Field({})
 
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(0, ge=0, le=LARGEST)
     min_p: float = Field(0.0, ge=0, le=1)
     typical_p: float = Field(1.0, gt=0, le=1)
     repetition_penalty: float = Field(1.0, ge=1e-6, le=1e6)
-    no_repeat_ngram_size: int = Field(0, ge=0)
-    min_tokens: int = Field(0, ge=0)
+    no_repeat_ngram_size: int = Field(0, ge=0, le=LARGEST)
+    min_tokens: int = Field(0, ge=0, le=LARGEST)
 
     metadata: Anything = None
     prompt_cache_key: Anything = None
