@@ -15,6 +15,9 @@ STOPS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXC
 """Signals that ask to stop: Ctrl-C, a batch system before its time is up, a closing terminal. The
 others may come several times for one reason, as a shell and the kernel both send SIGHUP."""
 
+COMPUTING = "generation"
+"""Name of the thread in which a server computes: no signal interrupts what it compiles."""
+
 
 def are_ctrl_c() -> None:
     """Make every signal that asks to stop do what Ctrl-C does: clean up, and end."""

@@ -18,6 +18,7 @@ from gpt2dsl.chain.result import ChainResult, StageResult
 from gpt2dsl.data import atomic, lock
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import Interrupted, RunError, SpecError
+from gpt2dsl.plan import serving
 
 if TYPE_CHECKING:
     from gpt2dsl.engine.callbacks import Callback
@@ -29,6 +30,8 @@ def run(
 ) -> ChainResult:
     """Carry a chain out; arguments and errors as in ``ChainPlan.run``."""
     _refuse(plan)
+    if plan.stages[-1].plan.serves:
+        serving.refuse_event_loop()
     folder = Path(plan.directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)

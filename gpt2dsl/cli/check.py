@@ -11,6 +11,7 @@ from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
 from gpt2dsl.cluster import devices
 from gpt2dsl.errors import Fault
+from gpt2dsl.parts.task import Conversion
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.report import report
 
@@ -56,9 +57,12 @@ def _examined(spec: str, settings: tuple[str, ...]) -> tuple[Recipe | Chain, lis
 
 def _absent_devices(recipe: Recipe | Chain) -> Iterator[str]:
     """Yield why devices that a recipe names are not here; another machine may have them."""
-    for key, value, _ in recipe.why():
-        if key.endswith("runtime.device") and (reason := devices.missing(value)):
-            yield f"runtime.device = {value}: {reason}"
+    for one in recipe.recipes if isinstance(recipe, Chain) else (recipe,):
+        parts = one.completed
+        if not isinstance(parts.task, Conversion) and (
+            reason := devices.missing(device := parts.runtime.device)
+        ):
+            yield f"runtime.device = {device}: {reason}"
 
 
 def _blamed(fault: Fault, faulty: set[str]) -> bool:

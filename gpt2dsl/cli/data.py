@@ -53,8 +53,8 @@ def prepare(
     **form: Any,
 ) -> None:
     """Tokenise texts into MindRecord."""
-    if labels is not None and form["form"] in WITHOUT_CLASSES:
-        raise click.UsageError(f"--labels: {form['form']} has no classes; --format says another")
+    if labels is not None and (kind := form["form"] or "text") in WITHOUT_CLASSES:
+        raise click.UsageError(f"--labels: {kind} has no classes; --format says another")
     if labels is not None and evaluation:
         raise click.UsageError("--evaluation: rows of classes are the same for both")
     from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # it imports MindSpore

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import threading
 import traceback
 from typing import NoReturn
 
@@ -60,8 +62,15 @@ class _Commands(click.Group):
         except SpecError as error:
             from gpt2dsl.cli import words  # noqa: PLC0415  # only errors pay for it
 
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            raise (words.translated(error, command) if command else error) from error
+            raise words.translated(error, self._called(ctx)) from error
+
+    def _called(self, ctx: click.Context) -> click.Command:
+        """Return the command that was called, of a group the one within it."""
+        command: click.Command = self
+        for word in (ctx.invoked_subcommand, *sys.argv[1:]):
+            if isinstance(command, click.Group) and word:
+                command = command.get_command(ctx, word) or command
+        return command
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -88,6 +97,8 @@ def main() -> NoReturn:
     signals.are_ctrl_c()  # what ends a job on a cluster cleans up as Ctrl-C does
     with terminal.prepared() as output:
         code = _run(output)
+    if any(thread.name == signals.COMPUTING for thread in threading.enumerate()):
+        os._exit(code)  # the interpreter's end would crash under it
     sys.exit(code)
 
 

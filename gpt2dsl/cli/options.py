@@ -62,7 +62,7 @@ def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                 help="Of jsonl, csv and tsv: a name, or a number from 0.",
             ),
             click.option(
-                "--format", "form", type=click.Choice(formats), default="text", show_default=True,
+                "--format", "form", type=click.Choice(formats), help="Default: text.",
             ),
         ):  # fmt: skip
             command = option(command)

@@ -11,6 +11,12 @@ from gpt2dsl.errors import Fault, InputError, SpecError
 
 _KEY = re.compile(r"\b(?:task|model|data|generation)\.(\w+)\b")
 
+_OTHERWISE = {
+    "layout": "to", "source_layout": "from", "source_strategy": "strategy", "weights": "base",
+    "prompts": "prompt", "texts": "text",
+}  # fmt: skip
+"""Keys whose options are called otherwise."""
+
 
 def translated(error: SpecError, command: click.Command) -> SpecError:
     """Return an error with the options and arguments of a command, where it has them for a key.
@@ -33,12 +39,15 @@ def _of(param: click.Parameter) -> str:
 
 def _translated(fault: Fault, words: dict[str, str]) -> Fault:
     def word(match: re.Match[str]) -> str:
-        name = match[1]
-        return words.get(name) or words.get(name.removesuffix("s")) or match[0]
+        return words.get(match[1]) or words.get(_OTHERWISE.get(match[1], "")) or match[0]
 
-    key, message = _KEY.sub(word, fault.key), _KEY.sub(word, fault.message)
-    for name, option in words.items():
-        message = re.sub(rf'\b{name} = "([^"]*)"', rf"{option} \1", message)
+    def option(match: re.Match[str]) -> str:
+        # an argument in a message would be that of another command
+        return found if (found := word(match)).startswith("-") else match[0]
+
+    key, message = _KEY.sub(word, fault.key), _KEY.sub(option, fault.message)
+    for name, said in words.items():
+        message = re.sub(rf'(?<![-\w]){name} = "([^"]*)"', rf"{said} \1", message)
     key = re.sub(" = (True|False)$", "", key)  # flags have no value
     if key == fault.key:
         return attrs.evolve(fault, message=message)

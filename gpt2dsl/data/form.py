@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,29 +62,35 @@ class Form:
 TABLES = ("jsonl", "csv", "tsv")
 """Formats whose columns a user names."""
 
-SUFFIXES = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
-    ".mindrecord": "mindrecord",
-}  # fmt: skip
-"""Endings of names that are those of a format."""
+RECORDS = re.compile(r".+\.mindrecord\d*")
+"""Names of MindRecord's files of rows; their indexes end in .db."""
 
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _NO_TEXT = (
     ".json", ".parquet", ".arrow", ".gz", ".zst", ".xz", ".bz2", ".zip", ".tar", ".pkl", ".npy",
     ".bin",
 )  # fmt: skip
 
 
-def refuse_other_than_text(name: str, files: Iterable[Path]) -> None:
+def refuse_other_than_text(
+    name: str, files: Iterable[Path], said: str = 'data.format = "{}"'
+) -> None:
     """Refuse files to be read as text that are named as those of another format.
+
+    Args:
+        name: of the data.
+        files: of it.
+        said: how a format is said.
 
     Raises:
         InputError: one of them is.
     """
-    as_text = 'format = "text" reads it as it is'
     for path in files:
-        if named := SUFFIXES.get(path.suffix.lower()):
-            cure = f'say [data] format = "{named}"; {as_text}, with all its marks'
-            raise InputError("G2-310", name, f"{path.name} is no plain text by its name: {cure}")
-        if path.suffix.lower() in _NO_TEXT:
-            cure = f"no format here reads {path.suffix} files; {as_text}"
-            raise InputError("G2-310", name, f"{path.name} is no plain text by its name: {cure}")
+        suffix = path.suffix.lower()
+        named = "mindrecord" if RECORDS.fullmatch(path.name) else _SUFFIXES.get(suffix, "")
+        if not named and suffix not in _NO_TEXT:
+            continue
+        cure = f"say {said.format(named)}" if named else f"no format here reads {suffix} files"
+        as_text = f"{said.format('text')} reads it as it is, with all its marks"
+        message = f"{path.name} is no plain text by its name: {cure}; {as_text}"
+        raise InputError("G2-310", name, message)

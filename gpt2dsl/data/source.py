@@ -7,7 +7,6 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import attrs
 
 from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import RECORDS, Form
 from gpt2dsl.data.paths import Passed
 from gpt2dsl.data.table import PLAIN, BadRows, Item, Row, rows
 from gpt2dsl.data.wikitext import articles
@@ -24,9 +23,6 @@ from gpt2dsl.errors import InputError, some
 
 BLOCK = 2**20
 """Bytes read at once."""
-
-_RECORDS = re.compile(r".+\.mindrecord\d*")
-"""Files of rows, and not their indexes."""
 
 SAMPLES = ("sample:train", "sample:valid")
 """Names of the text that needs no file: the help topics of Python's standard library."""
@@ -240,7 +236,7 @@ class Source:
 
 
 def _no_records(path: Path) -> str:
-    return "" if _RECORDS.fullmatch(path.name) else "its name does not end as .mindrecord"
+    return "" if RECORDS.fullmatch(path.name) else "its name does not end as .mindrecord"
 
 
 def _is_empty(path: Path) -> str:

@@ -160,9 +160,11 @@ class Result(ShownAsText):
     def __repr__(self) -> str:
         figures = {"loss": self.loss, "perplexity": self.perplexity}
         words = [f"{name} {value:,.4f}" for name, value in figures.items() if value is not None]
-        if place := self.checkpoint or self.target or self.directory:
+        if self.texts:
+            words.append(f"{len(self.texts)} texts")
+        if place := self.checkpoint or self.target or self.directory or self.url:
             words.append(str(place))
-        return f"<Result of {self.task}: {', '.join(words) or f'{len(self.texts)} texts'}>"
+        return f"<Result of {self.task}: {', '.join(words)}>"
 
     def __str__(self) -> str:
         if self.task == "generate":

@@ -10,7 +10,7 @@ from typing import Any
 from gpt2dsl.data import atomic, cache, mindrecord_writing
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.examples import Examples
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import Form, refuse_other_than_text
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import CLASSES
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ from gpt2dsl.errors import InputError, RunError
 def opened(
     name: str,
     *,
-    form: str,
+    form: str | None,
     text_column: str,
     header: bool,
     quotes: bool,
@@ -33,7 +33,7 @@ def opened(
 
     Args:
         name: as in a recipe.
-        form: ``data.format``.
+        form: ``data.format``; text where it is not said, unless names of files say another one.
         text_column: a column's name; a number where it looks like one.
         header: ``data.header``.
         quotes: ``data.quotes``.
@@ -47,14 +47,17 @@ def opened(
         int(column) if column.isdigit() else column for column in (text_column, label_column)
     )
     described = Form(
-        format=form,
+        format=form or "text",
         text=text,
         label=label,
         header=header,
         quotes=quotes,
         max_bad_rows=max_bad_rows,
     )
-    return Source.open(name, described)
+    source = Source.open(name, described)
+    if form is None:
+        refuse_other_than_text(name, (file.path for file in source.files), "--format {}")
+    return source
 
 
 def prepare(

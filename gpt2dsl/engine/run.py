@@ -10,6 +10,7 @@ from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
+from gpt2dsl.parts.task import Conversion
 
 ENGINES = {
     "pretrain": "gpt2dsl.engine.train",
@@ -23,7 +24,7 @@ ENGINES = {
     "serve": "gpt2dsl.serve.task",
 }
 """Task → the module that carries it out. Only the task's is imported; those that compute
-import MindSpore."""
+import MindSpore. A server's stands above the engines: modules are named, not imported."""
 
 
 def run(job: Job, node: Node | None = None) -> Result:
@@ -36,7 +37,8 @@ def run(job: Job, node: Node | None = None) -> Result:
     Raises:
         RunError: it failed, or the device is not here.
     """
-    if reason := devices.missing(device := job.parts.runtime.device):
+    device = job.parts.runtime.device
+    if not isinstance(job.parts.task, Conversion) and (reason := devices.missing(device)):
         raise RunError(f"runtime.device = {device}: {reason}; --set runtime.device=cpu runs here")
     if node:
         return parallel.run_node(job, node, orders=orders.from_stdin())

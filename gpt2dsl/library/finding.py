@@ -112,6 +112,8 @@ def _of_python(path: Path) -> str:
     file = path if path.suffix == ".py" else Path(f"{path}.py")
     if not file.is_file():
         return ""
+    if file.is_absolute() or ".." in file.parts:
+        return f"{file} is Python: in its folder, name a recipe of it, {file.stem}:NAME"
     module = ".".join(file.with_suffix("").parts)
     try:
         statements = ast.parse(file.read_bytes()).body

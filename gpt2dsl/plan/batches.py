@@ -58,8 +58,14 @@ def read_by(
     if "task.data" not in sources:
         return network, None, read
     data, source = sources["task.data"]
-    ready = prepare and not any(found.refusals for found in read)
-    network, batches = _cut(parts, network, source, ready=ready)
+    refused = [found.key for found in read if found.refusals]
+    if "data.tokenizer" in refused:
+        source = None  # nothing counts its tokens
+    try:
+        network, batches = _cut(parts, network, source, ready=prepare and not refused)
+    except InputError as error:  # of MindRecord the index says how many rows there are
+        read.append(inputs.refused(parts, data.key, data.name, error))
+        network, batches = _cut(parts, network, None, ready=False)
     return network, batches, read + _too_short(parts, network, batches, data, source)
 
 
@@ -155,5 +161,6 @@ def _most_rows(parts: Parts, network: Network, source: Source) -> int:
     """Return how many rows a source has at most, without tokenising it."""
     if network.geometry.labels:
         return source.size  # a row of a table is a line
-    # a token stands for a byte at least, or ends a document, which has one
+    # A token stands for a byte at least, or ends a document, which has one. A normalizer may make
+    # several bytes of one; it is not worth opening the tokenizer for texts so short.
     return max(0, 2 * source.size - 1) // parts.train.seq_length

@@ -186,7 +186,8 @@ def _reads(parts: Parts, table: str) -> bool:
 
 
 def _begins_anew(parts: Parts) -> bool:
-    return parts.model.weights == "auto" and getattr(parts.task, "name", "") == "pretrain"
+    is_pretrain = parts.task is not None and parts.task.kind == "pretrain"
+    return is_pretrain and parts.model.weights == "auto"
 
 
 def _changed(parts: Parts, key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import ipaddress
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import attrs
 
 from gpt2dsl.data import cache, chat_template
-from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.errors import Fault, InputError, RunError
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Serve
@@ -20,6 +21,8 @@ from gpt2dsl.plan.inputs import Input, refused, weights_name
 
 API_KEY = "GPT2DSL_API_KEY"
 """The variable that has the key which requests must carry; no spec does, since specs are shared."""
+
+BLANK = InputError("G2-202", API_KEY, "it is blank; unset it where no key is needed")
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 
@@ -54,6 +57,20 @@ def missing() -> str:
     if all(map(importlib.util.find_spec, _NEEDS)):
         return ""
     return "it needs: pip install 'gpt2dsl[serve]'"
+
+
+def refuse_event_loop() -> None:
+    """Refuse to serve inside of an event loop, which it would hold up.
+
+    Raises:
+        RunError: one is running in this thread.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    message = "an event loop is running in this thread, as in a notebook: serve by gpt2dsl run SPEC"
+    raise RunError(f"{message}, or in a thread of its own")
 
 
 def served(parts: Parts) -> Served | None:
@@ -105,9 +122,14 @@ def find_template(parts: Parts) -> Input | None:
         return None
     key, path = "task.template", cache.expanded(task.template)
     try:
-        content = chat_template.read(path).encode()
+        source = chat_template.read(path)
+        if not missing():
+            from gpt2dsl.data import chat_environment  # noqa: PLC0415  # Jinja is an extra
+
+            chat_environment.check(source, task.template)
     except InputError as error:
         return refused(parts, key, task.template, error)
+    content = source.encode()
     return Input(
         key=key,
         name=task.template,
@@ -123,8 +145,10 @@ def find_host(parts: Parts) -> Input | None:
     Of a name only a server that listens knows.
     """
     task = parts.task
-    if not isinstance(task, Serve) or os.environ.get(API_KEY):
+    if not isinstance(task, Serve):
         return None
+    if key := os.environ.get(API_KEY, ""):
+        return None if key.strip() else refused(parts, "task.host", task.host, BLANK)
     try:
         is_local = ipaddress.ip_address(task.host).is_loopback
     except ValueError:

@@ -107,6 +107,11 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         ):
             self.transport.write(self.conn.send(event) or b"")
         self._is_refused = True
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle:  # the application may wait for the rest, or want to answer
+            cycle.waiting_for_100_continue = False
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(LINGER, self.transport.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -44,5 +45,5 @@ class Memory:
 
 def _give_back() -> None:
     """Call glibc's ``malloc_trim``, where the C library has it."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

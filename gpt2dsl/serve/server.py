@@ -72,6 +72,7 @@ def serve(
     try:
         server.run(sockets=[listening])
     finally:
+        gc.unfreeze()
         worker.stop()
         worker.join(FAREWELL)
     if worker.model.done() and (error := worker.model.exception()):
@@ -79,8 +80,6 @@ def serve(
     if server.fault:
         raise server.fault
     say("stopped" + ("" if server.is_cut else "; all requests that were accepted are answered"))
-    if worker.is_alive():  # it compiles or loads, and can't be interrupted
-        os._exit(0)
     return server.url, worker.counters.generated_tokens
 
 

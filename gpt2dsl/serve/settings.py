@@ -91,16 +91,10 @@ class Settings:
 
 
 def _template(name: str) -> str:
-    import jinja2  # noqa: PLC0415  # an extra, which nothing else here needs
-
-    from gpt2dsl.serve.template import ChatTemplate  # noqa: PLC0415  # as above
+    from gpt2dsl.data import chat_environment  # noqa: PLC0415  # Jinja is an extra
 
     source = chat_template.read(cache.expanded(name))
-    try:
-        ChatTemplate(source, {})
-    except jinja2.TemplateSyntaxError as error:
-        message = f"line {error.lineno}: it is no template: {error.message}"
-        raise InputError("G2-304", name, message) from None
+    chat_environment.check(source, name)
     return source
 
 

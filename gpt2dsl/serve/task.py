@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import TYPE_CHECKING
 
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.plan.checks import fault
@@ -29,7 +27,7 @@ def run(job: Job) -> Result:
     """
     task = job.parts.task
     assert isinstance(task, Serve)
-    _refuse_loop()
+    serving.refuse_event_loop()
     settings = Settings.of(task, key=_key())
     exposed = fault(job.parts, "G2-202", "task.host", f"set {API_KEY}", "task.port")
     listening = listen(settings, exposed)
@@ -40,21 +38,11 @@ def run(job: Job) -> Result:
     return Result(task="serve", url=url, tokens=tokens, notes=job.notes)
 
 
-def _refuse_loop() -> None:
-    """Refuse to serve inside of an event loop, which it would hold up."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    message = "an event loop is running in this thread, as in a notebook: serve by gpt2dsl run SPEC"
-    raise RunError(f"{message}, or in a thread of its own")
-
-
 def _key() -> str:
     """Return the key that requests must carry; "" for none."""
     key = os.environ.get(API_KEY, "")
     if key and not key.strip():
-        raise InputError("G2-202", API_KEY, "it is blank; unset it where no key is needed")
+        raise serving.BLANK
     return key
 
 

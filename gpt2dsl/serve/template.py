@@ -8,22 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from gpt2dsl.data.chat_environment import environment
 from gpt2dsl.serve.errors import ApiError
 
 _CUT = "CONTINUE_FINAL_MESSAGE_TAG "
-
-
-class _Generation(Extension):
-    """``{% generation %}``: marks what an assistant says, for training; the text stays as it is."""
-
-    tags = {"generation"}  # noqa: RUF012  # its base class has it so
-
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class ChatTemplate:
@@ -38,12 +27,10 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals |= {"raise_exception": _raise, "strftime_now": _now}
-        self._template = environment.from_string(source)
+        sandbox = environment()
+        sandbox.filters["tojson"] = _to_json
+        sandbox.globals |= {"raise_exception": _raise, "strftime_now": _now}
+        self._template = sandbox.from_string(source)
         self._tokens = dict(tokens)
 
     def render(

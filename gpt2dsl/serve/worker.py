@@ -16,6 +16,7 @@ from gpt2dsl.engine.generation.scores import NoChoiceError
 from gpt2dsl.engine.generation.stops import Stops
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.signals import COMPUTING
 
 CACHE = 256 << 20
 """Bytes that are kept of prompts where nothing is said."""
@@ -145,7 +146,7 @@ class Worker(threading.Thread):
         warm_up: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(name="generation", daemon=True)
+        super().__init__(name=COMPUTING, daemon=True)
         self.model: Future[LanguageModel] = Future()
         self._load, self._batch, self.capacity = load, batch, batch + waiting
         self._cache, self._warms_up, self._say = cache, warm_up, tell

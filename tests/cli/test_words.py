@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from gpt2dsl.cli import convert, generate, run
+from gpt2dsl.cli import convert, generate, reshard, run
 from gpt2dsl.cli.words import translated
 from gpt2dsl.errors import Fault, InputError, SpecError
 
@@ -37,6 +37,11 @@ from gpt2dsl.errors import Fault, InputError, SpecError
             convert.command,
             Fault("G2-201", "", "optim.lr", "no option has it"),
             "optim.lr: no option has it [G2-201]",
+        ),
+        (
+            reshard.command,
+            Fault("G2-203", "--to", "task.layout = dp=3", "see task.source_layout, model.weights"),
+            "--to = dp=3: see --from, model.weights [G2-203]",
         ),
         (
             run.command,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2dsl import Model, RunError, Runtime, Task, Train
+from gpt2dsl import Model, RunError, Runtime, SpecError, Task, Train
 from gpt2dsl.cluster import devices
 from gpt2dsl.model import device
 from tests.cli.test_cli import run
@@ -36,6 +36,13 @@ def test_a_device_that_mindspore_can_not_use_is_one_line(absent: str) -> None:
     words = f"^runtime.device = {absent}: MindSpore .* can't use it here: .*$"
     with pytest.raises(RunError, match=words):
         device._choose.__wrapped__(absent)
+
+
+def test_a_conversion_needs_no_device(tmp_path: Path) -> None:
+    recipe = Runtime(device="ascend") | Task.convert(source=str(tmp_path), target="out")
+    with pytest.raises(SpecError) as refused:
+        recipe.plan().run()
+    assert "runtime.device" not in str(refused.value)
 
 
 def test_cpu_is_always_here() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gpt2dsl import Data, Model, Parallel, Recipe, Schedule, SpecError, Task, Train
+from gpt2dsl import Data, InputError, Model, Parallel, Recipe, Schedule, SpecError, Task, Train
+from gpt2dsl.engine.prepare import opened
 
 NANO = Model(size="nano") | Train(batch_size=4, seq_length=32)
 
@@ -20,11 +22,13 @@ def written(folder: Path, name: str, content: str = "the cat sat\n" * 100) -> st
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("x.jsonl", 'say [data] format = "jsonl"'),
-        ("X.CSV", 'say [data] format = "csv"'),
-        ("x.tsv", 'say [data] format = "tsv"'),
-        ("x.ndjson", 'say [data] format = "jsonl"'),
+        ("x.jsonl", 'say data.format = "jsonl"'),
+        ("X.CSV", 'say data.format = "csv"'),
+        ("x.tsv", 'say data.format = "tsv"'),
+        ("x.ndjson", 'say data.format = "jsonl"'),
         ("x.json", "no format here reads .json files"),
+        ("x.mindrecord", 'say data.format = "mindrecord"'),
+        ("x.mindrecord3", 'say data.format = "mindrecord"'),
         ("x.parquet", "no format here reads .parquet files"),
         ("x.txt.gz", "no format here reads .gz files"),
     ],
@@ -73,6 +77,14 @@ def test_check_counts_rows_that_were_counted_before(tmp_path: Path) -> None:
     assert too_large.plan().refusals() == (fault,)
 
 
+def test_a_tokenizer_that_is_not_there_is_one_fault_of_its_recipe(tmp_path: Path) -> None:
+    recipe = NANO | Data(tokenizer="nowhere") | Task.pretrain(data=written(tmp_path, "x"))
+    (fault,) = recipe.faults()
+    assert fault.key == "data.tokenizer = nowhere"
+    assert fault.origin.startswith("tests/plan/test_data.py:")
+    assert recipe.plan().refusals() == (fault,)
+
+
 def test_check_refuses_what_no_plan_can_be_made_of(tmp_path: Path) -> None:
     data = Task.pretrain(data=written(tmp_path, "x"))
     no_layout = NANO | Parallel(devices=7) | data
@@ -82,3 +94,14 @@ def test_check_refuses_what_no_plan_can_be_made_of(tmp_path: Path) -> None:
         with pytest.raises(SpecError) as refused:
             recipe.plan()
         assert recipe.faults() == refused.value.faults
+
+
+def test_commands_without_a_recipe_refuse_such_a_file_too(tmp_path: Path) -> None:
+    words: dict[str, Any] = {
+        "text_column": "text", "header": True, "quotes": True, "max_bad_rows": 0,
+    }  # fmt: skip
+    name = written(tmp_path, "x.jsonl", '{"text": "a"}\n')
+    with pytest.raises(InputError, match="say --format jsonl; --format text reads it as it is"):
+        opened(name, form=None, **words)
+    assert opened(name, form="text", **words).form.format == "text"
+    assert list(opened(name, form="jsonl", **words).documents()) == ["a"]

@@ -107,3 +107,8 @@ def test_every_key_of_the_table_is_one() -> None:
 def test_a_fault_is_no_note() -> None:
     with pytest.raises(SpecError):
         notes(TRAINING, train__best=True)
+
+
+def test_weights_that_are_all_new_miss_none() -> None:
+    recipe = Model(size="124m", allow_missing="x") | Task.pretrain(data="a")
+    assert "model.allow_missing changes nothing: all weights are new" in recipe.plan().notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import shutil
@@ -19,6 +20,7 @@ from gpt2dsl import (
     Model,
     Parallel,
     Recipe,
+    RunError,
     SpecError,
     Task,
     Train,
@@ -325,3 +327,30 @@ def test_a_task_written_as_toml_reads_back(weights: Path) -> None:
     assert Recipe.from_toml(served.to_toml()) == served
     assert 'kind = "serve"' in served.to_toml()
     assert "Task.serve(name='x', port=0" in repr(served)
+
+
+def test_a_template_that_is_none_and_a_blank_key_are_refused_before_a_chain_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = tmp_path / "chat.jinja"
+    template.write_text("{% for %}")
+    recipe = Model(weights=str(tmp_path)) | Task.serve(template=str(template))
+    messages = [fault.message for fault in recipe.plan().refusals()]
+    assert any("line 1: it is no template" in message for message in messages)
+    monkeypatch.setenv("GPT2DSL_API_KEY", " ")
+    messages = [fault.message for fault in recipe.plan().refusals()]
+    assert any("GPT2DSL_API_KEY: it is blank" in message for message in messages)
+
+
+def test_a_chain_that_serves_is_refused_in_an_event_loop_before_it_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = Model(size="nano") | Train(seq_length=32, steps=1) | Task.pretrain(data="sample:train")
+
+    async def run() -> None:
+        (train >> Task.serve(port=0)).plan().run()
+
+    with pytest.raises(RunError, match="an event loop is running in this thread"):
+        asyncio.run(run())
+    assert not list(tmp_path.iterdir())

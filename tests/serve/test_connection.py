@@ -55,3 +55,16 @@ def test_a_head_that_is_too_long_is_refused_in_openais_form(server: Server, more
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
     fits = b"a: %s\r\nConnection: close\r\n" % (b"b" * (HEAD - 200))
     assert told(server, GET + fits + b"\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "head", [POST + b"Expect: 100-continue\r\n", POST, GET], ids=["expects", "posts", "gets"]
+)
+def test_a_body_that_is_none_is_refused_whatever_the_application_would_say(
+    server: Server, head: bytes
+) -> None:
+    answer = told(server, head + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    error = json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]
+    assert error["type"] == "invalid_request_error"
+    assert server.health()["status"] == "ok"
