@@ -144,11 +144,6 @@ class Steps:
         self._embed = Embed(network)
         self._of_length: dict[int, Step] = {}
 
-    def compile(self, caches: Sequence[Cache], length: int) -> None:
-        """Compile the graphs of a length."""
-        at = Tensor(np.zeros(self._batch, np.int32))
-        self._step(caches, length).compile(self._embed(at, at), at)
-
     def logits(
         self,
         caches: Sequence[Cache],
@@ -280,11 +275,6 @@ class Decoder:
         while lengths[-1] < self._limit:
             lengths.append(roomy(lengths[-1] + 1, self._limit))
         return lengths
-
-    @device.turn()
-    def compile(self, length: int, adapter: str = "") -> None:
-        """Compile the graphs of a length of caches, before anyone waits for them."""
-        self._steps[adapter].compile(self._of_length(length), length)
 
     @device.turn()
     def step(

@@ -107,7 +107,9 @@ def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
     decoder = Decoder(tiny, 2)
     assert decoder.lengths == [40, 80]
     for length in decoder.lengths:
-        decoder.compile(length)
+        decoder.reserve(length)
+        decoder.step(np.zeros(2, np.int32))
+    decoder.reserve(1)
     decoder.prefill([0], PROMPTS[:1])
     compiled: list[object] = []
 

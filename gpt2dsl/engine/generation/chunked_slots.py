@@ -67,11 +67,11 @@ class ChunkedSlots(Slots):
             self._prefill.all_logits(hidden, adapter)
             for length in lengths:
                 yield f"texts{of} of up to {length} tokens"
-                self._decoder.compile(length, adapter)
-            self._decoder.reserve(1)
-            self._decoder.adopt(0, self._prefill.prompt(1), 1)
-            self._decoder.step(np.zeros(len(self._rows), np.int32), [0], adapter)
-            self._decoder.release(0)
+                self._decoder.reserve(length)
+                self._decoder.adopt(0, self._prefill.prompt(1), 1)
+                # the first step of a graph takes a second more than later ones
+                self._decoder.step(np.zeros(len(self._rows), np.int32), [0], adapter)
+                self._decoder.release(0)
 
     def begin(self, row: Row) -> None:
         """Start to take in a prompt, after what is known of it; a place must be free."""
