@@ -239,10 +239,13 @@ class Decoder:
         for parameter, values in zip(self._parameters, held, strict=True):
             self._write(parameter, at, values)
 
-    def _places(self, rows: Sequence[int], positions: NDArray[np.int64]) -> Tensor:
-        """Return where positions of rows are in the caches, ``[b n t]``."""
+    def _places(self, rows: Sequence[int], positions: NDArray[np.int64], length: int = 0) -> Tensor:
+        """Return where positions of rows are in caches of a length, else of the present one.
+
+        They are ``[b n t]``.
+        """
         heads = np.array(rows)[:, None] * self._network.heads + np.arange(self._network.heads)
-        places = heads[..., None] * self._length + positions  # [b, n, t]
+        places = heads[..., None] * (length or self._length) + positions  # [b, n, t]
         return Tensor(places.reshape(-1).astype(np.int32))
 
     @device.turn()
@@ -261,12 +264,17 @@ class Decoder:
 
     @device.turn()
     def clear(self, row: int) -> None:
-        """Release a row, and forget it: what is no number would reach others through masks."""
+        """Release a row, and forget it: what is no number would reach others through masks.
+
+        Shorter caches have it too, where they were left for longer ones.
+        """
         self.release(row)
-        if self._length:
-            width = self._network.geometry.head_width
-            nothing = Tensor(np.zeros((self._network.heads * self._length, width), np.float32))
-            self._fill([row], [nothing] * len(self._parameters), self._length)
+        width = self._network.geometry.head_width
+        for length, caches in self._caches.items():
+            nothing = Tensor(np.zeros((self._network.heads * length, width), np.float32))
+            places = self._places([row], np.arange(length), length)
+            for parameter in parameters_of(caches):
+                self._write(parameter, places, nothing)
 
     @property
     def lengths(self) -> list[int]:
@@ -350,7 +358,6 @@ class Decoder:
             return
         before, old = self._parameters if self._length else [], self._length
         self._length = roomy(tokens, self._limit)
+        places = self._places(range(self._batch), np.arange(old))
         for short, long in zip(before, self._parameters, strict=False):
-            rows = np.zeros((self._batch * self._network.heads, self._length, long.shape[1]), "f4")
-            rows[:, :old] = short.asnumpy().reshape((len(rows), old, -1))
-            long.set_data(Tensor(rows.reshape(long.shape)))
+            self._write(long, places, short)  # what lies past them is masked until it is written

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -25,6 +26,10 @@ from gpt2dsl.serve.service import Service
 from gpt2dsl.serve.settings import Settings
 from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.guess import Hints
+
+SWITCH = 0.0002
+"""Seconds after which a thread passes the interpreter on. A step takes it again some hundred times,
+each of which would wait for Python's 5 ms where a body is looked at."""
 
 FAREWELL = 2.0
 """Seconds in which clients can read why their answers end, before their connections are cut."""
@@ -67,12 +72,15 @@ def serve(
     roots = {name: weights, **settings.adapters}
     service = Service(worker, name, limits, settings.template, roots)
     server = _Server(service, settings, listening, f"loading {weights} and compiling")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH)
     worker.start()
     say(f"listening on {server.url}")
     try:
         server.run(sockets=[listening])
     finally:
         gc.unfreeze()
+        sys.setswitchinterval(interval)
         worker.stop()
         worker.join(FAREWELL)
     if worker.model.done() and (error := worker.model.exception()):

@@ -37,7 +37,7 @@ B = TypeVar("B", bound=Body)
 
 STREAM = "text/event-stream"
 
-_THREADS = 2
+_THREADS = 1
 """Bodies that are read at once; more wait, so that they do not starve the texts on their way."""
 
 

@@ -85,16 +85,8 @@ def figures(waits: Any) -> dict[str, float]:
     return {name: round(1000 * wait, 1) for name, wait in quantiles.items()}
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_hostile_requests_change_nothing_for_others(weights: Path) -> None:
-    """A token is late that comes after five medians.
-
-    The machine holds processes up too, whatever is asked of the server: so no token may be later
-    than that, or than the latest of as many tokens that came while nobody attacked.
-    """
-    options = ["--batch", str(STREAMS + 2), "--cache-mb", "16", "--grace", "20", "--warmup"]
-    own = Server(weights, *options)
+def watched(own: Server) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+    """Return what streams saw without and with an attack, and the memory before and after it."""
     with ThreadPoolExecutor(1) as attacker:
         # Brings pools and caches to the size that they have under attack.
         attacker.submit(attack, own, FEW).result()
@@ -108,12 +100,29 @@ def test_hostile_requests_change_nothing_for_others(weights: Path) -> None:
         own.wait_until_idle(60)
         with streaming(own) as calm:
             time.sleep(time.monotonic() - began)
+    return calm, disturbed, {"before": before, "after": after}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_hostile_requests_change_nothing_for_others(weights: Path) -> None:
+    """A token is late that comes after five medians.
+
+    The machine holds processes up too, whatever is asked of the server: so no token may be later
+    than that, or than the latest of as many tokens that came while nobody attacked.
+    """
+    options = ["--batch", str(STREAMS + 2), "--cache-mb", "16", "--grace", "20", "--warmup"]
+    own = Server(weights, *options)
+    try:
+        calm, disturbed, memories = watched(own)
+        assert own.stop() == 0
+    finally:
+        own.process.kill()
     told = {"disturbed": figures(disturbed["waits"]), "calm": figures(calm["waits"])}
-    told["memory"] = {"before": before, "after": after}
+    told["memory"] = memories
     sys.stdout.write(f"{told}\n")
     for texts, others in zip(calm["texts"], disturbed["texts"], strict=True):
         assert len({*texts, *others}) == 1
     bar, noise = LATE * np.median(disturbed["waits"]), np.max(calm["waits"])
     assert np.max(disturbed["waits"]) <= max(bar, noise), told
-    assert after < before * 1.02, told
-    assert own.stop() == 0
+    assert memories["after"] < memories["before"] * 1.02, told
