@@ -94,10 +94,11 @@ def cli(context: click.Context, debug: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command line; no traceback without ``--debug``."""
+    threads = set(threading.enumerate())
     signals.are_ctrl_c()  # what ends a job on a cluster cleans up as Ctrl-C does
     with terminal.prepared() as output:
         code = _run(output)
-    if any(thread.name == signals.COMPUTING for thread in threading.enumerate()):
+    if any(thread.name == signals.COMPUTING for thread in set(threading.enumerate()) - threads):
         os._exit(code)  # the interpreter's end would crash under it
     sys.exit(code)
 
