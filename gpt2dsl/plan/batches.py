@@ -64,6 +64,8 @@ def read_by(
     try:
         network, batches = _cut(parts, network, source, ready=prepare and not refused)
     except InputError as error:  # of MindRecord the index says how many rows there are
+        if prepare:
+            raise
         read.append(inputs.refused(parts, data.key, data.name, error))
         network, batches = _cut(parts, network, None, ready=False)
     return network, batches, read + _too_short(parts, network, batches, data, source)
