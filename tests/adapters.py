@@ -19,7 +19,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.weights import reading
+from tests.judges import redraw
 
 IDS = torch.tensor([[1, 5, 9, 30, 7, 39], [2, 2, 38, 11, 0, 4]])
 CLASSES: dict[str | None, type[PreTrainedModel]] = {
@@ -29,6 +31,21 @@ CLASSES: dict[str | None, type[PreTrainedModel]] = {
     None: GPT2LMHeadModel,
 }
 """PEFT's task → the class of the base."""
+
+
+def save_speaking_base(folder: Path, positions: int) -> Path:
+    """A language model of two layers whose tokenizer knows the cat, and whose texts vary."""
+    tokenizer = Tokenizer.train(["the cat sat on the mat " * 9], 280)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=positions, n_embd=16, n_layer=2, n_head=2,
+        bos_token_id=tokenizer.eos, eos_token_id=tokenizer.eos,
+    )  # fmt: skip
+    model = GPT2LMHeadModel(config)
+    redraw(model, 0.3)
+    model.save_pretrained(folder)
+    tokenizer.save(folder, positions)
+    return folder
 
 
 def save_base(folder: Path) -> Path:

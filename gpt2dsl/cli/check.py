@@ -11,7 +11,6 @@ from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
 from gpt2dsl.cluster import devices
 from gpt2dsl.errors import Fault
-from gpt2dsl.parts.task import Conversion
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.report import report
 
@@ -38,7 +37,7 @@ def command(
         click.echo(report(faults))
     else:
         click.echo("no faults")
-        for reason in sorted({one for recipe, _ in examined for one in _absent_devices(recipe)}):
+        for reason in sorted({why for recipe, _ in examined for why in _absent_devices(recipe)}):
             click.echo(f"note: {reason}; here a run would be refused")
     context.exit(2 if faults else 0)
 
@@ -57,12 +56,8 @@ def _examined(spec: str, settings: tuple[str, ...]) -> tuple[Recipe | Chain, lis
 
 def _absent_devices(recipe: Recipe | Chain) -> Iterator[str]:
     """Yield why devices that a recipe names are not here; another machine may have them."""
-    for one in recipe.recipes if isinstance(recipe, Chain) else (recipe,):
-        parts = one.completed
-        if not isinstance(parts.task, Conversion) and (
-            reason := devices.missing(device := parts.runtime.device)
-        ):
-            yield f"runtime.device = {device}: {reason}"
+    stages = recipe.recipes if isinstance(recipe, Chain) else (recipe,)
+    yield from filter(None, (devices.refusal(stage.completed) for stage in stages))
 
 
 def _blamed(fault: Fault, faulty: set[str]) -> bool:

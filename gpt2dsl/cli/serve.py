@@ -55,7 +55,6 @@ _DEFAULT = Serve()
 @click.option("--insecure", is_flag=True, help="Let others than this machine ask without a key.")
 @click.option(
     "--cors",
-    "cors",
     multiple=True,
     metavar="ORIGIN",
     help="Of pages that may read its answers: https://example.org, or * for any.",

@@ -10,7 +10,6 @@ from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
-from gpt2dsl.parts.task import Conversion
 
 ENGINES = {
     "pretrain": "gpt2dsl.engine.train",
@@ -37,9 +36,8 @@ def run(job: Job, node: Node | None = None) -> Result:
     Raises:
         RunError: it failed, or the device is not here.
     """
-    device = job.parts.runtime.device
-    if not isinstance(job.parts.task, Conversion) and (reason := devices.missing(device)):
-        raise RunError(f"runtime.device = {device}: {reason}; --set runtime.device=cpu runs here")
+    if reason := devices.refusal(job.parts):
+        raise RunError(f"{reason}; --set runtime.device=cpu runs here")
     if node:
         return parallel.run_node(job, node, orders=orders.from_stdin())
     if job.parts.parallel.ranks > 1:

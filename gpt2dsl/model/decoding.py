@@ -269,12 +269,16 @@ class Decoder:
         Shorter caches have it too, where they were left for longer ones.
         """
         self.release(row)
+        for length in self._caches:
+            self._erase(row, np.arange(length), length)
+
+    def _erase(self, row: int, positions: NDArray[np.int64], length: int) -> None:
+        """Write zeros at positions of a row in the caches of a length."""
         width = self._network.geometry.head_width
-        for length, caches in self._caches.items():
-            nothing = Tensor(np.zeros((self._network.heads * length, width), np.float32))
-            places = self._places([row], np.arange(length), length)
-            for parameter in parameters_of(caches):
-                self._write(parameter, places, nothing)
+        zeros = Tensor(np.zeros((self._network.heads * len(positions), width), np.float32))
+        places = self._places([row], positions, length)
+        for parameter in parameters_of(self._caches[length]):
+            self._write(parameter, places, zeros)
 
     @property
     def lengths(self) -> list[int]:
@@ -322,11 +326,7 @@ class Decoder:
         """
         for row in rows:
             if not np.isfinite(logits[row]).all():
-                at = self._places([int(row)], positions[[row]].astype(np.int64))
-                width = self._network.geometry.head_width
-                nothing = Tensor(np.zeros((self._network.heads, width), np.float32))
-                for parameter in self._parameters:
-                    self._write(parameter, at, nothing)
+                self._erase(int(row), positions[[row]].astype(np.int64), self._length)
 
     def release(self, row: int) -> None:
         """A row that is done with: it stays at its first position, and no cache grows for it."""

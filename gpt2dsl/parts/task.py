@@ -21,6 +21,7 @@ class Task(Part):
         trains: whether it changes weights.
         generates: whether it continues texts.
         has_directory: whether its runs have directories of their own.
+        needs_device: whether it computes on ``runtime.device``.
     """
 
     table: ClassVar[str] = "task"
@@ -28,6 +29,7 @@ class Task(Part):
     trains: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     has_directory: ClassVar[bool] = True
+    needs_device: ClassVar[bool] = True
 
     pretrain: ClassVar[type[Pretrain]]
     finetune: ClassVar[type[Finetune]]
@@ -53,6 +55,7 @@ class Conversion(Task):
     """
 
     has_directory: ClassVar[bool] = False
+    needs_device: ClassVar[bool] = False
 
     source: str
     target: str

@@ -126,7 +126,7 @@ ROWS = (
     ),
     Row(
         ("model.allow_missing",),
-        lambda parts, _: parts.model.weights != "random" and not _begins_anew(parts),
+        lambda parts, _: not parts.is_new,
         lambda _: ": all weights are new",
     ),
     Row(
@@ -183,11 +183,6 @@ def _reads(parts: Parts, table: str) -> bool:
     if table == "data":
         return hasattr(parts.task, "data")
     return table != "generation" or (parts.task is not None and parts.task.generates)
-
-
-def _begins_anew(parts: Parts) -> bool:
-    is_pretrain = parts.task is not None and parts.task.kind == "pretrain"
-    return is_pretrain and parts.model.weights == "auto"
 
 
 def _changed(parts: Parts, key: str) -> bool:

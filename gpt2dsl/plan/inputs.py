@@ -160,9 +160,9 @@ def weights_name(parts: Parts) -> str:
     """The file, folder or hub name of the weights that a task starts from; "" for new ones."""
     if isinstance(parts.task, Conversion):
         return "" if parts.task.source == "auto" else parts.task.source
-    named = parts.model.weights
-    if named == "random" or (named == "auto" and parts.task and parts.task.kind == "pretrain"):
+    if parts.is_new:
         return ""
+    named = parts.model.weights
     return PUBLISHED.get(parts.model.canonical_size, "") if named == "auto" else named
 
 

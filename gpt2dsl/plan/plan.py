@@ -19,7 +19,7 @@ from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.parts.task import Conversion, Serve
+from gpt2dsl.parts.task import Conversion, Serve, Task
 from gpt2dsl.plan import (
     checks,
     choose,
@@ -333,11 +333,7 @@ def make(
         memory=needed,
         choices=tuple(map(str, choices)),
         steps=steps_of(parts),
-        directory=task.target
-        if isinstance(task, Conversion)
-        else str(directory)
-        if task.has_directory
-        else "",
+        directory=_written_to(task, directory),
         serves=serving.served(parts),
         written=network.written,
         notes=(
@@ -352,6 +348,13 @@ def make(
         parts=parts,
         network=network,
     )
+
+
+def _written_to(task: Task, directory: Path) -> str:
+    """Return what a task writes; "" where it writes nothing."""
+    if isinstance(task, Conversion):
+        return task.target
+    return str(directory) if task.has_directory else ""
 
 
 def faults(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib.util
 import ipaddress
@@ -21,8 +20,6 @@ from gpt2dsl.plan.inputs import Input, refused, weights_name
 
 API_KEY = "GPT2DSL_API_KEY"
 """The variable that has the key which requests must carry; no spec does, since specs are shared."""
-
-BLANK = InputError("G2-202", API_KEY, "it is blank; unset it where no key is needed")
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 
@@ -59,12 +56,19 @@ def missing() -> str:
     return "it needs: pip install 'gpt2dsl[serve]'"
 
 
+def blank_key() -> InputError:
+    """Return the refusal of a key that is blank."""
+    return InputError("G2-202", API_KEY, "it is blank; unset it where no key is needed")
+
+
 def refuse_event_loop() -> None:
     """Refuse to serve inside of an event loop, which it would hold up.
 
     Raises:
         RunError: one is running in this thread.
     """
+    import asyncio  # noqa: PLC0415  # 30 ms that no other plan need wait for
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -148,7 +152,7 @@ def find_host(parts: Parts) -> Input | None:
     if not isinstance(task, Serve):
         return None
     if key := os.environ.get(API_KEY, ""):
-        return None if key.strip() else refused(parts, "task.host", task.host, BLANK)
+        return None if key.strip() else refused(parts, "task.host", task.host, blank_key())
     try:
         is_local = ipaddress.ip_address(task.host).is_loopback
     except ValueError:

@@ -42,7 +42,7 @@ def _key() -> str:
     """Return the key that requests must carry; "" for none."""
     key = os.environ.get(API_KEY, "")
     if key and not key.strip():
-        raise serving.BLANK
+        raise serving.blank_key()
     return key
 
 

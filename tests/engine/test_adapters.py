@@ -6,30 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2dsl import Generation, Model, Parallel, Runtime, Task
 from gpt2dsl.data.tokenizer import Tokenizer
 from tests import adapters
-from tests.judges import redraw
 
 PROMPT = "the cat sat"
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base") / "b"
-    tokenizer = Tokenizer.train(["the cat sat on the mat " * 9], 280)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=32, n_embd=16, n_layer=2, n_head=2,
-        bos_token_id=tokenizer.eos, eos_token_id=tokenizer.eos,
-    )  # fmt: skip
-    model = GPT2LMHeadModel(config)
-    redraw(model, 0.3)
-    model.save_pretrained(folder)
-    tokenizer.save(folder, 32)
-    return folder
+    return adapters.save_speaking_base(tmp_path_factory.mktemp("base") / "b", 32)
 
 
 @pytest.mark.parametrize("mp", [1, 2])

@@ -17,12 +17,11 @@ import torch
 from click.testing import CliRunner
 from peft import LoraConfig, get_peft_model
 from safetensors.numpy import load_file, save_file
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import gpt2dsl
 from gpt2dsl import Generation, InputError, LoRA, Model, Optim, Runtime, Task, Train
 from gpt2dsl.cli.serve import command
-from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
@@ -56,18 +55,7 @@ PROMPTS = ("the cat sat", LONG, "a", LONG[:40])
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapted") / "base"
-    tokenizer = Tokenizer.train(["the cat sat on the mat " * 9], 280)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=128, n_embd=16, n_layer=2, n_head=2,
-        bos_token_id=tokenizer.eos, eos_token_id=tokenizer.eos,
-    )  # fmt: skip
-    model = GPT2LMHeadModel(config)
-    redraw(model, 0.3)
-    model.save_pretrained(folder)
-    tokenizer.save(folder, 128)
-    return folder
+    return adapters.save_speaking_base(tmp_path_factory.mktemp("adapted") / "base", 128)
 
 
 @pytest.fixture(scope="module")
