@@ -45,7 +45,7 @@ def _with_outputs(page: str) -> str:
 
 def _output(mark: re.Match[str]) -> str:
     shown = OUTPUTS[mark["kind"]](mark.string[: mark.start()], mark["block"])
-    return f"{mark['head']}```\n{shown}```\n"
+    return f"{mark['head']}{shown}```\n"
 
 
 def _plan(before: str, _: str) -> str:
@@ -143,7 +143,7 @@ def _files() -> Iterator[str]:
 
 
 OUTPUT = re.compile(
-    r"(?P<head><!-- made by reference.py: (?P<kind>\w+) -->\n+)```\n(?P<block>.*?)^```\n",
+    r"(?P<head><!-- made by reference.py: (?P<kind>\w+)[^\n]* -->\n```\w*\n)(?P<block>.*?)^```\n",
     re.MULTILINE | re.DOTALL,
 )
 FILE = re.compile(r'^```\w+ title="(.+?)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
