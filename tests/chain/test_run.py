@@ -232,7 +232,7 @@ def test_a_chain_that_is_killed_goes_on_where_it_was(spec: Path) -> None:
     assert next(line for line in iter(again.stderr.readline, "") if "resumed from" in line)
     again.send_signal(signal.SIGINT)
     _, rest = again.communicate(timeout=60)
-    assert "go on with: gpt2dsl run mine.toml" in rest
+    assert f"go on with: {sys.executable} -m gpt2dsl run mine.toml" in rest
     assert again.returncode == 1
 
 
