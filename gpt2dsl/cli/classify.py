@@ -9,7 +9,7 @@ from gpt2dsl.recipe import Recipe
 
 
 @click.command("classify", help="Name the class of texts with WEIGHTS that have such a head.")
-@click.argument("weights")
+@options.weights()
 @click.option("--text", "texts", multiple=True, help="A text to classify; several are allowed.")
 @options.tokenizer
 @options.as_json

@@ -51,7 +51,7 @@ _REPEATED = {
     "generate",
     help="Continue texts with WEIGHTS: a folder, a run, a checkpoint, a size, a name on the Hub.",
 )
-@click.argument("weights")
+@options.weights()
 @click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
 @click.option(
     "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."

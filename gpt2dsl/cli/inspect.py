@@ -18,7 +18,7 @@ from gpt2dsl.schema.fate import shown
     "and what becomes of each file and key beside them. "
     "Exit code 2 where they can't be used.",
 )
-@click.argument("weights")
+@options.weights()
 @options.hints
 @options.base
 @options.as_json

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from gpt2dsl.data import documents
+from gpt2dsl import terminal
+from gpt2dsl.data import cache, documents
 from gpt2dsl.layout.geometry import ACTIVATIONS
+from gpt2dsl.library import runs
 from gpt2dsl.parts.model import ALIASES, SIZES
 
 spec = click.argument("spec")
@@ -21,6 +24,25 @@ tokenizer = click.option(
     metavar="FOLDER",
     help="gpt2, or a folder in place of the weights' own.",
 )
+
+
+def _named(_: click.Context, __: click.Parameter, name: str) -> str:
+    """Return weights as they are named; of a run's name without its digest the newest such run.
+
+    Only a command line is that short: a recipe must mean the same weights tomorrow.
+    """
+    path = cache.expanded(name) if name.strip() else None
+    if path is None or os.path.lexists(path) or (newest := runs.newest(path)) is None:
+        return name
+    terminal.say(f"{name}: the newest such run, {click.format_filename(newest)}")
+    return os.fspath(newest)
+
+
+def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., Any]:
+    """Return the argument that names weights."""
+    return click.argument(name, metavar=metavar, callback=_named)
+
+
 base = click.option("--base", metavar="WEIGHTS", help="What an adapter belongs to.")
 
 

@@ -32,7 +32,7 @@ class _Layout(click.ParamType[object]):
     "a run or checkpoint, weights of any format, or a folder of rank_0, rank_1, ... DST gets such "
     "folders and their strategy files; of one rank it is a folder of Hugging Face.",
 )
-@click.argument("source", metavar="SRC")
+@options.weights("source", "SRC")
 @click.argument("target", metavar="DST")
 @click.option(
     "--to",

@@ -19,7 +19,7 @@ _DEFAULT = Serve()
     "serve",
     help="Serve WEIGHTS under an OpenAI-compatible API: requests share one batch.",
 )
-@click.argument("weights")
+@options.weights()
 @click.option("--name", help="Of the model, as requests say it; WEIGHTS where it is not said.")
 @click.option(
     "--adapter",
