@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gpt2dsl import terminal
 from gpt2dsl.data import documents
 from gpt2dsl.layout.geometry import ACTIVATIONS
 from gpt2dsl.parts.model import ALIASES, SIZES
@@ -16,6 +17,17 @@ settings = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: optim.lr=3e-4."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def _quieten(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    context.with_resource(terminal.quietly(wanted=wanted))
+    return wanted
+
+
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, callback=_quieten, expose_value=False, is_eager=True,
+    help="Show no plan and no progress.",
+)  # fmt: skip
 tokenizer = click.option(
     "--tokenizer",
     metavar="FOLDER",

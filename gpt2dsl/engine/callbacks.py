@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 from typing_extensions import override
 
 from gpt2dsl.errors import RunError
@@ -19,12 +20,36 @@ if TYPE_CHECKING:
     from gpt2dsl.engine.job import Result
 
 
+@attrs.frozen(kw_only=True)
+class Start:
+    """What is known of a training before its first step.
+
+    Attributes:
+        name: of the run.
+        directory: of the run.
+        step: steps that were done before, 0 unless it goes on from a checkpoint.
+        steps: planned in all.
+        recipe: the recipe as TOML, ``Recipe.from_toml`` reads it.
+    """
+
+    name: str
+    directory: Path
+    step: int
+    steps: int
+    recipe: str
+
+
 class Callback:
-    """Told of steps, evaluations, checkpoints and the end; a subclass overrides what it needs.
+    """Told of the start, steps, evaluations, checkpoints and the end.
+
+    A subclass overrides what it needs.
 
     ``plan.run(callbacks=[...])`` takes them, or a list ``callbacks`` beside a recipe in its module.
     An exception stops the run; the checkpoints that were written stay.
     """
+
+    def on_start(self, start: Start) -> None:
+        """Before the first step, once the weights and the data are there."""
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """After an optimizer step: loss, lr, gradient_norm, tokens_per_second, loss_scale."""
@@ -47,6 +72,11 @@ class Named(Callback):
 
     def __init__(self, inner: Callback) -> None:
         self.inner = inner
+
+    @override
+    def on_start(self, start: Start) -> None:
+        with self._named("on_start", ""):
+            self.inner.on_start(start)
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -96,6 +126,11 @@ class Forward(Callback):
         self.reports = reports
 
     @override
+    def on_start(self, start: Start) -> None:
+        said = attrs.asdict(start) | {"directory": str(start.directory)}
+        self._told("on_start", start.step, said)
+
+    @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         self._told("on_step", step, dict(metrics))
 
@@ -116,6 +151,12 @@ class Callbacks(Callback):
 
     def __init__(self, several: Iterable[Callback]) -> None:
         self.several = tuple(several)
+
+    @override
+    def on_start(self, start: Start) -> None:
+        """Each."""
+        for one in self.several:
+            one.on_start(start)
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.data import documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
@@ -169,6 +170,7 @@ class Plan(ShownAsText):
         callbacks: Sequence[Callback] = (),
         on_text: Callable[[str], None] | None = None,
         node: Node | None = None,
+        quiet: bool = False,
     ) -> Result:
         """Carry it out.
 
@@ -179,18 +181,20 @@ class Plan(ShownAsText):
             on_text: gets generated text as it comes, where the recipe streams.
             node: this machine's share, where ``gpt2dsl launch`` has started several; a machine
                 without rank 0 gives a result of task and directory.
+            quiet: show no progress.
 
         Raises:
             SpecError: an input is absent or can't be used.
             RunError: it failed.
         """
-        plan = self.prepared()
-        if refusals := plan.refusals():
-            raise SpecError(refusals)
-        job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
-        from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
+        with terminal.quietly(wanted=quiet):
+            plan = self.prepared()
+            if refusals := plan.refusals():
+                raise SpecError(refusals)
+            job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
+            from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
-        return run(job, node)
+            return run(job, node)
 
     def write_strategies(self, folder: str | Path) -> int:
         """Write MindSpore's strategy file of each rank; returns how many.
