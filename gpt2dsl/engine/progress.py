@@ -24,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.status import Status
 from typing_extensions import Self
 
 from gpt2dsl import notebook, terminal
@@ -38,6 +39,24 @@ def say(line: str) -> None:
     """Write a line of progress to stderr, unless it is to be quiet; never raise."""
     if not terminal.is_quiet():
         terminal.say(line)
+
+
+_MOVING: list[Progress | Status] = []
+"""What moves on the terminal, the last of it in front; the others have stopped until it is done."""
+
+
+@contextmanager
+def _in_front(line: Progress | Status) -> Iterator[None]:
+    """Hold up what moves on the terminal already: it has one line."""
+    if _MOVING:
+        _MOVING[-1].stop()
+    _MOVING.append(line)
+    try:
+        yield
+    finally:
+        _MOVING.remove(line)
+        if _MOVING:
+            _MOVING[-1].start()
 
 
 class _Shown:
@@ -62,6 +81,8 @@ class _Shown:
         self._task: TaskID = self._bar.add_task(what, total=total, completed=done, detail="")
 
     def __enter__(self) -> Self:
+        self._behind = _in_front(self._bar)
+        self._behind.__enter__()
         self._bar.start()
         return self
 
@@ -72,6 +93,7 @@ class _Shown:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        self._behind.__exit__(kind, error, trace)
         if self._cell:
             self._cell.clear()
 
@@ -155,7 +177,8 @@ def saying(what: str) -> Iterator[None]:
         finally:
             cell.clear()
     elif console.is_terminal:
-        with console.status(what):
+        status = console.status(what)
+        with _in_front(status), status:
             yield
     else:
         say(what)

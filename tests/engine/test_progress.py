@@ -72,11 +72,14 @@ def test_nothing_is_shown_while_it_is_to_be_quiet_and_errors_are_still_told(
     assert capsys.readouterr().err == "heard again\n"
 
 
-def test_a_terminal_has_one_line_that_goes_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    """A stderr that moves."""
 
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_one_line_that_goes_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     stderr = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stderr)
@@ -85,6 +88,26 @@ def test_a_terminal_has_one_line_that_goes_in_the_end(monkeypatch: pytest.Monkey
     assert "training" in stderr.getvalue()
     assert lines[-2:] == ["done", ""] or lines[-2].endswith("done")
     assert not any(line.startswith("training 2/20") for line in lines)
+
+
+def test_an_evaluation_within_a_training_takes_the_terminals_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stderr = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with Bar("training", 20) as bar:
+        bar.step("loss 2")
+        begun = len(stderr.getvalue())
+        with Bar("evaluating", 2) as inner, saying("writing"):
+            time.sleep(0.3)  # rich draws ten times a second
+            inner.step("loss 3")
+        within = stderr.getvalue()[begun:]
+        bar.step("loss 1")
+    assert "writing" in within
+    assert within.index("evaluating") < within.index("writing") < within.rindex("training")
+    assert within.count("training") <= 2  # at its stop, and when it is the turn again
+    assert "2/20" in stderr.getvalue()[begun + len(within) :]
 
 
 class Handle:
@@ -110,8 +133,8 @@ def test_a_notebook_has_a_bar_in_one_place_and_no_lines(
         return places[-1]
 
     shell: Any = SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
     show_all()
     assert capsys.readouterr().err == "done\n"
     loading, training, writing = (place.pictures for place in places)
