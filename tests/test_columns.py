@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from rich.cells import cell_len
 
 from gpt2dsl.cli import table
@@ -25,9 +26,11 @@ def test_wide_characters_take_two_columns_and_combining_ones_none() -> None:
     assert left("longer", 3) == right("longer", 3) == "longer"
 
 
-def test_tables_of_commands_faults_and_classes_are_straight(capsys: object) -> None:
+def test_tables_of_commands_faults_and_classes_are_straight(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     table.echo([(word, "7", "|") for word in WORDS], numbers={1})
-    printed = capsys.readouterr().out.splitlines()  # type: ignore[attr-defined]
+    printed = capsys.readouterr().out.splitlines()
     faults = report([Fault("G2-101", f"{word}.toml:1", word, "|") for word in WORDS])
     confusion = tuple(tuple(int(i == j) for j in range(len(WORDS))) for i in range(len(WORDS)))
     scores = str(Scores(names=WORDS, confusion=confusion, loss=0.5))

@@ -13,6 +13,7 @@ import attrs
 from typing_extensions import override
 
 from gpt2dsl.errors import RunError
+from gpt2dsl.notebook import ShownAsText, preformatted
 from gpt2dsl.parts.base import PACKAGE
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
-class Start:
+class Start(ShownAsText):
     """What is known of a training before its first step.
 
     Attributes:
@@ -36,7 +37,10 @@ class Start:
     directory: Path
     step: int
     steps: int
-    recipe: str
+    recipe: str = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}: steps {self.step:,} to {self.steps:,} in {self.directory}"
 
 
 class Callback:
@@ -47,6 +51,14 @@ class Callback:
     ``plan.run(callbacks=[...])`` takes them, or a list ``callbacks`` beside a recipe in its module.
     An exception stops the run; the checkpoints that were written stay.
     """
+
+    def __repr__(self) -> str:
+        told = [name for name in _HOOKS if getattr(type(self), name) is not getattr(Callback, name)]
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__}: {', '.join(told) or 'told of nothing'}>"
+
+    def _repr_html_(self) -> str:
+        return preformatted(repr(self))
 
     def on_start(self, start: Start) -> None:
         """Before the first step, once the weights and the data are there."""
@@ -62,6 +74,9 @@ class Callback:
 
     def on_end(self, result: Result) -> None:
         """After the last step, once the report is written."""
+
+
+_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class Named(Callback):

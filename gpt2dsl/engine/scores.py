@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.columns import left, width
+from gpt2dsl.notebook import ShownAsText
 
 
 @attrs.frozen
-class Scores:
+class Scores(ShownAsText):
     """What a confusion matrix says.
 
     Attributes:
@@ -93,7 +94,7 @@ class Scores:
 
 
 @attrs.frozen
-class RegressionScores:
+class RegressionScores(ShownAsText):
     """Metrics of a regression: how near its outputs are to the labels.
 
     Attributes:

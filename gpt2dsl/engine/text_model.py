@@ -25,6 +25,7 @@ from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.model.turns import TURNS
+from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import Generation
 from gpt2dsl.weights.defaults import Defaults
 
@@ -41,7 +42,7 @@ Prompt = str | Sequence[int]
 """A text, or the ids of its tokens, which are taken as they are; NumPy's integers too."""
 
 
-class TextModel(ABC):
+class TextModel(ShownAsCode, ABC):
     """Continues texts. Threads may share it: their calls are carried out one after another.
 
     A stream takes its turn for each token, so that others go on while its reader does not.

@@ -80,14 +80,17 @@ def name_of(spec: str) -> str:
     return module.rpartition(".")[2] if module and variable in _UNTELLING else variable
 
 
-def checked_name(name: str) -> str:
+def checked_name(name: object) -> str:
     """Return the name of a recipe or a chain, which names a directory.
 
     Raises:
         SpecError: no directory can have it.
     """
-    fits = isinstance(name, str) and _NAME.fullmatch(name) and len(os.fsencode(name)) <= _MOST_BYTES
-    if not fits:
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or len(os.fsencode(name)) > _MOST_BYTES
+    ):
         message = (
             "expected what a directory can be called, without slashes and line breaks, "
             f"at most {_MOST_BYTES} bytes, found {name!r}"

@@ -298,13 +298,17 @@ def _cause(error: Exception) -> tuple[int, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the library's warnings, whose cause our own errors name, and its bars if asked to."""
-    from huggingface_hub import utils  # noqa: PLC0415  # plans do without
+    from huggingface_hub.utils.tqdm import (  # noqa: PLC0415  # plans do without
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     logger = logging.getLogger("huggingface_hub")
-    before, shows = logger.level, not utils.are_progress_bars_disabled()
+    before, shows = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
     if shows and terminal.is_quiet():
-        utils.disable_progress_bars()
+        disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -312,4 +316,4 @@ def _quiet() -> Iterator[None]:
     finally:
         logger.setLevel(before)
         if shows:
-            utils.enable_progress_bars()
+            enable_progress_bars()
