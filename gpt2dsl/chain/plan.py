@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.chain import elsewhere, record
 from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.key import Key, key_of
@@ -141,12 +142,19 @@ class ChainPlan(ShownAsText):
             for fault in one.plan.refusals()
         )
 
-    def run(self, *, resume_command: str = "", callbacks: Sequence[Callback] = ()) -> ChainResult:
+    def run(
+        self,
+        *,
+        resume_command: str = "",
+        callbacks: Sequence[Callback] = (),
+        quiet: bool = False,
+    ) -> ChainResult:
         """Carry it out: every stage whose verified output is not there already.
 
         Args:
             resume_command: what a user types to go on after an interruption.
             callbacks: told while a stage trains.
+            quiet: show no progress.
 
         Raises:
             SpecError: an input of any stage is absent or can't be used; none has run then.
@@ -154,7 +162,8 @@ class ChainPlan(ShownAsText):
         """
         from gpt2dsl.chain.run import run  # noqa: PLC0415  # a chain is planned without engines
 
-        return run(self, self._chain, resume_command or "plan.run()", callbacks)
+        with terminal.quietly(wanted=quiet):
+            return run(self, self._chain, resume_command or "plan.run()", callbacks)
 
 
 def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:

@@ -26,6 +26,7 @@ from gpt2dsl.parts.task import TARGET_DTYPES
     metavar="REGEX",
     help="Parameters that SRC may lack; they get new values, and are named.",
 )
+@options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Convert weights."""

@@ -29,6 +29,7 @@ _RULES = Export.rules()
 )
 @options.hints
 @options.base
+@options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Export weights."""

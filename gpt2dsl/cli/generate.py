@@ -57,6 +57,7 @@ _REPEATED = {
     "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."
 )
 @options.tokenizer
+@options.quiet
 @options.as_json
 @click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
 def command(

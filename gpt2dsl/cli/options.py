@@ -19,6 +19,17 @@ settings = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: optim.lr=3e-4."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def _quieten(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    context.with_resource(terminal.quietly(wanted=wanted))
+    return wanted
+
+
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, callback=_quieten, expose_value=False, is_eager=True,
+    help="Show no plan and no progress.",
+)  # fmt: skip
 tokenizer = click.option(
     "--tokenizer",
     metavar="FOLDER",

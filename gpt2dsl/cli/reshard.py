@@ -44,6 +44,7 @@ class _Layout(click.ParamType[object]):
 @click.option("--strategy", metavar="PATH", help="SRC's strategy file, or the folder of them.")
 @click.option("--optimizer", is_flag=True, default=None, help="The optimizer's state too.")
 @options.hints
+@options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Reshard a checkpoint."""

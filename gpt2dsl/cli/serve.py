@@ -110,6 +110,7 @@ _DEFAULT = Serve()
     metavar="SECONDS",
     help="For what runs when it is asked to stop.",
 )
+@options.quiet
 @click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
 def command(
     *,

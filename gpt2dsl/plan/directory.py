@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def directory_of(
         return own
     if before.is_dir():
         return before
-    for folder in sorted(output.glob(f"{name}-{'?' * 8}")) if parts.trains else []:
+    for folder in sorted(output.glob(f"{glob.escape(name)}-{'?' * 8}")) if parts.trains else []:
         known = recorded(folder)
         if known is None or any(identity.differences(known)):
             continue

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.data import documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
@@ -172,6 +173,7 @@ class Plan(ShownAsText):
         callbacks: Sequence[Callback] = (),
         on_text: Callable[[str], None] | None = None,
         node: Node | None = None,
+        quiet: bool = False,
     ) -> Result:
         """Carry it out.
 
@@ -182,20 +184,22 @@ class Plan(ShownAsText):
             on_text: gets generated text as it comes, where the recipe streams.
             node: this machine's share, where ``gpt2dsl launch`` has started several; a machine
                 without rank 0 gives a result of task and directory.
+            quiet: show no progress.
 
         Raises:
             SpecError: an input is absent or can't be used.
             RunError: it failed.
         """
-        plan = self.prepared()
-        if refusals := plan.refusals():
-            raise SpecError(refusals)
-        if node is None or node.first == 0:
-            plan.require_room()
-        job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
-        from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
+        with terminal.quietly(wanted=quiet):
+            plan = self.prepared()
+            if refusals := plan.refusals():
+                raise SpecError(refusals)
+            if node is None or node.first == 0:
+                plan.require_room()
+            job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
+            from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
-        return run(job, node)
+            return run(job, node)
 
     def require_room(self) -> None:
         """Refuse a training that would fill its disk.
