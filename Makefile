@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: quickstart test lint docs soak judges bench clean
+.PHONY: quickstart test lint docs soak judges bench versions clean
 
 quickstart: $(VENV)/runtime
 	$(BIN)/gpt2dsl run specs/quickstart.toml
-	$(BIN)/gpt2dsl generate runs/quickstart-* --prompt "The statement" --max-new-tokens 40
+	$(BIN)/gpt2dsl generate runs/quickstart --prompt "Mr. Darcy" --max-new-tokens 40
+	@echo "That was $(BIN)/gpt2dsl. To type gpt2dsl alone in this shell: . $(BIN)/activate"
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
@@ -33,16 +34,20 @@ judges: $(VENV)/test
 	tests/clients/environment.sh
 	$(BIN)/pytest -m judges tests/mindformers tests/optimum tests/page tests/clients
 
+versions:
+	tests/versions/all.sh
+
 bench: $(VENV)/test
 	$(BIN)/python bench/all.py
 
 clean:
-	rm -rf $(VENV) .judges .optimum .browser .clients .peers runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .versions .judges .optimum .browser .clients .peers runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/runtime: pyproject.toml | $(BIN)/python
+	@echo "installing MindSpore and what else it needs into $(VENV): a download of about 1 GB, and a minute or two to unpack it"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	touch $@
 

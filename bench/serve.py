@@ -240,7 +240,7 @@ def main() -> None:
     options = parser(["gpt2dsl", "transformers", "vllm"])
     options.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32, 64])
     options.add_argument("--new", type=int, default=32, help="tokens of each stream")
-    options.add_argument("--batch", type=int, default=8, help="of gpt2dsl serve")
+    options.add_argument("--batch", type=int, default=16, help="of gpt2dsl serve")
     args = options.parse_args()
     if args.side:
         print(json.dumps(measured(args)))

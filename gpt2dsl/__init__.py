@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.chain.chain import Chain
-from gpt2dsl.engine.callbacks import Callback
+from gpt2dsl.engine.callbacks import Callback, Start
 from gpt2dsl.errors import (
     Fault,
     Gpt2DslError,
@@ -67,6 +67,7 @@ __all__ = [
     "Runtime",
     "Schedule",
     "SpecError",
+    "Start",
     "Task",
     "Train",
     "load",

@@ -16,6 +16,8 @@ from typing import ClassVar
 
 import attrs
 
+from gpt2dsl.notebook import ShownAsText
+
 CODES = {
     "G2-001": "the file is not valid TOML",
     "G2-002": "the spec can't be found or read",
@@ -67,7 +69,7 @@ CODES = {
 
 
 @attrs.frozen
-class Fault:
+class Fault(ShownAsText):
     """One fault of one value.
 
     Attributes:
@@ -97,7 +99,7 @@ class Fault:
         )
 
 
-class Gpt2DslError(Exception):
+class Gpt2DslError(ShownAsText, Exception):
     """Base of all; its text is what the user reads."""
 
     exit_code: ClassVar[int] = 1

@@ -1,8 +1,11 @@
-"""How objects look in a notebook."""
+"""How objects and progress look in a notebook."""
 
 from __future__ import annotations
 
 import html
+import sys
+import time
+from typing import Any
 
 
 class ShownAsText:
@@ -14,6 +17,65 @@ class ShownAsText:
         return preformatted(str(self))
 
 
+class ShownAsCode:
+    """An object that notebooks show as the Python that makes it, ``repr(object)``."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return preformatted(repr(self))
+
+
 def preformatted(text: str) -> str:
     """Return text as HTML that keeps its columns."""
     return f'<pre style="white-space: pre; overflow-x: auto">{html.escape(text)}</pre>'
+
+
+class Cell:
+    """A place in a notebook's output that is written again and again.
+
+    Args:
+        display: IPython's function of that name.
+    """
+
+    PAUSE = 0.1
+    """Seconds between two pictures of a bar: each is a message to the browser."""
+
+    def __init__(self, display: Any) -> None:
+        self._display = display
+        self._handle: Any = None
+        self._shown = -self.PAUSE
+
+    def bar(self, what: str, share: float, words: str) -> None:
+        """Show how much of something is done, and words beside it."""
+        now = time.monotonic()
+        if share < 1 and now - self._shown < self.PAUSE:
+            return
+        self._shown = now
+        bar = f'<progress max="1" value="{share:.4f}" style="width: 12em"></progress>'
+        self._write(f"{html.escape(what)} {bar} {html.escape(words)}")
+
+    def say(self, words: str) -> None:
+        """Show words."""
+        self._write(html.escape(words))
+
+    def clear(self) -> None:
+        """Show nothing any more."""
+        if self._handle:
+            self._write("")
+
+    def _write(self, markup: str) -> None:
+        bundle = {"text/html": markup and f"<div>{markup}</div>", "text/plain": ""}
+        if self._handle:
+            self._handle.update(bundle, raw=True)
+        else:
+            self._handle = self._display(bundle, raw=True, display_id=True)
+
+
+def cell() -> Cell | None:
+    """Return a place in the output of a notebook's cell; None where no notebook is."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    # only shells whose front end speaks messages have a kernel: not the one of a terminal
+    if getattr(shell, "kernel", None) is None:
+        return None
+    return Cell(sys.modules["IPython.display"].display)

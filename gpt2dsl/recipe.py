@@ -29,7 +29,11 @@ class Recipe:
     if their parts are, wherever these were written.
 
     Attributes:
-        name: what runs of it are called; "" for the name that its size and task give.
+        name: what runs of it are called, which decides no result; "" for what names it elsewhere:
+            a file, a variable, or its size and task.
+
+    Raises:
+        SpecError: a kind of part is there twice, or no directory can have the name.
     """
 
     __slots__ = ("_parts", "name")
@@ -43,7 +47,7 @@ class Recipe:
                 raise SpecError([_twice(found[part.table], part)])
             found[part.table] = part
         self._parts = {table: found[table] for table in TABLES if table in found}
-        self.name = name
+        self.name = finding.checked_name(name)
 
     @property
     def parts(self) -> Mapping[str, Part]:
@@ -70,6 +74,14 @@ class Recipe:
 
         def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
 
+    def named(self, name: str) -> Recipe:
+        """The recipe under another name: ``(model | task).named("wiki")``.
+
+        Raises:
+            SpecError: no directory can have the name.
+        """
+        return Recipe(*self._parts.values(), name=name)
+
     def replace(self, *parts: Part) -> Recipe:
         """Return the recipe with these parts added, or replacing those of the same kind."""
         new = Recipe(*parts)
@@ -94,7 +106,7 @@ class Recipe:
 
     def draft(self) -> tables.Draft:
         """Its values, and where each was written."""
-        return tables.of_parts(self._parts)
+        return tables.of_parts(self._parts, self.name)
 
     def to_toml(self) -> str:
         """Return the recipe as a spec; ``Recipe.from_toml`` reads it back."""
@@ -120,8 +132,9 @@ class Recipe:
         Raises:
             SpecError: with every fault of it.
         """
-        draft = read.overrides(tuple(settings)).over(finding.recipe(spec))
-        return _whole(structured(draft, finding.name_of(spec)))
+        draft = finding.recipe(spec)
+        name = draft.name or finding.name_of(spec)
+        return _whole(structured(read.overrides(tuple(settings)).over(draft), name))
 
     @property
     def completed(self) -> Parts:

@@ -103,6 +103,30 @@ def say(line: str) -> None:
     write(line + "\n")
 
 
+QUIET = "GPT2DSL_QUIET"
+"""The variable that asks for no progress; processes that are started inherit it."""
+
+
+def is_quiet() -> bool:
+    """Whether no progress is to be shown."""
+    return os.environ.get(QUIET, "0") not in ("", "0")
+
+
+@contextmanager
+def quietly(*, wanted: bool = True) -> Iterator[None]:
+    """Show no progress within, here and in processes that are started, where that is wanted."""
+    before = os.environ.get(QUIET)
+    if wanted:
+        os.environ[QUIET] = "1"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            os.environ.pop(QUIET, None)
+        elif wanted and before is not None:
+            os.environ[QUIET] = before
+
+
 @contextmanager
 def prepared() -> Iterator[Output]:
     """Make the standard streams safe for a command, and give its stdout.

@@ -29,7 +29,7 @@ def command(line: str, *settings: str) -> None:
 
 
 def run(name: str, here: Mapping[str, str], settings: Mapping[str, tuple[str, ...]]) -> int:
-    """Runs each block of a page; ``sh`` are commands, ``toml`` with a title is a file.
+    """Runs each block of a page; ``sh`` and ``console`` are commands, ``toml`` with a title a file.
 
     Args:
         name: of the page.
@@ -49,8 +49,16 @@ def run(name: str, here: Mapping[str, str], settings: Mapping[str, tuple[str, ..
             Path(title).write_text(content)
         elif language == "python":
             exec(compile(content, name, "exec"), scope)  # noqa: S102
-        for line in content.splitlines() if language == "sh" else ():
+        for line in filter(None, _lines(language, content)):
             over = [said for word, said in settings.items() if word in line.split()[2]]
             command(line, *(one for said in over for one in said))
             count += 1
     return count
+
+
+def _lines(language: str, content: str) -> list[str]:
+    """Return the commands of a block."""
+    lines = content.splitlines()
+    if language == "console":
+        return [line[2:] for line in lines if line.startswith("$ ")]
+    return lines if language == "sh" else []

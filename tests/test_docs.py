@@ -9,6 +9,7 @@ import pytest
 
 from gpt2dsl import Chain, Recipe
 from gpt2dsl.errors import CODES
+from tests import shell_pages
 
 ROOT = Path(__file__).parents[1]
 OWN_TESTS = ("card.md", "tutorial.md")  # in tests/cli, with the weights and texts that they need
@@ -20,9 +21,11 @@ PAGES = [
 
 
 def examples(page: Path, language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    return [
+        block.content
+        for block in shell_pages.blocks(page)
+        if block.language == language and block.mark("soak") is None  # tests/test_pages.py
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

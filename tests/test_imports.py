@@ -57,7 +57,7 @@ def test_public_names_are_those_that_users_may_rely_on() -> None:
         "Callback", "Chain", "Classifier", "Data", "Fault", "Generation", "Gpt2DslError",
         "InUseError", "InputError", "Interrupted",
         "LoRA", "Model", "Optim", "Parallel", "Part", "Plan", "Precision",
-        "Recipe", "RunError", "Runtime", "Schedule", "SpecError", "Task", "Train", "load",
+        "Recipe", "RunError", "Runtime", "Schedule", "SpecError", "Start", "Task", "Train", "load",
         "pipeline",
     ]  # fmt: skip
     for name in gpt2dsl.__all__:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import gpt2dsl
 from gpt2dsl import LoRA, Model, Optim, Parallel, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl.chain import specs
 from gpt2dsl.parts import TABLES
 from tests.strategies import lists_of_parts, parts, recipes
 
@@ -98,6 +99,56 @@ def test_a_directory_of_an_earlier_version_is_still_the_runs(elsewhere: Path) ->
     assert recipe.plan().directory.endswith(before[:8])
     Path(plan.directory).mkdir()
     assert recipe.plan().directory == plan.directory
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_name_is_of_runs_and_decides_nothing() -> None:
+    recipe = Model(size="nano") | Train(seq_length=8) | Task.pretrain(data="a")
+    wiki = recipe.named("wiki [1]")
+    assert (wiki, wiki.digest) == (recipe, recipe.digest)
+    changed = (wiki.set("optim.lr", 1.0), wiki.replace(Model(size="124m")), wiki | LoRA())
+    assert {one.name for one in changed} == {"wiki [1]"}
+    assert wiki.plan().directory == f"runs/wiki [1]-{recipe.digest[:8]}"
+    chain = (wiki >> Recipe(Task.generate(prompts=["x"]))).named("both")
+    assert chain.name == chain.set("stage.1.optim.lr", 1.0).name == "both"
+    assert chain.plan().name == "both"
+
+
+@pytest.mark.parametrize("name", ["a/b", "../a", "a\nb", "\0", "n" * 241, "名" * 81, 7, None])
+def test_a_name_that_no_directory_can_have_is_refused(name: Any) -> None:
+    recipe = Recipe(Model(size="nano"))
+    for named in (recipe.named, (recipe >> recipe).named):
+        with pytest.raises(SpecError, match="expected what a directory can be called") as caught:
+            named(name)
+        assert caught.value.faults[0].origin.startswith("tests/test_recipe.py:")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("of_names:recipe", "of_names"),
+        ("of_names:chain", "of_names"),
+        ("of_names:slow", "slow"),
+        ("of_names:own", "wiki"),
+        ("of_names:both", "two"),
+        ("own.toml", "own"),
+    ],
+)
+def test_runs_are_called_after_the_recipe_else_after_what_holds_it(
+    elsewhere: Path, spec: str, name: str
+) -> None:
+    (elsewhere / "of_names.py").write_text(
+        "from gpt2dsl import Model, Task, Train\n"
+        "recipe = Model(size='nano') | Train(seq_length=8) | Task.pretrain(data='a')\n"
+        "slow = recipe.set('optim.lr', 1e-5)\n"
+        "own = recipe.named('wiki')\n"
+        "chain = recipe >> slow\n"
+        "both = chain.named('two')\n"
+    )
+    (elsewhere / "own.toml").write_text('extends = "of_names:own"\n')
+    assert specs.load(spec).name == name
+    if isinstance(specs.load(spec), Recipe):
+        assert Recipe.load(spec, ["optim.lr=1.0"]).name == name
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ class Chain:
             if not isinstance(recipe, Recipe):
                 raise TypeError(f"a chain is made of recipes, not of {type(recipe).__name__}")
         self.recipes = recipes
-        self.name = name
+        self.name = finding.checked_name(name)
         self._author = author
 
     @property
@@ -85,6 +85,14 @@ class Chain:
     def digest(self) -> str:
         """SHA-256 of what decides the result: of the digests of its recipes, in their order."""
         return hashlib.sha256(" ".join(one.digest for one in self.recipes).encode()).hexdigest()
+
+    def named(self, name: str) -> Chain:
+        """The chain under another name.
+
+        Raises:
+            SpecError: no directory can have the name.
+        """
+        return Chain(*self.recipes, name=name, author=self._author)
 
     def set(self, key: str, value: object) -> Chain:
         """The chain with one value changed: ``chain.set("stage.1.optim.lr", 3e-4)``.
@@ -131,7 +139,7 @@ class Chain:
 
     def draft(self) -> tables.Stages:
         """Its values, and where each was written."""
-        return tables.Stages(tuple(recipe.draft() for recipe in self.recipes))
+        return tables.Stages(tuple(recipe.draft() for recipe in self.recipes), name=self.name)
 
     def why(self) -> list[tuple[str, Any, str]]:
         """As ``Recipe.why``, of all stages: ``stage.1.optim.lr``."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from gpt2dsl.chain import record
+from gpt2dsl import terminal
+from gpt2dsl.chain import elsewhere, record
 from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.key import Key, key_of
 from gpt2dsl.chain.record import Claim, Record
@@ -46,7 +47,7 @@ class Stage:
             ``~`` something has; ``+`` it never ran to its end.
         why: in words.
         plan: of its recipe.
-        directory: of its run.
+        directory: of its run, which may be one by itself that did the same.
         targets: what it writes outside of it.
         record: of what it left, where its state is ``=``.
         promise: what is known of the weights that it gives; None where it gives none.
@@ -141,12 +142,19 @@ class ChainPlan(ShownAsText):
             for fault in one.plan.refusals()
         )
 
-    def run(self, *, resume_command: str = "", callbacks: Sequence[Callback] = ()) -> ChainResult:
+    def run(
+        self,
+        *,
+        resume_command: str = "",
+        callbacks: Sequence[Callback] = (),
+        quiet: bool = False,
+    ) -> ChainResult:
         """Carry it out: every stage whose verified output is not there already.
 
         Args:
             resume_command: what a user types to go on after an interruption.
             callbacks: told while a stage trains.
+            quiet: show no progress.
 
         Raises:
             SpecError: an input of any stage is absent or can't be used; none has run then.
@@ -154,7 +162,8 @@ class ChainPlan(ShownAsText):
         """
         from gpt2dsl.chain.run import run  # noqa: PLC0415  # a chain is planned without engines
 
-        return run(self, self._chain, resume_command or "plan.run()", callbacks)
+        with terminal.quietly(wanted=quiet):
+            return run(self, self._chain, resume_command or "plan.run()", callbacks)
 
 
 def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
@@ -168,7 +177,7 @@ def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
         name=name_of(chain),
         digest=chain.digest,
         stages=tuple(stages),
-        directory=str(stages[0].directory.parent),
+        directory=str(_folder(chain, chain.recipes[0].completed)),
         chain=chain,
     )
 
@@ -251,9 +260,15 @@ def next_stage(
     wrong = _wrong(found, giver, thorough=thorough) if found else ""
     if wrong and are_own(targets, writers):
         wrong = f"{targets[0]} holds what it wrote with other values"
-    is_done = found is not None and not wrong
+    is_done, why = found is not None and not wrong, ""
+    if not is_done and parts.trains and not giver:
+        other = elsewhere.carried_out(folder.parent, number, parts.task.kind, key)
+        if other and not other.wrong(thorough=thorough):
+            found, is_done, directory = other, True, Path(other.weights).parent.parent
+            why = f"done already: {directory}"
     earlier = None if found else _earlier(own_records, number, plan.task, key)
-    why = "" if is_done else wrong or _why(key, earlier, directory, giver)
+    if not is_done:
+        why = wrong or _why(key, earlier, directory, giver)
     if isinstance(parts.task, Serve):
         why = "it serves until it is stopped"
     return Stage(

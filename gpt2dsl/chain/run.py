@@ -85,6 +85,10 @@ def _refuse(plan: ChainPlan) -> None:
     ]
     if faults:
         raise SpecError(faults)
+    for stage in plan.stages:
+        if stage.state != "=":
+            with _named(stage.number, len(plan.stages)):
+                stage.plan.require_room()
 
 
 def _carried_out(

@@ -34,7 +34,7 @@ def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tu
         found = finding.find(spec)
     except SpecError as error:
         return Recipe(), error.faults
-    return _built(found, finding.name_of(spec), finding.file_of(spec), settings)
+    return _built(found, found.name or finding.name_of(spec), finding.file_of(spec), settings)
 
 
 def shared(entry: library.Entry) -> Recipe | Chain:
@@ -43,7 +43,8 @@ def shared(entry: library.Entry) -> Recipe | Chain:
     Raises:
         SpecError: with every fault of it.
     """
-    recipe, faults = _built(finding.shared(entry), entry.name, entry.target)
+    found = finding.shared(entry)
+    recipe, faults = _built(found, found.name or entry.name, entry.target)
     if faults:
         raise SpecError(faults)
     return recipe

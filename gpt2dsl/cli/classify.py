@@ -9,9 +9,10 @@ from gpt2dsl.recipe import Recipe
 
 
 @click.command("classify", help="Name the class of texts with WEIGHTS that have such a head.")
-@click.argument("weights")
+@options.weights()
 @click.option("--text", "texts", multiple=True, help="A text to classify; several are allowed.")
 @options.tokenizer
+@options.quiet
 @options.as_json
 def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json: bool) -> None:
     """Name the class of texts."""

@@ -13,7 +13,7 @@ from gpt2dsl.parts.task import TARGET_DTYPES
     help="Convert SRC to DST: a folder, or a file where it ends in .ckpt. SRC is a folder or file "
     "of Hugging Face, MindFormers or PEFT, a run or checkpoint, or a name on the Hub.",
 )
-@click.argument("source", metavar="SRC")
+@options.weights("source", "SRC")
 @click.argument("target", metavar="DST")
 @click.option("--to", type=click.Choice(("hf", "mindformers", "peft")), help="Format (default hf).")
 @click.option("--dtype", type=click.Choice(TARGET_DTYPES[1:]), help="Default: the source's own.")
@@ -26,6 +26,7 @@ from gpt2dsl.parts.task import TARGET_DTYPES
     metavar="REGEX",
     help="Parameters that SRC may lack; they get new values, and are named.",
 )
+@options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Convert weights."""

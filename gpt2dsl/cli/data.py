@@ -38,6 +38,7 @@ def command() -> None:
     help="Classes, by name with commas, or how many: rows of a class each, padded.",
 )
 @click.option("--label-column", default="label", show_default=True, help="As --text-column.")
+@options.quiet
 @options.as_json
 def prepare(
     *,

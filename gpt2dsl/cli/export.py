@@ -15,7 +15,7 @@ _RULES = Export.rules()
     help="Export WEIGHTS to DST as graphs that need no framework: one for prompts, one for each "
     "token after them. They are run and compared with MindSpore before DST gets its name.",
 )
-@click.argument("source", metavar="WEIGHTS")
+@options.weights("source", "WEIGHTS")
 @click.argument("target", metavar="DST")
 @click.option("--format", type=click.Choice(_RULES["format"].options), help="Default: mindir.")
 @click.option("--seq-length", type=int, help="Tokens of prompt and text (default: all positions).")
@@ -29,6 +29,7 @@ _RULES = Export.rules()
 )
 @options.hints
 @options.base
+@options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Export weights."""

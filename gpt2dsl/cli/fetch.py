@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gpt2dsl.cli import options
 from gpt2dsl.errors import InputError
 
 
@@ -11,6 +12,7 @@ from gpt2dsl.errors import InputError
     "fetch", help="Fetch NAME (124m, gpt2-xl, cerebras/Cerebras-GPT-13B, ...) from the Hub."
 )
 @click.argument("name")
+@options.quiet
 def command(name: str) -> None:
     """Fetch weights, and print the folder that they are in."""
     from gpt2dsl.weights import hub  # noqa: PLC0415  # NumPy and more: only where it is called

@@ -51,12 +51,13 @@ _REPEATED = {
     "generate",
     help="Continue texts with WEIGHTS: a folder, a run, a checkpoint, a size, a name on the Hub.",
 )
-@click.argument("weights")
+@options.weights()
 @click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
 @click.option(
     "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."
 )
 @options.tokenizer
+@options.quiet
 @options.as_json
 @click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
 def command(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.columns import left, width
 from gpt2dsl.parts.model import ALIASES, SIZES
 from gpt2dsl.schema.fate import shown
 
@@ -18,7 +19,7 @@ from gpt2dsl.schema.fate import shown
     "and what becomes of each file and key beside them. "
     "Exit code 2 where they can't be used.",
 )
-@click.argument("weights")
+@options.weights()
 @options.hints
 @options.base
 @options.as_json
@@ -54,9 +55,9 @@ def _files(beside: dict[str, Any]) -> Iterator[str]:
     for name, file in beside.items():
         yield f"\n{name}   {file['fate']}: {file['words']}"
         rows = [(key, shown(row["value"]), row) for key, row in file["keys"].items()]
-        widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
+        widths = [max((width(row[i]) for row in rows), default=0) for i in (0, 1)]
         for key, value, row in rows:
-            head = f"  {key.ljust(widths[0])}  {value.ljust(widths[1])}"
+            head = f"  {left(key, widths[0])}  {left(value, widths[1])}"
             yield f"{head}  {row['fate']}: {row['words']}"
 
 

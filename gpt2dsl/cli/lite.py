@@ -28,6 +28,7 @@ def setup(python: str) -> None:
 @click.argument("folder", metavar="DST")
 @click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
 @click.option("--prompts", "file", metavar="FILE", help="As of gpt2dsl generate.")
+@options.quiet
 @options.as_json
 @click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
 def run(

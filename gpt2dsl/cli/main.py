@@ -137,8 +137,10 @@ def _show_where() -> None:
 
 
 def _text(error: Gpt2DslError) -> str:
+    from gpt2dsl.cli import words  # noqa: PLC0415  # as below
+
     if isinstance(error, SpecError) and len(error.faults) > 1:
         from gpt2dsl.spec.report import report  # noqa: PLC0415  # only errors pay for it
 
-        return report(error.faults)
-    return str(error)
+        return words.as_called(report(error.faults))
+    return words.as_called(str(error))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from gpt2dsl.data import documents
+from gpt2dsl import terminal
+from gpt2dsl.data import cache, documents
 from gpt2dsl.layout.geometry import ACTIVATIONS
+from gpt2dsl.library import runs
 from gpt2dsl.parts.model import ALIASES, SIZES
 
 spec = click.argument("spec")
@@ -16,11 +19,41 @@ settings = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: optim.lr=3e-4."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def _quieten(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
+    context.with_resource(terminal.quietly(wanted=wanted))
+    return wanted
+
+
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, callback=_quieten, expose_value=False, is_eager=True,
+    help="Show no plan and no progress.",
+)  # fmt: skip
 tokenizer = click.option(
     "--tokenizer",
     metavar="FOLDER",
     help="gpt2, or a folder in place of the weights' own.",
 )
+
+
+def _named(_: click.Context, __: click.Parameter, name: str) -> str:
+    """Return weights as they are named; of a run's name without its digest the newest such run.
+
+    Only a command line is that short: a recipe must mean the same weights tomorrow.
+    """
+    path = cache.expanded(name) if name.strip() else None
+    if path is None or os.path.lexists(path) or (newest := runs.newest(path)) is None:
+        return name
+    terminal.say(f"{name}: the newest such run, {click.format_filename(newest)}")
+    return os.fspath(newest)
+
+
+def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., Any]:
+    """Return the argument that names weights."""
+    return click.argument(name, metavar=metavar, callback=_named)
+
+
 base = click.option("--base", metavar="WEIGHTS", help="What an adapter belongs to.")
 
 

@@ -32,7 +32,7 @@ class _Layout(click.ParamType[object]):
     "a run or checkpoint, weights of any format, or a folder of rank_0, rank_1, ... DST gets such "
     "folders and their strategy files; of one rank it is a folder of Hugging Face.",
 )
-@click.argument("source", metavar="SRC")
+@options.weights("source", "SRC")
 @click.argument("target", metavar="DST")
 @click.option(
     "--to",
@@ -44,6 +44,7 @@ class _Layout(click.ParamType[object]):
 @click.option("--strategy", metavar="PATH", help="SRC's strategy file, or the folder of them.")
 @click.option("--optimizer", is_flag=True, default=None, help="The optimizer's state too.")
 @options.hints
+@options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **given: object) -> None:
     """Reshard a checkpoint."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import click
 
+from gpt2dsl import terminal
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
+from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.cli import options
 from gpt2dsl.cluster import hosts, supervisor
 from gpt2dsl.errors import Interrupted
@@ -28,6 +30,7 @@ RESUME = "train.resume"
     metavar="FIRST:COUNT@HOST:PORT",
     help="Run these ranks only, until stdin ends: what launch has each machine do.",
 )
+@options.quiet
 @options.as_json
 def command(
     spec: str, settings: tuple[str, ...], profile: bool, node: str | None, as_json: bool
@@ -44,7 +47,7 @@ def command(
 
 def _chain(chain: Chain, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
     plan = chain.plan()
-    click.echo(str(plan), err=True)
+    _show(plan)
     keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
     again = _again(spec, settings, keys, several=False)
     result = plan.run(resume_command=again, callbacks=callbacks_of(spec))
@@ -65,7 +68,7 @@ def _recipe(
 ) -> None:
     here = hosts.node(node, plan.world) if node else None
     if here is None or here.first == 0:
-        click.echo(str(plan), err=True)
+        _show(plan)
     callbacks = list(callbacks_of(spec))
     if profile and not plan.optimizer:
         raise click.UsageError(f"--profile looks at training steps; {plan.task} has none")
@@ -92,6 +95,11 @@ def _recipe(
         options.echo_json(result.to_json())
     elif not streams:
         click.echo(str(result))
+
+
+def _show(plan: Plan | ChainPlan) -> None:
+    if not terminal.is_quiet():
+        click.echo(str(plan), err=True)
 
 
 def _again(spec: str, settings: Sequence[str], anew: Sequence[str], *, several: bool) -> str:

@@ -19,7 +19,7 @@ _DEFAULT = Serve()
     "serve",
     help="Serve WEIGHTS under an OpenAI-compatible API: requests share one batch.",
 )
-@click.argument("weights")
+@options.weights()
 @click.option("--name", help="Of the model, as requests say it; WEIGHTS where it is not said.")
 @click.option(
     "--adapter",
@@ -110,6 +110,7 @@ _DEFAULT = Serve()
     metavar="SECONDS",
     help="For what runs when it is asked to stop.",
 )
+@options.quiet
 @click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
 def command(
     *,

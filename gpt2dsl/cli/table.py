@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 
 import click
 
+from gpt2dsl.columns import left, right, width
+
 
 def echo(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> None:
     """Print rows in columns on stdout.
@@ -14,10 +16,10 @@ def echo(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> Non
         rows: of one length; the first has the columns' names.
         numbers: the columns that are set to the right.
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
-            cell.rjust(width) if i in numbers else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            right(cell, columns) if i in numbers else left(cell, columns)
+            for i, (cell, columns) in enumerate(zip(row, widths, strict=True))
         )
         click.echo("  ".join(cells).rstrip())

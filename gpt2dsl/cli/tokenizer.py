@@ -21,6 +21,7 @@ def command() -> None:
 @click.argument("target", metavar="DST")
 @click.option("--vocab", type=click.IntRange(min=257), default=2048, show_default=True)
 @options.form(*(name for name in FORMATS if name != "mindrecord"))
+@options.quiet
 @options.as_json
 def train(source: str, target: str, vocab: int, as_json: bool, **form: Any) -> None:
     """Train a vocabulary."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
 
 import attrs
 import click
@@ -16,6 +21,25 @@ _OTHERWISE = {
     "prompts": "prompt", "texts": "text",
 }  # fmt: skip
 """Keys whose options are called otherwise."""
+
+
+def program() -> str:
+    """Return what a user types for this very program: ``gpt2dsl`` where the shell finds it so."""
+    name = sys.argv[0]
+    if Path(name).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m gpt2dsl"
+    there = shutil.which("gpt2dsl")
+    if (there and os.path.realpath(there) == os.path.realpath(name)) or os.sep not in name:
+        return "gpt2dsl"
+    return shlex.quote(name)
+
+
+def as_called(text: str) -> str:
+    """Return a text whose commands begin as the user's own did."""
+    from gpt2dsl.cli.main import COMMANDS  # noqa: PLC0415  # which imports this module
+
+    command = rf"(?<![\w./-])gpt2dsl (?=({'|'.join(COMMANDS)})\b)"
+    return re.sub(command, lambda _: f"{program()} ", text)
 
 
 def translated(error: SpecError, command: click.Command) -> SpecError:

@@ -120,8 +120,15 @@ def free_port(host: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def refuse_taken_port(node: Node) -> None:
-    """Say so at once; MindSpore's ranks would wait for ``Limits.start`` and then tell less."""
+REACH = 5.0
+"""Seconds in which a machine answers itself."""
+
+
+def refuse_unusable_port(node: Node) -> None:
+    """Refuse an address of the scheduler that is taken, or that this machine can't reach.
+
+    MindSpore's ranks would wait for ``Limits.start`` and then tell less.
+    """
     with socket.socket() as probe:
         # As MindSpore does: connections of a job that has just ended are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,4 +139,13 @@ def refuse_taken_port(node: Node) -> None:
             why = "is in use; choose another port" if taken else f"can't be used: {error.strerror}"
             raise RunError(
                 f"the scheduler's address {node.host}:{node.port} {why} [G2-503]"
+            ) from error
+        probe.listen()
+        try:
+            socket.create_connection((node.host, node.port), timeout=REACH).close()
+        except OSError as error:
+            raise RunError(
+                f"the scheduler's address {node.host}:{node.port} can't be reached from its own "
+                f"machine: {error.strerror or error}; the loopback interface may be down: "
+                "ip link set lo up [G2-503]"
             ) from error

@@ -16,7 +16,7 @@ from gpt2dsl.cluster.node import (
     Node,
     free_port,
     rank_variables,
-    refuse_taken_port,
+    refuse_unusable_port,
     scheduler_variables,
     shared_variables,
 )
@@ -109,7 +109,7 @@ class _Job:
         self._logs.mkdir(parents=True, exist_ok=True)
         shared = shared_variables(self._node, self._limits, given)
         if self._node.schedules:
-            refuse_taken_port(self._node)
+            refuse_unusable_port(self._node)
             variables = {**shared, **scheduler_variables()}
             self._scheduler = process.start(None, SCHEDULER, variables, self._log("scheduler"))
         for place in range(self._node.local):

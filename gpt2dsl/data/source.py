@@ -1,4 +1,4 @@
-"""Where text comes from: a file, a folder, a glob, or the sample that Python brings along."""
+"""Where text comes from: a file, a folder, a glob, or the sample that is part of the package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import functools
 import hashlib
 import itertools
-import zlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +25,9 @@ BLOCK = 2**20
 """Bytes read at once."""
 
 SAMPLES = ("sample:train", "sample:valid")
-"""Names of the text that needs no file: the help topics of Python's standard library."""
+"""Names of the text that is there without a file of the user's: a novel in the public domain."""
+
+_NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 
 
 @attrs.frozen
@@ -250,17 +252,17 @@ def _tell(file: Path, line: int, enclosed: int) -> None:
     terminal.say(f"{file}:{line}: {what}{PLAIN}")
 
 
+@functools.cache
 def _sample(name: str) -> tuple[str, ...]:
-    """About a tenth of the topics is for validation; the checksum of its name sends it there."""
+    """Return the chapters of a sample: every tenth of the novel is for validation."""
     if name not in SAMPLES:
         return ()
-    try:
-        from pydoc_data.topics import topics  # noqa: PLC0415  # half a megabyte, seldom wanted
-    except ImportError:  # Some distributions leave it out.
-        return ()
+    text = _NOVEL.read_text("utf-8")
+    chapters = re.split(r"^(?=Chapter \d+$)", text, flags=re.MULTILINE)[1:]
     valid = name == SAMPLES[1]
-    chosen = sorted(topic for topic in topics if (zlib.crc32(topic.encode()) % 10 == 0) is valid)
-    return tuple(topics[topic] for topic in chosen)
+    return tuple(
+        chapter for number, chapter in enumerate(chapters, 1) if (number % 10 == 0) is valid
+    )
 
 
 def _read(path: Path) -> Iterator[bytes]:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 from typing_extensions import override
 
 from gpt2dsl.errors import RunError
+from gpt2dsl.notebook import ShownAsText, preformatted
 from gpt2dsl.parts.base import PACKAGE
 
 if TYPE_CHECKING:
@@ -19,12 +21,47 @@ if TYPE_CHECKING:
     from gpt2dsl.engine.job import Result
 
 
+@attrs.frozen(kw_only=True)
+class Start(ShownAsText):
+    """What is known of a training before its first step.
+
+    Attributes:
+        name: of the run.
+        directory: of the run.
+        step: steps that were done before, 0 unless it goes on from a checkpoint.
+        steps: planned in all.
+        recipe: the recipe as TOML, ``Recipe.from_toml`` reads it.
+    """
+
+    name: str
+    directory: Path
+    step: int
+    steps: int
+    recipe: str = attrs.field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.name}: steps {self.step:,} to {self.steps:,} in {self.directory}"
+
+
 class Callback:
-    """Told of steps, evaluations, checkpoints and the end; a subclass overrides what it needs.
+    """Told of the start, steps, evaluations, checkpoints and the end.
+
+    A subclass overrides what it needs.
 
     ``plan.run(callbacks=[...])`` takes them, or a list ``callbacks`` beside a recipe in its module.
     An exception stops the run; the checkpoints that were written stay.
     """
+
+    def __repr__(self) -> str:
+        told = [name for name in _HOOKS if getattr(type(self), name) is not getattr(Callback, name)]
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__}: {', '.join(told) or 'told of nothing'}>"
+
+    def _repr_html_(self) -> str:
+        return preformatted(repr(self))
+
+    def on_start(self, start: Start) -> None:
+        """Before the first step, once the weights and the data are there."""
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """After an optimizer step: loss, lr, gradient_norm, tokens_per_second, loss_scale."""
@@ -39,6 +76,9 @@ class Callback:
         """After the last step, once the report is written."""
 
 
+_HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
 class Named(Callback):
     """A user's callback on the command line, whose exceptions are reported as the user's own.
 
@@ -47,6 +87,11 @@ class Named(Callback):
 
     def __init__(self, inner: Callback) -> None:
         self.inner = inner
+
+    @override
+    def on_start(self, start: Start) -> None:
+        with self._named("on_start", ""):
+            self.inner.on_start(start)
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -96,6 +141,11 @@ class Forward(Callback):
         self.reports = reports
 
     @override
+    def on_start(self, start: Start) -> None:
+        said = attrs.asdict(start) | {"directory": str(start.directory)}
+        self._told("on_start", start.step, said)
+
+    @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         self._told("on_step", step, dict(metrics))
 
@@ -116,6 +166,12 @@ class Callbacks(Callback):
 
     def __init__(self, several: Iterable[Callback]) -> None:
         self.several = tuple(several)
+
+    @override
+    def on_start(self, start: Start) -> None:
+        """Each."""
+        for one in self.several:
+            one.on_start(start)
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -13,12 +13,12 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.layout.distributed import MASTER
 from gpt2dsl.layout.tensors import SCORE
 from gpt2dsl.model.training import TrainStep
+from gpt2dsl.terminal import say
 from gpt2dsl.weights import nearby, opening, optimizer, reading, store
 from gpt2dsl.weights.files.stored import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing

@@ -11,10 +11,11 @@ from gpt2dsl.data import prompts
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.engine.progress import say, saying
+from gpt2dsl.engine.progress import saying
 from gpt2dsl.engine.rundir import finished
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.task import Generate
+from gpt2dsl.terminal import say
 
 
 def run(job: Job) -> Result:

@@ -10,8 +10,8 @@ from types import FrameType
 
 from typing_extensions import override
 
-from gpt2dsl.engine.progress import say
 from gpt2dsl.signals import STOPS, Signals
+from gpt2dsl.terminal import say
 
 
 class StopRequest(Signals):

@@ -14,7 +14,7 @@ import attrs
 
 from gpt2dsl.cluster import ranktable
 from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
-from gpt2dsl.engine.callbacks import Callback, Callbacks
+from gpt2dsl.engine.callbacks import Callback, Callbacks, Start
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import Interrupted, RunError
@@ -96,6 +96,9 @@ class _Heard:
             self.an_error = True
         elif report.get("kind") == "event":
             event, what = report["event"], report["what"]
+            if event == "on_start":
+                self.told.on_start(Start(**what | {"directory": Path(what["directory"])}))
+                return
             what = Path(what) if event == "on_checkpoint" else what
             getattr(self.told, event)(report["step"], what)
 

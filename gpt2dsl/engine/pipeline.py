@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2dsl.engine.text_model import TextModel
+from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import Generation
 
 RESULT = "text_generation_text"
 
 
-class TextGeneration:
+class TextGeneration(ShownAsCode):
     """Continues texts.
 
     Args:
@@ -22,6 +23,10 @@ class TextGeneration:
     def __init__(self, model: TextModel, **defaults: Any) -> None:
         Generation(**defaults)
         self.model, self._defaults = model, defaults
+
+    def __repr__(self) -> str:
+        said = "".join(f", {name}={value!r}" for name, value in self._defaults.items())
+        return f"<{type(self).__name__} of {self.model!r}{said}>"
 
     def __call__(self, texts: str | Sequence[str], **generation: Any) -> list[dict[str, list[str]]]:
         """Continue a text, or several.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from gpt2dsl.engine.callbacks import Callback
-from gpt2dsl.engine.progress import say
+from gpt2dsl.terminal import say
 
 if TYPE_CHECKING:
     from gpt2dsl.engine.job import Result

@@ -1,4 +1,8 @@
-"""Progress on stderr: what is being compiled, then a bar with loss, tokens/s and time left."""
+"""Progress on stderr, or in a notebook's cell: a bar with what goes with it and the time left.
+
+At a terminal and in a notebook it is one line that changes and goes when its work is done;
+elsewhere lines are printed now and then. Within ``terminal.quietly`` nothing is shown.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,10 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.status import Status
 from typing_extensions import Self
 
-from gpt2dsl import terminal
-from gpt2dsl.terminal import say
+from gpt2dsl import notebook, terminal
 
 SHORT = 5.0
 """Seconds up to which nothing is said of the time that is left."""
@@ -31,25 +35,54 @@ SHORT = 5.0
 __all__ = ["Bar", "ByteBar", "say", "saying"]
 
 
+def say(line: str) -> None:
+    """Write a line of progress to stderr, unless it is to be quiet; never raise."""
+    if not terminal.is_quiet():
+        terminal.say(line)
+
+
+_MOVING: list[Progress | Status] = []
+"""What moves on the terminal, the last of it in front; the others have stopped until it is done."""
+
+
+@contextmanager
+def _in_front(line: Progress | Status) -> Iterator[None]:
+    """Hold up what moves on the terminal already: it has one line."""
+    if _MOVING:
+        _MOVING[-1].stop()
+    _MOVING.append(line)
+    try:
+        yield
+    finally:
+        _MOVING.remove(line)
+        if _MOVING:
+            _MOVING[-1].start()
+
+
 class _Shown:
-    """A bar on stderr: it moves on a terminal; elsewhere lines are printed now and then."""
+    """A bar: it moves on a terminal and in a notebook; elsewhere lines are printed now and then."""
 
     def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
         console = Console(file=terminal.stderr())
-        self._moving = console.is_terminal
+        quiet = terminal.is_quiet()
+        self._cell = None if quiet else notebook.cell()
+        self._prints = not (quiet or self._cell or console.is_terminal)
         self._what, self._total, self._done = what, total, done
+        self._first: tuple[int, float] | None = None
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             *columns,
             TimeRemainingColumn(),
             console=console,
-            disable=not self._moving,
+            disable=quiet or bool(self._cell) or not console.is_terminal,
             transient=True,
         )
         self._task: TaskID = self._bar.add_task(what, total=total, completed=done, detail="")
 
     def __enter__(self) -> Self:
+        self._behind = _in_front(self._bar)
+        self._behind.__enter__()
         self._bar.start()
         return self
 
@@ -60,38 +93,54 @@ class _Shown:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+        self._behind.__exit__(kind, error, trace)
+        if self._cell:
+            self._cell.clear()
 
+    def _move(self, done: int, detail: str, words: str) -> None:
+        """Show how much is done.
 
-class Bar(_Shown):
-    """A bar of steps. On a terminal it moves; elsewhere a line is printed every tenth."""
-
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
-        detail = TextColumn("{task.fields[detail]}")
-        super().__init__(what, total, done, MofNCompleteColumn(), detail)
-        self._first: tuple[int, float] | None = None
-
-    def step(self, detail: str, count: int = 1) -> None:
-        """``count`` more are done; ``detail`` is shown beside the bar."""
-        tenth = max(1, self._total // 10)
-        before, self._done = self._done, self._done + count
-        self._bar.update(self._task, completed=self._done, detail=detail)
-        crossed = before // tenth != self._done // tenth or self._done == self._total
-        if not self._moving and crossed:
-            say(f"{self._what} {self._done}/{self._total}  {detail}{self._left()}")
+        Args:
+            done: of the total.
+            detail: beside a terminal's bar.
+            words: what a notebook has beside it.
+        """
+        self._done = done
+        self._bar.update(self._task, completed=done, detail=detail)
+        if self._cell:
+            self._cell.bar(self._what, done / self._total, f"{words}{self._left()}")
         if self._first is None:  # which may have waited for a compilation
-            self._first = self._done, time.perf_counter()
+            self._first = done, time.perf_counter()
 
     def _left(self) -> str:
         """Return how long the rest takes, where that is worth a word."""
-        if self._first is None:
+        if self._first is None or self._done == self._first[0]:
             return ""
         done, since = self._first
         seconds = (time.perf_counter() - since) / (self._done - done) * (self._total - self._done)
         return f"  {timedelta(seconds=round(seconds))} left" if seconds >= SHORT else ""
 
 
+class Bar(_Shown):
+    """A bar of steps; where lines are printed, one every tenth."""
+
+    def __init__(self, what: str, total: int, done: int = 0) -> None:
+        detail = TextColumn("{task.fields[detail]}")
+        super().__init__(what, max(1, total), done, MofNCompleteColumn(), detail)
+
+    def step(self, detail: str, count: int = 1) -> None:
+        """``count`` more are done; ``detail`` is shown beside the bar."""
+        tenth = max(1, self._total // 10)
+        before, done = self._done, self._done + count
+        crossed = before // tenth != done // tenth or done == self._total
+        self._done = done
+        if self._prints and crossed:
+            say(f"{self._what} {done}/{self._total}  {detail}{self._left()}")
+        self._move(done, detail, f"{done}/{self._total}  {detail}")
+
+
 class ByteBar(_Shown):
-    """A bar of bytes with their speed; on no terminal a line every few seconds."""
+    """A bar of bytes with their speed; where lines are printed, one every few seconds."""
 
     PAUSE = 5.0
     """Seconds between two lines."""
@@ -106,22 +155,31 @@ class ByteBar(_Shown):
 
     def to(self, done: int) -> None:
         """So many bytes are done."""
-        self._done = done
-        self._bar.update(self._task, completed=self._done)
         now = time.perf_counter()
-        if not self._moving and now - self._said > self.PAUSE:
+        rate = done / 1e6 / max(now - self._started, 1e-9)
+        words = f"{done / self._total:.0%} of {self._total / 1e6:,.1f} MB, {rate:,.0f} MB/s"
+        self._move(done, "", words)
+        if self._prints and now - self._said > self.PAUSE:
             self._said = now
-            rate, share = self._done / 1e6 / (now - self._started), self._done / self._total
-            say(f"{self._what} {share:.0%} of {self._total / 1e6:,.1f} MB, {rate:,.0f} MB/s")
+            say(f"{self._what} {words}{self._left()}")
 
 
 @contextmanager
 def saying(what: str) -> Iterator[None]:
-    """Say what takes the time now, with a spinner on a terminal."""
+    """Say what takes the time now: with a spinner on a terminal, in a notebook until it is done."""
     console = Console(file=terminal.stderr())
-    if not console.is_terminal:
-        say(what)
+    if terminal.is_quiet():
         yield
-        return
-    with console.status(what):
+    elif cell := notebook.cell():
+        cell.say(what)
+        try:
+            yield
+        finally:
+            cell.clear()
+    elif console.is_terminal:
+        status = console.status(what)
+        with _in_front(status), status:
+            yield
+    else:
+        say(what)
         yield

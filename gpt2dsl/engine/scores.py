@@ -10,9 +10,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2dsl.columns import left, width
+from gpt2dsl.notebook import ShownAsText
+
 
 @attrs.frozen
-class Scores:
+class Scores(ShownAsText):
     """What a confusion matrix says.
 
     Attributes:
@@ -75,23 +78,23 @@ class Scores:
         }
 
     def __str__(self) -> str:
-        width = max(7, *map(len, self.names))
+        columns = max(7, *map(width, self.names))
         lines = [
             f"accuracy    {self.accuracy:.4f} of {self.rows:,} rows",
             f"matthews    {self.matthews:.4f}",
-            f"{'class':<{width}}  precision  recall      f1    rows",
+            f"{'class':<{columns}}  precision  recall      f1    rows",
         ]
         for i, name in enumerate(self.names):
             own = self.of_class(i)
             lines.append(
-                f"{name:<{width}}  {own['precision']:9.4f}  {own['recall']:6.4f}  {own['f1']:6.4f}"
-                f"  {own['rows']:6,.0f}"
+                f"{left(name, columns)}  {own['precision']:9.4f}  {own['recall']:6.4f}"
+                f"  {own['f1']:6.4f}  {own['rows']:6,.0f}"
             )
         return "\n".join(lines)
 
 
 @attrs.frozen
-class RegressionScores:
+class RegressionScores(ShownAsText):
     """Metrics of a regression: how near its outputs are to the labels.
 
     Attributes:

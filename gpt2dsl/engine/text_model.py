@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
 import numpy as np
@@ -20,10 +20,12 @@ from gpt2dsl.engine.generation.search import search
 from gpt2dsl.engine.generation.slots import Slots
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
+from gpt2dsl.engine.progress import Bar
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.model.turns import TURNS
+from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import Generation
 from gpt2dsl.weights.defaults import Defaults
 
@@ -40,7 +42,7 @@ Prompt = str | Sequence[int]
 """A text, or the ids of its tokens, which are taken as they are; NumPy's integers too."""
 
 
-class TextModel(ABC):
+class TextModel(ShownAsCode, ABC):
     """Continues texts. Threads may share it: their calls are carried out one after another.
 
     A stream takes its turn for each token, so that others go on while its reader does not.
@@ -220,9 +222,11 @@ class TextModel(ABC):
     @TURNS
     def _run(self, rows: Sequence[Row]) -> None:
         """Generate until every text is over."""
-        waiting = deque(rows)
+        waiting, told = deque(rows), 0
         batch = min(self.at_once, 1 << (len(rows) - 1).bit_length())
-        with self._lent(batch) as decoder:
+        # what fits at once is over soon, and is asked for in loops
+        shown = Bar("generating", len(rows)) if len(rows) > batch else nullcontext()
+        with self._lent(batch) as decoder, shown as bar:
             slots = Slots(decoder, batch)
             while waiting or slots.busy:
                 moved: list[Row] = []
@@ -233,6 +237,10 @@ class TextModel(ABC):
                     moved += slots.step()
                 for row in moved:
                     row.check()
+                ended = len(rows) - len(waiting) - len(slots.busy)
+                if bar and ended > told:
+                    bar.step("texts", ended - told)
+                    told = ended
 
     @TURNS
     def _searched(

@@ -12,6 +12,7 @@ from statistics import median
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.reports import Reporter
 from gpt2dsl.data import documents
@@ -21,7 +22,7 @@ from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import checkpoints, held_out
-from gpt2dsl.engine.callbacks import Callback, Callbacks, Forward
+from gpt2dsl.engine.callbacks import Callback, Callbacks, Forward, Start
 from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.evaluate import examples_of, rows_of
 from gpt2dsl.engine.held_out import HeldOut, Metrics
@@ -111,6 +112,7 @@ class Training:
         with self.stop:
             if not self._resume():
                 self.directory.write("metrics.jsonl", "")
+            self.told.on_start(self._start())
             self._after()
             if self.step.steps == 0:
                 self._remember(BEFORE)
@@ -123,6 +125,16 @@ class Training:
         self.directory.finish(result)
         self.told.on_end(result)
         return result
+
+    def _start(self) -> Start:
+        """Return what callbacks are told at the start."""
+        return Start(
+            name=self.job.name,
+            directory=self.directory.path,
+            step=self.step.steps,
+            steps=self.job.steps,
+            recipe=self.job.documents["recipe.toml"],
+        )
 
     def _read(self, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows | Examples:
         """Rows of a text, or of texts with their classes."""
@@ -153,7 +165,9 @@ class Training:
             self.directory.forget_samples()
         self.team.wait()
         for difference in differences:
-            say(f"changed since the checkpoint was written: {difference}; {difference.rule.words}")
+            terminal.say(
+                f"changed since the checkpoint was written: {difference}; {difference.rule.words}"
+            )
         metrics = self.directory.metrics()
         self.evaluations = [line for line in metrics if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():

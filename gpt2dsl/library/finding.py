@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -11,9 +13,16 @@ from typing import Protocol, runtime_checkable
 
 from gpt2dsl import library
 from gpt2dsl.errors import Fault, SpecError, some
-from gpt2dsl.parts.base import PACKAGE
+from gpt2dsl.parts.base import PACKAGE, caller
 from gpt2dsl.spec import read
 from gpt2dsl.spec.tables import Draft, Stages
+
+_NAME = re.compile(r"[^/\x00-\x1f\x7f]*")
+_MOST_BYTES = 240
+"""Of a name; file systems end at 255, and a digest follows."""
+
+_UNTELLING = ("recipe", "chain")
+"""Variables' names that tell what they hold, not which."""
 
 
 @runtime_checkable
@@ -61,8 +70,33 @@ def recipe_text(text: str, name: str) -> Draft:
 
 
 def name_of(spec: str) -> str:
-    """What runs of it are called."""
-    return Path(spec).stem if spec.endswith(".toml") else spec.rpartition(":")[2]
+    """Return what runs of it are called, where it has no name of its own.
+
+    A variable that is called ``recipe`` or ``chain`` says nothing: its module's name does.
+    """
+    if spec.endswith(".toml"):
+        return Path(spec).stem
+    module, _, variable = spec.rpartition(":")
+    return module.rpartition(".")[2] if module and variable in _UNTELLING else variable
+
+
+def checked_name(name: object) -> str:
+    """Return the name of a recipe or a chain, which names a directory.
+
+    Raises:
+        SpecError: no directory can have it.
+    """
+    if (
+        not isinstance(name, str)
+        or not _NAME.fullmatch(name)
+        or len(os.fsencode(name)) > _MOST_BYTES
+    ):
+        message = (
+            "expected what a directory can be called, without slashes and line breaks, "
+            f"at most {_MOST_BYTES} bytes, found {name!r}"
+        )
+        raise SpecError([Fault("G2-202", caller(), "name", message)])
+    return name
 
 
 def file_of(spec: str) -> str:
@@ -119,7 +153,11 @@ def _of_python(path: Path) -> str:
         statements = ast.parse(file.read_bytes()).body
     except (OSError, ValueError, SyntaxError):
         statements = []
-    assigned = [one.targets[0] for one in statements if isinstance(one, ast.Assign)]
+    assigned = [
+        one.targets[0] if isinstance(one, ast.Assign) else one.target
+        for one in statements
+        if isinstance(one, ast.Assign | ast.AnnAssign)
+    ]
     names = [target.id for target in assigned if isinstance(target, ast.Name)]
     return f"{file} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
 

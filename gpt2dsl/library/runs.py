@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -114,6 +115,24 @@ def read(path: Path) -> Run:
         tokens_per_second=number(now, "tokens_per_second"),
         modified=_modified(path),
     )
+
+
+def newest(stem: Path) -> Path | None:
+    """Return the run that started last among those that a name without its digest may mean.
+
+    Args:
+        stem: ``runs/quickstart`` for ``runs/quickstart-0c66bb14`` and its like.
+    """
+    named = re.compile(re.escape(stem.name) + r"-[0-9a-f]{8}")
+    try:
+        started = [
+            (time, path)
+            for path in stem.parent.iterdir()
+            if named.fullmatch(path.name) and (time := _written(path / _PLAN)) is not None
+        ]
+    except OSError:
+        return None
+    return max(started, default=(0, None))[1]
 
 
 def is_run(path: Path) -> bool:

@@ -12,6 +12,7 @@ import attrs
 from typing_extensions import Self, dataclass_transform
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.notebook import preformatted
 from gpt2dsl.parts import rules
 from gpt2dsl.parts.rules import RULE, Rule
 
@@ -92,6 +93,9 @@ class Part:
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "origins", dict(origins))
         return self
+
+    def _repr_html_(self) -> str:
+        return preformatted(repr(self))
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.changed().items())

@@ -203,7 +203,7 @@ class Serve(Task):
     cors: Sequence[str] = texts(
         "origins of pages that may read its answers: https://example.org, or * for any", default=()
     )
-    batch: int = integer("texts at once", low=1, default=8)
+    batch: int = integer("texts at once", low=1, default=16)
     queue: int = integer(
         "texts that may wait; more are refused with status 503", low=1, default=128
     )

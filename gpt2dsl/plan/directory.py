@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -38,18 +39,18 @@ def directory_of(
         return own
     if before.is_dir():
         return before
-    for folder in sorted(output.glob(f"{name}-{'?' * 8}")) if parts.trains else []:
-        recorded = _recorded(folder)
-        if recorded is None or any(identity.differences(recorded)):
+    for folder in sorted(output.glob(f"{glob.escape(name)}-{'?' * 8}")) if parts.trains else []:
+        known = recorded(folder)
+        if known is None or any(identity.differences(known)):
             continue
         if identity.is_pending and complete:
             identity = complete()
-        if identity == recorded:
+        if identity == known:
             return folder
     return own
 
 
-def _recorded(folder: Path) -> Identity | None:
+def recorded(folder: Path) -> Identity | None:
     """Return the identity of a run that has a checkpoint; None where its records disagree.
 
     A run that was refused has left its plan, and the checkpoint of the one before it.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.data import documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
@@ -33,6 +34,7 @@ from gpt2dsl.plan import (
 )
 from gpt2dsl.plan.batches import Batches, read_by
 from gpt2dsl.plan.directory import directory_of
+from gpt2dsl.plan.disk import Disk, disk
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
@@ -71,6 +73,7 @@ class Plan(ShownAsText):
         adapters: their rank, scale and modules, in words; "" where there are none.
         precision: number formats in words, "" where all are float32.
         memory: bytes on the rank that needs the most.
+        disk: bytes of the checkpoints; None where nothing is trained.
         choices: the layouts that cost least, the chosen one first; () where the recipe says one.
         steps: what is done, in order.
         directory: what is written; "" where nothing is.
@@ -97,6 +100,7 @@ class Plan(ShownAsText):
     adapters: str
     precision: str
     memory: Memory
+    disk: Disk | None
     choices: tuple[str, ...]
     steps: tuple[Step, ...]
     directory: str
@@ -169,6 +173,7 @@ class Plan(ShownAsText):
         callbacks: Sequence[Callback] = (),
         on_text: Callable[[str], None] | None = None,
         node: Node | None = None,
+        quiet: bool = False,
     ) -> Result:
         """Carry it out.
 
@@ -179,18 +184,31 @@ class Plan(ShownAsText):
             on_text: gets generated text as it comes, where the recipe streams.
             node: this machine's share, where ``gpt2dsl launch`` has started several; a machine
                 without rank 0 gives a result of task and directory.
+            quiet: show no progress.
 
         Raises:
             SpecError: an input is absent or can't be used.
             RunError: it failed.
         """
-        plan = self.prepared()
-        if refusals := plan.refusals():
-            raise SpecError(refusals)
-        job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
-        from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
+        with terminal.quietly(wanted=quiet):
+            plan = self.prepared()
+            if refusals := plan.refusals():
+                raise SpecError(refusals)
+            if node is None or node.first == 0:
+                plan.require_room()
+            job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
+            from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
-        return run(job, node)
+            return run(job, node)
+
+    def require_room(self) -> None:
+        """Refuse a training that would fill its disk.
+
+        Raises:
+            RunError: there is less room than its checkpoints need.
+        """
+        if self.disk:
+            self.disk.require(Path(self.directory))
 
     def write_strategies(self, folder: str | Path) -> int:
         """Write MindSpore's strategy file of each rank; returns how many.
@@ -331,6 +349,7 @@ def make(
         adapters=training.adapter_words(parts, geometry),
         precision=training.precision_words(parts),
         memory=needed,
+        disk=disk(parts, geometry, trained, steps or 0) if trained else None,
         choices=tuple(map(str, choices)),
         steps=steps_of(parts),
         directory=_written_to(task, directory),

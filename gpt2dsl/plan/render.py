@@ -14,6 +14,7 @@ from gpt2dsl.plan.render_layout import layout_rows
 
 if TYPE_CHECKING:
     from gpt2dsl.plan.batches import Batches
+    from gpt2dsl.plan.disk import Disk
     from gpt2dsl.plan.inputs import Input
     from gpt2dsl.plan.plan import Plan
     from gpt2dsl.plan.serving import Served
@@ -161,6 +162,8 @@ def _epochs(batches: Batches) -> str:
 
 def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
     written = plan.written
+    if plan.disk:
+        yield "disk", _disk(plan.disk)
     if plan.serves:
         yield "serves", _served(plan.serves)
     if written is None:
@@ -169,6 +172,13 @@ def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
     files = f"{written.files} ranks, a file each" if written.files > 1 else "whole"
     yield "writes", f"{plan.directory}   {files}   {_size(written.size)}"
     yield "memory", f"{_size(written.memory)} of blocks at once, beside the process"
+
+
+def _disk(disk: Disk) -> str:
+    count = f"{disk.kept:,} checkpoint{'s' if disk.kept > 1 else ''} of {_size(disk.checkpoint)}"
+    if disk.most == disk.kept:
+        return f"{_size(disk.total)}: {count}" if disk.kept > 1 else count
+    return f"{_size(disk.total)} at most: {count}, and a new one before the oldest goes"
 
 
 def _served(server: Served) -> str:

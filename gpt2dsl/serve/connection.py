@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import h11
@@ -15,9 +16,15 @@ from gpt2dsl.serve.errors import ApiError
 MOST = 512
 """Connections at once; more are closed at once."""
 
-PIECE = 8 << 10
+PIECE = 4 << 10
 """Bytes that are looked at before other connections have their turn: thousands of tiny chunks of a
 body fit in what a socket holds, and each of them is work."""
+
+LONG = 0.002
+"""Seconds of work on a piece after which a connection waits: most pieces take a tenth of them."""
+
+REST = 4
+"""How many times as long as the work took it waits."""
 
 LINGER = 2.0
 """Seconds in which a client can read why it is refused: what it still sends is thrown away, as the
@@ -49,8 +56,18 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     @override
     def buffer_updated(self, nbytes: int) -> None:
         """Take what came."""
-        if not self._is_refused:
-            self.data_received(bytes(self._piece[:nbytes]))
+        if self._is_refused:
+            return
+        began = time.thread_time()
+        self.data_received(bytes(self._piece[:nbytes]))
+        if (taken := time.thread_time() - began) > LONG:
+            self.transport.pause_reading()
+            self.loop.call_later(REST * taken, self._go_on_reading)
+
+    def _go_on_reading(self) -> None:
+        """Read on, unless the application has still to take what was read."""
+        if not (self.flow.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -30,6 +30,7 @@ from gpt2dsl.serve.metrics import Metrics
 from gpt2dsl.serve.schema.base import Body, parsed
 from gpt2dsl.serve.schema.sampling import Sampling
 from gpt2dsl.serve.template import ChatTemplate
+from gpt2dsl.serve.turns import stand_back
 from gpt2dsl.serve.worker import BusyError, Event, Worker
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Service:
     _open: set[Answer] = attrs.field(factory=set, init=False)
     _chats: dict[str, ChatTemplate] = attrs.field(factory=dict, init=False)
     _pool: ThreadPoolExecutor = attrs.field(
-        factory=partial(ThreadPoolExecutor, _THREADS, "requests"), init=False
+        factory=partial(ThreadPoolExecutor, _THREADS, "requests", stand_back), init=False
     )
 
     _memory: Memory = attrs.field(init=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gpt2dsl.columns import left, width
 from gpt2dsl.errors import Fault
 
 
@@ -13,9 +14,11 @@ def report(faults: Sequence[Fault]) -> str:
         (fault.origin, fault.key, fault.message, f"[{fault.code}]")
         for fault in sorted(faults, key=lambda fault: fault.order)
     ]
-    widths = [min(max(len(row[i]) for row in rows), limit) for i, limit in enumerate((40, 36, 90))]
+    widths = [
+        min(max(width(row[i]) for row in rows), limit) for i, limit in enumerate((40, 36, 90))
+    ]
     lines = [
-        "  ".join((*(word.ljust(w) for word, w in zip(row, widths, strict=False)), row[3])).strip()
+        "  ".join((*(left(word, w) for word, w in zip(row, widths, strict=False)), row[3])).strip()
         for row in rows
     ]
     return "\n".join([*lines, f"{len(rows)} fault{'s' if len(rows) > 1 else ''}"])

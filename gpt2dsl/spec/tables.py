@@ -44,10 +44,11 @@ class Table:
 
 @attrs.frozen
 class Draft:
-    """All tables of a recipe, and the faults that were found so far."""
+    """All tables of a recipe, the faults that were found so far, and its own name if it has one."""
 
     tables: Mapping[str, Table]
     faults: tuple[Fault, ...] = ()
+    name: str = ""
 
     def over(self, below: Draft) -> Draft:
         """Both, where this one wins."""
@@ -55,30 +56,32 @@ class Draft:
         for name, table in self.tables.items():
             below_it = tables.get(name, Table(table.origin, {}))
             tables[name] = table.over(_without_rivals(table, below_it, name))
-        return Draft(tables, below.faults + self.faults)
+        return Draft(tables, below.faults + self.faults, self.name)
 
 
 @attrs.frozen
 class Stages:
-    """The recipes of a chain, in their order, and the faults of what stands beside them."""
+    """The recipes of a chain in their order, the faults beside them, and its name if it has one."""
 
     drafts: tuple[Draft, ...]
     faults: tuple[Fault, ...] = ()
+    name: str = ""
 
 
-def of_parts(parts: Mapping[str, Part]) -> Draft:
+def of_parts(parts: Mapping[str, Part], name: str = "") -> Draft:
     """The draft of a recipe that was built in Python."""
     return Draft(
         {
-            name: Table(
+            table: Table(
                 part.origin,
                 {
                     key: Value(value, part.why(key))
                     for key, value in {**_kind(part), **part.given()}.items()
                 },
             )
-            for name, part in parts.items()
-        }
+            for table, part in parts.items()
+        },
+        name=name,
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gpt2dsl import terminal
 from gpt2dsl.data import tokenizer_files
 from gpt2dsl.errors import Gpt2DslError, InputError, RunError
 from gpt2dsl.parts.model import ALIASES, PUBLISHED
@@ -296,13 +297,23 @@ def _cause(error: Exception) -> tuple[int, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's warnings, whose cause our own errors name; its progress is shown."""
+    """Silence the library's warnings, whose cause our own errors name, and its bars if asked to."""
+    from huggingface_hub.utils.tqdm import (  # noqa: PLC0415  # plans do without
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
     logger = logging.getLogger("huggingface_hub")
-    before = logger.level
+    before, shows = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
+    if shows and terminal.is_quiet():
+        disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(before)
+        if shows:
+            enable_progress_bars()

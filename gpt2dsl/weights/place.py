@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import cache, documents, tokenizer_files
-from gpt2dsl.errors import InputError
+from gpt2dsl.errors import InputError, some
+from gpt2dsl.parts.runtime import Runtime
 from gpt2dsl.weights import hub, store
 
 WEIGHTS = "model.safetensors"
@@ -98,6 +100,8 @@ def find(
         if repo and Path(repo).is_dir():
             return _in_folder(Path(repo), contents=contents)
         snapshot = hub.cached(repo, revision) if repo else None
+        if not snapshot:
+            _refuse_run(name, path)
         if repo and fetch and not snapshot:
             snapshot = _fetched(repo, revision)
         if snapshot:
@@ -111,6 +115,20 @@ def find(
         )
         raise InputError("G2-301", name, message)
     raise InputError("G2-301", name, "there is no such file or folder")
+
+
+def _refuse_run(name: str | Path, path: Path) -> None:
+    """Raise where a name can only be that of a run: runs lie where it says, and it is none of them.
+
+    Raises:
+        InputError: it lists those that are there (G2-301).
+    """
+    folder = path.parent
+    there = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
+    if folder != Path() and (there or str(folder) == Runtime().output):
+        near = difflib.get_close_matches(path.name, there, n=len(there) or 1, cutoff=0)
+        words = some(near) or "none"
+        raise InputError("G2-301", name, f"there is no such run; those in {folder}: {words}")
 
 
 def _fetched(repo: str, revision: str) -> Path:

@@ -216,6 +216,24 @@ def test_what_somebody_else_wrote_at_a_target_is_never_replaced() -> None:
     gpt2dsl("check", "mine.toml", *rate)
 
 
+def test_a_training_that_ran_by_itself_is_not_done_again_by_a_stage(spec: Path) -> None:
+    first = spec.read_text().split("[[stage]]")[1].replace("stage.", "")
+    Path("alone.toml").write_text(first)
+    run = Path(json.loads(gpt2dsl("run", "alone.toml", "--json").stdout)["directory"])
+    result = (run / "result.json").rename(run / "result.away")
+    assert states()[0][0] == "+"
+    result.rename(run / "result.json")
+    done = ("=", f"done already: {run}")
+    assert states()[0] == done
+    assert states(*set_to("stage.1.optim.lr", "0.01"))[0][0] == "+"
+    assert f"= 1 pretrain                      {done[1]}" in gpt2dsl("plan", spec).stdout
+    assert ran() == [False, True, True]
+    assert states() == [done, ("=", ""), ("=", "")]
+    weights = run / "checkpoints" / "step-4" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert states()[0][0] == "+"
+
+
 def test_a_chain_that_is_killed_goes_on_where_it_was(spec: Path) -> None:
     spec.write_text(SPEC.format(steps=100_000))
     command = [sys.executable, "-m", "gpt2dsl", "run", "mine.toml"]
@@ -232,7 +250,7 @@ def test_a_chain_that_is_killed_goes_on_where_it_was(spec: Path) -> None:
     assert next(line for line in iter(again.stderr.readline, "") if "resumed from" in line)
     again.send_signal(signal.SIGINT)
     _, rest = again.communicate(timeout=60)
-    assert "go on with: gpt2dsl run mine.toml" in rest
+    assert f"go on with: {sys.executable} -m gpt2dsl run mine.toml" in rest
     assert again.returncode == 1
 
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
+from gpt2dsl.cli.main import cli
 from gpt2dsl.cli.run import RESUME, _again
 from tests.commands import gpt2dsl
 
@@ -37,6 +39,9 @@ class Mine(Callback):
 
         helper.told(step)
 
+    def on_start(self, start):
+        print("began", start.name, start.step, "of", start.steps)
+
 {callbacks}
 recipe = (
     Model(size="nano", layers=1, heads=1, hidden=16, positions=16)
@@ -63,6 +68,7 @@ def test_what_a_users_callback_raises_is_named_as_the_users(beside: Path, ranks:
         "ZeroDivisionError: division by zero [G2-402]"
     )
     assert line in failed.stderr.splitlines()
+    assert failed.stdout == "began mine 0 of 4\n"
     assert "fault of gpt2dsl" not in failed.stderr
 
 
@@ -78,3 +84,24 @@ def test_callbacks_that_are_none_are_refused_before_anything_runs(
     assert "mine:callbacks: expected a list of objects of subclasses" in refused.stderr
     assert found in refused.stderr
     assert not (beside / "runs").exists()
+
+
+def test_a_quiet_run_shows_its_result_alone_on_its_ranks_too(beside: Path) -> None:
+    (beside / "mine.py").write_text(RECIPE.format(callbacks=""))
+    done = gpt2dsl("run", "mine:recipe", "--quiet", "--set", "parallel.dp=2")
+    assert done.stderr == ""
+    assert "checkpoint  runs/mine-" in done.stdout
+    refused = gpt2dsl("run", "mine:recipe", "-q", "--set", "train.steps=x", code=2)
+    assert "train.steps" in refused.stderr
+
+
+def test_every_command_that_shows_progress_can_be_quiet() -> None:
+    names = "run generate classify convert reshard export fetch serve data.prepare tokenizer.train"
+    for name in [*names.split(), "lite.run"]:
+        command: click.Command = cli
+        for word in name.split("."):
+            assert isinstance(command, click.Group)
+            found = command.get_command(click.Context(command), word)
+            assert found
+            command = found
+        assert any("--quiet" in param.opts for param in command.params), name

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,22 @@ def test_runs_as_json_have_numbers_and_not_words(capsys: Any, elsewhere: Path) -
         "tokens_per_second": 1000.0,
         "problem": "",
     }
+
+
+def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
+    capsys: Any, elsewhere: Path
+) -> None:
+    old, new = (make(elsewhere / "runs" / f"base-0000000{number}") for number in (1, 2))
+    os.utime(old / "plan.json", (1, 1))
+    commands = ("generate {} --prompt a", "inspect {}", "classify {} --text a")
+    commands += ("convert {} out", "export {} out", "reshard {} out --to dp=1")
+    for words in commands:
+        assert run(*words.format("runs/base").split()) == 2
+        err = capsys.readouterr().err
+        assert f"runs/base: the newest such run, {new.relative_to(elsewhere)}\n" in err
+        assert "base-00000001" not in err
+        assert run(*words.format("runs/best").split()) == 2
+        assert "no such run; those in runs: base-00000002, base-0" in capsys.readouterr().err
 
 
 def test_a_folder_without_runs_says_so(capsys: Any, elsewhere: Path) -> None:

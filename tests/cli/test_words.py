@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import click
 import pytest
 
 from gpt2dsl.cli import convert, generate, reshard, run
-from gpt2dsl.cli.words import translated
+from gpt2dsl.cli.words import as_called, translated
 from gpt2dsl.errors import Fault, InputError, SpecError
+
+
+def test_commands_in_messages_begin_as_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "my bin" / "gpt2dsl"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    text = "go on with: gpt2dsl run a.toml; gpt2dsl is src/gpt2dsl here"
+    for called, words in [
+        (program, f"'{program}'"),
+        ("/a/gpt2dsl/__main__.py", f"{sys.executable} -m gpt2dsl"),
+        ("gpt2dsl", "gpt2dsl"),
+    ]:
+        monkeypatch.setattr("sys.argv", [str(called)])
+        assert as_called(text) == text.replace("gpt2dsl run", f"{words} run")
+    monkeypatch.setattr("sys.argv", [str(program)])
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert as_called(text) == text
 
 
 @pytest.mark.parametrize(

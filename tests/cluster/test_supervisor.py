@@ -327,3 +327,18 @@ def test_a_real_rank_that_is_killed_is_named_and_all_are_gone(
     record_property("seconds until all were gone", seconds)
     print(f"all gone after {seconds:.1f} s")  # noqa: T201
     assert seconds < 30
+
+
+def test_a_machine_without_a_loopback_is_told_before_its_ranks_start(tmp_path: Path) -> None:
+    code = (
+        "import sys; from gpt2dsl.cluster.supervisor import *; from pathlib import Path\n"
+        "node = Node(ranks=2, local=2, port=free_port())\n"
+        "supervise(['none'], node, Path(sys.argv[1]) / 'logs', Limits(collective=100))\n"
+    )
+    command = ["unshare", "--net", sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.stderr.startswith("unshare:"):
+        pytest.skip(f"no network namespace of its own here: {done.stderr.strip()}")
+    assert "can't be reached from its own machine: Network is unreachable" in done.stderr
+    assert "ip link set lo up [G2-503]" in done.stderr
+    assert not list(tmp_path.rglob("rank_*.log"))

@@ -36,8 +36,14 @@ def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> Non
     assert list(Source.open(str(tmp_path / "a[1].txt")).documents()) == ["one"]
 
 
-def test_the_samples_divide_the_topics() -> None:
+def test_the_samples_are_the_same_novel_everywhere_divided_by_chapters() -> None:
     train, valid = Source.open("sample:train"), Source.open("sample:valid")
+    assert [text.splitlines()[0] for text in valid.documents()] == [
+        f"Chapter {number}" for number in range(10, 61, 10)
+    ]
+    assert len(list(train.documents())) == 55
+    assert train.digest().startswith("aa941e73")
+    assert valid.digest().startswith("e98d50be")
     assert not set(train.documents()) & set(valid.documents())
     assert 0.03 < valid.size / (train.size + valid.size) < 0.2
     assert train.digest() == Source.open("sample:train").known_digest() != valid.digest()

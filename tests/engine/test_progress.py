@@ -1,12 +1,17 @@
-"""Lines of progress where no terminal is."""
+"""Progress on a terminal, in a notebook, where lines are printed, and where it is to be quiet."""
 
 from __future__ import annotations
 
+import io
+import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from gpt2dsl.engine.progress import Bar
+from gpt2dsl import terminal
+from gpt2dsl.engine.progress import Bar, ByteBar, say, saying
 
 
 @pytest.mark.parametrize(("pause", "left"), [(1.0, "  0:00:08 left"), (60.0, "  0:08:00 left")])
@@ -30,3 +35,114 @@ def test_nothing_is_said_of_a_moment(capsys: pytest.CaptureFixture[str]) -> None
         for _ in range(3):
             bar.step("loss 2")
     assert "left" not in capsys.readouterr().err
+
+
+def show_all() -> None:
+    """Use all kinds of progress."""
+    with saying("loading <weights>"):
+        pass
+    with Bar("training", 20) as bar:
+        for _ in range(20):
+            bar.step("loss 2")
+    with ByteBar("writing", 10) as bytes_bar:
+        bytes_bar.move(10)
+    say("done")
+
+
+@pytest.mark.parametrize(("value", "lines"), [(None, 12), ("0", 12), ("", 12), ("1", 0)])
+def test_the_environment_may_ask_for_quiet(
+    value: str | None, lines: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if value is not None:
+        monkeypatch.setenv(terminal.QUIET, value)
+    show_all()
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_nothing_is_shown_while_it_is_to_be_quiet_and_errors_are_still_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with terminal.quietly():
+        with terminal.quietly(wanted=False):
+            show_all()
+        terminal.say("what went wrong")
+    assert capsys.readouterr().err == "what went wrong\n"
+    say("heard again")
+    assert capsys.readouterr().err == "heard again\n"
+
+
+class Terminal(io.StringIO):
+    """A stderr that moves."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_has_one_line_that_goes_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    show_all()
+    lines = stderr.getvalue().split("\n")
+    assert "training" in stderr.getvalue()
+    assert lines[-2:] == ["done", ""] or lines[-2].endswith("done")
+    assert not any(line.startswith("training 2/20") for line in lines)
+
+
+def test_an_evaluation_within_a_training_takes_the_terminals_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stderr = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with Bar("training", 20) as bar:
+        bar.step("loss 2")
+        begun = len(stderr.getvalue())
+        with Bar("evaluating", 2) as inner, saying("writing"):
+            time.sleep(0.3)  # rich draws ten times a second
+            inner.step("loss 3")
+        within = stderr.getvalue()[begun:]
+        bar.step("loss 1")
+    assert "writing" in within
+    assert within.index("evaluating") < within.index("writing") < within.rindex("training")
+    assert within.count("training") <= 2  # at its stop, and when it is the turn again
+    assert "2/20" in stderr.getvalue()[begun + len(within) :]
+
+
+class Handle:
+    """What IPython's ``display`` gives: it writes a place of a cell's output once more."""
+
+    def __init__(self) -> None:
+        self.pictures: list[str] = []
+
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.pictures.append(bundle["text/html"])
+
+
+def test_a_notebook_has_a_bar_in_one_place_and_no_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places: list[Handle] = []
+
+    def display(bundle: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
+        assert display_id
+        places.append(Handle())
+        places[-1].update(bundle, raw=raw)
+        return places[-1]
+
+    shell: Any = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    show_all()
+    assert capsys.readouterr().err == "done\n"
+    loading, training, writing = (place.pictures for place in places)
+    assert loading == ["<div>loading &lt;weights&gt;</div>", ""]
+    assert 'value="1.0000"' in training[-2]
+    assert "20/20  loss 2" in training[-2]
+    assert "100% of 0.0 MB" in writing[-2]
+    assert training[-1] == writing[-1] == ""
+    del shell.kernel  # IPython at a terminal
+    show_all()
+    assert len(places) == 3

@@ -242,7 +242,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_the_command_that_resumes(tmp_path: Pa
     assert process.returncode == 1
     assert out == ""
     assert "Traceback" not in err
-    assert f"go on with: gpt2dsl run {tmp_path / 'long.toml'}" in err
+    assert f"go on with: {sys.executable} -m gpt2dsl run {tmp_path / 'long.toml'}" in err
     step, folder, _ = _newest(log.parent / "checkpoints")
     assert step > 3
     assert f"stopped at step {step} of 100000; checkpoint {folder}" in err

@@ -31,6 +31,7 @@ from gpt2dsl import (
     Precision,
     Recipe,
     RunError,
+    Start,
     Task,
 )
 from gpt2dsl.cli.main import cli
@@ -235,6 +236,11 @@ class Told(Callback):
     def __init__(self) -> None:
         self.said: list[Any] = []
 
+    def on_start(self, start: Start) -> None:
+        assert Recipe.from_toml(start.recipe).parts["train"].steps == start.steps  # type: ignore[attr-defined]
+        assert start.directory.name.startswith(f"{start.name}-")
+        self.said.append(("start", start.step))
+
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         assert {"loss", "lr", "gradient_norm", "tokens_per_second"} <= metrics.keys()
         self.said.append(step)
@@ -259,8 +265,12 @@ def test_callbacks_are_told_in_order_and_events_are_written_for_tensorboard(
     run = run.set("train.steps", 6).set("train.evaluate_every", 3).set("train.save_every", 4)
     result = run.plan().run(callbacks=[told])
     assert told.said == [
-        ("eval", 0), 1, 2, 3, ("eval", 3), 4, ("saved", 4), 5, 6, ("saved", 6), ("eval", 6), 6,
+        ("start", 0), ("eval", 0), 1, 2, 3, ("eval", 3), 4, ("saved", 4), 5, 6, ("saved", 6),
+        ("eval", 6), 6,
     ]  # fmt: skip
+    again = Told()
+    run.plan().run(callbacks=[again])
+    assert again.said == [("start", 6), ("saved", 6), 6]
     events = EventAccumulator(str(result.directory))
     events.Reload()
     assert {"train/loss", "train/lr", "eval/loss"} <= set(events.Tags()["scalars"])

@@ -65,6 +65,18 @@ def test_tasks_without_steps_are_done_by_their_result(tmp_path: Path) -> None:
     assert str(runs.read(path)) == "stopped"
 
 
+def test_a_name_without_its_digest_is_the_run_that_started_last(tmp_path: Path) -> None:
+    names = ("base-00000002", "base-00000001", "base-00000003", "base-mine-00000004", "base")
+    for seconds, name in enumerate(names):
+        os.utime(make(tmp_path / name) / "plan.json", (seconds, seconds))
+    (tmp_path / "base-00000005").mkdir()
+    assert runs.newest(tmp_path / "base") == tmp_path / "base-00000003"
+    assert runs.newest(tmp_path / "base-mine") == tmp_path / "base-mine-00000004"
+    for absent in ("bas", "base-00000003", "*", ""):
+        assert runs.newest(tmp_path / absent) is None
+    assert runs.newest(tmp_path / "nowhere" / "base") is None
+
+
 def test_a_line_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
     path = make(tmp_path / "a", losses=[4.0, 3.0], done=False)
     with (path / "metrics.jsonl").open("a") as file:

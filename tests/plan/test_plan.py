@@ -317,7 +317,7 @@ def test_the_same_texts_give_the_same_rows_in_any_form(tmp_path: Path) -> None:
 
 
 def test_a_network_that_only_absent_weights_know_is_not_guessed() -> None:
-    text = str((Model(weights="runs/none") | Task.evaluate(data="sample:valid")).plan())
+    text = str((Model(weights="mine/none") | Task.evaluate(data="sample:valid")).plan())
     assert "  model    as its weights, which are not there" in text
     assert "memory" not in text
     assert "if it is a model on the Hub" in text

@@ -130,7 +130,7 @@ def test_a_client_that_leaves_frees_its_place(
         ({"extra_body": {"max_token": 3}}, 400, "max_token: Extra inputs are not permitted"),
         ({"presence_penalty": -2.5}, 400, "presence_penalty: Input should be greater than"),
         ({"stop": [""]}, 400, "stop: a text is empty"),
-        ({"n": 100, "prompt": ["a", "b"]}, 400, "200 texts are more than 136"),
+        ({"n": 100, "prompt": ["a", "b"]}, 400, "200 texts are more than 144"),
         ({"suffix": "b"}, 400, "suffix: not supported here"),
         ({"prompt": "a" * 200_000}, 400, "200000 characters, more than 2048 tokens hold"),
         ({"prompt": "a" * 2_000_000}, 413, "the body has more than 1048576 bytes"),

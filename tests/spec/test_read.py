@@ -226,7 +226,7 @@ def test_a_module_without_such_a_recipe_says_which_it_has() -> None:
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("named", ["of_team.py", "of_team"])
 def test_a_file_of_python_says_how_its_recipes_are_named(named: str) -> None:
-    Path("of_team.py").write_text("from gpt2dsl import Model\nbase = Model()\nlora = base\n")
+    Path("of_team.py").write_text("from gpt2dsl import Model\nbase = Model()\nlora: Model = base\n")
     with pytest.raises(SpecError, match=r"of_team.py is Python: .*, of_team:base, lora"):
         Recipe.load(named)
 

@@ -51,12 +51,27 @@ def test_what_is_in_the_hubs_cache_is_found_by_its_names(folder: Path, tmp_path:
     command = [sys.executable, "-m", "gpt2dsl", "inspect", "774m"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "not fetched yet: gpt2dsl fetch 774m" in done.stderr
+    assert f"not fetched yet: {sys.executable} -m gpt2dsl fetch 774m" in done.stderr
 
 
 def test_what_can_be_no_name_of_the_hub_is_absent() -> None:
     with pytest.raises(InputError, match=r"\./no/where: there is no such file or folder"):
         place.find("./no/where")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_what_can_only_be_a_run_is_no_name_of_the_hub() -> None:
+    for fetch in (False, True):
+        with pytest.raises(InputError, match="no such run; those in runs: none"):
+            place.find("runs/base-12345678", fetch=fetch)
+    for name in ("base-12345678", "base-9abcdef0", "other-12345678"):
+        Path("mine", name).mkdir(parents=True)
+        Path("mine", name, "plan.json").touch()
+    with pytest.raises(InputError, match=r"no such run; those in mine: base-9abcdef0, base-1"):
+        place.find("mine/base-9abcdef1", fetch=True)
+    Path("weights").mkdir()
+    with pytest.raises(InputError, match="not fetched yet"):
+        place.find("weights/gpt2")
 
 
 def test_the_format_is_that_of_the_content_whatever_the_name(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -24,6 +25,13 @@ NULL = {"type": "null"}
 
 MOST_KEYS = 100
 """Keys of a table."""
+
+MOST_CONTAINERS = 5_000
+"""Lists and tables in a body: a million bytes can hold half a million, which take a second to read
+and to free, and no request that can be answered has as many."""
+
+_PIECE = 64 << 10
+"""Bytes that are counted at once: counting holds the interpreter."""
 
 Demands = Mapping[str, JsonSchemaValue]
 """Key → schema of the bodies that have it, where it demands something of other keys."""
@@ -145,8 +153,10 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
         raw: JSON.
 
     Raises:
-        ApiError: it is no JSON, or not of these kinds.
+        ApiError: it is no JSON, has too many parts, or is not of these kinds.
     """
+    if (count := containers(raw)) > MOST_CONTAINERS:
+        raise ApiError(400, f"the body has {count} lists and tables, more than {MOST_CONTAINERS}")
     try:
         # Unlike json.loads it has a limit of depth, and refuses NaN and halves of surrogates.
         document = pydantic_core.from_json(raw, allow_inf_nan=False)
@@ -166,6 +176,27 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
         message += did_you_mean(str(first["loc"][-1])[:64], _keys(kind))
     key = str(first["loc"][0])[:64] if first["loc"] else None
     raise ApiError(400, f"{place[:200]}: {message}".removeprefix(": "), param=key)
+
+
+def containers(raw: bytes) -> int:
+    """Return how many lists and tables a JSON document has.
+
+    It looks for brackets only, and sorts out those within texts only where there are many.
+    """
+    count = raw.count(b"[") + raw.count(b"{")
+    if count <= MOST_CONTAINERS:
+        return count
+    plain = raw.replace(rb"\\", b"").replace(rb"\"", b"")
+    count, is_within = 0, False
+    for start in range(0, len(plain), _PIECE):
+        piece = plain[start : start + _PIECE]
+        bare = _TEXTS.sub(b"", b'"' + piece if is_within else piece)
+        count += bare.count(b"[") + bare.count(b"{")
+        is_within ^= piece.count(b'"') % 2 == 1
+    return count
+
+
+_TEXTS = re.compile(rb'"[^"]*"?')
 
 
 def _required(kind: type[Body]) -> set[str]:

@@ -1,0 +1,89 @@
+"""What a training writes to its disk."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from gpt2dsl.errors import RunError
+from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.parts.bundle import Parts
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@attrs.frozen
+class Disk:
+    """Bytes of a run's checkpoints.
+
+    Attributes:
+        checkpoint: bytes of one: weights or adapters, and the optimizer's state.
+        kept: how many stay at the end.
+        most: how many lie there at once: a new one is whole before the oldest goes.
+    """
+
+    checkpoint: int
+    kept: int
+    most: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of all that lie there at once."""
+        return self.checkpoint * self.most
+
+    def require(self, directory: Path) -> None:
+        """Refuse a run that would fill its disk.
+
+        Args:
+            directory: of the run; checkpoints that are there already count as written.
+
+        Raises:
+            RunError: there is less room than its checkpoints need.
+        """
+        there = next(path for path in directory.absolute().parents if path.exists())
+        written = sum(
+            file.stat().st_size for file in directory.glob("checkpoints/*/*") if file.is_file()
+        )
+        free, needed = shutil.disk_usage(there).free, self.total - written
+        if needed > free and written < self.checkpoint * self.kept:
+            raise RunError(
+                f"{directory}: the checkpoints need {needed / 1e6:,.1f} MB more, and {there} has "
+                f"room for {free / 1e6:,.1f}: make room, lower train.keep, or name a folder on "
+                "another disk by runtime.output [G2-402]"
+            )
+
+
+def disk(parts: Parts, geometry: Geometry, trained: Sequence[tuple[int, ...]], steps: int) -> Disk:
+    """Return what a training writes.
+
+    Args:
+        parts: the recipe's.
+        geometry: of the network.
+        trained: shapes of the tensors that training changes.
+        steps: how many there are; 0 where that is not known yet.
+    """
+    train, changed = parts.train, sum(map(math.prod, trained))
+    weights = changed if parts.lora else parameters(geometry)
+    width = 4 if parts.lora else _BYTES[parts.precision.params]
+    moments = 1 if parts.optim.name == "sgd" else 2
+    masters = changed * 4 if width < 4 else 0
+    saved = _times(steps, train.save_every) or 1
+    saved += _times(steps, train.evaluate_every) if train.best else 0
+    kept = int(min(train.keep + train.best, saved))
+    return Disk(
+        checkpoint=weights * width + changed * 4 * moments + masters,
+        kept=kept,
+        most=int(min(kept + 1, saved)),
+    )
+
+
+def _times(steps: int, every: int) -> float:
+    """Return how often something is done that is done every so many steps; steps may be unknown."""
+    if not every:
+        return 0
+    return math.ceil(steps / every) if steps else math.inf

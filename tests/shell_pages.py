@@ -1,0 +1,138 @@
+"""Pages that run as a reader would type them: their blocks in order, in one folder.
+
+A block of ``sh`` is commands. One of ``console`` has commands after ``$``, and below each what it
+prints on stdout, which is compared. A block with a title is a file. A comment in its source,
+in the line before a block, says more of it, with ``;`` between:
+
+- ``soak``: it takes minutes, or needs what such a block leaves; ``make soak`` runs it.
+- ``not run: WHY``.
+- ``exit 2``: how its commands end.
+- ``varies: A | B``: pieces of the output that another machine prints otherwise.
+
+``<!-- file NAME`` begins a comment that is the content of a file, which readers need not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+
+_BLOCK = re.compile(
+    r'(?:^<!-- ([^\n]+) -->\n)?^```(\w*)(?: title="(.+?)")?\n(.*?)^```', re.MULTILINE | re.DOTALL
+)
+_FILE = re.compile(r"^<!-- file (\S+)\n(.*?)^-->", re.MULTILINE | re.DOTALL)
+
+
+@attrs.frozen
+class Block:
+    """A block of a page.
+
+    Attributes:
+        marks: what the comment before it says.
+        language: sh, console, toml, python, or "".
+        title: of a file.
+        content: its lines.
+    """
+
+    marks: tuple[str, ...]
+    language: str
+    title: str
+    content: str
+
+    def mark(self, name: str) -> str | None:
+        """Return what follows a mark; None where it is not there."""
+        for mark in self.marks:
+            if mark == name or mark.startswith((f"{name}:", f"{name} ")):
+                return mark[len(name) :].lstrip(": ")
+        return None
+
+    def commands(self) -> Iterator[tuple[str, str | None]]:
+        """Yield each command, and its output where the page shows it."""
+        if self.language == "sh":
+            yield from ((line, None) for line in self.content.splitlines() if line.strip())
+        elif self.language == "console":
+            for part in re.split(r"^\$ ", self.content, flags=re.MULTILINE)[1:]:
+                command, _, output = part.partition("\n")
+                yield command, output
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of a page."""
+    return [
+        Block(tuple(filter(None, re.split(r"; ", marks))), language, title, content)
+        for marks, language, title, content in _BLOCK.findall(page.read_text("utf-8"))
+    ]
+
+
+def run(page: Path, *, soak: bool) -> int:
+    """Run a page in the working directory; return how many commands there were.
+
+    Args:
+        page: its file.
+        soak: whether blocks that take minutes run too.
+    """
+    for name, content in _FILE.findall(page.read_text("utf-8")):
+        Path(name).write_text(content, "utf-8")
+    count = 0
+    with contextlib.ExitStack() as servers:
+        for block in blocks(page):
+            if block.mark("not run") is not None or (block.mark("soak") is not None and not soak):
+                continue
+            if block.title:
+                Path(block.title).write_text(block.content, "utf-8")
+            elif block.language == "python" and block.mark("soak") is not None:
+                subprocess.run([sys.executable, "-c", block.content], check=True)
+            for command, output in block.commands():
+                if command.startswith("gpt2dsl serve "):
+                    servers.enter_context(_serving(command))
+                else:
+                    _run(block, command, output)
+                count += 1
+    return count
+
+
+def _run(block: Block, command: str, expected: str | None) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{_FUNCTION}\n{command}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == int(block.mark("exit") or 0), f"{command}\n{done.stderr}"
+    if expected is not None:
+        words = (block.mark("varies") or "").split(" | ")
+        pattern = re.escape(expected)
+        for word in filter(None, words):
+            assert word in expected, f"{word} is marked, and not in the output of {command}"
+            pattern = pattern.replace(re.escape(word), r".+?")
+        assert re.fullmatch(pattern, done.stdout, re.DOTALL), f"{command}\n{done.stdout}"
+
+
+_FUNCTION = f'gpt2dsl() {{ {shlex.quote(sys.executable)} -m gpt2dsl "$@"; }}'
+"""The command, whatever the PATH."""
+
+
+@contextlib.contextmanager
+def _serving(command: str) -> Iterator[None]:
+    """Run a server until the page ends."""
+    words = shlex.split(command)
+    port = words[words.index("--port") + 1]
+    process = subprocess.Popen([sys.executable, "-m", *words])
+    try:
+        while True:
+            assert process.poll() is None, command
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://localhost:{port}/health/ready")
+                break
+            time.sleep(0.2)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()

@@ -1,0 +1,56 @@
+"""The pages of the first hour run as they stand: in order, in a clean folder, with their output."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gpt2dsl import Recipe
+from tests import shell_pages
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "README.zh.md")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("index", "index.zh", "quickstart", "quickstart.zh")
+    ),
+    *(ROOT / "docs" / f"{name}.md" for name in ("tutorial", "troubleshooting")),
+]
+
+
+@pytest.fixture(autouse=True)
+def clean(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with nothing but the shared specs, as a fresh clone has them, and no cache."""
+    (elsewhere / "specs").symlink_to(ROOT / "specs")
+    monkeypatch.setenv("GPT2DSL_CACHE", str(elsewhere / ".cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return elsewhere
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_takes_seconds_does_and_prints_what_the_page_says(page: Path) -> None:
+    assert shell_pages.run(page, soak=False)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_all_of_a_page_does_and_prints_what_it_says(page: Path) -> None:
+    assert shell_pages.run(page, soak=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_command_of_a_page_is_left_out_without_a_reason(page: Path) -> None:
+    for block in shell_pages.blocks(page):
+        if re.search(r"^(\$ )?(gpt2dsl|make|curl) ", block.content, re.MULTILINE):
+            runs = block.language in ("sh", "console")
+            assert runs or block.mark("not run"), block.content
+
+
+def test_the_quickstarts_run_is_called_as_the_pages_call_it() -> None:
+    digest = Recipe.load("specs/quickstart.toml").digest[:8]
+    for page in PAGES:
+        assert set(re.findall(r"quickstart-([0-9a-f]{8})", page.read_text("utf-8"))) <= {digest}
