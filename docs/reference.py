@@ -1,4 +1,4 @@
-"""Write the tables of docs/ that are made from the code: parts, keys of files, rules of a resume.
+"""Write what README and docs/ show of the code: tables of parts, files and rules, plans, faults.
 
     .venv/bin/python docs/reference.py
 
@@ -7,12 +7,20 @@ A test fails where a page is not what this writes.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import shlex
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
+from click.testing import CliRunner
 
+from gpt2dsl.cli.main import cli
 from gpt2dsl.identity import rules
 from gpt2dsl.identity.rules import Rule
 from gpt2dsl.parts import TABLES, TASKS, Part
@@ -25,8 +33,52 @@ MARK = "<!-- made by reference.py -->\n"
 
 
 def pages() -> dict[Path, str]:
-    """Return every page that has tables, as it should be."""
-    return {DOCS / name: _page(DOCS / name, tables) for name, tables in PAGES.items()}
+    """Return every page of which a part is made, as it should be."""
+    made = {DOCS / name: _page(DOCS / name, tables) for name, tables in PAGES.items()}
+    return made | {page: _with_outputs(page.read_text("utf-8")) for page in WITH_OUTPUTS}
+
+
+def _with_outputs(page: str) -> str:
+    """Return a page with what its blocks before each mark print, in an empty folder and cache."""
+    return OUTPUT.sub(_output, page)
+
+
+def _output(mark: re.Match[str]) -> str:
+    shown = OUTPUTS[mark["kind"]](mark.string[: mark.start()], mark["block"])
+    return f"{mark['head']}{shown}```\n"
+
+
+def _plan(before: str, _: str) -> str:
+    """Return the plan of the recipe that the last block of Python makes."""
+    scope: dict[str, Any] = {}
+    with _clean_folder():
+        exec(PYTHON.findall(before)[-1], scope)  # noqa: S102
+        return f"{scope['recipe'].plan()}\n"
+
+
+def _commands(before: str, block: str) -> str:
+    """Return the commands of a block and what they print, with the files that stand before it."""
+    shown = []
+    with _clean_folder():
+        for name, text in FILE.findall(before):
+            Path(name).write_text(text)
+        for line in re.findall(r"^\$ gpt2dsl .*\n", block, re.MULTILINE):
+            shown += [line, CliRunner().invoke(cli, shlex.split(line)[2:]).output]
+    return "".join(shown)
+
+
+@contextlib.contextmanager
+def _clean_folder() -> Iterator[None]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(os.environ, {"GPT2DSL_CACHE": folder}),
+    ):
+        here = Path.cwd()
+        os.chdir(folder)  # contextlib.chdir is of Python 3.11
+        try:
+            yield
+        finally:
+            os.chdir(here)
 
 
 def _page(path: Path, tables: Callable[[], Iterator[str]]) -> str:
@@ -89,6 +141,21 @@ def _files() -> Iterator[str]:
         for key, row in table.items():
             yield f"| `{key}` | {row.fate} | {row.words} |"
 
+
+OUTPUT = re.compile(
+    r"(?P<head><!-- made by reference.py: (?P<kind>\w+)[^\n]* -->\n```\w*\n)(?P<block>.*?)^```\n",
+    re.MULTILINE | re.DOTALL,
+)
+FILE = re.compile(r'^```\w+ title="(.+?)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+OUTPUTS: dict[str, Callable[[str, str], str]] = {"plan": _plan, "commands": _commands}
+WITH_OUTPUTS = [
+    DOCS.parent / "README.md",
+    DOCS.parent / "README.zh.md",
+    DOCS / "index.md",
+    DOCS / "index.zh.md",
+    DOCS / "troubleshooting.md",
+]
 
 PAGES = {"toml.md": _parts, "recipes.md": _resume, "files.md": _files}
 

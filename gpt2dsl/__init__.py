@@ -76,7 +76,7 @@ __all__ = [
 
 
 def load(weights: str, *, tokenizer: str = "auto") -> LanguageModel:
-    """A model with its tokenizer, ready to use: ``lm.generate(["text"], max_new_tokens=20)``.
+    """Load a model with its tokenizer: ``lm.generate(["text"], max_new_tokens=20)``.
 
     Args:
         weights: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours,
@@ -94,7 +94,7 @@ def load(weights: str, *, tokenizer: str = "auto") -> LanguageModel:
 def pipeline(
     task: str, model: str | TextModel, *, backend: str = "ms", **generation: Any
 ) -> TextGeneration:
-    """What continues texts: ``pipeline("text_generation", "124m")("I love", max_length=20)``.
+    """Build a pipeline: ``pipeline("text_generation", "124m")("I love", max_length=20)``.
 
     Args:
         task: text_generation.

@@ -51,7 +51,7 @@ class Recipe:
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """Table → part, in the order in which recipes are written."""
+        """Return table → part, in the order in which recipes are written."""
         return MappingProxyType(self._parts)
 
     def __or__(self, other: Part | Recipe) -> Recipe:
@@ -83,12 +83,12 @@ class Recipe:
         return Recipe(*self._parts.values(), name=name)
 
     def replace(self, *parts: Part) -> Recipe:
-        """The recipe with these parts in the place of those of the same kind, or added."""
+        """Return the recipe with these parts added, or replacing those of the same kind."""
         new = Recipe(*parts)
         return Recipe(*{**self._parts, **new._parts}.values(), name=self.name)
 
     def set(self, key: str, value: object) -> Recipe:
-        """The recipe with one value changed: ``recipe.set("optim.lr", 3e-4)``.
+        """Return the recipe with one value changed: ``recipe.set("optim.lr", 3e-4)``.
 
         Raises:
             SpecError: there is no such key, or the value is wrong for it.
@@ -109,12 +109,12 @@ class Recipe:
         return tables.of_parts(self._parts, self.name)
 
     def to_toml(self) -> str:
-        """The recipe as a spec; ``Recipe.from_toml`` gives it back."""
+        """Return the recipe as a spec; ``Recipe.from_toml`` reads it back."""
         return to_toml(self._parts.values())
 
     @classmethod
     def from_toml(cls, text: str, name: str = "recipe.toml") -> Recipe:
-        """The recipe of a spec's text; ``name`` is what its lines are called in messages.
+        """Read a recipe from TOML; ``name`` is the file name in its messages.
 
         Raises:
             SpecError: with every fault of the text, or it is a chain.
@@ -123,7 +123,7 @@ class Recipe:
 
     @classmethod
     def load(cls, spec: str, settings: Iterable[str] = ()) -> Recipe:
-        """The recipe of a .toml file, of ``module:name``, or of the library.
+        """Load a recipe from a .toml file, from ``module:name``, or from the library.
 
         Args:
             spec: which; as on the command line.
@@ -143,15 +143,15 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the result: all parts but ``[parallel]`` and ``[runtime]``."""
+        """Return the SHA-256 of what decides the result: not ``[parallel]`` or ``[runtime]``."""
         return self.completed.digest()
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """Key, value and origin of each field: default, ``x.toml:12``, ``recipe.py:8``, --set."""
+        """Return each key, its value and its origin: default, ``x.toml:12``, ``recipe.py:8``."""
         return self.completed.why()
 
     def plan(self, *, prepare: bool = False) -> Plan:
-        """What will run, checked; without MindSpore.
+        """Check the recipe as a whole, and plan what will run; without MindSpore.
 
         Args:
             prepare: fetch weights from the Hub and tokenise the data first, where that was never
@@ -165,7 +165,7 @@ class Recipe:
         return make(self.completed, self.to_toml(), self.name, prepare=prepare)
 
     def faults(self) -> tuple[Fault, ...]:
-        """Every fault of the recipe as a whole, and of the inputs that it names."""
+        """Return every fault of the recipe as a whole, and of the inputs that it names."""
         from gpt2dsl.plan.plan import faults  # noqa: PLC0415  # a recipe is built without planning
 
         return faults(self.completed)

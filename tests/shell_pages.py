@@ -7,6 +7,7 @@ in the line before a block, says more of it, with ``;`` between:
 - ``soak``: it takes minutes, or needs what such a block leaves; ``make soak`` runs it.
 - ``not run: WHY``.
 - ``exit 2``: how its commands end.
+- ``with faults``: it is a spec that is refused.
 - ``varies: A | B``: pieces of the output that another machine prints otherwise.
 
 ``<!-- file NAME`` begins a comment that is the content of a file, which readers need not see.

@@ -13,7 +13,10 @@ from tests import shell_pages
 ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "README.zh.md")),
-    *(ROOT / "docs" / name for name in ("index.md", "index.zh.md", "tutorial.md")),
+    *(
+        ROOT / "docs" / name
+        for name in ("index.md", "index.zh.md", "quickstart.md", "quickstart.zh.md", "tutorial.md")
+    ),
 ]
 
 

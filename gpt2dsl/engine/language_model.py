@@ -38,7 +38,7 @@ class LanguageModel(TextModel):
 
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
-        geometry: the network's numbers.
+        geometry (Geometry): the network's numbers.
         adapters: the models that ``load_adapter`` gave, by name.
     """
 

@@ -65,7 +65,7 @@ class Part:
         return {field.name: field.metadata[RULE] for field in cls.fields()}
 
     def given(self) -> dict[str, Any]:
-        """The fields that were written, and their values."""
+        """Return the fields that were written, and their values."""
         return {name: getattr(self, name) for name in self.rules() if name in self.origins}
 
     def changed(self) -> dict[str, Any]:
@@ -81,11 +81,11 @@ class Part:
         }
 
     def evolve(self, **changes: Any) -> Self:
-        """The part with some values changed."""
+        """Return the part with some values changed."""
         return type(self)(**{**self.given(), **changes})
 
     def why(self, field: str) -> str:
-        """Where a field's value came from."""
+        """Return where a field's value came from."""
         return self.origins.get(field, DEFAULT)
 
     def written(self, origin: str, origins: Mapping[str, str]) -> Part:

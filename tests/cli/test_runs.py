@@ -57,7 +57,7 @@ def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
 ) -> None:
     old, new = (make(elsewhere / "runs" / f"base-0000000{number}") for number in (1, 2))
     os.utime(old / "plan.json", (1, 1))
-    commands = ("generate {} --prompt a", "inspect {}", "classify {} --text a")
+    commands: tuple[str, ...] = ("generate {} --prompt a", "inspect {}", "classify {} --text a")
     commands += ("convert {} out", "export {} out", "reshard {} out --to dp=1")
     for words in commands:
         assert run(*words.format("runs/base").split()) == 2
