@@ -68,6 +68,14 @@ def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
         assert "no such run; those in runs: base-00000002, base-0" in capsys.readouterr().err
 
 
+def test_a_bare_name_of_weights_is_that_of_a_model(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "gpt2-00000001")
+    assert run("inspect", "gpt2") == 2
+    assert "the newest such run" not in capsys.readouterr().err
+    assert run("inspect", "./gpt2") == 2
+    assert "the newest such run" not in capsys.readouterr().err
+
+
 def test_a_folder_without_runs_says_so(capsys: Any, elsewhere: Path) -> None:
     (elsewhere / "runs").mkdir()
     assert run("runs") == 0
