@@ -32,6 +32,7 @@ def training_report(
     *,
     clock: Clock,
     began: int,
+    tokens: int,
 ) -> str:
     """The page.
 
@@ -43,8 +44,11 @@ def training_report(
         after: the same after training.
         clock: what the time of this start was spent on.
         began: the step from which this start went on.
+        tokens: of a step, of which ``tokens_per_second`` counts.
     """
-    body = [_summary(job, result, metrics), _commands(result), section("Loss", _loss(job, metrics))]
+    spent = _seconds(metrics, tokens)
+    body = [_summary(job, result, spent), _commands(result)]
+    body.append(section("Loss", _loss(metrics, tokens, spent)))
     if before and after:
         body.append(section("What it learned: a held-out passage", _passage(before, after)))
         body.append(section("What it writes", _samples(before, after)))
@@ -69,7 +73,7 @@ def training_report(
     return page(job.name, "\n".join(body))
 
 
-def _summary(job: Job, result: Result, metrics: Metrics) -> str:
+def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
     """Return what came out, in a sentence and in figures."""
     lower = "fell" if (result.loss or 0) <= (result.loss_before or math.inf) else "rose"
     if result.perplexity is not None and result.perplexity_before is not None:
@@ -83,7 +87,6 @@ def _summary(job: Job, result: Result, metrics: Metrics) -> str:
         what = f"The loss of the last training steps is {result.loss:.4f}"
     else:
         what = "Nothing was left to train"
-    spent = _seconds(job, metrics)
     taken = timedelta(seconds=round(spent[-1])) if spent else timedelta()
     early = f" of {job.steps:,}, stopped early" if result.stopped_early else ""
     tiles = {}
@@ -122,23 +125,21 @@ def _commands(result: Result) -> str:
     return section("Use it", f"<p>{where}</p>" + pre("\n".join(lines), "commands"))
 
 
-def _seconds(job: Job, metrics: Metrics) -> list[float]:
+def _seconds(metrics: Metrics, tokens: int) -> list[float]:
     """Return the time up to the end of each step that has a line."""
-    each = job.parts.train.batch_size * job.parts.train.seq_length
     steps = (line for line in metrics if "tokens_per_second" in line)
-    return list(accumulate(each / line["tokens_per_second"] for line in steps))
+    return list(accumulate(tokens / line["tokens_per_second"] for line in steps))
 
 
-def _loss(job: Job, metrics: Metrics) -> str:
+def _loss(metrics: Metrics, tokens: int, spent: Sequence[float]) -> str:
     """Return the curve of the loss over steps, tokens and time."""
     steps = [line for line in metrics if "loss" in line]
     held_out = [line for line in metrics if "eval_loss" in line]
     numbers = [line["step"] for line in steps]
-    each = job.parts.train.batch_size * job.parts.train.seq_length
-    at = dict(zip(numbers, _seconds(job, metrics), strict=False))
+    at = dict(zip(numbers, spent, strict=False))
     axes = {
         "steps": {number: number for number in (0, *numbers)},
-        "tokens": {number: number * each for number in (0, *numbers)},
+        "tokens": {number: number * tokens for number in (0, *numbers)},
         "minutes": {0: 0.0} | {number: second / 60 for number, second in at.items()},
     }
     drawn = {}

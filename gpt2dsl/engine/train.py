@@ -356,6 +356,13 @@ class Training:
             then = Showcase.from_json(json.loads(before.read_text(encoding="utf-8")))
         metrics = self.directory.metrics()
         page = training_report(
-            self.job, result, metrics, then, after, clock=self.clock, began=self.began
+            self.job,
+            result,
+            metrics,
+            then,
+            after,
+            clock=self.clock,
+            began=self.began,
+            tokens=self.parts.train.batch_size * self.rows.length,
         )
         self.directory.write("report.html", page)

@@ -94,3 +94,10 @@ def test_runs_lie_over_each_other() -> None:
     assert "<td>lr</td><td>1</td><td>2</td>" in text
     assert "<b>" not in text.replace("<b></b>", "")
     assert overlay({"a": metrics}, [("", "A")]).count("<svg") == 1
+
+
+def test_time_is_that_of_the_tokens_that_a_step_has() -> None:
+    metrics = [{"step": step, "loss": 2.0, "tokens_per_second": 50.0} for step in (1, 2)]
+    assert report._seconds([{"step": 0, "eval_loss": 3.0}, *metrics], tokens=100) == [2.0, 4.0]
+    assert report._loss(metrics, 100, [2.0, 4.0]).count("<svg") == 3
+    assert report._loss([], 100, []).count("<svg") == 3
