@@ -155,6 +155,22 @@ def test_diff_says_how_far_losses_are_equal(
     assert "plan: equal" in lines
 
 
+def test_diff_draws_the_losses_of_two_runs_on_a_page(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "a", losses=[4.0, 3.0], evaluations={0: 5.0, 2: 2.5})
+    make(elsewhere / "b", losses=[4.0, 3.5], toml=SPEC + "\n[optim]\nlr = 0.5\n")
+    assert run("diff", "a", "b", "--html", "both.html") == 0
+    page = (elsewhere / "both.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "optim.lr</td><td>0.0001</td><td>0.5</td>" in page
+    (elsewhere / "x.toml").write_text(SPEC)
+    capsys.readouterr()
+    assert run("diff", "a", "x.toml", "--html", "one.html") == 2
+    assert "--html draws the losses of runs; x.toml has none" in capsys.readouterr().err
+    assert not (elsewhere / "one.html").exists()
+    assert run("diff", "a", "b", "--html", "none/there.html") == 1
+    assert "none/there.html: it can't be written: No such file" in capsys.readouterr().err
+
+
 def test_diff_as_json_is_one_document(capsys: Any, elsewhere: Path) -> None:
     make(elsewhere / "a", losses=[4.0, 3.0])
     make(elsewhere / "b", losses=[4.0, 3.5], toml=SPEC + "\n[optim]\nlr = 0.5\n")
