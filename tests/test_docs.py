@@ -24,7 +24,10 @@ def examples(page: Path, language: str) -> list[str]:
     return [
         block.content
         for block in shell_pages.blocks(page)
-        if block.language == language and block.mark("soak") is None  # tests/test_pages.py
+        if block.language == language
+        # those in tests/test_pages.py
+        and block.mark("soak") is None
+        and block.mark("with faults") is None
     ]
 
 

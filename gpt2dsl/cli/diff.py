@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gpt2dsl import library
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, Losses, Pair
@@ -104,8 +104,9 @@ class _Resume:
 )
 @click.argument("a")
 @click.argument("b")
+@click.option("--html", "page", metavar="FILE", help="Draw the losses of two runs on a page.")
 @options.as_json
-def command(a: str, b: str, as_json: bool) -> None:
+def command(a: str, b: str, page: str | None, as_json: bool) -> None:
     """Show what differs between two recipes, plans or runs."""
     ours, theirs = _sides(a, b)
     if isinstance(ours.recipe, Chain) or isinstance(theirs.recipe, Chain):
@@ -113,6 +114,8 @@ def command(a: str, b: str, as_json: bool) -> None:
     else:
         recipe = compare.recipes(ours.recipe.completed, theirs.recipe.completed)
     both, resume = _more(ours, theirs), _resume(ours, theirs)
+    if page:
+        _draw(Path(page), ours, theirs, _rows(recipe, both))
     if as_json:
         document = _document(ours, theirs, recipe, both)
         options.echo_json(document | ({"resume": resume.to_json()} if resume else {}))
@@ -211,14 +214,38 @@ def _pairs(pairs: list[Pair]) -> list[dict[str, Any]]:
 def _echo(a: _Side, b: _Side, recipe: list[Pair], both: _More | None) -> None:
     click.echo(f"A  {a.name}   digest {a.digest[:8]}")
     click.echo(f"B  {b.name}   digest {b.digest[:8]}")
+    table.echo(_rows(recipe, both))
+    if both and both.losses:
+        click.echo(f"training losses: {_together(both.losses)}")
+
+
+def _rows(recipe: list[Pair], both: _More | None) -> list[tuple[str, str, str]]:
+    """Return what differs, a section each of recipe, plan and result."""
     rows = _section("recipe", recipe, _value)
     if both:
         rows += _section("plan", both.plan, _figure)
     if both and both.result is not None:
         rows += _section("result", both.result, _figure)
-    table.echo(rows)
-    if both and both.losses:
-        click.echo(f"training losses: {_together(both.losses)}")
+    return rows
+
+
+def _draw(page: Path, a: _Side, b: _Side, rows: Sequence[Sequence[str]]) -> None:
+    """Write a page with the losses of both runs over each other.
+
+    Raises:
+        click.UsageError: one is no run that trained.
+        RunError: the page can't be written.
+    """
+    metrics = {side.name: runs.metrics(side.run.path) if side.run else [] for side in (a, b)}
+    for name, lines in metrics.items():
+        if not any("loss" in line for line in lines):
+            raise click.UsageError(f"--html draws the losses of runs; {name} has none")
+    from gpt2dsl.engine.overlay import overlay  # noqa: PLC0415  # matplotlib: only where it draws
+
+    try:
+        page.write_text(overlay(metrics, [("", *metrics), *rows]), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{page}: it can't be written: {error.strerror} [G2-402]") from error
 
 
 def _section(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,8 +43,9 @@ def _named(_: click.Context, __: click.Parameter, name: str) -> str:
 
     Only a command line is that short: a recipe must mean the same weights tomorrow.
     """
-    path = cache.expanded(name) if name.strip() else None
-    if path is None or os.path.lexists(path) or (newest := runs.newest(path)) is None:
+    path = cache.expanded(name)
+    is_bare = path.parent == Path()  # gpt2 is a model, whatever runs lie here
+    if is_bare or os.path.lexists(path) or (newest := runs.newest(path)) is None:
         return name
     terminal.say(f"{name}: the newest such run, {click.format_filename(newest)}")
     return os.fspath(newest)

@@ -1,74 +1,106 @@
-"""The pictures of a training report, as SVG text drawn by matplotlib."""
+"""The pictures of reports, as SVG text drawn by matplotlib in the colours of the page."""
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
-Points = Sequence[tuple[int, float]]
-"""Step and value."""
+import attrs
+
+Values = Sequence[float]
+
+COLOURS = ("line", "other", "third", "fourth")
+"""The page's colours for lines that are told apart; ``pale`` is for what lies behind one."""
+
+_DRAWN = {name: f"#01010{n}" for n, name in enumerate(("ink", "pale", *COLOURS), 1)}
+"""The page's colours, which are others in the dark → what stands for them while it is drawn."""
+
+_INK = _DRAWN["ink"]
 
 
-def loss_curve(training: Points, held_out: Points) -> str:
-    """Loss per token over the steps, in training and on held-out text."""
-    figure, axes = _figure()
-    axes.plot(*_columns(training), color="#9bb8d3", linewidth=0.8, label="training batch")
-    axes.plot(*_columns(_smooth(training)), color="#1f5f99", label="training, smoothed")
-    if held_out:
-        axes.plot(*_columns(held_out), "o-", color="#c0392b", label="held-out text")
-        for step, loss in (held_out[0], held_out[-1]):
-            axes.annotate(
-                f"perplexity {math.exp(min(loss, 700)):,.1f}",
-                (step, loss),
-                textcoords="offset points",
-                xytext=(8, 8) if step == held_out[0][0] else (-8, 12),
-                ha="left" if step == held_out[0][0] else "right",
-            )
-    axes.set(xlabel="step", ylabel="loss per token, nats")
-    axes.legend(frameon=False)
-    return _svg(figure, "loss over the steps")
+@attrs.frozen
+class Line:
+    """A curve of a picture.
+
+    Attributes:
+        label: in the legend; "" for none.
+        x: where its values are.
+        y: its values.
+        colour: one of ``COLOURS``, or ``pale``.
+        dots: whether each value is marked.
+    """
+
+    label: str
+    x: Values
+    y: Values
+    colour: str = "line"
+    dots: bool = False
 
 
-def curve(points: Points, label: str) -> str:
-    """One value over the steps."""
-    figure, axes = _figure(height=2.2)
-    axes.plot(*_columns(points), color="#1f5f99", linewidth=1.0)
-    axes.set(xlabel="step", ylabel=label)
-    axes.set_ylim(bottom=0)
-    return _svg(figure, f"{label} over the steps")
+def curves(
+    lines: Sequence[Line], x: str, y: str, *, height: float = 3.2, bottom: bool = False
+) -> str:
+    """Draw lines over each other.
 
-
-def _figure(height: float = 3.4) -> tuple[Any, Any]:
+    Args:
+        lines: those behind come first.
+        x: the label of that axis.
+        y: the label of that axis.
+        height: inches, of 5.4 in width.
+        bottom: whether the axis of y begins at 0.
+    """
     # Figure without pyplot: no global state, no display.
     from matplotlib.figure import Figure  # noqa: PLC0415  # only reports draw
 
-    figure = Figure(figsize=(8, height), layout="constrained")
+    figure = Figure(figsize=(5.4, height), layout="constrained")
     axes = figure.add_subplot()
-    axes.grid(alpha=0.25)
+    axes.grid(alpha=0.15, color=_INK)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.tick_params(colors=_INK)
+    for line in lines:
+        dots = "o" if line.dots or len(line.x) == 1 else ""  # a line of one point is invisible
+        axes.plot(
+            line.x, line.y, color=_DRAWN[line.colour], marker=dots, markersize=4,
+            linewidth=0.9 if line.colour == "pale" else 1.6, label=line.label or None,
+        )  # fmt: skip
+    axes.set_xlabel(x, color=_INK)
+    axes.set_ylabel(y, color=_INK)
+    if bottom:
+        axes.set_ylim(bottom=0)
+    if any(line.label for line in lines):
+        axes.legend(frameon=False, labelcolor=_INK)
+    return _svg(figure, f"{y} over {x}")
+
+
+def smooth(values: Values, keep: float = 0.95) -> list[float]:
+    """Return the exponential mean from both sides, which does not lag behind its values.
+
+    Each side is freed of its bias towards its start (Kingma & Ba 2014); in a short run it forgets
+    sooner.
+    """
+    keep = min(keep, 1 - 5 / (len(values) + 5))
+    forth, back = _means(values, keep), _means(values[::-1], keep)[::-1]
+    return [(one + other) / 2 for one, other in zip(forth, back, strict=True)]
+
+
+def _means(values: Values, keep: float) -> list[float]:
+    means = accumulate(values, lambda mean, value: keep * mean + (1 - keep) * value, initial=0.0)
+    return [mean / (1 - keep**count) for count, mean in enumerate(means) if count]
 
 
 def _svg(figure: Any, title: str) -> str:
     import matplotlib as mpl  # noqa: PLC0415  # only reports draw
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gpt2dsl"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": title})
+    # the salt keeps the names of two pictures on one page apart
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 12}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Title": title}
+        )
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _columns(points: Points) -> tuple[list[int], list[float]]:
-    return [step for step, _ in points], [value for _, value in points]
-
-
-def _smooth(points: Points, keep: float = 0.95) -> Points:
-    """Exponential mean over the steps, freed of its bias towards the start (Kingma & Ba 2014)."""
-    smooth, mean = [], 0.0
-    for count, (step, value) in enumerate(points, start=1):
-        mean = keep * mean + (1 - keep) * value
-        smooth.append((step, mean / (1 - keep**count)))
-    return smooth
+    for name, drawn in _DRAWN.items():
+        text = text.replace(drawn, f"var(--{name})")
+    return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
-from string import Template
+import resource
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from itertools import accumulate
 
 from gpt2dsl.engine import pictures
+from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.page import figures, page, pre, section, switch
+from gpt2dsl.engine.pictures import Line
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.identity.identity import Identity
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title>
-<meta name="viewport" content="width=device-width">
-<link rel="icon" href="data:,">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 52rem; padding: 0 1rem;
-       color: #222 }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
-pre { background: #f6f8fa; padding: .8rem; overflow-x: auto; font-size: .82rem; line-height: 1.35 }
-svg { width: 100%; height: auto }
-table { border-collapse: collapse } td, th { padding: .15rem 1rem .15rem 0; text-align: left }
-.identity td { font: .82rem/1.35 ui-monospace, monospace; overflow-wrap: anywhere }
-.passage { font: 15px/1.7 ui-monospace, monospace; white-space: pre-wrap;
-           overflow-wrap: anywhere; border: 1px solid #ddd; padding: .6rem; margin: .3rem 0 1rem }
-.said { background: #eaf3ea }
-small { color: #666 }
-</style></head><body>
-<h1>$title</h1>
-$body
-</body></html>
-""")
+Metrics = Sequence[Mapping[str, float]]
 
 
 def training_report(
     job: Job,
     result: Result,
-    metrics: Sequence[dict[str, float]],
+    metrics: Metrics,
     before: Showcase | None,
     after: Showcase | None,
+    *,
+    clock: Clock,
+    began: int,
+    tokens: int,
 ) -> str:
     """The page.
 
@@ -51,27 +42,154 @@ def training_report(
         metrics: the lines of metrics.jsonl.
         before: what the model made of held-out text before training, if there was any.
         after: the same after training.
+        clock: what the time of this start was spent on.
+        began: the step from which this start went on.
+        tokens: of a step, of which ``tokens_per_second`` counts.
     """
-    training = [(int(m["step"]), m["loss"]) for m in metrics if "loss" in m]
-    held_out = [(int(m["step"]), m["eval_loss"]) for m in metrics if "eval_loss" in m]
-    sections = [_section("Result", f"<pre>{html.escape(str(result))}</pre>")]
-    sections.append(_section("Loss", pictures.loss_curve(training, held_out)))
+    spent = _seconds(metrics, tokens)
+    body = [_summary(job, result, spent), _commands(result)]
+    body.append(section("Loss", _loss(metrics, tokens, spent)))
     if before and after:
-        sections.append(_section("What it learned: a held-out passage", _passage(before, after)))
-        sections.append(_section("What it writes", _samples(before, after)))
+        body.append(section("What it learned: a held-out passage", _passage(before, after)))
+        body.append(section("What it writes", _samples(before, after)))
     if isinstance(result.scores, Scores):
-        sections.append(_section("Classes that were said", _confusion(result.scores)))
+        body.append(section("Classes that were said", _confusion(result.scores)))
+    body.append(section("Where the time went", _system(clock, began)))
+    steps = [line for line in metrics if "loss" in line]
+    small = []
     for key, label in (
         ("tokens_per_second", "tokens/s"),
         ("lr", "learning rate"),
         ("gradient_norm", "gradient norm"),
     ):
-        points = [(int(m["step"]), m[key]) for m in metrics if key in m]
-        sections.append(_section(label.capitalize(), pictures.curve(points, label)))
-    for heading, text in (("Plan", job.plan_text), ("Recipe", job.documents["recipe.toml"])):
-        sections.append(_section(heading, f"<pre>{html.escape(text)}</pre>"))
-    sections.append(_section("Identity: what decides the result", _identity(job.identity)))
-    return _PAGE.substitute(title=html.escape(job.name), body="\n".join(sections))
+        told = [line for line in steps if key in line]
+        line = Line("", [one["step"] for one in told], [one[key] for one in told])
+        drawn = pictures.curves([line], "step", label, height=2.6, bottom=True)
+        small.append(section(label.capitalize(), drawn))
+    body.append(f'<div class="pair">{"".join(small)}</div>')
+    body += [section("Result", pre(str(result))), section("Plan", pre(job.plan_text))]
+    body.append(section("Recipe", pre(job.documents["recipe.toml"])))
+    body.append(section("Identity: what decides the result", _identity(job.identity)))
+    return page(job.name, "\n".join(body))
+
+
+def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
+    """Return what came out, in a sentence and in figures."""
+    lower = "fell" if (result.loss or 0) <= (result.loss_before or math.inf) else "rose"
+    if result.perplexity is not None and result.perplexity_before is not None:
+        what = (
+            f"The perplexity of held-out text {lower} from {result.perplexity_before:,.1f} to "
+            f"{result.perplexity:,.2f}"
+        )
+    elif result.loss is not None and result.loss_before is not None:
+        what = f"The held-out loss {lower} from {result.loss_before:.4f} to {result.loss:.4f}"
+    elif result.loss is not None:
+        what = f"The loss of the last training steps is {result.loss:.4f}"
+    else:
+        what = "Nothing was left to train"
+    taken = timedelta(seconds=round(spent[-1])) if spent else timedelta()
+    early = f" of {job.steps:,}, stopped early" if result.stopped_early else ""
+    tiles = {}
+    if result.loss is not None:
+        name = "loss per token, nats" if result.perplexity is not None else "loss"
+        tiles[name] = _change(result.loss_before, result.loss, ".3f")
+    if result.perplexity is not None:
+        tiles["perplexity"] = _change(result.perplexity_before, result.perplexity, ",.1f")
+    if isinstance(result.scores, Scores):
+        tiles["accuracy"] = f"{result.scores.accuracy:.2%}"
+    tiles[f"steps{early}"] = f"{result.steps:,}"
+    tiles["time in steps"] = str(taken)
+    if result.tokens_per_second:
+        tiles["tokens/s"] = f"{result.tokens_per_second:,.0f}"
+    sentence = f"{what} in {result.steps:,} steps{early}, {taken} of training."
+    return f"<p>{html.escape(sentence)}</p>{figures(tiles)}"
+
+
+def _change(before: float | None, after: float, form: str) -> str:
+    now = format(after, form)
+    return now if before is None else f"{format(before, form)} → {now}"
+
+
+def _commands(result: Result) -> str:
+    """Return where the weights are, and what uses them."""
+    weights = str(result.best or result.checkpoint)
+    name = shlex.quote(weights)
+    use = "classify" if result.scores else "generate"
+    text = "--text" if result.scores else "--prompt"
+    lines = [f'gpt2dsl {use} {name} {text} "..."', f"gpt2dsl inspect {name}"]
+    if not result.scores:
+        lines.insert(1, f"gpt2dsl serve {name}")
+    lines.append(f"lm = gpt2dsl.load({weights!r})  # in Python")
+    kept = "best" if result.best else "last"
+    where = f"The weights of the {kept} checkpoint are in <code>{html.escape(weights)}</code>:"
+    return section("Use it", f"<p>{where}</p>" + pre("\n".join(lines), "commands"))
+
+
+def _seconds(metrics: Metrics, tokens: int) -> list[float]:
+    """Return the time up to the end of each step that has a line."""
+    steps = (line for line in metrics if "tokens_per_second" in line)
+    return list(accumulate(tokens / line["tokens_per_second"] for line in steps))
+
+
+def _loss(metrics: Metrics, tokens: int, spent: Sequence[float]) -> str:
+    """Return the curve of the loss over steps, tokens and time."""
+    steps = [line for line in metrics if "loss" in line]
+    held_out = [line for line in metrics if "eval_loss" in line]
+    numbers = [line["step"] for line in steps]
+    at = dict(zip(numbers, spent, strict=False))
+    axes = {
+        "steps": {number: number for number in (0, *numbers)},
+        "tokens": {number: number * tokens for number in (0, *numbers)},
+        "minutes": {0: 0.0} | {number: second / 60 for number, second in at.items()},
+    }
+    drawn = {}
+    losses = [line["loss"] for line in steps]
+    for name, place in axes.items():
+        x = [place[number] for number in numbers if number in place]
+        lines = [
+            Line("training batch", x, losses[: len(x)], "pale"),
+            Line("training, smoothed", x, pictures.smooth(losses)[: len(x)]),
+        ]
+        told = [line for line in held_out if line["step"] in place]
+        if told:
+            where = [place[line["step"]] for line in told]
+            lines.append(Line("held out", where, [one["eval_loss"] for one in told], "other", True))
+        drawn[f"over {name}"] = pictures.curves(lines, name, "loss, nats")
+    return switch("loss", drawn) + _evaluations(held_out)
+
+
+def _evaluations(held_out: Metrics) -> str:
+    """Return a table of the evaluations, the first and the last of many."""
+    if not held_out:
+        return ""
+    shown = [*held_out[:3], *held_out[-5:]] if len(held_out) > 8 else held_out
+    names = [key for key in shown[-1] if key.startswith("eval_") and key != "eval_tokens"]
+    head = "".join(f"<th>{html.escape(name[5:])}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{line['step']:,}</td>"
+        + "".join(f"<td>{line[name]:,.4f}</td>" if name in line else "<td></td>" for name in names)
+        + "</tr>"
+        for line in shown
+    )
+    return f'<div class="scroll"><table><tr><th>step</th>{head}</tr>{rows}</table></div>'
+
+
+def _system(clock: Clock, began: int) -> str:
+    """Return shares of the time of this process, and its memory."""
+    known = sum(clock.seconds.values())
+    total = max(clock.total, known, 1e-9)
+    spent = {**clock.seconds, "everything else": total - known}
+    rows = "".join(
+        f"<tr><td>{html.escape(what)}</td><td>{seconds:,.1f} s</td>"
+        f"<td>{seconds / total:.0%}</td></tr>"
+        for what, seconds in spent.items()
+    )
+    # kilobytes, but on macOS bytes
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    start = f"It went on from step {began:,}; the times are of this start. " if began else ""
+    words = f"{start}Peak memory of the process: {peak / 1e9:.2f} GB."
+    return f"<p>{words}</p><table>{rows}</table>"
 
 
 def _confusion(scores: Scores) -> str:
@@ -87,7 +205,7 @@ def _confusion(scores: Scores) -> str:
         + "</tr>"
         for name, row in zip(scores.names, scores.confusion, strict=True)
     )
-    return f"<table><tr><th>true \\ said</th>{head}</tr>{rows}</table>"
+    return f'<div class="scroll"><table><tr><th>true \\ said</th>{head}</tr>{rows}</table></div>'
 
 
 def _identity(identity: Identity) -> str:
@@ -97,10 +215,6 @@ def _identity(identity: Identity) -> str:
         for key, words in identity.rows()
     )
     return f'<table class="identity">{rows}</table>'
-
-
-def _section(heading: str, body: str) -> str:
-    return f"<h2>{heading}</h2>\n{body}"
 
 
 def _passage(before: Showcase, after: Showcase) -> str:
@@ -132,8 +246,16 @@ def _samples(before: Showcase, after: Showcase) -> str:
     }
     return "".join(
         f'<p>{label}:</p><div class="passage">{html.escape(prompt)}'
-        f'<span class="said">{html.escape(written[prompt])}</span></div>'
+        f'<span class="said">{_told(written[prompt])}</span></div>'
         for prompt in dict.fromkeys((*before.prompts, *after.prompts))
         for label, written in both.items()
         if prompt in written
     )
+
+
+def _told(text: str) -> str:
+    """Return a continuation, or words where nothing of it would be seen."""
+    if text.strip():
+        return html.escape(text)
+    words = f"only blanks, {len(text)} of them" if text else "nothing: it ends the text at once"
+    return f"<small>({html.escape(words)})</small>"

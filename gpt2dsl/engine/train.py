@@ -24,6 +24,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import checkpoints, held_out
 from gpt2dsl.engine.callbacks import Callback, Callbacks, Forward, Start
 from gpt2dsl.engine.checkpoints import Checkpoints
+from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.evaluate import examples_of, rows_of
 from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
@@ -63,6 +64,7 @@ class Training:
         assert isinstance(task, Pretrain | Finetune)
         tokenizer = Tokenizer.load(job.tokenizer)
         identity = job.identity.with_contents("data.tokenizer", tokenizer.digest)
+        self.clock, self.began = Clock(), 0
         self.job, self.parts = attrs.evolve(job, identity=identity), job.parts
         self.team = groups.team(job.parts)
         self.reports = Reporter.from_environment()
@@ -112,6 +114,7 @@ class Training:
         with self.stop:
             if not self._resume():
                 self.directory.write("metrics.jsonl", "")
+            self.began = self.step.steps
             self.told.on_start(self._start())
             self._after()
             if self.step.steps == 0:
@@ -209,7 +212,8 @@ class Training:
         updates = self.step.updates
         lr = learning_rate(self.parts.schedule, self.parts.optim.lr, updates, self.job.steps)
         scale = self.step.scale.value if self.step.scale else None
-        self.loss, norm = self.step.step(self._batch(done, indices), lr)
+        with self.clock.of("computing steps"):
+            self.loss, norm = self.step.step(self._batch(done, indices), lr)
         metrics = {"loss": self.loss, "lr": lr}
         if math.isfinite(self.loss) and math.isfinite(norm):
             metrics["gradient_norm"] = norm
@@ -234,18 +238,19 @@ class Training:
         size = own // parts.parallel.micro_batches
         weight = self.rows.weight(indices)
         for first in range(copies.index * own, (copies.index + 1) * own, size):
-            ids, labels = self.rows.batch(indices[first : first + size])
-            kept = masks(
-                self.job.geometry,
-                parts.train.seed,
-                done,
-                range(first, first + size),
-                self.rows.length,
-                adapters=self.step.network.adapters,
-                adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
-                shard=self.team.shard,
-                layers=self.step.network.layers,
-            )
+            with self.clock.of("data and dropout masks"):
+                ids, labels = self.rows.batch(indices[first : first + size])
+                kept = masks(
+                    self.job.geometry,
+                    parts.train.seed,
+                    done,
+                    range(first, first + size),
+                    self.rows.length,
+                    adapters=self.step.network.adapters,
+                    adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
+                    shard=self.team.shard,
+                    layers=self.step.network.layers,
+                )
             yield MicroBatch(ids, labels, tuple(kept), weight)
 
     def _refuse(self, indices: Indices, norm: float) -> None:
@@ -285,7 +290,8 @@ class Training:
         assert self.held_out is not None
         done = self.step.steps
         self.reports.phase("evaluating", long=True)
-        found = self.held_out.metrics(done)
+        with self.clock.of("evaluation"):
+            found = self.held_out.metrics(done)
         if found is None:
             return
         self.evaluations.append({"step": done, **found})
@@ -302,7 +308,8 @@ class Training:
         """The checkpoint of this step, written unless it is there already."""
         if self.saved is None or self.saved[0] != self.step.steps:
             self.reports.phase("saving a checkpoint", long=True)
-            folder = self.checkpoints.save(self._best())
+            with self.clock.of("checkpoints"):
+                folder = self.checkpoints.save(self._best())
             self.saved = (self.step.steps, folder)
             self.told.on_checkpoint(self.step.steps, folder)
         return self.saved[1]
@@ -347,5 +354,15 @@ class Training:
         then = None
         if after and before.exists():
             then = Showcase.from_json(json.loads(before.read_text(encoding="utf-8")))
-        page = training_report(self.job, result, self.directory.metrics(), then, after)
+        metrics = self.directory.metrics()
+        page = training_report(
+            self.job,
+            result,
+            metrics,
+            then,
+            after,
+            clock=self.clock,
+            began=self.began,
+            tokens=self.parts.train.batch_size * self.rows.length,
+        )
         self.directory.write("report.html", page)

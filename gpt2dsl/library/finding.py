@@ -11,6 +11,8 @@ import traceback
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import attrs
+
 from gpt2dsl import library
 from gpt2dsl.errors import Fault, SpecError, some
 from gpt2dsl.parts.base import PACKAGE, caller
@@ -170,7 +172,7 @@ def _one(found: Draft | Stages, name: str) -> Draft:
 
 
 def shared(entry: library.Entry) -> Draft | Stages:
-    """Return the draft of a shared recipe.
+    """Return the draft of a shared recipe, under the name that it is shared by.
 
     Raises:
         SpecError: its module can't be imported, or holds none.
@@ -181,7 +183,7 @@ def shared(entry: library.Entry) -> Draft | Stages:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody's module does
         raise _failed(entry.target, error) from error
-    return _draft(recipe, entry.target, "")
+    return attrs.evolve(_draft(recipe, entry.target, ""), name=entry.name)
 
 
 def _imported(target: str) -> Draft | Stages:

@@ -57,7 +57,7 @@ def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
 ) -> None:
     old, new = (make(elsewhere / "runs" / f"base-0000000{number}") for number in (1, 2))
     os.utime(old / "plan.json", (1, 1))
-    commands = ("generate {} --prompt a", "inspect {}", "classify {} --text a")
+    commands: tuple[str, ...] = ("generate {} --prompt a", "inspect {}", "classify {} --text a")
     commands += ("convert {} out", "export {} out", "reshard {} out --to dp=1")
     for words in commands:
         assert run(*words.format("runs/base").split()) == 2
@@ -66,6 +66,14 @@ def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
         assert "base-00000001" not in err
         assert run(*words.format("runs/best").split()) == 2
         assert "no such run; those in runs: base-00000002, base-0" in capsys.readouterr().err
+
+
+def test_a_bare_name_of_weights_is_that_of_a_model(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "gpt2-00000001")
+    assert run("inspect", "gpt2") == 2
+    assert "the newest such run" not in capsys.readouterr().err
+    assert run("inspect", "./gpt2") == 2
+    assert "the newest such run" not in capsys.readouterr().err
 
 
 def test_a_folder_without_runs_says_so(capsys: Any, elsewhere: Path) -> None:
@@ -145,6 +153,22 @@ def test_diff_says_how_far_losses_are_equal(
     assert lines[-1] == f"training losses: {said}"
     assert "recipe: equal" in lines
     assert "plan: equal" in lines
+
+
+def test_diff_draws_the_losses_of_two_runs_on_a_page(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "a", losses=[4.0, 3.0], evaluations={0: 5.0, 2: 2.5})
+    make(elsewhere / "b", losses=[4.0, 3.5], toml=SPEC + "\n[optim]\nlr = 0.5\n")
+    assert run("diff", "a", "b", "--html", "both.html") == 0
+    page = (elsewhere / "both.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "optim.lr</td><td>0.0001</td><td>0.5</td>" in page
+    (elsewhere / "x.toml").write_text(SPEC)
+    capsys.readouterr()
+    assert run("diff", "a", "x.toml", "--html", "one.html") == 2
+    assert "--html draws the losses of runs; x.toml has none" in capsys.readouterr().err
+    assert not (elsewhere / "one.html").exists()
+    assert run("diff", "a", "b", "--html", "none/there.html") == 1
+    assert "none/there.html: it can't be written: No such file" in capsys.readouterr().err
 
 
 def test_diff_as_json_is_one_document(capsys: Any, elsewhere: Path) -> None:

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
-import attrs
+import re
+import time
 
-from gpt2dsl.engine import report
+import attrs
+import pytest
+
+from gpt2dsl.engine import page, pictures, report
+from gpt2dsl.engine.clock import Clock
+from gpt2dsl.engine.overlay import overlay
+from gpt2dsl.engine.pictures import Line
 from gpt2dsl.engine.showcase import Showcase
 
 SHOWN = Showcase(tokens=("a",), losses=(1.0,), prompts=("<the>", "old"), continuations=("b", "c"))
@@ -21,3 +28,76 @@ def test_a_run_that_went_on_where_nothing_is_generated_shows_what_there_is() -> 
     assert report._samples(SHOWN, NOTHING).count("Before:") == 2
     assert report._samples(NOTHING, SHOWN).count("After:") == 2
     assert "After:" not in report._samples(SHOWN, NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "(nothing: it ends the text at once)"),
+        ("\n \n", "(only blanks, 3 of them)"),
+        ("a\n", "a\n"),
+        ("<b>", "&lt;b&gt;"),
+    ],
+)
+def test_a_sample_that_would_not_be_seen_is_told_in_words(text: str, words: str) -> None:
+    after = attrs.evolve(SHOWN, continuations=(text, "e"))
+    assert words in report._samples(SHOWN, after)
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 60, 400])
+def test_a_smoothed_curve_does_not_lag_behind_its_values(count: int) -> None:
+    values = [9 - 6 * step / count for step in range(count)]
+    smooth = pictures.smooth(values)
+    assert len(smooth) == count
+    assert sum(smooth) == pytest.approx(sum(values), rel=0.02)
+    assert smooth[count // 2] == pytest.approx(values[count // 2], rel=0.06)
+    assert pictures.smooth([2.5] * count) == pytest.approx([2.5] * count)
+
+
+def test_pictures_have_the_colours_of_the_page_and_names_of_their_own() -> None:
+    line = Line("a <b>", [1, 2], [1.0, 2.0])
+    both = [pictures.curves([line], "step", name) for name in ("loss", "speed")]
+    for picture in both:
+        assert "var(--line)" in picture
+        assert "var(--ink)" in picture
+        assert "#01010" not in picture
+        assert "a <b>" not in picture
+    ids = [set(re.findall(r' id="(p[0-9a-f]{6,})"', picture)) for picture in both]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_a_page_runs_no_script_and_loads_nothing() -> None:
+    body = page.switch("x", {"one": "1", "two": "2"}) + page.pre("<i>")
+    text = page.page("<title>", body)
+    assert not re.search(r"<script|https?://|src=|@import|url\((?!#)|\$", text)
+    assert text.count('type="radio"') == 2
+    assert "&lt;title&gt;" in text
+    assert "&lt;i&gt;" in text
+
+
+def test_time_within_is_counted_once() -> None:
+    clock = Clock()
+    with clock.of("computing"):
+        time.sleep(0.02)
+        with clock.of("data"):
+            time.sleep(0.1)
+    assert clock.seconds["computing"] < clock.seconds["data"]
+    assert sum(clock.seconds.values()) <= clock.total
+
+
+def test_runs_lie_over_each_other() -> None:
+    metrics = [{"step": step, "loss": 3.0 - step / 10} for step in (1, 2, 3)]
+    evaluated = [*metrics, {"step": 3, "eval_loss": 2.5}]
+    text = overlay({"runs/a": metrics, "runs/<b>": evaluated}, [("", "A", "B"), ("lr", "1", "2")])
+    assert text.count("<svg") == 2
+    assert "<td>lr</td><td>1</td><td>2</td>" in text
+    assert "<b>" not in text.replace("<b></b>", "")
+    assert overlay({"a": metrics}, [("", "A")]).count("<svg") == 1
+
+
+def test_time_is_that_of_the_tokens_that_a_step_has() -> None:
+    metrics = [{"step": step, "loss": 2.0, "tokens_per_second": 50.0} for step in (1, 2)]
+    assert report._seconds([{"step": 0, "eval_loss": 3.0}, *metrics], tokens=100) == [2.0, 4.0]
+    assert report._loss(metrics, 100, [2.0, 4.0]).count("<svg") == 3
+    assert report._loss([], 100, []).count("<svg") == 3

@@ -73,7 +73,15 @@ def test_every_step_and_evaluation_has_its_line_of_metrics(trained: Result) -> N
 def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Result) -> None:
     assert trained.directory
     page = (trained.directory / "report.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 6  # the loss over steps, tokens and minutes, and three more
+    for words in ("over steps", "over tokens", "over minutes", "prefers-color-scheme: dark"):
+        assert words in page
+    assert f"gpt2dsl generate {trained.checkpoint} --prompt" in page
+    assert f"fell from {trained.perplexity_before:,.1f} to {trained.perplexity:,.2f}" in page
+    for words in ("computing steps", "data and dropout masks", "evaluation", "checkpoints"):
+        assert f"<tr><td>{words}</td>" in page
+    assert "Peak memory of the process" in page
+    assert "It went on from" not in page
     assert "http-equiv" not in page
     assert "<script" not in page
     assert 'src="' not in page

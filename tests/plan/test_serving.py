@@ -300,7 +300,7 @@ def test_a_chain_that_ends_in_a_server_is_never_done() -> None:
     assert stage.plan.directory == ""
     assert stage.plan.serves is not None
     assert stage.plan.serves.name == "mine"
-    assert "mine on http://127.0.0.1:1/v1: 8 texts at once" in str(plan)
+    assert "mine on http://127.0.0.1:1/v1: 16 texts at once" in str(plan)
     named = Chain(TRAINED, Recipe(Task.serve(name="own"))).plan().stages[1].plan.serves
     assert named is not None
     assert named.name == "own"
