@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -172,20 +171,20 @@ class Recipe:
 
 
 def callbacks_of(spec: str) -> tuple[Callback, ...]:
-    """Return the list ``callbacks`` beside the recipe that ``module:name`` names; () without one.
+    """Return the list ``callbacks`` in the module of a recipe; () where there is none.
 
     Args:
-        spec: as on the command line; files of TOML have none.
+        spec: a shared recipe or ``module:name`` that was loaded; files of TOML have none.
 
     Raises:
         SpecError: it is no list, or something in it is no callback.
     """
-    module = spec.partition(":")[0] if ":" in spec and not spec.endswith(".toml") else ""
-    if not hasattr(sys.modules.get(module), "callbacks"):
+    module = finding.module_of(spec)
+    if module is None or not hasattr(module, "callbacks"):
         return ()
     from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have some
 
-    listed = sys.modules[module].callbacks
+    listed = module.callbacks
     wrong = (
         [listed]
         if not isinstance(listed, list | tuple)
@@ -194,7 +193,7 @@ def callbacks_of(spec: str) -> tuple[Callback, ...]:
     if wrong:
         advice = "expected a list of objects of subclasses of gpt2dsl.Callback"
         message = f"{advice}, found {wrong[0]!r}"
-        raise SpecError([Fault("G2-201", "", f"{module}:callbacks", message)])
+        raise SpecError([Fault("G2-201", "", f"{module.__name__}:callbacks", message)])
     return tuple(map(Named, listed))
 
 

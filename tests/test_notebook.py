@@ -28,6 +28,14 @@ def test_a_plan_is_one_line_and_shows_its_table(plan: Any) -> None:
     assert html.escape(str(plan)) in plan._repr_html_()
 
 
+@pytest.mark.parametrize("plan", [RECIPE.plan(), CHAIN.plan()])
+def test_a_plan_has_its_text_in_a_notebook_too(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = str(plan)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert str(plan) == text
+    assert "seq" in text or "rows" in text
+
+
 @pytest.mark.parametrize("recipe", [RECIPE, CHAIN])
 def test_a_recipe_is_the_python_that_makes_it_and_shows_its_toml(recipe: Any) -> None:
     assert eval(repr(recipe), vars(gpt2dsl)) == recipe  # noqa: S307

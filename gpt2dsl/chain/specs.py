@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from gpt2dsl import library
 from gpt2dsl.chain.chain import Chain, laid, made, said
@@ -22,14 +22,43 @@ def load(spec: str, settings: Iterable[str] = ()) -> Recipe | Chain:
     Raises:
         SpecError: with every fault of it.
     """
-    found, faults = examine(spec, settings)
+    found, faults = _read(spec, settings)
     if faults:
-        raise SpecError(faults)
+        raise SpecError((*faults, *_of_the_whole(found, faults)))
     return found
 
 
 def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
-    """As ``load``, but gives what is good in it beside every fault."""
+    """As ``load``, but gives what is good in it, and every fault of its inputs too."""
+    found, faults = _read(spec, settings)
+    return found, (*faults, *_of_the_whole(found, faults))
+
+
+def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[Fault]:
+    """Yield the faults of a recipe as a whole, and of its inputs.
+
+    Faults of values do not hide them, but a value that is faulty itself is not blamed again; nor is
+    the default of a key that was meant by an unknown one.
+    """
+    if faults and isinstance(found, Recipe) and not found.parts:  # nothing could be read
+        return
+    faulty = {key for one in faults for key in (one.key.partition(" ")[0], _meant(one))}
+    for fault in found.faults():
+        key = fault.key.partition(" ")[0]
+        no_task = key.endswith("task") and any(one.startswith(f"{key}.") for one in faulty)
+        if not no_task and key not in faulty:
+            yield fault
+
+
+def _meant(fault: Fault) -> str:
+    """Return the key that an unknown one was probably to be; "" where that is not known."""
+    near = fault.message.rpartition("did you mean ")[2].rstrip("?")
+    table, _, _ = fault.key.rpartition(".")
+    return f"{table}.{near}" if near != fault.message else ""
+
+
+def _read(spec: str, settings: Iterable[str]) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
+    """Return what is good in what a name stands for, and every fault of its values."""
     try:
         found = finding.find(spec)
     except SpecError as error:

@@ -10,21 +10,20 @@ from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options
 from gpt2dsl.cluster import devices
-from gpt2dsl.errors import Fault
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.report import report
 
 
 @click.command("check", help="Print every fault of SPECs; exit code 2 if there is one.")
-@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.argument("names", nargs=-1, required=True, metavar="SPEC...")
 @options.settings
 @options.as_json
 @click.pass_context
 def command(
-    context: click.Context, specs: tuple[str, ...], settings: tuple[str, ...], as_json: bool
+    context: click.Context, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Print every fault of recipes."""
-    examined = [_examined(spec, settings) for spec in specs]
+    examined = [specs.examine(name, settings) for name in names]
     faults = [fault for _, found in examined for fault in found]
     if as_json:
         options.echo_json(
@@ -42,25 +41,7 @@ def command(
     context.exit(2 if faults else 0)
 
 
-def _examined(spec: str, settings: tuple[str, ...]) -> tuple[Recipe | Chain, list[Fault]]:
-    """Return a recipe, and the faults of values, of the recipe as a whole, and of its inputs.
-
-    One fault doesn't hide another, but a value that is faulty itself isn't blamed a second time.
-    """
-    recipe, found = specs.examine(spec, settings)
-    faulty = {fault.key for fault in found}
-    unread = bool(found) and isinstance(recipe, Recipe) and not recipe.parts
-    whole = () if unread else recipe.faults()
-    return recipe, [*found, *(fault for fault in whole if not _blamed(fault, faulty))]
-
-
 def _absent_devices(recipe: Recipe | Chain) -> Iterator[str]:
     """Yield why devices that a recipe names are not here; another machine may have them."""
     stages = recipe.recipes if isinstance(recipe, Chain) else (recipe,)
     yield from filter(None, (devices.refusal(stage.completed) for stage in stages))
-
-
-def _blamed(fault: Fault, faulty: set[str]) -> bool:
-    key = fault.key.partition(" ")[0]
-    no_task = key.endswith("task") and any(one.startswith(f"{key}.") for one in faulty)
-    return key in faulty or no_task

@@ -142,6 +142,7 @@ def _examined(name: str) -> tuple[_Side | None, tuple[Fault, ...]]:
 
 def _side(name: str) -> _Side:
     """What a name on the command line stands for."""
+    name = options.newest_run(name)
     path = Path(name)
     if runs.is_run(path):
         found = Recipe.load(str(runs.recipe(path)))

@@ -38,11 +38,21 @@ tokenizer = click.option(
 )
 
 
-def _named(_: click.Context, __: click.Parameter, name: str) -> str:
+WRITTEN = f"{__name__}.weights"
+"""Key of a command's ``meta``: weights as they were written."""
+
+
+def _named(context: click.Context, _: click.Parameter, name: str) -> str:
     """Return weights as they are named; of a run's name without its digest the newest such run.
 
     Only a command line is that short: a recipe must mean the same weights tomorrow.
     """
+    context.meta[WRITTEN] = name
+    return newest_run(name)
+
+
+def newest_run(name: str) -> str:
+    """Return the newest run that a name without its digest means, and say so; else the name."""
     path = cache.expanded(name)
     is_bare = path.parent == Path()  # gpt2 is a model, whatever runs lie here
     if is_bare or os.path.lexists(path) or (newest := runs.newest(path)) is None:

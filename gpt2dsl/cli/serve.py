@@ -124,6 +124,7 @@ def command(
     **said: Any,
 ) -> None:
     """Serve completions and chats."""
+    name = name or click.get_current_context().meta[options.WRITTEN]
     if missing := serving.missing():
         raise click.UsageError(missing)
     if not said["host"]:
@@ -135,13 +136,13 @@ def command(
         key=api_key or "",
         is_open=insecure,
         tokenizer=tokenizer or "auto",
-        adapters=named_adapters(adapters, name or weights),
+        adapters=named_adapters(adapters, name),
         checks=checks,
     )
     listening = listen(settings)
     from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
 
-    serve(weights, name or weights, settings, listening)
+    serve(weights, name, settings, listening)
 
 
 def _task(said: dict[str, Any]) -> Serve:

@@ -63,7 +63,7 @@ class _Shown:
     """A bar: it moves on a terminal and in a notebook; elsewhere lines are printed now and then."""
 
     def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
-        console = Console(file=terminal.stderr())
+        console = Console(file=terminal.stderr(), force_jupyter=False)
         quiet = terminal.is_quiet()
         self._cell = None if quiet else notebook.cell()
         self._prints = not (quiet or self._cell or console.is_terminal)
@@ -167,7 +167,7 @@ class ByteBar(_Shown):
 @contextmanager
 def saying(what: str) -> Iterator[None]:
     """Say what takes the time now: with a spinner on a terminal, in a notebook until it is done."""
-    console = Console(file=terminal.stderr())
+    console = Console(file=terminal.stderr(), force_jupyter=False)
     if terminal.is_quiet():
         yield
     elif cell := notebook.cell():

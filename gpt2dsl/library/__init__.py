@@ -67,13 +67,20 @@ def entries() -> Iterator[Entry]:
 
 
 def load(entry: Entry) -> object:
-    """Import the module of a shared recipe, and return the recipe; None if it has none.
+    """Return a shared recipe; None if its module has none.
 
     Raises whatever the module does.
     """
-    module, _, attribute = entry.target.partition(":")
-    package, _, name = module.rpartition(".")
-    return getattr(import_module(f"{_alias(package)}.{name}"), attribute, None)
+    return getattr(module(entry), entry.target.partition(":")[2], None)
+
+
+def module(entry: Entry) -> ModuleType:
+    """Import the module of a shared recipe.
+
+    Raises whatever the module does.
+    """
+    package, _, name = entry.target.partition(":")[0].rpartition(".")
+    return import_module(f"{_alias(package)}.{name}")
 
 
 def _package(point: EntryPoint) -> ModuleType:

@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -80,6 +81,15 @@ def name_of(spec: str) -> str:
         return Path(spec).stem
     module, _, variable = spec.rpartition(":")
     return module.rpartition(".")[2] if module and variable in _UNTELLING else variable
+
+
+def module_of(spec: str) -> ModuleType | None:
+    """Return the module of a recipe that was found, be it shared or named; None if it is a file."""
+    if spec.endswith(".toml"):
+        return None
+    if ":" in spec:
+        return sys.modules.get(spec.partition(":")[0])
+    return library.module(library.find(spec))
 
 
 def checked_name(name: object) -> str:

@@ -33,7 +33,10 @@ def render(plan: Plan) -> str:
     for label, words in _rows(plan):
         table.add_row(f"  {label}", words)
     buffer = io.StringIO()
-    console = Console(file=buffer, width=WIDTH, highlight=False, markup=False, emoji=False)
+    console = Console(
+        file=buffer, width=WIDTH, highlight=False, markup=False, emoji=False,
+        force_jupyter=False,  # in a notebook it would show itself, and write nothing here
+    )  # fmt: skip
     console.print(_title(plan))
     console.print(table)
     for line in _verdict(plan):

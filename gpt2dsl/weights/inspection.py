@@ -13,8 +13,9 @@ from gpt2dsl.errors import SpecError
 from gpt2dsl.layout.geometry import Geometry
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.weights import beside, opening, place, store
+from gpt2dsl.weights import beside, opening, optimizer, place, store
 from gpt2dsl.weights.beside import FileFate
+from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.stored import NAMES
 from gpt2dsl.weights.guess import Hints
 from gpt2dsl.weights.opening import Opened
@@ -70,6 +71,12 @@ def _numbers(geometry: Geometry) -> dict[str, Any]:
     return numbers
 
 
+def _moments(folder: Path) -> int:
+    """Return how many tensors of an optimizer lie beside a checkpoint of ours."""
+    path = folder / optimizer.TENSORS
+    return len(tensorfile.stored(path)) if path.is_file() else 0
+
+
 def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
     geometry = found.geometry
     held = (*found.tensors.values(), *([found.head] if found.head else []))
@@ -85,7 +92,7 @@ def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
         "bytes": sum(tensor.size for tensor in held),
         "files": [str(path) for path in found.place.files],
         "tokenizer": str(found.tokenizer) if found.tokenizer else None,
-        "training_state": len(found.aside),
+        "training_state": len(found.aside) or _moments(found.place.folder),
         "missing": list(found.missing),
         "faults": [*found.faults, *hints.contradictions(geometry)],
     }

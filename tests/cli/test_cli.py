@@ -35,6 +35,35 @@ def test_check_as_json_has_the_same_faults(capsys: Any) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_what_check_finds_is_what_other_commands_refuse(
+    capsys: Any, elsewhere: Path, command: str
+) -> None:
+    spec = '[model]\nsize = "nano"\nheads = 3\n[train]\nbach_size = 4\nseq_length = 512\n'
+    spec += '[task]\nkind = "pretrain"\ndata = "none.txt"\n'
+    (elsewhere / "x.toml").write_text(spec)
+    assert run("check", "x.toml") == 2
+    found = capsys.readouterr().out
+    assert found.endswith("4 faults\n")
+    assert run(command, "x.toml") == 2
+    err = capsys.readouterr().err
+    assert all(line in err for line in found.splitlines())
+    (elsewhere / "x.toml").write_text(spec.replace("bach_size", "batch_size"))
+    assert run(command, "x.toml") == 2
+    err = capsys.readouterr().err
+    assert "task.data" in err
+    assert "3 faults" in err
+
+
+def test_the_default_of_a_key_that_was_meant_is_not_blamed(capsys: Any, elsewhere: Path) -> None:
+    spec = '[model]\nsize = "nano"\n[train]\nseq_lenght = 64\n'
+    (elsewhere / "x.toml").write_text(f'{spec}[task]\nkind = "pretrain"\ndata = "sample:train"\n')
+    assert run("check", "x.toml") == 2
+    out = capsys.readouterr().out
+    assert "did you mean seq_length?" in out
+    assert out.endswith("1 fault\n")
+
+
 def test_check_of_several_specs_reports_them_together(capsys: Any) -> None:
     assert run("check", "specs/gpt2-13b-pretrain.toml", "tests/golden/eight_faults.toml") == 2
     assert "9 faults" in capsys.readouterr().out

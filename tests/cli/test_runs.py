@@ -131,6 +131,13 @@ def test_diff_of_runs_shows_plans_results_and_where_losses_part(
     )
 
 
+def test_diff_takes_the_newest_run_of_a_name(capsys: Any, elsewhere: Path) -> None:
+    for name in ("a-00000001", "b-00000001"):
+        make(elsewhere / "runs" / name, losses=[4.0, 3.0])
+    assert run("diff", "runs/a", "runs/b") == 0
+    assert "A  runs/a-00000001" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("losses", "said"),
     [

@@ -17,6 +17,16 @@ SMALL = [
     "train.best=false",
 ]  # fmt: skip
 
+CALLBACKS = """
+import gpt2dsl
+
+class Mine(gpt2dsl.Callback):
+    def on_start(self, start):
+        print("mine is told")
+
+callbacks = [Mine()]
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -48,9 +58,12 @@ def test_a_package_of_ones_own_is_listed_planned_and_run(
     assert "weight_decay" not in shown
     data = tmp_path / "data.txt"
     data.write_text(text(60))
+    (module,) = Path(installed["PYTHONPATH"].split(os.pathsep)[0]).glob("*/gpt2_124m*.py")
+    module.write_text(module.read_text() + CALLBACKS)
     changes = [*SMALL, f"task.data={data}", f"runtime.output={tmp_path}"]
     said = gpt2dsl(installed, "run", name, *(word for one in changes for word in ("--set", one)))
     assert f"{tmp_path}/{name}-" in said
+    assert "mine is told" in said
 
 
 def test_its_tests_pass(installed: dict[str, str], tmp_path: Path) -> None:
