@@ -13,7 +13,7 @@ import click
 from typing_extensions import override
 
 from gpt2dsl import signals, terminal
-from gpt2dsl.errors import Gpt2DslError, SpecError
+from gpt2dsl.errors import Gpt2DslError, SpecError, did_you_mean
 
 COMMANDS = {
     "run": "plan, show and run a recipe",
@@ -54,6 +54,14 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"gpt2dsl.cli.{name}").command
         return command
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     @override
     def invoke(self, ctx: click.Context) -> object:

@@ -41,7 +41,8 @@ def find_target(parts: Parts) -> Input | None:
             wrong = InputError("G2-308", task.target, f"it can't be written: {error.strerror}")
             return refused(parts, "task.target", task.target, wrong)
         if taken:
-            there = InputError("G2-308", task.target, f"{path} is there already")
+            message = f"{path} is there already: remove it, or name another"
+            there = InputError("G2-308", task.target, message)
             return refused(parts, "task.target", task.target, there)
     return None
 

@@ -167,3 +167,8 @@ def test_tokenizer_train_as_json_says_what_was_made(capsys: Any, elsewhere: Path
     form = ("--format", "tsv", "--no-quotes")
     assert run("tokenizer", "train", "text.tsv", "words", "--vocab", "260", "--json", *form) == 0
     assert json.loads(capsys.readouterr().out) == {"entries": 260, "target": "words"}
+
+
+def test_a_command_that_is_none_suggests_the_one_that_was_meant(capsys: Any) -> None:
+    assert run("chek", "x.toml") == 2
+    assert capsys.readouterr().err.endswith("Error: No such command 'chek'; did you mean check?\n")
