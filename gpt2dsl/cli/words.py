@@ -38,7 +38,7 @@ def as_called(text: str) -> str:
     """Return a text whose commands begin as the user's own did."""
     from gpt2dsl.cli.main import COMMANDS  # noqa: PLC0415  # which imports this module
 
-    command = rf"(?<![\w./-])gpt2dsl (?=({'|'.join(COMMANDS)})\b)"
+    command = rf"(?<![\w./-])(?<!-m )gpt2dsl (?=({'|'.join(COMMANDS)})\b)"
     return re.sub(command, lambda _: f"{program()} ", text)
 
 

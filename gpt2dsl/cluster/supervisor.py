@@ -224,9 +224,19 @@ class _Job:
         for one in self._everyone():
             code = one.popen.poll()
             fine = {None, 0, STOPPED} if one.rank is not None else {None, 0}
-            if code not in fine and one not in self._failed:
+            if code not in fine and one not in self._failed and not self._crashed_at_its_end(one):
                 self._failed_at = self._failed_at or time.monotonic()
                 self._failed.append(one)
+
+    def _crashed_at_its_end(self, one: Process) -> bool:
+        """Say whether a rank had done its work when a signal ended it.
+
+        MindSpore's own end crashes now and then; by then all files are written.
+        """
+        if one.rank is None or one.popen.returncode >= 0:
+            return False
+        self._pump.drain()
+        return self._watch.pulses[one.rank].done
 
     def _raise_if_hung(self, alive: Sequence[Process]) -> None:
         ranks = {one.rank: one for one in alive if one.rank is not None}

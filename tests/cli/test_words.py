@@ -27,6 +27,7 @@ def test_commands_in_messages_begin_as_the_users_own(
     ]:
         monkeypatch.setattr("sys.argv", [str(called)])
         assert as_called(text) == text.replace("gpt2dsl run", f"{words} run")
+        assert as_called(as_called(text)) == as_called(text)
     monkeypatch.setattr("sys.argv", [str(program)])
     monkeypatch.setenv("PATH", str(program.parent))
     assert as_called(text) == text

@@ -149,6 +149,12 @@ def test_one_that_does_not_end_when_all_are_done_is_a_hang(job: Job) -> None:
         job.run("reporter.done()\nif rank == 1: time.sleep(60)\n")
 
 
+def test_one_that_crashes_after_its_work_is_done_has_done_it(job: Job) -> None:
+    job.run("reporter.done()\nif rank == 1: os.kill(os.getpid(), 11)\n")
+    with pytest.raises(RunError, match=r"^rank 1 .*killed by SIGSEGV"):
+        job.run("if rank == 1: os.kill(os.getpid(), 11)\nreporter.done()\n")
+
+
 def test_ctrl_c_goes_to_rank_0_which_stops_all(job: Job, tmp_path: Path) -> None:
     def take(report: dict[str, Any]) -> None:
         if report["kind"] == "ready":
