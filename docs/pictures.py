@@ -17,7 +17,7 @@ from PIL import Image
 DOCS = Path(__file__).parent
 BROWSER = DOCS.parent / ".browser" / "bin" / "python"
 PICTURE = DOCS / "pictures" / "report.png"
-WIDTH, HEIGHT = 960, 720
+WIDTH, HEIGHT = 960, 1020
 COLORS = 128
 """Entries of the palette; keeps the picture small."""
 
