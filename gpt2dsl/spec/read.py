@@ -38,6 +38,7 @@ _DATE = regex.compile(
     r"|\d{4}-\d{2}-\d{2}"
 )
 
+_BARE = regex.compile(r"\s*([\w.-]+)\s*=\s*([A-Za-z./~][\w ./:~*-]*[\w./~*-])\s*(?:#.*)?")
 _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
@@ -243,9 +244,27 @@ def _parse(text: str, name: str) -> dict[str, Any]:
                 ]
             ) from None
         raise SpecError(
-            [Fault("G2-001", f"{name}:{line}", "", f"not valid TOML: {message}")]
+            [
+                Fault(
+                    "G2-001",
+                    f"{name}:{line}",
+                    "",
+                    f"not valid TOML: {message}{_unquoted(text, line)}",
+                )
+            ]
         ) from None
     return document
+
+
+def _unquoted(text: str, line: int) -> str:
+    """Return the cure of a text without quotes; "" where the line has another fault."""
+    lines = text.splitlines()
+    bare = _BARE.fullmatch(lines[line - 1]) if line <= len(lines) else None
+    if not bare:
+        return ""
+    if bare[2].lower() in ("true", "false"):
+        return f"; truth values are lower case: {bare[1]} = {bare[2].lower()}"
+    return f'; texts are written in quotes: {bare[1]} = "{bare[2]}"'
 
 
 def _written_before(text: str, line: int) -> tuple[str, int] | None:

@@ -43,6 +43,24 @@ def test_what_is_not_toml_is_said_with_its_line(text: str, line: int) -> None:
     assert faults(text) == [("G2-001", f"x.toml:{line}", "")]
 
 
+@pytest.mark.parametrize(
+    ("line", "cure"),
+    [
+        ("size = nano", '; texts are written in quotes: size = "nano"'),
+        ("data = my-text/*.txt  # ours", '; texts are written in quotes: data = "my-text/*.txt"'),
+        ("best = True", "; truth values are lower case: best = true"),
+        ("steps = 1 2", ""),
+        ("steps = [1", ""),
+        ("size = 'nano", ""),
+    ],
+)
+def test_a_value_that_lacks_its_quotes_is_told_with_the_cure(line: str, cure: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        Recipe.from_toml(f"[model]\n{line}\n", "x.toml")
+    message = refused.value.faults[0].message
+    assert message.partition(";")[1:] == cure.partition(";")[1:]
+
+
 def test_unknown_tables_and_keys_get_a_hint() -> None:
     text = message("[trian]\nseed = 1\n[train]\nbach_size = 2\nlr = 1\n[optim]\nzzz = 1\n")
     assert "x.toml:1  trian: unknown table; did you mean train? [G2-102]" in text
