@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from gpt2dsl import library
 from gpt2dsl.chain.chain import Chain, laid, made, said
@@ -10,6 +11,10 @@ from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
 from gpt2dsl.recipe import Recipe, structured
 from gpt2dsl.spec import read, tables
+
+if TYPE_CHECKING:
+    from gpt2dsl.chain.plan import ChainPlan
+    from gpt2dsl.plan.plan import Plan
 
 
 def load(spec: str, settings: Iterable[str] = ()) -> Recipe | Chain:
@@ -32,6 +37,22 @@ def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tu
     """As ``load``, but gives what is good in it, and every fault of its inputs too."""
     found, faults = _read(spec, settings)
     return found, (*faults, *_of_the_whole(found, faults))
+
+
+def planned(recipe: Recipe | Chain, *, prepare: bool = False) -> Plan | ChainPlan:
+    """Return the plan of a recipe or a chain.
+
+    Args:
+        recipe: it.
+        prepare: as in ``Recipe.plan``; a chain prepares its stages as it comes to them.
+
+    Raises:
+        SpecError: with every fault of it, those of its inputs too, which a plan alone would show.
+    """
+    try:
+        return recipe.plan() if isinstance(recipe, Chain) else recipe.plan(prepare=prepare)
+    except SpecError as error:
+        raise SpecError(dict.fromkeys([*error.faults, *recipe.faults()])) from None
 
 
 def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[Fault]:

@@ -38,7 +38,7 @@ def command(
     recipe = specs.load(spec, settings)
     if strategies is not None and isinstance(recipe, Chain):
         raise click.UsageError("--strategies writes those of one recipe, this is a chain")
-    plan = recipe.plan()
+    plan = specs.planned(recipe)
     if out:
         try:
             out.write_text(plan.to_json_text(), encoding="utf-8")

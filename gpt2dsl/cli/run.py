@@ -37,16 +37,16 @@ def command(
 ) -> None:
     """Plan, show and run a recipe or a chain."""
     found = specs.load(spec, settings)
-    if isinstance(found, Chain):
-        if node or profile:
-            raise click.UsageError("--node and --profile are for one recipe, this is a chain")
-        _chain(found, spec, settings, as_json=as_json)
+    if isinstance(found, Chain) and (node or profile):
+        raise click.UsageError("--node and --profile are for one recipe, this is a chain")
+    plan = specs.planned(found, prepare=True)
+    if isinstance(plan, ChainPlan):
+        _chain(plan, spec, settings, as_json=as_json)
     else:
-        _recipe(found.plan(prepare=True), spec, settings, profile, node, as_json=as_json)
+        _recipe(plan, spec, settings, profile, node, as_json=as_json)
 
 
-def _chain(chain: Chain, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
-    plan = chain.plan()
+def _chain(plan: ChainPlan, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
     _show(plan)
     keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
     again = _again(spec, settings, keys, several=False)

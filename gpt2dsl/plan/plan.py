@@ -315,7 +315,7 @@ def make(
     network = find_network(parts, fetch=prepare, promised=promised)
     geometry = network.geometry
     if found := [*checks.faults(parts, geometry), *network.faults]:
-        raise SpecError(dict.fromkeys([*found, *faults(parts, promised)]))
+        raise SpecError(found)
     parts, choices = choose.resolved(parts, geometry)
     task = parts.task
     assert task is not None

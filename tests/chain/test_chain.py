@@ -122,6 +122,7 @@ def test_every_fault_of_a_spec_is_told_with_its_line_and_stage() -> None:
         ("G2-004", "x.toml:5", "stage.2.extends"),
         ("G2-102", "x.toml:6", "stage.2.modle"),
         ("G2-202", "x.toml:10", "stage.3.optim.lr"),
+        *(("G2-107", "", f"stage.{number}.task") for number in (1, 2, 3)),
     ]
 
 

@@ -251,7 +251,9 @@ def test_a_file_of_python_says_how_its_recipes_are_named(named: str) -> None:
 
 def test_a_file_that_is_broken_and_extended_twice_is_broken_twice(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text("[train\n")
-    stage = '[[stage]]\nextends = "base.toml"\n[stage.task]\nkind = "pretrain"\ndata = "a"\n'
+    stage = (
+        '[[stage]]\nextends = "base.toml"\n[stage.task]\nkind = "pretrain"\ndata = "sample:train"\n'
+    )
     (tmp_path / "chain.toml").write_text(stage * 2)
     with pytest.raises(SpecError) as caught:
         Chain.load(str(tmp_path / "chain.toml"))
