@@ -149,7 +149,11 @@ def _pattern(line: str) -> str:
 
 
 _PYTHON = shlex.quote(sys.executable)
-_FUNCTIONS = f'gpt2dsl() {{ {_PYTHON} -m gpt2dsl "$@"; }}; python() {{ {_PYTHON} "$@"; }}'
+_SCRIPT = "import sys; from gpt2dsl.cli.main import main; sys.argv[0] = 'gpt2dsl'; main()"
+_FUNCTIONS = f"""
+gpt2dsl() {{ {_PYTHON} -c {shlex.quote(_SCRIPT)} "$@"; }}
+python() {{ {_PYTHON} "$@"; }}
+"""
 """The commands, whatever the PATH."""
 
 
