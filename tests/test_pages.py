@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -55,3 +56,32 @@ def test_the_quickstarts_run_is_called_as_the_pages_call_it() -> None:
     digest = Recipe.load("specs/quickstart.toml").digest[:8]
     for page in PAGES:
         assert set(re.findall(r"quickstart-([0-9a-f]{8})", page.read_text("utf-8"))) <= {digest}
+
+
+PRINTS = "$ printf '1\\n2\\n3\\n'\n"
+
+
+@pytest.mark.parametrize(
+    ("block", "right"),
+    [
+        (f"```console\n{PRINTS}1\n2\n3\n```", True),
+        (f"```console\n{PRINTS}1\n...\n3\n```", True),
+        (f"```console\n{PRINTS}...\n3\n...\n```", True),
+        (f"<!-- varies: 9 -->\n```console\n{PRINTS}1\n9\n3\n```", True),
+        (f"```console\n{PRINTS}1\n2\n```", False),
+        (f"```console\n{PRINTS}1\n9\n3\n```", False),
+        (f"```console\n{PRINTS}...\n2\n```", False),
+        (f"<!-- varies: 8 -->\n```console\n{PRINTS}1\n9\n3\n```", False),
+        ("```console\n$ echo 1 >&2\n1\n```", False),
+        ("<!-- with stderr -->\n```console\n$ echo 1 >&2\n1\n```", True),
+        ("```sh\nfalse\n```", False),
+        ("<!-- exit 1 -->\n```sh\nfalse\n```", True),
+        ("<!-- sh\necho 1 > a\n-->\n```console\n$ cat a\n1\n```", True),
+        ("<!-- sh; soak\necho 1 > a\n-->\n```sh\ncat a\n```", False),
+    ],
+)
+def test_a_page_fails_where_it_says_something_else(clean: Path, block: str, right: bool) -> None:
+    page = clean / "page.md"
+    page.write_text(f"{block}\n")
+    with contextlib.nullcontext() if right else pytest.raises(AssertionError):
+        assert shell_pages.run(page, soak=False)
