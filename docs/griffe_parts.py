@@ -18,7 +18,7 @@ class Parts(griffe.Extension):
         """Describe a class where it is a part."""
         if cls.module.path.startswith("gpt2dsl.parts."):
             kind = getattr(import_module(cls.module.path), cls.name, None)
-            if isinstance(kind, type) and issubclass(kind, Part) and attrs.has(kind):
+            if isinstance(kind, type) and attrs.has(kind) and issubclass(kind, Part):
                 _describe(cls, kind)
 
 
@@ -29,7 +29,7 @@ def _describe(cls: griffe.Class, part: type[Part]) -> None:
     for field in part.fields():
         rule = rules[field.name]
         default = "required" if rule.required else f"default `{field.default!r}`"
-        annotation = cls.members[field.name].annotation
+        annotation = cls.attributes[field.name].annotation
         lines.append(f"    {field.name} ({annotation}): {rule.doc}; {rule.expected}; {default}")
     text = cls.docstring.value if cls.docstring else ""
     text = "\n".join([text.partition("\n\nAttributes:")[0], "", "Attributes:", *lines])

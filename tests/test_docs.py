@@ -27,6 +27,7 @@ def examples(page: Path, language: str) -> list[str]:
         if block.language == language
         # those in tests/test_pages.py
         and block.mark("soak") is None
+        and block.mark("not run") is None
         and block.mark("with faults") is None
     ]
 
