@@ -77,12 +77,14 @@ class Fault(ShownAsText):
         origin: where the value was written: ``file.toml:7``, ``recipe.py:8``, ``--set``, or "".
         key: the value's name, ``train.batch_size``; with `` = value`` where that helps.
         message: what was expected and what was found, or what to do.
+        meant: of an unknown field, the one that was probably meant; "" where none is near.
     """
 
     code: str
     origin: str
     key: str
     message: str
+    meant: str = ""
 
     def __str__(self) -> str:
         head = "  ".join(word for word in (self.origin, self.key) if word)
@@ -145,8 +147,13 @@ class InUseError(RunError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` where one of ``known`` is close to ``word``, else ""."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    close = nearest(word, known)
+    return f"; did you mean {close}?" if close else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the one of ``known`` that is close to ``word``; "" where none is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
 
 
 def some(names: Iterable[str]) -> str:

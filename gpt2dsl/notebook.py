@@ -18,7 +18,7 @@ class ShownAsText:
 
 
 class ShownAsCode:
-    """An object that notebooks show as the Python that makes it, ``repr(object)``."""
+    """An object that notebooks show as ``repr(object)``, mostly the Python that makes it."""
 
     __slots__ = ()
 

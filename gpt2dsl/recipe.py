@@ -165,7 +165,7 @@ class Recipe:
 
     def faults(self) -> tuple[Fault, ...]:
         """Return every fault of the recipe as a whole, and of the inputs that it names."""
-        from gpt2dsl.plan.plan import faults  # noqa: PLC0415  # a recipe is built without planning
+        from gpt2dsl.plan.faults import faults  # noqa: PLC0415  # a recipe is built without planning
 
         return faults(self.completed)
 

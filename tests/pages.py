@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import click
 
 from gpt2dsl.cli.main import cli
+from tests import shell_pages
 
 DOCS = Path(__file__).parents[1] / "docs"
-_BLOCK = re.compile(r'^```(\w*)(?: title="(.+?)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
 
 
 def command(line: str, *settings: str) -> None:
@@ -44,21 +43,13 @@ def run(name: str, here: Mapping[str, str], settings: Mapping[str, tuple[str, ..
         page = page.replace(written, small)
     scope: dict[str, Any] = {}
     count = 0
-    for language, title, content in _BLOCK.findall(page):
-        if language == "toml":
-            Path(title).write_text(content)
-        elif language == "python":
-            exec(compile(content, name, "exec"), scope)  # noqa: S102
-        for line in filter(None, _lines(language, content)):
+    for block in shell_pages.blocks_of(page):
+        if block.language == "toml":
+            Path(block.title).write_text(block.content)
+        elif block.language == "python":
+            exec(compile(block.content, name, "exec"), scope)  # noqa: S102
+        for line, _ in block.commands():
             over = [said for word, said in settings.items() if word in line.split()[2]]
             command(line, *(one for said in over for one in said))
             count += 1
     return count
-
-
-def _lines(language: str, content: str) -> list[str]:
-    """Return the commands of a block."""
-    lines = content.splitlines()
-    if language == "console":
-        return [line[2:] for line in lines if line.startswith("$ ")]
-    return lines if language == "sh" else []

@@ -72,8 +72,12 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return the blocks of a page, hidden commands included, in order."""
-    text = page.read_text("utf-8")
+    """Return the blocks of a page."""
+    return blocks_of(page.read_text("utf-8"))
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Return the blocks of a page's text, hidden commands included, in order."""
     seen = {match.start(): match.groups("") for match in _BLOCK.finditer(text)}
     for match in _HIDDEN.finditer(text):
         language, marks, content = match.groups("")

@@ -23,6 +23,7 @@ from gpt2dsl.parts.task import Conversion, Serve
 from gpt2dsl.plan import inputs
 from gpt2dsl.plan import plan as plans
 from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.faults import faults as every_fault
 from gpt2dsl.plan.network import Promise, find_network
 from gpt2dsl.plan.plan import Plan
 from gpt2dsl.plan.promise import gives, promise, takes
@@ -206,7 +207,7 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
         if number < len(chain) and isinstance(parts.task, Serve):
             message = "it serves until it is stopped: no stage can come after it"
             yield at(number, fault(parts, "G2-107", "task.kind", message))
-        wrong = plans.faults(parts, given, of_inputs=of_inputs)
+        wrong = every_fault(parts, given, of_inputs=of_inputs)
         folder = _folder(chain, parts)
         own = are_own(targets_of(parts), _writers(folder, _author(chain, folder)))
         yield from (

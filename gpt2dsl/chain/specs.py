@@ -73,9 +73,7 @@ def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[
 
 def _meant(fault: Fault) -> str:
     """Return the key that an unknown one was probably to be; "" where that is not known."""
-    near = fault.message.rpartition("did you mean ")[2].rstrip("?")
-    table, _, _ = fault.key.rpartition(".")
-    return f"{table}.{near}" if near != fault.message else ""
+    return f"{fault.key.rpartition('.')[0]}.{fault.meant}" if fault.meant else ""
 
 
 def _read(spec: str, settings: Iterable[str]) -> tuple[Recipe | Chain, tuple[Fault, ...]]:

@@ -13,7 +13,7 @@ import attrs
 from typing_extensions import override
 
 from gpt2dsl.errors import RunError
-from gpt2dsl.notebook import ShownAsText, preformatted
+from gpt2dsl.notebook import ShownAsCode, ShownAsText
 from gpt2dsl.parts.base import PACKAGE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Start(ShownAsText):
         return f"{self.name}: steps {self.step:,} to {self.steps:,} in {self.directory}"
 
 
-class Callback:
+class Callback(ShownAsCode):
     """Told of the start, steps, evaluations, checkpoints and the end.
 
     A subclass overrides what it needs.
@@ -56,9 +56,6 @@ class Callback:
         told = [name for name in _HOOKS if getattr(type(self), name) is not getattr(Callback, name)]
         kind = type(self)
         return f"<{kind.__module__}.{kind.__qualname__}: {', '.join(told) or 'told of nothing'}>"
-
-    def _repr_html_(self) -> str:
-        return preformatted(repr(self))
 
     def on_start(self, start: Start) -> None:
         """Before the first step, once the weights and the data are there."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import attrs
 from typing_extensions import Self, dataclass_transform
 
-from gpt2dsl.errors import Fault, SpecError, did_you_mean
-from gpt2dsl.notebook import preformatted
+from gpt2dsl.errors import Fault, SpecError, did_you_mean, nearest
+from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import rules
 from gpt2dsl.parts.rules import RULE, Rule
 
@@ -27,7 +27,7 @@ PACKAGE = str(Path(__file__).parents[1])
 """The folder of this package: frames in it are not a user's."""
 
 
-class Part:
+class Part(ShownAsCode):
     """One word of the vocabulary.
 
     Class attributes:
@@ -93,9 +93,6 @@ class Part:
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "origins", dict(origins))
         return self
-
-    def _repr_html_(self) -> str:
-        return preformatted(repr(self))
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.changed().items())
@@ -172,6 +169,7 @@ def check(
             origins[name],
             f"{cls.table}.{name}",
             cls.refused.get(name) or f"unknown key{did_you_mean(name, accepted) or _few(accepted)}",
+            "" if name in cls.refused else nearest(name, accepted),
         )
         for name in values
         if name not in accepted

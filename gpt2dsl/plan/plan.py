@@ -374,28 +374,3 @@ def _written_to(task: Task, directory: Path) -> str:
     if isinstance(task, Conversion):
         return task.target
     return str(directory) if task.has_directory else ""
-
-
-def faults(
-    parts: Parts, promised: Promise | None = None, *, of_inputs: bool = True
-) -> tuple[Fault, ...]:
-    """Every fault of a recipe as a whole and of its inputs; one doesn't hide another.
-
-    Args:
-        parts: the recipe's.
-        promised: as in ``make``.
-        of_inputs: whether those of inputs count; ``make`` only shows them.
-    """
-    network = find_network(parts, promised=promised)
-    found = (*checks.faults(parts, network.geometry), *network.faults)
-    if not of_inputs:
-        return found
-    if not found:
-        try:
-            parts, _ = choose.resolved(parts, network.geometry)
-        except SpecError as error:
-            found = error.faults
-    _, batches, read = read_by(parts, network)
-    if batches and parts.train.steps is None:
-        found = (*found, *checks.warmup(parts, batches.steps))
-    return (*found, *(fault for one in read for fault in one.refusals))

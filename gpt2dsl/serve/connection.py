@@ -20,11 +20,11 @@ PIECE = 4 << 10
 """Bytes that are looked at before other connections have their turn: thousands of tiny chunks of a
 body fit in what a socket holds, and each of them is work."""
 
-LONG = 0.002
+LONG_WORK = 0.002
 """Seconds of work on a piece after which a connection waits: most pieces take a tenth of them."""
 
-REST = 4
-"""How many times as long as the work took it waits."""
+REST_PER_WORK = 4
+"""Seconds that it waits for each of work."""
 
 LINGER = 2.0
 """Seconds in which a client can read why it is refused: what it still sends is thrown away, as the
@@ -60,9 +60,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             return
         began = time.thread_time()
         self.data_received(bytes(self._piece[:nbytes]))
-        if (taken := time.thread_time() - began) > LONG:
+        if (taken := time.thread_time() - began) > LONG_WORK:
             self.transport.pause_reading()
-            self.loop.call_later(REST * taken, self._go_on_reading)
+            self.loop.call_later(REST_PER_WORK * taken, self._go_on_reading)
 
     def _go_on_reading(self) -> None:
         """Read on, unless the application has still to take what was read."""

@@ -27,10 +27,10 @@ from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.memory import Memory
 from gpt2dsl.serve.metrics import Metrics
+from gpt2dsl.serve.priority import stand_back
 from gpt2dsl.serve.schema.base import Body, parsed
 from gpt2dsl.serve.schema.sampling import Sampling
 from gpt2dsl.serve.template import ChatTemplate
-from gpt2dsl.serve.turns import stand_back
 from gpt2dsl.serve.worker import BusyError, Event, Worker
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from gpt2dsl.engine.generation.scores import NoChoiceError
 from gpt2dsl.engine.generation.stops import Stops
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.serve import turns
+from gpt2dsl.serve import priority
 from gpt2dsl.signals import COMPUTING
 
 CACHE = 256 << 20
@@ -209,7 +209,7 @@ class Worker(threading.Thread):
         except BaseException as error:  # noqa: BLE001  # it is raised where the model is awaited
             self.model.set_exception(error)
             return
-        turns.shorten()
+        priority.come_first()
         self.model.set_result(model)
         while self._has_work():
             self._drop_cancelled(slots)

@@ -176,7 +176,7 @@ def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
         tasks = [task.kind for task in TASKS.values() if key in task.rules()]
         if tasks:
             message = f"belongs to {' and '.join(tasks)}, this is {cls.kind}"  # type: ignore[attr-defined]
-            return attrs.evolve(fault, code="G2-104", message=message)
+            return attrs.evolve(fault, code="G2-104", message=message, meant="")
     tables = [one.table for one in owners(key)]
     if tables and "did you mean" not in fault.message:
         return attrs.evolve(fault, message=f"unknown key; [{']['.join(tables)}] has {key}")

@@ -1,4 +1,4 @@
-"""Turns at the processor: the threads that compute are served as soon as they wake."""
+"""Priorities of threads: those that compute get the processor as soon as they wake."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-TURN = 100_000
-"""Nanoseconds of a turn: the least that Linux grants. Who asks for short turns comes before who is
-in the middle of a long one (EEVDF, Linux 6.12)."""
+TIME_SLICE = 100_000
+"""Nanoseconds: the least that Linux grants. A thread with a short slice preempts one in the middle
+of a long one (EEVDF, Linux 6.12)."""
 
-_COMPUTING = ("ActorThread", "KernelThread")
+_MINDSPORE = ("ActorThread", "KernelThread")
 """Names of MindSpore's threads. One waits for the other at each operator, in a loop that takes a
 processor; on two of them the other one waits for whoever runs beside it, 3 ms each time."""
 
@@ -24,18 +24,18 @@ _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 """Numbers of the system call, which the C library does not have."""
 
 
-def shorten() -> None:
-    """Ask for short turns for this thread and MindSpore's, where the system knows of them.
+def come_first() -> None:
+    """Ask for short time slices for this thread and MindSpore's, where the system has them.
 
     Where it does not, everything works as well, and is held up more by what runs beside it.
     """
     number = _SCHED_SETATTR.get(platform.machine())
     if sys.platform != "linux" or number is None:
         return
-    for thread in [threading.get_native_id(), *_computing()]:
+    for thread in [threading.get_native_id(), *_mindspore()]:
         nice = os.getpriority(os.PRIO_PROCESS, thread)
-        # sched_attr: size, policy (SCHED_OTHER), flags, nice, priority, turn, and two for deadlines
-        wanted = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, TURN, 0, 0)
+        # sched_attr: size, policy (SCHED_OTHER), flags, nice, priority, slice, two for deadlines
+        wanted = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, TIME_SLICE, 0, 0)
         ctypes.CDLL(None).syscall(number, thread, wanted, 0)
 
 
@@ -45,9 +45,9 @@ def stand_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
-def _computing() -> Iterator[int]:
+def _mindspore() -> Iterator[int]:
     """Give the ids of MindSpore's threads."""
     for thread in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):  # it has ended
-            if (thread / "comm").read_text().startswith(_COMPUTING):
+            if (thread / "comm").read_text().startswith(_MINDSPORE):
                 yield int(thread.name)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gpt2dsl.serve import turns
+from gpt2dsl.serve import priority
 
 SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}
 KERNEL = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.skipif(
 
 
 def attributes(thread: int) -> tuple[int, int]:
-    """The nice value and the turn of a thread, as the system has them."""
+    """The nice value and the time slice of a thread, as the system has them."""
     raw = ctypes.create_string_buffer(48)
     number = SCHED_GETATTR[platform.machine()]
     assert not ctypes.CDLL(None).syscall(number, thread, raw, 48, 0)
-    _, _, _, nice, _, turn, _, _ = struct.unpack("=IIQiIQQQ", raw.raw)
-    return nice, turn
+    _, _, _, nice, _, time_slice, _, _ = struct.unpack("=IIQiIQQQ", raw.raw)
+    return nice, time_slice
 
 
 def in_a_thread(*work: Callable[[], None]) -> tuple[int, int]:
@@ -42,14 +42,14 @@ def in_a_thread(*work: Callable[[], None]) -> tuple[int, int]:
         return pool.submit(run).result()
 
 
-@pytest.mark.skipif(KERNEL < (6, 12), reason="turns came with Linux 6.12")
-def test_a_thread_gets_short_turns_and_keeps_its_priority() -> None:
+@pytest.mark.skipif(KERNEL < (6, 12), reason="time slices came with Linux 6.12")
+def test_a_thread_gets_short_time_slices_and_keeps_its_priority() -> None:
     nice, _ = attributes(threading.get_native_id())
-    assert in_a_thread(turns.shorten) == (nice, turns.TURN)
-    assert in_a_thread(turns.stand_back, turns.shorten) == (19, turns.TURN)
+    assert in_a_thread(priority.come_first) == (nice, priority.TIME_SLICE)
+    assert in_a_thread(priority.stand_back, priority.come_first) == (19, priority.TIME_SLICE)
 
 
 def test_a_thread_that_stands_back_stands_back_alone() -> None:
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert in_a_thread(turns.stand_back)[0] == 19
+    assert in_a_thread(priority.stand_back)[0] == 19
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
