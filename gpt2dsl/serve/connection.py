@@ -33,9 +33,39 @@ network would throw the refusal away if the connection were closed under it."""
 HEAD = 16 << 10
 """Bytes of a request's head at most."""
 
+CHUNKS = 1 << 15
+"""Chunks that a body may have, whatever they hold: each is work."""
+
+CHUNK = 64
+"""Bytes that the chunks of a body hold on average where they are more than that."""
+
 PATIENCE = 30.0
 """Seconds that a client may take for the head of a request, and for reading anything of what it is
 sent."""
+
+
+class _Parser(h11.Connection):
+    """h11's parser, which refuses a body in tiny chunks.
+
+    Attributes:
+        has_tiny_chunks: whether that is why it refused.
+    """
+
+    has_tiny_chunks = False
+    _chunks = _bytes = 0
+
+    @override
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_end
+            self._bytes += len(event.data)
+            if self._chunks > CHUNKS and self._bytes < self._chunks * CHUNK:
+                self.has_tiny_chunks = True
+                raise h11.RemoteProtocolError("tiny chunks")
+        return event
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
@@ -43,6 +73,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.conn = self._parser = _Parser(h11.SERVER, HEAD)
         self._piece = bytearray(PIECE)
         self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -111,6 +142,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()  # an answer is on its way: nothing can be said within it
             return
+        if self._parser.has_tiny_chunks:
+            msg = f"the body has over {CHUNKS} chunks of less than {CHUNK} bytes; send larger ones"
         body = json.dumps(ApiError(400, msg).document).encode()
         headers = [
             (b"content-type", b"application/json"),

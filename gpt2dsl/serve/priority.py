@@ -29,20 +29,30 @@ def come_first() -> None:
 
     Where it does not, everything works as well, and is held up more by what runs beside it.
     """
-    number = _SCHED_SETATTR.get(platform.machine())
-    if sys.platform != "linux" or number is None:
-        return
     for thread in [threading.get_native_id(), *_mindspore()]:
-        nice = os.getpriority(os.PRIO_PROCESS, thread)
-        # sched_attr: size, policy (SCHED_OTHER), flags, nice, priority, slice, two for deadlines
-        wanted = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, TIME_SLICE, 0, 0)
-        ctypes.CDLL(None).syscall(number, thread, wanted, 0)
+        _shorten_slices(thread)
 
 
 def stand_back() -> None:
-    """Let this thread go on only where no other one of the process wants the processor."""
+    """Let this thread go on only where no other one of the process wants the processor.
+
+    Its slices are short as well: it may hold the interpreter, for which the others wait, and has
+    its turn to pass it on so much sooner.
+    """
     if sys.platform == "linux":  # elsewhere a process has one priority for all of its threads
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, 19)
+        _shorten_slices(thread)
+
+
+def _shorten_slices(thread: int) -> None:
+    number = _SCHED_SETATTR.get(platform.machine())
+    if sys.platform != "linux" or number is None:
+        return
+    nice = os.getpriority(os.PRIO_PROCESS, thread)
+    # sched_attr: size, policy (SCHED_OTHER), flags, nice, priority, slice, two for deadlines
+    wanted = struct.pack("=IIQiIQQQ", 48, 0, 0, nice, 0, TIME_SLICE, 0, 0)
+    ctypes.CDLL(None).syscall(number, thread, wanted, 0)
 
 
 def _mindspore() -> Iterator[int]:

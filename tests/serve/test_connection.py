@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gpt2dsl.serve.connection import HEAD, PIECE
+from gpt2dsl.serve.connection import CHUNK, CHUNKS, HEAD, PIECE
 from tests.serve.conftest import Server
 
 ASKED = b'{"prompt": "the", "max_tokens": 1, "temperature": 0}'
@@ -39,6 +39,17 @@ def test_a_body_is_the_same_in_chunks_of_any_size(server: Server, size: int) -> 
     texts = [json.loads(one)["choices"] for one in (answer, plain.split(b"\r\n\r\n", 1)[1])]
     assert len(ASKED) == 52
     assert texts[0] == texts[1]
+
+
+def test_a_body_in_tiny_chunks_is_refused(server: Server) -> None:
+    def answered(count: int, size: int) -> bytes:
+        piece = b"%x\r\n%s\r\n" % (size, b" " * size)
+        return told(server, CHUNKED + piece * count + chunked(ASKED, len(ASKED)))
+
+    assert answered(CHUNKS - 1, 1).startswith(b"HTTP/1.1 200 ")
+    head, body = answered(CHUNKS, 1).split(b"\r\n\r\n", 1)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert f"{CHUNK} bytes" in json.loads(body)["error"]["message"]
 
 
 def test_requests_that_come_at_once_are_answered_one_after_another(server: Server) -> None:

@@ -19,7 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.model.init import initial
+from gpt2dsl.parts.model import SIZES
 from gpt2dsl.serve.memory import LASTING
+from gpt2dsl.weights.formats import huggingface
 from tests.serve import hostile, streams
 from tests.serve.conftest import Server
 
@@ -104,16 +108,27 @@ def watched(own: Server) -> tuple[dict[str, Any], dict[str, Any], dict[str, floa
     return calm, disturbed, {"before": before, "after": after}
 
 
+@pytest.fixture
+def gpt2(tmp_path: Path) -> Path:
+    """The smallest GPT-2, with weights as training begins with them."""
+    geometry = SIZES["124m"]
+    huggingface.write(tmp_path, geometry, initial(geometry, 0), Tokenizer.load("gpt2"))
+    return tmp_path
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_hostile_requests_change_nothing_for_others(weights: Path) -> None:
+@pytest.mark.parametrize("of", ["gpt2", "weights"])
+def test_hostile_requests_change_nothing_for_others(
+    of: str, request: pytest.FixtureRequest
+) -> None:
     """A token is late that comes after five medians.
 
     The machine holds processes up too, whatever is asked of the server: so no token may be later
     than that, or than the latest of as many tokens that came while nobody attacked.
     """
     options = ["--batch", str(STREAMS + 2), "--cache-mb", "16", "--grace", "20", "--warmup"]
-    own = Server(weights, *options)
+    own = Server(request.getfixturevalue(of), *options)
     try:
         calm, disturbed, memories = watched(own)
         assert own.stop() == 0

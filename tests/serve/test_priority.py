@@ -46,7 +46,7 @@ def in_a_thread(*work: Callable[[], None]) -> tuple[int, int]:
 def test_a_thread_gets_short_time_slices_and_keeps_its_priority() -> None:
     nice, _ = attributes(threading.get_native_id())
     assert in_a_thread(priority.come_first) == (nice, priority.TIME_SLICE)
-    assert in_a_thread(priority.stand_back, priority.come_first) == (19, priority.TIME_SLICE)
+    assert in_a_thread(priority.stand_back) == (19, priority.TIME_SLICE)
 
 
 def test_a_thread_that_stands_back_stands_back_alone() -> None:
