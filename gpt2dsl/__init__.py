@@ -8,6 +8,7 @@ Parallel(dp=4, mp=4)
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.chain.chain import Chain
@@ -75,7 +76,7 @@ __all__ = [
 ]
 
 
-def load(weights: str, *, tokenizer: str = "auto") -> LanguageModel:
+def load(weights: str | os.PathLike[str], *, tokenizer: str = "auto") -> LanguageModel:
     """Load a model with its tokenizer: ``lm.generate(["text"], max_new_tokens=20)``.
 
     Args:
@@ -88,11 +89,11 @@ def load(weights: str, *, tokenizer: str = "auto") -> LanguageModel:
     """
     from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
 
-    return LanguageModel.load(weights, tokenizer=tokenizer)
+    return LanguageModel.load(os.fspath(weights), tokenizer=tokenizer)
 
 
 def pipeline(
-    task: str, model: str | TextModel, *, backend: str = "ms", **generation: Any
+    task: str, model: str | os.PathLike[str] | TextModel, *, backend: str = "ms", **generation: Any
 ) -> TextGeneration:
     """Build a pipeline: ``pipeline("text_generation", "124m")("I love", max_length=20)``.
 
@@ -114,8 +115,8 @@ def pipeline(
     from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
     from gpt2dsl.engine.pipeline import TextGeneration  # noqa: PLC0415  # as above
 
-    if isinstance(model, str):
-        return TextGeneration(
-            load(model) if backend == "ms" else ExportedModel.load(model), **generation
-        )
+    if isinstance(model, str | os.PathLike):
+        path = os.fspath(model)
+        loaded = load(path) if backend == "ms" else ExportedModel.load(path)
+        return TextGeneration(loaded, **generation)
     return TextGeneration(model, **generation)

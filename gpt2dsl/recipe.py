@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ class Recipe:
         return _whole(structured(finding.recipe_text(text, name), ""))
 
     @classmethod
-    def load(cls, spec: str, settings: Iterable[str] = ()) -> Recipe:
+    def load(cls, spec: str | os.PathLike[str], settings: Iterable[str] = ()) -> Recipe:
         """Load a recipe from a .toml file, from ``module:name``, or from the library.
 
         Args:
@@ -131,6 +132,7 @@ class Recipe:
         Raises:
             SpecError: with every fault of it.
         """
+        spec = os.fspath(spec)
         draft = finding.recipe(spec)
         name = draft.name or finding.name_of(spec)
         return _whole(structured(read.overrides(tuple(settings)).over(draft), name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -120,7 +121,7 @@ class Chain:
         return _whole(made(found, ""), [])
 
     @classmethod
-    def load(cls, spec: str, settings: Iterable[str] = ()) -> Chain:
+    def load(cls, spec: str | os.PathLike[str], settings: Iterable[str] = ()) -> Chain:
         """The chain of a .toml file, of ``module:name``, or of the library.
 
         Args:
@@ -132,6 +133,7 @@ class Chain:
         """
         from gpt2dsl.chain import specs  # noqa: PLC0415  # it stands above
 
+        spec = os.fspath(spec)
         found = specs.load(spec, settings)
         if isinstance(found, Chain):
             return found

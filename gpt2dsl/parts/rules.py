@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time
@@ -151,16 +152,16 @@ def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
 
 
 def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
-    """A string; one without a default is required."""
+    """A string, or a path that becomes one; one without a default is required."""
     rule = Rule(
         "a string" if empty else "a string that is not empty",
-        lambda value: type(value) is str,
-        lambda value: _is_unicode(value) and (empty or bool(value)),
+        lambda value: type(_path_as_text(value)) is str,
+        lambda value: _is_unicode(_path_as_text(value)) and (empty or value != ""),
         doc,
         required=default is None,
     )
     field_default = attrs.NOTHING if default is None else default
-    return attrs.field(default=field_default, metadata={RULE: rule})
+    return attrs.field(default=field_default, converter=_path_as_text, metadata={RULE: rule})
 
 
 def size(doc: str, *, default: str) -> Any:
@@ -204,8 +205,8 @@ def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = Fal
     """A list of strings, kept as a tuple; also a file's path where ``or_path``."""
     rule = Rule(
         "a list of strings" + (", or a file's path" if or_path else ""),
-        lambda value: _is_list_of_text(value) or (or_path and type(value) is str),
-        lambda value: bool(value) and all(map(_is_unicode, value)),
+        lambda value: _is_list_of_text(value) or (or_path and type(_path_as_text(value)) is str),
+        lambda value: bool(value) and all(map(_is_unicode, _path_as_text(value))),
         doc,
         required=default is None,
     )
@@ -377,8 +378,12 @@ def _frozen_table(value: Any) -> Any:
     return Patterns(value) if isinstance(value, dict) else value
 
 
+def _path_as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def _frozen_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, list) else _path_as_text(value)
 
 
 def _frozen_lists(value: Any) -> Any:

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from gpt2dsl import Classifier, Generation, Model, Optim, Schedule, SpecError, Task, Train
+from gpt2dsl import (
+    Chain,
+    Classifier,
+    Generation,
+    Model,
+    Optim,
+    Recipe,
+    Schedule,
+    SpecError,
+    Task,
+    Train,
+)
 from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.parts import TABLES, TASKS
 from gpt2dsl.parts.rules import RULE
@@ -109,6 +121,22 @@ def test_lists_are_kept_as_tuples_so_that_parts_stay_frozen() -> None:
     assert Task.generate(prompts=["a", "b"]).prompts == ("a", "b")
     assert Classifier(labels=["a", "b"]).count == 2
     assert Classifier(labels=4).count == 4
+
+
+def test_a_path_counts_as_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = Task.pretrain(data=Path("a.txt"), eval_data=Path("b.txt"))  # type: ignore[arg-type]
+    recipe = Model(weights=Path("c")) | task  # type: ignore[arg-type]
+    assert recipe == Model(weights="c") | Task.pretrain(data="a.txt", eval_data="b.txt")
+    assert recipe.set("runtime.output", Path("runs")) == recipe.set("runtime.output", "runs")
+    prompts = Task.generate(prompts=Path("p.jsonl"))  # type: ignore[arg-type]
+    assert prompts.prompts == "p.jsonl"
+    Path("spec.toml").write_text(recipe.to_toml())
+    assert Recipe.load(Path("spec.toml")) == recipe
+    Path("chain.toml").write_text((recipe >> recipe.set("train.seed", 1)).to_toml())
+    assert Chain.load(Path("chain.toml")) == Chain.load("chain.toml")
+    with pytest.raises(SpecError, match=r"expected one of .*, found PosixPath"):
+        Model(size=Path("124m"))  # type: ignore[arg-type]
 
 
 def test_every_field_says_what_it_means_and_what_it_expects() -> None:
