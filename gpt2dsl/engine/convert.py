@@ -50,6 +50,7 @@ def _weights(job: Job, task: Convert) -> int:
 
 def _adapter(job: Job, task: Convert) -> int:
     adapter = opening.adapter(task.source, job.hints)
+    writing.find_room(_target(task), adapter.size)
     with ByteBar(f"writing {task.target}", adapter.size) as bar:
         writing.to_peft(
             _target(task), adapter, source=task.source, dtype=task.dtype, moved=bar.move

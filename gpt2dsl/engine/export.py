@@ -18,6 +18,7 @@ from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import network_of
 from gpt2dsl.engine.progress import ByteBar, saying
 from gpt2dsl.engine.verification import Ids, Logits, Reference, verify
+from gpt2dsl.layout.tensors import parameters
 from gpt2dsl.lite import opening
 from gpt2dsl.lite import writing as lite
 from gpt2dsl.lite.description import COMPARED_ROWS, ONNX, Description
@@ -52,7 +53,8 @@ def run(job: Job) -> Result:
         content = attrs.evolve(content, tokenizer=own)
     target = cache.expanded(task.target)
     names = lite.names_of(task.format, shapes, cache=task.cache)
-    writing.find_room(target, content.size * len(names))
+    needed = lite.room(task.format, names, parameters(weights.geometry), dtype)
+    writing.find_room(target, sum(needed))
     with writing.unfinished(target, task.source, task.dtype, lambda _: None) as new:
         watched = new.watch.over(content.tensors)
         graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)

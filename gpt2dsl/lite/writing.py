@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,21 @@ def names_of(form: str, shapes: Shapes, *, cache: bool) -> tuple[str, ...]:
     if form == ONNX:
         return (onnx_ports.task_of(shapes.geometry, cache=cache),)
     return shapes.graphs(cache=cache)
+
+
+def room(form: str, names: Sequence[str], parameters: int, dtype: str) -> tuple[int, int]:
+    """Return bytes of the graphs' weights, and of what lies beside them until they are made.
+
+    Args:
+        form: the format.
+        names: of the graphs.
+        parameters: how many each has.
+        dtype: of the export.
+    """
+    width = 2 if dtype == "float16" else 4
+    if form == "ms":  # its converter widens float16, and takes ONNX
+        return 4 * parameters * len(names), width * parameters
+    return width * parameters * len(names), 0
 
 
 def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:

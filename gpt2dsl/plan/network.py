@@ -15,10 +15,10 @@ from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion, Export
-from gpt2dsl.plan import conversion, export, generation, resharding, serving, training
+from gpt2dsl.plan import conversion, export, generation, resharding, serving, training, written
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
-from gpt2dsl.plan.resharding import Written
+from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.guess import Hints
@@ -54,7 +54,7 @@ class Network:
         faults: where the recipe, the weights and the tokenizer contradict each other.
         notes: what a reader must know of the weights.
         classes: the names of a classifier's classes.
-        written: of resharding, how much that is; else None.
+        written: of conversions, how much that is; None where it is not known.
         generation: how text is generated, the weights asked too.
     """
 
@@ -97,9 +97,11 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
     asked, wrong = generation.completed(parts, looked)
     faults += [*training.faults(parts, geometry, looked), *wrong]
-    written, refusals = resharding.find(parts, None if promised else looked, known)
+    resharded, refusals = resharding.find(parts, None if promised else looked, known)
+    writes = resharded or written.find(parts, looked, known)
     others = (
         conversion.find_target(parts),
+        written.refusal(parts, writes),
         export.find_writer(parts),
         serving.find_template(parts),
         serving.find_packages(parts),
@@ -128,7 +130,7 @@ def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None 
             *serving.notes(parts),
         ),
         classes=_classes(parts, looked, labels),
-        written=written,
+        written=writes,
         generation=asked,
     )
 

@@ -41,10 +41,10 @@ from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.network import Network, Promise, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
-from gpt2dsl.plan.resharding import Written
 from gpt2dsl.plan.serving import Served
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.steps import Step, steps_of
+from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
     from gpt2dsl.cluster.node import Node
@@ -78,7 +78,7 @@ class Plan(ShownAsText):
         steps: what is done, in order.
         directory: what is written; "" where nothing is.
         serves: of a server, what it will be; else None.
-        written: of resharding, how much that is; else None.
+        written: of conversions, how much that is; None where it is not known yet.
         notes: what a reader must know of the result.
         identity: everything that the result depends on; contents that take long are pending.
         toml: the recipe.

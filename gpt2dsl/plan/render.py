@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpt2dsl.plan.inputs import Input
     from gpt2dsl.plan.plan import Plan
     from gpt2dsl.plan.serving import Served
+    from gpt2dsl.plan.written import Written
 
 WIDTH = 110
 
@@ -169,12 +170,23 @@ def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "disk", _disk(plan.disk)
     if plan.serves:
         yield "serves", _served(plan.serves)
-    if written is None:
+    if written and plan.task != "reshard":
+        yield "disk", _target(written)
+    if written is None or plan.task != "reshard":
         yield "writes", plan.directory or "nothing"
         return
     files = f"{written.files} ranks, a file each" if written.files > 1 else "whole"
     yield "writes", f"{plan.directory}   {files}   {_size(written.size)}"
     yield "memory", f"{_size(written.memory)} of blocks at once, beside the process"
+
+
+def _target(written: Written) -> str:
+    words = f"{_size(written.size)} of weights"
+    if written.files > 1:
+        words += f": {written.files} graphs with {_size(written.size // written.files)} each"
+    if written.scratch:
+        words += f"; {_size(written.scratch)} more until it is done"
+    return words
 
 
 def _disk(disk: Disk) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import attrs
-
 from gpt2dsl.data import cache
-from gpt2dsl.errors import Fault, InputError, RunError
+from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.plan import checks
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused
+from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.files.stored import Stored
@@ -22,21 +21,6 @@ if TYPE_CHECKING:
 
 LAYOUT = ("dp", "mp", "pp", "optimizer_shard")
 """What of ``[parallel]`` decides how files are split; the rest is about training."""
-
-
-@attrs.frozen(kw_only=True)
-class Written:
-    """What resharding writes.
-
-    Attributes:
-        files: how many hold tensors.
-        size: bytes of the tensors, copies included.
-        memory: bytes of blocks that are on their way at once, whatever the size.
-    """
-
-    files: int
-    size: int
-    memory: int
 
 
 def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
@@ -63,7 +47,7 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
 
 
 def find(parts: Parts, looked: Look | None, said: Hints) -> tuple[Written | None, list[Input]]:
-    """What is written, and the refusals of a source without state and of a disk too small.
+    """What is written, and the refusal of a source without state.
 
     Args:
         parts: the recipe's.
@@ -75,7 +59,7 @@ def find(parts: Parts, looked: Look | None, said: Hints) -> tuple[Written | None
         return None, []
     if looked.adapter or any(checks.undivided(task.layout, looked.geometry)):
         return None, []  # They are faults of the recipe.
-    from gpt2dsl.weights import resharding, writing  # noqa: PLC0415  # NumPy: only for weights
+    from gpt2dsl.weights import resharding  # noqa: PLC0415  # NumPy: only for weights
 
     states: Mapping[str, Stored] = {}
     if task.optimizer:
@@ -89,9 +73,4 @@ def find(parts: Parts, looked: Look | None, said: Hints) -> tuple[Written | None
         size=resharding.size(looked.geometry, looked.tensors, states, target),
         memory=resharding.memory(target),
     )
-    try:
-        writing.find_room(cache.expanded(task.target), written.size)
-    except RunError as error:
-        full = InputError("G2-308", task.target, str(error))
-        return written, [refused(parts, "task.target", task.target, full)]
     return written, []

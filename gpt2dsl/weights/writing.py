@@ -73,7 +73,8 @@ def find_room(target: Path, size: int) -> None:
     if size > free:
         unit, word = (1e9, "GB") if size >= 1e9 else (1e6, "MB")
         message = (
-            f"{size / unit:.1f} {word} are to be written, {parent} has room for {free / unit:.1f}"
+            f"{size / unit:.1f} {word} are to be written, {parent} has room for "
+            f"{free / unit:.1f}: make room, or name a target on another disk"
         )
         raise RunError(f"{target}: {message}")
 

@@ -397,8 +397,9 @@ def test_what_does_not_fit_on_the_disk_is_refused_before_it_is_begun(
     sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (9, 9, 1000))
-    with pytest.raises(RunError, match=r"0\.1 MB are to be written, .* has room for 0\.0"):
-        convert(sources["bin"], tmp_path / "a")
+    for to, source in (("hf", "bin"), ("mindformers", "bin")):
+        with pytest.raises(SpecError, match=r"0\.1 MB are to be written, .* has room for 0\.0"):
+            convert(sources[source], tmp_path / "a", to=to)
     assert not list(tmp_path.iterdir())
 
 

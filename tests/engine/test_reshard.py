@@ -112,7 +112,9 @@ def test_what_can_not_be_is_told_before_anything_is_written(
     with pytest.raises(SpecError, match="is there already"):
         reshard(source, split, ALONE)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (9, 9, 1000))
-    assert "has room for 0.0 [G2-308]" in refusal(source, Parallel(mp=2))
+    assert "has room for 0.0: make room, or name a target on another disk [G2-308]" in refusal(
+        source, Parallel(mp=2)
+    )
 
 
 def test_weights_alone_have_no_optimizer(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""What conversions write, and the refusal of a disk that is too small for it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gpt2dsl.data import cache
+from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.layout.tensors import parameters, tensors
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Conversion, Convert, Export
+from gpt2dsl.plan.inputs import Input, refused, weights_name
+
+if TYPE_CHECKING:
+    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.reading import Look
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@attrs.frozen(kw_only=True)
+class Written:
+    """What a conversion writes.
+
+    Attributes:
+        files: how many hold tensors: ranks of resharding, graphs of an export, else 1.
+        size: bytes of the tensors, copies included.
+        scratch: bytes that lie beside them until it is done.
+        memory: of resharding, bytes of blocks that are on their way at once, whatever the size.
+    """
+
+    files: int
+    size: int
+    scratch: int = 0
+    memory: int = 0
+
+
+def find(parts: Parts, looked: Look | None, said: Hints) -> Written | None:
+    """What convert and export write; None where it is not known yet.
+
+    Args:
+        parts: the recipe's.
+        looked: the source; None where it is refused itself, or an adapter.
+        said: what the recipe says of it.
+    """
+    task = parts.task
+    if isinstance(task, Convert):
+        size = (
+            _adapter(parts, task.dtype, said) if task.to == "peft" else _tensors(looked, task.dtype)
+        )
+        return Written(files=1, size=size) if size else None
+    if isinstance(task, Export) and looked:
+        return _graphs(task, looked)
+    return None
+
+
+def refusal(parts: Parts, written: Written | None) -> Input | None:
+    """The refusal of a disk that has no room for it."""
+    task = parts.task
+    if not isinstance(task, Conversion) or written is None:
+        return None
+    from gpt2dsl.weights import writing  # noqa: PLC0415  # NumPy: only for weights
+
+    try:
+        writing.find_room(cache.expanded(task.target), written.size + written.scratch)
+    except OSError:  # told of the target itself
+        return None
+    except RunError as error:
+        full = InputError("G2-308", task.target, str(error))
+        return refused(parts, "task.target", task.target, full)
+    return None
+
+
+def _tensors(looked: Look | None, dtype: str) -> int:
+    """Bytes of whole weights; 0 where only weights that are still to be made know."""
+    if looked is None:
+        return 0
+    if dtype:
+        return parameters(looked.geometry) * _BYTES[dtype]
+    from gpt2dsl.weights import writing  # noqa: PLC0415  # as above
+
+    own = sum(tensor.size for tensor in writing.in_dtype(looked.tensors, "").values())
+    shapes = {tensor.name: tensor.shape for tensor in tensors(looked.geometry)}
+    new = sum(_BYTES["float32"] * math.prod(shapes[name]) for name in looked.new)
+    return own + new if own else 0
+
+
+def _adapter(parts: Parts, dtype: str, said: Hints) -> int:
+    """Bytes of an adapter by itself; 0 where it is refused, or still to be made."""
+    from gpt2dsl.weights import opening, writing  # noqa: PLC0415  # as above
+
+    name = weights_name(parts)
+    if not name:
+        return 0
+    try:
+        adapter = opening.adapter(name, said, contents=False)
+    except InputError:
+        return 0
+    held = {str(number): tensor for number, tensor in enumerate(adapter.tensors)}
+    return sum(tensor.size for tensor in writing.in_dtype(held, dtype).values())
+
+
+def _graphs(task: Export, looked: Look) -> Written:
+    """The graphs of an export, of which each has all weights."""
+    from gpt2dsl.lite import writing  # noqa: PLC0415  # only exports ask for it
+    from gpt2dsl.lite.shapes import Shapes  # noqa: PLC0415
+
+    shapes = Shapes(looked.geometry, task.batch, task.seq_length or looked.geometry.positions)
+    names = writing.names_of(task.format, shapes, cache=task.cache)
+    size, scratch = writing.room(
+        task.format, names, parameters(looked.geometry), task.dtype or "float32"
+    )
+    return Written(files=len(names), size=size, scratch=scratch)
