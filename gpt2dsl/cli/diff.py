@@ -1,4 +1,4 @@
-"""``gpt2dsl diff``: what differs between two recipes, plans or runs."""
+"""``gpt2dsl diff``: what differs between recipes, plans or runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from gpt2dsl.cli import options, table
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.library import compare, runs
-from gpt2dsl.library.compare import ABSENT, Losses, Pair
+from gpt2dsl.library.compare import ABSENT, SIDES, Losses, Row
 from gpt2dsl.library.runs import Document, Run
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.recipe import Recipe
 
 _WIDTH = 40
-"""Characters of a value that are shown."""
+"""Characters of a value that are shown beside one other; of several less."""
+_LINE = 80
+"""Characters of the values of a line."""
+_LEAST = 22
+"""Characters that a value has at least: those of an evaluation."""
 _FORMS = {
     "loss": ".4f",
     "perplexity": ",.2f",
@@ -62,11 +66,17 @@ class _Side:
 
 @attrs.frozen
 class _More:
-    """What is compared beside recipes: of plans, and of runs."""
+    """What is compared beside recipes: of plans, and of runs.
 
-    plan: list[Pair]
-    result: list[Pair] | None = None
-    losses: Losses | None = None
+    Attributes:
+        plan: where all have one.
+        result: where all are runs.
+        losses: each run's with those of the first; of runs that train None.
+    """
+
+    plan: list[Row]
+    result: list[Row] | None = None
+    losses: Sequence[Losses | None] = ()
 
 
 @attrs.frozen
@@ -99,34 +109,38 @@ class _Resume:
 
 @click.command(
     "diff",
-    help="Show what differs between A and B: runs, plans (plan --out FILE.json), or whatever SPEC "
-    "may be.",
+    help="Show what differs between A and B, and others: runs, plans (plan --out FILE.json), or "
+    "whatever SPEC may be.",
 )
 @click.argument("a")
 @click.argument("b")
-@click.option("--html", "page", metavar="FILE", help="Draw the losses of two runs on a page.")
+@click.argument("more", metavar="[C]...", nargs=-1)
+@click.option("--html", "page", metavar="FILE", help="Draw the losses of the runs on a page.")
 @options.as_json
-def command(a: str, b: str, page: str | None, as_json: bool) -> None:
-    """Show what differs between two recipes, plans or runs."""
-    ours, theirs = _sides(a, b)
-    if isinstance(ours.recipe, Chain) or isinstance(theirs.recipe, Chain):
-        recipe = compare.chains(ours.stages, theirs.stages)
+def command(a: str, b: str, more: tuple[str, ...], page: str | None, as_json: bool) -> None:
+    """Show what differs between recipes, plans or runs."""
+    names = (a, b, *more)
+    if len(names) > len(SIDES):
+        raise click.UsageError(f"{len(names)} are too many to compare: at most {len(SIDES)}")
+    sides = _sides(names)
+    if any(isinstance(side.recipe, Chain) for side in sides):
+        recipe = compare.chains(*(side.stages for side in sides))
     else:
-        recipe = compare.recipes(ours.recipe.completed, theirs.recipe.completed)
-    both, resume = _more(ours, theirs), _resume(ours, theirs)
+        recipe = compare.recipes(*(side.stages[0] for side in sides))
+    found, resume = _more(sides), None if more else _resume(*sides)
     if page:
-        _draw(Path(page), ours, theirs, _rows(recipe, both))
+        _draw(Path(page), sides, _rows(sides, recipe, found))
     if as_json:
-        document = _document(ours, theirs, recipe, both)
+        document = _document(sides, recipe, found)
         options.echo_json(document | ({"resume": resume.to_json()} if resume else {}))
     else:
-        _echo(ours, theirs, recipe, both)
+        _echo(sides, recipe, found)
         _echo_resume(resume)
 
 
-def _sides(a: str, b: str) -> list[_Side]:
-    """Both sides; the faults of one do not hide those of the other."""
-    examined = [_examined(name) for name in (a, b)]
+def _sides(names: Sequence[str]) -> list[_Side]:
+    """All sides; the faults of one do not hide those of another."""
+    examined = [_examined(name) for name in names]
     faults = [fault for _, found in examined for fault in found]
     if faults:
         raise SpecError(dict.fromkeys(faults))
@@ -155,13 +169,17 @@ def _side(name: str) -> _Side:
     return _Side(name, specs.load(name))
 
 
-def _more(a: _Side, b: _Side) -> _More | None:
-    if a.plan is None or b.plan is None:
+def _more(sides: Sequence[_Side]) -> _More | None:
+    plans = [side.plan for side in sides if side.plan is not None]
+    if len(plans) < len(sides):
         return None
-    plan = compare.plans(a.plan, b.plan)
-    if a.run is None or b.run is None:
+    plan = compare.plans(*plans)
+    found = [side.run for side in sides if side.run is not None]
+    if len(found) < len(sides):
         return _More(plan)
-    return _More(plan, compare.results(a.run, b.run), compare.losses(a.run, b.run))
+    first, *others = found
+    losses = [compare.losses(first, other) for other in others]
+    return _More(plan, compare.results(*found), losses)
 
 
 def _resume(run: _Side, spec: _Side) -> _Resume | None:
@@ -198,67 +216,71 @@ def _echo_resume(resume: _Resume | None) -> None:
         table.echo(rows)
 
 
-def _document(a: _Side, b: _Side, recipe: list[Pair], both: _More | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"a": a.to_json(), "b": b.to_json(), "recipe": _pairs(recipe)}
-    if both:
-        found["plan"] = _pairs(both.plan)
-    if both and both.result is not None:
-        found["result"] = _pairs(both.result)
-        found["losses"] = both.losses.to_json() if both.losses else None
+def _document(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        letter: side.to_json() for letter, side in zip(SIDES, sides, strict=False)
+    }
+    found["recipe"] = [row.to_json() for row in recipe]
+    if more:
+        found["plan"] = [row.to_json() for row in more.plan]
+    if more and more.result is not None:
+        found["result"] = [row.to_json() for row in more.result]
+        losses = [one.to_json() if one else None for one in more.losses]
+        several = dict(zip(SIDES[1:], losses, strict=False))  # each with those of a
+        found["losses"] = several if len(losses) > 1 else losses[0]
     return found
 
 
-def _pairs(pairs: list[Pair]) -> list[dict[str, Any]]:
-    return [pair.to_json() for pair in pairs]
+def _echo(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> None:
+    for letter, side in zip(SIDES.upper(), sides, strict=False):
+        click.echo(f"{letter}  {side.name}   digest {side.digest[:8]}")
+    table.echo(_rows(sides, recipe, more))
+    for letter, losses in zip(SIDES[1:].upper(), more.losses if more else (), strict=False):
+        which = f" of A and {letter}" if len(sides) > 2 else ""
+        if losses:
+            click.echo(f"training losses{which}: {_together(losses)}")
 
 
-def _echo(a: _Side, b: _Side, recipe: list[Pair], both: _More | None) -> None:
-    click.echo(f"A  {a.name}   digest {a.digest[:8]}")
-    click.echo(f"B  {b.name}   digest {b.digest[:8]}")
-    table.echo(_rows(recipe, both))
-    if both and both.losses:
-        click.echo(f"training losses: {_together(both.losses)}")
-
-
-def _rows(recipe: list[Pair], both: _More | None) -> list[tuple[str, str, str]]:
+def _rows(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> list[tuple[str, ...]]:
     """Return what differs, a section each of recipe, plan and result."""
-    rows = _section("recipe", recipe, _value)
-    if both:
-        rows += _section("plan", both.plan, _figure)
-    if both and both.result is not None:
-        rows += _section("result", both.result, _figure)
+    count = len(sides)
+    rows = _section("recipe", recipe, _value, count)
+    if more:
+        rows += _section("plan", more.plan, _figure, count)
+    if more and more.result is not None:
+        rows += _section("result", more.result, _figure, count)
     return rows
 
 
-def _draw(page: Path, a: _Side, b: _Side, rows: Sequence[Sequence[str]]) -> None:
-    """Write a page with the losses of both runs over each other.
+def _draw(page: Path, sides: Sequence[_Side], rows: Sequence[Sequence[str]]) -> None:
+    """Write a page with the losses of runs over each other.
 
     Raises:
         click.UsageError: one is no run that trained.
         RunError: the page can't be written.
     """
-    metrics = {side.name: runs.metrics(side.run.path) if side.run else [] for side in (a, b)}
-    for name, lines in metrics.items():
+    drawn = [(side.name, runs.metrics(side.run.path) if side.run else []) for side in sides]
+    for name, lines in drawn:
         if not any("loss" in line for line in lines):
             raise click.UsageError(f"--html draws the losses of runs; {name} has none")
     from gpt2dsl.engine.overlay import overlay  # noqa: PLC0415  # matplotlib: only where it draws
 
     try:
-        page.write_text(overlay(metrics, [("", *metrics), *rows]), encoding="utf-8")
+        page.write_text(overlay(drawn, rows), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{page}: it can't be written: {error.strerror} [G2-402]") from error
 
 
 def _section(
-    title: str, pairs: list[Pair], words: Callable[[str, Any], str]
-) -> list[tuple[str, str, str]]:
-    if not pairs:
-        return [(f"{title}: equal", "", "")]
-    rows = [
-        (f"  {_label(pair.key)}", *_cut(words(pair.key, pair.a), words(pair.key, pair.b)))
-        for pair in pairs
+    title: str, rows: list[Row], words: Callable[[str, Any], str], count: int
+) -> list[tuple[str, ...]]:
+    if not rows:
+        return [(f"{title}: equal", *[""] * count)]
+    said = [(row.key, [words(row.key, value) for value in row.values]) for row in rows]
+    return [
+        (title, *SIDES.upper()[:count]),
+        *((f"  {_label(key)}", *_cut(values)) for key, values in said),
     ]
-    return [(title, "A", "B"), *rows]
 
 
 def _label(key: str) -> str:
@@ -283,19 +305,20 @@ def _figure(key: str, value: Any) -> str:
     return str(value)[:12] if key.endswith("(sha256)") else str(value)
 
 
-def _cut(a: str, b: str) -> tuple[str, str]:
-    """Both values, from where they differ if they are long."""
-    if max(len(a), len(b)) <= _WIDTH:
-        return a, b
-    unlike = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    same = next(unlike, min(len(a), len(b)))
-    start = max(0, same - _WIDTH // 4)
-    return _window(a, start), _window(b, start)
+def _cut(values: Sequence[str]) -> tuple[str, ...]:
+    """All values, from where they differ if they are long."""
+    width = max(_LEAST, min(_WIDTH, _LINE // len(values)))
+    if max(map(len, values)) <= width:
+        return tuple(values)
+    unlike = (i for i, letters in enumerate(zip(*values, strict=False)) if len({*letters}) > 1)
+    same = next(unlike, min(map(len, values)))
+    start = max(0, same - width // 4)
+    return tuple(_window(value, start, width) for value in values)
 
 
-def _window(text: str, start: int) -> str:
-    head, tail = "…" if start else "", "…" if len(text) > start + _WIDTH else ""
-    return f"{head}{text[start : start + _WIDTH]}{tail}"
+def _window(text: str, start: int, width: int) -> str:
+    head, tail = "…" if start else "", "…" if len(text) > start + width else ""
+    return f"{head}{text[start : start + width]}{tail}"
 
 
 def _together(losses: Losses) -> str:

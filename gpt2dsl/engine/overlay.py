@@ -4,39 +4,61 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from string import ascii_uppercase
 
 from gpt2dsl.engine import pictures
 from gpt2dsl.engine.page import page, section, switch
-from gpt2dsl.engine.pictures import COLOURS, Line
+from gpt2dsl.engine.pictures import COLOURS, STYLES, Line
 
 Metrics = Sequence[Mapping[str, float]]
 
 
-def overlay(runs: Mapping[str, Metrics], differences: Sequence[Sequence[str]]) -> str:
+def overlay(runs: Sequence[tuple[str, Metrics]], differences: Sequence[Sequence[str]]) -> str:
     """Return a page with the losses of runs in one picture.
 
     Args:
-        runs: name of each → the lines of its metrics.jsonl.
-        differences: rows of a table; the first has the columns' names.
+        runs: name of each, and the lines of its metrics.jsonl; A, B and so on in ``differences``.
+        differences: rows of a table, of which some begin a section and name the columns.
     """
+    short = _short([name for name, _ in runs])
+    labels = [f"{letter}  {name}" for letter, name in zip(ascii_uppercase, short, strict=False)]
     training, held_out = [], []
-    for number, (name, metrics) in enumerate(runs.items()):
+    for number, (label, (_, metrics)) in enumerate(zip(labels, runs, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
+        style = STYLES[number // len(COLOURS) % len(STYLES)]
         steps = [line for line in metrics if "loss" in line]
         told = [line for line in metrics if "eval_loss" in line]
         losses = pictures.smooth([line["loss"] for line in steps])
-        training.append(Line(name, [line["step"] for line in steps], losses, colour))
-        where = [line["step"] for line in told]
-        held_out.append(Line(name, where, [one["eval_loss"] for one in told], colour, dots=True))
-    drawn = {"training, smoothed": pictures.curves(training, "step", "loss, nats")}
-    if any(line.x for line in held_out):
-        drawn["held out"] = pictures.curves(held_out, "step", "held-out loss, nats")
+        training.append(Line(label, [line["step"] for line in steps], losses, colour, style=style))
+        if told:
+            where, values = zip(*((line["step"], line["eval_loss"]) for line in told), strict=True)
+            held_out.append(Line(label, where, values, colour, dots=True, style=style))
+    drawn = {"training, smoothed": _picture(training, "loss, nats")}
+    if held_out:
+        drawn["held out"] = _picture(held_out, "held-out loss, nats")
     body = [section("Loss", switch("loss", drawn)), section("What differs", _table(differences))]
-    return page(" and ".join(runs), "\n".join(body))
+    title = " and ".join(short) if len(short) == 2 else f"{len(short)} runs"
+    return page(title, "\n".join(body))
+
+
+def _picture(lines: Sequence[Line], y: str) -> str:
+    return pictures.curves(lines, "step", y, height=3.0 + 0.23 * len(lines), legend_below=True)
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Return names without the folders that all have."""
+    paths = [PurePath(name).parts for name in names]
+    while len({path[0] for path in paths}) == 1 and all(len(path) > 1 for path in paths):
+        paths = [path[1:] for path in paths]
+    return [str(PurePath(*path)) for path in paths]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *rest = (tuple(map(html.escape, row)) for row in rows)
-    lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
-    lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rest]
-    return f'<div class="scroll"><table class="identity">{"".join(lines)}</table></div>'
+    """Return a table whose sections begin where a row is not set back."""
+    lines = []
+    for label, *values in (tuple(map(html.escape, row)) for row in rows):
+        cell = "td" if label.startswith(" ") else "th"
+        cells = "".join(f"<{cell}>{value}</{cell}>" for value in (label.strip(), *values))
+        lines.append(f"<tr>{cells}</tr>")
+    return f'<div class="scroll"><table class="wide identity">{"".join(lines)}</table></div>'

@@ -13,10 +13,10 @@ _PAGE = Template("""<!doctype html>
 <style>
 :root { color-scheme: light dark; --ink: #222; --dim: #666; --paper: #fff; --box: #f4f6f8;
   --rule: #d8dde3; --line: #1f5f99; --pale: #9bb8d3; --other: #c0392b;
-  --third: #2e8b57; --fourth: #8e44ad; --said: #e2f1e2 }
+  --third: #2e8b57; --fourth: #8e44ad; --fifth: #b9770e; --sixth: #0e8c96; --said: #e2f1e2 }
 @media (prefers-color-scheme: dark) { :root { --ink: #dde1e6; --dim: #9aa3ad; --paper: #14171b;
   --box: #1e2329; --rule: #39414a; --line: #6db1ee; --pale: #3d5f80; --other: #f08576;
-  --third: #6fcf97; --fourth: #c79be0;
+  --third: #6fcf97; --fourth: #c79be0; --fifth: #e0b25a; --sixth: #5fcbd3;
   --said: #203a26 } }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 56rem;
@@ -37,6 +37,8 @@ svg { display: block; width: 100%; height: auto; max-width: 42rem }
 table { border-collapse: collapse }
 td, th { padding: .15rem 1rem .15rem 0; text-align: left; vertical-align: top }
 .identity td { font: .82rem/1.4 ui-monospace, monospace }
+.wide td, .wide th { overflow-wrap: normal; white-space: nowrap }
+.wide td:first-child { padding-left: 1rem }
 .switch > input { position: absolute; opacity: 0 }
 .switch > label { display: inline-block; padding: .1rem .7rem; border: 1px solid var(--rule);
   border-radius: 99px; margin: 0 .3rem .4rem 0; cursor: pointer; font-size: .9rem }
@@ -52,9 +54,10 @@ $rules
 @media print {
   :root { --ink: #000; --dim: #444; --paper: #fff; --box: #f4f6f8; --rule: #bbb; --line: #1f5f99;
     --pale: #9bb8d3; --other: #c0392b; --third: #2e8b57; --fourth: #8e44ad;
-    --said: #e2f1e2 }
+    --fifth: #b9770e; --sixth: #0e8c96; --said: #e2f1e2 }
   body { margin: 0; max-width: none; font-size: 11pt }
   pre { white-space: pre-wrap } .switch > label { display: none }
+  .wide td, .wide th { white-space: normal; overflow-wrap: anywhere; padding-right: .4rem }
   svg, .figures div, .passage { break-inside: avoid } h2 { break-after: avoid }
 }
 </style></head><body>

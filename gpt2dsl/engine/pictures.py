@@ -11,8 +11,11 @@ import attrs
 
 Values = Sequence[float]
 
-COLOURS = ("line", "other", "third", "fourth")
+COLOURS = ("line", "other", "third", "fourth", "fifth", "sixth")
 """The page's colours for lines that are told apart; ``pale`` is for what lies behind one."""
+
+STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+"""Of lines that have a colour in common, as matplotlib writes them."""
 
 _DRAWN = {name: f"#01010{n}" for n, name in enumerate(("ink", "pale", *COLOURS), 1)}
 """The page's colours, which are others in the dark → what stands for them while it is drawn."""
@@ -30,6 +33,7 @@ class Line:
         y: its values.
         colour: one of ``COLOURS``, or ``pale``.
         dots: whether each value is marked.
+        style: one of ``STYLES``.
     """
 
     label: str
@@ -37,10 +41,18 @@ class Line:
     y: Values
     colour: str = "line"
     dots: bool = False
+    style: Any = "-"
 
 
 def curves(
-    lines: Sequence[Line], x: str, y: str, *, height: float = 3.2, bottom: bool = False
+    lines: Sequence[Line],
+    x: str,
+    y: str,
+    *,
+    height: float = 3.2,
+    bottom: bool = False,
+    marks: tuple[str, Values] = ("", ()),
+    legend_below: bool = False,
 ) -> str:
     """Draw lines over each other.
 
@@ -50,6 +62,8 @@ def curves(
         y: the label of that axis.
         height: inches, of 5.4 in width.
         bottom: whether the axis of y begins at 0.
+        marks: what thin upright lines mean, and where they are.
+        legend_below: whether the legend has a line for each, below; else it is where it fits.
     """
     # Figure without pyplot: no global state, no display.
     from matplotlib.figure import Figure  # noqa: PLC0415  # only reports draw
@@ -65,12 +79,25 @@ def curves(
         axes.plot(
             line.x, line.y, color=_DRAWN[line.colour], marker=dots, markersize=4,
             linewidth=0.9 if line.colour == "pale" else 1.6, label=line.label or None,
+            linestyle=line.style,
         )  # fmt: skip
+    name, places = marks
+    for number, place in enumerate(places):
+        label = None if number else name  # one line of the legend for all
+        axes.axvline(place, color=_INK, alpha=0.8, linewidth=0.9, linestyle="--", label=label)
     axes.set_xlabel(x, color=_INK)
     axes.set_ylabel(y, color=_INK)
     if bottom:
         axes.set_ylim(bottom=0)
-    if any(line.label for line in lines):
+    if legend_below:
+        figure.legend(
+            frameon=False,
+            labelcolor=_INK,
+            loc="outside lower left",
+            labelspacing=0.2,
+            handlelength=3,
+        )
+    elif any(line.label for line in lines):
         axes.legend(frameon=False, labelcolor=_INK)
     return _svg(figure, f"{y} over {x}")
 

@@ -1,9 +1,10 @@
-"""What differs between two recipes, and between the plans and results of two runs."""
+"""What differs between recipes, and between the plans and results of runs."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import string
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -28,18 +29,26 @@ ABSENT: Final = _Absent()
 """The value of a key that one side does not have; None is a value."""
 
 
+SIDES: Final = string.ascii_lowercase
+"""Names of what is compared, in JSON."""
+
+
 @attrs.frozen
-class Pair:
-    """A key and its value on both sides, ``ABSENT`` where one does not have it."""
+class Row:
+    """A key and its value on each side, ``ABSENT`` where one does not have it."""
 
     key: str
-    a: Any
-    b: Any
+    values: tuple[Any, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether a side is unlike the first."""
+        return any(value != self.values[0] for value in self.values)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it, without a side that is absent."""
-        sides = {"key": self.key, "a": self.a, "b": self.b}
-        return {name: value for name, value in sides.items() if value is not ABSENT}
+        sides = zip(SIDES, self.values, strict=False)
+        return {"key": self.key} | {side: value for side, value in sides if value is not ABSENT}
 
 
 @attrs.frozen
@@ -75,41 +84,38 @@ class Losses:
         }
 
 
-def recipes(a: Parts, b: Parts) -> list[Pair]:
+def recipes(*sides: Parts) -> list[Row]:
     """Every value that differs, defaults included, in the order in which recipes are written."""
-    ours, theirs = _values(a), _values(b)
-    return [
-        pair for table in TABLES for pair in _unlike(ours.get(table, {}), theirs.get(table, {}))
-    ]
+    said = [_values(parts) for parts in sides]
+    return [row for table in TABLES for row in _unlike(*(one.get(table, {}) for one in said))]
 
 
-def chains(a: Sequence[Parts], b: Sequence[Parts]) -> list[Pair]:
-    """As ``recipes``, stage by stage: ``stage.2.optim.lr``; all of a stage that one side lacks."""
-    pairs = []
-    for number, (ours, theirs) in enumerate(itertools.zip_longest(a, b), 1):
-        if ours and theirs:
-            found = recipes(ours, theirs)
+def chains(*sides: Sequence[Parts]) -> list[Row]:
+    """As ``recipes``, stage by stage: ``stage.2.optim.lr``; the task of one that a side lacks."""
+    rows = []
+    for number, stages in enumerate(itertools.zip_longest(*sides), 1):
+        if all(stages):
+            found = recipes(*stages)
         else:
-            tasks = [one.task.kind if one and one.task else ABSENT for one in (ours, theirs)]
-            found = [Pair("task.kind", *tasks)]
-        pairs += [attrs.evolve(pair, key=f"stage.{number}.{pair.key}") for pair in found]
-    return pairs
+            tasks = (one.task.kind if one and one.task else ABSENT for one in stages)
+            found = [Row("task.kind", tuple(tasks))]
+        rows += [attrs.evolve(row, key=f"stage.{number}.{row.key}") for row in found]
+    return rows
 
 
-def plans(a: Document, b: Document) -> list[Pair]:
-    """What two plans make of their recipes and inputs, where that differs."""
-    return _unlike(_planned(a), _planned(b))
+def plans(*sides: Document) -> list[Row]:
+    """What plans make of their recipes and inputs, where that differs."""
+    return _unlike(*map(_planned, sides))
 
 
-def results(a: Run, b: Run) -> list[Pair]:
-    """What two runs gave, equal or not.
+def results(*sides: Run) -> list[Row]:
+    """What runs gave, equal or not.
 
     Raises:
         InputError: the metrics of one are damaged.
     """
-    ours, theirs = _given(a), _given(b)
-    pairs = [Pair(key, ours[key], theirs[key]) for key in ours]
-    return [pair for pair in pairs if (pair.a, pair.b) != (ABSENT, ABSENT)]
+    rows = _rows(*map(_given, sides))
+    return [row for row in rows if any(value is not ABSENT for value in row.values)]
 
 
 def losses(a: Run, b: Run) -> Losses | None:
@@ -141,9 +147,13 @@ def _values(parts: Parts) -> dict[str, dict[str, Any]]:
     }
 
 
-def _unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Pair]:
-    pairs = [Pair(key, a.get(key, ABSENT), b.get(key, ABSENT)) for key in {**a, **b}]
-    return [pair for pair in pairs if pair.a != pair.b]
+def _rows(*sides: Mapping[str, Any]) -> list[Row]:
+    keys = dict.fromkeys(itertools.chain(*sides))
+    return [Row(key, tuple(side.get(key, ABSENT) for side in sides)) for key in keys]
+
+
+def _unlike(*sides: Mapping[str, Any]) -> list[Row]:
+    return [row for row in _rows(*sides) if row.differs]
 
 
 def _planned(plan: Document) -> dict[str, Any]:

@@ -178,6 +178,40 @@ def test_diff_draws_the_losses_of_two_runs_on_a_page(capsys: Any, elsewhere: Pat
     assert "none/there.html: it can't be written: No such file" in capsys.readouterr().err
 
 
+def test_diff_of_several_runs_has_a_column_for_each(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "a", losses=[4.0, 3.0], evaluations={0: 5.0, 2: 2.5})
+    make(elsewhere / "b", losses=[4.0, 3.0])
+    make(elsewhere / "c", losses=[4.0, 3.5], toml=SPEC + "\n[optim]\nlr = 0.5\n")
+    (elsewhere / "x.toml").write_text(SPEC + "\n[lora]\nr = 4\n")
+    assert run("diff", "a", "b", "c", "--html", "all.html") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in out[:3]] == [["A", "a"], ["B", "b"], ["C", "c"]]
+    assert out[3].split() == ["recipe", "A", "B", "C"]
+    assert ["optim.lr", "0.0001", "0.0001", "0.5"] in [line.split() for line in out]
+    assert "plan: equal" in out
+    assert out[-2] == "training losses of A and B: equal bit for bit over 2 common steps"
+    assert out[-1].startswith("training losses of A and C: first differ by more than 1e-6")
+    page = (elsewhere / "all.html").read_text(encoding="utf-8")
+    assert "<h1>3 runs</h1>" in page
+    assert "optim.lr</td><td>0.0001</td><td>0.0001</td><td>0.5</td>" in page
+    assert run("diff", "a", "b", "x.toml", "quickstart", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"a", "b", "c", "d", "recipe"}
+    rank = next(row for row in found["recipe"] if row["key"] == "lora.r")
+    assert rank == {"key": "lora.r", "c": 4}
+    assert run("diff", "a", "b", "c", "--json") == 0
+    losses = json.loads(capsys.readouterr().out)["losses"]
+    assert (losses["b"]["first_unequal"], losses["c"]["first_unequal"]["step"]) == (None, 2)
+    assert run("diff", "a", "b", "x.toml", "--html", "some.html") == 2
+    assert "--html draws the losses of runs; x.toml has none" in capsys.readouterr().err
+
+
+def test_diff_of_more_than_its_letters_is_refused(capsys: Any, elsewhere: Path) -> None:
+    make(elsewhere / "a")
+    assert run("diff", *["a"] * 27) == 2
+    assert "27 are too many to compare: at most 26" in capsys.readouterr().err
+
+
 def test_diff_as_json_is_one_document(capsys: Any, elsewhere: Path) -> None:
     make(elsewhere / "a", losses=[4.0, 3.0])
     make(elsewhere / "b", losses=[4.0, 3.5], toml=SPEC + "\n[optim]\nlr = 0.5\n")
@@ -274,3 +308,12 @@ def test_diff_of_chains_goes_stage_by_stage(capsys: Any, elsewhere: Path) -> Non
         ["stage.2.task.data", '"b"', '"c"'],
         ["stage.3.task.kind", "absent", '"evaluate"'],
     ]
+
+
+def test_diff_of_several_chains_goes_stage_by_stage(capsys: Any, elsewhere: Path) -> None:
+    stages = "\n[[stage]]\nextends = 'quickstart'\n"
+    for name, text in {"x": stages, "y": stages * 2, "z": stages * 2}.items():
+        (elsewhere / f"{name}.toml").write_text(text)
+    assert run("diff", "x.toml", "y.toml", "z.toml") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["stage.2.task.kind", "absent", '"pretrain"', '"pretrain"'] in lines

@@ -89,11 +89,26 @@ def test_time_within_is_counted_once() -> None:
 def test_runs_lie_over_each_other() -> None:
     metrics = [{"step": step, "loss": 3.0 - step / 10} for step in (1, 2, 3)]
     evaluated = [*metrics, {"step": 3, "eval_loss": 2.5}]
-    text = overlay({"runs/a": metrics, "runs/<b>": evaluated}, [("", "A", "B"), ("lr", "1", "2")])
+    rows = [("recipe", "A", "B"), ("  lr", "1", "2")]
+    text = overlay([("runs/a", metrics), ("runs/<b>", evaluated)], rows)
     assert text.count("<svg") == 2
     assert "<td>lr</td><td>1</td><td>2</td>" in text
     assert "<b>" not in text.replace("<b></b>", "")
-    assert overlay({"a": metrics}, [("", "A")]).count("<svg") == 1
+    assert "<h1>a and &lt;b&gt;</h1>" in text
+    assert "runs/a" not in text
+    assert overlay([("a", metrics)] * 2, [("recipe: equal", "", "")]).count("<svg") == 1
+
+
+def test_many_runs_have_looks_of_their_own() -> None:
+    metrics = [{"step": step, "loss": 3.0 - step / 10} for step in (1, 2, 3)]
+    text = overlay(
+        [(f"sweep/{n}/run", metrics) for n in range(26)], [("recipe: equal", *[""] * 26)]
+    )
+    assert "<h1>26 runs</h1>" in text
+    assert "Z  25/run" in text
+    looks = re.findall(r'<path d="[^"]+" clip-path="[^"]+" style="fill: none; ([^"]+)"', text)
+    lines = [look for look in looks if "stroke-width: 1.6" in look]
+    assert len(set(lines)) == len(lines) == 26
 
 
 def test_time_is_that_of_the_tokens_that_a_step_has() -> None:

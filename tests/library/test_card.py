@@ -40,8 +40,8 @@ def test_a_recipe_of_the_card_has_its_values_but_for_those_that_are_corrected(
 ) -> None:
     theirs = Recipe(*carrying.carry(document.read(write(tmp_path, file))).parts())
     ours = Recipe.load(name)
-    pairs = compare.recipes(theirs.completed, ours.completed)
-    found = {pair.key for pair in pairs if (pair.key, pair.a, pair.b) not in SAME}
+    rows = compare.recipes(theirs.completed, ours.completed)
+    found = {row.key for row in rows if (row.key, *row.values) not in SAME}
     expected = DIFFERENT[file, name] | {"optim.bias_correction"}
     assert found - OF_DATA == expected
 

@@ -17,7 +17,7 @@ from gpt2dsl import (
     Train,
 )
 from gpt2dsl.library import compare, runs
-from gpt2dsl.library.compare import ABSENT, Pair
+from gpt2dsl.library.compare import ABSENT, Row
 from gpt2dsl.parts.bundle import Parts
 from tests.library.run_directories import make
 
@@ -25,8 +25,8 @@ BASE = Recipe(Model(size="124m")) | Task.finetune(data="a.txt")
 
 
 def recipes(a: Recipe, b: Recipe) -> dict[str, tuple[Any, Any]]:
-    pairs = compare.recipes(Parts.of(a.parts.values()), Parts.of(b.parts.values()))
-    return {pair.key: (pair.a, pair.b) for pair in pairs}
+    rows = compare.recipes(Parts.of(a.parts.values()), Parts.of(b.parts.values()))
+    return {row.key: row.values for row in rows}
 
 
 def test_equal_recipes_differ_in_nothing_however_they_are_written() -> None:
@@ -63,7 +63,7 @@ def test_tasks_of_two_kinds_share_the_keys_that_both_have() -> None:
 
 
 def test_json_leaves_out_the_side_that_is_absent_and_keeps_null() -> None:
-    assert Pair("a.b", ABSENT, None).to_json() == {"key": "a.b", "b": None}
+    assert Row("a.b", (ABSENT, None)).to_json() == {"key": "a.b", "b": None}
 
 
 def test_plans_differ_in_numbers_and_in_the_digests_of_inputs(tmp_path: Path) -> None:
@@ -77,22 +77,22 @@ def test_plans_differ_in_numbers_and_in_the_digests_of_inputs(tmp_path: Path) ->
         inputs=[data, weights, "not an input"],
     )
     assert compare.plans(runs.plan(a), runs.plan(b)) == [
-        Pair("trained", 100, 7),
-        Pair("rows", 12, 13),
-        Pair("task.data (sha256)", "a" * 64, "b" * 64),
-        Pair("model.weights (sha256)", ABSENT, "absent"),
+        Row("trained", (100, 7)),
+        Row("rows", (12, 13)),
+        Row("task.data (sha256)", ("a" * 64, "b" * 64)),
+        Row("model.weights (sha256)", (ABSENT, "absent")),
     ]
 
 
 def test_results_stand_side_by_side_with_best_and_last_evaluation(tmp_path: Path) -> None:
     a = make(tmp_path / "a", losses=[4.0, 3.0, 2.0], evaluations={0: 5.0, 2: 2.5, 3: 2.75})
     b = make(tmp_path / "b", losses=[4.0], done=False)
-    found = {pair.key: pair for pair in compare.results(runs.read(a), runs.read(b))}
-    assert found["state"] == Pair("state", "done", "stopped at step 1 of 3")
-    assert found["loss"] == Pair("loss", 2.5, 4.0)
-    assert found["perplexity"] == Pair("perplexity", 12.18, ABSENT)
-    assert found["best_evaluation"].a == {"step": 2, "loss": 2.5}
-    assert found["last_evaluation"].a == {"step": 3, "loss": 2.75}
+    found = {row.key: row for row in compare.results(runs.read(a), runs.read(b))}
+    assert found["state"] == Row("state", ("done", "stopped at step 1 of 3"))
+    assert found["loss"] == Row("loss", (2.5, 4.0))
+    assert found["perplexity"] == Row("perplexity", (12.18, ABSENT))
+    assert found["best_evaluation"].values[0] == {"step": 2, "loss": 2.5}
+    assert found["last_evaluation"].values[0] == {"step": 3, "loss": 2.75}
 
 
 @pytest.mark.parametrize(
