@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Template
+from typing import TypeVar
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title>
@@ -36,9 +37,9 @@ svg { display: block; width: 100%; height: auto; max-width: 42rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse }
 td, th { padding: .15rem 1rem .15rem 0; text-align: left; vertical-align: top }
-.identity td { font: .82rem/1.4 ui-monospace, monospace }
 .wide td, .wide th { overflow-wrap: normal; white-space: nowrap }
 .wide td:first-child { padding-left: 1rem }
+.identity td { font: .82rem/1.4 ui-monospace, monospace }
 .switch > input { position: absolute; opacity: 0 }
 .switch > label { display: inline-block; padding: .1rem .7rem; border: 1px solid var(--rule);
   border-radius: 99px; margin: 0 .3rem .4rem 0; cursor: pointer; font-size: .9rem }
@@ -56,8 +57,8 @@ $rules
     --pale: #9bb8d3; --other: #c0392b; --third: #2e8b57; --fourth: #8e44ad;
     --fifth: #b9770e; --sixth: #0e8c96; --said: #e2f1e2 }
   body { margin: 0; max-width: none; font-size: 11pt }
-  pre { white-space: pre-wrap } .switch > label { display: none }
   .wide td, .wide th { white-space: normal; overflow-wrap: anywhere; padding-right: .4rem }
+  pre { white-space: pre-wrap } .switch > label { display: none }
   svg, .figures div, .passage { break-inside: avoid } h2 { break-after: avoid }
 }
 </style></head><body>
@@ -65,6 +66,8 @@ $rules
 $body
 </body></html>
 """)
+
+_T = TypeVar("_T")
 
 _MOST = 4
 """Pictures of a switch."""
@@ -122,3 +125,8 @@ def pre(text: str, kind: str = "") -> str:
         if kind
         else f"<pre>{html.escape(text)}</pre>"
     )
+
+
+def ends(rows: Sequence[_T]) -> Sequence[_T]:
+    """Return rows of a table, the first and the last of many."""
+    return [*rows[:3], *rows[-5:]] if len(rows) > 8 else rows

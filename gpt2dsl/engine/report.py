@@ -8,14 +8,15 @@ import resource
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate
 
 from gpt2dsl.engine import pictures
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.engine.page import figures, page, pre, section, switch
+from gpt2dsl.engine.page import ends, figures, page, pre, section, switch
 from gpt2dsl.engine.pictures import Line
+from gpt2dsl.engine.rundir import Attempt
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.identity.identity import Identity
@@ -31,7 +32,7 @@ def training_report(
     after: Showcase | None,
     *,
     clock: Clock,
-    began: int,
+    attempts: Sequence[Attempt],
     tokens: int,
 ) -> str:
     """The page.
@@ -43,18 +44,18 @@ def training_report(
         before: what the model made of held-out text before training, if there was any.
         after: the same after training.
         clock: what the time of this start was spent on.
-        began: the step from which this start went on.
+        attempts: processes that trained in this run, the first one first.
         tokens: of a step, of which ``tokens_per_second`` counts.
     """
     spent = _seconds(metrics, tokens)
     body = [_summary(job, result, spent), _commands(result)]
-    body.append(section("Loss", _loss(metrics, tokens, spent)))
+    body.append(section("Loss", _loss(metrics, tokens, spent, attempts)))
     if before and after:
         body.append(section("What it learned: a held-out passage", _passage(before, after)))
         body.append(section("What it writes", _samples(before, after)))
     if isinstance(result.scores, Scores):
         body.append(section("Classes that were said", _confusion(result.scores)))
-    body.append(section("Where the time went", _system(clock, began)))
+    body.append(section("Where the time went", _system(clock, attempts)))
     steps = [line for line in metrics if "loss" in line]
     small = []
     for key, label in (
@@ -131,7 +132,9 @@ def _seconds(metrics: Metrics, tokens: int) -> list[float]:
     return list(accumulate(tokens / line["tokens_per_second"] for line in steps))
 
 
-def _loss(metrics: Metrics, tokens: int, spent: Sequence[float]) -> str:
+def _loss(
+    metrics: Metrics, tokens: int, spent: Sequence[float], attempts: Sequence[Attempt] = ()
+) -> str:
     """Return the curve of the loss over steps, tokens and time."""
     steps = [line for line in metrics if "loss" in line]
     held_out = [line for line in metrics if "eval_loss" in line]
@@ -142,7 +145,7 @@ def _loss(metrics: Metrics, tokens: int, spent: Sequence[float]) -> str:
         "tokens": {number: number * tokens for number in (0, *numbers)},
         "minutes": {0: 0.0} | {number: second / 60 for number, second in at.items()},
     }
-    drawn = {}
+    drawn, joints = {}, _joints(attempts)
     losses = [line["loss"] for line in steps]
     for name, place in axes.items():
         x = [place[number] for number in numbers if number in place]
@@ -154,15 +157,25 @@ def _loss(metrics: Metrics, tokens: int, spent: Sequence[float]) -> str:
         if told:
             where = [place[line["step"]] for line in told]
             lines.append(Line("held out", where, [one["eval_loss"] for one in told], "other", True))
-        drawn[f"over {name}"] = pictures.curves(lines, name, "loss, nats")
+        marks = "went on after a stop", [place[step] for step in joints if step in place]
+        drawn[f"over {name}"] = pictures.curves(lines, name, "loss, nats", marks=marks)
     return switch("loss", drawn) + _evaluations(held_out)
+
+
+def _joints(attempts: Sequence[Attempt]) -> list[int]:
+    """Return the steps after which the curve is another process's, but where it begins anew."""
+    joints: list[int] = []
+    for attempt in reversed(attempts):  # what one went back behind is no part of the curve
+        if attempt.reached and 0 < attempt.step < min(joints, default=math.inf):
+            joints.append(attempt.step)
+    return joints[::-1]
 
 
 def _evaluations(held_out: Metrics) -> str:
     """Return a table of the evaluations, the first and the last of many."""
     if not held_out:
         return ""
-    shown = [*held_out[:3], *held_out[-5:]] if len(held_out) > 8 else held_out
+    shown = ends(held_out)
     names = [key for key in shown[-1] if key.startswith("eval_") and key != "eval_tokens"]
     head = "".join(f"<th>{html.escape(name[5:])}</th>" for name in names)
     rows = "".join(
@@ -174,8 +187,8 @@ def _evaluations(held_out: Metrics) -> str:
     return f'<div class="scroll"><table><tr><th>step</th>{head}</tr>{rows}</table></div>'
 
 
-def _system(clock: Clock, began: int) -> str:
-    """Return shares of the time of this process, and its memory."""
+def _system(clock: Clock, attempts: Sequence[Attempt]) -> str:
+    """Return shares of the time of this process, its memory, and those before it."""
     known = sum(clock.seconds.values())
     total = max(clock.total, known, 1e-9)
     spent = {**clock.seconds, "everything else": total - known}
@@ -187,9 +200,43 @@ def _system(clock: Clock, began: int) -> str:
     # kilobytes, but on macOS bytes
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    start = f"It went on from step {began:,}; the times are of this start. " if began else ""
-    words = f"{start}Peak memory of the process: {peak / 1e9:.2f} GB."
-    return f"<p>{words}</p><table>{rows}</table>"
+    memory = f"Peak memory of the process: {peak / 1e9:.2f} GB."
+    if not clock.seconds.get("computing steps"):
+        memory = f"The process that wrote this page had nothing left to train. {memory}"
+    return f"{_restarts(attempts)}<p>{memory}</p><table>{rows}</table>"
+
+
+def _restarts(attempts: Sequence[Attempt]) -> str:
+    """Return when a run began and went on, in words and a table; "" if it never stopped."""
+    restarts = [attempt for attempt in attempts if attempt.reached is not None]
+    if not restarts:
+        return ""
+    times = "once" if len(restarts) == 1 else f"{len(restarts):,} times"
+    lost = sum(attempt.again for attempt in restarts)
+    again = f"{lost or 'no'} step{' was' if lost < 2 else 's were'} done again"
+    words = (
+        f"The run was stopped and went on {times}; {again}. "
+        "The times below are those of the last process."
+    )
+    rows = "".join(
+        f"<tr><td>{_when(attempt.time)}</td><td>{_what(attempt)}</td></tr>"
+        for attempt in ends(attempts)
+    )
+    return f'<p>{words}</p><div class="scroll"><table>{rows}</table></div>'
+
+
+def _what(attempt: Attempt) -> str:
+    """Return in words how a process came to train."""
+    if attempt.reached is None:
+        return f"began at step {attempt.step:,}" if attempt.step else "began"
+    where = f"went on from step {attempt.step:,}" if attempt.step else "began again"
+    if attempt.again > 1:
+        return f"{where}; steps {attempt.step + 1:,} to {attempt.reached:,} were done again"
+    return f"{where}; step {attempt.reached:,} was done again" if attempt.again else where
+
+
+def _when(time: str) -> str:
+    return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
 
 
 def _confusion(scores: Scores) -> str:

@@ -6,7 +6,11 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from gpt2dsl.data import documents, lock
 from gpt2dsl.engine.job import Job, Result
@@ -16,13 +20,34 @@ BEFORE = "before.json"
 """What the model made of held-out text before training."""
 
 
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """A process that trained in a run, from its beginning or on from where one was stopped.
+
+    Attributes:
+        time: when its first step began, in UTC, as ISO 8601 has it.
+        step: steps that were done before.
+        reached: the last step of the one before it, which may have been done after the checkpoint
+            that this one went on from; None of one that began the run.
+    """
+
+    time: str
+    step: int
+    reached: int | None = None
+
+    @property
+    def again(self) -> int:
+        """Steps that were lost, and done again."""
+        return max(0, (self.reached or 0) - self.step)
+
+
 class RunDirectory:
     """``plan.json``, ``recipe.toml``, ``metrics.jsonl``, ``checkpoints/``, ``result.json``."""
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self._writes = path, writes
         self.checkpoints = path / "checkpoints"
-        self._metrics = path / "metrics.jsonl"
+        self._metrics, self._attempts = path / "metrics.jsonl", path / "attempts.jsonl"
 
     @classmethod
     def of(cls, job: Job, *, writes: bool = True) -> RunDirectory:
@@ -77,10 +102,24 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
-        if not self._metrics.exists():
-            return []
-        lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return _lines(self._metrics)
+
+    def attempt(self, step: int, reached: int | None) -> None:
+        """Note in attempts.jsonl that training begins, or goes on; raises as ``write`` does.
+
+        Args:
+            step: as in ``Attempt``.
+            reached: as in ``Attempt``; None forgets earlier ones.
+        """
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        earlier = [] if reached is None else self.attempts()
+        noted = [*earlier, Attempt(time=now, step=step, reached=reached)]
+        lines = (documents.dumps(attrs.asdict(attempt)) + "\n" for attempt in noted)
+        self.write(self._attempts.name, "".join(lines))
+
+    def attempts(self) -> list[Attempt]:
+        """What ``attempt`` noted, the first one first; early releases noted none."""
+        return [Attempt(**line) for line in _lines(self._attempts)]
 
     def forget_after(self, step: int, *, evaluations_after: int | None = None) -> None:
         """Drop the metrics of what a resumed run does again.
@@ -112,6 +151,14 @@ def finished(job: Job, result: Result, *, writes: bool) -> Result:
     if job.directory:
         RunDirectory.of(job, writes=writes).finish(result)
     return result
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The documents of a file that has one a line; a line that a crash cut short is left out."""
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Training:
         assert isinstance(task, Pretrain | Finetune)
         tokenizer = Tokenizer.load(job.tokenizer)
         identity = job.identity.with_contents("data.tokenizer", tokenizer.digest)
-        self.clock, self.began = Clock(), 0
+        self.clock = Clock()
         self.job, self.parts = attrs.evolve(job, identity=identity), job.parts
         self.team = groups.team(job.parts)
         self.reports = Reporter.from_environment()
@@ -112,9 +112,7 @@ class Training:
     def run(self) -> Result:
         """From the newest checkpoint, or from the start, to the end."""
         with self.stop:
-            if not self._resume():
-                self.directory.write("metrics.jsonl", "")
-            self.began = self.step.steps
+            self._begin()
             self.told.on_start(self._start())
             self._after()
             if self.step.steps == 0:
@@ -128,6 +126,19 @@ class Training:
         self.directory.finish(result)
         self.told.on_end(result)
         return result
+
+    def _begin(self) -> None:
+        """Go on from a checkpoint or start anew, and note which."""
+        metrics = self.directory.metrics()
+        reached = metrics[-1]["step"] if metrics else 0
+        folder = self._resume()
+        if folder is None:
+            self.directory.write("metrics.jsonl", "")
+        if self._is_over():
+            return
+        goes_on = self._is_own(folder) or reached > self.step.steps
+        is_anew = self.parts.train.resume == "never" or not goes_on
+        self.directory.attempt(self.step.steps, None if is_anew else int(reached))
 
     def _start(self) -> Start:
         """Return what callbacks are told at the start."""
@@ -145,8 +156,12 @@ class Training:
             return examples_of(self.job, name, tokenizer)
         return rows_of(self.job, name, tokenizer, trains=trains)
 
-    def _resume(self) -> bool:
-        """Go on from a checkpoint, if there is one."""
+    def _is_own(self, folder: Path | None) -> bool:
+        """Whether a checkpoint is one of this run."""
+        return folder is not None and folder.parent == self.directory.checkpoints
+
+    def _resume(self) -> Path | None:
+        """Go on from a checkpoint, if there is one, and return its folder."""
         resume = self.parts.train.resume
         folder = checkpoints.find(self.directory.checkpoints, resume)
         differences = self.checkpoints.restore(folder) if folder else []
@@ -156,11 +171,10 @@ class Training:
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
             )
         self.team.wait()
-        is_own = folder is not None and folder.parent == self.directory.checkpoints
-        if resume != "auto" and not is_own and self.team.leads:
+        if resume != "auto" and not self._is_own(folder) and self.team.leads:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
-            return False
+            return None
         step = self.step.steps
         other_text = any(difference.key == "task.eval_data" for difference in differences)
         self.directory.forget_after(step, evaluations_after=-1 if other_text else step)
@@ -179,7 +193,7 @@ class Training:
             self.directory.forget_after(step, evaluations_after=step - 1)
             self.evaluations = [line for line in self.evaluations if line["step"] < step]
         say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
-        return True
+        return folder
 
     def _is_over(self) -> bool:
         """Whether all steps are done, or evaluations stopped to improve."""
@@ -362,7 +376,7 @@ class Training:
             then,
             after,
             clock=self.clock,
-            began=self.began,
+            attempts=self.directory.attempts(),
             tokens=self.parts.train.batch_size * self.rows.length,
         )
         self.directory.write("report.html", page)

@@ -69,13 +69,14 @@ TIMES = re.compile(
     rb'"(tokens_per_second|seconds|mtime_ns)": [\d.e-]+,?|speed +[\d,]+ tokens/s|[\d,]+ MB/s'
 )
 """What differs from run to run."""
+TOLD = ("report.html", "attempts.jsonl")
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return all that a chain has left, without its speeds; of the report only its name."""
+    """Return all that a chain has left, without its speeds; of what tells times only the name."""
     paths = {path.relative_to(folder): path for path in folder.rglob("*")}
     return {
-        str(name): b"" if path.name == "report.html" else TIMES.sub(b"", path.read_bytes())
+        str(name): b"" if path.name in TOLD else TIMES.sub(b"", path.read_bytes())
         for name, path in paths.items()
         if path.is_file() and name.parts[0] not in ("log", "cache")
     }

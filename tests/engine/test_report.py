@@ -10,6 +10,7 @@ from gpt2dsl.engine import page, pictures, report
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.overlay import overlay
 from gpt2dsl.engine.pictures import Line
+from gpt2dsl.engine.rundir import Attempt
 from gpt2dsl.engine.showcase import Showcase
 
 SHOWN = Showcase(tokens=("a",), losses=(1.0,), prompts=("<the>", "old"), continuations=("b", "c"))
@@ -109,6 +110,56 @@ def test_many_runs_have_looks_of_their_own() -> None:
     looks = re.findall(r'<path d="[^"]+" clip-path="[^"]+" style="fill: none; ([^"]+)"', text)
     lines = [look for look in looks if "stroke-width: 1.6" in look]
     assert len(set(lines)) == len(lines) == 26
+
+
+WHEN = "2026-11-28T04:05:06+00:00"
+
+
+def attempts(*noted: tuple[int, int | None]) -> list[Attempt]:
+    return [Attempt(time=WHEN, step=step, reached=reached) for step, reached in noted]
+
+
+def test_a_run_that_never_stopped_says_nothing_of_attempts() -> None:
+    assert report._restarts([]) == report._restarts(attempts((0, None))) == ""
+    assert report._restarts(attempts((5, None))) == ""
+
+
+def test_a_run_that_went_on_says_when_and_where_and_what_was_done_again() -> None:
+    text = report._restarts(attempts((0, None), (30, 37), (60, 60)))
+    assert "went on 2 times; 7 steps were done again." in text
+    assert text.count("<td>2026-11-28 04:05 UTC</td>") == 3
+    assert "<td>went on from step 30; steps 31 to 37 were done again</td>" in text
+    assert "<td>went on from step 60</td>" in text
+    once = report._restarts(attempts((1_000, 1_001)))
+    assert "went on once; 1 step was done again." in once
+    assert "<td>went on from step 1,000; step 1,001 was done again</td>" in once
+    assert "no step was done again" in report._restarts(attempts((4, 4)))
+
+
+def test_many_attempts_are_told_by_the_first_and_the_last() -> None:
+    text = report._restarts(attempts((0, None), *((step, step) for step in range(1, 50))))
+    assert "went on 49 times" in text
+    assert text.count("<tr>") == 8
+
+
+@pytest.mark.parametrize(
+    ("noted", "joints"),
+    [
+        (((0, None), (30, 37), (60, 60)), [30, 60]),
+        (((0, None), (30, 37), (20, 40), (60, 60)), [20, 60]),
+        (((0, None), (30, 37), (30, 31)), [30]),
+        (((0, None), (0, 7)), []),
+        (((5, None),), []),
+    ],
+)
+def test_the_curve_is_marked_where_it_is_another_process_s(
+    noted: tuple[tuple[int, int | None], ...], joints: list[int]
+) -> None:
+    assert report._joints(attempts(*noted)) == joints
+    metrics = [{"step": step, "loss": 2.0, "tokens_per_second": 50.0} for step in range(1, 70)]
+    drawn = report._loss(metrics, 100, [2.0 * step for step in range(1, 70)], attempts(*noted))
+    assert drawn.count("went on after a stop") == (3 if joints else 0)
+    assert drawn.count("stroke-dasharray") == 3 * (len(joints) + bool(joints))
 
 
 def test_time_is_that_of_the_tokens_that_a_step_has() -> None:

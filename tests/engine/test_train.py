@@ -293,6 +293,48 @@ def test_a_run_that_began_at_a_named_checkpoint_goes_on_where_it_was_stopped(
     result = begun.plan().run()
     assert (result.steps, result.loss) == (12, trained.loss)
     assert [line["step"] for line in metrics(result) if "lr" in line] == list(range(6, 13))
+    assert result.directory
+    noted = RunDirectory(result.directory).attempts()
+    assert [(one.step, one.reached) for one in noted] == [(5, None), (7, 7), (9, 9)]
+
+
+class Fails(Callback):
+    """As a crash does: no checkpoint is written."""
+
+    @override
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        if step in (3, 8):
+            raise InterruptedError
+
+
+def test_a_run_notes_when_it_went_on_and_what_it_did_again(
+    trained: Result, recipe: Recipe, tmp_path: Path
+) -> None:
+    there = recipe.set("runtime.output", str(tmp_path))
+    with pytest.raises(InterruptedError):
+        there.plan().run(callbacks=[Fails()])
+    for stop in (4, 6):
+        with pytest.raises(Interrupted):
+            there.plan().run(callbacks=[StopAt(stop)])
+    with pytest.raises(InterruptedError):
+        there.plan().run(callbacks=[Fails()])
+    result = there.plan().run()
+    assert result.loss == trained.loss
+    assert result.directory
+    noted = RunDirectory(result.directory).attempts()
+    assert [(one.step, one.reached) for one in noted] == [(0, None), (0, 3), (4, 4), (6, 6), (6, 8)]
+    report = result.directory / "report.html"
+    page = report.read_text(encoding="utf-8")
+    assert "The run was stopped and went on 4 times; 5 steps were done again." in page
+    assert page.count("UTC</td>") == 5
+    assert "began again; steps 1 to 3 were done again" in page
+    assert page.count("went on after a stop") == 3
+    there.plan().run()  # nothing is left to train
+    assert RunDirectory(result.directory).attempts() == noted
+    assert "had nothing left to train" in report.read_text(encoding="utf-8")
+    there.set("train.resume", "never").plan().run()
+    assert [one.reached for one in RunDirectory(result.directory).attempts()] == [None]
+    assert "went on" not in report.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ def results(folder: Path, directories: Collection[str]) -> Iterator[tuple[str, A
         inside = place.parts[0] in ("runs", "elsewhere", "out", "merged", "graphs")
         if not inside or not path.is_file() or "optimizer" in path.name:
             continue
+        if path.name == "attempts.jsonl":  # when and how often it ran, not what came out
+            continue
         if path.suffix == ".safetensors":
             yield name, load_file(path)
         elif path.name in ("result.json", "before.json", "after.json", "metrics.jsonl"):
