@@ -1,5 +1,7 @@
 # `make quickstart` and `make test` do everything, set-up included. The rest stands beside them.
-PYTHON ?= python3
+VERSIONS := 3.10 3.11 3.12# that MindSpore has wheels for
+VERSION_OF = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+PYTHON ?= $(firstword $(foreach name,python3 python3.12 python3.11 python3.10,$(if $(filter $(VERSIONS),$(call VERSION_OF,$(name))),$(name))) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 export NO_MKDOCS_2_WARNING := 1
@@ -44,13 +46,19 @@ clean:
 	rm -rf $(VENV) .versions .judges .optimum .browser .clients .peers runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
+	@$(call NEEDS,$(PYTHON),name one: make PYTHON=/path/to/python3.12)
 	$(PYTHON) -m venv $(VENV)
 
+NEEDS = case " $(VERSIONS) " in *" $(call VERSION_OF,$(1)) "*) ;; *) \
+	echo "gpt2dsl needs Python 3.10, 3.11 or 3.12; $(1) is $(or $(call VERSION_OF,$(1)),not there): $(2)" >&2; exit 1;; esac
+
 $(VENV)/runtime: pyproject.toml | $(BIN)/python
+	@$(call NEEDS,$(BIN)/python,run make clean first)
 	@echo "installing MindSpore and what else it needs into $(VENV): a download of about 1 GB, and a minute or two to unpack it"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/test: pyproject.toml | $(BIN)/python
+	@$(call NEEDS,$(BIN)/python,run make clean first)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
 	touch $@ $(VENV)/runtime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.errors import Fault, SpecError
@@ -172,16 +172,21 @@ class Recipe:
         return faults(self.completed)
 
 
-def callbacks_of(spec: str) -> tuple[Callback, ...]:
-    """Return the list ``callbacks`` in the module of a recipe; () where there is none.
+def callbacks_of(spec: str) -> list[tuple[Callback, ...]]:
+    """Return the list ``callbacks`` beside each stage of a spec, of a recipe one.
 
     Args:
-        spec: a shared recipe or ``module:name`` that was loaded; files of TOML have none.
+        spec: as on the command line; a chain in Python has one list for all of its stages, one in
+            TOML has those of the recipes that its stages extend.
 
     Raises:
-        SpecError: it is no list, or something in it is no callback.
+        SpecError: one is no list, or something in it is no callback.
     """
-    module = finding.module_of(spec)
+    return list(map(_callbacks, finding.modules_of(spec)))
+
+
+def _callbacks(module: ModuleType | None) -> tuple[Callback, ...]:
+    """Return the list ``callbacks`` of a module; () where there is none."""
     if module is None or not hasattr(module, "callbacks"):
         return ()
     from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have some

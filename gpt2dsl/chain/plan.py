@@ -148,6 +148,7 @@ class ChainPlan(ShownAsText):
         *,
         resume_command: str = "",
         callbacks: Sequence[Callback] = (),
+        stage_callbacks: Sequence[Sequence[Callback]] = (),
         quiet: bool = False,
     ) -> ChainResult:
         """Carry it out: every stage whose verified output is not there already.
@@ -155,6 +156,7 @@ class ChainPlan(ShownAsText):
         Args:
             resume_command: what a user types to go on after an interruption.
             callbacks: told while a stage trains.
+            stage_callbacks: for each stage, what is told while it trains; () for none.
             quiet: show no progress.
 
         Raises:
@@ -164,7 +166,8 @@ class ChainPlan(ShownAsText):
         from gpt2dsl.chain.run import run  # noqa: PLC0415  # a chain is planned without engines
 
         with terminal.quietly(wanted=quiet):
-            return run(self, self._chain, resume_command or "plan.run()", callbacks)
+            told = [(*callbacks, *own) for own in stage_callbacks or [()] * len(self.stages)]
+            return run(self, self._chain, resume_command or "plan.run()", told)
 
 
 def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:

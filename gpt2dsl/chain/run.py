@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def run(
-    plan: ChainPlan, chain: Chain, resume_command: str, callbacks: Sequence[Callback]
+    plan: ChainPlan, chain: Chain, resume_command: str, callbacks: Sequence[Sequence[Callback]]
 ) -> ChainResult:
-    """Carry a chain out; arguments and errors as in ``ChainPlan.run``."""
+    """Carry a chain out; callbacks are those of each stage, all else as in ``ChainPlan.run``."""
     _refuse(plan)
     if plan.stages[-1].plan.serves:
         serving.refuse_event_loop()
@@ -45,7 +45,7 @@ def run(
 def _run(
     chain: Chain,
     resume_command: str,
-    callbacks: Sequence[Callback],
+    callbacks: Sequence[Sequence[Callback]],
     release: Callable[[], None],
 ) -> ChainResult:
     """Carry the stages out, one after another; a server writes nothing, and keeps nobody out."""
@@ -60,7 +60,7 @@ def _run(
                 release()
             if found is None:
                 say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
-                found = _carried_out(stage, done, resume_command, callbacks)
+                found = _carried_out(stage, done, resume_command, callbacks[number - 1])
             record.settle(stage.directory.parent, stage.targets, stage.author)
         directory = None if stage.plan.serves else stage.directory
         results.append(StageResult.of(found, directory, ran=stage.record is None))

@@ -50,7 +50,13 @@ def _chain(plan: ChainPlan, spec: str, settings: tuple[str, ...], *, as_json: bo
     _show(plan)
     keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
     again = _again(spec, settings, keys, several=False)
-    result = plan.run(resume_command=again, callbacks=callbacks_of(spec))
+    listed = callbacks_of(spec)
+    of_all = len(listed) < len(plan.stages)  # a chain in Python has one list for all of its stages
+    result = plan.run(
+        resume_command=again,
+        callbacks=listed[0] if of_all else (),
+        stage_callbacks=() if of_all else listed,
+    )
     if as_json:
         options.echo_json(result.to_json())
     else:
@@ -69,7 +75,7 @@ def _recipe(
     here = hosts.node(node, plan.world) if node else None
     if here is None or here.first == 0:
         _show(plan)
-    callbacks = list(callbacks_of(spec))
+    callbacks = list(callbacks_of(spec)[0])
     if profile and not plan.optimizer:
         raise click.UsageError(f"--profile looks at training steps; {plan.task} has none")
     if profile:

@@ -83,10 +83,19 @@ def name_of(spec: str) -> str:
     return module.rpartition(".")[2] if module and variable in _UNTELLING else variable
 
 
-def module_of(spec: str) -> ModuleType | None:
-    """Return the module of a recipe that was found, be it shared or named; None if it is a file."""
-    if spec.endswith(".toml"):
-        return None
+def modules_of(spec: str) -> list[ModuleType | None]:
+    """Return the module of each stage of a spec, of a recipe one; None where there is none.
+
+    That of a file is the module of the Python recipe that it extends.
+    """
+    if not spec.endswith(".toml"):
+        return [_module(spec)]
+    found = find(spec)
+    drafts = [found] if isinstance(found, Draft) else found.drafts
+    return [_module(draft.extends) if draft.extends else None for draft in drafts]
+
+
+def _module(spec: str) -> ModuleType | None:
     if ":" in spec:
         return sys.modules.get(spec.partition(":")[0])
     return library.module(library.find(spec))
@@ -126,7 +135,8 @@ class _Finder:
         self._chain: list[str] = []
 
     def __call__(self, name: str, named_by: str) -> Draft:
-        return _one(self.find(name, named_by), name)
+        draft = _one(self.find(name, named_by), name)
+        return draft if name.endswith(".toml") else attrs.evolve(draft, extends=name)
 
     def find(self, name: str, named_by: str) -> Draft | Stages:
         path = Path(name)

@@ -44,11 +44,20 @@ class Table:
 
 @attrs.frozen
 class Draft:
-    """All tables of a recipe, the faults that were found so far, and its own name if it has one."""
+    """A recipe before it is checked.
+
+    Attributes:
+        tables: of the recipe.
+        faults: that were found so far.
+        name: of its own; "" where it has none.
+        extends: the Python recipe that it extends, directly or through files; "" where there is
+            none.
+    """
 
     tables: Mapping[str, Table]
     faults: tuple[Fault, ...] = ()
     name: str = ""
+    extends: str = ""
 
     def over(self, below: Draft) -> Draft:
         """Both, where this one wins."""
@@ -56,7 +65,8 @@ class Draft:
         for name, table in self.tables.items():
             below_it = tables.get(name, Table(table.origin, {}))
             tables[name] = table.over(_without_rivals(table, below_it, name))
-        return Draft(tables, below.faults + self.faults, self.name)
+        faults = below.faults + self.faults
+        return Draft(tables, faults, self.name, self.extends or below.extends)
 
 
 @attrs.frozen

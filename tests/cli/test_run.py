@@ -86,6 +86,22 @@ def test_callbacks_that_are_none_are_refused_before_anything_runs(
     assert not (beside / "runs").exists()
 
 
+def test_callbacks_of_a_recipe_are_called_in_specs_that_extend_it(beside: Path) -> None:
+    (beside / "helper.py").write_text("def told(step):\n    pass\n")
+    (beside / "near.toml").write_text('extends = "mine:recipe"\n')
+    (beside / "far.toml").write_text('extends = "near.toml"\n[train]\nsteps = 3\n')
+    done = gpt2dsl("run", "far.toml", "--set", "train.seed=1")
+    assert done.stdout.startswith("began far 0 of 3\n")
+
+    (beside / "chain.toml").write_text(
+        '[[stage]]\nextends = "far.toml"\n'
+        '[[stage]]\n[stage.task]\nkind = "finetune"\ndata = "text.txt"\n'
+        "[stage.train]\nbatch_size = 2\nseq_length = 8\nsteps = 2\n"
+    )
+    told = [line for line in gpt2dsl("run", "chain.toml").stdout.splitlines() if "began" in line]
+    assert [line.partition(" 0 of ")[2] for line in told] == ["3"]
+
+
 def test_a_quiet_run_shows_its_result_alone_on_its_ranks_too(beside: Path) -> None:
     (beside / "mine.py").write_text(RECIPE.format(callbacks=""))
     done = gpt2dsl("run", "mine:recipe", "--quiet", "--set", "parallel.dp=2")
