@@ -32,7 +32,12 @@ from gpt2dsl import notebook, terminal
 SHORT = 5.0
 """Seconds up to which nothing is said of the time that is left."""
 
-__all__ = ["Bar", "ByteBar", "say", "saying"]
+SPARSE = 5.0
+"""Seconds between two lines of an evaluation, where lines are printed."""
+RARE = 60.0
+"""The same of one within a training, which has one line when it is done."""
+
+__all__ = ["RARE", "SPARSE", "Bar", "ByteBar", "say", "saying"]
 
 
 def say(line: str) -> None:
@@ -122,11 +127,19 @@ class _Shown:
 
 
 class Bar(_Shown):
-    """A bar of steps; where lines are printed, one every tenth."""
+    """A bar of steps; where lines are printed, one every tenth.
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
+    Args:
+        what: is done.
+        total: of its steps.
+        done: of them already.
+        pause: the least number of seconds before a printed line.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0, *, pause: float = 0.0) -> None:
         detail = TextColumn("{task.fields[detail]}")
         super().__init__(what, max(1, total), done, MofNCompleteColumn(), detail)
+        self._pause, self._said = pause, time.perf_counter()
 
     def step(self, detail: str, count: int = 1) -> None:
         """``count`` more are done; ``detail`` is shown beside the bar."""
@@ -134,7 +147,9 @@ class Bar(_Shown):
         before, done = self._done, self._done + count
         crossed = before // tenth != done // tenth or done == self._total
         self._done = done
-        if self._prints and crossed:
+        now = time.perf_counter()
+        if self._prints and crossed and now - self._said >= self._pause:
+            self._said = now
             say(f"{self._what} {done}/{self._total}  {detail}{self._left()}")
         self._move(done, detail, f"{done}/{self._total}  {detail}")
 

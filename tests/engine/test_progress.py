@@ -37,6 +37,21 @@ def test_nothing_is_said_of_a_moment(capsys: pytest.CaptureFixture[str]) -> None
     assert "left" not in capsys.readouterr().err
 
 
+def test_lines_of_an_evaluation_are_as_far_apart_as_it_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    with Bar("evaluating", 8, pause=5.0) as bar:
+        for _ in range(8):
+            now[0] += 2.0
+            bar.step("loss 3")
+    assert capsys.readouterr().err.splitlines() == [
+        "evaluating 3/8  loss 3  0:00:10 left",
+        "evaluating 6/8  loss 3",
+    ]
+
+
 def show_all() -> None:
     """Use all kinds of progress."""
     with saying("loading <weights>"):

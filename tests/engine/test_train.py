@@ -70,6 +70,16 @@ def test_every_step_and_evaluation_has_its_line_of_metrics(trained: Result) -> N
     assert lines[1]["lr"] == 0.0
 
 
+def test_an_evaluation_within_a_training_is_one_line_where_lines_are_printed(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe.set("train.steps", 2).set("runtime.output", str(tmp_path)).plan().run()
+    lines = capsys.readouterr().err.splitlines()
+    held_out = [line.partition(" loss")[0] for line in lines if "held-out" in line]
+    assert held_out == ["step 0: held-out", "step 2: held-out"]
+    assert not any(line.startswith("evaluating") for line in lines)
+
+
 def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Result) -> None:
     assert trained.directory
     page = (trained.directory / "report.html").read_text(encoding="utf-8")
