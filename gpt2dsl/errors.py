@@ -106,6 +106,12 @@ class Gpt2DslError(ShownAsText, Exception):
 
     exit_code: ClassVar[int] = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows of it: no frames, as on the command line."""
+        lines = [*str(self).splitlines(), *getattr(self, "__notes__", ())]
+        name = f"{type(self).__name__}:"
+        return [f"{name} {lines[0]}"] if len(lines) == 1 else [name, *lines]
+
 
 class SpecError(Gpt2DslError):
     """The spec, the recipe or the command is wrong; ``faults`` has every fault, sorted."""

@@ -92,6 +92,18 @@ def test_every_public_object_is_short_at_a_prompt_and_rich_in_a_notebook(name: s
     assert "<key>" not in markup
 
 
+def test_ipython_shows_an_error_without_frames() -> None:
+    """As ``IPython.core.interactiveshell`` asks for it."""
+    one, two = gpt2dsl.SpecError([FAULT]), gpt2dsl.SpecError([FAULT, FAULT])
+    two.__notes__ = ["in the second trial"]  # as add_note of Python 3.11 leaves them
+    assert one._render_traceback_() == [f"SpecError: {FAULT}"]
+    assert two._render_traceback_() == ["SpecError:", str(FAULT), str(FAULT), "in the second trial"]
+    assert gpt2dsl.RunError()._render_traceback_() == ["RunError:"]
+    with pytest.raises(gpt2dsl.SpecError) as caught:
+        Train(bach=3)  # type: ignore[call-arg]
+    assert caught.value.__traceback__
+
+
 def test_what_public_functions_give_is_short_and_rich_too() -> None:
     for kind in (Result, ChainResult, ChainPlan, TextModel, TextGeneration, Scores):
         assert "__repr__" in vars(kind)
