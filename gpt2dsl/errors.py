@@ -11,6 +11,7 @@ Gpt2DslError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -93,12 +94,16 @@ class Fault(ShownAsText):
     @property
     def order(self) -> tuple[str, int, str, str]:
         """Sort key: file, then line as a number, then key."""
-        file, _, line = self.origin.rpartition(":")
-        return (
-            (file, int(line), self.key, self.code)
-            if line.isdigit()
-            else (self.origin, 0, self.key, self.code)
-        )
+        return (*file_and_line(self.origin), self.key, self.code)
+
+
+def file_and_line(origin: str) -> tuple[str, int]:
+    """Return the two of a place: ``file.toml:7``, or ``cell [5], line 7``; 0 where it has none."""
+    found = _PLACE.fullmatch(origin)
+    return (found[1], int(found[2])) if found else (origin, 0)
+
+
+_PLACE = re.compile(r"(.*?)(?::|, line )(\d+)", re.DOTALL)
 
 
 class Gpt2DslError(ShownAsText, Exception):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import os
+import re
 import sys
 import time
 from typing import Any
@@ -74,8 +76,30 @@ class Cell:
 
 def cell() -> Cell | None:
     """Return a place in the output of a notebook's cell; None where no notebook is."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    shell = _shell()
     # only shells whose front end speaks messages have a kernel: not the one of a terminal
     if getattr(shell, "kernel", None) is None:
         return None
     return Cell(sys.modules["IPython.display"].display)
+
+
+def place(file: str, line: int) -> str:
+    """Return where a line of a cell is, ``cell [5], line 3``; "" where the file is of no cell."""
+    named = getattr(getattr(_shell(), "compile", None), "format_code_name", lambda _: None)(file)
+    number = re.search(r"\[\d+\]", named[1]) if named else None
+    return f"cell {number[0]}, line {line}" if number else ""
+
+
+def file_of(origin: str) -> str:
+    """Return the file of a place, ``mine.py`` of ``mine.py:8``; of a cell that of the notebook."""
+    if _CELL.match(origin):
+        return os.environ.get("JPY_SESSION_NAME", "notebook")
+    return origin.rpartition(":")[0]
+
+
+_CELL = re.compile(r"cell \[\d+\], line \d+")
+
+
+def _shell() -> Any:
+    """Return IPython's shell, None where nothing runs in one."""
+    return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()

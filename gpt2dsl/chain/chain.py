@@ -12,7 +12,7 @@ import attrs
 
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
-from gpt2dsl.notebook import preformatted
+from gpt2dsl.notebook import file_of, preformatted
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.base import caller
 from gpt2dsl.recipe import Recipe, structured
@@ -56,7 +56,7 @@ class Chain:
         """The file that it was loaded from, else the one whose code says its first task."""
         tasks = (recipe.parts.get("task") for recipe in self.recipes)
         origin = next((task.origin for task in tasks if task), "")
-        return self._author or origin.rpartition(":")[0]
+        return self._author or file_of(origin)
 
     def __rshift__(self, other: Part | Recipe | Chain) -> Chain:
         return _followed(self, other)

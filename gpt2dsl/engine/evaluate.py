@@ -114,6 +114,7 @@ def mean_loss(
     rows: Rows,
     batch_size: int,
     team: Team,
+    *,
     until: Callable[[], bool] = lambda: False,
     pause: float = SPARSE,
 ) -> tuple[float, int] | None:

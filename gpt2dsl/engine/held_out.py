@@ -57,7 +57,9 @@ class HeldOut:
         if isinstance(self._rows, Examples):
             return self._of_classes(self._rows, step)
         batch = self._job.parts.train.batch_size
-        found = mean_loss(self._losses, self._rows, batch, self._team, self._wanted, RARE)
+        found = mean_loss(
+            self._losses, self._rows, batch, self._team, until=self._wanted, pause=RARE
+        )
         if found is None:
             return None
         loss, tokens = found
