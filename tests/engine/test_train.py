@@ -87,7 +87,7 @@ def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Resul
     for words in ("over steps", "over tokens", "over minutes", "prefers-color-scheme: dark"):
         assert words in page
     assert f"gpt2dsl generate {trained.checkpoint} --prompt" in page
-    assert f"fell from {trained.perplexity_before:,.1f} to {trained.perplexity:,.2f}" in page
+    assert f"fell from {trained.perplexity_before:,.2f} to {trained.perplexity:,.2f}" in page
     for words in ("computing steps", "data and dropout masks", "evaluation", "checkpoints"):
         assert f"<tr><td>{words}</td>" in page
     assert "Peak memory of the process" in page
