@@ -22,6 +22,7 @@ from typing_extensions import override
 
 import gpt2dsl
 from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Runtime, Task, Train
+from gpt2dsl.engine.held_out import HeldOut
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
@@ -173,6 +174,26 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(
         np.testing.assert_array_equal(array, before[name])
     for name, array in load_file(trained.checkpoint / "optimizer.safetensors").items():
         np.testing.assert_array_equal(array, moments[name])
+
+
+def test_a_finished_run_says_so_and_makes_nothing_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    plan = recipe.set("train.steps", 2).set("runtime.output", str(tmp_path)).plan()
+    first = plan.run()
+    assert first.directory
+    kept = {file: file.read_bytes() for file in first.directory.iterdir() if file.is_file()}
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOut, "showcase", None)
+        assert plan.run() == first
+    said = capsys.readouterr().err
+    assert said.splitlines() == [f"already finished: {first.checkpoint}: step 2 of 2"]
+    assert {file: file.read_bytes() for file in kept} == kept
+    (first.directory / "result.json").unlink()
+    assert plan.run() == first
+    assert "generating samples" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("trained")
