@@ -91,6 +91,12 @@ class Fault(ShownAsText):
         head = "  ".join(word for word in (self.origin, self.key) if word)
         return f"{head}: {self.message} [{self.code}]" if head else f"{self.message} [{self.code}]"
 
+    def to_json(self) -> dict[str, str]:
+        """As JSON has it: the key, and what it says now where that is told, in two fields."""
+        key, _, value = self.key.partition(" = ") if _KEY.match(self.key) else (self.key, "", "")
+        named = {"code": self.code, "origin": self.origin, "key": key, "value": value}
+        return {**named, "message": self.message}
+
     @property
     def order(self) -> tuple[str, int, str, str]:
         """Sort key: file, then line as a number, then key."""
@@ -103,6 +109,7 @@ def file_and_line(origin: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found else (origin, 0)
 
 
+_KEY = re.compile(r"[^\s=]+ = ")
 _PLACE = re.compile(r"(.*?)(?::|, line )(\d+)", re.DOTALL)
 
 
