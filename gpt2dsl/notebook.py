@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 
 class ShownAsText:
@@ -36,15 +36,21 @@ def preformatted(text: str) -> str:
 class Cell:
     """A place in a notebook's output that is written again and again.
 
+    A place can't be taken away: one that was cleared is taken by the next of the same cell.
+
     Args:
         display: IPython's function of that name.
+        count: of the cell that is carried out.
     """
+
+    _free: ClassVar[tuple[object, list[Any]]] = None, []
+    """The places that were cleared, and of which cell."""
 
     PAUSE = 0.1
     """Seconds between two pictures of a bar: each is a message to the browser."""
 
-    def __init__(self, display: Any) -> None:
-        self._display = display
+    def __init__(self, display: Any, count: object) -> None:
+        self._display, self._count = display, count
         self._handle: Any = None
         self._shown = -self.PAUSE
 
@@ -65,9 +71,16 @@ class Cell:
         """Show nothing any more."""
         if self._handle:
             self._write("")
+            if self._free[0] != self._count:
+                Cell._free = self._count, []
+            self._free[1].append(self._handle)
+            self._handle = None
 
     def _write(self, markup: str) -> None:
         bundle = {"text/html": markup and f"<div>{markup}</div>", "text/plain": ""}
+        count, free = self._free
+        if not self._handle and free and count == self._count:
+            self._handle = free.pop()
         if self._handle:
             self._handle.update(bundle, raw=True)
         else:
@@ -80,7 +93,7 @@ def cell() -> Cell | None:
     # only shells whose front end speaks messages have a kernel: not the one of a terminal
     if getattr(shell, "kernel", None) is None:
         return None
-    return Cell(sys.modules["IPython.display"].display)
+    return Cell(sys.modules["IPython.display"].display, getattr(shell, "execution_count", None))
 
 
 def place(file: str, line: int) -> str:

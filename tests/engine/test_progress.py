@@ -147,17 +147,24 @@ def test_a_notebook_has_a_bar_in_one_place_and_no_lines(
         places[-1].update(bundle, raw=raw)
         return places[-1]
 
-    shell: Any = SimpleNamespace(kernel=object())
+    shell: Any = SimpleNamespace(kernel=object(), execution_count=1)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
     show_all()
     assert capsys.readouterr().err == "done\n"
-    loading, training, writing = (place.pictures for place in places)
-    assert loading == ["<div>loading &lt;weights&gt;</div>", ""]
-    assert 'value="1.0000"' in training[-2]
-    assert "20/20  loss 2" in training[-2]
-    assert "100% of 0.0 MB" in writing[-2]
-    assert training[-1] == writing[-1] == ""
+    (pictures,) = (place.pictures for place in places)  # one after another in the same place
+    assert pictures[:2] == ["<div>loading &lt;weights&gt;</div>", ""]
+    assert pictures.count("") == 3
+    assert 'value="1.0000"' in pictures[-4]
+    assert "20/20  loss 2" in pictures[-4]
+    assert "100% of 0.0 MB" in pictures[-2]
+    assert not pictures[-1]
+    with Bar("training", 2) as bar, saying("saving"):
+        bar.step("loss 2")
+    assert len(places) == 2  # both at once
+    shell.execution_count = 2
+    show_all()
+    assert len(places) == 3
     del shell.kernel  # IPython at a terminal
     show_all()
     assert len(places) == 3
