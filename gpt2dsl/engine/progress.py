@@ -64,11 +64,18 @@ def _in_front(line: Progress | Status) -> Iterator[None]:
             _MOVING[-1].start()
 
 
+def _console() -> Console:
+    """Return stderr; FORCE_COLOR, which ipykernel sets, makes no terminal of a pipe."""
+    stream = terminal.stderr()
+    moves = getattr(stream, "isatty", lambda: False)()
+    return Console(file=stream, force_jupyter=False, force_terminal=None if moves else False)
+
+
 class _Shown:
     """A bar: it moves on a terminal and in a notebook; elsewhere lines are printed now and then."""
 
     def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
-        console = Console(file=terminal.stderr(), force_jupyter=False)
+        console = _console()
         quiet = terminal.is_quiet()
         self._cell = None if quiet else notebook.cell()
         self._prints = not (quiet or self._cell or console.is_terminal)
@@ -182,7 +189,7 @@ class ByteBar(_Shown):
 @contextmanager
 def saying(what: str) -> Iterator[None]:
     """Say what takes the time now: with a spinner on a terminal, in a notebook until it is done."""
-    console = Console(file=terminal.stderr(), force_jupyter=False)
+    console = _console()
     if terminal.is_quiet():
         yield
     elif cell := notebook.cell():

@@ -87,6 +87,18 @@ def test_nothing_is_shown_while_it_is_to_be_quiet_and_errors_are_still_told(
     assert capsys.readouterr().err == "heard again\n"
 
 
+def test_a_pipe_is_no_terminal_where_colours_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ipykernel asks for them, in the processes of ranks too."""
+    for name, value in (("FORCE_COLOR", "1"), ("CLICOLOR_FORCE", "1"), ("TERM", "xterm-color")):
+        monkeypatch.setenv(name, value)
+    show_all()
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 12
+    assert "\x1b" not in said
+
+
 class Terminal(io.StringIO):
     """A stderr that moves."""
 
