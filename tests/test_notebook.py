@@ -19,6 +19,7 @@ from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.pipeline import TextGeneration
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.text_model import TextModel
+from tests import shell_pages
 
 RECIPE = Model(size="nano") | Train(seq_length=32, steps=1) | Task.pretrain(data="sample:train")
 CHAIN = RECIPE >> Task.generate(prompts=["<b>"])
@@ -137,6 +138,16 @@ def test_a_place_in_a_notebook_is_its_cell_and_line() -> None:
         run_cell(5, "\n" * 9 + "Train(steps='3',\n bach=4)")
     assert {fault.origin for fault in caught.value.faults} == {"cell [5], line 10"}
     assert Train(steps=2).why("steps").startswith("tests/test_notebook.py:")
+
+
+@pytest.mark.usefixtures("_in_ipython")
+def test_the_page_shows_what_a_notebook_shows_of_an_error() -> None:
+    shown = shell_pages.blocks(Path(__file__).parents[1] / "docs" / "notebooks.md")
+    (code,) = (block.content for block in shown if block.mark("with faults") is not None)
+    (said,) = (block.content for block in shown if block.language == "text")
+    with pytest.raises(gpt2dsl.SpecError) as caught:
+        run_cell(3, code)
+    assert "\n".join(caught.value._render_traceback_()) == said.rstrip()
 
 
 def test_faults_of_cells_are_in_the_order_of_their_lines() -> None:
