@@ -11,6 +11,7 @@ Gpt2DslError
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -90,21 +91,38 @@ class Fault(ShownAsText):
         head = "  ".join(word for word in (self.origin, self.key) if word)
         return f"{head}: {self.message} [{self.code}]" if head else f"{self.message} [{self.code}]"
 
+    def to_json(self) -> dict[str, str]:
+        """As JSON has it: the key, and what it says now where that is told, in two fields."""
+        key, _, value = self.key.partition(" = ") if _KEY.match(self.key) else (self.key, "", "")
+        named = {"code": self.code, "origin": self.origin, "key": key, "value": value}
+        return {**named, "message": self.message}
+
     @property
     def order(self) -> tuple[str, int, str, str]:
         """Sort key: file, then line as a number, then key."""
-        file, _, line = self.origin.rpartition(":")
-        return (
-            (file, int(line), self.key, self.code)
-            if line.isdigit()
-            else (self.origin, 0, self.key, self.code)
-        )
+        return (*file_and_line(self.origin), self.key, self.code)
+
+
+def file_and_line(origin: str) -> tuple[str, int]:
+    """Return the two of a place: ``file.toml:7``, or ``cell [5], line 7``; 0 where it has none."""
+    found = _PLACE.fullmatch(origin)
+    return (found[1], int(found[2])) if found else (origin, 0)
+
+
+_KEY = re.compile(r"[^\s=]+ = ")
+_PLACE = re.compile(r"(.*?)(?::|, line )(\d+)", re.DOTALL)
 
 
 class Gpt2DslError(ShownAsText, Exception):
     """Base of all; its text is what the user reads."""
 
     exit_code: ClassVar[int] = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows of it: no frames, as on the command line."""
+        lines = [*str(self).splitlines(), *getattr(self, "__notes__", ())]
+        name = f"{type(self).__name__}:"
+        return [f"{name} {lines[0]}"] if len(lines) == 1 else [name, *lines]
 
 
 class SpecError(Gpt2DslError):

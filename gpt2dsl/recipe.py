@@ -65,7 +65,7 @@ class Recipe:
 
     def __repr__(self) -> str:
         parts = list(map(repr, self._parts.values()))
-        return " | ".join(parts if len(parts) > 1 else ["Recipe()", *parts])
+        return " | ".join(parts) if len(parts) > 1 else f"Recipe({''.join(parts)})"
 
     def _repr_html_(self) -> str:
         return preformatted(self.to_toml())

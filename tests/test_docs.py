@@ -62,3 +62,11 @@ def test_the_tables_of_the_pages_are_those_of_the_code() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "reference.py"))
     for path, text in made["pages"]().items():
         assert path.read_text("utf-8") == text, f"{path.name}: run docs/reference.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_puts_a_copy_in_the_place_of_the_clone(page: Path) -> None:
+    installs = re.findall(r"\bpip install [^`\n]*", page.read_text("utf-8"))
+    assert [line for line in installs if re.search(r"\s'?\.(\[|'|\s|$)", line)] == [
+        line for line in installs if re.search(r"-e '?\.", line)
+    ]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import html
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.pipeline import TextGeneration
 from gpt2dsl.engine.scores import Scores
 from gpt2dsl.engine.text_model import TextModel
+from tests import shell_pages
 
 RECIPE = Model(size="nano") | Train(seq_length=32, steps=1) | Task.pretrain(data="sample:train")
 CHAIN = RECIPE >> Task.generate(prompts=["<b>"])
@@ -90,6 +94,79 @@ def test_every_public_object_is_short_at_a_prompt_and_rich_in_a_notebook(name: s
     assert markup.startswith("<pre")
     assert "<b>" not in markup
     assert "<key>" not in markup
+
+
+def test_ipython_shows_an_error_without_frames() -> None:
+    """As ``IPython.core.interactiveshell`` asks for it."""
+    one, two = gpt2dsl.SpecError([FAULT]), gpt2dsl.SpecError([FAULT, FAULT])
+    vars(two)["__notes__"] = ["in the second trial"]  # as add_note of Python 3.11 leaves them
+    assert one._render_traceback_() == [f"SpecError: {FAULT}"]
+    assert two._render_traceback_() == ["SpecError:", str(FAULT), str(FAULT), "in the second trial"]
+    assert gpt2dsl.RunError()._render_traceback_() == ["RunError:"]
+    with pytest.raises(gpt2dsl.SpecError) as caught:
+        Train(bach=3)  # type: ignore[call-arg]
+    assert caught.value.__traceback__
+
+
+class Compiler:
+    """Names code as IPython's compiler does."""
+
+    def format_code_name(self, name: str) -> tuple[str, str] | None:
+        found = re.fullmatch(r".*/ipykernel_\d+/(\d+)\.py", name)
+        return ("Cell", f"In[{found[1]}]") if found else None
+
+
+def run_cell(number: int, code: str) -> dict[str, Any]:
+    """Carry out code as a notebook does."""
+    scope = dict(vars(gpt2dsl))
+    exec(compile(code, str(Path.cwd() / f"ipykernel_456/{number}.py"), "exec"), scope)  # noqa: S102
+    return scope
+
+
+@pytest.fixture
+def _in_ipython(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = SimpleNamespace(compile=Compiler())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+
+@pytest.mark.usefixtures("_in_ipython")
+def test_a_place_in_a_notebook_is_its_cell_and_line() -> None:
+    code = "\n\ntrain = Train(\n    steps=3)\n"
+    train = run_cell(12, code)["train"]
+    assert train.why("steps") == "cell [12], line 3"
+    with pytest.raises(gpt2dsl.SpecError) as caught:
+        run_cell(5, "\n" * 9 + "Train(steps='3',\n bach=4)")
+    assert {fault.origin for fault in caught.value.faults} == {"cell [5], line 10"}
+    assert Train(steps=2).why("steps").startswith("tests/test_notebook.py:")
+
+
+@pytest.mark.usefixtures("_in_ipython")
+def test_the_page_shows_what_a_notebook_shows_of_an_error() -> None:
+    shown = shell_pages.blocks(Path(__file__).parents[1] / "docs" / "notebooks.md")
+    (code,) = (block.content for block in shown if block.mark("with faults") is not None)
+    (said,) = (block.content for block in shown if block.language == "text")
+    with pytest.raises(gpt2dsl.SpecError) as caught:
+        run_cell(3, code)
+    assert "\n".join(caught.value._render_traceback_()) == said.rstrip()
+
+
+def test_faults_of_cells_are_in_the_order_of_their_lines() -> None:
+    origins = ["cell [5], line 10", "cell [5], line 9", "a.toml:10", "a.toml:9", "--set"]
+    error = gpt2dsl.SpecError([Fault("G2-101", origin, "x", "y") for origin in origins])
+    assert [fault.origin for fault in error.faults] == [
+        "--set", "a.toml:9", "a.toml:10", "cell [5], line 9", "cell [5], line 10",
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("_in_ipython")
+def test_a_chain_of_a_notebook_keeps_its_author_when_its_cell_runs_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = "c = (Model(size='nano') | Task.pretrain(data='a')) >> Task.generate(prompts=['b'])"
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert [run_cell(number, code)["c"].author for number in (1, 2)] == ["notebook", "notebook"]
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/x/y.ipynb")
+    assert run_cell(3, code)["c"].author == "/home/x/y.ipynb"
 
 
 def test_what_public_functions_give_is_short_and_rich_too() -> None:

@@ -51,6 +51,20 @@ def test_toml_round_trip(recipe: Recipe) -> None:
 
 
 @given(recipes())
+def test_toml_keeps_what_was_said_though_it_is_the_default(recipe: Recipe) -> None:
+    back = Recipe.from_toml(recipe.to_toml())
+    assert _said(back) == _said(recipe)
+
+
+def _said(recipe: Recipe) -> list[tuple[str, str]]:
+    return [
+        (key, repr(value))
+        for key, value, origin in recipe.why()
+        if origin != "default" and value is not None
+    ]
+
+
+@given(recipes())
 def test_repr_is_the_code_that_builds_it(recipe: Recipe) -> None:
     assert eval(repr(recipe), dict(NAMES)) == recipe  # noqa: S307
 

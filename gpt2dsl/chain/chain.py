@@ -12,7 +12,7 @@ import attrs
 
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
-from gpt2dsl.notebook import preformatted
+from gpt2dsl.notebook import file_of, preformatted
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.base import caller
 from gpt2dsl.recipe import Recipe, structured
@@ -56,7 +56,7 @@ class Chain:
         """The file that it was loaded from, else the one whose code says its first task."""
         tasks = (recipe.parts.get("task") for recipe in self.recipes)
         origin = next((task.origin for task in tasks if task), "")
-        return self._author or origin.rpartition(":")[0]
+        return self._author or file_of(origin)
 
     def __rshift__(self, other: Part | Recipe | Chain) -> Chain:
         return _followed(self, other)
@@ -76,8 +76,9 @@ class Chain:
         return len(self.recipes)
 
     def __repr__(self) -> str:
-        stages = [f"({recipe!r})" for recipe in self.recipes]
-        return " >> ".join(stages) if len(stages) > 1 else f"Chain{stages[0]}"
+        first, *rest = self.recipes
+        begun = f"({first!r})" if len(first.parts) > 1 else repr(first)
+        return " >> ".join((begun, *map(_stage, rest))) if rest else f"Chain({first!r})"
 
     def _repr_html_(self) -> str:
         return preformatted(self.to_toml())
@@ -177,6 +178,12 @@ def made(drafts: tables.Stages, name: str, author: str = "") -> tuple[Chain, tup
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
     chain = Chain(*(recipe for recipe, _ in stages), name=name, author=author)
     return chain, (*drafts.faults, *faults)
+
+
+def _stage(recipe: Recipe) -> str:
+    """Return the code of a stage that is not the first: a single part may stand alone."""
+    parts = list(recipe.parts.values())
+    return repr(parts[0]) if len(parts) == 1 else f"({recipe!r})"
 
 
 def at(number: int, fault: Fault) -> Fault:

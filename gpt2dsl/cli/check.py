@@ -24,14 +24,10 @@ def command(
 ) -> None:
     """Print every fault of recipes."""
     examined = [specs.examine(name, settings) for name in names]
-    faults = [fault for _, found in examined for fault in found]
+    faults = [fault for _, told in examined for fault in told]
     if as_json:
-        options.echo_json(
-            [
-                {"code": f.code, "origin": f.origin, "key": f.key, "message": f.message}
-                for f in sorted(faults, key=lambda fault: fault.order)
-            ]
-        )
+        found = sorted(faults, key=lambda fault: fault.order)
+        options.echo_json([fault.to_json() for fault in found])
     elif faults:
         click.echo(report(faults))
     else:

@@ -12,7 +12,7 @@ from gpt2dsl.cli import options, table
 from gpt2dsl.library import runs
 from gpt2dsl.library.runs import Run
 
-_COLUMNS = ("name", "task", "state", "steps", "loss", "perplexity", "tokens/s", "when")
+_COLUMNS = ("name", "task", "state", "steps", "loss", "loss of", "perplexity", "tokens/s", "when")
 _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 
 
@@ -46,6 +46,7 @@ def _row(run: Run, folder: Path) -> dict[str, str]:
         "state": str(run),
         "steps": _number(run.steps, ",d"),
         "loss": _number(run.loss, ".4f"),
+        "loss of": run.loss_of,
         "perplexity": _number(run.perplexity, ",.2f"),
         "tokens/s": _number(run.tokens_per_second, ",.0f"),
         "when": when.strftime("%Y-%m-%d %H:%M") if when else "",
@@ -62,6 +63,7 @@ def _document(run: Run, folder: Path) -> dict[str, Any]:
         "steps": run.steps,
         "planned_steps": run.planned,
         "loss": run.loss,
+        "loss_of": run.loss_of,
         "perplexity": run.perplexity,
         "tokens_per_second": run.tokens_per_second,
         "when": when.isoformat(timespec="seconds") if when else None,

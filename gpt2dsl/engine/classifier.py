@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.examples import BUCKET, Examples, encoded, padded
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Job
-from gpt2dsl.engine.progress import Bar
+from gpt2dsl.engine.progress import SPARSE, Bar
 from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION
@@ -71,11 +71,15 @@ class TextClassifier:
         return softmax(logits)
 
     def regression_scores(
-        self, examples: Examples, batch_size: int, until: Callable[[], bool] = lambda: False
+        self,
+        examples: Examples,
+        batch_size: int,
+        until: Callable[[], bool] = lambda: False,
+        pause: float = SPARSE,
     ) -> RegressionScores | None:
         """Return how near the numbers of rows are met; else as ``scores``."""
         given: list[NDArray[np.float32]] = []
-        with Bar("evaluating", -(-len(examples) // batch_size)) as bar:
+        with Bar("evaluating", -(-len(examples) // batch_size), pause=pause) as bar:
             for ids, last, numbers in examples.batches(batch_size):
                 given.append(self._logits.logits(ids, last)[: len(numbers), 0])
                 bar.step("")
@@ -87,7 +91,11 @@ class TextClassifier:
         return scores
 
     def scores(
-        self, examples: Examples, batch_size: int, until: Callable[[], bool] = lambda: False
+        self,
+        examples: Examples,
+        batch_size: int,
+        until: Callable[[], bool] = lambda: False,
+        pause: float = SPARSE,
     ) -> Scores | None:
         """How well the classes of rows are told.
 
@@ -95,13 +103,14 @@ class TextClassifier:
             examples: the rows.
             batch_size: rows at once.
             until: asked after each batch; once it is true the evaluation is given up, for None.
+            pause: seconds between printed lines.
 
         Raises:
             RunError: the loss is no number.
         """
         said: list[NDArray[np.int64]] = []
         loss = 0.0
-        with Bar("evaluating", -(-len(examples) // batch_size)) as bar:
+        with Bar("evaluating", -(-len(examples) // batch_size), pause=pause) as bar:
             for ids, last, classes in examples.batches(batch_size):
                 shares = softmax(self._logits.logits(ids, last))[: len(classes)]
                 loss -= float(np.log(shares[np.arange(len(classes)), classes] + 1e-300).sum())

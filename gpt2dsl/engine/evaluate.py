@@ -21,7 +21,7 @@ from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.classifier import TextClassifier, pad_of
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
-from gpt2dsl.engine.progress import Bar, saying
+from gpt2dsl.engine.progress import SPARSE, Bar, saying
 from gpt2dsl.engine.rundir import finished
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.geometry import REGRESSION
@@ -114,7 +114,9 @@ def mean_loss(
     rows: Rows,
     batch_size: int,
     team: Team,
+    *,
     until: Callable[[], bool] = lambda: False,
+    pause: float = SPARSE,
 ) -> tuple[float, int] | None:
     """Loss per token over all rows, the incomplete last one too, and the number of tokens.
 
@@ -127,12 +129,13 @@ def mean_loss(
         batch_size: rows at once.
         team: the ranks; all ask at once.
         until: asked after each batch; once it is true the evaluation is given up, for None.
+        pause: seconds between printed lines.
     """
     total, tokens = 0.0, 0
     copies = team.copies
     batches = itertools.islice(rows.evaluation_batches(batch_size), copies.index, None, copies.dp)
     count = len(range(copies.index, rows.evaluation_count(batch_size), copies.dp))
-    with Bar("evaluating", count) as bar:
+    with Bar("evaluating", count, pause=pause) as bar:
         for ids, labels, mask in batches:
             found = losses.losses(ids, labels)
             total += float((found.astype("float64") * mask).sum())

@@ -14,7 +14,7 @@ from gpt2dsl.engine.classifier import TextClassifier
 from gpt2dsl.engine.evaluate import mean_loss, perplexity
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.engine.progress import say, saying
+from gpt2dsl.engine.progress import RARE, say, saying
 from gpt2dsl.engine.scores import RegressionScores, Scores
 from gpt2dsl.engine.showcase import Showcase, show
 from gpt2dsl.layout.geometry import REGRESSION
@@ -57,7 +57,9 @@ class HeldOut:
         if isinstance(self._rows, Examples):
             return self._of_classes(self._rows, step)
         batch = self._job.parts.train.batch_size
-        found = mean_loss(self._losses, self._rows, batch, self._team, self._wanted)
+        found = mean_loss(
+            self._losses, self._rows, batch, self._team, until=self._wanted, pause=RARE
+        )
         if found is None:
             return None
         loss, tokens = found
@@ -69,7 +71,7 @@ class HeldOut:
         batch = self._job.parts.train.batch_size
         if self._job.geometry.problem == REGRESSION:
             return self._of_numbers(examples, batch, step)
-        self.scores = scores = self._classifier.scores(examples, batch, self._wanted)
+        self.scores = scores = self._classifier.scores(examples, batch, self._wanted, RARE)
         if scores is None:
             return None
         loss, accuracy = scores.loss, scores.accuracy
@@ -77,7 +79,8 @@ class HeldOut:
         return {"eval_loss": loss, "eval_accuracy": accuracy, "eval_matthews": scores.matthews}
 
     def _of_numbers(self, examples: Examples, batch: int, step: int) -> Metrics | None:
-        self.scores = scores = self._classifier.regression_scores(examples, batch, self._wanted)
+        measured = self._classifier.regression_scores
+        self.scores = scores = measured(examples, batch, self._wanted, RARE)
         if scores is None:
             return None
         words = f"held-out squared error {scores.loss:.4f}, correlation {scores.pearson:.4f}"

@@ -223,7 +223,9 @@ def _listed(outputs: Mapping[str, float]) -> str:
 
 
 def _change(before: float, after: float) -> str:
-    """How many times lower or higher a perplexity became."""
-    lower = after <= before
-    times = before / after if lower else after / before
-    return f"{times:,.1f} times {'lower' if lower else 'higher'}"
+    """How much lower or higher a perplexity became."""
+    word = "lower" if after < before else "higher"
+    share, times = abs(after - before) / before, max(before / after, after / before)
+    if before == after or share < 0.0005:
+        return "unchanged"
+    return f"{share:.1%} {word}" if times < 1.05 else f"{times:,.1f} times {word}"

@@ -32,7 +32,12 @@ from gpt2dsl import notebook, terminal
 SHORT = 5.0
 """Seconds up to which nothing is said of the time that is left."""
 
-__all__ = ["Bar", "ByteBar", "say", "saying"]
+SPARSE = 5.0
+"""Seconds between two lines of an evaluation, where lines are printed."""
+RARE = 60.0
+"""The same of one within a training, which has one line when it is done."""
+
+__all__ = ["RARE", "SPARSE", "Bar", "ByteBar", "say", "saying"]
 
 
 def say(line: str) -> None:
@@ -59,11 +64,18 @@ def _in_front(line: Progress | Status) -> Iterator[None]:
             _MOVING[-1].start()
 
 
+def _console() -> Console:
+    """Return stderr; FORCE_COLOR, which ipykernel sets, makes no terminal of a pipe."""
+    stream = terminal.stderr()
+    moves = getattr(stream, "isatty", lambda: False)()
+    return Console(file=stream, force_jupyter=False, force_terminal=None if moves else False)
+
+
 class _Shown:
     """A bar: it moves on a terminal and in a notebook; elsewhere lines are printed now and then."""
 
     def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
-        console = Console(file=terminal.stderr(), force_jupyter=False)
+        console = _console()
         quiet = terminal.is_quiet()
         self._cell = None if quiet else notebook.cell()
         self._prints = not (quiet or self._cell or console.is_terminal)
@@ -122,11 +134,19 @@ class _Shown:
 
 
 class Bar(_Shown):
-    """A bar of steps; where lines are printed, one every tenth."""
+    """A bar of steps; where lines are printed, one every tenth.
 
-    def __init__(self, what: str, total: int, done: int = 0) -> None:
+    Args:
+        what: is done.
+        total: of its steps.
+        done: of them already.
+        pause: the least number of seconds before a printed line.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0, *, pause: float = 0.0) -> None:
         detail = TextColumn("{task.fields[detail]}")
         super().__init__(what, max(1, total), done, MofNCompleteColumn(), detail)
+        self._pause, self._said = pause, time.perf_counter()
 
     def step(self, detail: str, count: int = 1) -> None:
         """``count`` more are done; ``detail`` is shown beside the bar."""
@@ -134,7 +154,9 @@ class Bar(_Shown):
         before, done = self._done, self._done + count
         crossed = before // tenth != done // tenth or done == self._total
         self._done = done
-        if self._prints and crossed:
+        now = time.perf_counter()
+        if self._prints and crossed and now - self._said >= self._pause:
+            self._said = now
             say(f"{self._what} {done}/{self._total}  {detail}{self._left()}")
         self._move(done, detail, f"{done}/{self._total}  {detail}")
 
@@ -167,7 +189,7 @@ class ByteBar(_Shown):
 @contextmanager
 def saying(what: str) -> Iterator[None]:
     """Say what takes the time now: with a spinner on a terminal, in a notebook until it is done."""
-    console = Console(file=terminal.stderr(), force_jupyter=False)
+    console = _console()
     if terminal.is_quiet():
         yield
     elif cell := notebook.cell():

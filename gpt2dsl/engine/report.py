@@ -76,14 +76,11 @@ def training_report(
 
 def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
     """Return what came out, in a sentence and in figures."""
-    lower = "fell" if (result.loss or 0) <= (result.loss_before or math.inf) else "rose"
     if result.perplexity is not None and result.perplexity_before is not None:
-        what = (
-            f"The perplexity of held-out text {lower} from {result.perplexity_before:,.1f} to "
-            f"{result.perplexity:,.2f}"
-        )
+        subject = "The perplexity of held-out text"
+        what = _moved(subject, result.perplexity_before, result.perplexity, ",.2f")
     elif result.loss is not None and result.loss_before is not None:
-        what = f"The held-out loss {lower} from {result.loss_before:.4f} to {result.loss:.4f}"
+        what = _moved("The held-out loss", result.loss_before, result.loss, ".4f")
     elif result.loss is not None:
         what = f"The loss of the last training steps is {result.loss:.4f}"
     else:
@@ -104,6 +101,14 @@ def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
         tiles["tokens/s"] = f"{result.tokens_per_second:,.0f}"
     sentence = f"{what} in {result.steps:,} steps{early}, {taken} of training."
     return f"<p>{html.escape(sentence)}</p>{figures(tiles)}"
+
+
+def _moved(subject: str, before: float, after: float, form: str) -> str:
+    """Return in words how a figure changed."""
+    first, last = format(before, form), format(after, form)
+    if first == last:
+        return f"{subject} stayed at {last}"
+    return f"{subject} {'fell' if after < before else 'rose'} from {first} to {last}"
 
 
 def _change(before: float | None, after: float, form: str) -> str:

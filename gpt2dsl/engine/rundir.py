@@ -137,9 +137,18 @@ class RunDirectory:
         self.write("metrics.jsonl", "".join(documents.dumps(line) + "\n" for line in kept))
 
     def forget_samples(self) -> None:
-        """Drop what the model made of held-out text before training."""
+        """Drop what the model made of held-out text before training, and what came of it."""
         if self._writes:
             (self.path / BEFORE).unlink(missing_ok=True)
+            (self.path / "result.json").unlink(missing_ok=True)
+
+    def finished_steps(self) -> int | None:
+        """Return the steps of result.json, which is written last; None where there is none."""
+        try:
+            content = json.loads((self.path / "result.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return content.get("steps") if isinstance(content, dict) else None
 
     def finish(self, result: Result) -> None:
         """Write result.json."""

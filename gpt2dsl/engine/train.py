@@ -64,7 +64,7 @@ class Training:
         assert isinstance(task, Pretrain | Finetune)
         tokenizer = Tokenizer.load(job.tokenizer)
         identity = job.identity.with_contents("data.tokenizer", tokenizer.digest)
-        self.clock = Clock()
+        self.clock, self.was_finished = Clock(), False
         self.job, self.parts = attrs.evolve(job, identity=identity), job.parts
         self.team = groups.team(job.parts)
         self.reports = Reporter.from_environment()
@@ -118,11 +118,13 @@ class Training:
             if self.step.steps == 0:
                 self._remember(BEFORE)
             self._steps()
-        checkpoint, after = self._save(), self._remember("after.json")
+        checkpoint = self._save()
+        after = None if self.was_finished else self._remember("after.json")
         if not self.team.leads:
             return Result(task="", directory=self.directory.path, checkpoint=checkpoint)
         result = self._result(checkpoint)
-        self._report(result, after)
+        if not self.was_finished:
+            self._report(result, after)
         self.directory.finish(result)
         self.told.on_end(result)
         return result
@@ -192,8 +194,17 @@ class Training:
             self.team.wait()
             self.directory.forget_after(step, evaluations_after=step - 1)
             self.evaluations = [line for line in self.evaluations if line["step"] < step]
-        say(f"resumed from {folder}: step {self.step.steps} of {self.job.steps}")
+        is_same = self._is_own(folder) and not differences
+        self.was_finished = self.team.any(is_same and self._has_finished())
+        how = "already finished:" if self.was_finished else "resumed from"
+        say(f"{how} {folder}: step {step} of {self.job.steps}")
         return folder
+
+    def _has_finished(self) -> bool:
+        """Whether an earlier start came to the end of these steps, as the leading rank sees it."""
+        if not self.team.leads or self._evaluation_is_due() or not self._is_over():
+            return False
+        return self.directory.finished_steps() == self.step.steps
 
     def _is_over(self) -> bool:
         """Whether all steps are done, or evaluations stopped to improve."""

@@ -37,6 +37,7 @@ class Run:
         steps: optimizer steps that were done.
         planned: optimizer steps that there are to do.
         loss: of the result; of the last training steps where it is not done.
+        loss_of: what that loss is of: ``held out``, or ``training``.
         perplexity: of the result.
         tokens_per_second: of the result; of the last training steps where it is not done.
         modified: when its newest file was written, in seconds since 1970.
@@ -50,6 +51,7 @@ class Run:
     steps: int | None = None
     planned: int | None = None
     loss: float | None = None
+    loss_of: str = ""
     perplexity: float | None = None
     tokens_per_second: float | None = None
     modified: float | None = None
@@ -111,6 +113,7 @@ def read(path: Path) -> Run:
         steps=count(now, "steps"),
         planned=planned,
         loss=number(now, "loss"),
+        loss_of=_loss_of(now),
         perplexity=number(now, "perplexity"),
         tokens_per_second=number(now, "tokens_per_second"),
         modified=_modified(path),
@@ -277,6 +280,14 @@ def _interim(lines: Sequence[Document] | None) -> Document:
         "loss": sum(losses) / len(losses) if losses else None,
         "tokens_per_second": median(speeds[1:] or speeds) if speeds else None,
     }
+
+
+def _loss_of(given: Document) -> str:
+    """What the loss of a result is of; that of held-out text has more beside it."""
+    if number(given, "loss") is None:
+        return ""
+    is_held_out = any(key in given for key in ("perplexity", "tokens", "scores"))
+    return "held out" if is_held_out else "training"
 
 
 def _modified(path: Path) -> float | None:

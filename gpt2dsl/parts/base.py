@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import attrs
 from typing_extensions import Self, dataclass_transform
 
-from gpt2dsl.errors import Fault, SpecError, did_you_mean, nearest
+from gpt2dsl import notebook
+from gpt2dsl.errors import Fault, SpecError, did_you_mean, file_and_line, nearest
 from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import rules
 from gpt2dsl.parts.rules import RULE, Rule
@@ -189,7 +190,7 @@ def check(
             faults.append(Fault(problem[0], origins[name], f"{cls.table}.{name}", problem[1]))
     for one, other in cls.exclusive:
         if values.get(one) is not None and values.get(other) is not None:
-            first, last = sorted((one, other), key=lambda key: _line(origins[key]))
+            first, last = sorted((one, other), key=lambda key: file_and_line(origins[key]))
             message = f"expected {one} or {other}, found both ({first} at {origins[first]})"
             faults.append(Fault("G2-105", origins[last], f"{cls.table}.{last}", message))
     return faults
@@ -216,17 +217,13 @@ def _few(accepted: Mapping[str, Rule]) -> str:
     return f"; it has {', '.join(accepted)}" if len(accepted) <= FEW else ""
 
 
-def _line(origin: str) -> tuple[str, int]:
-    file, _, line = origin.rpartition(":")
-    return (file, int(line)) if line.isdigit() else (origin, 0)
-
-
 def caller() -> str:
-    """``file.py:line`` of the code outside this package that says a value."""
+    """Return the place of the code outside this package that says a value: ``file.py:line``."""
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: slow
     while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<attrs generated")):
         frame = frame.f_back
-    return f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}"
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    return notebook.place(file, line) or f"{_shown(file)}:{line}"
 
 
 def _shown(file: str) -> str:

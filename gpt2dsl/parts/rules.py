@@ -142,7 +142,7 @@ def flag_or(word: str, doc: str, *, default: bool) -> Any:
 def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
     """One of ``options``."""
     rule = Rule(
-        f"one of {', '.join(option or repr('') for option in options)}",
+        f"one of {', '.join(filter(None, options))}",
         lambda value: type(value) is str,
         lambda value: value in options,
         doc,

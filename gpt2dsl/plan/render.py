@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 WIDTH = 110
 
+TINY = 1e8
+"""Bytes a rank below which its memory is told in MB."""
+
 COMPUTING = ("pretrain", "finetune", "evaluate", "generate", "classify", "serve")
 """Tasks that hold a network in memory."""
 
@@ -86,18 +89,20 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.layout and plan.world > 1:
         yield from layout_rows(plan.layout, plan.ranks, _size)
     memory = plan.memory
+    unit = "MB" if memory.total < TINY else "GB"
+    whole, weights = (_in(unit, size) for size in (memory.total, memory.weights))
     if plan.serves:
         yield (
             "memory",
-            f"{_gb(memory.total)} GB at most: weights {_gb(memory.weights)}, keys and values of "
-            f"texts {_gb(memory.texts)}, of prompts {_gb(memory.prompts)}",
+            f"{whole} {unit} at most: weights {weights}, keys and values of "
+            f"texts {_in(unit, memory.texts)}, of prompts {_in(unit, memory.prompts)}",
         )
         return
     yield (
         "memory",
-        f"per rank {_gb(memory.total)} GB: weights {_gb(memory.weights)}, gradients "
-        f"{_gb(memory.gradients)}, optimizer {_gb(memory.optimizer)}, activations "
-        f"{_gb(memory.activations)}",
+        f"per rank {whole} {unit}: weights {weights}, gradients "
+        f"{_in(unit, memory.gradients)}, optimizer {_in(unit, memory.optimizer)}, activations "
+        f"{_in(unit, memory.activations)}",
     )
 
 
@@ -211,8 +216,9 @@ def _verdict(plan: Plan) -> Iterator[str]:
         yield f"{len(refused)} {verb} {kind}; a run is refused."
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f}" if size < 1e10 else f"{size / 1e9:.1f}"
+def _in(unit: str, size: int) -> str:
+    number = size / (1e6 if unit == "MB" else 1e9)
+    return f"{number:.2f}" if number < 10 else f"{number:.1f}"
 
 
 def _size(size: int) -> str:

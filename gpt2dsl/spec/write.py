@@ -11,7 +11,7 @@ from gpt2dsl.parts import Part, Task
 
 
 def to_toml(parts: Iterable[Part]) -> str:
-    """One table a part, with the values that are not defaults. Reads back as equal parts."""
+    """One table a part, with the values that were said. Reads back as equal parts."""
     return _text(_document(parts))
 
 
@@ -32,7 +32,8 @@ def _document(parts: Iterable[Part]) -> dict[str, Any]:
 
 def _table(part: Part) -> dict[str, Any]:
     kind = {"kind": part.kind} if isinstance(part, Task) else {}
-    return {**kind, **{name: _plain(value) for name, value in part.changed().items()}}
+    said = {**part.changed(), **{k: v for k, v in part.given().items() if v is not None}}
+    return {**kind, **{name: _plain(said[name]) for name in part.rules() if name in said}}
 
 
 def _plain(value: Any) -> Any:

@@ -44,6 +44,13 @@ def test_repr_is_the_code_that_builds_it(chain: Chain) -> None:
     assert eval(repr(chain), dict(NAMES)) == chain  # noqa: S307
 
 
+def test_a_stage_of_one_part_is_that_part() -> None:
+    one, two = Task.evaluate(data="a"), Task.generate(prompts=["b"])
+    three = Model() | two
+    assert repr(Recipe(one) >> two >> three) == f"Recipe({one}) >> {two} >> ({three})"
+    assert repr(Chain(Recipe(two))) == f"Chain(Recipe({two}))"
+
+
 def test_a_single_part_may_follow_and_brackets_are_asked_for_where_they_are_missing() -> None:
     chain = TRAINED >> Task.evaluate(data="sample:valid")
     assert chain.recipes == (TRAINED, Recipe(Task.evaluate(data="sample:valid")))

@@ -33,6 +33,8 @@ def test_check_as_json_has_the_same_faults(capsys: Any) -> None:
     assert [fault["code"] for fault in found] == [
         "G2-203", "G2-101", "G2-201", "G2-202", "G2-105", "G2-102", "G2-301", "G2-104",
     ]  # fmt: skip
+    assert (found[0]["key"], found[0]["value"]) == ("parallel.mp", "7")
+    assert (found[1]["key"], found[1]["value"]) == ("train.bach_size", "")
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])

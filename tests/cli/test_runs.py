@@ -22,10 +22,12 @@ def test_runs_are_a_table_and_columns_that_are_empty_are_left_out(
     assert run("runs") == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == [
-        "name", "task", "state", "steps", "loss", "perplexity", "tokens/s", "when",
+        "name", "task", "state", "steps", "loss", "loss", "of", "perplexity", "tokens/s", "when",
     ]  # fmt: skip
     found = {row.split()[0]: row for row in rows}
-    assert found["done"].split()[1:7] == ["pretrain", "done", "3", "2.5000", "12.18", "2,000"]
+    figures = ["pretrain", "done", "3", "2.5000", "held", "out", "12.18", "2,000"]
+    assert found["done"].split()[1:9] == figures
+    assert "4.0000  training" in found["stopped"]
     assert "stopped at step 1 of 3" in found["stopped"]
     assert "damaged: plan.json: it is absent" in found["half"]
     assert run("runs", str(stopped)) == 0
@@ -46,6 +48,7 @@ def test_runs_as_json_have_numbers_and_not_words(capsys: Any, elsewhere: Path) -
         "steps": 1,
         "planned_steps": 3,
         "loss": 4.0,
+        "loss_of": "training",
         "perplexity": None,
         "tokens_per_second": 1000.0,
         "problem": "",

@@ -37,6 +37,21 @@ def test_nothing_is_said_of_a_moment(capsys: pytest.CaptureFixture[str]) -> None
     assert "left" not in capsys.readouterr().err
 
 
+def test_lines_of_an_evaluation_are_as_far_apart_as_it_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    with Bar("evaluating", 8, pause=5.0) as bar:
+        for _ in range(8):
+            now[0] += 2.0
+            bar.step("loss 3")
+    assert capsys.readouterr().err.splitlines() == [
+        "evaluating 3/8  loss 3  0:00:10 left",
+        "evaluating 6/8  loss 3",
+    ]
+
+
 def show_all() -> None:
     """Use all kinds of progress."""
     with saying("loading <weights>"):
@@ -70,6 +85,18 @@ def test_nothing_is_shown_while_it_is_to_be_quiet_and_errors_are_still_told(
     assert capsys.readouterr().err == "what went wrong\n"
     say("heard again")
     assert capsys.readouterr().err == "heard again\n"
+
+
+def test_a_pipe_is_no_terminal_where_colours_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ipykernel asks for them, in the processes of ranks too."""
+    for name, value in (("FORCE_COLOR", "1"), ("CLICOLOR_FORCE", "1"), ("TERM", "xterm-color")):
+        monkeypatch.setenv(name, value)
+    show_all()
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 12
+    assert "\x1b" not in said
 
 
 class Terminal(io.StringIO):
@@ -132,17 +159,24 @@ def test_a_notebook_has_a_bar_in_one_place_and_no_lines(
         places[-1].update(bundle, raw=raw)
         return places[-1]
 
-    shell: Any = SimpleNamespace(kernel=object())
+    shell: Any = SimpleNamespace(kernel=object(), execution_count=1)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
     show_all()
     assert capsys.readouterr().err == "done\n"
-    loading, training, writing = (place.pictures for place in places)
-    assert loading == ["<div>loading &lt;weights&gt;</div>", ""]
-    assert 'value="1.0000"' in training[-2]
-    assert "20/20  loss 2" in training[-2]
-    assert "100% of 0.0 MB" in writing[-2]
-    assert training[-1] == writing[-1] == ""
+    (pictures,) = (place.pictures for place in places)  # one after another in the same place
+    assert pictures[:2] == ["<div>loading &lt;weights&gt;</div>", ""]
+    assert pictures.count("") == 3
+    assert 'value="1.0000"' in pictures[-4]
+    assert "20/20  loss 2" in pictures[-4]
+    assert "100% of 0.0 MB" in pictures[-2]
+    assert not pictures[-1]
+    with Bar("training", 2) as bar, saying("saving"):
+        bar.step("loss 2")
+    assert len(places) == 2  # both at once
+    shell.execution_count = 2
+    show_all()
+    assert len(places) == 3
     del shell.kernel  # IPython at a terminal
     show_all()
     assert len(places) == 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from gpt2dsl.engine import page, pictures, report
 from gpt2dsl.engine.clock import Clock
+from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.overlay import overlay
 from gpt2dsl.engine.pictures import Line
 from gpt2dsl.engine.rundir import Attempt
@@ -167,3 +169,23 @@ def test_time_is_that_of_the_tokens_that_a_step_has() -> None:
     assert report._seconds([{"step": 0, "eval_loss": 3.0}, *metrics], tokens=100) == [2.0, 4.0]
     assert report._loss(metrics, 100, [2.0, 4.0]).count("<svg") == 3
     assert report._loss([], 100, []).count("<svg") == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "closing", "sentence"),
+    [
+        (300.4, 50.07, "6.0 times lower", "fell from 300.40 to 50.07"),
+        (50.0, 300.0, "6.0 times higher", "rose from 50.00 to 300.00"),
+        (300.42, 299.48, "0.3% lower", "fell from 300.42 to 299.48"),
+        (300.0, 303.0, "1.0% higher", "rose from 300.00 to 303.00"),
+        (300.0, 300.01, "unchanged", "rose from 300.00 to 300.01"),
+        (300.0, 300.001, "unchanged", "stayed at 300.00"),
+        (math.inf, math.inf, "unchanged", "stayed at inf"),
+    ],
+)
+def test_a_change_is_told_as_large_as_it_is(
+    before: float, after: float, closing: str, sentence: str
+) -> None:
+    result = Result(task="pretrain", perplexity_before=before, perplexity=after)
+    assert str(result).endswith(f" after: {closing}")
+    assert report._moved("It", before, after, ",.2f") == f"It {sentence}"

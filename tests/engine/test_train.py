@@ -22,6 +22,7 @@ from typing_extensions import override
 
 import gpt2dsl
 from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Runtime, Task, Train
+from gpt2dsl.engine.held_out import HeldOut
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.rundir import RunDirectory
@@ -70,6 +71,16 @@ def test_every_step_and_evaluation_has_its_line_of_metrics(trained: Result) -> N
     assert lines[1]["lr"] == 0.0
 
 
+def test_an_evaluation_within_a_training_is_one_line_where_lines_are_printed(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe.set("train.steps", 2).set("runtime.output", str(tmp_path)).plan().run()
+    lines = capsys.readouterr().err.splitlines()
+    held_out = [line.partition(" loss")[0] for line in lines if "held-out" in line]
+    assert held_out == ["step 0: held-out", "step 2: held-out"]
+    assert not any(line.startswith("evaluating") for line in lines)
+
+
 def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Result) -> None:
     assert trained.directory
     page = (trained.directory / "report.html").read_text(encoding="utf-8")
@@ -77,7 +88,7 @@ def test_the_report_needs_nothing_else_and_shows_what_was_learned(trained: Resul
     for words in ("over steps", "over tokens", "over minutes", "prefers-color-scheme: dark"):
         assert words in page
     assert f"gpt2dsl generate {trained.checkpoint} --prompt" in page
-    assert f"fell from {trained.perplexity_before:,.1f} to {trained.perplexity:,.2f}" in page
+    assert f"fell from {trained.perplexity_before:,.2f} to {trained.perplexity:,.2f}" in page
     for words in ("computing steps", "data and dropout masks", "evaluation", "checkpoints"):
         assert f"<tr><td>{words}</td>" in page
     assert "Peak memory of the process" in page
@@ -163,6 +174,26 @@ def test_a_resumed_run_ends_bit_for_bit_where_an_undisturbed_one_does(
         np.testing.assert_array_equal(array, before[name])
     for name, array in load_file(trained.checkpoint / "optimizer.safetensors").items():
         np.testing.assert_array_equal(array, moments[name])
+
+
+def test_a_finished_run_says_so_and_makes_nothing_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    plan = recipe.set("train.steps", 2).set("runtime.output", str(tmp_path)).plan()
+    first = plan.run()
+    assert first.directory
+    kept = {file: file.read_bytes() for file in first.directory.iterdir() if file.is_file()}
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldOut, "showcase", None)
+        assert plan.run() == first
+    said = capsys.readouterr().err
+    assert said.splitlines() == [f"already finished: {first.checkpoint}: step 2 of 2"]
+    assert {file: file.read_bytes() for file in kept} == kept
+    (first.directory / "result.json").unlink()
+    assert plan.run() == first
+    assert "generating samples" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("trained")

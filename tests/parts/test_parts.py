@@ -155,3 +155,8 @@ def test_defaults_are_values_that_the_fields_accept() -> None:
         for field in cls.fields():
             if field.default is not attrs.NOTHING and field.default != ():
                 assert field.metadata[RULE].problem(field.default) is None, field.name
+
+
+def test_what_leaving_a_choice_out_means_is_no_option_of_it() -> None:
+    with pytest.raises(SpecError, match=r"expected one of nano, 124m, .*, found 'tiny'"):
+        Model(size="tiny")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,3 +322,12 @@ def test_a_network_that_only_absent_weights_know_is_not_guessed() -> None:
     assert "  model    as its weights, which are not there" in text
     assert "memory" not in text
     assert "if it is a model on the Hub" in text
+
+
+def test_the_memory_of_a_tiny_model_is_told_in_mb() -> None:
+    tiny = Model(size="nano", layers=1, heads=2, hidden=32) | Train(seq_length=8, batch_size=1)
+    text = str(
+        (tiny | Data(tokenizer="train", vocab=300) | Task.pretrain(data="sample:valid")).plan()
+    )
+    (line,) = [line for line in text.splitlines() if line.startswith("  memory")]
+    assert re.fullmatch(r"  memory +per rank [\d.]+ MB: weights 0.1\d, gradients 0.1\d, .*", line)

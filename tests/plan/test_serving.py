@@ -67,7 +67,9 @@ def test_the_plan_says_what_is_served_where_and_what_it_takes(weights: Path) -> 
     assert (plan.memory.texts, plan.memory.prompts) == (5 * text, 1 << 20)
     assert plan.memory.total == plan.memory.weights + 5 * text + (1 << 20)
     text_of_it = " ".join(str(plan).split())
-    assert "memory 0.00 GB at most: weights 0.00, keys and values of texts 0.00" in text_of_it
+    whole, weighs = (f"{size / 1e6:.2f}" for size in (plan.memory.total, plan.memory.weights))
+    memory = f"memory {whole} MB at most: weights {weighs}, keys and values of texts 0.15"
+    assert memory in text_of_it
     assert f"serves {weights} on http://[::1]:9/v1: 2 texts at once, 1,000 may wait" in text_of_it
     assert "steps serve" in text_of_it
     assert "writes nothing" in text_of_it
