@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import click
 
 from gpt2dsl import terminal
@@ -14,16 +15,38 @@ from gpt2dsl.chain.chain import Chain
 from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.cli import options
 from gpt2dsl.cluster import hosts, supervisor
-from gpt2dsl.errors import Interrupted
+from gpt2dsl.errors import Interrupted, SpecError
+from gpt2dsl.library.finding import checked_name
 from gpt2dsl.plan.plan import Plan
 from gpt2dsl.recipe import callbacks_of
 
 RESUME = "train.resume"
 
 
+def _checked_name(
+    _context: click.Context, _option: click.Parameter, name: str | None
+) -> str | None:
+    """Return the name of a run.
+
+    Raises:
+        SpecError: no directory can have it.
+    """
+    try:
+        return None if name is None else checked_name(name)
+    except SpecError as error:
+        raise SpecError(
+            attrs.evolve(one, origin="", key="--name") for one in error.faults
+        ) from None
+
+
 @click.command("run", help="Plan, show and run SPEC; print the result.")
 @options.spec
 @options.settings
+@click.option(
+    "--name",
+    callback=_checked_name,
+    help="Of the run, in place of the spec's: it names the directory.",
+)
 @click.option("--profile", is_flag=True, help="Say what some steps spend their time on.")
 @click.option(
     "--node",
@@ -33,23 +56,33 @@ RESUME = "train.resume"
 @options.quiet
 @options.as_json
 def command(
-    spec: str, settings: tuple[str, ...], profile: bool, node: str | None, as_json: bool
+    spec: str,
+    settings: tuple[str, ...],
+    *,
+    name: str | None,
+    profile: bool,
+    node: str | None,
+    as_json: bool,
 ) -> None:
     """Plan, show and run a recipe or a chain."""
     found = specs.load(spec, settings)
+    if name is not None:
+        found = found.named(name)
     if isinstance(found, Chain) and (node or profile):
         raise click.UsageError("--node and --profile are for one recipe, this is a chain")
     plan = specs.planned(found, prepare=True)
     if isinstance(plan, ChainPlan):
-        _chain(plan, spec, settings, as_json=as_json)
+        _chain(plan, spec, settings, name=name, as_json=as_json)
     else:
-        _recipe(plan, spec, settings, profile, node, as_json=as_json)
+        _recipe(plan, spec, settings, name=name, profile=profile, node=node, as_json=as_json)
 
 
-def _chain(plan: ChainPlan, spec: str, settings: tuple[str, ...], *, as_json: bool) -> None:
+def _chain(
+    plan: ChainPlan, spec: str, settings: tuple[str, ...], *, name: str | None, as_json: bool
+) -> None:
     _show(plan)
     keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
-    again = _again(spec, settings, keys, several=False)
+    again = _again(spec, settings, name, keys, several=False)
     listed = callbacks_of(spec)
     of_all = len(listed) < len(plan.stages)  # a chain in Python has one list for all of its stages
     result = plan.run(
@@ -67,9 +100,10 @@ def _recipe(
     plan: Plan,
     spec: str,
     settings: tuple[str, ...],
+    *,
+    name: str | None,
     profile: bool,
     node: str | None,
-    *,
     as_json: bool,
 ) -> None:
     here = hosts.node(node, plan.world) if node else None
@@ -83,11 +117,10 @@ def _recipe(
 
         callbacks.append(Profile(Path(plan.directory) / "profile"))
     streams = plan.streams and not as_json
+    anew = [RESUME] if plan.starts_anew else []
     try:
         result = plan.run(
-            resume_command=_again(
-                spec, settings, [RESUME] if plan.starts_anew else [], several=node is not None
-            ),
+            resume_command=_again(spec, settings, name, anew, several=node is not None),
             callbacks=callbacks,
             on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
             node=here,
@@ -108,17 +141,21 @@ def _show(plan: Plan | ChainPlan) -> None:
         click.echo(str(plan), err=True)
 
 
-def _again(spec: str, settings: Sequence[str], anew: Sequence[str], *, several: bool) -> str:
+def _again(
+    spec: str, settings: Sequence[str], name: str | None, anew: Sequence[str], *, several: bool
+) -> str:
     """Return the command that goes on after an interruption; of several machines launch's.
 
     Args:
         spec: what runs.
         settings: what is laid over it.
+        name: of the run, where it is not the spec's.
         anew: the keys that are ``never`` now: the command is not to start anew.
         several: whether there are several machines.
     """
     kept = [setting for setting in settings if setting.partition("=")[0].strip() not in anew]
     words = ["gpt2dsl", "launch" if several else "run", spec]
+    words += [] if name is None else ["--name", name]
     for setting in (*kept, *(f"{key}=auto" for key in anew)):
         words += ["--set", setting]
     return shlex.join(words) + (" --hosts FILE" if several else "")

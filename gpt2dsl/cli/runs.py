@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -9,10 +13,16 @@ from typing import Any
 import click
 
 from gpt2dsl.cli import options, table
-from gpt2dsl.library import runs
+from gpt2dsl.errors import SpecError, some
+from gpt2dsl.library import compare, runs
+from gpt2dsl.library.compare import ABSENT
 from gpt2dsl.library.runs import Run
+from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.recipe import Recipe
 
-_COLUMNS = ("name", "task", "state", "steps", "loss", "loss of", "perplexity", "tokens/s", "when")
+_COLUMNS = (
+    "name", "task", "state", "steps", "loss", "loss of", "perplexity", "tokens/s", "when", "with",
+)  # fmt: skip
 _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 
 
@@ -22,12 +32,37 @@ _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 def command(folder: Path, as_json: bool) -> None:
     """List run directories."""
     found = runs.below(folder)
+    unlike = _unlike(found)
     if as_json:
-        options.echo_json([_document(run, folder) for run in found])
+        options.echo_json([_document(run, folder, unlike.get(run.path, {})) for run in found])
     elif not found:
         click.echo(f"no runs in {click.format_filename(folder)}")
     else:
-        _table([_row(run, folder) for run in found])
+        _table([_row(run, folder, unlike.get(run.path, {})) for run in found])
+
+
+def _unlike(found: Sequence[Run]) -> dict[Path, dict[str, Any]]:
+    """Return the values of each run's recipe in which runs of its name are unlike each other."""
+    named = defaultdict(list)
+    for run in found:
+        named[runs.stem(run.path)].append(run.path)
+    unlike: dict[Path, dict[str, Any]] = {}
+    for paths in named.values():
+        recipes = _recipes(paths) if len(paths) > 1 else {}
+        for row in compare.recipes(*recipes.values()) if recipes else []:
+            for path, value in zip(recipes, row.values, strict=True):
+                if value is not ABSENT:
+                    unlike.setdefault(path, {})[row.key] = value
+    return unlike
+
+
+def _recipes(paths: Sequence[Path]) -> dict[Path, Parts]:
+    """Return the recipes of runs, without those that are damaged."""
+    recipes = {}
+    for path in paths:
+        with contextlib.suppress(SpecError):
+            recipes[path] = Recipe.load(runs.recipe(path)).completed
+    return recipes
 
 
 def _table(rows: list[dict[str, str]]) -> None:
@@ -38,7 +73,7 @@ def _table(rows: list[dict[str, str]]) -> None:
     )
 
 
-def _row(run: Run, folder: Path) -> dict[str, str]:
+def _row(run: Run, folder: Path, unlike: Mapping[str, Any]) -> dict[str, str]:
     when = _when(run)
     return {
         "name": _name(run, folder),
@@ -50,10 +85,13 @@ def _row(run: Run, folder: Path) -> dict[str, str]:
         "perplexity": _number(run.perplexity, ",.2f"),
         "tokens/s": _number(run.tokens_per_second, ",.0f"),
         "when": when.strftime("%Y-%m-%d %H:%M") if when else "",
+        "with": some(
+            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in unlike.items()
+        ),
     }
 
 
-def _document(run: Run, folder: Path) -> dict[str, Any]:
+def _document(run: Run, folder: Path, unlike: Mapping[str, Any]) -> dict[str, Any]:
     when = _when(run)
     return {
         "name": _name(run, folder),
@@ -67,6 +105,7 @@ def _document(run: Run, folder: Path) -> dict[str, Any]:
         "perplexity": run.perplexity,
         "tokens_per_second": run.tokens_per_second,
         "when": when.isoformat(timespec="seconds") if when else None,
+        "with": unlike,
         "problem": run.problem,
     }
 

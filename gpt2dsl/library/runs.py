@@ -19,6 +19,7 @@ State = Literal["done", "stopped", "running", "damaged"]
 Document = Mapping[str, Any]
 
 _PLAN, _RECIPE, _METRICS, _RESULT = "plan.json", "recipe.toml", "metrics.jsonl", "result.json"
+_DIGEST = re.compile(r"-[0-9a-f]{8}$")
 _TAIL = 1 << 16
 """Bytes of metrics.jsonl that tell where a run is: some 400 steps, however many there are."""
 _RECENT = 20
@@ -118,6 +119,11 @@ def read(path: Path) -> Run:
         tokens_per_second=number(now, "tokens_per_second"),
         modified=_modified(path),
     )
+
+
+def stem(path: Path) -> Path:
+    """Return the path of a run without the digest in its name."""
+    return path.with_name(_DIGEST.sub("", path.name))
 
 
 def newest(stem: Path) -> Path | None:

@@ -27,7 +27,7 @@ from tests.commands import gpt2dsl
 def test_the_command_that_goes_on_does_not_start_anew(
     settings: list[str], anew: list[str], expected: str
 ) -> None:
-    assert _again("x.toml", settings, anew, several=False) == expected
+    assert _again("x.toml", settings, None, anew, several=False) == expected
 
 
 RECIPE = """
@@ -100,6 +100,18 @@ def test_callbacks_of_a_recipe_are_called_in_specs_that_extend_it(beside: Path) 
     )
     told = [line for line in gpt2dsl("run", "chain.toml").stdout.splitlines() if "began" in line]
     assert [line.partition(" 0 of ")[2] for line in told] == ["3"]
+
+
+def test_a_run_of_another_name_goes_on_under_that_name(beside: Path) -> None:
+    (beside / "helper.py").write_text("def told(step):\n    pass\n")
+    done = gpt2dsl("run", "mine:recipe", "--name", "high rate", "--set", "optim.lr=0.01")
+    assert done.stdout.startswith("began high rate 0 of 4\n")
+    (run,) = (beside / "runs").iterdir()
+    assert run.name.startswith("high rate-")
+    words = _again("mine:recipe", [], "high rate", [], several=False)
+    assert words == "gpt2dsl run mine:recipe --name 'high rate'"
+    refused = gpt2dsl("run", "mine:recipe", "--name", "a/b", code=2)
+    assert "--name: expected what a directory can be called" in refused.stderr
 
 
 def test_a_quiet_run_shows_its_result_alone_on_its_ranks_too(beside: Path) -> None:

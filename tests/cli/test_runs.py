@@ -51,6 +51,7 @@ def test_runs_as_json_have_numbers_and_not_words(capsys: Any, elsewhere: Path) -
         "loss_of": "training",
         "perplexity": None,
         "tokens_per_second": 1000.0,
+        "with": {},
         "problem": "",
     }
 
@@ -77,6 +78,26 @@ def test_a_bare_name_of_weights_is_that_of_a_model(capsys: Any, elsewhere: Path)
     assert "the newest such run" not in capsys.readouterr().err
     assert run("inspect", "./gpt2") == 2
     assert "the newest such run" not in capsys.readouterr().err
+
+
+def test_runs_of_one_name_show_the_values_in_which_they_are_unlike(
+    capsys: Any, elsewhere: Path
+) -> None:
+    for number, settings in enumerate(("[optim]\nlr = 0.5\n", "[lora]\nr = 4\n", "")):
+        make(elsewhere / "runs" / f"base-0000000{number}", toml=f"{SPEC}\n{settings}")
+    make(elsewhere / "runs" / "other-00000000", toml=f"{SPEC}\n[optim]\nlr = 0.1\n")
+    (make(elsewhere / "runs" / "base-00000004") / "recipe.toml").write_text("[")
+    assert run("runs", "--json") == 0
+    rows = {row["name"]: row["with"] for row in json.loads(capsys.readouterr().out)}
+    default = rows["base-00000002"]["optim.lr"]
+    assert default != 0.5
+    assert rows["base-00000000"] == {"optim.lr": 0.5}
+    assert rows["base-00000001"].items() >= {"optim.lr": default, "lora.r": 4}.items()
+    assert rows["other-00000000"] == rows["base-00000004"] == {}
+    assert run("runs") == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split()[-1] == "with"
+    assert next(line for line in table if "base-00000000" in line).endswith("optim.lr = 0.5")
 
 
 def test_a_folder_without_runs_says_so(capsys: Any, elsewhere: Path) -> None:
