@@ -11,6 +11,7 @@ export NO_MKDOCS_2_WARNING := 1
 quickstart: $(VENV)/runtime
 	$(BIN)/gpt2dsl run specs/quickstart.toml
 	$(BIN)/gpt2dsl generate runs/quickstart --prompt "Mr. Darcy" --max-new-tokens 40
+	@echo "The run and its report.html are in $$(ls -td runs/quickstart-* | head -1); look at all runs with $(BIN)/gpt2dsl runs"
 	@echo "That was $(BIN)/gpt2dsl. To type gpt2dsl alone in this shell: . $(BIN)/activate"
 
 test: lint

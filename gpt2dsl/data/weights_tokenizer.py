@@ -31,6 +31,6 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
 def _without_tokenizer(vocab: int) -> str:
     """Return what to say of weights whose tokenizer nobody knows."""
     return (
-        f"no tokenizer lies beside the weights; GPT-2's own has {GPT2_VOCAB} entries, the word "
-        f"table {vocab} rows: data.tokenizer = a folder says which it is (--tokenizer), or gpt2"
+        f"no tokenizer lies beside the weights, and GPT-2's own has {GPT2_VOCAB} entries where the "
+        f"word table has {vocab} rows: name a folder that has the tokenizer (--tokenizer)"
     )

@@ -195,6 +195,8 @@ class Training:
             self.directory.forget_after(step, evaluations_after=step - 1)
             self.evaluations = [line for line in self.evaluations if line["step"] < step]
         is_same = self._is_own(folder) and not differences
+        if is_same:
+            self.saved = step, folder
         self.was_finished = self.team.any(is_same and self._has_finished())
         how = "already finished:" if self.was_finished else "resumed from"
         say(f"{how} {folder}: step {step} of {self.job.steps}")

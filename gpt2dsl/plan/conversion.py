@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2dsl.data import cache
 from gpt2dsl.errors import Fault, InputError
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.model import GPT2_ROWS
 from gpt2dsl.parts.task import Conversion, Convert
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused
@@ -59,6 +60,9 @@ def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
         ),
         "the tokenizer stays behind: a folder as target takes it along": (
             _is_file(task) and looked.tokenizer is not None
+        ),
+        "no tokenizer lies beside the source: texts need --tokenizer": (
+            looked.tokenizer is None and looked.geometry.vocab not in GPT2_ROWS
         ),
         "MindFormers has no gelu by erf: its own, the tanh form, gives logits that differ in the "
         "third digit; read back here, the YAML restores erf": (

@@ -145,7 +145,7 @@ def with_more_entries(folder: Path) -> str:
 
 def with_nothing(folder: Path) -> str:
     network(folder, 300)
-    return "no tokenizer lies beside the weights.*the word table 300 rows.*G2-205"
+    return "no tokenizer lies beside the weights.*the word table has 300 rows.*G2-205"
 
 
 UNREADABLE = [with_bert, with_t5, with_more_entries, with_nothing]
