@@ -125,12 +125,12 @@ PROJECTS = (
     Project(
         "evaluate",
         ({"model": {"weights": "m"}, "train": READING, "task": EVALUATE},),
-        "evaluating",
+        "loading",
     ),
     Project(
         "evaluate an adapter",
         ({"model": {"weights": "a"}, "train": READING, "task": EVALUATE},),
-        "evaluating",
+        "loading",
     ),
     Project(
         "generate",
@@ -173,7 +173,7 @@ PROJECTS = (
             },
             {"task": {"kind": "classify", "texts": "prompts.txt"}},
         ),
-        "evaluating",
+        "held-out loss",
     ),
     Project(
         "train, export and generate",
