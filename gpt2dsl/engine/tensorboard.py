@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from gpt2dsl import extras
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.errors import RunError
 
@@ -31,7 +32,7 @@ class TensorBoard(Callback):
         if find_spec("tensorboard") is None:
             raise RunError(
                 "runtime.tensorboard = true: tensorboard is not installed; "
-                "pip install 'gpt2dsl[tensorboard]' [G2-402]"
+                f"{extras.install('tensorboard')} [G2-402]"
             )
         from tensorboard.summary.writer.event_file_writer import (  # noqa: PLC0415  # optional
             EventFileWriter,

@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 from packaging.requirements import Requirement
 
+from gpt2dsl import extras
 from gpt2dsl.data import cache
 from gpt2dsl.lite import door
 
@@ -78,8 +79,8 @@ def _extras() -> Iterator[Finding]:
         ]
         lacking = [name for name in names if not _version(name)]
         if lacking:
-            mend = f"pip install 'gpt2dsl[{extra}]'"
-            yield Finding(extra, MISSING, f"{', '.join(lacking)}: {use}", mend)
+            lacks = f"{', '.join(lacking)}: {use}"
+            yield Finding(extra, MISSING, lacks, extras.install(extra))
         else:
             found = ", ".join(f"{name} {_version(name)}" for name in names)
             yield Finding(extra, GOOD, f"{found}: {use}")

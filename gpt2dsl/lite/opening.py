@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from gpt2dsl import extras
 from gpt2dsl.errors import InputError
 from gpt2dsl.lite import door
 from gpt2dsl.lite.description import Description
@@ -23,7 +24,7 @@ RUNTIMES: dict[str, type[AnyRuntime]] = {
 def missing(form: str) -> str:
     """Why a format can't be run here, in words; "" where it can."""
     if form == "onnx" and not importlib.util.find_spec("onnxruntime"):
-        return "onnxruntime is not installed: pip install 'gpt2dsl[onnx]'"
+        return f"onnxruntime is not installed: {extras.install('onnx')}"
     if form == "ms" and door.find() is None:
         return f"MindSpore Lite is not set up: {door.SETUP}"
     return ""
@@ -32,7 +33,7 @@ def missing(form: str) -> str:
 def unwritable(form: str) -> str:
     """Why a format can't be written here, in words; "" where it can."""
     if form in ("onnx", "ms") and not importlib.util.find_spec("onnx"):
-        return "onnx is not installed: pip install 'gpt2dsl[onnx]'"
+        return f"onnx is not installed: {extras.install('onnx')}"
     return missing(form) if form == "ms" else ""
 
 

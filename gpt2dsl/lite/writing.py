@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl import extras
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.lite import onnx_graph, onnx_model, onnx_ports, onnx_weights
 from gpt2dsl.lite.description import ONNX, SUFFIX
@@ -121,7 +122,7 @@ def fixed_onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
 def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.Placed]:
     """Write the weights of ONNX graphs, whose names they have beside them."""
     if not importlib.util.find_spec("onnx"):
-        message = "it is not installed: pip install 'gpt2dsl[onnx]'"
+        message = f"it is not installed: {extras.install('onnx')}"
         raise InputError("G2-531", "onnx", message)
     return onnx_weights.write_weights(path, onnx_weights.thirds(graphs.tensors))
 

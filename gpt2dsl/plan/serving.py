@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from gpt2dsl import extras
 from gpt2dsl.data import cache, chat_template
 from gpt2dsl.errors import Fault, InputError, RunError
 from gpt2dsl.parts import Generation
@@ -53,7 +54,7 @@ def missing() -> str:
     """Return what has to be installed before anything can be served; "" where all is there."""
     if all(map(importlib.util.find_spec, _NEEDS)):
         return ""
-    return "it needs: pip install 'gpt2dsl[serve]'"
+    return f"it needs: {extras.install('serve')}"
 
 
 def blank_key() -> InputError:

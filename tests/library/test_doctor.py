@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gpt2dsl import extras
 from gpt2dsl.library import doctor
 from gpt2dsl.library.doctor import GOOD, MISSING, WRONG, Finding
 
@@ -40,7 +41,7 @@ def test_what_is_missing_or_of_another_version_has_its_mend(
     seen = found()
     assert seen["onnx"] == Finding(
         "onnx", MISSING, "onnx, onnxruntime: exports ONNX and .ms, and runs ONNX",
-        "pip install 'gpt2dsl[onnx]'",
+        extras.install("onnx"),
     )  # fmt: skip
     assert seen["regex"].state == WRONG
     assert seen["mindspore"].detail == "2.2.0, and ==2.10.0 is needed"

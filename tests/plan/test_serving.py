@@ -24,6 +24,7 @@ from gpt2dsl import (
     SpecError,
     Task,
     Train,
+    extras,
 )  # fmt: skip
 from gpt2dsl.cli.serve import command
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -207,7 +208,7 @@ def test_a_missing_package_is_refused_with_its_cure(
     )
     plan = recipe(weights).plan()
     (refusal,) = plan.refusals()
-    assert refusal.message == "it needs: pip install 'gpt2dsl[serve]'"
+    assert refusal.message == f"it needs: {extras.install('serve')}"
     assert (refusal.code, refusal.key) == ("G2-534", "task.kind = serve")
     assert "1 input is refused; a run is refused." in str(plan)
 

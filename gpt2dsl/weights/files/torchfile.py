@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2dsl import extras
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights.files.stored import STORAGE, Held, Slab, Stored, Whole
 
@@ -117,7 +118,7 @@ def _loaded(path: Path, *, legacy: bool) -> Any:
     try:
         import torch  # noqa: PLC0415  # an extra, and slow to import
     except ImportError:
-        message = "reading it needs torch 2.10 or newer: pip install 'gpt2dsl[torch]'"
+        message = f"reading it needs torch 2.10 or newer: {extras.install('torch')}"
         raise InputError("G2-304", path, message) from None
     return torch.load(path, map_location="cpu", weights_only=True, mmap=not legacy)
 
