@@ -83,13 +83,10 @@ def _chain(
     _show(plan)
     keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
     again = _again(spec, settings, name, keys, several=False)
-    listed = callbacks_of(spec)
-    of_all = len(listed) < len(plan.stages)  # a chain in Python has one list for all of its stages
-    result = plan.run(
-        resume_command=again,
-        callbacks=listed[0] if of_all else (),
-        stage_callbacks=() if of_all else listed,
-    )
+    callbacks = callbacks_of(spec)
+    if len(callbacks) == 1:  # a chain in Python has one list for all of its stages
+        callbacks *= len(plan.stages)
+    result = plan.run(resume_command=again, stage_callbacks=callbacks)
     if as_json:
         options.echo_json(result.to_json())
     else:

@@ -74,6 +74,7 @@ class TextClassifier:
         self,
         examples: Examples,
         batch_size: int,
+        *,
         until: Callable[[], bool] = lambda: False,
         pause: float = SPARSE,
     ) -> RegressionScores | None:
@@ -94,6 +95,7 @@ class TextClassifier:
         self,
         examples: Examples,
         batch_size: int,
+        *,
         until: Callable[[], bool] = lambda: False,
         pause: float = SPARSE,
     ) -> Scores | None:

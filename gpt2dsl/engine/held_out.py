@@ -71,7 +71,9 @@ class HeldOut:
         batch = self._job.parts.train.batch_size
         if self._job.geometry.problem == REGRESSION:
             return self._of_numbers(examples, batch, step)
-        self.scores = scores = self._classifier.scores(examples, batch, self._wanted, RARE)
+        self.scores = scores = self._classifier.scores(
+            examples, batch, until=self._wanted, pause=RARE
+        )
         if scores is None:
             return None
         loss, accuracy = scores.loss, scores.accuracy
@@ -79,8 +81,9 @@ class HeldOut:
         return {"eval_loss": loss, "eval_accuracy": accuracy, "eval_matthews": scores.matthews}
 
     def _of_numbers(self, examples: Examples, batch: int, step: int) -> Metrics | None:
-        measured = self._classifier.regression_scores
-        self.scores = scores = measured(examples, batch, self._wanted, RARE)
+        self.scores = scores = self._classifier.regression_scores(
+            examples, batch, until=self._wanted, pause=RARE
+        )
         if scores is None:
             return None
         words = f"held-out squared error {scores.loss:.4f}, correlation {scores.pearson:.4f}"

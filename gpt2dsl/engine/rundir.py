@@ -136,7 +136,7 @@ class RunDirectory:
         ]
         self.write("metrics.jsonl", "".join(documents.dumps(line) + "\n" for line in kept))
 
-    def forget_samples(self) -> None:
+    def forget_outcome(self) -> None:
         """Drop what the model made of held-out text before training, and what came of it."""
         if self._writes:
             (self.path / BEFORE).unlink(missing_ok=True)

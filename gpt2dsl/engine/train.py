@@ -181,7 +181,7 @@ class Training:
         other_text = any(difference.key == "task.eval_data" for difference in differences)
         self.directory.forget_after(step, evaluations_after=-1 if other_text else step)
         if other_text:
-            self.directory.forget_samples()
+            self.directory.forget_outcome()
         self.team.wait()
         for difference in differences:
             terminal.say(

@@ -19,7 +19,7 @@ State = Literal["done", "stopped", "running", "damaged"]
 Document = Mapping[str, Any]
 
 _PLAN, _RECIPE, _METRICS, _RESULT = "plan.json", "recipe.toml", "metrics.jsonl", "result.json"
-_DIGEST = re.compile(r"-[0-9a-f]{8}$")
+_DIGEST = re.compile(r"(?<=.)-[0-9a-f]{8}\Z")
 _TAIL = 1 << 16
 """Bytes of metrics.jsonl that tell where a run is: some 400 steps, however many there are."""
 _RECENT = 20
@@ -126,18 +126,19 @@ def stem(path: Path) -> Path:
     return path.with_name(_DIGEST.sub("", path.name))
 
 
-def newest(stem: Path) -> Path | None:
+def newest(wanted: Path) -> Path | None:
     """Return the run that started last among those that a name without its digest may mean.
 
     Args:
-        stem: ``runs/quickstart`` for ``runs/quickstart-0c66bb14`` and its like.
+        wanted: ``runs/quickstart`` for ``runs/quickstart-0c66bb14`` and its like.
     """
-    named = re.compile(re.escape(stem.name) + r"-[0-9a-f]{8}")
     try:
         started = [
             (time, path)
-            for path in stem.parent.iterdir()
-            if named.fullmatch(path.name) and (time := _written(path / _PLAN)) is not None
+            for path in wanted.parent.iterdir()
+            if path != wanted
+            and stem(path) == wanted
+            and (time := _written(path / _PLAN)) is not None
         ]
     except OSError:
         return None

@@ -175,9 +175,9 @@ def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "disk", _disk(plan.disk)
     if plan.serves:
         yield "serves", _served(plan.serves)
-    if written and plan.task != "reshard":
-        yield "disk", _target(written)
     if written is None or plan.task != "reshard":
+        if written:
+            yield "disk", _target(written)
         yield "writes", plan.directory or "nothing"
         return
     files = f"{written.files} ranks, a file each" if written.files > 1 else "whole"

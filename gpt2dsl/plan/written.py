@@ -106,7 +106,7 @@ def _adapter(parts: Parts, dtype: str, said: Hints) -> int:
 def _graphs(task: Export, looked: Look) -> Written:
     """The graphs of an export, of which each has all weights."""
     from gpt2dsl.lite import writing  # noqa: PLC0415  # only exports ask for it
-    from gpt2dsl.lite.shapes import Shapes  # noqa: PLC0415
+    from gpt2dsl.lite.shapes import Shapes  # noqa: PLC0415  # as above
 
     shapes = Shapes(looked.geometry, task.batch, task.seq_length or looked.geometry.positions)
     names = writing.names_of(task.format, shapes, cache=task.cache)

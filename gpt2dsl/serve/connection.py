@@ -33,10 +33,10 @@ network would throw the refusal away if the connection were closed under it."""
 HEAD = 16 << 10
 """Bytes of a request's head at most."""
 
-CHUNKS = 1 << 15
+MOST_CHUNKS = 1 << 15
 """Chunks that a body may have, whatever they hold: each is work."""
 
-CHUNK = 64
+MEAN_CHUNK = 64
 """Bytes that the chunks of a body hold on average where they are more than that."""
 
 PATIENCE = 30.0
@@ -62,7 +62,7 @@ class _Parser(h11.Connection):
         elif isinstance(event, h11.Data):
             self._chunks += event.chunk_end
             self._bytes += len(event.data)
-            if self._chunks > CHUNKS and self._bytes < self._chunks * CHUNK:
+            if self._chunks > MOST_CHUNKS and self._bytes < self._chunks * MEAN_CHUNK:
                 self.has_tiny_chunks = True
                 raise h11.RemoteProtocolError("tiny chunks")
         return event
@@ -143,7 +143,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.transport.abort()  # an answer is on its way: nothing can be said within it
             return
         if self._parser.has_tiny_chunks:
-            msg = f"the body has over {CHUNKS} chunks of less than {CHUNK} bytes; send larger ones"
+            msg = f"the body has over {MOST_CHUNKS} chunks of less than {MEAN_CHUNK} bytes"
+            msg += "; send larger ones"
         body = json.dumps(ApiError(400, msg).document).encode()
         headers = [
             (b"content-type", b"application/json"),

@@ -29,8 +29,9 @@ def come_first() -> None:
 
     Where it does not, everything works as well, and is held up more by what runs beside it.
     """
-    for thread in [threading.get_native_id(), *_mindspore()]:
-        _shorten_slices(thread)
+    if sys.platform == "linux":
+        for thread in [threading.get_native_id(), *_mindspore()]:
+            _shorten_slices(thread)
 
 
 def stand_back() -> None:
@@ -47,7 +48,7 @@ def stand_back() -> None:
 
 def _shorten_slices(thread: int) -> None:
     number = _SCHED_SETATTR.get(platform.machine())
-    if sys.platform != "linux" or number is None:
+    if number is None:
         return
     nice = os.getpriority(os.PRIO_PROCESS, thread)
     # sched_attr: size, policy (SCHED_OTHER), flags, nice, priority, slice, two for deadlines

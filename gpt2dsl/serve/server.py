@@ -20,7 +20,7 @@ from gpt2dsl.engine.progress import say, saying
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.serve import check
 from gpt2dsl.serve.app import app
-from gpt2dsl.serve.connection import HEAD, Connection
+from gpt2dsl.serve.connection import Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
 from gpt2dsl.serve.settings import Settings
@@ -165,7 +165,6 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 routes,
                 http=Connection,
-                h11_max_incomplete_event_size=HEAD,
                 ws="none",
                 lifespan="off",
                 log_level="error",

@@ -87,6 +87,7 @@ def test_runs_of_one_name_show_the_values_in_which_they_are_unlike(
         make(elsewhere / "runs" / f"base-0000000{number}", toml=f"{SPEC}\n{settings}")
     make(elsewhere / "runs" / "other-00000000", toml=f"{SPEC}\n[optim]\nlr = 0.1\n")
     (make(elsewhere / "runs" / "base-00000004") / "recipe.toml").write_text("[")
+    make(elsewhere / "runs" / "-00000000")
     assert run("runs", "--json") == 0
     rows = {row["name"]: row["with"] for row in json.loads(capsys.readouterr().out)}
     default = rows["base-00000002"]["optim.lr"]

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gpt2dsl.serve.connection import CHUNK, CHUNKS, HEAD, PIECE
+from gpt2dsl.serve.connection import HEAD, MEAN_CHUNK, MOST_CHUNKS, PIECE
 from tests.serve.conftest import Server
 
 ASKED = b'{"prompt": "the", "max_tokens": 1, "temperature": 0}'
@@ -46,10 +46,10 @@ def test_a_body_in_tiny_chunks_is_refused(server: Server) -> None:
         piece = b"%x\r\n%s\r\n" % (size, b" " * size)
         return told(server, CHUNKED + piece * count + chunked(ASKED, len(ASKED)))
 
-    assert answered(CHUNKS - 1, 1).startswith(b"HTTP/1.1 200 ")
-    head, body = answered(CHUNKS, 1).split(b"\r\n\r\n", 1)
+    assert answered(MOST_CHUNKS - 1, 1).startswith(b"HTTP/1.1 200 ")
+    head, body = answered(MOST_CHUNKS, 1).split(b"\r\n\r\n", 1)
     assert head.startswith(b"HTTP/1.1 400 ")
-    assert f"{CHUNK} bytes" in json.loads(body)["error"]["message"]
+    assert f"{MEAN_CHUNK} bytes" in json.loads(body)["error"]["message"]
 
 
 def test_requests_that_come_at_once_are_answered_one_after_another(server: Server) -> None:

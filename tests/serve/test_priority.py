@@ -49,6 +49,13 @@ def test_a_thread_gets_short_time_slices_and_keeps_its_priority() -> None:
     assert in_a_thread(priority.stand_back) == (19, priority.TIME_SLICE)
 
 
+def test_elsewhere_than_on_linux_nothing_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = in_a_thread()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(priority, "_mindspore", lambda: pytest.fail("there is no /proc"))
+    assert in_a_thread(priority.come_first, priority.stand_back) == before
+
+
 def test_a_thread_that_stands_back_stands_back_alone() -> None:
     before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     assert in_a_thread(priority.stand_back)[0] == 19
