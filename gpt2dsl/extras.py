@@ -6,8 +6,7 @@ import json
 import shlex
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 
 def install(extra: str) -> str:
@@ -24,5 +23,5 @@ def _clone() -> Path | None:
     for found in metadata.distributions(name="gpt2dsl"):
         said = json.loads(found.read_text("direct_url.json") or "{}")
         if said.get("dir_info", {}).get("editable"):
-            return Path(url2pathname(urlsplit(said["url"]).path)).resolve()
+            return Path(unquote(urlsplit(said["url"]).path)).resolve()
     return None
