@@ -59,16 +59,30 @@ def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[
     """Yield the faults of a recipe as a whole, and of its inputs.
 
     Faults of values do not hide them, but a value that is faulty itself is not blamed again; nor is
-    the default of a key that was meant by an unknown one.
+    the default of a key that was meant by an unknown one. Where something that a spec extends could
+    not be read, all but the absence of an input may follow from that.
     """
     if faults and isinstance(found, Recipe) and not found.parts:  # nothing could be read
         return
+    parts = tuple(one.key.rpartition("extends")[0] for one in faults if one.code in tables.UNREAD)
     faulty = {key for one in faults for key in (one.key.partition(" ")[0], _meant(one))}
     for fault in found.faults():
         key = fault.key.partition(" ")[0]
         no_task = key.endswith("task") and any(one.startswith(f"{key}.") for one in faulty)
-        if not no_task and key not in faulty:
+        if not (no_task or key in faulty or _follows(fault, parts)):
             yield fault
+
+
+def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:
+    """Whether a fault may follow from what could not be read.
+
+    Args:
+        fault: of a recipe as a whole.
+        unread: what the keys of those stages begin with that are known in part, of a recipe "".
+    """
+    is_said = fault.code == "G2-301" and fault.origin and not fault.key.endswith(" = auto")
+    passed_on = bool(unread) and fault.key.endswith(".model.weights = auto")
+    return passed_on or (fault.key.startswith(unread) and not is_said)
 
 
 def _meant(fault: Fault) -> str:

@@ -42,6 +42,10 @@ class Table:
         return Table(self.origin or below.origin, {**values, **self.values})
 
 
+UNREAD = ("G2-001", "G2-002", "G2-003", "G2-004")
+"""Codes of what a recipe extends and can't be read: what the recipe lacks may stand there."""
+
+
 @attrs.frozen
 class Draft:
     """A recipe before it is checked.
@@ -118,6 +122,8 @@ def structure(draft: Draft) -> tuple[dict[str, Part], tuple[Fault, ...]]:
         good = {key: value for key, value in values.items() if key not in faulty}
         if not any(rule.required and key not in good for key, rule in cls.rules().items()):
             parts[name] = cls(**good).written(table.origin, {key: origins[key] for key in good})
+    if any(fault.code in UNREAD for fault in draft.faults):
+        faults = [fault for fault in faults if fault.code != "G2-103"]
     ordered = {name: parts[name] for name in TABLES if name in parts}
     return ordered, tuple(faults)
 
