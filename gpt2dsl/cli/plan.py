@@ -10,6 +10,8 @@ from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.cli import options, table
+from gpt2dsl.library import runs
+from gpt2dsl.library.runs import Run
 from gpt2dsl.plan.plan import Plan
 
 
@@ -51,10 +53,38 @@ def command(
         click.echo(plan.to_json_text())
         return
     click.echo(str(plan))
+    if isinstance(plan, Plan) and (words := _there(plan)):
+        click.echo(words)
     if why:
         rows = [(key, repr(value), origin) for key, value, origin in plan.why()]
         table.echo([(f"  {key}", value, origin) for key, value, origin in rows])
         _echo_identity(plan)
+
+
+def _there(plan: Plan) -> str:
+    """Return what is there of its run, and what run would make of it; "" where nothing is."""
+    path = Path(plan.directory)
+    if not plan.has_run or not runs.is_run(path):
+        return ""
+    found = runs.look(path)
+    words = f"{click.format_filename(path)} is there, {found}"
+    if found.state in ("running", "damaged"):
+        return words
+    return f"{words}: run would {_doing(plan, found)}"
+
+
+def _doing(plan: Plan, found: Run) -> str:
+    """Return what ``gpt2dsl run`` would do where a run of the plan is."""
+    from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where a run is
+
+    if not plan.optimizer:
+        return "do it again"
+    if plan.starts_anew:
+        return "start anew"
+    if found.state == "done":
+        return "show its result"
+    saved = store.steps(found.path / "checkpoints")
+    return f"resume at step {saved[-1][0]:,}" if saved else "start at step 0"
 
 
 def _echo_identity(plan: Plan | ChainPlan) -> None:

@@ -274,6 +274,11 @@ class Plan(ShownAsText):
         return attrs.evolve(self._parts, generation=self._network.generation)
 
     @property
+    def has_run(self) -> bool:
+        """Whether what it writes is the directory of a run: not of conversions, nor of servers."""
+        return self._run_directory(keep=True) is not None
+
+    @property
     def starts_anew(self) -> bool:
         """Whether each run of it begins at the first step; what was stopped goes on by auto."""
         return self._parts.trains and self._parts.train.resume == "never"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -342,3 +343,30 @@ def test_diff_of_several_chains_goes_stage_by_stage(capsys: Any, elsewhere: Path
     assert run("diff", "x.toml", "y.toml", "z.toml") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["stage.2.task.kind", "absent", '"pretrain"', '"pretrain"'] in lines
+
+
+def test_a_plan_says_what_is_there_of_its_run(capsys: Any, elsewhere: Path) -> None:
+    toml = SPEC + "\n[train]\nseq_length = 64\nsteps = 3\n"
+    (elsewhere / "base.toml").write_text(toml)
+
+    def last(*settings: str) -> str:
+        assert run("plan", "base.toml", *settings) == 0
+        return capsys.readouterr().out.splitlines()[-1].strip()
+
+    writes = last()
+    path = Path(writes.split()[1])
+    assert writes == f"writes   {path}"
+    make(path, toml=toml, losses=[4.0, 3.0], done=False)
+    there = f"{path} is there, stopped at step 2 of 3: run would"
+    assert last() == f"{there} start at step 0"
+    (path / "checkpoints" / "step-1").mkdir(parents=True)
+    assert last() == f"{there} resume at step 1"
+    with RunDirectory(path).alone():
+        assert last() == f"{path} is there, running at step 2 of 3"
+    shutil.rmtree(path)
+    make(path, toml=toml)
+    assert last() == f"{path} is there, done: run would show its result"
+    anew = ("--set", "train.resume=never")
+    assert last(*anew) == f"{path} is there, done: run would start anew"
+    (path / "plan.json").write_text("{")
+    assert last(*anew) == f"{path} is there, damaged: plan.json: it is damaged"
