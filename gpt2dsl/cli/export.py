@@ -12,8 +12,9 @@ _RULES = Export.rules()
 
 @click.command(
     "export",
-    help="Export WEIGHTS to DST as graphs that need no framework: one for prompts, one for each "
-    "token after them. They are run and compared with MindSpore before DST gets its name.",
+    help="Export WEIGHTS to DST as graphs that need no framework: of mindir and ms one for prompts "
+    "and one for each token after them, of onnx one for both. They are run and compared with "
+    "MindSpore before DST gets its name.",
 )
 @options.weights("source", "WEIGHTS")
 @click.argument("target", metavar="DST")

@@ -43,6 +43,8 @@ def command(
     else:
         beside = found.pop("beside")
         found["size"] = found["size"] or "of no published model"
+        if state := found.get("training_state"):
+            found["training_state"] = f"{state:,} tensor{'s'[: state > 1]}"
         for key, value in found.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
         for line in _files(beside):

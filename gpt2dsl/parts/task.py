@@ -169,7 +169,8 @@ class Export(Conversion):
         ("", "float32", "float16"), "of the weights; computing is in float32", default=""
     )
     cache: bool = flag(
-        "a graph for the prompt and one for each token after it; without, one graph of all logits",
+        "graphs for the prompt and for each token after it, of onnx one for both; without, one of "
+        "all logits",
         default=True,
     )
     ge: str = choice(("", "910A", "910B"), "a config.ini for that Ascend processor", default="")

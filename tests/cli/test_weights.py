@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.weights import optimizer
 from gpt2dsl.weights.formats import huggingface
 from tests.commands import gpt2dsl
 from tests.judges import TINY, random_weights
@@ -35,6 +37,16 @@ def test_inspect_says_what_weights_are(weights: Path) -> None:
     assert found["network"]["heads"] == TINY.heads
     assert found["network"]["inner"] == 4 * TINY.hidden
     assert found["network"]["attention_dropout"] == TINY.dropout
+
+
+def test_inspect_counts_the_tensors_of_a_training_s_state(weights: Path, tmp_path: Path) -> None:
+    for file in weights.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    assert "training state  0\n" in gpt2dsl("inspect", tmp_path).stdout
+    for count, words in ((1, "1 tensor"), (2, "2 tensors")):
+        optimizer.write(tmp_path, {f"m.{i}": np.zeros(2, np.float32) for i in range(count)}, {})
+        assert f"training state  {words}\n" in gpt2dsl("inspect", tmp_path).stdout
+    assert json.loads(gpt2dsl("inspect", tmp_path, "--json").stdout)["training_state"] == 2
 
 
 def test_a_text_that_ends_with_the_positions_is_told(weights: Path) -> None:
