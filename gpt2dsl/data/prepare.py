@@ -51,6 +51,11 @@ def tokenizer(name: str, source: Source, vocab: int) -> str:
     return str(folder)
 
 
+def entries(tokenizer: str) -> int:
+    """Return how many ids a tokenizer has, of a trained one those that its text gave."""
+    return len(Tokenizer.load(tokenizer))
+
+
 def known_tokens(source: Source, tokenizer: str) -> int | None:
     """Tokens of a source where they have been counted before, else None."""
     if source.known_digest() is None:

@@ -30,6 +30,23 @@ SAMPLES = ("sample:train", "sample:valid")
 _NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 
 
+Number = Callable[[str], object]
+"""Gives a row's class its number."""
+
+
+@attrs.frozen
+class Looked:
+    """What a look at a table's rows found.
+
+    Attributes:
+        rows: those that can be used.
+        bad: the others, which are passed over, and why.
+    """
+
+    rows: int
+    bad: tuple[str, ...] = ()
+
+
 @attrs.frozen
 class File:
     """A file, with size and times as they were when it was found.
@@ -192,36 +209,49 @@ class Source:
         else:
             yield from self._blocks()
 
-    def rows(
-        self,
-        *,
-        number: Callable[[str], object] | None = None,
-        quiet: bool = False,
-        first: int | None = None,
-    ) -> Iterator[Row]:
-        """The rows of tables.
+    def rows(self, *, number: Number | None = None) -> Iterator[Row]:
+        """The rows of tables. What is passed over is said once a process.
 
         Args:
             number: is given each row's class, and raises BadRowError where there is no such one;
                 None where the classes are not read.
-            quiet: whether nothing is said of rows that are passed over.
-            first: how many rows are looked at; all where it is None.
 
         Raises:
             SpecError: more rows than are borne can't be used (G2-309); it names them.
         """
         bad = BadRows(self.form.max_bad_rows)
+        for file, row in self._good(bad, number, None):
+            if row.enclosed:
+                _tell(file, row.line, row.enclosed)
+            yield row
+        for words in bad.words():
+            _tell_passed(words)
+
+    def look(self, *, number: Number | None = None, first: int | None = None) -> Looked:
+        """Read rows as ``rows`` does, and keep none.
+
+        Args:
+            number: as of ``rows``.
+            first: how many rows are looked at; all where it is None.
+
+        Raises:
+            SpecError: as ``rows``.
+        """
+        bad = BadRows(self.form.max_bad_rows)
+        return Looked(sum(1 for _ in self._good(bad, number, first)), bad.words())
+
+    def _good(
+        self, bad: BadRows, number: Number | None, first: int | None
+    ) -> Iterator[tuple[Path, Row]]:
         for file, item in itertools.islice(self._items(number), first):
             if not isinstance(item, Row):
                 if not bad.note(file, *item):
                     break
             elif not bad.too_many:
-                if item.enclosed and not quiet:
-                    _tell(file, item.line, item.enclosed)
-                yield item
-        bad.refuse(quiet=quiet)
+                yield file, item
+        bad.refuse()
 
-    def _items(self, number: Callable[[str], object] | None) -> Iterator[tuple[Path, Item]]:
+    def _items(self, number: Number | None) -> Iterator[tuple[Path, Item]]:
         for path in (file.path for file in self.files):
             with _refusing(path):
                 yield from ((path, item) for item in rows(_lines(path), self.form, number))
@@ -250,6 +280,12 @@ def _tell(file: Path, line: int, enclosed: int) -> None:
     """Name quotes that may have taken rows for text, once a process."""
     what = f"quotes enclose {enclosed} lines and their tabs as one value"
     terminal.say(f"{file}:{line}: {what}{PLAIN}")
+
+
+@functools.cache
+def _tell_passed(words: str) -> None:
+    """Name rows that are passed over, once a process."""
+    terminal.say(f"passed over: {words}")
 
 
 @functools.cache

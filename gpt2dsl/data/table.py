@@ -11,7 +11,6 @@ from pathlib import Path
 import attrs
 from typing_extensions import ParamSpec
 
-from gpt2dsl import terminal
 from gpt2dsl.data.form import Column, Form
 from gpt2dsl.errors import Fault, SpecError, some
 
@@ -132,23 +131,30 @@ class BadRows:
         self._reads_on = self._count < self._borne + self.SHOWN
         return self._reads_on
 
-    def refuse(self, *, quiet: bool) -> None:
-        """Say what was passed over, unless it is to be quiet; rows with one fault together.
+    def refuse(self) -> None:
+        """Refuse them where they are too many; rows with one fault are told together.
 
         Raises:
-            SpecError: it was too much.
+            SpecError: they are.
         """
-        faults = [
+        if not self.too_many:
+            return
+        faults = self._faults()
+        cure = f"data.max_bad_rows = {self._count} passes over as many"
+        if not self._reads_on:
+            cure = "there may be more: no row after these was read"
+        faults[-1] = attrs.evolve(faults[-1], message=f"{faults[-1].message}; {cure}")
+        raise SpecError(faults)
+
+    def words(self) -> tuple[str, ...]:
+        """Return what was passed over and why; rows with one fault together."""
+        return tuple(f"{fault.origin}: {fault.message}" for fault in self._faults())
+
+    def _faults(self) -> list[Fault]:
+        return [
             Fault("G2-309", f"{path}:{lines[0]}", "", f"{why}{_others(lines[1:])}")
             for (path, why), lines in self._lines.items()
         ]
-        if self.too_many:
-            if not self._reads_on:
-                more = "; there may be more: no row after these was read"
-                faults[-1] = attrs.evolve(faults[-1], message=faults[-1].message + more)
-            raise SpecError(faults)
-        for fault in () if quiet else faults:
-            terminal.say(f"passed over: {fault}")
 
 
 def _others(lines: Sequence[int]) -> str:

@@ -49,7 +49,9 @@ def read_by(
         The network with the tokenizer that cuts the data, the batches, and the inputs.
     """
     sources = {
-        key: inputs.find_source(parts, key, network.classes, network.geometry.problem)
+        key: inputs.find_source(
+            parts, key, network.classes, network.geometry.problem, whole=prepare
+        )
         for key in ("task.data", "task.eval_data")
         if getattr(parts.task, key.partition(".")[2], "")
     }
@@ -118,9 +120,9 @@ def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, 
 
     is_regression = network.geometry.problem == REGRESSION
     labels = labels_of(network.classes, source.form, is_regression=is_regression)
-    rows = sum(1 for _ in source.rows(number=labels.number, quiet=True))
+    rows = source.look(number=labels.number).rows
     tokenizer = prepare.tokenizer(network.tokenizer, source, parts.data.vocab)
-    return attrs.evolve(network, tokenizer=tokenizer), rows
+    return _with_tokenizer(parts, network, tokenizer), rows
 
 
 def _tokens(
@@ -135,10 +137,23 @@ def _tokens(
     if ready:
         tokenizer = prepare.tokenizer(network.tokenizer, source, vocab)
         tokens = len(prepare.stream(source, tokenizer))
-        return attrs.evolve(network, tokenizer=tokenizer), tokens
+        return _with_tokenizer(parts, network, tokenizer), tokens
     if known := prepare.known_tokenizer(network.tokenizer, source, vocab):
-        return attrs.evolve(network, tokenizer=known), prepare.known_tokens(source, known)
+        return _with_tokenizer(parts, network, known), prepare.known_tokens(source, known)
     return network, None
+
+
+def _with_tokenizer(parts: Parts, network: Network, tokenizer: str) -> Network:
+    """Return the network with the tokenizer of its data, and a note on one that stayed small."""
+    from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
+
+    notes = network.notes
+    if network.tokenizer == prepare.TRAIN:
+        entries = prepare.entries(tokenizer)
+        if entries < parts.data.vocab:
+            words = f"data.vocab = {parts.data.vocab:,}, but the text gives {entries:,} entries"
+            notes += (f"{words}: the other rows of the word table stand for nothing",)
+    return attrs.evolve(network, tokenizer=tokenizer, notes=notes)
 
 
 def _too_short(

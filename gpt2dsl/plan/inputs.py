@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class Input:
         detail: what is known of it, in words.
         files: those that are read, in their order, with what they link to; of data only.
         passed_over: what lies beside them and is not read, and why.
+        bad_rows: rows that are passed over, and why, as far as they were looked at.
         refusals: why check and run refuse it, a fault each; () where they don't.
     """
 
@@ -47,15 +49,19 @@ class Input:
     detail: str = ""
     files: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    bad_rows: tuple[str, ...] = ()
     refusals: tuple[Fault, ...] = ()
 
 
+SMALL = 2**23
+"""Bytes of a table up to which a plan looks at all its rows."""
+
 LOOKED_AT = 1000
-"""Rows of a table that a plan looks at; a run reads all of them."""
+"""Rows of a larger one that it looks at; a run reads all of them."""
 
 
 def find_source(
-    parts: Parts, key: str, classes: tuple[str, ...], problem: str = ""
+    parts: Parts, key: str, classes: tuple[str, ...], problem: str = "", *, whole: bool = False
 ) -> tuple[Input, Source | None]:
     """The text that ``key`` names, as an input, and itself where it can be used.
 
@@ -64,8 +70,10 @@ def find_source(
         key: ``task.data`` or ``task.eval_data``.
         classes: the names of a classifier's classes; () where the data needs none.
         problem: what its outputs are, as ``Geometry.problem``.
+        whole: whether bad rows that are passed over are looked for in a large table too.
     """
     name = getattr(parts.task, key.partition(".")[2])
+    bad: tuple[str, ...] = ()
     try:
         source = Source.open(name, Form.of(parts.data))
         if "format" not in parts.data.origins and parts.data.format == "text":
@@ -74,8 +82,8 @@ def find_source(
             is_regression = problem == REGRESSION
             labels = labels_of(classes, source.form, is_regression=is_regression)
             number = labels.number if classes else None
-            for _ in source.rows(number=number, quiet=True, first=LOOKED_AT):
-                pass
+            all_rows = source.size <= SMALL or (whole and source.form.max_bad_rows)
+            bad = source.look(number=number, first=None if all_rows else LOOKED_AT).bad
         found = Input(
             key=key,
             name=name,
@@ -84,10 +92,18 @@ def find_source(
             detail=parts.data.format + _unread(source),
             files=tuple(_linked(file.path) for file in source.files),
             passed_over=tuple(f"{_printable(path)}: {why}" for path, why in source.passed),
+            bad_rows=bad,
         )
     except SpecError as error:
         return refused(parts, key, name, error), None
     return found, source
+
+
+def notes(read: Iterable[Input]) -> Iterator[str]:
+    """Yield what a reader must know of what is read."""
+    for found in read:
+        if found.bad_rows:
+            yield f"{found.key} passes over what can't be used: {some(found.bad_rows)}"
 
 
 def _unread(source: Source) -> str:

@@ -225,7 +225,8 @@ class Plan(ShownAsText):
     def prepared(self) -> Plan:
         """The plan once its weights are fetched and its data is tokenised, so far as need be."""
         counted = self.batches is None or self.batches.rows is not None
-        if counted and not self.refusals():
+        looks_further = self._parts.data.max_bad_rows > 0
+        if counted and not looks_further and not self.refusals():
             return self
         place = self._run_directory(keep=True)
         return make(self._parts, self.toml, self.name, prepare=True, directory=place)
@@ -362,6 +363,7 @@ def make(
         written=network.written,
         notes=(
             *network.notes,
+            *inputs.notes(read),
             *effect.notes(parts, geometry),
             *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),

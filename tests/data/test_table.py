@@ -120,7 +120,8 @@ def test_ends_of_lines_and_byte_order_marks_do_not_matter(
 
 def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path) -> None:
     content = 'text,label\n"two\nlines",1\nonly one column\n'
-    assert faults(tmp_path, content, format="csv") == ["4 it has 1 columns, 2 are needed"]
+    cure = "; data.max_bad_rows = 1 passes over as many"
+    assert faults(tmp_path, content, format="csv") == [f"4 it has 1 columns, 2 are needed{cure}"]
     assert rows(tmp_path, content, format="csv", max_bad_rows=1) == [("two\nlines", "1")]
 
 
@@ -177,7 +178,9 @@ def test_so_many_bad_rows_are_passed_over_and_named(
     said = capsys.readouterr().err
     assert said.count("passed over: ") == 2
     assert f"{tmp_path}/data:2" in said
-    assert len(faults(tmp_path, content, format="jsonl", max_bad_rows=1)) == 2
+    refused = faults(tmp_path, content, format="jsonl", max_bad_rows=1)
+    assert len(refused) == 2
+    assert refused[1].endswith("; data.max_bad_rows = 2 passes over as many")
 
 
 def test_thousands_of_bad_rows_are_not_all_listed(tmp_path: Path) -> None:

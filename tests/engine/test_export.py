@@ -213,7 +213,9 @@ def test_ids_that_the_word_table_has_not_are_never_given_to_a_graph(
         shutil.copy(weights / name, bare)
     result = export(bare, tmp_path / "there", seq_length=8)
     assert "graphs take ids, lite run can't use them" in result.notes[0]
-    with pytest.raises(InputError, match=r"GPT-2's own has 50257 entries where .* table has 3\d\d rows"):
+    with pytest.raises(
+        InputError, match=r"GPT-2's own has 50257 entries where .* table has 3\d\d rows"
+    ):
         ExportedModel.load(tmp_path / "there")
 
 

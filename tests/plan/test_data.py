@@ -105,3 +105,40 @@ def test_commands_without_a_recipe_refuse_such_a_file_too(tmp_path: Path) -> Non
         opened(name, form=None, **words)
     assert opened(name, form="text", **words).form.format == "text"
     assert list(opened(name, form="jsonl", **words).documents()) == ["a"]
+
+
+def test_rows_that_are_passed_over_are_notes_of_the_plan(tmp_path: Path) -> None:
+    rows = ['{"text": "the cat sat on the mat"}\n'] * 2000
+    rows[1500] = "{\n"
+    path = written(tmp_path, "x.jsonl", "".join(rows))
+    recipe = NANO | Data(format="jsonl", max_bad_rows=3) | Task.pretrain(data=path, eval_data=path)
+    words = f"passes over what can't be used: {path}:1501: "
+    notes = [note for note in recipe.plan().notes if words in note]
+    assert [note.split()[0] for note in notes] == ["task.data", "task.eval_data"]
+    (fault,) = (NANO | Data(format="jsonl") | Task.pretrain(data=path)).faults()
+    assert (fault.code, f"{path}:1501" in fault.message) == ("G2-309", True)
+
+
+def test_a_large_table_is_looked_at_in_part_and_by_a_run_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt2dsl.plan.inputs.SMALL", 0)
+    monkeypatch.setenv("GPT2DSL_CACHE", str(tmp_path / "cache"))
+    path = written(tmp_path, "x.jsonl", '{"text": "the cat sat"}\n' * 2000 + "{\n")
+    data = Data(format="jsonl", max_bad_rows=1, tokenizer="train", vocab=300)
+    recipe = NANO | data | Task.pretrain(data=path)
+    assert not any("passes over" in note for note in recipe.plan().notes)
+    for _ in range(2):  # the second reads the text's tokens from the cache
+        assert any(f"{path}:2001" in note for note in recipe.plan().prepared().notes)
+
+
+def test_a_vocabulary_that_stays_smaller_than_it_was_to_be_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT2DSL_CACHE", str(tmp_path / "cache"))
+    path = written(tmp_path, "x.txt")
+    recipe = NANO | Data(tokenizer="train", vocab=500) | Task.pretrain(data=path)
+    words = "data.vocab = 500, but the text gives 264 entries"
+    assert not any(words in note for note in recipe.plan().notes)
+    assert any(words in note for note in recipe.plan().prepared().notes)
+    assert any(words in note for note in recipe.plan().notes)
