@@ -22,9 +22,9 @@ from gpt2dsl.signals import COMPUTING
 CACHE = 256 << 20
 """Bytes that are kept of prompts where nothing is said."""
 
-BUDGET = 2
-"""Steps whose time the chunks between two steps may take, and the most chunks there: a running text
-waits for no more than three steps, its own among them."""
+TURNS = 2
+"""Turns of prompts between two steps at most, and one where two would take longer than a step: a
+running text waits for no more than three steps, its own among them."""
 
 
 class BusyError(Exception):
@@ -239,15 +239,15 @@ class Worker(threading.Thread):
             slots.drop(row)
 
     def _take_prompts(self, slots: ChunkedSlots) -> None:
-        """Take in a chunk of a prompt, or two where steps take longer, as long as places last."""
+        """Give prompts a turn, or two where steps take longer, as long as places last."""
         began = before = time.perf_counter()
-        for _ in range(BUDGET):
+        for _ in range(TURNS):
             if not (slots.taking or (slots.free and self._begin(slots))):
                 return
             if row := slots.advance():
                 self._report(row)
             now = time.perf_counter()
-            if (now - began) + (now - before) > BUDGET * self._seconds:  # with another chunk
+            if (now - began) + (now - before) > self._seconds:  # with another turn
                 return
             before = now
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from mindspore import Tensor
 from typing_extensions import override
 
 from gpt2dsl.engine.generation.prefixes import PrefixCache
@@ -50,6 +51,7 @@ class ChunkedSlots(Slots):
         self._prefill, self.prefixes, self._adapters = prefill, prefixes, adapters
         self.taking: Row | None = None
         self._taken = 0
+        self._unscored: Tensor | None = None
         self.cached_tokens = self.prefilled_tokens = 0
 
     def warm_up(self, *, all_lengths: bool = True) -> Iterator[str]:
@@ -77,7 +79,7 @@ class ChunkedSlots(Slots):
         """Start to take in a prompt, after what is known of it; a place must be free."""
         if not self.busy:
             self._decoder.reserve(row.request.room)
-        self.taking, self._taken = row, 0
+        self.taking, self._taken, self._unscored = row, 0, None
         if row.request.scores_prompt:  # which needs the logits of every token
             return
         # the last token is computed in any case, for what comes after it
@@ -87,7 +89,11 @@ class ChunkedSlots(Slots):
             self.cached_tokens += self._taken
 
     def advance(self) -> Row | None:
-        """Take in the next chunk; returns the text once its first token is chosen, or it failed."""
+        """Take in the next chunk, or score it where that was asked for, which takes as long.
+
+        Returns:
+            The text once its first token is chosen, or it failed.
+        """
         row = self.taking
         assert row
         try:
@@ -102,14 +108,15 @@ class ChunkedSlots(Slots):
         return row
 
     def _advance(self, row: Row) -> None:
-        prompt, start, adapter = row.request.ids, self._taken, row.request.adapter
-        chunk = prompt[start : start + CHUNK]
-        hidden = self._prefill.take(chunk, start, adapter)
-        self.prefilled_tokens += len(chunk)
-        self._taken += len(chunk)
-        if len(chunk) == CHUNK and not self.prefixes.knows(prompt[: self._taken], adapter):
-            self.prefixes.keep(prompt[: self._taken], self._prefill.kept(start), adapter)
-        if row.request.scores_prompt:
+        prompt, adapter = row.request.ids, row.request.adapter
+        if (hidden := self._unscored) is None:
+            hidden = self._take_chunk(prompt, adapter)
+            if row.request.scores_prompt:
+                self._unscored = hidden
+                return
+        else:
+            self._unscored = None
+            start = (self._taken - 1) // CHUNK * CHUNK
             row.score_prompt(self._prefill.all_logits(hidden, adapter), start)
         if self._taken < len(prompt):
             return
@@ -117,12 +124,23 @@ class ChunkedSlots(Slots):
         if not row.request.generates:
             row.finish()
             return
-        row.take(self._prefill.logits(hidden, len(chunk) - 1, adapter))
+        row.take(self._prefill.logits(hidden, (len(prompt) - 1) % CHUNK, adapter))
         if not row.ended:
             place = self._rows.index(None)
             held = self._prefill.prompt(len(prompt))
             self._decoder.adopt(place, held, len(prompt))
             self._rows[place] = row
+
+    def _take_chunk(self, prompt: Sequence[int], adapter: str) -> Tensor:
+        """Take in the next chunk, and return its hidden states."""
+        start = self._taken
+        chunk = prompt[start : start + CHUNK]
+        hidden = self._prefill.take(chunk, start, adapter)
+        self.prefilled_tokens += len(chunk)
+        self._taken += len(chunk)
+        if len(chunk) == CHUNK and not self.prefixes.knows(prompt[: self._taken], adapter):
+            self.prefixes.keep(prompt[: self._taken], self._prefill.kept(start), adapter)
+        return hidden
 
     @override
     def step(self) -> list[Row]:
