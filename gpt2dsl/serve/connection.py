@@ -17,14 +17,19 @@ MOST = 512
 """Connections at once; more are closed at once."""
 
 PIECE = 4 << 10
-"""Bytes that are looked at before other connections have their turn: thousands of tiny chunks of a
-body fit in what a socket holds, and each of them is work."""
+"""Bytes that are looked at before other connections have their turn."""
 
-LONG_WORK = 0.002
-"""Seconds of work on a piece after which a connection waits: most pieces take a tenth of them."""
+LEAST_PIECE = 256
+"""The same where they are much work: thousands of tiny chunks of a body fit in what a socket
+holds."""
 
-REST_PER_WORK = 4
-"""Seconds that it waits for each of work."""
+LONG_WORK = 0.001
+"""Seconds of work on a piece that are long: most pieces take a tenth of them. The next one is
+smaller, and has to wait."""
+
+REST_PER_WORK = 19
+"""Seconds that a connection waits for each of long work: MindSpore's threads wait for one another,
+and so for whoever takes one of their processors."""
 
 LINGER = 2.0
 """Seconds in which a client can read why it is refused: what it still sends is thrown away, as the
@@ -75,14 +80,15 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         super().__init__(*args, **more)
         self.conn = self._parser = _Parser(h11.SERVER, HEAD)
         self._piece = bytearray(PIECE)
+        self._room = PIECE
         self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
 
     @override
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Return the place for what comes next."""
-        return self._piece
+        return memoryview(self._piece)[: self._room]
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
@@ -91,9 +97,13 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             return
         began = time.thread_time()
         self.data_received(bytes(self._piece[:nbytes]))
-        if (taken := time.thread_time() - began) > LONG_WORK:
-            self.transport.pause_reading()
-            self.loop.call_later(REST_PER_WORK * taken, self._go_on_reading)
+        taken = time.thread_time() - began
+        if taken <= LONG_WORK:
+            self._room = min(PIECE, 2 * self._room)
+            return
+        self._room = max(LEAST_PIECE, self._room // 2)
+        self.transport.pause_reading()
+        self.loop.call_later(REST_PER_WORK * taken, self._go_on_reading)
 
     def _go_on_reading(self) -> None:
         """Read on, unless the application has still to take what was read."""
