@@ -10,6 +10,8 @@ from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.cli import options, table
+from gpt2dsl.errors import some
+from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.library import runs
 from gpt2dsl.library.runs import Run
 from gpt2dsl.plan.plan import Plan
@@ -81,10 +83,26 @@ def _doing(plan: Plan, found: Run) -> str:
         return "do it again"
     if plan.starts_anew:
         return "start anew"
+    changed = _changes(plan, found)
+    refused = [difference for difference in changed if difference.rule.kind == "equal"]
+    if refused:
+        names = some(difference.name for difference in refused)
+        return f"be refused: {names} changed; train.resume = never starts anew"
     if found.state == "done":
-        return "show its result"
+        names = some(difference.name for difference in changed)
+        return f"go on at its end: {names} changed" if changed else "show its result"
     saved = store.steps(found.path / "checkpoints")
     return f"resume at step {saved[-1][0]:,}" if saved else "start at step 0"
+
+
+def _changes(plan: Plan, found: Run) -> list[Difference]:
+    """Return what changed since a run began that a resume looks at."""
+    try:
+        recorded = Identity.from_json(runs.plan(found.path).get("identity"))
+    except ValueError:  # a release before 0.2 recorded none
+        return []
+    differences = plan.identity.differences(recorded)
+    return [difference for difference in differences if difference.rule.kind != "no effect"]
 
 
 def _echo_identity(plan: Plan | ChainPlan) -> None:

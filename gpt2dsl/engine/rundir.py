@@ -34,6 +34,7 @@ class Attempt:
     time: str
     step: int
     reached: int | None = None
+    layout: str = ""
 
     @property
     def again(self) -> int:
@@ -51,7 +52,9 @@ class RunDirectory:
 
     @classmethod
     def of(cls, job: Job, *, writes: bool = True) -> RunDirectory:
-        """The directory of a job, made if need be, with the documents that describe the run.
+        """The directory of a job, made if need be.
+
+        A new one is described; one that is there stays what it is until a run goes on in it.
 
         Args:
             job: has a directory.
@@ -61,9 +64,14 @@ class RunDirectory:
         run = cls(job.directory, writes=writes)
         with _writing(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-        for name, text in job.documents.items():
-            run.write(name, text)
+        if not (run.path / "plan.json").exists():
+            run.describe(job)
         return run
+
+    def describe(self, job: Job) -> None:
+        """Write the documents that describe what runs; raises as ``write`` does."""
+        for name, text in job.documents.items():
+            self.write(name, text)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -104,16 +112,17 @@ class RunDirectory:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
         return _lines(self._metrics)
 
-    def attempt(self, step: int, reached: int | None) -> None:
+    def attempt(self, step: int, reached: int | None, layout: str) -> None:
         """Note in attempts.jsonl that training begins, or goes on; raises as ``write`` does.
 
         Args:
             step: as in ``Attempt``.
             reached: as in ``Attempt``; None forgets earlier ones.
+            layout: as in ``Attempt``.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         earlier = [] if reached is None else self.attempts()
-        noted = [*earlier, Attempt(time=now, step=step, reached=reached)]
+        noted = [*earlier, Attempt(time=now, step=step, reached=reached, layout=layout)]
         lines = (documents.dumps(attrs.asdict(attempt)) + "\n" for attempt in noted)
         self.write(self._attempts.name, "".join(lines))
 
@@ -134,7 +143,10 @@ class RunDirectory:
             for line in self.metrics()
             if line["step"] <= (last if "eval_loss" in line else step)
         ]
-        self.write("metrics.jsonl", "".join(documents.dumps(line) + "\n" for line in kept))
+        text = "".join(documents.dumps(line) + "\n" for line in kept)
+        # A run that has nothing left to do is as new as it was.
+        if not self._metrics.exists() or self._metrics.read_text(encoding="utf-8") != text:
+            self.write(self._metrics.name, text)
 
     def forget_outcome(self) -> None:
         """Drop what the model made of held-out text before training, and what came of it."""
@@ -158,7 +170,9 @@ class RunDirectory:
 def finished(job: Job, result: Result, *, writes: bool) -> Result:
     """The result, written where the job has a directory; of several ranks one writes."""
     if job.directory:
-        RunDirectory.of(job, writes=writes).finish(result)
+        directory = RunDirectory.of(job, writes=writes)
+        directory.describe(job)
+        directory.finish(result)
     return result
 
 

@@ -125,7 +125,7 @@ class Training:
         result = self._result(checkpoint)
         if not self.was_finished:
             self._report(result, after)
-        self.directory.finish(result)
+            self.directory.finish(result)
         self.told.on_end(result)
         return result
 
@@ -136,11 +136,14 @@ class Training:
         folder = self._resume()
         if folder is None:
             self.directory.write("metrics.jsonl", "")
+        if not self.was_finished:
+            self.directory.describe(self.job)
         if self._is_over():
             return
         goes_on = self._is_own(folder) or reached > self.step.steps
         is_anew = self.parts.train.resume == "never" or not goes_on
-        self.directory.attempt(self.step.steps, None if is_anew else int(reached))
+        layout = str(self.parts.parallel.grid)
+        self.directory.attempt(self.step.steps, None if is_anew else int(reached), layout)
 
     def _start(self) -> Start:
         """Return what callbacks are told at the start."""
@@ -199,8 +202,15 @@ class Training:
             self.saved = step, folder
         self.was_finished = self.team.any(is_same and self._has_finished())
         how = "already finished:" if self.was_finished else "resumed from"
-        say(f"{how} {folder}: step {step} of {self.job.steps}")
+        say(f"{how} {folder}: step {step} of {self.job.steps}{self._relaid()}")
         return folder
+
+    def _relaid(self) -> str:
+        """Say that an earlier process had another layout; "" where it had none."""
+        layout, attempts = str(self.parts.parallel.grid), self.directory.attempts()
+        if self._is_over() or not attempts or attempts[-1].layout in ("", layout):
+            return ""
+        return f"; {layout}, before {attempts[-1].layout}: the same but for rounding"
 
     def _has_finished(self) -> bool:
         """Whether an earlier start came to the end of these steps, as the leading rank sees it."""

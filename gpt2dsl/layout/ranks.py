@@ -38,6 +38,9 @@ class Ranks:
     mp: int = 1
     pp: int = 1
 
+    def __str__(self) -> str:
+        return "1 rank" if self.count == 1 else f"dp {self.dp} x mp {self.mp} x pp {self.pp}"
+
     @property
     def count(self) -> int:
         """How many there are."""

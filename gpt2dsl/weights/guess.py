@@ -111,7 +111,7 @@ def geometry_of(
     return found, {}
 
 
-_OF_SIZE = ("layers", "hidden", "positions", "vocab")
+_OF_SIZE = ("layers", "hidden", "positions")
 _DROPOUTS = ("dropout", "attention_dropout")
 
 

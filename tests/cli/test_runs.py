@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpt2dsl import Recipe
 from gpt2dsl.engine.rundir import RunDirectory
 from tests.cli.test_cli import run
 from tests.commands import imported
@@ -368,5 +369,11 @@ def test_a_plan_says_what_is_there_of_its_run(capsys: Any, elsewhere: Path) -> N
     assert last() == f"{path} is there, done: run would show its result"
     anew = ("--set", "train.resume=never")
     assert last(*anew) == f"{path} is there, done: run would start anew"
+    plan = json.loads((path / "plan.json").read_text())
+    plan["identity"] = Recipe.load("base.toml").plan().identity.to_json()
+    plan["identity"]["contents"]["task.data"] = 64 * "0"
+    (path / "plan.json").write_text(json.dumps(plan))
+    changed = f"{path} is there, done: run would be refused: the contents of task.data changed"
+    assert last() == f"{changed}; train.resume = never starts anew"
     (path / "plan.json").write_text("{")
     assert last(*anew) == f"{path} is there, damaged: plan.json: it is damaged"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gpt2dsl import Generation, Model, Parallel, Recipe, Runtime, Task, Train
+from gpt2dsl.engine.rundir import RunDirectory
 from tests.engine.layouts import ALONE, Ended, Outcome, Runs, name_of
 
 LAYOUTS = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2), (2, 1, 2)]
@@ -120,6 +121,9 @@ def test_a_resume_under_another_layout_follows_one_process(
     shutil.rmtree(first.result.checkpoint)
     second = runs.run(runs.recipe(kind, after).set("runtime.output", there))
     assert second.result.directory == first.result.directory
+    assert second.result.directory
+    noted = RunDirectory(second.result.directory).attempts()
+    assert [one.layout for one in noted] == [str(before.grid), str(after.grid)]
     check(second, runs.under(kind, ALONE))
 
 

@@ -138,6 +138,17 @@ def test_a_run_that_went_on_says_when_and_where_and_what_was_done_again() -> Non
     assert "no step was done again" in report._restarts(attempts((4, 4)))
 
 
+def test_a_run_that_went_on_in_another_layout_says_which_part_had_which() -> None:
+    noted = attempts((0, None), (30, 37))
+    layouts = ("dp 2 x mp 1 x pp 1", "1 rank")
+    noted = [attrs.evolve(one, layout=layout) for one, layout in zip(noted, layouts, strict=True)]
+    text = report._restarts(noted)
+    assert "<td>began</td><td>dp 2 x mp 1 x pp 1</td>" in text
+    assert "were done again</td><td>1 rank</td>" in text
+    same = report._restarts([attrs.evolve(one, layout="1 rank") for one in noted])
+    assert "1 rank" not in same
+
+
 def test_many_attempts_are_told_by_the_first_and_the_last() -> None:
     text = report._restarts(attempts((0, None), *((step, step) for step in range(1, 50))))
     assert "went on 49 times" in text

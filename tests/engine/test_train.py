@@ -368,6 +368,32 @@ def test_a_run_notes_when_it_went_on_and_what_it_did_again(
     assert "went on" not in report.read_text(encoding="utf-8")
 
 
+def test_a_refused_and_an_idle_run_leave_every_file_of_the_run_as_it_is(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    shutil.copy(recipe.completed.task.data, text)  # type: ignore[union-attr]
+    own = recipe.set("runtime.output", str(tmp_path)).set("task.data", str(text))
+    own = own.set("train.resume", "auto")
+    directory = own.plan().run().directory
+    assert directory
+
+    def files() -> dict[str, tuple[bytes, int]]:
+        names = ("plan.json", "recipe.toml", "metrics.jsonl", "result.json", "report.html")
+        paths = [directory / name for name in names]
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+    before = files()
+    own.plan().run()  # finished already
+    assert files() == before
+    text.write_text(text.read_text() + "more\n")
+    with pytest.raises(RunError, match=r"the contents of task\.data"):
+        own.plan().run()
+    assert files() == before
+    own.set("train.resume", "never").plan().run()
+    assert files()["plan.json"] != before["plan.json"]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("train.batch_size", 2), ("train.seq_length", 16), ("train.seed", 1), ("optim.name", "sgd")],
