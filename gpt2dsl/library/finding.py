@@ -217,7 +217,7 @@ def _imported(target: str) -> Draft | Stages:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-        found = getattr(module, attribute, None)
+        found = getattr(module, attribute, _ABSENT)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
@@ -234,10 +234,14 @@ def _imported(target: str) -> Draft | Stages:
     return _draft(found, target, f"; it has {', '.join(there)}" if there else "")
 
 
+_ABSENT = object()
+
+
 def _draft(value: object, target: str, known: str) -> Draft | Stages:
     if isinstance(value, Built):
         return value.draft()
-    message = f"expected a Recipe, found {value!r}{known}"
+    what = "there is none of that name" if value is _ABSENT else f"found {value!r}"
+    message = f"expected a Recipe, {what}{known}"
     raise SpecError([Fault("G2-002", "", target, message)])
 
 

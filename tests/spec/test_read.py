@@ -198,7 +198,7 @@ def test_module_and_name_is_a_recipe_too() -> None:
     assert Recipe.load("recipes.quickstart:recipe") == Recipe.load("specs/quickstart.toml")
     with pytest.raises(SpecError, match="no module nowhere"):
         Recipe.load("nowhere:recipe")
-    with pytest.raises(SpecError, match="expected a Recipe, found None"):
+    with pytest.raises(SpecError, match="expected a Recipe, there is none of that name"):
         Recipe.load("recipes.quickstart:nothing")
 
 
@@ -237,7 +237,9 @@ def test_an_error_of_a_users_module_is_told_with_its_line(code: str, line: int, 
 
 
 def test_a_module_without_such_a_recipe_says_which_it_has() -> None:
-    with pytest.raises(SpecError, match=r"expected a Recipe, found None; it has recipe \["):
+    with pytest.raises(
+        SpecError, match=r"expected a Recipe, there is none of that name; it has recipe \["
+    ):
         Recipe.load("recipes.quickstart:recip")
 
 
