@@ -186,9 +186,13 @@ class _Job:
 
     def tell_if_stopped(self) -> None:
         """Raise if the ranks ended because the user wanted so."""
-        stopped = [one for one in self._ranks if one.popen.returncode == STOPPED]
-        if stopped:
-            texts = [self._watch.pulses[one.rank].error for one in stopped if one.rank is not None]
+        texts = []
+        for one in self._ranks:
+            pulse = self._watch.pulses[one.rank or 0]
+            # One that crashed at its end had told both.
+            if one.popen.returncode == STOPPED or (pulse.done and pulse.error):
+                texts.append(pulse.error)
+        if texts:
             raise Interrupted(next(filter(None, texts), "stopped by the user"))
 
     def _tick(self) -> None:

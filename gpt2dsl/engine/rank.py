@@ -32,6 +32,7 @@ def main() -> int:
         result = carried_out(job)
     except Interrupted as stop:
         reports.error(str(stop))
+        reports.done()
         return STOPPED
     except KeyboardInterrupt:
         return INTERRUPTED  # before there was a step to stop after; the supervisor says so

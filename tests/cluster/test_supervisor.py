@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+from gpt2dsl.cluster.supervisor import STOPPED, Limits, Node, free_port, supervise
 from gpt2dsl.errors import Interrupted, RunError
 from tests.cluster.jobs import COLLECTIVE, Job, gone
 
@@ -153,6 +153,17 @@ def test_one_that_crashes_after_its_work_is_done_has_done_it(job: Job) -> None:
     job.run("reporter.done()\nif rank == 1: os.kill(os.getpid(), 11)\n")
     with pytest.raises(RunError, match=r"^rank 1 .*killed by SIGSEGV"):
         job.run("if rank == 1: os.kill(os.getpid(), 11)\nreporter.done()\n")
+
+
+@pytest.mark.parametrize("crashed", [(1,), (0, 1)])
+def test_one_that_crashes_after_it_stopped_as_the_user_wanted_has_stopped(
+    job: Job, crashed: tuple[int, ...]
+) -> None:
+    with pytest.raises(Interrupted, match=r"^stopped after step 7$"):
+        job.run(
+            "reporter.error('stopped after step 7')\nreporter.done()\n"
+            f"if rank in {crashed}: os.kill(os.getpid(), 11)\nsys.exit({STOPPED})\n"
+        )
 
 
 def test_ctrl_c_goes_to_rank_0_which_stops_all(job: Job, tmp_path: Path) -> None:
