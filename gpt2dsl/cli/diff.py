@@ -15,7 +15,7 @@ from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
-from gpt2dsl.identity.identity import Difference, Identity
+from gpt2dsl.identity.identity import Difference
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, SIDES, Losses, Row
 from gpt2dsl.library.runs import Document, Run
@@ -92,7 +92,7 @@ class _Resume:
     @property
     def is_refused(self) -> bool:
         """Whether the run could not go on."""
-        return any(difference.rule.kind == "equal" for difference in self.differences)
+        return any(difference.is_refused for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
         rows = [
@@ -187,15 +187,8 @@ def _resume(run: _Side, spec: _Side) -> _Resume | None:
     trains = run.run and run.run.task in ("pretrain", "finetune")
     if not trains or not run.plan or spec.plan or isinstance(spec.recipe, Chain):
         return None
-    try:
-        recorded = Identity.from_json(run.plan.get("identity"))
-    except ValueError:  # a release before 0.2 recorded none
-        return None
-    now = spec.recipe.plan().identity
-    differences = now.differences(recorded)
-    return _Resume(
-        [difference for difference in differences if difference.rule.kind != "no effect"]
-    )
+    recorded = runs.identity(run.plan)
+    return _Resume(spec.recipe.plan().identity.at_resume(recorded)) if recorded else None
 
 
 def _echo_resume(resume: _Resume | None) -> None:

@@ -44,7 +44,7 @@ def command(
         beside = found.pop("beside")
         found["size"] = found["size"] or "of no published model"
         if state := found.get("training_state"):
-            found["training_state"] = f"{state:,} tensor{'s'[: state > 1]}"
+            found["training_state"] = f"{state:,} tensor{'s' if state > 1 else ''}"
         for key, value in found.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
         for line in _files(beside):

@@ -11,7 +11,6 @@ from gpt2dsl.chain.chain import Chain
 from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.cli import options, table
 from gpt2dsl.errors import some
-from gpt2dsl.identity.identity import Difference, Identity
 from gpt2dsl.library import runs
 from gpt2dsl.library.runs import Run
 from gpt2dsl.plan.plan import Plan
@@ -77,32 +76,23 @@ def _there(plan: Plan) -> str:
 
 def _doing(plan: Plan, found: Run) -> str:
     """Return what ``gpt2dsl run`` would do where a run of the plan is."""
-    from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where a run is
-
     if not plan.optimizer:
         return "do it again"
     if plan.starts_anew:
         return "start anew"
-    changed = _changes(plan, found)
-    refused = [difference for difference in changed if difference.rule.kind == "equal"]
-    if refused:
-        names = some(difference.name for difference in refused)
-        return f"be refused: {names} changed; train.resume = never starts anew"
+    recorded = runs.identity(runs.plan(found.path))
+    changed = plan.identity.at_resume(recorded) if recorded else []
+    if refused := some(difference.name for difference in changed if difference.is_refused):
+        return f"be refused: {refused} changed; train.resume = never starts anew"
     if found.state == "done":
         names = some(difference.name for difference in changed)
-        return f"go on at its end: {names} changed" if changed else "show its result"
+        return f"go on at its end: {names} changed" if names else "show its result"
+    if named := next((read.name for read in plan.inputs if read.key == "train.resume"), ""):
+        return f"go on from its newest checkpoint or from {named}, whichever is further"
+    from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where a run is
+
     saved = store.steps(found.path / "checkpoints")
     return f"resume at step {saved[-1][0]:,}" if saved else "start at step 0"
-
-
-def _changes(plan: Plan, found: Run) -> list[Difference]:
-    """Return what changed since a run began that a resume looks at."""
-    try:
-        recorded = Identity.from_json(runs.plan(found.path).get("identity"))
-    except ValueError:  # a release before 0.2 recorded none
-        return []
-    differences = plan.identity.differences(recorded)
-    return [difference for difference in differences if difference.rule.kind != "no effect"]
 
 
 def _echo_identity(plan: Plan | ChainPlan) -> None:

@@ -188,8 +188,9 @@ class _Job:
         """Raise if the ranks ended because the user wanted so."""
         texts = []
         for one in self._ranks:
-            pulse = self._watch.pulses[one.rank or 0]
-            # One that crashed at its end had told both.
+            assert one.rank is not None
+            pulse = self._watch.pulses[one.rank]
+            # MindSpore's own end may have crashed after the rank told that it stopped.
             if one.popen.returncode == STOPPED or (pulse.done and pulse.error):
                 texts.append(pulse.error)
         if texts:

@@ -124,7 +124,7 @@ class Checkpoints:
             if folder.parent == self.parent
             or (difference.is_content, difference.key) != (True, "train.resume")
         ]
-        refused = [difference for difference in differences if difference.rule.kind == "equal"]
+        refused = [difference for difference in differences if difference.is_refused]
         if refused:
             reasons = "; ".join(
                 f"{difference.name} ({difference.change}): {difference.rule.words}"

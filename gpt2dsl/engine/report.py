@@ -223,7 +223,7 @@ def _restarts(attempts: Sequence[Attempt]) -> str:
         f"The run was stopped and went on {times}; {again}. "
         "The times below are those of the last process."
     )
-    is_relaid = len({attempt.layout for attempt in attempts}) > 1
+    is_relaid = len({attempt.layout for attempt in attempts if attempt.layout}) > 1
     rows = "".join(
         f"<tr><td>{_when(attempt.time)}</td><td>{_what(attempt)}</td>"
         + (f"<td>{attempt.layout or 'layout not noted'}</td></tr>" if is_relaid else "</tr>")

@@ -15,6 +15,7 @@ import attrs
 from gpt2dsl.data import documents, lock
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
+from gpt2dsl.layout.ranks import Ranks
 
 BEFORE = "before.json"
 """What the model made of held-out text before training."""
@@ -112,23 +113,31 @@ class RunDirectory:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
         return _lines(self._metrics)
 
-    def attempt(self, step: int, reached: int | None, layout: str) -> None:
+    def attempt(self, step: int, reached: int | None, layout: Ranks) -> None:
         """Note in attempts.jsonl that training begins, or goes on; raises as ``write`` does.
 
         Args:
             step: as in ``Attempt``.
             reached: as in ``Attempt``; None forgets earlier ones.
-            layout: as in ``Attempt``.
+            layout: of the ranks.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         earlier = [] if reached is None else self.attempts()
-        noted = [*earlier, Attempt(time=now, step=step, reached=reached, layout=layout)]
+        noted = [*earlier, Attempt(time=now, step=step, reached=reached, layout=str(layout))]
         lines = (documents.dumps(attrs.asdict(attempt)) + "\n" for attempt in noted)
         self.write(self._attempts.name, "".join(lines))
 
     def attempts(self) -> list[Attempt]:
         """What ``attempt`` noted, the first one first; early releases noted none."""
         return [Attempt(**line) for line in _lines(self._attempts)]
+
+    def relaid(self, layout: Ranks) -> str:
+        """Say that the process that trained here last had another layout; "" where it had not."""
+        attempts = self.attempts()
+        before = attempts[-1].layout if attempts else ""
+        if before in ("", str(layout)):
+            return ""
+        return f"; {layout}, before {before}: equal but for rounding"
 
     def forget_after(self, step: int, *, evaluations_after: int | None = None) -> None:
         """Drop the metrics of what a resumed run does again.

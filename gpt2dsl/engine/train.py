@@ -142,8 +142,8 @@ class Training:
             return
         goes_on = self._is_own(folder) or reached > self.step.steps
         is_anew = self.parts.train.resume == "never" or not goes_on
-        layout = str(self.parts.parallel.grid)
-        self.directory.attempt(self.step.steps, None if is_anew else int(reached), layout)
+        before = None if is_anew else int(reached)
+        self.directory.attempt(self.step.steps, before, self.parts.parallel.grid)
 
     def _start(self) -> Start:
         """Return what callbacks are told at the start."""
@@ -202,15 +202,9 @@ class Training:
             self.saved = step, folder
         self.was_finished = self.team.any(is_same and self._has_finished())
         how = "already finished:" if self.was_finished else "resumed from"
-        say(f"{how} {folder}: step {step} of {self.job.steps}{self._relaid()}")
+        relaid = "" if self._is_over() else self.directory.relaid(self.parts.parallel.grid)
+        say(f"{how} {folder}: step {step} of {self.job.steps}{relaid}")
         return folder
-
-    def _relaid(self) -> str:
-        """Say that an earlier process had another layout; "" where it had none."""
-        layout, attempts = str(self.parts.parallel.grid), self.directory.attempts()
-        if self._is_over() or not attempts or attempts[-1].layout in ("", layout):
-            return ""
-        return f"; {layout}, before {attempts[-1].layout}: the same but for rounding"
 
     def _has_finished(self) -> bool:
         """Whether an earlier start came to the end of these steps, as the leading rank sees it."""

@@ -40,6 +40,11 @@ class Difference:
         """The rule of the entry at a resume."""
         return rule_of(self.key, is_content=self.is_content)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a resume is refused for it."""
+        return self.rule.kind == "equal"
+
     def __str__(self) -> str:
         return self.name if self.is_content else f"{self.name} {self.change}"
 
@@ -93,6 +98,11 @@ class Identity:
             before, now = recorded.contents.get(key), self.contents.get(key)
             if before != now and PENDING not in (before, now):
                 yield Difference(key=key, before=before, now=now, is_content=True)
+
+    def at_resume(self, recorded: Identity) -> list[Difference]:
+        """Return the differences that a resume looks at: all but those without effect."""
+        found = self.differences(recorded)
+        return [difference for difference in found if difference.rule.kind != "no effect"]
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Yield each entry in words: values as the recipe has them, contents as digests."""

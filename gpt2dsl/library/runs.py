@@ -14,6 +14,7 @@ import attrs
 
 from gpt2dsl.data import lock
 from gpt2dsl.errors import InputError
+from gpt2dsl.identity.identity import Identity
 
 State = Literal["done", "stopped", "running", "damaged"]
 Document = Mapping[str, Any]
@@ -162,6 +163,14 @@ def plan(path: Path) -> Document:
         InputError: it is absent (G2-301) or damaged (G2-304).
     """
     return document(path / _PLAN)
+
+
+def identity(described: Document) -> Identity | None:
+    """What decides the result of a run, by its plan; releases before 0.2 recorded nothing."""
+    try:
+        return Identity.from_json(described.get("identity"))
+    except ValueError:
+        return None
 
 
 def result(path: Path) -> Document | None:

@@ -80,7 +80,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         super().__init__(*args, **more)
         self.conn = self._parser = _Parser(h11.SERVER, HEAD)
         self._piece = bytearray(PIECE)
-        self._room = PIECE
+        self._piece_size = PIECE
         self._is_refused = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
@@ -88,7 +88,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
     @override
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the place for what comes next."""
-        return memoryview(self._piece)[: self._room]
+        return memoryview(self._piece)[: self._piece_size]
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
@@ -99,9 +99,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.data_received(bytes(self._piece[:nbytes]))
         taken = time.thread_time() - began
         if taken <= LONG_WORK:
-            self._room = min(PIECE, 2 * self._room)
+            self._piece_size = min(PIECE, 2 * self._piece_size)
             return
-        self._room = max(LEAST_PIECE, self._room // 2)
+        self._piece_size = max(LEAST_PIECE, self._piece_size // 2)
         self.transport.pause_reading()
         self.loop.call_later(REST_PER_WORK * taken, self._go_on_reading)
 

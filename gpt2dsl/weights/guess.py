@@ -17,6 +17,9 @@ from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.formats.config import from_config
 from gpt2dsl.weights.formats.settings import ACTIVATIONS, Settings
 
+_OF_SIZE = ("layers", "hidden", "positions")
+"""What fixes a named size; a vocabulary may be the data's."""
+
 
 @attrs.frozen(kw_only=True)
 class Hints:
@@ -55,7 +58,7 @@ class Hints:
         """Where a network is another one than the user says, in words."""
         said: dict[str, Any] = {"heads": self.heads, "activation": self.activation}
         if self.size:
-            said |= {key: getattr(self.size, key) for key in ("layers", "hidden", "positions")}
+            said |= {key: getattr(self.size, key) for key in _OF_SIZE}
             said["heads"] = self.heads or self.size.heads
         return [
             f"{key} is {getattr(geometry, key)}, not {value}"
@@ -111,7 +114,6 @@ def geometry_of(
     return found, {}
 
 
-_OF_SIZE = ("layers", "hidden", "positions")
 _DROPOUTS = ("dropout", "attention_dropout")
 
 

@@ -159,6 +159,8 @@ def test_the_network_comes_from_the_yaml_or_the_size_or_the_heads(
     assert reading.look(path, HEADS).geometry == geometry
     fast = attrs.evolve(geometry, activation="fast_gelu")
     assert reading.look(path, Hints(size=fast)).geometry == fast
+    other_words = attrs.evolve(fast, vocab=50257)  # the data's vocabulary is not the size's
+    assert reading.look(path, Hints(size=other_words)).geometry == fast
     assert reading.look(path, Hints(heads=2, activation="relu")).geometry.activation == "relu"
     (tmp_path / "other.yaml").write_text(
         "model: {model_config: {num_heads: 4, hidden_act: fast_gelu, hidden_dropout_rate: 0.3}}"
