@@ -23,8 +23,12 @@ CACHE = 256 << 20
 """Bytes that are kept of prompts where nothing is said."""
 
 TURNS = 2
-"""Turns of prompts between two steps at most, and one where two would take longer than a step: a
-running text waits for no more than three steps, its own among them."""
+"""Turns of prompts between two steps at most."""
+
+EAGERNESS = 4
+"""How fast the time that prompts may take between two steps grows with the share of places that are
+free: from one step's time to two. A running text waits for no more than three steps, its own among
+them; where few run, steps are worth less than the texts that join them."""
 
 
 class BusyError(Exception):
@@ -239,7 +243,7 @@ class Worker(threading.Thread):
             slots.drop(row)
 
     def _take_prompts(self, slots: ChunkedSlots) -> None:
-        """Give prompts a turn, or two where steps take longer, as long as places last."""
+        """Give prompts a turn, and more while there is time and places last."""
         began = before = time.perf_counter()
         for _ in range(TURNS):
             if not (slots.taking or (slots.free and self._begin(slots))):
@@ -247,9 +251,14 @@ class Worker(threading.Thread):
             if row := slots.advance():
                 self._report(row)
             now = time.perf_counter()
-            if (now - began) + (now - before) > self._seconds:  # with another turn
+            if (now - began) + (now - before) > self._time_for_prompts(slots):  # with another turn
                 return
             before = now
+
+    def _time_for_prompts(self, slots: ChunkedSlots) -> float:
+        """Return the seconds that prompts may take between two steps."""
+        free = (slots.free - bool(slots.taking)) / self._batch
+        return self._seconds * min(2.0, 1.0 + EAGERNESS * free)
 
     def _begin(self, slots: ChunkedSlots) -> bool:
         """Begin with the next text in turn; False where none waits."""
