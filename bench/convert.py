@@ -22,12 +22,12 @@ from statistics import median
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
-from gpt2dsl.model.init import filled
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.initial import filled
 from gpt2dsl.weights.reading import Weights
 
 
@@ -39,7 +39,7 @@ class Measured:
     peak_gb: float
 
 
-def make_safetensors(folder: Path, geometry: Geometry) -> None:
+def make_safetensors(folder: Path, geometry: GPT2Config) -> None:
     """Random weights as transformers has them."""
     folder.mkdir()
     empty = Weights(path=folder, geometry=geometry, config={}, tensors={}, tokenizer=None)
@@ -82,12 +82,12 @@ def main() -> None:
         compare(Path(name), SIZES[args.size], args.repeats)
 
 
-def compare(folder: Path, geometry: Geometry, repeats: int) -> None:
+def compare(folder: Path, geometry: GPT2Config, repeats: int) -> None:
     """Each way, in turns with a copy."""
     safe, binary = folder / "safetensors", folder / "bin"
     make_safetensors(safe, geometry)
     make_bin(binary, safe)
-    size = 4 * sum(tensor.size for tensor in tensors(geometry))
+    size = 4 * sum(tensor.size for tensor in param_specs(geometry))
     target = folder / "target"
     ours = [sys.executable, "-m", "gpt2dsl", "convert"]
     ways: dict[str, tuple[Callable[[Path], list[str]], Path]] = {

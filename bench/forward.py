@@ -90,9 +90,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 def prepare(folder: Path, args: argparse.Namespace) -> None:
     """Weights, ids and graphs that the sides read."""
     from gpt2dsl import Recipe, Task
-    from gpt2dsl.model.init import initial
     from gpt2dsl.parts.model import SIZES
     from gpt2dsl.weights.formats import huggingface
+    from gpt2dsl.weights.initial import initial
 
     geometry = SIZES[args.size]
     huggingface.write(folder, geometry, initial(geometry, 0))

@@ -100,9 +100,9 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> flo
     """Weights and prompts that every side reads; gives the bytes that a token needs."""
     from gpt2dsl.data.source import Source
     from gpt2dsl.data.tokenizer import Tokenizer
-    from gpt2dsl.model.init import initial
     from gpt2dsl.parts.model import SIZES
     from gpt2dsl.weights.formats import huggingface
+    from gpt2dsl.weights.initial import initial
 
     geometry, tokenizer = SIZES[args.size], Tokenizer.load("gpt2")
     arrays = initial(geometry, 0)

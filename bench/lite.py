@@ -45,8 +45,8 @@ def compare(folder: Path, size: str, length: int, tokens: int, repeats: int) -> 
     from gpt2dsl.data.tokenizer import Tokenizer
     from gpt2dsl.engine.exported import ExportedModel
     from gpt2dsl.lite import opening
-    from gpt2dsl.model.init import initial
     from gpt2dsl.weights.formats import huggingface
+    from gpt2dsl.weights.initial import initial
 
     weights = folder / "weights"
     weights.mkdir()

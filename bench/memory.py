@@ -75,16 +75,16 @@ def rank(case: Case) -> None:
     import numpy as np
     from mindspore import Tensor
 
-    from gpt2dsl.cluster import groups
-    from gpt2dsl.model import device
+    from gpt2dsl.backend import device
+    from gpt2dsl.engine.context import parallel_context
     from gpt2dsl.model.forward import MicroBatch
-    from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.training import TrainStep
+    from gpt2dsl.model.gpt2 import GPT2
     from gpt2dsl.parts.bundle import Parts
+    from gpt2dsl.training.step import TrainStep
 
     parts = Parts.of(case.recipe("unused").parts.values())
     device.use("cpu")
-    team = groups.team(parts)
+    team = parallel_context(parts)
     geometry = parts.model.geometry(vocab=50257, labels=0)
     network = GPT2(geometry, shard=team.shard, stages=team.stages)
     random = np.random.default_rng(0)
@@ -106,7 +106,7 @@ def measured(case: Case) -> list[dict[str, Any]]:
     """The peak of each rank in bytes, and the seconds of its steps."""
     import subprocess
 
-    from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+    from gpt2dsl.cluster.supervisor import Node, Timeouts, free_port, supervise
 
     command = [sys.executable, __file__, "--rank", json.dumps(attrs.astuple(case))]
     if case.ranks == 1:
@@ -114,7 +114,7 @@ def measured(case: Case) -> list[dict[str, Any]]:
     else:
         with tempfile.TemporaryDirectory() as folder:
             node = Node(ranks=case.ranks, local=case.ranks, port=free_port())
-            supervise(command, node, Path(folder), Limits(collective=300))
+            supervise(command, node, Path(folder), Timeouts(collective=300))
             said = [(Path(folder) / f"rank_{i}.log").read_text() for i in range(case.ranks)]
     return [json.loads(text.rpartition("found ")[2].splitlines()[0]) for text in said]
 

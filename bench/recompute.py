@@ -19,12 +19,12 @@ def measured(way: str, rows: int, tokens: int, steps: int) -> dict[str, float]:
     """Seconds of a step, the first left out, and peak of resident memory in GB."""
     import numpy as np
 
-    from gpt2dsl.model import device
+    from gpt2dsl.backend import device
     from gpt2dsl.model.forward import MicroBatch
-    from gpt2dsl.model.init import initial
-    from gpt2dsl.model.network import GPT2
-    from gpt2dsl.model.training import TrainStep
+    from gpt2dsl.model.gpt2 import GPT2
     from gpt2dsl.parts import Model, Optim
+    from gpt2dsl.training.step import TrainStep
+    from gpt2dsl.weights.initial import initial
 
     device.use("cpu")
     geometry = Model(size="124m", dropout=0.0).geometry(vocab=50257, labels=0)

@@ -19,8 +19,8 @@ from pathlib import Path
 import attrs
 from convert import make_safetensors, measured, side_by_side
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.parts.model import SIZES
 
 HEADS = 16
@@ -42,11 +42,11 @@ def main() -> None:
         compare(Path(name), geometry, args.layouts, args.repeats)
 
 
-def compare(folder: Path, geometry: Geometry, layouts: list[str], repeats: int) -> None:
+def compare(folder: Path, geometry: GPT2Config, layouts: list[str], repeats: int) -> None:
     """There and back, each in turns with a copy."""
     whole, split = folder / "whole", folder / "split"
     make_safetensors(whole, geometry)
-    size = 4 * sum(tensor.size for tensor in tensors(geometry))
+    size = 4 * sum(tensor.size for tensor in param_specs(geometry))
     print(f"{size / 1e9:.2f} GB of weights, medians of {repeats}")
     for layout in layouts:
         measured(reshard(whole, split, layout))

@@ -34,12 +34,12 @@ import json, sys, time
 import numpy as np
 started = float(sys.argv[1])
 layers, hidden, heads, tokens = map(int, sys.argv[2:])
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import Geometry
 from gpt2dsl.model import device
-from gpt2dsl.model.init import initial
-from gpt2dsl.model.network import GPT2
+from gpt2dsl.weights.initial import initial
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.training.step import TrainStep
 from gpt2dsl.parts import Optim
 device.use("cpu")
 geometry = Geometry(

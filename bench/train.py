@@ -45,21 +45,21 @@ def ours(args: argparse.Namespace) -> Step:
     import mindspore as ms
 
     from gpt2dsl.engine.language_model import network_of
-    from gpt2dsl.layout.adapters import adapters
-    from gpt2dsl.model.dropout import masks
+    from gpt2dsl.layout.lora import lora_specs
+    from gpt2dsl.model.dropout_masks import masks
     from gpt2dsl.model.forward import MicroBatch
-    from gpt2dsl.model.init import filled, initial_adapters
-    from gpt2dsl.model.training import TrainStep
     from gpt2dsl.parts import LoRA, Optim
     from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.training.step import TrainStep
     from gpt2dsl.weights import reading
-    from gpt2dsl.weights.files.stored import Arrays
-    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
+    from gpt2dsl.weights.infer_config import Overrides
+    from gpt2dsl.weights.initial import filled, initial_adapters
 
     geometry = attrs.evolve(SIZES[args.size], dropout=args.dropout)
     lora = LoRA(r=args.lora, alpha=2 * args.lora) if args.lora else None
-    values = Arrays(filled(reading.read(str(args.folder), Hints()), 0))
-    added = adapters(geometry, lora.settings()) if lora else ()
+    values = Arrays(filled(reading.read(str(args.folder), Overrides()), 0))
+    added = lora_specs(geometry, lora.settings()) if lora else ()
     network = network_of(geometry, values, "cpu", adapters=added)
     network.load_adapters(initial_adapters(network.adapters, 0))
     optim = Optim(beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=DECAY)
@@ -143,9 +143,9 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 
 def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> None:
     """Weights and ids that every side reads."""
-    from gpt2dsl.model.init import initial
     from gpt2dsl.parts.model import SIZES
     from gpt2dsl.weights.formats import huggingface
+    from gpt2dsl.weights.initial import initial
 
     geometry = SIZES[args.size]
     huggingface.write(folder, geometry, initial(geometry, 0))

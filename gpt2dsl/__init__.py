@@ -42,8 +42,8 @@ from gpt2dsl.recipe import Recipe
 
 if TYPE_CHECKING:
     from gpt2dsl.engine.language_model import LanguageModel
-    from gpt2dsl.engine.pipeline import TextGeneration
     from gpt2dsl.engine.text_model import TextModel
+    from gpt2dsl.engine.text_pipeline import TextGeneration
 
 __all__ = [
     "Callback",
@@ -113,7 +113,7 @@ def pipeline(
     if backend not in ("ms", "mslite"):
         raise ValueError(f"expected ms or mslite, found {backend!r}")
     from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
-    from gpt2dsl.engine.pipeline import TextGeneration  # noqa: PLC0415  # as above
+    from gpt2dsl.engine.text_pipeline import TextGeneration  # noqa: PLC0415  # as above
 
     if isinstance(model, str | os.PathLike):
         path = os.fspath(model)

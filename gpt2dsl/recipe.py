@@ -104,7 +104,7 @@ class Recipe:
         above = read.values({key: tables.Value(*said) for key, said in values.items()})
         return _whole(structured(above.over(self.draft()), self.name))
 
-    def draft(self) -> tables.Draft:
+    def draft(self) -> tables.RawConfig:
         """Its values, and where each was written."""
         return tables.of_parts(self._parts, self.name)
 
@@ -204,7 +204,7 @@ def _callbacks(module: ModuleType | None) -> tuple[Callback, ...]:
     return tuple(map(Named, listed))
 
 
-def structured(draft: tables.Draft, name: str) -> tuple[Recipe, tuple[Fault, ...]]:
+def structured(draft: tables.RawConfig, name: str) -> tuple[Recipe, tuple[Fault, ...]]:
     """The recipe of what is good in a draft, and every fault of the rest."""
     parts, faults = tables.structure(draft)
     return Recipe(*parts.values(), name=name), faults

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.weights.formats.config import to_config
 
@@ -23,11 +23,11 @@ SMALL = attrs.evolve(SIZES["124m"], layers=2, heads=4, hidden=32)
 RANK = 2
 
 
-def save(folder: Path, geometry: Geometry) -> None:
+def save(folder: Path, geometry: GPT2Config) -> None:
     """Write a folder as transformers does, with settings of generation."""
     folder.mkdir(parents=True)
     save_file(
-        {tensor.name: _drawn(*tensor.shape) for tensor in tensors(geometry)},
+        {tensor.name: _drawn(*tensor.shape) for tensor in param_specs(geometry)},
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
@@ -36,7 +36,7 @@ def save(folder: Path, geometry: Geometry) -> None:
     _write(folder / "generation_config.json", {"eos_token_id": [50256, 198], "temperature": 0.5})
 
 
-def save_adapter(folder: Path, base: Path, geometry: Geometry) -> None:
+def save_adapter(folder: Path, base: Path, geometry: GPT2Config) -> None:
     """Write an adapter of every c_attn as PEFT does."""
     folder.mkdir(parents=True)
     shapes = {"A": (RANK, geometry.hidden), "B": (3 * geometry.hidden, RANK)}

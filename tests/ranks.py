@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+from gpt2dsl.cluster.supervisor import Node, Timeouts, free_port, supervise
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +20,7 @@ def told_by(module: ModuleType, folder: Path, *, collective: float, ranks: int =
         [sys.executable, "-m", module.__name__, str(file)],
         Node(ranks=ranks, local=ranks, port=free_port()),
         folder / "logs",
-        Limits(collective=collective),
+        Timeouts(collective=collective),
         environment={"PYTHONPATH": str(ROOT)},
     )
     return json.loads(file.read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 
 from gpt2dsl.cli import table
 from gpt2dsl.columns import left, right, width
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import ClassificationMetrics
 from gpt2dsl.errors import Fault
 from gpt2dsl.spec.report import report
 
@@ -33,7 +33,7 @@ def test_tables_of_commands_faults_and_classes_are_straight(
     printed = capsys.readouterr().out.splitlines()
     faults = report([Fault("G2-101", f"{word}.toml:1", word, "|") for word in WORDS])
     confusion = tuple(tuple(int(i == j) for j in range(len(WORDS))) for i in range(len(WORDS)))
-    scores = str(Scores(names=WORDS, confusion=confusion, loss=0.5))
+    scores = str(ClassificationMetrics(names=WORDS, confusion=confusion, loss=0.5))
     for lines, mark in (
         (printed, "|"),
         (faults.splitlines()[:-1], "|"),

@@ -16,9 +16,9 @@ from gpt2dsl import Callback, Fault, Model, Task, Train
 from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.chain.result import ChainResult
 from gpt2dsl.engine.job import Result
-from gpt2dsl.engine.pipeline import TextGeneration
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import ClassificationMetrics
 from gpt2dsl.engine.text_model import TextModel
+from gpt2dsl.engine.text_pipeline import TextGeneration
 from tests import shell_pages
 
 RECIPE = Model(size="nano") | Train(seq_length=32, steps=1) | Task.pretrain(data="sample:train")
@@ -170,7 +170,7 @@ def test_a_chain_of_a_notebook_keeps_its_author_when_its_cell_runs_again(
 
 
 def test_what_public_functions_give_is_short_and_rich_too() -> None:
-    for kind in (Result, ChainResult, ChainPlan, TextModel, TextGeneration, Scores):
+    for kind in (Result, ChainResult, ChainPlan, TextModel, TextGeneration, ClassificationMetrics):
         assert "__repr__" in vars(kind)
         assert hasattr(kind, "_repr_html_")
     assert repr(OBJECTS["Callback"]) == "<tests.test_notebook.Mine: on_end>"

@@ -117,7 +117,7 @@ class Chain:
             SpecError: with every fault of the text, or it is one recipe.
         """
         found = finding.find_text(text, name)
-        if isinstance(found, tables.Draft):
+        if isinstance(found, tables.RawConfig):
             raise SpecError([Fault("G2-108", name, "stage", "missing; this is one recipe")])
         return _whole(made(found, ""), [])
 
@@ -140,9 +140,9 @@ class Chain:
             return found
         raise SpecError([Fault("G2-108", "", spec, "is one recipe, where a chain is expected")])
 
-    def draft(self) -> tables.Stages:
+    def draft(self) -> tables.ChainDrafts:
         """Its values, and where each was written."""
-        return tables.Stages(tuple(recipe.draft() for recipe in self.recipes), name=self.name)
+        return tables.ChainDrafts(tuple(recipe.draft() for recipe in self.recipes), name=self.name)
 
     def why(self) -> list[tuple[str, Any, str]]:
         """As ``Recipe.why``, of all stages: ``stage.1.optim.lr``."""
@@ -172,7 +172,9 @@ class Chain:
         return faults(self)
 
 
-def made(drafts: tables.Stages, name: str, author: str = "") -> tuple[Chain, tuple[Fault, ...]]:
+def made(
+    drafts: tables.ChainDrafts, name: str, author: str = ""
+) -> tuple[Chain, tuple[Fault, ...]]:
     """The chain of what is good in drafts, and every fault of the rest."""
     stages = [structured(draft, "") for draft in drafts.drafts]
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
@@ -191,7 +193,7 @@ def at(number: int, fault: Fault) -> Fault:
     return attrs.evolve(fault, key=f"stage.{number}.{fault.key}" if fault.key else fault.key)
 
 
-def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.Stages, list[Fault]]:
+def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.ChainDrafts, list[Fault]]:
     """Single values as drafts, one a stage: ``stage.2.optim.lr``; ``runtime.output`` is for all."""
     by_stage: list[dict[str, tables.Value]] = [{} for _ in range(count)]
     faults = []
@@ -205,13 +207,13 @@ def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.Stages,
         else:
             message = f"expected stage.N.table.key, N from 1 to {count}, or {read.BESIDE}.key"
             faults.append(Fault("G2-102", value.origin, key, message))
-    return tables.Stages(tuple(map(read.values, by_stage))), faults
+    return tables.ChainDrafts(tuple(map(read.values, by_stage))), faults
 
 
-def laid(above: tables.Stages, below: tables.Stages) -> tables.Stages:
+def laid(above: tables.ChainDrafts, below: tables.ChainDrafts) -> tables.ChainDrafts:
     """Both, where the first wins."""
     pairs = zip(above.drafts, below.drafts, strict=True)
-    return tables.Stages(tuple(one.over(other) for one, other in pairs), below.faults)
+    return tables.ChainDrafts(tuple(one.over(other) for one, other in pairs), below.faults)
 
 
 def _whole(found: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) -> Chain:

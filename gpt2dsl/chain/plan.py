@@ -15,8 +15,9 @@ from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.key import Key, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
-from gpt2dsl.data import cache, documents
+from gpt2dsl.data import documents
 from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.files import cache
 from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion, Serve
@@ -24,7 +25,7 @@ from gpt2dsl.plan import inputs
 from gpt2dsl.plan import plan as plans
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.faults import faults as every_fault
-from gpt2dsl.plan.network import Promise, find_network
+from gpt2dsl.plan.network import DeferredWeights, find_network
 from gpt2dsl.plan.plan import Plan
 from gpt2dsl.plan.promise import gives, promise, takes
 from gpt2dsl.recipe import Recipe
@@ -64,7 +65,7 @@ class Stage:
     directory: Path
     targets: tuple[Path, ...]
     record: Record | None
-    promise: Promise | None
+    promise: DeferredWeights | None
     author: str
 
     def writers(self) -> list[Record | Claim]:
@@ -200,7 +201,7 @@ def faults(chain: Chain) -> tuple[Fault, ...]:
 
 
 def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
-    promised: dict[int, Promise] = {}
+    promised: dict[int, DeferredWeights] = {}
     for number, recipe in enumerate(chain.recipes, 1):
         parts, given = recipe.completed, None
         if takes(parts) and promised:

@@ -15,9 +15,9 @@ from gpt2dsl.chain.chain import Chain, at
 from gpt2dsl.chain.plan import ChainPlan, Stage, are_own, next_stage, targets_of
 from gpt2dsl.chain.record import Record
 from gpt2dsl.chain.result import ChainResult, StageResult
-from gpt2dsl.data import atomic, lock
 from gpt2dsl.engine.progress import say
 from gpt2dsl.errors import Interrupted, RunError, SpecError
+from gpt2dsl.files import atomic, lock
 from gpt2dsl.plan import serving
 
 if TYPE_CHECKING:

@@ -113,9 +113,9 @@ def shared(entry: library.Entry) -> Recipe | Chain:
 
 
 def _built(
-    found: tables.Draft | tables.Stages, name: str, file: str, settings: Iterable[str] = ()
+    found: tables.RawConfig | tables.ChainDrafts, name: str, file: str, settings: Iterable[str] = ()
 ) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
-    if isinstance(found, tables.Draft):
+    if isinstance(found, tables.RawConfig):
         return structured(read.overrides(tuple(settings)).over(found), name)
     values, unsaid = read.said_by(tuple(settings))
     above, elsewhere = said(len(found.drafts), values)

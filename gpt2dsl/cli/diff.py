@@ -17,7 +17,7 @@ from gpt2dsl.cli import options, table
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.identity.identity import Difference
 from gpt2dsl.library import compare, runs
-from gpt2dsl.library.compare import ABSENT, SIDES, Losses, Row
+from gpt2dsl.library.compare import ABSENT, SIDES, ComparedKey, LossCurves
 from gpt2dsl.library.runs import Document, Run
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.recipe import Recipe
@@ -74,9 +74,9 @@ class _More:
         losses: each run's with those of the first; of runs that train None.
     """
 
-    plan: list[Row]
-    result: list[Row] | None = None
-    losses: Sequence[Losses | None] = ()
+    plan: list[ComparedKey]
+    result: list[ComparedKey] | None = None
+    losses: Sequence[LossCurves | None] = ()
 
 
 @attrs.frozen
@@ -209,7 +209,9 @@ def _echo_resume(resume: _Resume | None) -> None:
         table.echo(rows)
 
 
-def _document(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> dict[str, Any]:
+def _document(
+    sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None
+) -> dict[str, Any]:
     found: dict[str, Any] = {
         letter: side.to_json() for letter, side in zip(SIDES, sides, strict=False)
     }
@@ -224,7 +226,7 @@ def _document(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> 
     return found
 
 
-def _echo(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> None:
+def _echo(sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None) -> None:
     for letter, side in zip(SIDES.upper(), sides, strict=False):
         click.echo(f"{letter}  {side.name}   digest {side.digest[:8]}")
     table.echo(_rows(sides, recipe, more))
@@ -234,7 +236,9 @@ def _echo(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> None
             click.echo(f"training losses{which}: {_together(losses)}")
 
 
-def _rows(sides: Sequence[_Side], recipe: list[Row], more: _More | None) -> list[tuple[str, ...]]:
+def _rows(
+    sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None
+) -> list[tuple[str, ...]]:
     """Return what differs, a section each of recipe, plan and result."""
     count = len(sides)
     rows = _section("recipe", recipe, _value, count)
@@ -265,7 +269,7 @@ def _draw(page: Path, sides: Sequence[_Side], rows: Sequence[Sequence[str]]) -> 
 
 
 def _section(
-    title: str, rows: list[Row], words: Callable[[str, Any], str], count: int
+    title: str, rows: list[ComparedKey], words: Callable[[str, Any], str], count: int
 ) -> list[tuple[str, ...]]:
     if not rows:
         return [(f"{title}: equal", *[""] * count)]
@@ -314,7 +318,7 @@ def _window(text: str, start: int, width: int) -> str:
     return f"{head}{text[start : start + width]}{tail}"
 
 
-def _together(losses: Losses) -> str:
+def _together(losses: LossCurves) -> str:
     steps = f"{losses.common:,} common step{'s' if losses.common != 1 else ''}"
     if not losses.common:
         return "no common steps"

@@ -28,10 +28,10 @@ def command(
     context: click.Context, /, weights: str, as_json: bool, size: str | None, **given: Any
 ) -> None:
     """Say what weights are."""
-    from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where it is called
+    from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only where it is called
     from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 
-    hints = Hints(
+    hints = Overrides(
         size=SIZES[ALIASES.get(size, size)] if size else None,
         heads=given["heads"],
         activation=given["activation"] or "",

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from gpt2dsl import terminal
-from gpt2dsl.data import cache, documents
-from gpt2dsl.layout.geometry import ACTIVATIONS
+from gpt2dsl.data import documents
+from gpt2dsl.files import cache
+from gpt2dsl.layout.config import ACTIVATIONS
 from gpt2dsl.library import runs
 from gpt2dsl.parts.model import ALIASES, SIZES
 

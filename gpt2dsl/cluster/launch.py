@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import attrs
 
 from gpt2dsl import terminal
-from gpt2dsl.cluster import orders
+from gpt2dsl.cluster import control_channel
 from gpt2dsl.cluster.hosts import Host
+from gpt2dsl.cluster.pipe_reader import PipeReader
 from gpt2dsl.cluster.process import CURSOR
-from gpt2dsl.cluster.pump import Pump
 from gpt2dsl.cluster.supervisor import STOPPED
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.signals import Signals
@@ -106,7 +106,7 @@ class _Launch:
     def __init__(self, signals: Signals) -> None:
         self._signals, self._passed_on = signals, False
         self._machines: list[Machine] = []
-        self._pump = Pump()
+        self._pump = PipeReader()
 
     def start(self, host: Host, command: Sequence[str]) -> None:
         """Start a machine's command in a session of its own: Ctrl-C in the terminal is ours."""
@@ -141,7 +141,7 @@ class _Launch:
         self._pump.drain()
         for machine in self._machines:
             machine.words.shown = False  # that it was told to end is no news
-            machine.order(orders.END)
+            machine.order(control_channel.END)
         until = time.monotonic() + PATIENCE
         while self._alive() and time.monotonic() < until and self._signals.count < 3:
             self._pump.run(TICK)
@@ -172,7 +172,7 @@ class _Launch:
             raise KeyboardInterrupt
         if self._signals.count and not self._passed_on:
             self._passed_on = True
-            self._machines[0].order(orders.STOP)
+            self._machines[0].order(control_channel.STOP)
 
     def _alive(self) -> list[Machine]:
         return [machine for machine in self._machines if machine.alive]

@@ -48,7 +48,7 @@ class Node:
 
 
 @attrs.frozen(kw_only=True)
-class Limits:
+class Timeouts:
     """How long what may last, in seconds.
 
     Attributes:
@@ -66,7 +66,7 @@ class Limits:
     end: float = 5
 
 
-def shared_variables(node: Node, limits: Limits, given: Mapping[str, str]) -> dict[str, str]:
+def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> dict[str, str]:
     """What all processes of the job have in their environment; ``given`` wins."""
     return {
         "GLOG_v": "3",
@@ -127,7 +127,7 @@ REACH = 5.0
 def refuse_unusable_port(node: Node) -> None:
     """Refuse an address of the scheduler that is taken, or that this machine can't reach.
 
-    MindSpore's ranks would wait for ``Limits.start`` and then tell less.
+    MindSpore's ranks would wait for ``Timeouts.start`` and then tell less.
     """
     with socket.socket() as probe:
         # As MindSpore does: connections of a job that has just ended are no obstacle.

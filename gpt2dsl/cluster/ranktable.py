@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 
 from gpt2dsl.cluster import hccn
-from gpt2dsl.data import atomic
 from gpt2dsl.errors import Fault, InputError, SpecError, did_you_mean
+from gpt2dsl.files import atomic
 
 VERSION = "1.0"
 STATUS = "completed"

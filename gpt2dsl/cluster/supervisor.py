@@ -10,25 +10,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpt2dsl.cluster import blame, process
+from gpt2dsl.cluster import diagnosis, process
+from gpt2dsl.cluster.control_channel import ControlChannel
+from gpt2dsl.cluster.hang_detector import HangDetector
 from gpt2dsl.cluster.node import (
-    Limits,
     Node,
+    Timeouts,
     free_port,
     rank_variables,
     refuse_unusable_port,
     scheduler_variables,
     shared_variables,
 )
-from gpt2dsl.cluster.orders import Orders
+from gpt2dsl.cluster.pipe_reader import PipeReader, Reports, StderrTee
 from gpt2dsl.cluster.process import Process
-from gpt2dsl.cluster.pump import Front, Pump, Reports
 from gpt2dsl.cluster.reports import VARIABLE
-from gpt2dsl.cluster.watch import Watch
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.signals import Signals
 
-__all__ = ["STOPPED", "Limits", "Node", "free_port", "supervise"]
+__all__ = ["STOPPED", "Node", "Timeouts", "free_port", "supervise"]
 
 STOPPED = 3
 """Exit code of a rank that the user stopped, with a checkpoint."""
@@ -50,7 +50,7 @@ def supervise(
     command: Sequence[str],
     node: Node,
     logs: Path,
-    limits: Limits,
+    limits: Timeouts,
     *,
     environment: Mapping[str, str] | None = None,
     on_report: OnReport = _ignore,
@@ -65,7 +65,7 @@ def supervise(
         limits: how long what may last.
         environment: variables that the ranks have beside ours.
         on_report: is given each report of a rank (``Reporter``), with its ``rank``.
-        orders: a pipe of a launcher's words (``Orders``).
+        orders: a pipe of a launcher's words (``ControlChannel``).
 
     Raises:
         RunError: a rank failed, was killed or hung; all others are gone by then.
@@ -87,18 +87,20 @@ def supervise(
 
 class _Job:
     def __init__(
-        self, node: Node, logs: Path, limits: Limits, signals: Signals, on_report: OnReport
+        self, node: Node, logs: Path, limits: Timeouts, signals: Signals, on_report: OnReport
     ) -> None:
         self._node, self._logs, self._limits = node, logs, limits
         self._signals, self._passed_on = signals, False
         self._on_report = on_report
-        self._orders = Orders(signals)
-        self._pump = Pump()
+        self._orders = ControlChannel(signals)
+        self._pump = PipeReader()
         self._ranks: list[Process] = []
         self._scheduler: Process | None = None
         self._failed: list[Process] = []
         self._failed_at = 0.0
-        self._watch = Watch(range(node.first, node.first + node.local), limits, time.monotonic())
+        self._watch = HangDetector(
+            range(node.first, node.first + node.local), limits, time.monotonic()
+        )
 
     def obey(self, orders: int) -> None:
         """Take a launcher's words for signals."""
@@ -127,9 +129,9 @@ class _Job:
         ends = [report]
         stderr = process.WITH_STDOUT
         if rank == 0:
-            stderr = self._pump.add(Front(log).take)
+            stderr = self._pump.add(StderrTee(log).take)
             ends.append(stderr)
-            variables |= Front.environment()
+            variables |= StderrTee.environment()
         try:
             return process.start(rank, command, variables, log, fds=[report], stderr=stderr)
         finally:
@@ -165,7 +167,7 @@ class _Job:
         while self._scheduler.alive and not (self._node.whole and time.monotonic() > until):
             self._tick()
         if self._scheduler.popen.returncode and not self._node.whole:
-            raise blame.failure(self._scheduler, self._watch)
+            raise diagnosis.failure(self._scheduler, self._watch)
 
     def end(self) -> None:
         """Leave no process: SIGTERM first, but for those whom the user wants gone at once."""
@@ -219,11 +221,11 @@ class _Job:
         self._pump.drain()
         if self._passed_on and self._ranks[0].popen.returncode in {-signal.SIGINT, 130}:
             raise KeyboardInterrupt
-        if causes := blame.causes(self._failed, self._watch):
-            raise blame.failure(causes[0], self._watch)
+        if causes := diagnosis.causes(self._failed, self._watch):
+            raise diagnosis.failure(causes[0], self._watch)
         alive = self._alive()
         if not alive or time.monotonic() > self._failed_at + SETTLE:
-            raise blame.failure(self._failed[0], self._watch, alive)
+            raise diagnosis.failure(self._failed[0], self._watch, alive)
 
     def _note_failed(self) -> None:
         for one in self._everyone():
@@ -247,7 +249,7 @@ class _Job:
         ranks = {one.rank: one for one in alive if one.rank is not None}
         if found := self._watch.hang(list(ranks), time.monotonic()):
             behind, since = found
-            raise blame.hang([ranks[rank] for rank in behind], since)
+            raise diagnosis.hang([ranks[rank] for rank in behind], since)
 
     @staticmethod
     def _send(everyone: Sequence[Process], number: signal.Signals) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gpt2dsl.data import atomic, cache
+from gpt2dsl.files import atomic, cache
 
 LARGE = 64 * 2**20
 """Bytes from which digests are remembered: a plan must not wait for them."""

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.data import atomic, cache
 from gpt2dsl.data.block_rows import BlockRows
 from gpt2dsl.data.rows import Ids
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.files import atomic, cache
 
 FIELDS = ("input_ids", "attention_mask", "labels")
 

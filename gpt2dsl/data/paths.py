@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import cache
+from gpt2dsl.files import cache
 
 Passed = tuple[Path, str]
 """A path that is passed over, and why."""

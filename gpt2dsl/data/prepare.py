@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gpt2dsl.data import atomic, cache, tokens
+from gpt2dsl.data import tokens
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import RunError
+from gpt2dsl.files import atomic, cache
 
 TRAIN = "train"
 """``data.tokenizer`` that is made from the training text."""

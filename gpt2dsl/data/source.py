@@ -17,7 +17,7 @@ from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
 from gpt2dsl.data.form import RECORDS, Form
 from gpt2dsl.data.paths import Passed
-from gpt2dsl.data.table import PLAIN, BadRows, Item, Row, rows
+from gpt2dsl.data.table import PLAIN, BadRows, Item, TableRow, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError, some
 
@@ -209,7 +209,7 @@ class Source:
         else:
             yield from self._blocks()
 
-    def rows(self, *, number: Number | None = None) -> Iterator[Row]:
+    def rows(self, *, number: Number | None = None) -> Iterator[TableRow]:
         """The rows of tables. What is passed over is said once a process.
 
         Args:
@@ -242,9 +242,9 @@ class Source:
 
     def _good(
         self, bad: BadRows, number: Number | None, first: int | None
-    ) -> Iterator[tuple[Path, Row]]:
+    ) -> Iterator[tuple[Path, TableRow]]:
         for file, item in itertools.islice(self._items(number), first):
-            if not isinstance(item, Row):
+            if not isinstance(item, TableRow):
                 if not bad.note(file, *item):
                     break
             elif not bad.too_many:

@@ -29,7 +29,7 @@ class BadRowError(Exception):
 
 
 @attrs.frozen
-class Row:
+class TableRow:
     """One row.
 
     Attributes:
@@ -45,7 +45,7 @@ class Row:
     enclosed: int = attrs.field(default=0, eq=False)
 
 
-Item = Row | tuple[int, str]
+Item = TableRow | tuple[int, str]
 """A row, or the line and the fault of one that can't be used."""
 
 
@@ -173,7 +173,7 @@ def rows(
         number: raises BadRowError for a class that is none; None where classes are not read.
     """
     for item in _rows(lines, form, labels=number is not None):
-        if number and isinstance(item, Row):
+        if number and isinstance(item, TableRow):
             try:
                 number(item.label)
             except BadRowError as error:
@@ -240,7 +240,7 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
             if form.header:
                 continue
         item = _tried(number, _picked, fields, places)
-        if form.format == "tsv" and isinstance(item, Row) and (inside := _enclosed(fields)):
+        if form.format == "tsv" and isinstance(item, TableRow) and (inside := _enclosed(fields)):
             item = attrs.evolve(item, enclosed=inside)
         yield item
 
@@ -345,4 +345,4 @@ def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.
         return line, str(error)
     except UnicodeEncodeError:
         return line, "half of a surrogate pair is in it, which is not Unicode"
-    return Row(line, text, label) if text.strip() else (line, "the text is empty")
+    return TableRow(line, text, label) if text.strip() else (line, "the text is empty")

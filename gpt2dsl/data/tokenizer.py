@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.data import (
-    cache,
     chat_template,
     tokenizer_digest,
     tokenizer_files,
@@ -22,6 +21,7 @@ from gpt2dsl.data.cleaning import cleaned
 from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.tokenizer_digest import Roles
 from gpt2dsl.errors import InputError
+from gpt2dsl.files import cache
 
 END = "<|endoftext|>"
 """GPT-2's end-of-text token; it begins and pads too."""

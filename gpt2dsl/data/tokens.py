@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.data import atomic, cache
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import RunError
+from gpt2dsl.files import atomic, cache
 
 FORMAT = 1
 """Goes up whenever the same text and tokenizer would give another file."""

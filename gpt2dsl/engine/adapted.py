@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from gpt2dsl.backend import device
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.model import device
-from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights import opening, reading
-from gpt2dsl.weights.files.stored import Arrays
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.files.lazy_tensor import Arrays
+from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.reading import Weights
 
 
@@ -23,9 +23,9 @@ def read(weights: str, base: str) -> Weights:
     Raises:
         InputError: they are no adapter of a language model, or can't be used.
     """
-    own = opening.adapter(weights, Hints(fetch=True), contents=False)
+    own = opening.adapter(weights, Overrides(fetch=True), contents=False)
     names_none = own.origin is not None and not own.base
-    merged = reading.read(weights, Hints(fetch=True, base=base if names_none else ""))
+    merged = reading.read(weights, Overrides(fetch=True, base=base if names_none else ""))
     if merged.geometry.labels:
         raise InputError("G2-306", weights, "it is an adapter of a classifier, and this is none")
     return merged

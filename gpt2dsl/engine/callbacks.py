@@ -131,7 +131,7 @@ def _line(error: Exception, kind: type) -> str:
     return f"{last.filename}:{last.lineno}"
 
 
-class Forward(Callback):
+class ReportForwarder(Callback):
     """Tells the process that started the ranks, whose callbacks are the user's."""
 
     def __init__(self, reports: Reporter) -> None:

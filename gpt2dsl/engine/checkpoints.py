@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity.identity import Difference, Identity
-from gpt2dsl.layout.distributed import MASTER
-from gpt2dsl.layout.tensors import SCORE
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.layout.checkpoint_tensors import MASTER
+from gpt2dsl.layout.params import SCORE
 from gpt2dsl.terminal import say
-from gpt2dsl.weights import nearby, opening, optimizer, reading, store
-from gpt2dsl.weights.files.stored import NAMES, Arrays
+from gpt2dsl.training.step import TrainStep
+from gpt2dsl.weights import nearby, opening, reading, store, training_state
+from gpt2dsl.weights.files.lazy_tensor import NAMES, Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 
 Values = dict[str, NDArray[np.float32]]
 KINDS = {name: kind for kind, name in NAMES.items()}
@@ -73,7 +73,7 @@ class Checkpoints:
         with store.writing(folder, meta, digests, replace=True) as unfinished:
             digests |= self._write_weights(unfinished, values)
             document = {**self.step.progress(), "identity": self.identity.to_json()}
-            digests |= optimizer.write(unfinished, state | self._masters(values), document)
+            digests |= training_state.write(unfinished, state | self._masters(values), document)
         store.prune(self.parent, self.keep, best)
         return folder
 
@@ -116,7 +116,7 @@ class Checkpoints:
             InputError: it is damaged, or of another network.
             RunError: something that must be equal has changed since it was written.
         """
-        arrays, state = optimizer.read(folder)
+        arrays, state = training_state.read(folder)
         differences = [
             difference
             for difference in self._differences(state)
@@ -158,7 +158,7 @@ class Checkpoints:
         network = self.step.network
         masters = [name for name in arrays if name.startswith(_MASTER)]
         if network.adapters:
-            adapter = opening.adapter(folder, Hints())
+            adapter = opening.adapter(folder, Overrides())
             network.load_adapters(lora.from_files(network.adapters, adapter))
             for name, tensor in adapter.full.items():
                 network.by_name[name].set_data(Tensor(tensor.load()))

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2dsl.backend import device
 from gpt2dsl.data.examples import BUCKET, Examples, encoded, padded
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.progress import SPARSE, Bar
-from gpt2dsl.engine.scores import RegressionScores, Scores
+from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
 from gpt2dsl.errors import RunError
-from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION
-from gpt2dsl.model import device
+from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION
 from gpt2dsl.model.evaluation import ClassScores
-from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights import opening
 
 AT_ONCE = 8
@@ -98,7 +98,7 @@ class TextClassifier:
         *,
         until: Callable[[], bool] = lambda: False,
         pause: float = SPARSE,
-    ) -> Scores | None:
+    ) -> ClassificationMetrics | None:
         """How well the classes of rows are told.
 
         Args:
@@ -122,7 +122,9 @@ class TextClassifier:
                     return None
         if not np.isfinite(loss):
             raise _unusable(examples.name, loss)
-        return Scores.of(self.names, examples.classes, np.concatenate(said), loss / len(examples))
+        return ClassificationMetrics.of(
+            self.names, examples.classes, np.concatenate(said), loss / len(examples)
+        )
 
 
 def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:

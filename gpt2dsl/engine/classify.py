@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import attrs
 
-from gpt2dsl.cluster import groups
 from gpt2dsl.data import prompts
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.classifier import TextClassifier, pad_of
+from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import saying
@@ -19,7 +19,7 @@ def run(job: Job) -> Result:
     """Name the classes of the task's texts, or give the numbers of a regression."""
     task = job.parts.task
     assert isinstance(task, Classify)
-    texts, team = prompts.read(task.texts, "text"), groups.team(job.parts)
+    texts, team = prompts.read(task.texts, "text"), parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
         network, tokenizer = loaded(job, team.shard), Tokenizer.load(job.tokenizer)
         length, skipped = job.parts.train.seq_length, pad_of(job, tokenizer)
@@ -37,4 +37,4 @@ def run(job: Job) -> Result:
             classes=tuple(job.classes[i] for i in best),
             probabilities=tuple(float(row[i]) for row, i in zip(outputs, best, strict=True)),
         )
-    return finished(job, result, writes=team.leads)
+    return finished(job, result, writes=team.is_main_process)

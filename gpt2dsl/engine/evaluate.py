@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import attrs
 
-from gpt2dsl.cluster import groups
-from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data import mindrecord
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.examples import Examples
@@ -18,16 +16,18 @@ from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
+from gpt2dsl.distributed.context import ParallelContext
 from gpt2dsl.engine.classifier import TextClassifier, pad_of
+from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import loaded
 from gpt2dsl.engine.progress import SPARSE, Bar, saying
 from gpt2dsl.engine.rundir import finished
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.layout.geometry import REGRESSION
-from gpt2dsl.layout.ranks import Place
+from gpt2dsl.layout.config import REGRESSION
+from gpt2dsl.layout.parallel_dims import RankCoordinates
 from gpt2dsl.model.evaluation import Losses, TokenLosses
-from gpt2dsl.model.network import GPT2
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts.task import Evaluate
 
 
@@ -35,7 +35,7 @@ def run(job: Job) -> Result:
     """Evaluate the weights of the recipe on the task's data."""
     task = job.parts.task
     assert isinstance(task, Evaluate)
-    team = groups.team(job.parts)
+    team = parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
         network = loaded(job, team.shard)
     tokenizer = Tokenizer.load(job.tokenizer)
@@ -43,10 +43,12 @@ def run(job: Job) -> Result:
         result = _classes(job, task, network, tokenizer)
     else:
         result = _text(job, task, network, tokenizer, team)
-    return finished(job, attrs.evolve(result, directory=job.directory), writes=team.leads)
+    return finished(job, attrs.evolve(result, directory=job.directory), writes=team.is_main_process)
 
 
-def _text(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: Team) -> Result:
+def _text(
+    job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: ParallelContext
+) -> Result:
     rows = rows_of(job, task.data, tokenizer)
     found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size, team)
     assert found is not None
@@ -113,7 +115,7 @@ def mean_loss(
     losses: Losses,
     rows: Rows,
     batch_size: int,
-    team: Team,
+    team: ParallelContext,
     *,
     until: Callable[[], bool] = lambda: False,
     pause: float = SPARSE,
@@ -149,10 +151,10 @@ def mean_loss(
     return total / tokens, tokens
 
 
-def _over_copies(team: Team, total: float, tokens: int) -> tuple[float, int]:
+def _over_copies(team: ParallelContext, total: float, tokens: int) -> tuple[float, int]:
     """The sums of all copies; ranks that share layers have found the same."""
     every = team.gathered(total, tokens)
-    firsts = [every[team.ranks.rank(Place(0, i, 0))] for i in range(team.ranks.dp)]
+    firsts = [every[team.ranks.rank(RankCoordinates(0, i, 0))] for i in range(team.ranks.dp)]
     return sum(one[0] for one in firsts), int(sum(one[1] for one in firsts))
 
 

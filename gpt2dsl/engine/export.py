@@ -9,7 +9,6 @@ from pathlib import Path
 import attrs
 import numpy as np
 
-from gpt2dsl.data import cache
 from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
@@ -18,19 +17,20 @@ from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import network_of
 from gpt2dsl.engine.progress import ByteBar, saying
 from gpt2dsl.engine.verification import Ids, Logits, Reference, verify
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.files import cache
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.lite import opening
 from gpt2dsl.lite import writing as lite
 from gpt2dsl.lite.description import COMPARED_ROWS, ONNX, Description
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.lite.writing import Graphs
 from gpt2dsl.model.evaluation import ClassScores
-from gpt2dsl.model.init import filled
-from gpt2dsl.model.network import Scores
+from gpt2dsl.model.gpt2 import TokenLogits
 from gpt2dsl.parts.task import Export
 from gpt2dsl.weights import reading, writing
-from gpt2dsl.weights.files.stored import Arrays, Stored
+from gpt2dsl.weights.files.lazy_tensor import Arrays, LazyTensor
 from gpt2dsl.weights.formats.config import class_names
+from gpt2dsl.weights.initial import filled
 
 REAL = 2000
 """Characters of the built-in text that graphs are compared on."""
@@ -53,7 +53,7 @@ def run(job: Job) -> Result:
         content = attrs.evolve(content, tokenizer=own)
     target = cache.expanded(task.target)
     names = lite.names_of(task.format, shapes, cache=task.cache)
-    needed = lite.room(task.format, names, parameters(weights.geometry), dtype)
+    needed = lite.room(task.format, names, parameter_count(weights.geometry), dtype)
     writing.find_room(target, sum(needed))
     with writing.unfinished(target, task.source, task.dtype, lambda _: None) as new:
         watched = new.watch.over(content.tensors)
@@ -112,7 +112,7 @@ def _verified(
 
 
 def _rounding(
-    described: Description, content: writing.Content, source: Mapping[str, Stored], job: Job
+    described: Description, content: writing.Content, source: Mapping[str, LazyTensor], job: Job
 ) -> list[str]:
     """What float16 does to logits, where the source is wider."""
     widths = {tensor.kind for tensor in source.values()}
@@ -126,13 +126,13 @@ def _rounding(
     return [f"rounding to float16 moves logits by up to {np.abs(rounded - whole).max():.1e}"]
 
 
-def _reference(shapes: Shapes, tensors: Mapping[str, Stored], device: str) -> Reference:
+def _reference(shapes: Shapes, tensors: Mapping[str, LazyTensor], device: str) -> Reference:
     """MindSpore's logits of weights."""
     network = network_of(shapes.geometry, Arrays(tensors), device)
     if shapes.geometry.labels:
         classes = ClassScores(network)
         return lambda ids, valid: classes.logits(ids, valid - 1)
-    scores = Scores(network)
+    scores = TokenLogits(network)
 
     def logits(ids: Ids, _: Ids) -> Logits:
         return scores.logits(ids)

@@ -13,7 +13,7 @@ from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.onnx_readme import PROMPTS, SHORT_PROMPTS, Example
 from gpt2dsl.parts.model import GPT2_ROWS
 from gpt2dsl.schema import generation_config
-from gpt2dsl.weights import place, writing
+from gpt2dsl.weights import location, writing
 from gpt2dsl.weights.formats import huggingface
 
 _JAVASCRIPT = {"transformers.js_config": {"use_external_data_format": {"model.onnx": 1}}}
@@ -49,7 +49,7 @@ def write(folder: Path, described: Description, content: writing.Content) -> Non
 
 def _example(folder: Path, tokenizer: Tokenizer | None, length: int) -> Example:
     """Return what the README's examples use: prompts that fit, and the ends of their texts."""
-    said = place.read_json(folder / place.GENERATION)
+    said = location.read_json(folder / location.GENERATION)
     ends = generation_config.stated(said).get("eos", ((), ""))[0]
     if tokenizer is None:
         return Example((), ((0, 1), (1,)) if length > 1 else ((0,), (1,)), False, tuple(ends))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import cache, tokenizer_files
+from gpt2dsl.data import tokenizer_files
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.text_model import AT_ONCE, Prompt, TextModel
 from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.files import cache
 from gpt2dsl.lite import description, opening
 from gpt2dsl.lite.decoder import ExportedDecoder
 from gpt2dsl.lite.description import Description
@@ -21,7 +22,7 @@ from gpt2dsl.lite.onnx_ports import GENERATES
 from gpt2dsl.lite.runtimes.base import Closing, Runtime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
-from gpt2dsl.weights import defaults, place
+from gpt2dsl.weights import defaults, location
 from gpt2dsl.weights.defaults import Defaults
 
 
@@ -65,7 +66,7 @@ class ExportedModel(TextModel, Closing):
             raise InputError("G2-306", folder, message)
         own = folder if tokenizer_files.is_beside(folder) else None
         tokenizer = of_weights(own, described.shapes.geometry.vocab, folder)
-        beside = defaults.read(None, folder / place.GENERATION, described.shapes.geometry)
+        beside = defaults.read(None, folder / location.GENERATION, described.shapes.geometry)
         return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
     def _request(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from gpt2dsl.cluster import groups
-from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data import prompts
+from gpt2dsl.distributed.context import ParallelContext
+from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.language_model import LanguageModel
@@ -22,21 +22,21 @@ def run(job: Job) -> Result:
     """Continue the prompts of the task."""
     task = job.parts.task
     assert isinstance(task, Generate)
-    texts, team = prompts.read(task.prompts, "prompt"), groups.team(job.parts)
+    texts, team = prompts.read(task.prompts, "prompt"), parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
         model = LanguageModel.of_job(job, team.shard)
     started = time.perf_counter()
     found = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
-    if (full := sum(one.ended == "positions" for one in found)) and team.leads:
+    if (full := sum(one.ended == "positions" for one in found)) and team.is_main_process:
         stop = f"stopped at the model's {model.geometry.positions:,} positions"
         say(f"{full} of {len(found)} texts {stop}, before their own length")
     result = Result.generated(found, seconds, directory=job.directory, notes=job.notes)
-    return finished(job, result, writes=team.leads)
+    return finished(job, result, writes=team.is_main_process)
 
 
 def _generated(
-    job: Job, model: LanguageModel, texts: Sequence[str], team: Team
+    job: Job, model: LanguageModel, texts: Sequence[str], team: ParallelContext
 ) -> list[Continuation]:
     generation = model.defaults.completed(job.parts.generation)
     if job.on_text is None or not generation.stream:
@@ -46,7 +46,7 @@ def _generated(
 
 
 def _shared_out(
-    model: LanguageModel, texts: Sequence[str], generation: Generation, team: Team
+    model: LanguageModel, texts: Sequence[str], generation: Generation, team: ParallelContext
 ) -> list[Continuation]:
     """Copies of the network take prompts in turns; every rank gets all continuations."""
     dp, each = team.copies.dp, generation.num_return_sequences

@@ -6,21 +6,21 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.distributed.context import ParallelContext
 from gpt2dsl.engine.classifier import TextClassifier
 from gpt2dsl.engine.evaluate import mean_loss, perplexity
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import RARE, say, saying
-from gpt2dsl.engine.scores import RegressionScores, Scores
+from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
 from gpt2dsl.engine.showcase import Showcase, show
-from gpt2dsl.layout.geometry import REGRESSION
+from gpt2dsl.layout.config import REGRESSION
 from gpt2dsl.model.evaluation import Losses, TokenLosses
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.pipeline import StagedLosses
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.training.pipeline import PipelineTokenLosses
 
 Metrics = dict[str, float]
 
@@ -45,12 +45,12 @@ class HeldOut:
         rows: Rows | Examples,
         *,
         wanted: Callable[[], bool],
-        team: Team,
+        team: ParallelContext,
     ) -> None:
         self._team = team
         self._job, self._network, self._tokenizer = job, network, tokenizer
         self._rows, self._wanted = rows, wanted
-        self.scores: Scores | RegressionScores | None = None
+        self.scores: ClassificationMetrics | RegressionScores | None = None
 
     def metrics(self, step: int) -> Metrics | None:
         """Of all rows; None where the user stopped it."""
@@ -103,7 +103,7 @@ class HeldOut:
     @cached_property
     def _losses(self) -> Losses:
         if self._team.stages.pp > 1:
-            return StagedLosses(self._network)
+            return PipelineTokenLosses(self._network)
         return TokenLosses(self._network)
 
     @cached_property

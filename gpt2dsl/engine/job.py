@@ -10,12 +10,12 @@ import attrs
 
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.engine.generation.continuation import Continuation
-from gpt2dsl.engine.scores import RegressionScores, Scores
+from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
 from gpt2dsl.identity.identity import Identity
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 
 BETWEEN = "\n---\n"
 """Between texts that are shown."""
@@ -49,10 +49,10 @@ class Job:
 
     parts: Parts
     name: str
-    geometry: Geometry
+    geometry: GPT2Config
     tokenizer: str
     weights: str
-    hints: Hints
+    hints: Overrides
     steps: int
     directory: Path | None
     documents: dict[str, str]
@@ -120,7 +120,7 @@ class Result(ShownAsText):
     digest: str = ""
     seconds: float | None = None
     notes: tuple[str, ...] = ()
-    scores: Scores | RegressionScores | None = None
+    scores: ClassificationMetrics | RegressionScores | None = None
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     outputs: tuple[Mapping[str, float], ...] = ()

@@ -8,9 +8,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gpt2dsl.backend import device
 from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
+from gpt2dsl.distributed.process_groups import NO_TENSOR_PARALLEL, TensorParallelGroup
 from gpt2dsl.engine import adapted
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.prefixes import PrefixCache
@@ -18,19 +20,17 @@ from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.likelihood import Likelihood, Pair, likelihoods, windows
 from gpt2dsl.engine.text_model import Prompt, TextModel
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.model import device
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
 from gpt2dsl.model.chunked_prefill import ChunkedPrefill
 from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.init import filled
-from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.network import Arrays as Values
-from gpt2dsl.model.shard import WHOLE, Shard
-from gpt2dsl.parts import Precision
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.gpt2 import Arrays as Values
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.defaults import Defaults
-from gpt2dsl.weights.files.stored import Arrays
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.files.lazy_tensor import Arrays
+from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.initial import filled
 
 
 class LanguageModel(TextModel):
@@ -51,7 +51,7 @@ class LanguageModel(TextModel):
         super().__init__(tokenizer, network.geometry, defaults=defaults)
         self._network = network
         with device.turn():
-            self._scores = Scores(network)
+            self._scores = TokenLogits(network)
         self._prefill: ChunkedPrefill | None = None
         self.adapters: dict[str, LanguageModel] = {}
         self._adapted: dict[str, GPT2] = {}
@@ -60,12 +60,12 @@ class LanguageModel(TextModel):
     def load(
         cls,
         weights: str,
-        hints: Hints | None = None,
+        hints: Overrides | None = None,
         *,
         on: str = "cpu",
         seed: int = 0,
-        precision: Precision | None = None,
-        shard: Shard = WHOLE,
+        precision: PrecisionPolicy = FLOAT32,
+        shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
         tokenizer: str = "auto",
     ) -> LanguageModel:
         """The model of weights of any format.
@@ -82,7 +82,7 @@ class LanguageModel(TextModel):
         Raises:
             InputError: there are no such weights, or they or their tokenizer are damaged.
         """
-        read = reading.read(weights, hints or Hints(fetch=True))
+        read = reading.read(weights, hints or Overrides(fetch=True))
         if read.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-306", weights, message)
@@ -92,7 +92,7 @@ class LanguageModel(TextModel):
         return cls(network, words, read.defaults)
 
     @classmethod
-    def of_job(cls, job: Job, shard: Shard = WHOLE) -> LanguageModel:
+    def of_job(cls, job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> LanguageModel:
         """Return the model that a job is about.
 
         Args:
@@ -108,7 +108,7 @@ class LanguageModel(TextModel):
             job.hints,
             on=job.parts.runtime.device,
             seed=job.parts.train.seed,
-            precision=job.parts.precision,
+            precision=job.parts.precision.policy,
             shard=shard,
             tokenizer="auto" if is_own else job.tokenizer,
         )
@@ -303,9 +303,9 @@ def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
         return error
 
 
-def loaded(job: Job, shard: Shard = WHOLE) -> GPT2:
+def loaded(job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> GPT2:
     """The network of a job, or a rank's part of it, with the values of its weights."""
-    on, precision = job.parts.runtime.device, job.parts.precision
+    on, precision = job.parts.runtime.device, job.parts.precision.policy
     return network_of(job.geometry, values_of(job), on, precision, shard=shard)
 
 
@@ -316,7 +316,7 @@ def values_of(job: Job) -> Arrays:
 
 
 def network_of(
-    geometry: Geometry, arrays: Values, on: str, precision: Precision | None = None, **more: Any
+    geometry: GPT2Config, arrays: Values, on: str, precision: PrecisionPolicy = FLOAT32, **more: Any
 ) -> GPT2:
     """The network with values, on a device.
 
@@ -329,6 +329,6 @@ def network_of(
     """
     with device.turn():
         device.use(on)
-        network = GPT2(geometry, precision=precision or Precision(), **more)
+        network = GPT2(geometry, precision=precision, **more)
         network.load(arrays)
     return network

@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from gpt2dsl.cluster import ranktable
-from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+from gpt2dsl.cluster.supervisor import Node, Timeouts, free_port, supervise
 from gpt2dsl.engine.callbacks import Callback, Callbacks, Start
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import Interrupted, RunError
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.weights import store
 
 PATIENCE = 120.0
@@ -54,11 +54,11 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
         The result on the machine with rank 0; elsewhere it has the task and the directory.
     """
     node = _on_table(job, node)
-    leads = node.first == 0
-    with _folder(job, leads=leads) as folder:
+    is_main_process = node.first == 0
+    with _folder(job, is_main_process=is_main_process) as folder:
         file = folder / f"job_{node.first}.pickle"
         result = folder / RESULT
-        if leads:
+        if is_main_process:
             result.unlink(missing_ok=True)
         file.write_bytes(pickle.dumps(attrs.evolve(job, callbacks=(), on_text=None)))
         heard = _Heard(job.callbacks)
@@ -72,7 +72,7 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
             if isinstance(error, Interrupted) or heard.an_error:
                 raise
             raise RunError(f"{str(error).rstrip()}\n{_what_next(job)}") from error
-        if not leads:
+        if not is_main_process:
             assert job.parts.task is not None
             return Result(task=job.parts.task.kind, directory=job.directory)
         found: Result = pickle.loads(result.read_bytes())  # noqa: S301  # our own rank's
@@ -103,13 +103,13 @@ class _Heard:
             getattr(self.told, event)(report["step"], what)
 
 
-def limits(job: Job) -> Limits:
+def limits(job: Job) -> Timeouts:
     """How long ranks may wait: one may gather and write a checkpoint while the others do nothing.
 
     A rank that dies is seen at once, whatever they are.
     """
-    checkpoint = parameters(job.geometry) * BYTES_OF_STATE / DISK
-    return Limits(collective=PATIENCE + checkpoint, start=PATIENCE + checkpoint)
+    checkpoint = parameter_count(job.geometry) * BYTES_OF_STATE / DISK
+    return Timeouts(collective=PATIENCE + checkpoint, start=PATIENCE + checkpoint)
 
 
 def _what_next(job: Job) -> str:
@@ -139,13 +139,13 @@ def _on_table(job: Job, node: Node) -> Node:
 
 
 @contextmanager
-def _folder(job: Job, *, leads: bool) -> Iterator[Path]:
+def _folder(job: Job, *, is_main_process: bool) -> Iterator[Path]:
     """Where the ranks find their job and leave their logs and result."""
     with ExitStack() as stack:
         if job.directory is None:
             yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpt2dsl-ranks-")))
             return
-        directory = RunDirectory.of(job, writes=leads)
+        directory = RunDirectory.of(job, writes=is_main_process)
         stack.enter_context(directory.alone())
         folder = directory.path / "ranks"
         folder.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpt2dsl.data import atomic, cache, mindrecord_writing
+from gpt2dsl.data import mindrecord_writing
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.form import Form, refuse_other_than_text
@@ -17,6 +17,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.progress import Bar, ByteBar
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.files import atomic, cache
 
 
 def opened(

@@ -17,7 +17,7 @@ from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.page import ends, figures, page, pre, section, switch
 from gpt2dsl.engine.pictures import Line
 from gpt2dsl.engine.rundir import Attempt
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import ClassificationMetrics
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.identity.identity import Identity
 
@@ -53,7 +53,7 @@ def training_report(
     if before and after:
         body.append(section("What it learned: a held-out passage", _passage(before, after)))
         body.append(section("What it writes", _samples(before, after)))
-    if isinstance(result.scores, Scores):
+    if isinstance(result.scores, ClassificationMetrics):
         body.append(section("Classes that were said", _confusion(result.scores)))
     body.append(section("Where the time went", _system(clock, attempts)))
     steps = [line for line in metrics if "loss" in line]
@@ -93,7 +93,7 @@ def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
         tiles[name] = _change(result.loss_before, result.loss, ".3f")
     if result.perplexity is not None:
         tiles["perplexity"] = _change(result.perplexity_before, result.perplexity, ",.1f")
-    if isinstance(result.scores, Scores):
+    if isinstance(result.scores, ClassificationMetrics):
         tiles["accuracy"] = f"{result.scores.accuracy:.2%}"
     tiles[f"steps{early}"] = f"{result.steps:,}"
     tiles["time in steps"] = str(taken)
@@ -246,7 +246,7 @@ def _when(time: str) -> str:
     return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M} UTC"
 
 
-def _confusion(scores: Scores) -> str:
+def _confusion(scores: ClassificationMetrics) -> str:
     """A table of the true classes by those that were said, the darker the more of its row."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in scores.names)
     rows = "".join(

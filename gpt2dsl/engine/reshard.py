@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from gpt2dsl.data import cache
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.progress import ByteBar
-from gpt2dsl.model.init import filled
+from gpt2dsl.files import cache
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.weights import reading, resharding, writing
+from gpt2dsl.weights.initial import filled
 
 
 def run(job: Job) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from gpt2dsl.cluster import devices, orders
+from gpt2dsl.cluster import control_channel, devices
 from gpt2dsl.cluster.node import Node
 from gpt2dsl.engine import parallel
 from gpt2dsl.engine.interrupt import held
@@ -39,7 +39,7 @@ def run(job: Job, node: Node | None = None) -> Result:
     if reason := devices.refusal(job.parts):
         raise RunError(f"{reason}; --set runtime.device=cpu runs here")
     if node:
-        return parallel.run_node(job, node, orders=orders.from_stdin())
+        return parallel.run_node(job, node, orders=control_channel.from_stdin())
     if job.parts.parallel.ranks > 1:
         return parallel.run(job)
     return carried_out(job)

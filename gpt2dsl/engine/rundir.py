@@ -12,10 +12,11 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import documents, lock
+from gpt2dsl.data import documents
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import RunError
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.files import lock
+from gpt2dsl.layout.parallel_dims import ParallelDims
 
 BEFORE = "before.json"
 """What the model made of held-out text before training."""
@@ -113,7 +114,7 @@ class RunDirectory:
         """The lines of metrics.jsonl; one that a crash cut short is left out."""
         return _lines(self._metrics)
 
-    def attempt(self, step: int, reached: int | None, layout: Ranks) -> None:
+    def attempt(self, step: int, reached: int | None, layout: ParallelDims) -> None:
         """Note in attempts.jsonl that training begins, or goes on; raises as ``write`` does.
 
         Args:
@@ -131,7 +132,7 @@ class RunDirectory:
         """What ``attempt`` noted, the first one first; early releases noted none."""
         return [Attempt(**line) for line in _lines(self._attempts)]
 
-    def relaid(self, layout: Ranks) -> str:
+    def relaid(self, layout: ParallelDims) -> str:
         """Say that the process that trained here last had another layout; "" where it had not."""
         attempts = self.attempts()
         before = attempts[-1].layout if attempts else ""

@@ -15,7 +15,7 @@ from gpt2dsl.notebook import ShownAsText
 
 
 @attrs.frozen
-class Scores(ShownAsText):
+class ClassificationMetrics(ShownAsText):
     """What a confusion matrix says.
 
     Attributes:
@@ -31,7 +31,7 @@ class Scores(ShownAsText):
     @classmethod
     def of(
         cls, names: Sequence[str], true: NDArray[Any], said: NDArray[Any], loss: float
-    ) -> Scores:
+    ) -> ClassificationMetrics:
         """The scores of rows: their true classes, and those that were said."""
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (true, said), 1)

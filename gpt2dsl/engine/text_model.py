@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from gpt2dsl.backend.turns import TURNS
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.beams import Beams
 from gpt2dsl.engine.generation.continuation import Continuation
@@ -22,9 +23,8 @@ from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.engine.progress import Bar
 from gpt2dsl.errors import Fault, InputError, SpecError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import parameters
-from gpt2dsl.model.turns import TURNS
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import Generation
 from gpt2dsl.weights.defaults import Defaults
@@ -60,7 +60,7 @@ class TextModel(ShownAsCode, ABC):
     def __init__(
         self,
         tokenizer: Tokenizer | InputError,
-        geometry: Geometry,
+        geometry: GPT2Config,
         at_once: int = AT_ONCE,
         defaults: Defaults | None = None,
     ) -> None:
@@ -82,7 +82,7 @@ class TextModel(ShownAsCode, ABC):
     def __repr__(self) -> str:
         g = self.geometry
         size = f"{g.layers} layers, {g.heads} heads, {g.hidden} wide, {g.positions:,} positions"
-        return f"<{type(self).__name__}: {size}, {parameters(g):,} parameters>"
+        return f"<{type(self).__name__}: {size}, {parameter_count(g):,} parameters>"
 
     @abstractmethod
     def _new_decoder(self, batch: int) -> Decoder:

@@ -13,7 +13,6 @@ from statistics import median
 import attrs
 
 from gpt2dsl import terminal
-from gpt2dsl.cluster import groups
 from gpt2dsl.cluster.reports import Reporter
 from gpt2dsl.data import documents
 from gpt2dsl.data.examples import Examples
@@ -22,22 +21,23 @@ from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine import checkpoints, held_out
-from gpt2dsl.engine.callbacks import Callback, Callbacks, Forward, Start
+from gpt2dsl.engine.callbacks import Callback, Callbacks, ReportForwarder, Start
 from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.clock import Clock
+from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.evaluate import examples_of, rows_of
 from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
+from gpt2dsl.engine.lr_schedule import learning_rate
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import BEFORE, RunDirectory
-from gpt2dsl.engine.schedule import learning_rate
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
 from gpt2dsl.engine.train_step import config_of, generation_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
-from gpt2dsl.model.dropout import masks
+from gpt2dsl.model.dropout_masks import masks
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.parts.task import Finetune, Pretrain
 from gpt2dsl.weights import store
@@ -66,10 +66,10 @@ class Training:
         identity = job.identity.with_contents("data.tokenizer", tokenizer.digest)
         self.clock, self.was_finished = Clock(), False
         self.job, self.parts = attrs.evolve(job, identity=identity), job.parts
-        self.team = groups.team(job.parts)
+        self.team = parallel_context(job.parts)
         self.reports = Reporter.from_environment()
-        self.directory = RunDirectory.of(job, writes=self.team.leads)
-        self.told: Callback = Callbacks(self._told() if self.team.leads else [])
+        self.directory = RunDirectory.of(job, writes=self.team.is_main_process)
+        self.told: Callback = Callbacks(self._told() if self.team.is_main_process else [])
         train = self.parts.train
         self.rows = self._read(task.data, tokenizer, trains=True)
         self.rows.require(train.batch_size)
@@ -80,7 +80,7 @@ class Training:
             tokenizer=tokenizer,
             identity=identity,
             keep=train.keep,
-            writes=self.team.leads,
+            writes=self.team.is_main_process,
             classes=job.classes,
             base=job.base,
             config=config_of(job),
@@ -102,7 +102,7 @@ class Training:
 
     def _told(self) -> list[Callback]:
         board = [TensorBoard(self.directory.path)] if self.parts.runtime.tensorboard else []
-        forward = [Forward(self.reports)] if self.reports.is_heard else []
+        forward = [ReportForwarder(self.reports)] if self.reports.is_heard else []
         return [*self.job.callbacks, *board, *forward]
 
     def _gives_up(self) -> bool:
@@ -120,7 +120,7 @@ class Training:
             self._steps()
         checkpoint = self._save()
         after = None if self.was_finished else self._remember("after.json")
-        if not self.team.leads:
+        if not self.team.is_main_process:
             return Result(task="", directory=self.directory.path, checkpoint=checkpoint)
         result = self._result(checkpoint)
         if not self.was_finished:
@@ -176,7 +176,7 @@ class Training:
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
             )
         self.team.wait()
-        if resume != "auto" and not self._is_own(folder) and self.team.leads:
+        if resume != "auto" and not self._is_own(folder) and self.team.is_main_process:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
             return None
@@ -208,7 +208,7 @@ class Training:
 
     def _has_finished(self) -> bool:
         """Whether an earlier start came to the end of these steps, as the leading rank sees it."""
-        if not self.team.leads or self._evaluation_is_due() or not self._is_over():
+        if not self.team.is_main_process or self._evaluation_is_due() or not self._is_over():
             return False
         return self.directory.finished_steps() == self.step.steps
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2dsl.cluster.groups import Team
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
+from gpt2dsl.distributed.context import ParallelContext
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import network_of, values_of
 from gpt2dsl.engine.progress import saying
-from gpt2dsl.layout.adapters import adapters
-from gpt2dsl.model.init import initial, initial_adapters
-from gpt2dsl.model.loss_scale import LossScale
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.layout.lora import lora_specs
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.training.loss_scale import LossScale
+from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights import opening
+from gpt2dsl.weights.initial import initial, initial_adapters
 from gpt2dsl.weights.opening import Opened
 
 
-def train_step(job: Job, team: Team) -> TrainStep:
+def train_step(job: Job, team: ParallelContext) -> TrainStep:
     """Steps on this rank's part of the network, with the weights that training starts from."""
     parts = job.parts
     scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
@@ -32,9 +32,9 @@ def train_step(job: Job, team: Team) -> TrainStep:
     )
 
 
-def _network(job: Job, team: Team) -> GPT2:
+def _network(job: Job, team: ParallelContext) -> GPT2:
     parts, seed = job.parts, job.parts.train.seed
-    added = adapters(job.geometry, parts.lora.settings()) if parts.lora else []
+    added = lora_specs(job.geometry, parts.lora.settings()) if parts.lora else []
     more = {
         "adapters": added,
         "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
@@ -45,10 +45,10 @@ def _network(job: Job, team: Team) -> GPT2:
     on = parts.runtime.device
     if job.weights:
         with saying(f"loading {job.weights}"):
-            network = network_of(job.geometry, values_of(job), on, parts.precision, **more)
+            network = network_of(job.geometry, values_of(job), on, parts.precision.policy, **more)
     else:
         values = initial(job.geometry, seed)
-        network = network_of(job.geometry, values, on, parts.precision, **more)
+        network = network_of(job.geometry, values, on, parts.precision.policy, **more)
     network.load_adapters(initial_adapters(added, seed))
     return network
 

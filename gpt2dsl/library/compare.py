@@ -34,7 +34,7 @@ SIDES: Final = string.ascii_lowercase
 
 
 @attrs.frozen
-class Row:
+class ComparedKey:
     """A key and its value on each side, ``ABSENT`` where one does not have it."""
 
     key: str
@@ -52,7 +52,7 @@ class Row:
 
 
 @attrs.frozen
-class Step:
+class CommonStep:
     """A step that both runs did, and the training loss of each."""
 
     step: int
@@ -61,7 +61,7 @@ class Step:
 
 
 @attrs.frozen
-class Losses:
+class LossCurves:
     """How far two curves of training losses go together.
 
     Attributes:
@@ -71,8 +71,8 @@ class Losses:
     """
 
     common: int
-    unequal: Step | None
-    apart: Step | None
+    unequal: CommonStep | None
+    apart: CommonStep | None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -84,13 +84,13 @@ class Losses:
         }
 
 
-def recipes(*sides: Parts) -> list[Row]:
+def recipes(*sides: Parts) -> list[ComparedKey]:
     """Every value that differs, defaults included, in the order in which recipes are written."""
     said = [_values(parts) for parts in sides]
     return [row for table in TABLES for row in _unlike(*(one.get(table, {}) for one in said))]
 
 
-def chains(*sides: Sequence[Parts]) -> list[Row]:
+def chains(*sides: Sequence[Parts]) -> list[ComparedKey]:
     """As ``recipes``, stage by stage: ``stage.2.optim.lr``; the task of one that a side lacks."""
     rows = []
     for number, stages in enumerate(itertools.zip_longest(*sides), 1):
@@ -98,17 +98,17 @@ def chains(*sides: Sequence[Parts]) -> list[Row]:
             found = recipes(*stages)
         else:
             tasks = (one.task.kind if one and one.task else ABSENT for one in stages)
-            found = [Row("task.kind", tuple(tasks))]
+            found = [ComparedKey("task.kind", tuple(tasks))]
         rows += [attrs.evolve(row, key=f"stage.{number}.{row.key}") for row in found]
     return rows
 
 
-def plans(*sides: Document) -> list[Row]:
+def plans(*sides: Document) -> list[ComparedKey]:
     """What plans make of their recipes and inputs, where that differs."""
     return _unlike(*map(_planned, sides))
 
 
-def results(*sides: Run) -> list[Row]:
+def results(*sides: Run) -> list[ComparedKey]:
     """What runs gave, equal or not.
 
     Raises:
@@ -118,7 +118,7 @@ def results(*sides: Run) -> list[Row]:
     return [row for row in rows if any(value is not ABSENT for value in row.values)]
 
 
-def losses(a: Run, b: Run) -> Losses | None:
+def losses(a: Run, b: Run) -> LossCurves | None:
     """How far the training losses of two runs go together; None where neither trained.
 
     Raises:
@@ -127,8 +127,8 @@ def losses(a: Run, b: Run) -> Losses | None:
     ours, theirs = _curve(a, "loss"), _curve(b, "loss")
     if not (ours or theirs):
         return None
-    common = [Step(step, ours[step], theirs[step]) for step in sorted(ours) if step in theirs]
-    return Losses(
+    common = [CommonStep(step, ours[step], theirs[step]) for step in sorted(ours) if step in theirs]
+    return LossCurves(
         common=len(common),
         unequal=next((one for one in common if one.a != one.b), None),
         apart=next((one for one in common if not _close(one)), None),
@@ -147,12 +147,12 @@ def _values(parts: Parts) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rows(*sides: Mapping[str, Any]) -> list[Row]:
+def _rows(*sides: Mapping[str, Any]) -> list[ComparedKey]:
     keys = dict.fromkeys(itertools.chain(*sides))
-    return [Row(key, tuple(side.get(key, ABSENT) for side in sides)) for key in keys]
+    return [ComparedKey(key, tuple(side.get(key, ABSENT) for side in sides)) for key in keys]
 
 
-def _unlike(*sides: Mapping[str, Any]) -> list[Row]:
+def _unlike(*sides: Mapping[str, Any]) -> list[ComparedKey]:
     return [row for row in _rows(*sides) if row.differs]
 
 
@@ -198,5 +198,5 @@ def _curve(run: Run, key: str) -> dict[int, float]:
     return {line["step"]: value for line in lines if (value := runs.number(line, key)) is not None}
 
 
-def _close(one: Step) -> bool:
+def _close(one: CommonStep) -> bool:
     return math.isclose(one.a, one.b, rel_tol=TOLERANCE)

@@ -14,7 +14,7 @@ import attrs
 from packaging.requirements import Requirement
 
 from gpt2dsl import extras
-from gpt2dsl.data import cache
+from gpt2dsl.files import cache
 from gpt2dsl.lite import door
 
 GOOD, MISSING, WRONG = "ok", "not here", "wrong"

@@ -18,7 +18,7 @@ from gpt2dsl import library
 from gpt2dsl.errors import Fault, SpecError, some
 from gpt2dsl.parts.base import PACKAGE, caller
 from gpt2dsl.spec import read
-from gpt2dsl.spec.tables import Draft, Stages
+from gpt2dsl.spec.tables import ChainDrafts, RawConfig
 
 _NAME = re.compile(r"[^/\x00-\x1f\x7f]*")
 _MOST_BYTES = 240
@@ -32,11 +32,11 @@ _UNTELLING = ("recipe", "chain")
 class Built(Protocol):
     """A recipe or a chain that was built in Python."""
 
-    def draft(self) -> Draft | Stages:
+    def draft(self) -> RawConfig | ChainDrafts:
         """Its values, and where each was written."""
 
 
-def find(spec: str) -> Draft | Stages:
+def find(spec: str) -> RawConfig | ChainDrafts:
     """The draft of a .toml file, of ``module:name``, or of a recipe of the library.
 
     Raises:
@@ -45,7 +45,7 @@ def find(spec: str) -> Draft | Stages:
     return _Finder().find(spec, "")
 
 
-def recipe(spec: str) -> Draft:
+def recipe(spec: str) -> RawConfig:
     """As ``find``, of one recipe.
 
     Raises:
@@ -54,7 +54,7 @@ def recipe(spec: str) -> Draft:
     return _one(find(spec), spec)
 
 
-def find_text(text: str, name: str) -> Draft | Stages:
+def find_text(text: str, name: str) -> RawConfig | ChainDrafts:
     """The draft of a spec's text; ``name`` is what its lines are called in messages.
 
     Raises:
@@ -63,7 +63,7 @@ def find_text(text: str, name: str) -> Draft | Stages:
     return read.read_text(text, name, _Finder())
 
 
-def recipe_text(text: str, name: str) -> Draft:
+def recipe_text(text: str, name: str) -> RawConfig:
     """As ``find_text``, of one recipe.
 
     Raises:
@@ -91,7 +91,7 @@ def modules_of(spec: str) -> list[ModuleType | None]:
     if not spec.endswith(".toml"):
         return [_module(spec)]
     found = find(spec)
-    drafts = [found] if isinstance(found, Draft) else found.drafts
+    drafts = [found] if isinstance(found, RawConfig) else found.drafts
     return [_module(draft.extends) if draft.extends else None for draft in drafts]
 
 
@@ -134,11 +134,11 @@ class _Finder:
     def __init__(self) -> None:
         self._chain: list[str] = []
 
-    def __call__(self, name: str, named_by: str) -> Draft:
+    def __call__(self, name: str, named_by: str) -> RawConfig:
         draft = _one(self.find(name, named_by), name)
         return draft if name.endswith(".toml") else attrs.evolve(draft, extends=name)
 
-    def find(self, name: str, named_by: str) -> Draft | Stages:
+    def find(self, name: str, named_by: str) -> RawConfig | ChainDrafts:
         path = Path(name)
         if path.suffix == ".toml":
             beside = Path(named_by).parent / path
@@ -152,7 +152,7 @@ class _Finder:
                 raise SpecError([Fault("G2-002", "", name, advice)]) from None
             raise
 
-    def _once(self, path: Path) -> Draft | Stages:
+    def _once(self, path: Path) -> RawConfig | ChainDrafts:
         key = str(path.resolve())
         if key in self._chain:
             raise SpecError([Fault("G2-004", "", str(path), "leads back to itself")])
@@ -184,14 +184,14 @@ def _of_python(path: Path) -> str:
     return f"{file} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
 
 
-def _one(found: Draft | Stages, name: str) -> Draft:
-    if isinstance(found, Draft):
+def _one(found: RawConfig | ChainDrafts, name: str) -> RawConfig:
+    if isinstance(found, RawConfig):
         return found
     message = f"is a chain of {len(found.drafts)} stages, where one recipe is expected"
     raise SpecError([Fault("G2-108", "", name, message)])
 
 
-def shared(entry: library.Entry) -> Draft | Stages:
+def shared(entry: library.Entry) -> RawConfig | ChainDrafts:
     """Return the draft of a shared recipe, under the name that it is shared by.
 
     Raises:
@@ -206,7 +206,7 @@ def shared(entry: library.Entry) -> Draft | Stages:
     return attrs.evolve(_draft(recipe, entry.target, ""), name=entry.name)
 
 
-def _imported(target: str) -> Draft | Stages:
+def _imported(target: str) -> RawConfig | ChainDrafts:
     """Return the draft of what ``module:name`` holds.
 
     The working directory is a place of modules from now on, as it is for ``python recipe.py``:
@@ -237,7 +237,7 @@ def _imported(target: str) -> Draft | Stages:
 _ABSENT = object()
 
 
-def _draft(value: object, target: str, known: str) -> Draft | Stages:
+def _draft(value: object, target: str, known: str) -> RawConfig | ChainDrafts:
     if isinstance(value, Built):
         return value.draft()
     what = "there is none of that name" if value is _ABSENT else f"found {value!r}"

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import attrs
 
-from gpt2dsl.data import lock
 from gpt2dsl.errors import InputError
+from gpt2dsl.files import lock
 from gpt2dsl.identity.identity import Identity
 
 State = Literal["done", "stopped", "running", "damaged"]

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from string import Template
 
-from gpt2dsl.data import atomic, cache
 from gpt2dsl.errors import Fault, RunError, SpecError
+from gpt2dsl.files import atomic, cache
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

@@ -15,11 +15,11 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import POSITIONS, TABLE, head_of
+from gpt2dsl.backend import device
+from gpt2dsl.kernels.activation import activation
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import WPE, WTE, head_of
 from gpt2dsl.lite.shapes import HIDDEN, INCREMENT, WHOLE, Shapes
-from gpt2dsl.model import device
-from gpt2dsl.model.operators.activation import activation
 
 Values = Mapping[str, NDArray[np.float32]]
 
@@ -86,7 +86,7 @@ class _Norm(nn.Cell):
 class _Block(nn.Cell):
     """One layer, in halves around what attention looks at."""
 
-    def __init__(self, geometry: Geometry, layer: int, batch: int, time: int) -> None:
+    def __init__(self, geometry: GPT2Config, layer: int, batch: int, time: int) -> None:
         super().__init__()
         self.batch, self.time = batch, time
         self.heads, self.width, self.hidden = geometry.heads, geometry.head_width, geometry.hidden
@@ -136,8 +136,8 @@ class _Network(nn.Cell):
         self.time = 1 if graph == INCREMENT else shapes.length
         self.is_whole = graph == WHOLE
         head = head_of(geometry)
-        names = [TABLE, POSITIONS, "transformer.ln_f.weight", "transformer.ln_f.bias"]
-        names += [head] if head != TABLE else []
+        names = [WTE, WPE, "transformer.ln_f.weight", "transformer.ln_f.bias"]
+        names += [head] if head != WTE else []
         self.outer = _Weights(values, names, float16=float16)
         self.inner = nn.CellList(
             [

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2dsl.backend.turns import TURNS
 from gpt2dsl.lite.runtimes.base import Arrays, Runtime
 from gpt2dsl.lite.shapes import IDS, INCREMENT, LOGITS, POSITION, PREFILL, VALID, Shapes
-from gpt2dsl.model.turns import TURNS
 
 
 class ExportedDecoder:

@@ -12,7 +12,7 @@ import attrs
 
 from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.lite import onnx_ports
 from gpt2dsl.lite.onnx_ports import DynamicPort
 from gpt2dsl.lite.shapes import Port, Shapes
@@ -106,7 +106,7 @@ def read(folder: Path) -> Description:
     store.verify(folder)
     try:
         said = json.loads(path.read_bytes())
-        geometry = Geometry(**said["network"])
+        geometry = GPT2Config(**said["network"])
         return Description(
             format=said["format"],
             shapes=Shapes(geometry, said["batch"] or COMPARED_ROWS, said["seq_length"]),

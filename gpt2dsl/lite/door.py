@@ -11,8 +11,8 @@ from pathlib import Path
 
 import attrs
 
-from gpt2dsl.data import atomic, cache
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.files import atomic, cache
 
 VERSION = "2.0.0"
 PYTHON = "python3.7"

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.backend.turns import TURNS
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.lite import onnx_ports
 from gpt2dsl.lite.onnx_ports import ATTENTION_MASK, GENERATES, INPUT_IDS, LOGITS, POSITION_IDS
 from gpt2dsl.lite.runtimes.base import Arrays, Runtime
-from gpt2dsl.model.turns import TURNS
 
 CHUNK = 64
 """Tokens of prompts that go in at once, as the logits of each come out."""
@@ -37,7 +37,7 @@ class OnnxDecoder:
         rows: of the batch.
     """
 
-    def __init__(self, runtime: Runtime, geometry: Geometry, limit: int, rows: int) -> None:
+    def __init__(self, runtime: Runtime, geometry: GPT2Config, limit: int, rows: int) -> None:
         self._runtime, self._geometry, self._limit = runtime, geometry, limit
         self._mask: Ids = np.zeros((rows, 0), np.int64)
         self._is_live = np.zeros(rows, bool)
@@ -130,7 +130,7 @@ class OnnxDecoder:
             self._caches[name] = np.take_along_axis(cache, order[:, None, :, None], 2)
 
 
-def empty_caches(geometry: Geometry, rows: int) -> Arrays:
+def empty_caches(geometry: GPT2Config, rows: int) -> Arrays:
     """Return the caches of rows without tokens, as a model takes them."""
     shape = (rows, geometry.heads, 0, geometry.head_width)
     return {

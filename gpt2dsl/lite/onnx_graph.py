@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2dsl.layout.tensors import POSITIONS, TABLE, head_of
+from gpt2dsl.layout.params import WPE, WTE, head_of
 from gpt2dsl.lite.onnx_activations import activation
 from gpt2dsl.lite.onnx_nodes import Nodes
 from gpt2dsl.lite.onnx_weights import THIRDS, Placed
@@ -83,12 +83,12 @@ class _Graph(Nodes):
     def _embedded(self) -> str:
         """``[B T, h]``."""
         h = self.geometry.hidden
-        words = self.op("Gather", self.weight(TABLE), IDS)  # [B, T, h]
+        words = self.op("Gather", self.weight(WTE), IDS)  # [B, T, h]
         if self.name == INCREMENT:
-            places = self.op("Gather", self.weight(POSITIONS), POSITION)  # [B, h]
+            places = self.op("Gather", self.weight(WPE), POSITION)  # [B, h]
             return self.op("Add", self.shaped(words, self.rows, h), places)
         first = self.constant(np.arange(self.time, dtype=np.int32))
-        places = self.op("Gather", self.weight(POSITIONS), first)  # [T, h]
+        places = self.op("Gather", self.weight(WPE), first)  # [T, h]
         return self.shaped(self.op("Add", words, places), self.rows, h)
 
     def _blocks(self, x: str) -> str:

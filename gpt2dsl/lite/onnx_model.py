@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import POSITIONS, TABLE, head_of
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import WPE, WTE, head_of
 from gpt2dsl.lite.onnx_activations import activation
 from gpt2dsl.lite.onnx_nodes import Nodes
 from gpt2dsl.lite.onnx_ports import (
@@ -49,7 +49,7 @@ _WORDS = {
 _BOOL, _INT64 = 9, 7
 
 
-def model(geometry: Geometry, task: str, limit: int, weights: Mapping[str, Placed]) -> Any:
+def model(geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, Placed]) -> Any:
     """Return the ModelProto of a network.
 
     Args:
@@ -63,7 +63,7 @@ def model(geometry: Geometry, task: str, limit: int, weights: Mapping[str, Place
 
 class _Model(Nodes):
     def __init__(
-        self, geometry: Geometry, task: str, limit: int, weights: Mapping[str, Placed]
+        self, geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, Placed]
     ) -> None:
         super().__init__(weights)
         self.geometry, self.task, self.limit = geometry, task, limit
@@ -113,8 +113,8 @@ class _Model(Nodes):
         is_token = self.op("Cast", is_token, to=_BOOL)  # [B, T]
         ids = self._checked(INPUT_IDS, is_token, self.geometry.vocab)
         positions = self._checked(self._positions(mask), is_token, self.limit, POSITION_IDS)
-        words = self.op("Gather", self.weight(TABLE), ids)
-        places = self.op("Gather", self.weight(POSITIONS), positions)
+        words = self.op("Gather", self.weight(WTE), ids)
+        places = self.op("Gather", self.weight(WPE), positions)
         self.bias = self._bias(mask)
         return self.shaped(self.op("Add", words, places), -1, self.geometry.hidden)
 

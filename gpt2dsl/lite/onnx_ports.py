@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 
 GENERATES = "text-generation-with-past"
 SCORES = "text-generation"
@@ -43,7 +43,7 @@ class DynamicPort:
     words: str
 
 
-def task_of(geometry: Geometry, *, cache: bool) -> str:
+def task_of(geometry: GPT2Config, *, cache: bool) -> str:
     """Return the task of a network's model."""
     if geometry.labels:
         return CLASSIFIES
@@ -60,7 +60,7 @@ def present(layer: int, kind: str) -> str:
     return f"present.{layer}.{kind}"
 
 
-def inputs(geometry: Geometry, task: str) -> tuple[DynamicPort, ...]:
+def inputs(geometry: GPT2Config, task: str) -> tuple[DynamicPort, ...]:
     """Return what a model takes."""
     ids = DynamicPort(INPUT_IDS, ("batch_size", "sequence_length"), "int64", _IDS_WORDS)
     seen = "past_sequence_length + sequence_length" if task == GENERATES else "sequence_length"
@@ -74,7 +74,7 @@ def inputs(geometry: Geometry, task: str) -> tuple[DynamicPort, ...]:
     return (ids, mask, position, *_caches(geometry, "past", "past_sequence_length", words))
 
 
-def outputs(geometry: Geometry, task: str) -> tuple[DynamicPort, ...]:
+def outputs(geometry: GPT2Config, task: str) -> tuple[DynamicPort, ...]:
     """Return what a model gives."""
     if task == CLASSIFIES:
         words = "A score of each class, from the last token of each row."
@@ -89,7 +89,9 @@ def outputs(geometry: Geometry, task: str) -> tuple[DynamicPort, ...]:
     return (logits, *_caches(geometry, "present", length, words))
 
 
-def _caches(geometry: Geometry, direction: str, length: str, words: str) -> tuple[DynamicPort, ...]:
+def _caches(
+    geometry: GPT2Config, direction: str, length: str, words: str
+) -> tuple[DynamicPort, ...]:
     shape = ("batch_size", geometry.heads, length, geometry.head_width)
     named = past if direction == "past" else present
     return tuple(

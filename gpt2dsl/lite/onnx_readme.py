@@ -8,7 +8,7 @@ from string import Template
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.lite import onnx_model, onnx_ports
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.onnx_ports import CLASSIFIES, DynamicPort
@@ -74,7 +74,7 @@ def _compared(described: Description) -> str:
     return ", ".join(f"in {name} logits differ by up to {most:.1e}" for name, most in differences)
 
 
-def _ports(geometry: Geometry, task: str) -> str:
+def _ports(geometry: GPT2Config, task: str) -> str:
     """Return the rows of the table; of caches those of the first layer."""
     sides = {"in": onnx_ports.inputs(geometry, task), "out": onnx_ports.outputs(geometry, task)}
     return "".join(
@@ -151,7 +151,7 @@ def _listed(texts: Sequence[str]) -> str:
     return "[" + ", ".join(f'"{text}"' for text in texts) + "]"
 
 
-def _answer(geometry: Geometry, classes: Sequence[str]) -> str:
+def _answer(geometry: GPT2Config, classes: Sequence[str]) -> str:
     """Return the expression that shows a classifier's answer."""
     if geometry.problem or geometry.labels < 2:
         return "row.tolist()"

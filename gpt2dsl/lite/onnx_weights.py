@@ -9,8 +9,8 @@ import attrs
 import numpy as np
 
 from gpt2dsl.weights.files.hashing import hashed
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.files.pieces import Part
-from gpt2dsl.weights.files.stored import Stored
 
 THIRDS = ("query", "key", "value")
 
@@ -36,9 +36,9 @@ class Placed:
     file: str
 
 
-def thirds(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+def thirds(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Return the tensors with c_attn as three: slicing its output would copy it for each token."""
-    split: dict[str, Stored] = {}
+    split: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         if ".c_attn." not in name:
             split[name] = tensor
@@ -51,7 +51,7 @@ def thirds(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     return split
 
 
-def write_weights(path: Path, tensors: Mapping[str, Stored]) -> dict[str, Placed]:
+def write_weights(path: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, Placed]:
     """Write all tensors into one file, and return where each lies."""
     placed: dict[str, Placed] = {}
     offset = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 
 HIDDEN = -1e9
 """Added to the score of what may not be looked at."""
@@ -44,7 +44,7 @@ class Shapes:
         length: S.
     """
 
-    geometry: Geometry
+    geometry: GPT2Config
     batch: int
     length: int
 

@@ -17,7 +17,7 @@ from gpt2dsl.lite.description import ONNX, SUFFIX
 from gpt2dsl.lite.plain import plain
 from gpt2dsl.lite.runtimes import mslite
 from gpt2dsl.lite.shapes import Shapes
-from gpt2dsl.weights.files.stored import Arrays, Stored
+from gpt2dsl.weights.files.lazy_tensor import Arrays, LazyTensor
 
 GE = {
     "910A": "",
@@ -51,7 +51,7 @@ class Graphs:
 
     shapes: Shapes
     names: tuple[str, ...]
-    tensors: Mapping[str, Stored] = attrs.field(repr=False)
+    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
     dtype: str
 
 

@@ -17,22 +17,27 @@ import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
-from gpt2dsl.layout.adapters import THIRDS, Adapted
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.split import is_column
-from gpt2dsl.model import dropout
-from gpt2dsl.model.operators.activation import activation
-from gpt2dsl.model.operators.collectives import beside, enter, leave, summed
-from gpt2dsl.model.operators.dropout import Dropout
-from gpt2dsl.model.operators.layer_norm import KnownLayerNorm, LayerNorm
-from gpt2dsl.model.operators.linear import Bias, Product
-from gpt2dsl.model.operators.numbers import Numbers
-from gpt2dsl.model.operators.recall import Recall
-from gpt2dsl.model.operators.softmax import Softmax
-from gpt2dsl.model.shard import Shard
-from gpt2dsl.parts import Precision
+from gpt2dsl.distributed.collectives import (
+    all_reduce_grad,
+    all_reduce_sequence_grad,
+    copy_to_tensor_parallel_region,
+    reduce_from_tensor_parallel_region,
+)
+from gpt2dsl.distributed.process_groups import TensorParallelGroup
+from gpt2dsl.kernels.activation import activation
+from gpt2dsl.kernels.dropout import Dropout
+from gpt2dsl.kernels.layer_norm import KnownLayerNorm, LayerNorm
+from gpt2dsl.kernels.linear import Bias, MatMul
+from gpt2dsl.kernels.mixed_precision import MixedPrecision
+from gpt2dsl.kernels.reuse_activation import ReuseActivation
+from gpt2dsl.kernels.softmax import Softmax
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.lora import THIRDS, LoRASpec
+from gpt2dsl.layout.precision import PrecisionPolicy
+from gpt2dsl.layout.shard_spec import is_column
+from gpt2dsl.model import dropout_masks
 
-TAPES = {"none": 13, "selective": 12, "full": 0}
+SAVED_ACTIVATIONS = {"none": 13, "selective": 12, "full": 0}
 """Values of a tape that are kept, by what is computed again (Chen et al. 2016); selective: the
 probabilities, which are its last value (Korthikanti et al. 2022).
 
@@ -45,7 +50,7 @@ Tensors = tuple[Tensor, ...]
 
 
 @attrs.frozen
-class Slots:
+class ParamSlots:
     """Where a block finds its parameters and masks among those that it is given.
 
     Attributes:
@@ -58,21 +63,21 @@ class Slots:
     """
 
     weights: Mapping[str, int]
-    adapters: Sequence[Adapted]
+    adapters: Sequence[LoRASpec]
     masks: Mapping[str, int]
     keep: float
-    shard: Shard
+    shard: TensorParallelGroup
     scale: int | None = None
 
 
-class LowRank(nn.Cell):
+class LoRA(nn.Cell):
     """One adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32.
 
     One of its factors is cut with its linear; the other is whole on every rank, whose gradient
     each finds a part of.
     """
 
-    def __init__(self, adapter: Adapted, slots: Slots) -> None:
+    def __init__(self, adapter: LoRASpec, slots: ParamSlots) -> None:
         super().__init__(auto_prefix=False)
         name = adapter.name.split(".", 3)[3]
         self.a, self.b = slots.weights[f"{name}.lora_A"], slots.weights[f"{name}.lora_B"]
@@ -80,7 +85,7 @@ class LowRank(nn.Cell):
         self.drops, self.mask = slots.keep < 1, slots.masks[adapter.name]
         self.dropout = Dropout(slots.keep)
         self.product_bt = P.MatMul(transpose_b=True)
-        whole, cut = summed(slots.shard), nn.Identity()
+        whole, cut = all_reduce_grad(slots.shard), nn.Identity()
         self.of_a, self.of_b = (whole, cut) if is_column(adapter.module) else (cut, whole)
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
@@ -92,7 +97,7 @@ class LowRank(nn.Cell):
         return y * self.scale
 
 
-class Nothing(nn.Cell):
+class NoAdapter(nn.Cell):
     """What is added to a third without an adapter."""
 
     def __init__(self, width: int) -> None:
@@ -105,13 +110,13 @@ class Nothing(nn.Cell):
         return self.zeros((x.shape[0], self.width), ms.float32)
 
 
-class Thirds(nn.Cell):
+class QKVLoRA(nn.Cell):
     """Adapters of the queries, the keys or the values in one output of c_attn."""
 
-    def __init__(self, adapters: Sequence[Adapted], slots: Slots) -> None:
+    def __init__(self, adapters: Sequence[LoRASpec], slots: ParamSlots) -> None:
         super().__init__(auto_prefix=False)
-        found = {one.third: LowRank(one, slots) for one in adapters}
-        nothing = Nothing(adapters[0].outputs // slots.shard.mp)
+        found = {one.third: LoRA(one, slots) for one in adapters}
+        nothing = NoAdapter(adapters[0].outputs // slots.shard.mp)
         self.q, self.k, self.v = (found.get(third, nothing) for third in THIRDS)
         self.concat = P.Concat(1)
 
@@ -121,25 +126,25 @@ class Thirds(nn.Cell):
         return self.concat((q, k, self.v(x, weights, kept)))
 
 
-class Affine(nn.Cell):
+class Linear(nn.Cell):
     """A linear of the block, with the adapters on it.
 
     Ranks that share it hold some of its outputs (c_attn, c_fc), or some of its inputs (c_proj):
     then its output is the sum of what they find.
     """
 
-    def __init__(self, module: str, slots: Slots, precision: Precision) -> None:
+    def __init__(self, module: str, slots: ParamSlots, precision: PrecisionPolicy) -> None:
         super().__init__(auto_prefix=False)
         self.w, self.b = slots.weights[f"{module}.weight"], slots.weights[f"{module}.bias"]
-        self.product, self.bias = Product(precision), Bias(precision)
+        self.product, self.bias = MatMul(precision), Bias(precision)
         shared, alone = slots.shard, nn.Identity()
         column = is_column(module)
-        self.leave = alone if column else leave(shared)
-        self.of_b = alone if column else beside(shared)
+        self.leave = alone if column else reduce_from_tensor_parallel_region(shared)
+        self.of_b = alone if column else all_reduce_sequence_grad(shared)
         own = [one for one in slots.adapters if one.module.endswith(module)]
         self.is_adapted = bool(own)
         if own:
-            self.added = Thirds(own, slots) if own[0].third else LowRank(own[0], slots)
+            self.added = QKVLoRA(own, slots) if own[0].third else LoRA(own[0], slots)
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
         """``[rows, in] → [rows, out]``."""
@@ -152,15 +157,15 @@ class Affine(nn.Cell):
 class AttentionCore(nn.Cell):
     """Scores, probabilities, and the values that they mix."""
 
-    def __init__(self, geometry: Geometry, precision: Precision) -> None:
+    def __init__(self, geometry: GPT2Config, precision: PrecisionPolicy) -> None:
         super().__init__(auto_prefix=False)
-        self.numbers = Numbers(precision)
+        self.numbers = MixedPrecision(precision)
         self.scores = P.BatchMatMul(transpose_b=True)
         self.mix = P.BatchMatMul()
         self.softmax = Softmax()
         self.upcasts = geometry.upcast_attention
         probability = geometry.dropouts.attention
-        self.drops, self.dropout = probability > 0, Dropout(dropout.keep(probability))
+        self.drops, self.dropout = probability > 0, Dropout(dropout_masks.keep(probability))
 
     def construct(
         self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors, tape: Tensors
@@ -182,15 +187,15 @@ class AttentionCore(nn.Cell):
 class Attention(nn.Cell):
     """Causal self-attention."""
 
-    def __init__(self, geometry: Geometry, slots: Slots, precision: Precision) -> None:
+    def __init__(self, geometry: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
         super().__init__(auto_prefix=False)
         self.heads, self.width = geometry.heads // slots.shard.mp, geometry.head_width
         self.scale = 1 / math.sqrt(self.width) if geometry.scale_attention else 1.0
         self.by_layer, self.of_layer = slots.scale is not None, slots.scale or 0
-        self.c_attn = Affine("attn.c_attn", slots, precision)
-        self.c_proj = Affine("attn.c_proj", slots, precision)
+        self.c_attn = Linear("attn.c_attn", slots, precision)
+        self.c_proj = Linear("attn.c_proj", slots, precision)
         self.core = AttentionCore(geometry, precision)
-        self.enter, self.recall = enter(slots.shard), Recall()
+        self.enter, self.recall = copy_to_tensor_parallel_region(slots.shard), ReuseActivation()
         self.split = P.Split(-1, 3)
         self.transpose = P.Transpose()
 
@@ -241,12 +246,12 @@ class Attention(nn.Cell):
 class MLP(nn.Cell):
     """Two linears with an activation between them."""
 
-    def __init__(self, geometry: Geometry, slots: Slots, precision: Precision) -> None:
+    def __init__(self, geometry: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
         super().__init__(auto_prefix=False)
-        self.c_fc = Affine("mlp.c_fc", slots, precision)
-        self.c_proj = Affine("mlp.c_proj", slots, precision)
+        self.c_fc = Linear("mlp.c_fc", slots, precision)
+        self.c_proj = Linear("mlp.c_proj", slots, precision)
         self.activation = activation(geometry.activation)
-        self.enter, self.recall = enter(slots.shard), Recall()
+        self.enter, self.recall = copy_to_tensor_parallel_region(slots.shard), ReuseActivation()
 
     def construct(
         self, x: Tensor, weights: Tensors, kept: Tensors, tape: Tensors
@@ -257,17 +262,22 @@ class MLP(nn.Cell):
         return self.c_proj(self.activation(inner), weights, kept), (x, inner)
 
 
-class Norm(nn.Cell):
+class BlockNorm(nn.Cell):
     """A layer norm of the block.
 
     Each weight has a cell of its own to sum its gradient: MindSpore 2.10 takes a second Parameter
     of the same shape that goes through one cell for the first.
     """
 
-    def __init__(self, name: str, geometry: Geometry, slots: Slots, precision: Precision) -> None:
+    def __init__(
+        self, name: str, geometry: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.g, self.b = slots.weights[f"{name}.weight"], slots.weights[f"{name}.bias"]
-        self.of_g, self.of_b = beside(slots.shard), beside(slots.shard)
+        self.of_g, self.of_b = (
+            all_reduce_sequence_grad(slots.shard),
+            all_reduce_sequence_grad(slots.shard),
+        )
         self.norm = LayerNorm(geometry.epsilon, precision)
         self.known = KnownLayerNorm(self.norm)
 
@@ -290,15 +300,15 @@ class Block(nn.Cell):
         precision: number formats.
     """
 
-    def __init__(self, geometry: Geometry, slots: Slots, precision: Precision) -> None:
+    def __init__(self, geometry: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
         super().__init__(auto_prefix=False)
-        self.norm_1 = Norm("ln_1", geometry, slots, precision)
-        self.norm_2 = Norm("ln_2", geometry, slots, precision)
+        self.norm_1 = BlockNorm("ln_1", geometry, slots, precision)
+        self.norm_2 = BlockNorm("ln_2", geometry, slots, precision)
         self.attention = Attention(geometry, slots, precision)
         self.mlp = MLP(geometry, slots, precision)
         drops = geometry.dropouts
         self.drops, self.after_attention = drops.residual > 0, 1 if drops.attention else 0
-        self.dropout, self.recall = Dropout(dropout.keep(drops.residual)), Recall()
+        self.dropout, self.recall = Dropout(dropout_masks.keep(drops.residual)), ReuseActivation()
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
         """With a mask of the block, where there is one."""

@@ -16,17 +16,17 @@ import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import head_of
-from gpt2dsl.model import device
+from gpt2dsl.backend import device
+from gpt2dsl.backend.memory import free_unused
+from gpt2dsl.kernels.lm_head import MASKED
+from gpt2dsl.layout.params import head_of
 from gpt2dsl.model.chunk import CHUNK
-from gpt2dsl.model.decoding import Embed, NetworkGraph
+from gpt2dsl.model.decoding import DecodingCell, Embed
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.operators.head import MASKED
-from gpt2dsl.model.parameters import free_unused
 
 
-class Chunk(NetworkGraph):
+class Chunk(DecodingCell):
     """Some tokens of one prompt, after those that its cache holds."""
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
@@ -54,7 +54,7 @@ class Chunk(NetworkGraph):
         return x
 
 
-class Head(NetworkGraph):
+class Head(DecodingCell):
     """The logits of some tokens of a chunk."""
 
     def __init__(self, network: GPT2) -> None:

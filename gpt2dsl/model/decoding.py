@@ -13,13 +13,13 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import head_of
-from gpt2dsl.model import device
-from gpt2dsl.model.graphs import Graph
+from gpt2dsl.backend import device
+from gpt2dsl.backend.cached_cell import CachedCell
+from gpt2dsl.backend.memory import free_unused
+from gpt2dsl.kernels.lm_head import MASKED
+from gpt2dsl.layout.params import head_of
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.operators.head import MASKED
-from gpt2dsl.model.parameters import free_unused
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
 """Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
@@ -28,7 +28,7 @@ WASTE = 1.3
 """How much longer than their own prompts may be padded, for the sake of being computed together."""
 
 
-def padded(tokens: int, limit: int) -> int:
+def prompt_length(tokens: int, limit: int) -> int:
     """The length of the prefill graph for a prompt: 32, 48, 64, 96, 128, ..., at most ``limit``."""
     length = SHORTEST_PROMPT
     while length < tokens:
@@ -36,7 +36,7 @@ def padded(tokens: int, limit: int) -> int:
     return min(length, limit)
 
 
-def roomy(tokens: int, limit: int) -> int:
+def cache_length(tokens: int, limit: int) -> int:
     """The length of the cache for so many tokens: 128, 256, 512, ..., at most ``limit``."""
     length = SHORTEST_CACHE
     while length < tokens:
@@ -44,14 +44,14 @@ def roomy(tokens: int, limit: int) -> int:
     return min(length, limit)
 
 
-class NetworkGraph(Graph):
+class DecodingCell(CachedCell):
     """A graph over the whole network."""
 
     def __init__(self, network: GPT2, *constants: int) -> None:
         super().__init__(*network.signature, *constants, is_kept=network.shard.mp == 1)
 
 
-class Prefill(NetworkGraph):
+class Prefill(DecodingCell):
     """Whole prompts: the logits after each, and the keys and values of their tokens."""
 
     def __init__(self, network: GPT2) -> None:
@@ -82,7 +82,7 @@ class Prefill(NetworkGraph):
         return (network.logits_of(normal, self.head), *found)
 
 
-class Embed(NetworkGraph):
+class Embed(DecodingCell):
     """The tokens of a step.
 
     Why a graph of its own: in a graph that writes to Parameters, MindSpore 2.10 copies every
@@ -98,7 +98,7 @@ class Embed(NetworkGraph):
         return self.embedding(ids, positions)
 
 
-class Step(NetworkGraph):
+class DecodeStep(DecodingCell):
     """One token for each row of a batch, with caches of one length."""
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], batch: int, length: int) -> None:
@@ -129,7 +129,7 @@ class Step(NetworkGraph):
         return network.logits_of(normal, self.head)
 
 
-class Steps:
+class DecodeSteps:
     """Steps of one network, a graph for each length of the caches.
 
     Args:
@@ -142,7 +142,7 @@ class Steps:
         self._network, self._batch = network, batch
         self.entries = entries or network.geometry.vocab
         self._embed = Embed(network)
-        self._of_length: dict[int, Step] = {}
+        self._of_length: dict[int, DecodeStep] = {}
 
     def logits(
         self,
@@ -157,9 +157,9 @@ class Steps:
         whole: NDArray[np.float32] = logits.asnumpy()
         return whole[:, : self.entries]
 
-    def _step(self, caches: Sequence[Cache], length: int) -> Step:
+    def _step(self, caches: Sequence[Cache], length: int) -> DecodeStep:
         if length not in self._of_length:
-            self._of_length[length] = Step(self._network, caches, self._batch, length)
+            self._of_length[length] = DecodeStep(self._network, caches, self._batch, length)
         return self._of_length[length]
 
 
@@ -189,9 +189,9 @@ class Decoder:
         self._network, self._batch = network, batch
         self._limit = network.geometry.positions
         self._prefill = Prefill(network)
-        self._steps = {"": Steps(network, batch, entries)}
+        self._steps = {"": DecodeSteps(network, batch, entries)}
         for name, other in (adapted or {}).items():
-            self._steps[name] = Steps(other, batch)
+            self._steps[name] = DecodeSteps(other, batch)
         self._write, self._gather, self._assign = P.ScatterUpdate(), P.Gather(), P.Assign()
         self._caches: dict[int, list[Cache]] = {}
         self._length = 0
@@ -201,7 +201,7 @@ class Decoder:
     def reserve(self, tokens: int) -> None:
         """Start anew, with caches for rows of so many tokens; what rows held is gone."""
         self._positions[:], self._is_used[:] = 0, False
-        self._length = roomy(tokens, self._limit)
+        self._length = cache_length(tokens, self._limit)
 
     @device.turn()
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -210,7 +210,7 @@ class Decoder:
         None is empty. They are computed together if there is one for each row of the batch and
         their lengths are alike; one by one otherwise, so that few graphs are compiled.
         """
-        times = [padded(len(prompt), self._limit) for prompt in prompts]
+        times = [prompt_length(len(prompt), self._limit) for prompt in prompts]
         if len(prompts) == self._batch and len(prompts) * max(times) <= WASTE * sum(times):
             return self._taken(rows, prompts, max(times))
         each = zip(rows, prompts, times, strict=True)
@@ -283,9 +283,9 @@ class Decoder:
     @property
     def lengths(self) -> list[int]:
         """Lengths that its caches may come to have, the shortest first."""
-        lengths = [roomy(1, self._limit)]
+        lengths = [cache_length(1, self._limit)]
         while lengths[-1] < self._limit:
-            lengths.append(roomy(lengths[-1] + 1, self._limit))
+            lengths.append(cache_length(lengths[-1] + 1, self._limit))
         return lengths
 
     @device.turn()
@@ -357,7 +357,7 @@ class Decoder:
         if tokens <= self._length:
             return
         before, old = self._parameters if self._length else [], self._length
-        self._length = roomy(tokens, self._limit)
+        self._length = cache_length(tokens, self._limit)
         places = self._places(range(self._batch), np.arange(old))
         for short, long in zip(before, self._parameters, strict=False):
             self._write(long, places, short)  # what lies past them is masked until it is written

@@ -8,13 +8,13 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import SCORE, head_of
-from gpt2dsl.model import device
+from gpt2dsl.backend import device
+from gpt2dsl.kernels.lm_head import linear_cross_entropy
+from gpt2dsl.layout.params import SCORE, head_of
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.forward import Forward, MicroBatch, NetworkGraph
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.operators.head import head_loss
-from gpt2dsl.model.portions import Portions
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.loss_chunks import LossChunks
 
 Ids = NDArray[np.int32]
 
@@ -38,7 +38,7 @@ class TokenLosses:
     def losses(self, ids: Ids, labels: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
         """``[b, t], [b, t] → [b, t]``, nats; ``x``: ``[b t, h]`` from a stage before."""
         walk = self._forward.walk(MicroBatch(ids, labels), x, remembers=False)
-        portions = Portions(labels.size, self._shard)
+        portions = LossChunks(labels.size, self._shard)
         found = [
             self._head(x, Tensor(some), *self._weights)[0].asnumpy()
             for x, some in zip(portions.rows(walk.x), portions.labels(labels), strict=True)
@@ -64,7 +64,7 @@ class _TokenHead(NetworkGraph):
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
         self.network = network
-        self.head = head_loss(network.geometry, network.precision, network.shard)
+        self.head = linear_cross_entropy(network.geometry, network.precision, network.shard)
 
     def construct(
         self, x: Tensor, labels: Tensor, g: Tensor, b: Tensor, table: Tensor

@@ -16,12 +16,12 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import POSITIONS
-from gpt2dsl.model.block import TAPES
-from gpt2dsl.model.call import Call
-from gpt2dsl.model.ends import Stem
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.operators.head import MASKED
+from gpt2dsl.backend.parameterized_cell import ParameterizedCell
+from gpt2dsl.kernels.lm_head import MASKED
+from gpt2dsl.layout.params import WPE
+from gpt2dsl.model.block import SAVED_ACTIVATIONS
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.loss import Embeddings
 
 Tensors = tuple[Tensor, ...]
 G = TypeVar("G")
@@ -46,7 +46,7 @@ class MicroBatch:
 
 
 @attrs.define
-class Walk:
+class ForwardState:
     """A micro-batch on its way.
 
     Attributes:
@@ -86,7 +86,7 @@ class Forward:
         *,
         remembers: bool = True,
         lowest: int = 0,
-    ) -> Walk:
+    ) -> ForwardState:
         """Through the blocks, with dropout if there are masks.
 
         Args:
@@ -106,9 +106,9 @@ class Forward:
             del tape, y  # before the next block's
         return walk
 
-    def _embedded(self, part: MicroBatch) -> Walk:
+    def _embedded(self, part: MicroBatch) -> ForwardState:
         batch, time = part.ids.shape
-        embedding, positions = self._network.embedding, self._network.by_name[POSITIONS]
+        embedding, positions = self._network.embedding, self._network.by_name[WPE]
         local = part.ids.reshape(-1) - embedding.first
         is_inside = (local >= 0) & (local < embedding.count)
         rows = Tensor(np.where(is_inside, local, 0).astype(np.int32))  # [b t]
@@ -116,10 +116,10 @@ class Forward:
         places = Tensor(np.tile(np.arange(time, dtype=np.int32), batch))
         stem = (words, Tensor(is_inside.astype(np.float32)), positions, places)
         kept = self._by_block(part)
-        return Walk(self._stem(*stem, *kept[0]), self._causal(part), kept, rows, stem)
+        return ForwardState(self._stem(*stem, *kept[0]), self._causal(part), kept, rows, stem)
 
-    def _entered(self, part: MicroBatch, x: Tensor) -> Walk:
-        return Walk(self._network.own_rows(x), self._causal(part), self._by_block(part))
+    def _entered(self, part: MicroBatch, x: Tensor) -> ForwardState:
+        return ForwardState(self._network.own_rows(x), self._causal(part), self._by_block(part))
 
     def _by_block(self, part: MicroBatch) -> tuple[Tensors, ...]:
         """Masks of the stem, then of each block."""
@@ -140,7 +140,7 @@ class Forward:
         return self._mask
 
 
-class NetworkGraph(Call):
+class NetworkGraph(ParameterizedCell):
     """A part of the network, in one direction.
 
     Args:
@@ -164,7 +164,7 @@ class BlockForward(NetworkGraph):
     """A block."""
 
     def __init__(self, network: GPT2, layer: int) -> None:
-        tape = TAPES[network.recompute]
+        tape = SAVED_ACTIVATIONS[network.recompute]
         super().__init__(network, network.kinds[layer], tape)
         self.tape, self.weights = tape, len(network.weights(layer))
         self.block = network.blocks[layer]
@@ -180,10 +180,10 @@ class StemForward(NetworkGraph):
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.stem = Stem(network)
+        self.stem = Embeddings(network)
 
     def construct(
         self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
     ) -> Tensor:
-        """As ``Stem``."""
+        """As ``Embeddings``."""
         return self.stem(words, inside, positions, places, *kept)

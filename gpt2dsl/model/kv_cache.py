@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import mindspore.ops.operations as P
 from mindspore import Parameter, Tensor, nn
 
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.parameters import zeros
+from gpt2dsl.backend.memory import zeros
+from gpt2dsl.model.gpt2 import GPT2
 
 
 class Cache(nn.Cell):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from gpt2dsl.layout.adapters import Settings
+from gpt2dsl.layout.lora import LoRASettings
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import flag, integer, number, patterns, text
 
@@ -32,9 +32,9 @@ class LoRA(Part):
         "regex on the module's name: its own alpha", whole=False, default={}
     )
 
-    def settings(self) -> Settings:
+    def settings(self) -> LoRASettings:
         """As ``layout.adapters`` takes them."""
-        return Settings(
+        return LoRASettings(
             targets=self.targets,
             r=self.r,
             alpha=self.alpha,

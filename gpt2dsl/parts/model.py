@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gpt2dsl.layout.geometry import ACTIVATIONS, Geometry
+from gpt2dsl.layout.config import ACTIVATIONS, GPT2Config
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import choice, integer, number, text
 
@@ -16,15 +16,15 @@ DROPOUT = 0.1
 """Dropout of new weights (Radford et al. 2018)."""
 
 SIZES = {
-    "nano": Geometry(layers=4, heads=4, hidden=128, positions=256, vocab=GPT2_VOCAB),
-    "124m": Geometry(layers=12, heads=12, hidden=768, positions=1024, vocab=GPT2_VOCAB),
-    "355m": Geometry(layers=24, heads=16, hidden=1024, positions=1024, vocab=GPT2_VOCAB),
-    "774m": Geometry(layers=36, heads=20, hidden=1280, positions=1024, vocab=GPT2_VOCAB),
-    "1.5b": Geometry(layers=48, heads=25, hidden=1600, positions=1024, vocab=GPT2_VOCAB),
-    "13b": Geometry(
+    "nano": GPT2Config(layers=4, heads=4, hidden=128, positions=256, vocab=GPT2_VOCAB),
+    "124m": GPT2Config(layers=12, heads=12, hidden=768, positions=1024, vocab=GPT2_VOCAB),
+    "355m": GPT2Config(layers=24, heads=16, hidden=1024, positions=1024, vocab=GPT2_VOCAB),
+    "774m": GPT2Config(layers=36, heads=20, hidden=1280, positions=1024, vocab=GPT2_VOCAB),
+    "1.5b": GPT2Config(layers=48, heads=25, hidden=1600, positions=1024, vocab=GPT2_VOCAB),
+    "13b": GPT2Config(
         layers=40, heads=40, hidden=5120, positions=2048, vocab=GPT2_VOCAB, activation="gelu"
     ),
-    "52b": Geometry(layers=64, heads=32, hidden=8192, positions=1024, vocab=GPT2_VOCAB),
+    "52b": GPT2Config(layers=64, heads=32, hidden=8192, positions=1024, vocab=GPT2_VOCAB),
 }
 """Radford et al. 2019 (124m to 1.5b), Cerebras-GPT (13b), MindFormers r0.8 (52b)."""
 
@@ -40,7 +40,7 @@ PUBLISHED = {
 """Size → hub name of its published weights."""
 
 
-def size_of(geometry: Geometry) -> str:
+def size_of(geometry: GPT2Config) -> str:
     """The name of the size that a network has, "" where it has none."""
     keys = ("layers", "heads", "hidden", "positions", "vocab", "inner_width")
     wanted = [getattr(geometry, key) for key in keys]
@@ -101,7 +101,7 @@ class Model(Part):
         """Whether the weights are those of a file, which has numbers of its own."""
         return self.weights not in ("auto", "random")
 
-    def geometry(self, *, vocab: int | None = None, labels: int = 0) -> Geometry:
+    def geometry(self, *, vocab: int | None = None, labels: int = 0) -> GPT2Config:
         """The network's numbers.
 
         Args:
@@ -110,7 +110,7 @@ class Model(Part):
         """
         base = SIZES[self.canonical_size or "124m"]
         own_vocab = vocab if self.size == "nano" and vocab is not None else base.vocab
-        return Geometry(
+        return GPT2Config(
             layers=self.layers or base.layers,
             heads=self.heads or base.heads,
             hidden=self.hidden or base.hidden,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import choice, flag, integer, size
 
@@ -50,6 +50,6 @@ class Parallel(Part):
         return self.grid.count
 
     @property
-    def grid(self) -> Ranks:
+    def grid(self) -> ParallelDims:
         """Where each of them stands."""
-        return Ranks(self.dp, self.mp, self.pp)
+        return ParallelDims(self.dp, self.mp, self.pp)

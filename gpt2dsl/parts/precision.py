@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gpt2dsl.layout.precision import PrecisionPolicy
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import choice
 
@@ -23,3 +24,8 @@ class Precision(Part):
         "used with float16; starts at 2^16, factor 2, window 1000",
         default="dynamic",
     )
+
+    @property
+    def policy(self) -> PrecisionPolicy:
+        """Return the formats of the network."""
+        return PrecisionPolicy(self.params, self.compute)

@@ -7,7 +7,7 @@ import attrs
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import REGRESSION
+from gpt2dsl.layout.config import REGRESSION
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan import cluster, inputs
 from gpt2dsl.plan.inputs import Input

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from gpt2dsl.data.table import CLASSES
-from gpt2dsl.engine.schedule import warmup_steps
+from gpt2dsl.engine.lr_schedule import warmup_steps
 from gpt2dsl.errors import Fault
-from gpt2dsl.layout.geometry import PADDED_TO, Geometry
+from gpt2dsl.layout.config import PADDED_TO, GPT2Config
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.parts.model import PUBLISHED
@@ -24,7 +24,7 @@ WITHOUT_STAGES = ("evaluate", "generate", "classify")
 """Tasks that run whole on a rank, or shared by mp."""
 
 
-def faults(parts: Parts, geometry: Geometry) -> list[Fault]:
+def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
     """Every fault of a recipe as a whole; the values by themselves are right."""
     rules = (
         _together, _with_classes, _records, _model, _layout, _chosen, _stages, _rows, _length,
@@ -44,7 +44,7 @@ def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> F
     return Fault(code, part.origin if part and part.origins else "", shown, message)
 
 
-def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
+def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     task = parts.task
     if task is None:
         yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
@@ -63,7 +63,7 @@ def _together(parts: Parts, _: Geometry) -> Iterator[Fault]:
             yield fault(parts, "G2-202", "task.metrics", message)
 
 
-def _with_classes(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     """A classifier learns from rows, each with its class."""
     classifies = parts.task is not None and parts.task.kind == "classify"
     if classifies and not geometry.labels and not parts.model.has_file:
@@ -78,7 +78,7 @@ def _with_classes(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")
 
 
-def _records(parts: Parts, _: Geometry) -> Iterator[Fault]:
+def _records(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     if parts.data.format == "mindrecord" and parts.data.tokenizer == "train":
         message = "MindRecord holds ids, no text that a vocabulary could be trained on"
         yield fault(parts, "G2-107", "data.tokenizer", message, "data.format")
@@ -91,7 +91,7 @@ def _published(parts: Parts) -> Iterator[Fault]:
         yield fault(parts, "G2-103", "model.weights", message, "model.size", "task.data")
 
 
-def _model(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+def _model(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     try:
         re.compile(parts.model.allow_missing)
     except re.error as error:
@@ -103,7 +103,7 @@ def _model(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
         )
 
 
-def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+def _layout(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     mp = parts.parallel.mp
     for key, message in undivided(parts.parallel, geometry):
         yield fault(parts, "G2-203", f"parallel.{key}", message)
@@ -112,7 +112,7 @@ def _layout(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
         yield fault(parts, "G2-203", "train.seq_length", message, "parallel.sequence_parallel")
 
 
-def _chosen(parts: Parts, _: Geometry) -> Iterator[Fault]:
+def _chosen(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     """A layout is said, or chosen for so many devices."""
     if not parts.parallel.devices:
         return
@@ -122,7 +122,7 @@ def _chosen(parts: Parts, _: Geometry) -> Iterator[Fault]:
             yield fault(parts, "G2-105", f"parallel.{key}", message)
 
 
-def undivided(parallel: Parallel, geometry: Geometry) -> Iterator[tuple[str, str]]:
+def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, str]]:
     """Why a network can't be split so: the layout's key, and the reason in words."""
     mp, pp = parallel.mp, parallel.pp
     widths = {
@@ -140,7 +140,7 @@ def undivided(parallel: Parallel, geometry: Geometry) -> Iterator[tuple[str, str
         yield "pp", f"{pp} stages can't share {geometry.layers} layers; each needs one"
 
 
-def _stages(parts: Parts, _: Geometry) -> Iterator[Fault]:
+def _stages(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     task = parts.task
     if isinstance(task, Conversion) and parts.parallel.ranks > 1:
         own = "; the target's layout is task.layout" if task.kind == "reshard" else ""
@@ -151,7 +151,7 @@ def _stages(parts: Parts, _: Geometry) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "parallel.pp", message, "task.kind")
 
 
-def _rows(parts: Parts, _: Geometry) -> Iterator[Fault]:
+def _rows(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     rows, dp, micro = parts.train.batch_size, parts.parallel.dp, parts.parallel.micro_batches
     if not hasattr(parts.task, "data"):
         return
@@ -167,7 +167,7 @@ def _rows(parts: Parts, _: Geometry) -> Iterator[Fault]:
         )
 
 
-def _length(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+def _length(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     length = parts.train.seq_length
     reads_rows = parts.task is not None and hasattr(parts.task, "data")
     if reads_rows and length > geometry.positions:
@@ -187,7 +187,7 @@ def _length(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
         )
 
 
-def _rate(parts: Parts, _: Geometry) -> Iterator[Fault]:
+def _rate(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     if not parts.trains:
         return
     schedule, lr = parts.schedule, parts.optim.lr

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import attrs
 
 from gpt2dsl.errors import SpecError
-from gpt2dsl.layout.geometry import PADDED_TO, Geometry
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.config import PADDED_TO, GPT2Config
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import bytes_of
@@ -23,7 +23,7 @@ from gpt2dsl.parts.task import Conversion
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.parallel import bubble
-from gpt2dsl.plan.stages import Stage, stages_of
+from gpt2dsl.plan.stages import StageSizes, stages_of
 from gpt2dsl.plan.traffic import traffic
 
 PRODUCTS = 100e12
@@ -77,7 +77,7 @@ class Choice:
         return f"{words}: {self.memory / 1e9:.1f} GB a rank; {shares}"
 
 
-def resolved(parts: Parts, geometry: Geometry) -> tuple[Parts, tuple[Choice, ...]]:
+def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, ...]]:
     """The recipe with its layout chosen, and the best ones, each of another dp, mp and pp.
 
     A recipe that says its own stays as it is.
@@ -99,7 +99,7 @@ def resolved(parts: Parts, geometry: Geometry) -> tuple[Parts, tuple[Choice, ...
     return attrs.evolve(parts, parallel=chosen), tuple(shown)
 
 
-def ranked(parts: Parts, geometry: Geometry) -> list[Choice]:
+def ranked(parts: Parts, geometry: GPT2Config) -> list[Choice]:
     """Every layout that fits, the cheapest first; of equal ones the simplest."""
     asked = parts.parallel
     found = [
@@ -117,7 +117,7 @@ def ranked(parts: Parts, geometry: Geometry) -> list[Choice]:
     return sorted(found, key=simplest)
 
 
-def _splits(devices: int, geometry: Geometry, *, trains: bool) -> Iterator[tuple[int, int]]:
+def _splits(devices: int, geometry: GPT2Config, *, trains: bool) -> Iterator[tuple[int, int]]:
     """Mp and pp that the network and the devices allow."""
     for mp in (n for n in range(1, PADDED_TO + 1) if PADDED_TO % n == 0):
         if geometry.heads % mp or geometry.inner_width % mp or devices % mp:
@@ -127,7 +127,7 @@ def _splits(devices: int, geometry: Geometry, *, trains: bool) -> Iterator[tuple
                 yield mp, pp
 
 
-def _of_split(parts: Parts, geometry: Geometry, mp: int, pp: int) -> Iterator[Choice]:
+def _of_split(parts: Parts, geometry: GPT2Config, mp: int, pp: int) -> Iterator[Choice]:
     """The layouts of one mp and pp."""
     dp, batch = parts.parallel.devices // (mp * pp), parts.train.batch_size
     if batch % dp:
@@ -160,13 +160,13 @@ def _limit(parts: Parts) -> float:
     return bytes_of(parts.parallel.memory) if parts.parallel.memory else math.inf
 
 
-def _ends(parts: Parts, geometry: Geometry, parallel: Parallel) -> list[Stage]:
+def _ends(parts: Parts, geometry: GPT2Config, parallel: Parallel) -> list[StageSizes]:
     """The stages that can need the most: the first two, and the last."""
     stages = stages_of(attrs.evolve(parts, parallel=parallel), geometry)
     return [stages[i] for i in sorted({0, min(1, parallel.pp - 1), parallel.pp - 1})]
 
 
-def _choice(parts: Parts, geometry: Geometry, stages: list[Stage], needed: int) -> Choice:
+def _choice(parts: Parts, geometry: GPT2Config, stages: list[StageSizes], needed: int) -> Choice:
     parallel = parts.parallel
     once = _products(parts, geometry)
     again = {"none": 1.0, "selective": 1.0 + _attention(parts, geometry) / 3, "full": 4 / 3}
@@ -188,24 +188,24 @@ def _choice(parts: Parts, geometry: Geometry, stages: list[Stage], needed: int) 
     )
 
 
-def _products(parts: Parts, geometry: Geometry) -> float:
+def _products(parts: Parts, geometry: GPT2Config) -> float:
     """Operations of a step on all devices: there, and twice back (Kaplan et al. 2020)."""
     tokens = parts.train.batch_size * parts.train.seq_length
-    return 6.0 * tokens * (parameters(geometry) + _scores(parts, geometry))
+    return 6.0 * tokens * (parameter_count(geometry) + _scores(parts, geometry))
 
 
-def _attention(parts: Parts, geometry: Geometry) -> float:
+def _attention(parts: Parts, geometry: GPT2Config) -> float:
     """Share of the products that attention's scores have."""
     scores = _scores(parts, geometry)
-    return scores / (parameters(geometry) + scores)
+    return scores / (parameter_count(geometry) + scores)
 
 
-def _scores(parts: Parts, geometry: Geometry) -> int:
+def _scores(parts: Parts, geometry: GPT2Config) -> int:
     """Multiplications a token that attention's scores cost, as parameters cost one each."""
     return 2 * geometry.layers * geometry.hidden * parts.train.seq_length
 
 
-def advice(parts: Parts, geometry: Geometry, needed: Memory) -> Iterator[str]:
+def advice(parts: Parts, geometry: GPT2Config, needed: Memory) -> Iterator[str]:
     """What would fit, where a layout that is said needs more than a device has."""
     asked = parts.parallel
     if asked.devices or not asked.memory or needed.total <= bytes_of(asked.memory):

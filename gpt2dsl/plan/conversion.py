@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2dsl.data import cache
 from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.files import cache
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS
 from gpt2dsl.parts.task import Conversion, Convert

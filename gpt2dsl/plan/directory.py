@@ -55,12 +55,12 @@ def recorded(folder: Path) -> Identity | None:
 
     A run that was refused has left its plan, and the checkpoint of the one before it.
     """
-    from gpt2dsl.weights import optimizer, store  # noqa: PLC0415  # NumPy: only where runs are
+    from gpt2dsl.weights import store, training_state  # noqa: PLC0415  # NumPy: only where runs are
 
     steps = store.steps(folder / "checkpoints")
     try:
         plan = Identity.from_json(json.loads((folder / _PLAN).read_bytes())["identity"])
-        state = optimizer.read_state(steps[-1][1])
+        state = training_state.read_state(steps[-1][1])
         checkpoint = Identity.from_json(state["identity"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, InputError):
         return None

@@ -10,8 +10,8 @@ from pathlib import Path
 import attrs
 
 from gpt2dsl.errors import RunError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.bundle import Parts
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -58,7 +58,9 @@ class Disk:
             )
 
 
-def disk(parts: Parts, geometry: Geometry, trained: Sequence[tuple[int, ...]], steps: int) -> Disk:
+def disk(
+    parts: Parts, geometry: GPT2Config, trained: Sequence[tuple[int, ...]], steps: int
+) -> Disk:
     """Return what a training writes.
 
     Args:
@@ -68,7 +70,7 @@ def disk(parts: Parts, geometry: Geometry, trained: Sequence[tuple[int, ...]], s
         steps: how many there are; 0 where that is not known yet.
     """
     train, changed = parts.train, sum(map(math.prod, trained))
-    weights = changed if parts.lora else parameters(geometry)
+    weights = changed if parts.lora else parameter_count(geometry)
     width = 4 if parts.lora else _BYTES[parts.precision.params]
     moments = 1 if parts.optim.name == "sgd" else 2
     masters = changed * 4 if width < 4 else 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from gpt2dsl.data.form import TABLES
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
 
 _WITHOUT_ROWS = ("text", "wikitext", "mindrecord")
@@ -26,7 +26,7 @@ _OF_TRAINING = {
 
 
 @attrs.frozen
-class Row:
+class IneffectiveKey:
     """Keys that have an effect only under a condition.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row:
     """
 
     keys: tuple[str, ...]
-    matters: Callable[[Parts, Geometry], bool]
+    matters: Callable[[Parts, GPT2Config], bool]
     why: Callable[[Parts], str]
 
 
@@ -45,67 +45,67 @@ def _task(parts: Parts, key: str) -> object:
 
 
 ROWS = (
-    Row(
+    IneffectiveKey(
         ("optim.momentum",),
         lambda parts, _: parts.optim.name == "sgd",
         lambda parts: f": {parts.optim.name} has none",
     ),
-    Row(
+    IneffectiveKey(
         ("optim.beta1", "optim.beta2", "optim.eps", "optim.bias_correction"),
         lambda parts, _: parts.optim.name == "adamw",
         lambda parts: f": {parts.optim.name} has none",
     ),
-    Row(
+    IneffectiveKey(
         ("schedule.power",),
         lambda parts, _: parts.schedule.kind == "polynomial",
         lambda parts: f" with schedule.kind = {parts.schedule.kind}; polynomial has it",
     ),
-    Row(
+    IneffectiveKey(
         ("schedule.cycles",),
         lambda parts, _: parts.schedule.kind == "cosine_restarts",
         lambda parts: f" with schedule.kind = {parts.schedule.kind}; cosine_restarts has it",
     ),
-    Row(
+    IneffectiveKey(
         ("schedule.end",),
         lambda parts, _: parts.schedule.kind not in ("constant", "linear"),
         lambda parts: f" with schedule.kind = {parts.schedule.kind}; cosine and polynomial have it",
     ),
-    Row(
+    IneffectiveKey(
         ("train.evaluate_every",),
         lambda parts, _: bool(_task(parts, "eval_data")),
         lambda _: " without task.eval_data",
     ),
-    Row(
+    IneffectiveKey(
         ("precision.loss_scale",),
         lambda parts, _: parts.precision.compute == "float16",
         lambda parts: f" in {parts.precision.compute}",
     ),
-    Row(
+    IneffectiveKey(
         ("parallel.optimizer_shard",),
         lambda parts, _: parts.parallel.dp > 1,
         lambda _: ": dp is 1, there is no other copy",
     ),
-    Row(
+    IneffectiveKey(
         ("parallel.sequence_parallel",),
         lambda parts, _: parts.parallel.mp > 1,
         lambda _: ": mp is 1, each layer is on one rank",
     ),
-    Row(
+    IneffectiveKey(
         ("runtime.rank_table",),
         lambda parts, _: parts.runtime.device == "ascend",
         lambda parts: f" on {parts.runtime.device}; ascend reads it",
     ),
-    Row(
+    IneffectiveKey(
         ("data.vocab",),
         lambda parts, _: parts.data.tokenizer == "train",
         lambda parts: f" with data.tokenizer = {parts.data.tokenizer}; train makes one",
     ),
-    Row(
+    IneffectiveKey(
         ("data.text_column",),
         lambda parts, _: parts.data.format in TABLES,
         lambda parts: f" with data.format = {parts.data.format}",
     ),
-    Row(
+    IneffectiveKey(
         ("data.label_column",),
         lambda parts, geometry: parts.data.format in TABLES and geometry.labels > 0,
         lambda parts: (
@@ -114,37 +114,37 @@ ROWS = (
             else f" with data.format = {parts.data.format}"
         ),
     ),
-    Row(
+    IneffectiveKey(
         ("data.header", "data.quotes"),
         lambda parts, _: parts.data.format in ("csv", "tsv"),
         lambda parts: f" with data.format = {parts.data.format}; csv and tsv have it",
     ),
-    Row(
+    IneffectiveKey(
         ("data.max_bad_rows",),
         lambda parts, _: parts.data.format not in _WITHOUT_ROWS,
         lambda parts: f" with data.format = {parts.data.format}, which has no rows",
     ),
-    Row(
+    IneffectiveKey(
         ("model.allow_missing",),
         lambda parts, _: not parts.is_new,
         lambda _: ": all weights are new",
     ),
-    Row(
+    IneffectiveKey(
         ("task.max_shard_size",),
         lambda parts, _: _task(parts, "to") == "hf",
         lambda parts: f" with task.to = {_task(parts, 'to')}; hf has shards",
     ),
-    Row(
+    IneffectiveKey(
         ("task.batch",),
         lambda parts, _: _task(parts, "format") != "onnx",
         lambda _: " with task.format = onnx, whose model takes any number of rows",
     ),
-    Row(
+    IneffectiveKey(
         ("train.batch_size", "train.seq_length"),
         lambda parts, _: parts.task is None or not parts.task.generates,
         lambda parts: f": {parts.task.kind if parts.task else ''} reads no rows",
     ),
-    Row(
+    IneffectiveKey(
         ("generation.min_length",),
         lambda parts, _: not parts.generation.min_new_tokens,
         lambda _: " beside min_new_tokens",
@@ -152,7 +152,7 @@ ROWS = (
 )
 
 
-def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
+def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
     """Yield a note for each value that was changed and has no effect."""
     if parts.task is None:
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gpt2dsl.errors import Fault, InputError
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS
 from gpt2dsl.parts.task import Export
@@ -40,7 +40,7 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
     if task.seq_length == 1 and task.cache and not geometry.labels:
         message = "a prompt and one token after it need 2"
         yield fault(parts, "G2-202", "task.seq_length", message)
-    size = parameters(geometry) * (2 if task.dtype == "float16" else 4)
+    size = parameter_count(geometry) * (2 if task.dtype == "float16" else 4)
     if task.format == "ms" and size >= LIMIT:
         message = (
             f"{size / 1e9:.1f} GB of weights: a .ms is one flatbuffer, made of one protobuf, and "

@@ -6,11 +6,11 @@ from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan import checks, choose
 from gpt2dsl.plan.batches import read_by
-from gpt2dsl.plan.network import Promise, find_network
+from gpt2dsl.plan.network import DeferredWeights, find_network
 
 
 def faults(
-    parts: Parts, promised: Promise | None = None, *, of_inputs: bool = True
+    parts: Parts, promised: DeferredWeights | None = None, *, of_inputs: bool = True
 ) -> tuple[Fault, ...]:
     """Return every fault of a recipe as a whole and of its inputs; one doesn't hide another.
 

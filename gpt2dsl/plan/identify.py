@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2dsl.data import cache
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
+from gpt2dsl.files import cache
 from gpt2dsl.identity.identity import PENDING, Identity
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.inputs import Input
@@ -85,9 +85,9 @@ def _files(files: Sequence[tuple[str, Path]], *, compute: bool) -> str:
 
 def _of_adapter(name: str) -> list[tuple[str, Path]]:
     """Return the files of an adapter that is converted by itself, here or in the Hub's cache."""
-    from gpt2dsl.weights import beside, place  # noqa: PLC0415  # as above
+    from gpt2dsl.weights import beside, location  # noqa: PLC0415  # as above
 
-    return beside.deciding(place.find(name, contents=False))
+    return beside.deciding(location.find(name, contents=False))
 
 
 def _below(path: Path) -> list[tuple[str, Path]]:

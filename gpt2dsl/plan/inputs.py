@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.data import cache, prompts
+from gpt2dsl.data import prompts
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.form import Form, refuse_other_than_text
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError, some
-from gpt2dsl.layout.geometry import REGRESSION
+from gpt2dsl.files import cache
+from gpt2dsl.layout.config import REGRESSION
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import PUBLISHED, SIZES
 from gpt2dsl.parts.task import Conversion, Reshard
 from gpt2dsl.plan.checks import WITHOUT_CLASSES, fault
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.infer_config import Overrides
 
 
 @attrs.frozen(kw_only=True)
@@ -188,9 +189,9 @@ def base_name(parts: Parts) -> str:
     local = cache.expanded(name) if name else None
     if local is None or not local.exists():
         return name
-    from gpt2dsl.weights import place  # noqa: PLC0415  # NumPy: only where there are weights
+    from gpt2dsl.weights import location  # noqa: PLC0415  # NumPy: only where there are weights
 
-    found = place.find(name, contents=False)  # of a run the checkpoint, which transformers loads
+    found = location.find(name, contents=False)  # of a run the checkpoint, which transformers loads
     return str((found.folder if local.is_dir() else local).absolute())
 
 
@@ -199,19 +200,19 @@ def weights_key(parts: Parts) -> str:
     return "task.source" if isinstance(parts.task, Conversion) else "model.weights"
 
 
-def hints(parts: Parts, *, fetch: bool) -> Hints:
+def hints(parts: Parts, *, fetch: bool) -> Overrides:
     """What a recipe says of weights whose files may not say it.
 
     Args:
         parts: the recipe's.
         fetch: whether weights on the Hub are downloaded.
     """
-    from gpt2dsl.weights.guess import Hints  # noqa: PLC0415  # NumPy: only where there are weights
+    from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only where there are weights
 
     model, task = parts.model, parts.task
     converts = isinstance(task, Conversion)
     split = task.source_layout if isinstance(task, Reshard) else None
-    return Hints(
+    return Overrides(
         size=SIZES[model.canonical_size] if model.size else None,
         heads=model.heads,
         activation=model.activation,

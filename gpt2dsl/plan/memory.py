@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.portions import portions
-from gpt2dsl.layout.tensors import by_layer, head_of
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.loss_chunks import chunk_count
+from gpt2dsl.layout.params import by_layer, head_of
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Serve
-from gpt2dsl.plan.stages import Stage
+from gpt2dsl.plan.stages import StageSizes
 
 FLOAT32 = 4
 """Bytes of a parameter, of its gradient, of each moment and of an activation: products alone are
@@ -52,12 +52,12 @@ class Memory:
         )  # fmt: skip
 
 
-def memory(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Memory:
+def memory(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Memory:
     """The memory of the rank that needs the most, over all pipeline stages."""
     return max((_of(parts, geometry, stage) for stage in stages), key=lambda one: one.total)
 
 
-def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
+def _of(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
     weights = stage.elements()
     if isinstance(parts.task, Serve):
         return _served(parts.task, geometry, FLOAT32 * weights)
@@ -74,13 +74,13 @@ def _of(parts: Parts, geometry: Geometry, stage: Stage) -> Memory:
     )
 
 
-def _served(task: Serve, geometry: Geometry, weights: int) -> Memory:
+def _served(task: Serve, geometry: GPT2Config, weights: int) -> Memory:
     """Of a server: caches of each length, half as long as the next one, and a prompt's own."""
     text = 2 * geometry.layers * geometry.positions * geometry.hidden * FLOAT32
     return Memory(weights, 0, 0, 0, texts=(2 * task.batch + 1) * text, prompts=task.cache_mb << 20)
 
 
-def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+def _added(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
     """Elements of the gradients that are added to others at once.
 
     Those of a layer to other micro-batches', that of the head to other portions'.
@@ -95,7 +95,7 @@ def _added(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
 
 
-def _updated(parts: Parts, stage: Stage) -> tuple[int, int]:
+def _updated(parts: Parts, stage: StageSizes) -> tuple[int, int]:
     """Elements that a rank has a second copy of to update, and elements of one moment."""
     dp = parts.parallel.dp if parts.parallel.optimizer_shard else 1
     trained = [one for one in stage.held if one.is_trained]
@@ -123,7 +123,7 @@ class _Block:
     going: int
 
     @classmethod
-    def of(cls, parts: Parts, geometry: Geometry) -> _Block:
+    def of(cls, parts: Parts, geometry: GPT2Config) -> _Block:
         h, mp = geometry.hidden, parts.parallel.mp
         scores = geometry.heads * parts.train.seq_length // mp
         rows = h // (mp if parts.parallel.sequence_parallel else 1)
@@ -136,7 +136,7 @@ class _Block:
         )
 
 
-def _training(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+def _training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
     """Of all micro-batches under way only the input of a stage and the masks; one goes through."""
     under_way = min(parts.parallel.micro_batches, stage.pp - stage.index)
     block = _Block.of(parts, geometry)
@@ -149,7 +149,7 @@ def _training(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     return found
 
 
-def _logits(parts: Parts, geometry: Geometry, tokens: int) -> int:
+def _logits(parts: Parts, geometry: GPT2Config, tokens: int) -> int:
     """Bytes of the logits that are held at once, and of their gradient."""
     return 2 * geometry.padded_vocab // parts.parallel.mp * _portion(parts, tokens) * FLOAT32
 
@@ -157,10 +157,10 @@ def _logits(parts: Parts, geometry: Geometry, tokens: int) -> int:
 def _portion(parts: Parts, tokens: int) -> int:
     """Tokens whose logits are held at once."""
     parallel = parts.parallel
-    return tokens // portions(tokens, parallel.mp if parallel.sequence_parallel else 1)
+    return tokens // chunk_count(tokens, parallel.mp if parallel.sequence_parallel else 1)
 
 
-def _kept(parts: Parts, stage: Stage, block: _Block) -> int:
+def _kept(parts: Parts, stage: StageSizes, block: _Block) -> int:
     """Elements a token that the blocks keep, with one block that is computed again."""
     blocks, dropped = len(stage.layers), _adapter_inputs(parts, stage)
     whole = block.around + block.inside + block.scores
@@ -171,7 +171,7 @@ def _kept(parts: Parts, stage: Stage, block: _Block) -> int:
     return blocks * whole + block.going + dropped
 
 
-def _masks(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int:
+def _masks(parts: Parts, geometry: GPT2Config, stage: StageSizes, block: _Block) -> int:
     """Bytes a token of the dropout masks, which a step is given."""
     found = _adapter_inputs(parts, stage)
     drops, layers = geometry.dropouts, len(stage.layers)
@@ -181,14 +181,14 @@ def _masks(parts: Parts, geometry: Geometry, stage: Stage, block: _Block) -> int
     return found
 
 
-def _adapter_inputs(parts: Parts, stage: Stage) -> int:
+def _adapter_inputs(parts: Parts, stage: StageSizes) -> int:
     """Elements a token of what adapters take, where some of it is dropped."""
     if not (parts.lora and parts.lora.dropout):
         return 0
     return sum(one.part[1] for one in stage.held if one.name.endswith(".lora_A"))
 
 
-def _inference(parts: Parts, geometry: Geometry) -> int:
+def _inference(parts: Parts, geometry: GPT2Config) -> int:
     """Of one forward pass: the logits, and one block; for generation the cache of a row."""
     mp = parts.parallel.mp
     if parts.task is not None and parts.task.kind == "generate":

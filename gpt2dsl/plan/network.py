@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.errors import Fault, InputError, some
-from gpt2dsl.layout.geometry import REGRESSION, Geometry
+from gpt2dsl.layout.config import REGRESSION, GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
@@ -21,7 +21,7 @@ from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
 from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.infer_config import Overrides
     from gpt2dsl.weights.reading import Look
 
 PUBLISHED = "gpt2"
@@ -29,7 +29,7 @@ TRAIN = "train"
 
 
 @attrs.frozen(kw_only=True)
-class Promise:
+class DeferredWeights:
     """Weights that are not there yet; an earlier stage of a chain makes them.
 
     Attributes:
@@ -58,7 +58,7 @@ class Network:
         generation: how text is generated, the weights asked too.
     """
 
-    geometry: Geometry
+    geometry: GPT2Config
     tokenizer: str
     weights: str
     looked: Look | None
@@ -70,7 +70,9 @@ class Network:
     generation: Generation
 
 
-def find_network(parts: Parts, *, fetch: bool = False, promised: Promise | None = None) -> Network:
+def find_network(
+    parts: Parts, *, fetch: bool = False, promised: DeferredWeights | None = None
+) -> Network:
     """The network that a recipe describes, or that its weights are of.
 
     Args:
@@ -143,7 +145,7 @@ def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
     return found, None if getattr(parts.task, "to", "") == "peft" else look
 
 
-def _weights(parts: Parts, said: Hints) -> tuple[Input | None, Look | None]:
+def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
     """The weights as an input, and what they are of; nothing for new ones."""
     name = weights_name(parts)
     if not name or parts.task is None:
@@ -166,7 +168,7 @@ def _weights(parts: Parts, said: Hints) -> tuple[Input | None, Look | None]:
     return found, looked
 
 
-def _adapter(parts: Parts, name: str, said: Hints) -> Input:
+def _adapter(parts: Parts, name: str, said: Overrides) -> Input:
     """An adapter that is converted by itself, whether its base is there or not."""
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
@@ -181,7 +183,7 @@ def _new(looked: Look) -> str:
 
 
 def _tokenizer(
-    parts: Parts, looked: Look | None, promised: Promise | None
+    parts: Parts, looked: Look | None, promised: DeferredWeights | None
 ) -> tuple[str, Input | None, int | None]:
     """Return the tokenizer's name, the input it is read from, and the rows that its ids need."""
     name = parts.data.tokenizer
@@ -241,7 +243,7 @@ _KEYS = {
 """Key of ``[model]`` → the geometry's word for it."""
 
 
-def _contradictions(parts: Parts, said: Geometry, found: Geometry) -> list[Fault]:
+def _contradictions(parts: Parts, said: GPT2Config, found: GPT2Config) -> list[Fault]:
     """Where the recipe says one number of the network, and the file of weights another."""
     unlike = {
         key: (getattr(said, word), getattr(found, word))
@@ -302,7 +304,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         yield fault(parts, "G2-306", "model.weights", message)
 
 
-def _problem(parts: Parts, weights: Geometry) -> Iterator[Fault]:
+def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
     """Yield faults where outputs of the weights' head do not suit the recipe or its data."""
     if not weights.problem:
         return

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import Held
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.local_params import LocalParam
+from gpt2dsl.layout.params import VOCAB_TABLES
 from gpt2dsl.layout.tensor_layout import Shape
-from gpt2dsl.layout.tensors import VOCABULARY
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.stages import Stage
+from gpt2dsl.plan.stages import StageSizes
 from gpt2dsl.plan.traffic import Traffic, traffic
 
 
@@ -70,7 +70,7 @@ class Layout:
     bubble: float
 
 
-def layout(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Layout:
+def layout(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Layout:
     """Of a recipe whose task has a network in memory."""
     parallel = parts.parallel
     size = parallel.dp * parallel.mp  # ranks of a stage
@@ -93,15 +93,15 @@ def bubble(pp: int, micro_batches: int) -> float:
     return (pp - 1) / (micro_batches + pp - 1)
 
 
-def _roles(parts: Parts, stages: Sequence[Stage]) -> tuple[Role, ...]:
+def _roles(parts: Parts, stages: Sequence[StageSizes]) -> tuple[Role, ...]:
     once = {one.name: one for stage in stages for one in stage.held}
-    kinds: dict[tuple[str, Shape], list[Held]] = {}
+    kinds: dict[tuple[str, Shape], list[LocalParam]] = {}
     for one in once.values():
         kinds.setdefault((_role(one.name), one.shape), []).append(one)
     return tuple(_made(parts, name, alike) for (name, _), alike in kinds.items())
 
 
-def _made(parts: Parts, name: str, alike: Sequence[Held]) -> Role:
+def _made(parts: Parts, name: str, alike: Sequence[LocalParam]) -> Role:
     parallel, one = parts.parallel, alike[0]
     axis = one.split.axis if parallel.mp > 1 else None
     updated = one.is_trained and parts.trains
@@ -125,7 +125,7 @@ def _role(name: str) -> str:
 
 
 def _by(name: str) -> str:
-    if name in VOCABULARY:
+    if name in VOCAB_TABLES:
         return "vocabulary"
     return "heads" if ".attn." in name else "inner"
 

@@ -14,8 +14,8 @@ from gpt2dsl import terminal
 from gpt2dsl.data import documents
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.identity.identity import Identity
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
@@ -38,12 +38,12 @@ from gpt2dsl.plan.disk import Disk, disk
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory, memory
-from gpt2dsl.plan.network import Network, Promise, find_network
+from gpt2dsl.plan.network import DeferredWeights, Network, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
 from gpt2dsl.plan.serving import Served
 from gpt2dsl.plan.stages import stages_of
-from gpt2dsl.plan.steps import Step, steps_of
+from gpt2dsl.plan.steps import PlanStep, steps_of
 from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Plan(ShownAsText):
     digest: str
     task: str
     size: str
-    geometry: Geometry
+    geometry: GPT2Config
     parameters: int
     trained: int
     ranks: dict[str, int]
@@ -102,7 +102,7 @@ class Plan(ShownAsText):
     memory: Memory
     disk: Disk | None
     choices: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
     directory: str
     serves: Served | None
     written: Written | None
@@ -302,7 +302,7 @@ def make(
     name: str = "",
     *,
     prepare: bool = False,
-    promised: Promise | None = None,
+    promised: DeferredWeights | None = None,
     directory: Path | None = None,
 ) -> Plan:
     """The plan of a recipe.
@@ -344,7 +344,7 @@ def make(
         task=task.kind,
         size=size_of(geometry) if converts else parts.model.canonical_size,
         geometry=geometry,
-        parameters=0 if getattr(parts.task, "to", "") == "peft" else parameters(geometry),
+        parameters=0 if getattr(parts.task, "to", "") == "peft" else parameter_count(geometry),
         trained=sum(map(math.prod, trained)),
         ranks={key: getattr(parts.parallel, key) for key in ("dp", "mp", "pp", "micro_batches")},
         layout=None if converts else layout(parts, geometry, stages),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion, Convert, Reshard
-from gpt2dsl.plan.network import PUBLISHED, TRAIN, Network, Promise
+from gpt2dsl.plan.network import PUBLISHED, TRAIN, DeferredWeights, Network
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
@@ -31,7 +31,7 @@ def takes(parts: Parts) -> bool:
     return parts.model.weights == "auto"
 
 
-def promise(parts: Parts, network: Network, name: str) -> Promise:
+def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
     """What the weights of a stage will be.
 
     Args:
@@ -46,12 +46,12 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
     alone = isinstance(parts.task, Convert) and parts.task.target.endswith(".ckpt")
     pending = any(one.state == "promised" for one in network.inputs)
     tokenizer = PUBLISHED if alone else network.tokenizer or (TRAIN if pending else PUBLISHED)
-    return Promise(
+    return DeferredWeights(
         look=Look(
             path=Path(name),
             geometry=_geometry(parts, network),
             kind=f"to be made by {parts.task.kind}",
-            size=4 * parameters(network.geometry),
+            size=4 * parameter_count(network.geometry),
             digest=None,
             tokenizer=Path(tokenizer),
             adapter=_adapter(parts, network.looked),
@@ -62,7 +62,7 @@ def promise(parts: Parts, network: Network, name: str) -> Promise:
     )
 
 
-def _geometry(parts: Parts, network: Network) -> Geometry:
+def _geometry(parts: Parts, network: Network) -> GPT2Config:
     """Return the network as its weights will describe it; an adapter's have its base's dropouts."""
     if parts.lora is None or network.looked is None:
         return network.geometry

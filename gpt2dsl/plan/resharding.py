@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from gpt2dsl.data import cache
 from gpt2dsl.errors import Fault, InputError
+from gpt2dsl.files import cache
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.plan import checks
@@ -15,8 +15,8 @@ from gpt2dsl.plan.inputs import Input, refused
 from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.files.stored import Stored
-    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.files.lazy_tensor import LazyTensor
+    from gpt2dsl.weights.infer_config import Overrides
     from gpt2dsl.weights.reading import Look
 
 LAYOUT = ("dp", "mp", "pp", "optimizer_shard")
@@ -46,7 +46,7 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "task.source", message)
 
 
-def find(parts: Parts, looked: Look | None, said: Hints) -> tuple[Written | None, list[Input]]:
+def find(parts: Parts, looked: Look | None, said: Overrides) -> tuple[Written | None, list[Input]]:
     """What is written, and the refusal of a source without state.
 
     Args:
@@ -61,7 +61,7 @@ def find(parts: Parts, looked: Look | None, said: Hints) -> tuple[Written | None
         return None, []  # They are faults of the recipe.
     from gpt2dsl.weights import resharding  # noqa: PLC0415  # NumPy: only for weights
 
-    states: Mapping[str, Stored] = {}
+    states: Mapping[str, LazyTensor] = {}
     if task.optimizer:
         try:
             states = resharding.Training.of(looked.path, looked.geometry, said).states

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import attrs
 
 from gpt2dsl import extras
-from gpt2dsl.data import cache, chat_template
+from gpt2dsl.data import chat_template
 from gpt2dsl.errors import Fault, InputError, RunError
+from gpt2dsl.files import cache
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Serve

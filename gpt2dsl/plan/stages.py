@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import attrs
 
-from gpt2dsl.layout.adapters import adapters
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import Held, held, on_stages
-from gpt2dsl.layout.stages import layers_of
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.local_params import LocalParam, local_params, on_stages
+from gpt2dsl.layout.lora import lora_specs
+from gpt2dsl.layout.pipeline_stages import layers_of
 from gpt2dsl.parts.bundle import Parts
 
 
 @attrs.frozen(kw_only=True)
-class Stage:
+class StageSizes:
     """A rank of a pipeline stage; all of its ranks hold and do as much.
 
     Attributes:
@@ -28,7 +28,7 @@ class Stage:
     index: int
     pp: int
     layers: range
-    held: tuple[Held, ...]
+    held: tuple[LocalParam, ...]
     tokens: int
 
     @property
@@ -46,24 +46,26 @@ class Stage:
         """Stages that it exchanges with."""
         return (not self.is_first) + (not self.is_last)
 
-    def elements(self, *, where: Callable[[Held], bool] = lambda _: True) -> int:
+    def elements(self, *, where: Callable[[LocalParam], bool] = lambda _: True) -> int:
         """Of its parameters on one rank."""
         return sum(one.size for one in self.held if where(one))
 
 
-def stages_of(parts: Parts, geometry: Geometry) -> list[Stage]:
+def stages_of(parts: Parts, geometry: GPT2Config) -> list[StageSizes]:
     """All stages of a recipe."""
     parallel = parts.parallel
     pp = parallel.pp
     rows = max(1, parts.train.batch_size // parallel.dp // parallel.micro_batches)
-    added = adapters(geometry, parts.lora.settings()) if parts.lora else []
+    added = lora_specs(geometry, parts.lora.settings()) if parts.lora else []
     return [
-        Stage(
+        StageSizes(
             index=index,
             pp=pp,
             layers=layers_of(index, geometry.layers, pp),
             held=tuple(own),
             tokens=rows * parts.train.seq_length,
         )
-        for index, own in enumerate(on_stages(geometry, held(geometry, added, parallel.mp), pp))
+        for index, own in enumerate(
+            on_stages(geometry, local_params(geometry, added, parallel.mp), pp)
+        )
     ]

@@ -9,7 +9,7 @@ from gpt2dsl.plan.inputs import weights_name
 
 
 @attrs.frozen
-class Step:
+class PlanStep:
     """One step; an engine carries it out.
 
     Attributes:
@@ -23,7 +23,7 @@ class Step:
     writes: tuple[str, ...] = ()
 
 
-def steps_of(parts: Parts) -> tuple[Step, ...]:
+def steps_of(parts: Parts) -> tuple[PlanStep, ...]:
     """The steps of a recipe's task."""
     task = parts.task
     assert task is not None
@@ -31,20 +31,20 @@ def steps_of(parts: Parts) -> tuple[Step, ...]:
     data, held_out = getattr(task, "data", ""), getattr(task, "eval_data", "")
     if task.trains:
         texts = tuple(filter(None, (data, held_out)))
-        steps = [Step("tokenise", texts, ("tokens",))]
+        steps = [PlanStep("tokenise", texts, ("tokens",))]
         if held_out:
-            steps.append(Step("evaluate", (weights, held_out), ("metrics.jsonl",)))
-        steps.append(Step("train", (weights, data), ("metrics.jsonl", "checkpoints")))
+            steps.append(PlanStep("evaluate", (weights, held_out), ("metrics.jsonl",)))
+        steps.append(PlanStep("train", (weights, data), ("metrics.jsonl", "checkpoints")))
         if held_out:
-            steps.append(Step("evaluate", ("checkpoints", held_out), ("metrics.jsonl",)))
-        return (*steps, Step("report", ("metrics.jsonl",), ("report.html", "result.json")))
+            steps.append(PlanStep("evaluate", ("checkpoints", held_out), ("metrics.jsonl",)))
+        return (*steps, PlanStep("report", ("metrics.jsonl",), ("report.html", "result.json")))
     if task.kind == "evaluate":
         return (
-            Step("tokenise", (data,), ("tokens",)),
-            Step("evaluate", (weights, data), ("result.json",)),
+            PlanStep("tokenise", (data,), ("tokens",)),
+            PlanStep("evaluate", (weights, data), ("result.json",)),
         )
     if task.kind == "serve":
-        return (Step(task.kind, (weights,)),)
+        return (PlanStep(task.kind, (weights,)),)
     if task.kind in ("generate", "classify"):
-        return (Step(task.kind, (weights,), ("result.json",)),)
-    return (Step(task.kind, (getattr(task, "source", ""),), (getattr(task, "target", ""),)),)
+        return (PlanStep(task.kind, (weights,), ("result.json",)),)
+    return (PlanStep(task.kind, (getattr(task, "source", ""),), (getattr(task, "target", ""),)),)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpt2dsl.errors import RunError, SpecError
-from gpt2dsl.layout.distributed import MOMENTS, filed
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.checkpoint_tensors import MOMENTS, filed
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.plan.checks import fault
 
 
-def write(parts: Parts, geometry: Geometry, folder: Path) -> int:
+def write(parts: Parts, geometry: GPT2Config, folder: Path) -> int:
     """Writes ``ckpt_strategy_rank_<N>.ckpt`` of each rank; returns how many.
 
     They are those of a training's parameters and optimizer, or of what resharding writes. Names and

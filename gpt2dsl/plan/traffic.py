@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import Held
-from gpt2dsl.layout.tensors import SCORE, TABLE, head_of
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.local_params import LocalParam
+from gpt2dsl.layout.params import SCORE, WTE, head_of
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.stages import Stage
+from gpt2dsl.plan.stages import StageSizes
 
 FLOAT32 = 4
 """Bytes of a number that crosses, whatever products compute in."""
@@ -40,16 +40,16 @@ def ring(ranks: int, size: int) -> int:
     return 2 * (ranks - 1) * size // ranks
 
 
-def traffic(parts: Parts, geometry: Geometry, stages: Sequence[Stage]) -> Traffic:
+def traffic(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Traffic:
     """Of a training."""
 
-    def most(of: Callable[[Parts, Geometry, Stage], int]) -> int:
+    def most(of: Callable[[Parts, GPT2Config, StageSizes], int]) -> int:
         return max(of(parts, geometry, stage) for stage in stages)
 
     return Traffic(dp=most(_of_copies), mp=most(_of_shards), pp=most(_of_stages))
 
 
-def _of_copies(parts: Parts, _: Geometry, stage: Stage) -> int:
+def _of_copies(parts: Parts, _: GPT2Config, stage: StageSizes) -> int:
     """Gradients once a step; then, where each copy has updated some rows, all of them."""
     parallel = parts.parallel
     summed = stage.elements(where=lambda one: one.is_trained)
@@ -58,7 +58,7 @@ def _of_copies(parts: Parts, _: Geometry, stage: Stage) -> int:
     return ring(parallel.dp, summed * FLOAT32)
 
 
-def _of_shards(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+def _of_shards(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
     """Megatron's sums (Shoeybi et al. 2019, section 3), once a micro-batch."""
     parallel = parts.parallel
     hidden = _sums_of_hidden(parts, geometry, stage) * stage.tokens * geometry.hidden
@@ -70,7 +70,7 @@ def _of_shards(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     return each * parallel.micro_batches
 
 
-def _sums_of_hidden(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+def _sums_of_hidden(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
     """How many ``[tokens, hidden]`` are summed over mp for a micro-batch, there and back.
 
     With sequence parallelism a gather and a scatter, each a sum, stand in the place of one sum
@@ -96,16 +96,16 @@ def _sums_of_hidden(parts: Parts, geometry: Geometry, stage: Stage) -> int:
     return sums
 
 
-def _is_summed(parts: Parts, one: Held) -> bool:
+def _is_summed(parts: Parts, one: LocalParam) -> bool:
     """Whether each rank finds a part of the gradient of a parameter that all of them hold."""
     is_whole = one.is_trained and one.split.axis is None and one.name != SCORE
     return is_whole and (one.is_adapter or parts.parallel.sequence_parallel)
 
 
-def _of_stages(parts: Parts, geometry: Geometry, stage: Stage) -> int:
+def _of_stages(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
     """A transfer is a sum of two ranks, of which one has zeros: both send its size."""
     transfer = stage.tokens * geometry.hidden * FLOAT32
     sent = 2 * stage.neighbours * parts.parallel.micro_batches * transfer
-    if stage.is_first is not stage.is_last and head_of(geometry) == TABLE:
-        sent += FLOAT32 * stage.elements(where=lambda one: one.name == TABLE and one.is_trained)
+    if stage.is_first is not stage.is_last and head_of(geometry) == WTE:
+        sent += FLOAT32 * stage.elements(where=lambda one: one.name == WTE and one.is_trained)
     return sent

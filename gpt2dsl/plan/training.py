@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from gpt2dsl.engine.schedule import warmup_steps
+from gpt2dsl.engine.lr_schedule import warmup_steps
 from gpt2dsl.errors import Fault
-from gpt2dsl.layout.adapters import Adapted, adapters, matches
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import decays, tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.lora import LoRASpec, lora_specs, matches
+from gpt2dsl.layout.params import decays, param_specs
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.checks import fault
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
 
-def trained_shapes(parts: Parts, geometry: Geometry) -> list[tuple[int, ...]]:
+def trained_shapes(parts: Parts, geometry: GPT2Config) -> list[tuple[int, ...]]:
     """Of every tensor that training changes: all, or the adapters and the head of the classes."""
     if parts.lora is None:
-        return [tensor.shape for tensor in tensors(geometry)]
-    added = adapters(geometry, parts.lora.settings())
+        return [tensor.shape for tensor in param_specs(geometry)]
+    added = lora_specs(geometry, parts.lora.settings())
     found: list[tuple[int, ...]] = [shape for one in added for shape in one.shapes.values()]
     return [*found, (geometry.labels, geometry.hidden)] if geometry.labels else found
 
@@ -58,18 +58,18 @@ def precision_words(parts: Parts) -> str:
     return ", ".join(words)
 
 
-def adapter_words(parts: Parts, geometry: Geometry) -> str:
+def adapter_words(parts: Parts, geometry: GPT2Config) -> str:
     """The adapters that are trained; "" where there are none."""
     if parts.lora is None or not parts.trains:
         return ""
-    lora, found = parts.lora, adapters(geometry, parts.lora.settings())
+    lora, found = parts.lora, lora_specs(geometry, parts.lora.settings())
     ranks = ", ".join(map(str, sorted({one.rank for one in found})))
     scales = ", ".join(f"{scale:g}" for scale in sorted({one.scale for one in found}))
     words = f"rank {ranks}, scale {scales}, on {len(found)} modules that match {lora.targets!r}"
     return f"{words}, dropout {lora.dropout:g}" if lora.dropout else words
 
 
-def notes(parts: Parts, geometry: Geometry) -> Iterator[str]:
+def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
     """What a reader must know of training."""
     if not parts.trains:
         return
@@ -84,10 +84,10 @@ def notes_of_steps(parts: Parts, steps: int) -> Iterator[str]:
         yield f"schedule.warmup = {share:g} of {steps:,} steps is less than half a step: no warm-up"
 
 
-def _of_files(parts: Parts, geometry: Geometry) -> Iterator[str]:
+def _of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
     """What becomes of the adapters in PEFT's files."""
     assert parts.lora is not None
-    thirds = _thirds(adapters(geometry, parts.lora.settings()))
+    thirds = _thirds(lora_specs(geometry, parts.lora.settings()))
     if not thirds:
         return
     first = next(iter(thirds.values()))
@@ -99,7 +99,7 @@ def _of_files(parts: Parts, geometry: Geometry) -> Iterator[str]:
     )
 
 
-def faults(parts: Parts, geometry: Geometry, looked: Look | None) -> list[Fault]:
+def faults(parts: Parts, geometry: GPT2Config, looked: Look | None) -> list[Fault]:
     """What does not go together in training."""
     return [
         *_formats(parts),
@@ -126,7 +126,7 @@ def _held_out(parts: Parts) -> Iterator[Fault]:
             yield fault(parts, "G2-107", f"train.{key}", "it needs train.evaluate_every")
 
 
-def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
+def _adapters(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     lora = parts.lora
     if lora is None:
         return
@@ -144,7 +144,7 @@ def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
         yield fault(parts, "G2-202", f"lora.{key}", f"expected a regex: {error}")
     if broken:
         return
-    found = adapters(geometry, lora.settings())
+    found = lora_specs(geometry, lora.settings())
     if not found:
         message = "it matches no module; c_attn, attn.c_proj, c_fc, mlp.c_proj, q, k, v are there"
         yield fault(parts, "G2-202", "lora.targets", message)
@@ -156,7 +156,7 @@ def _adapters(parts: Parts, geometry: Geometry) -> Iterator[Fault]:
             break
 
 
-def _unmatched(parts: Parts, found: list[Adapted]) -> Iterator[Fault]:
+def _unmatched(parts: Parts, found: list[LoRASpec]) -> Iterator[Fault]:
     """Patterns that change no adapter: a typo would train at another rank without a word."""
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(parts.lora, key):
@@ -173,9 +173,9 @@ def _wrong(pattern: str) -> str:
     return ""
 
 
-def _thirds(found: list[Adapted]) -> dict[str, list[Adapted]]:
+def _thirds(found: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
     """The adapters on thirds, by module."""
-    by_module: dict[str, list[Adapted]] = {}
+    by_module: dict[str, list[LoRASpec]] = {}
     for one in found:
         if one.third:
             by_module.setdefault(one.module, []).append(one)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.data import cache
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.layout.tensors import parameters, tensors
+from gpt2dsl.files import cache
+from gpt2dsl.layout.params import param_specs, parameter_count
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.task import Conversion, Convert, Export
 from gpt2dsl.plan.inputs import Input, refused, weights_name
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.guess import Hints
+    from gpt2dsl.weights.infer_config import Overrides
     from gpt2dsl.weights.reading import Look
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -38,7 +38,7 @@ class Written:
     memory: int = 0
 
 
-def find(parts: Parts, looked: Look | None, said: Hints) -> Written | None:
+def find(parts: Parts, looked: Look | None, said: Overrides) -> Written | None:
     """What convert and export write; None where it is not known yet.
 
     Args:
@@ -79,16 +79,16 @@ def _tensors(looked: Look | None, dtype: str) -> int:
     if looked is None:
         return 0
     if dtype:
-        return parameters(looked.geometry) * _BYTES[dtype]
+        return parameter_count(looked.geometry) * _BYTES[dtype]
     from gpt2dsl.weights import writing  # noqa: PLC0415  # as above
 
     own = sum(tensor.size for tensor in writing.in_dtype(looked.tensors, "").values())
-    shapes = {tensor.name: tensor.shape for tensor in tensors(looked.geometry)}
+    shapes = {tensor.name: tensor.shape for tensor in param_specs(looked.geometry)}
     new = sum(_BYTES["float32"] * math.prod(shapes[name]) for name in looked.new)
     return own + new if own else 0
 
 
-def _adapter(parts: Parts, dtype: str, said: Hints) -> int:
+def _adapter(parts: Parts, dtype: str, said: Overrides) -> int:
     """Bytes of an adapter by itself; 0 where it is refused, or still to be made."""
     from gpt2dsl.weights import opening, writing  # noqa: PLC0415  # as above
 
@@ -111,6 +111,6 @@ def _graphs(task: Export, looked: Look) -> Written:
     shapes = Shapes(looked.geometry, task.batch, task.seq_length or looked.geometry.positions)
     names = writing.names_of(task.format, shapes, cache=task.cache)
     size, scratch = writing.room(
-        task.format, names, parameters(looked.geometry), task.dtype or "float32"
+        task.format, names, parameter_count(looked.geometry), task.dtype or "float32"
     )
     return Written(files=len(names), size=size, scratch=scratch)

@@ -132,7 +132,7 @@ class ChatChunk(TypedDict):
     usage: NotRequired[Usage | None]
 
 
-class Model(TypedDict):
+class ModelDocument(TypedDict):
     """A model that is served; ``root`` says where it is, ``parent`` is an adapter's base."""
 
     id: str
@@ -148,7 +148,7 @@ class Models(TypedDict):
     """The models that are served."""
 
     object: Literal["list"]
-    data: list[Model]
+    data: list[ModelDocument]
 
 
 class Health(TypedDict):

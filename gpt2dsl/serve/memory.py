@@ -18,7 +18,7 @@ LASTING = 10.0
 """Seconds for which memory is given back after a large body: it may be worked on so long."""
 
 
-class Memory:
+class ResidentMemory:
     """Gives freed memory back: glibc keeps it, a hundred times what a text of a megabyte takes.
 
     Args:

@@ -25,7 +25,7 @@ from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
 from gpt2dsl.serve.settings import Settings
 from gpt2dsl.serve.worker import Worker
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 
 SWITCH = 0.0002
 """Seconds after which a thread passes the interpreter on. A step takes it again some hundred times,
@@ -107,7 +107,7 @@ def load(
     if loader:
         model = loader()
     else:
-        model = LanguageModel.load(weights, Hints(fetch=True), tokenizer=settings.tokenizer)
+        model = LanguageModel.load(weights, Overrides(fetch=True), tokenizer=settings.tokenizer)
     for name, path in settings.adapters.items():
         with _of_option(f"--adapter {name}={path}", path):
             model.load_adapter(name, path, base=weights, tokenizer=settings.tokenizer)

@@ -25,7 +25,7 @@ from gpt2dsl.serve.connection import PATIENCE
 from gpt2dsl.serve.documents import now
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.limits import Limits
-from gpt2dsl.serve.memory import Memory
+from gpt2dsl.serve.memory import ResidentMemory
 from gpt2dsl.serve.metrics import Metrics
 from gpt2dsl.serve.priority import stand_back
 from gpt2dsl.serve.schema.base import Body, parsed
@@ -72,11 +72,11 @@ class Service:
         factory=partial(ThreadPoolExecutor, _THREADS, "requests", stand_back), init=False
     )
 
-    _memory: Memory = attrs.field(init=False)
+    _memory: ResidentMemory = attrs.field(init=False)
 
     @_memory.default
-    def _freed(self) -> Memory:
-        return Memory(self.off_loop)
+    def _freed(self) -> ResidentMemory:
+        return ResidentMemory(self.off_loop)
 
     @metrics.default
     def _metrics(self) -> Metrics:

@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 from typing_extensions import Self
 
-from gpt2dsl.data import cache, chat_template
+from gpt2dsl.data import chat_template
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
+from gpt2dsl.files import cache
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
 

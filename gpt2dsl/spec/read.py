@@ -16,14 +16,14 @@ from gpt2dsl.errors import Fault, SpecError, did_you_mean
 from gpt2dsl.parts import TABLES, TASKS, owners
 from gpt2dsl.parts.rules import Rule
 from gpt2dsl.spec.positions import positions, statements
-from gpt2dsl.spec.tables import Draft, Stages, Table, Value
+from gpt2dsl.spec.tables import ChainDrafts, RawConfig, Table, Value
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Find = Callable[[str, str], Draft]
+Find = Callable[[str, str], RawConfig]
 """Name of a recipe, and the file that names it → its draft."""
 
 BESIDE = "runtime"
@@ -42,7 +42,7 @@ _BARE = regex.compile(r"\s*([\w.-]+)\s*=\s*([A-Za-z./~][\w ./:~*-]*[\w./~*-])\s*
 _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
-def read_text(text: str, name: str, find: Find) -> Draft | Stages:
+def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
     """The draft of a TOML text, or of each stage of a chain.
 
     Args:
@@ -72,7 +72,7 @@ def read_text(text: str, name: str, find: Find) -> Draft | Stages:
         _draft(stage, places.below(f"stage.{number}"), find, shared)
         for number, stage in enumerate(stages, 1)
     ]
-    return Stages(tuple(drafts), tuple(wrong))
+    return ChainDrafts(tuple(drafts), tuple(wrong))
 
 
 def _is_table(raw: Any) -> bool:
@@ -107,8 +107,8 @@ class _Places:
 
 
 def _draft(
-    document: Mapping[str, Any], places: _Places, find: Find, shared: Draft | None = None
-) -> Draft:
+    document: Mapping[str, Any], places: _Places, find: Find, shared: RawConfig | None = None
+) -> RawConfig:
     """The draft of one recipe's tables, over what stands beside them, over what they extend."""
     tables: dict[str, Table] = {}
     faults: list[Fault] = []
@@ -128,7 +128,7 @@ def _draft(
                 for field, value in raw.items()
             }
             tables[key] = Table(origin, fields)
-    draft = Draft(tables, tuple(faults))
+    draft = RawConfig(tables, tuple(faults))
     if shared:
         draft = draft.over(shared)
     if "extends" not in document:
@@ -156,11 +156,11 @@ def _dates(text: str) -> dict[tuple[type, str], str]:
     return {key: words for key, words in written.items() if words}
 
 
-def overrides(settings: tuple[str, ...]) -> Draft:
+def overrides(settings: tuple[str, ...]) -> RawConfig:
     """The draft of ``--set table.key=value``; a value that is not TOML is a string."""
     said, faults = said_by(settings)
     draft = values(said)
-    return Draft(draft.tables, (*faults, *draft.faults))
+    return RawConfig(draft.tables, (*faults, *draft.faults))
 
 
 def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
@@ -181,7 +181,7 @@ def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
     return said, faults
 
 
-def values(said: Mapping[str, Value]) -> Draft:
+def values(said: Mapping[str, Value]) -> RawConfig:
     """The draft of single values, named ``table.key``."""
     found: dict[str, dict[str, Value]] = {}
     faults = []
@@ -195,10 +195,10 @@ def values(said: Mapping[str, Value]) -> Draft:
             hint = said_fully or f", with a table of a part{did_you_mean(table, TABLES)}"
             message = f"expected table.key{hint}"
             faults.append(Fault("G2-102", value.origin, key, message))
-    return Draft({name: Table("", fields) for name, fields in found.items()}, tuple(faults))
+    return RawConfig({name: Table("", fields) for name, fields in found.items()}, tuple(faults))
 
 
-def read_file(path: Path, name: str, find: Find) -> Draft | Stages:
+def read_file(path: Path, name: str, find: Find) -> RawConfig | ChainDrafts:
     """As ``read_text``, of a file. Raises SpecError where it can't be read."""
     try:
         text = path.read_bytes().decode()
@@ -211,17 +211,17 @@ def read_file(path: Path, name: str, find: Find) -> Draft | Stages:
     return read_text(text.removeprefix("\ufeff"), name, find)
 
 
-def _base(raw: Any, origin: str, name: str, find: Find) -> Draft:
+def _base(raw: Any, origin: str, name: str, find: Find) -> RawConfig:
     if not isinstance(raw, str) or not raw:
         message = f"expected the name of a recipe or a file, found {raw!r}"
-        return Draft({}, (Fault("G2-201", origin, "extends", message),))
+        return RawConfig({}, (Fault("G2-201", origin, "extends", message),))
     try:
         return find(raw, name)
     except SpecError as error:
         if _HAS_LINE.search(error.faults[0].origin):
-            return Draft({}, error.faults)
+            return RawConfig({}, error.faults)
         message = f"{raw!r} {error.faults[0].message}"
-        return Draft({}, (Fault("G2-004", origin, "extends", message),))
+        return RawConfig({}, (Fault("G2-004", origin, "extends", message),))
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ UNREAD = ("G2-001", "G2-002", "G2-003", "G2-004")
 
 
 @attrs.frozen
-class Draft:
+class RawConfig:
     """A recipe before it is checked.
 
     Attributes:
@@ -63,28 +63,28 @@ class Draft:
     name: str = ""
     extends: str = ""
 
-    def over(self, below: Draft) -> Draft:
+    def over(self, below: RawConfig) -> RawConfig:
         """Both, where this one wins."""
         tables = dict(below.tables)
         for name, table in self.tables.items():
             below_it = tables.get(name, Table(table.origin, {}))
             tables[name] = table.over(_without_rivals(table, below_it, name))
         faults = below.faults + self.faults
-        return Draft(tables, faults, self.name, self.extends or below.extends)
+        return RawConfig(tables, faults, self.name, self.extends or below.extends)
 
 
 @attrs.frozen
-class Stages:
+class ChainDrafts:
     """The recipes of a chain in their order, the faults beside them, and its name if it has one."""
 
-    drafts: tuple[Draft, ...]
+    drafts: tuple[RawConfig, ...]
     faults: tuple[Fault, ...] = ()
     name: str = ""
 
 
-def of_parts(parts: Mapping[str, Part], name: str = "") -> Draft:
+def of_parts(parts: Mapping[str, Part], name: str = "") -> RawConfig:
     """The draft of a recipe that was built in Python."""
-    return Draft(
+    return RawConfig(
         {
             table: Table(
                 part.origin,
@@ -99,7 +99,7 @@ def of_parts(parts: Mapping[str, Part], name: str = "") -> Draft:
     )
 
 
-def structure(draft: Draft) -> tuple[dict[str, Part], tuple[Fault, ...]]:
+def structure(draft: RawConfig) -> tuple[dict[str, Part], tuple[Fault, ...]]:
     """The parts of a draft, made of its good values only, and every fault so far.
 
     A part that lacks a required key, because it is missing or faulty, is left out.

@@ -21,16 +21,16 @@ from gpt2dsl.schema import (
 )
 from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates, shown
 from gpt2dsl.schema.folder import file_row
-from gpt2dsl.weights import place, store
+from gpt2dsl.weights import location, store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import tensorfile, torchfile
 from gpt2dsl.weights.formats import nanogpt
-from gpt2dsl.weights.place import Place
+from gpt2dsl.weights.location import CheckpointLocation
 
 TABLES: Mapping[str, Table] = {
-    place.CONFIG: config.TABLE,
-    place.GENERATION: generation_config.TABLE,
-    place.ADAPTER_CONFIG: adapter_config.TABLE,
+    location.CONFIG: config.TABLE,
+    location.GENERATION: generation_config.TABLE,
+    location.ADAPTER_CONFIG: adapter_config.TABLE,
     "tokenizer.json": tokenizer_json.TABLE,
     "tokenizer_config.json": tokenizer_config.TABLE,
     "special_tokens_map.json": special_tokens_map.TABLE,
@@ -68,7 +68,7 @@ class FileFate:
         yield from (str(key) for key in self.keys if key.fate == "unknown")
 
 
-def fates_of(weights: Place) -> list[FileFate]:
+def fates_of(weights: CheckpointLocation) -> list[FileFate]:
     """Return what becomes of each file of the folder that weights lie in, by name.
 
     Where a file was named, only what is read beside it counts.
@@ -88,7 +88,7 @@ def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
     """
     refused = {(key.path.name, key.key): key for key in defaults.refused}
     keys = (refused.get((key.path.name, key.key), key) for key in file.keys)
-    if file.path.name == place.CONFIG and defaults.file:
+    if file.path.name == location.CONFIG and defaults.file:
         words = f"{defaults.file.name} goes before"
         keys = (
             attrs.evolve(key, fate="no effect", words=words)
@@ -99,7 +99,7 @@ def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
     return attrs.evolve(file, keys=tuple(keys))
 
 
-def deciding(weights: Place) -> list[tuple[str, Path]]:
+def deciding(weights: CheckpointLocation) -> list[tuple[str, Path]]:
     """Return every file that decides what weights are, each under its role for the reader.
 
     A manifest and the state of a training decide nothing: they say how the weights came to be.
@@ -123,7 +123,7 @@ def _decides(name: str) -> bool:
     return row is not None and row.fate == "used" and name not in _NO_PART
 
 
-def _fate(weights: Place, path: Path) -> FileFate:
+def _fate(weights: CheckpointLocation, path: Path) -> FileFate:
     if path in weights.files:
         return FileFate(path, "used", "tensors", tuple(_of_metadata(path)))
     if weights.index and path.name.endswith(".index.json"):
@@ -135,7 +135,7 @@ def _fate(weights: Place, path: Path) -> FileFate:
     if table is None:
         return FileFate(path, row.fate, row.words)
     try:
-        content = place.read_json(path)
+        content = location.read_json(path)
     except InputError as error:  # Whoever needs the file refuses it; this only tells.
         return FileFate(path, "refused", error.faults[0].message)
     if table is tokenizer_json.TABLE:

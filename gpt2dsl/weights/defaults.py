@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import SpecError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
@@ -18,7 +18,7 @@ from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
 from gpt2dsl.schema.lines import lines_of
-from gpt2dsl.weights import place
+from gpt2dsl.weights import location
 
 GPT2_END = GPT2_VOCAB - 1
 """The id that begins and ends texts where a config.json does not say it."""
@@ -104,7 +104,7 @@ class Defaults:
 
     @classmethod
     def of(
-        cls, config: Document | None, generation: Document | None, geometry: Geometry
+        cls, config: Document | None, generation: Document | None, geometry: GPT2Config
     ) -> Defaults:
         """Return the defaults that a network's files give; either may be absent."""
         values = dict(_network(config, geometry)) if config else {}
@@ -213,7 +213,7 @@ class Defaults:
         return generation
 
 
-def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
+def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
     """Read the defaults from the files in a folder.
 
     Args:
@@ -226,7 +226,7 @@ def read(config: Document | None, path: Path, geometry: Geometry) -> Defaults:
     """
     if not path.is_file():
         return Defaults.of(config, None, geometry)
-    own = Document.of_json(path, place.read_json(path))
+    own = Document.of_json(path, location.read_json(path))
     found = Defaults.of(config, own, geometry)
     return attrs.evolve(found, file=path if found.generation is own.content else None)
 
@@ -244,7 +244,7 @@ def _ids(key: str, value: Any) -> list[int]:
     return asked.ids.get(key, [])
 
 
-def _network(config: Document, geometry: Geometry) -> Iterator[tuple[str, Stated]]:
+def _network(config: Document, geometry: GPT2Config) -> Iterator[tuple[str, Stated]]:
     """Yield the keys of ``[model]`` that a config.json decides."""
     words = {"inner": "inner_width"}
     for key, theirs in _NETWORK.items():

@@ -10,21 +10,21 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import SpecError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.weights import beside, opening, optimizer, place, store
+from gpt2dsl.weights import beside, location, opening, store, training_state
 from gpt2dsl.weights.beside import FileFate
 from gpt2dsl.weights.files import tensorfile
-from gpt2dsl.weights.files.stored import NAMES
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.files.lazy_tensor import NAMES
+from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.opening import Opened
 
 WORDS = {"layout": "layout", "digest": "recorded_digest"}
 """What the manifest of a checkpoint may say of it → its name here: it is not computed again."""
 
 
-def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
+def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
     """Describe weights, and the fate of each file and key beside them, as JSON.
 
     Values are not read, and checksums of ours are not compared. Where a key is refused, the
@@ -37,7 +37,7 @@ def inspect(name: str | Path, hints: Hints) -> dict[str, Any]:
     Raises:
         InputError: as :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """
-    files = beside.fates_of(place.find(name, contents=False, fetch=hints.fetch))
+    files = beside.fates_of(location.find(name, contents=False, fetch=hints.fetch))
     try:
         found = opening.opened(name, hints)
         description = _described(name, found, hints)
@@ -56,7 +56,7 @@ def _refused(files: Sequence[FileFate]) -> list[str]:
     return refused + [str(key) for file in files for key in file.keys if key.fate == "refused"]
 
 
-def _numbers(geometry: Geometry) -> dict[str, Any]:
+def _numbers(geometry: GPT2Config) -> dict[str, Any]:
     """Return the network's numbers as they are, without what stands for others."""
     dropouts = geometry.dropouts
     resolved = attrs.evolve(
@@ -73,11 +73,11 @@ def _numbers(geometry: Geometry) -> dict[str, Any]:
 
 def _moments(folder: Path) -> int:
     """Return how many tensors of an optimizer lie beside a checkpoint of ours."""
-    path = folder / optimizer.TENSORS
+    path = folder / training_state.TENSORS
     return len(tensorfile.stored(path)) if path.is_file() else 0
 
 
-def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
+def _described(name: str | Path, found: Opened, hints: Overrides) -> dict[str, Any]:
     geometry = found.geometry
     held = (*found.tensors.values(), *([found.head] if found.head else []))
     types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in held)
@@ -86,7 +86,7 @@ def _described(name: str | Path, found: Opened, hints: Hints) -> dict[str, Any]:
         "format": found.format,
         "size": size_of(geometry),
         "network": _numbers(geometry),
-        "parameters": parameters(geometry),
+        "parameters": parameter_count(geometry),
         "tensors": len(held),
         "types": dict(types),
         "bytes": sum(tensor.size for tensor in held),

@@ -13,21 +13,21 @@ from pathlib import Path
 import attrs
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout import distributed
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout import checkpoint_tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
 from gpt2dsl.layout.tensor_layout import Box, TensorLayout
-from gpt2dsl.layout.tensors import VOCABULARY, tensors
-from gpt2dsl.weights import place
-from gpt2dsl.weights.files import container, strategyfile, tensorfile
+from gpt2dsl.weights import location
+from gpt2dsl.weights.files import detect_format, strategyfile, tensorfile
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.files.pieces import Assembled, FirstRows, Piece, reshaped
-from gpt2dsl.weights.files.stored import Stored
 from gpt2dsl.weights.files.strategyfile import Stages
 from gpt2dsl.weights.formats import mindformers, mindformers_split
 from gpt2dsl.weights.formats.config import from_config
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 
-Tensors = dict[str, Stored]
+Tensors = dict[str, LazyTensor]
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ class Joined:
     states: Tensors
 
 
-def joined(found: place.Place, hints: Hints) -> Joined:
+def joined(found: location.CheckpointLocation, hints: Overrides) -> Joined:
     """Whole tensors.
 
     Args:
@@ -56,7 +56,7 @@ def joined(found: place.Place, hints: Hints) -> Joined:
         InputError: nothing says how they are split (G2-307), ranks are missing or there are too
             many (G2-301, G2-304), or the files do not fit what the strategy says (G2-306).
     """
-    read = [container.stored(file) for file in found.files]
+    read = [detect_format.stored(file) for file in found.files]
     ranks = [mindformers.own_names(held) for _, held in read]
     theirs = any(map(mindformers.is_mindformers, ranks))
     geometry = None if theirs else _geometry(found)
@@ -70,11 +70,11 @@ def joined(found: place.Place, hints: Hints) -> Joined:
         return Joined(kind, whole, {})
     _check_shapes(whole, geometry, found)
     ours = {name: _as_in_whole_files(name, one, geometry) for name, one in whole.items()}
-    states = {name: one for name, one in ours.items() if distributed.state_of(name)}
+    states = {name: one for name, one in ours.items() if checkpoint_tensors.state_of(name)}
     return Joined(kind, {name: one for name, one in ours.items() if name not in states}, states)
 
 
-def _check_ranks(found: place.Place) -> None:
+def _check_ranks(found: location.CheckpointLocation) -> None:
     """Refuses a file of ours that lies in another rank's folder."""
     for number, file in enumerate(found.files):
         if file.suffix == ".safetensors":
@@ -84,24 +84,29 @@ def _check_ranks(found: place.Place) -> None:
                 raise InputError("G2-306", file, message)
 
 
-def _check_shapes(whole: Tensors, geometry: Geometry, found: place.Place) -> None:
+def _check_shapes(whole: Tensors, geometry: GPT2Config, found: location.CheckpointLocation) -> None:
     """Refuses what the strategy joins into something else than the network's tensors."""
-    shapes = {one.name: distributed.shape_in_files(one, geometry) for one in tensors(geometry)}
+    shapes = {
+        one.name: checkpoint_tensors.shape_in_files(one, geometry) for one in param_specs(geometry)
+    }
     for name, tensor in whole.items():
-        state = distributed.state_of(name)
+        state = checkpoint_tensors.state_of(name)
         shape = shapes.get(name.removeprefix(f"{state}.") if state else name, tensor.shape)
         if tensor.shape != shape:
             message = f"{name} becomes {list(tensor.shape)}, {list(shape)} is the network's"
             raise InputError("G2-306", found.path, f"{message}: the strategy is not of these files")
 
 
-def _geometry(found: place.Place) -> Geometry:
-    path = found.folder / place.CONFIG
-    return from_config(place.read_json(path), path)
+def _geometry(found: location.CheckpointLocation) -> GPT2Config:
+    path = found.folder / location.CONFIG
+    return from_config(location.read_json(path), path)
 
 
 def _stages(
-    found: place.Place, ranks: Sequence[Tensors], hints: Hints, geometry: Geometry | None
+    found: location.CheckpointLocation,
+    ranks: Sequence[Tensors],
+    hints: Overrides,
+    geometry: GPT2Config | None,
 ) -> Stages:
     """The layouts of each stage, which fit the number of ranks."""
     path = Path(hints.strategy) if hints.strategy else found.strategy
@@ -112,7 +117,7 @@ def _stages(
     else:
         message = (
             f"it is split over {len(ranks)} ranks, and nothing says how: a folder "
-            f"{place.STRATEGY} beside them, --strategy, or --from dp=..,mp=..,pp=.."
+            f"{location.STRATEGY} beside them, --strategy, or --from dp=..,mp=..,pp=.."
         )
         raise InputError("G2-307", found.path, message)
     source = path or found.path
@@ -126,7 +131,7 @@ def _stages(
     return stages
 
 
-def _check_named(split: Ranks, stages: Stages, source: Path, *, is_ours: bool) -> None:
+def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: bool) -> None:
     """Refuses a layout that was named and is another one than the strategy files say."""
     devices = {layout.devices for layouts in stages.values() for layout in layouts.values()}
     count = len(stages) * math.prod(next(iter(devices)))
@@ -138,7 +143,9 @@ def _check_named(split: Ranks, stages: Stages, source: Path, *, is_ours: bool) -
         raise InputError("G2-306", source, message)
 
 
-def _check_count(found: place.Place, there: int, expected: int, source: Path) -> None:
+def _check_count(
+    found: location.CheckpointLocation, there: int, expected: int, source: Path
+) -> None:
     if source == found.path and there != expected:
         message = f"it has {there} ranks, the layout that was named {expected}"
         raise InputError("G2-306", source, message)
@@ -152,7 +159,10 @@ def _check_count(found: place.Place, there: int, expected: int, source: Path) ->
 
 
 def _of_layout(
-    ranks: Sequence[Tensors], hints: Hints, geometry: Geometry | None, found: place.Place
+    ranks: Sequence[Tensors],
+    hints: Overrides,
+    geometry: GPT2Config | None,
+    found: location.CheckpointLocation,
 ) -> Stages:
     """The layouts that dp, mp and pp give; which tensors a stage holds its files say."""
     split = hints.split
@@ -163,7 +173,9 @@ def _of_layout(
     _check_count(found, len(ranks), split.count, found.path)
     own = {}
     if geometry:
-        filed = distributed.filed(geometry, split, distributed.STATES, zero=hints.zero)
+        filed = checkpoint_tensors.filed(
+            geometry, split, checkpoint_tensors.STATES, zero=hints.zero
+        )
         own = {one.name: one.layout for one in filed}
     stages: Stages = {}
     for number, held in enumerate(ranks):
@@ -201,7 +213,7 @@ class _Joiner:
                 found[name] = self._tied(name, found[name], tensor) if name in found else tensor
         return found
 
-    def _of_stage(self, name: str, layout: TensorLayout | None, numbers: range) -> Stored:
+    def _of_stage(self, name: str, layout: TensorLayout | None, numbers: range) -> LazyTensor:
         if lacking := [i for i in numbers if name not in self.ranks[i]]:
             message = f"1 missing: {name}, which rank_{_other(numbers, lacking)} has"
             raise InputError("G2-306", self.files[lacking[0]], message)
@@ -225,8 +237,8 @@ class _Joiner:
         return self._assembled(name, layout, parts, numbers[0])
 
     def _assembled(
-        self, name: str, layout: TensorLayout, parts: Mapping[int, Stored], start: int
-    ) -> Stored:
+        self, name: str, layout: TensorLayout, parts: Mapping[int, LazyTensor], start: int
+    ) -> LazyTensor:
         kind, shape = parts[start].kind, layout.whole(parts[start].shape)
         holders: dict[Box, list[int]] = {}
         for i in parts:
@@ -238,7 +250,7 @@ class _Joiner:
             pieces.append(Piece(box, tuple(parts[i] for i in own), names))
         return _simple(Assembled(kind, shape, tuple(pieces)))
 
-    def _tied(self, name: str, one: Stored, other: Stored) -> Stored:
+    def _tied(self, name: str, one: LazyTensor, other: LazyTensor) -> LazyTensor:
         """A tensor that two stages hold."""
         if one.shape != other.shape or one.kind != other.kind:
             shapes = f"{list(one.shape)} and {list(other.shape)}"
@@ -254,17 +266,17 @@ def _other(numbers: range, lacking: Sequence[int]) -> int:
     return next(i for i in numbers if i not in lacking)
 
 
-def _simple(tensor: Assembled) -> Stored:
+def _simple(tensor: Assembled) -> LazyTensor:
     """The one part itself, where it is the whole and nothing is to be compared."""
     only = tensor.pieces[0]
     is_whole = len(tensor.pieces) == 1 and len(only.copies) == 1
     return only.copies[0] if is_whole or not only.copies[0].readable else tensor
 
 
-def _as_in_whole_files(name: str, tensor: Stored, geometry: Geometry) -> Stored:
+def _as_in_whole_files(name: str, tensor: LazyTensor, geometry: GPT2Config) -> LazyTensor:
     """Return a tensor of ours in the shape of whole files, which pad only moments of tables."""
     shape = tensor.shape
-    is_cut = name.removeprefix(f"{distributed.MASTER}.") in VOCABULARY
+    is_cut = name.removeprefix(f"{checkpoint_tensors.MASTER}.") in VOCAB_TABLES
     if is_cut and shape == (geometry.padded_vocab, geometry.hidden):
         return FirstRows(tensor.kind, (geometry.vocab, geometry.hidden), tensor)
     if ".c_attn." in name and len(shape) > 1 and shape[-2] == 3:

@@ -9,18 +9,18 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE, head_of, tensors
-from gpt2dsl.weights import defaults, joining, nearby, place, store
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import HEAD, SCORE, WTE, head_of, param_specs
+from gpt2dsl.weights import defaults, joining, location, nearby, store
 from gpt2dsl.weights.defaults import Defaults, Document
-from gpt2dsl.weights.files import container, torchfile
-from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.files import detect_format, torchfile
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats import adapter as low_rank
 from gpt2dsl.weights.formats import huggingface, mindformers, nanogpt, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import class_names, from_config, problem, to_config
-from gpt2dsl.weights.guess import Hints, geometry_of
-from gpt2dsl.weights.place import Place
+from gpt2dsl.weights.infer_config import Overrides, infer_config
+from gpt2dsl.weights.location import CheckpointLocation
 
 
 @attrs.frozen(kw_only=True)
@@ -44,12 +44,12 @@ class Opened:
         defaults: what the files beside them say of a recipe's keys; those of an adapter's base.
     """
 
-    place: Place
+    place: CheckpointLocation
     format: str
-    geometry: Geometry
+    geometry: GPT2Config
     config: dict[str, Any]
-    tensors: Mapping[str, Stored] = attrs.field(repr=False)
-    head: Stored | None = None
+    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
+    head: LazyTensor | None = None
     missing: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Opened:
             raise InputError("G2-306", self.place.files[0], "; ".join(said))
 
 
-def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
+def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Opened:
     """Weights, whole or not.
 
     Args:
@@ -83,19 +83,19 @@ def opened(name: str | Path, hints: Hints, *, contents: bool = False) -> Opened:
         InputError: a file is absent (G2-301), empty (G2-302), damaged (G2-304), or not enough is
             known of the network (G2-306, G2-307).
     """
-    return _opened_at(place.find(name, contents=contents, fetch=hints.fetch), hints, contents)
+    return _opened_at(location.find(name, contents=contents, fetch=hints.fetch), hints, contents)
 
 
-def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
+def _opened_at(found: CheckpointLocation, hints: Overrides, contents: bool) -> Opened:
     kind, stored, aside = _stored(found, hints)
     if found.is_adapter:
         return _with_adapter(found, stored, hints, contents=contents)
     if mindformers.is_mindformers(stored):
         return _of_mindformers(found, kind, stored, hints)
-    if kind == container.TORCH and (gpt := _of_nanogpt(found, stored, hints)):
+    if kind == detect_format.TORCH and (gpt := _of_nanogpt(found, stored, hints)):
         return gpt
-    config_path = found.folder / place.CONFIG
-    config = place.read_json(config_path)
+    config_path = found.folder / location.CONFIG
+    config = location.read_json(config_path)
     geometry = from_config(config, config_path)
     words = f"Hugging Face, {kind}"
     if found.checkpoint:
@@ -108,17 +108,19 @@ def _opened_at(found: Place, hints: Hints, contents: bool) -> Opened:
     )
 
 
-def _defaults(found: place.Place, config: Document, geometry: Geometry) -> Defaults:
+def _defaults(
+    found: location.CheckpointLocation, config: Document, geometry: GPT2Config
+) -> Defaults:
     """Read the defaults from the files beside weights."""
     try:
-        return defaults.read(config, found.folder / place.GENERATION, geometry)
+        return defaults.read(config, found.folder / location.GENERATION, geometry)
     except InputError:
         if found.checkpoint:  # of a checkpoint it is known what was written
             store.verify(found.folder, but=".safetensors")
         raise
 
 
-def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter:
+def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Adapter:
     """The adapter that weights are, or hold.
 
     Args:
@@ -129,10 +131,10 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     Raises:
         InputError: it can't be read, or is none (G2-306).
     """
-    found = place.find(name, contents=contents, fetch=hints.fetch)
+    found = location.find(name, contents=contents, fetch=hints.fetch)
     _, stored, _ = _stored(found, hints)
     if found.is_adapter:
-        path = found.folder / place.ADAPTER_CONFIG
+        path = found.folder / location.ADAPTER_CONFIG
         read = peft.adapter(peft.read_config(path), path, stored)
         return attrs.evolve(read, base=nearby.base_of(found.folder, read.base))
     if mindformers.is_mindformers(stored):
@@ -142,24 +144,26 @@ def adapter(name: str | Path, hints: Hints, *, contents: bool = True) -> Adapter
     raise InputError("G2-306", found.files[0], "it holds no LoRA adapter")
 
 
-def _settings(found: Place) -> settings.Settings | None:
+def _settings(found: CheckpointLocation) -> settings.Settings | None:
     """MindFormers' YAML."""
     file = found.files[0]
     return settings.beside(file) or settings.beside(found.folder / file.name)
 
 
-def _stored(found: Place, hints: Hints) -> tuple[str, dict[str, Stored], tuple[str, ...]]:
+def _stored(
+    found: CheckpointLocation, hints: Overrides
+) -> tuple[str, dict[str, LazyTensor], tuple[str, ...]]:
     """The kind of the files in words, their tensors, and the names of those that are no weights."""
     if found.is_split:
         joined = joining.joined(found, hints)
         return joined.kind, joined.tensors, tuple(joined.states)
     if hints.strategy or (hints.split and hints.split.count > 1):
         raise InputError("G2-306", found.path, "it is whole, not split over ranks")
-    stored: dict[str, Stored] = {}
+    stored: dict[str, LazyTensor] = {}
     holder: dict[str, Path] = {}
     kinds = set()
     for file in found.files:
-        kind, own = container.stored(file)
+        kind, own = detect_format.stored(file)
         kinds.add(kind)
         for name, tensor in own.items():
             if name in stored:
@@ -174,18 +178,18 @@ def _stored(found: Place, hints: Hints) -> tuple[str, dict[str, Stored], tuple[s
 
 
 def _opened(
-    found: Place,
+    found: CheckpointLocation,
     words: str,
-    geometry: Geometry,
-    stored: Mapping[str, Stored],
+    geometry: GPT2Config,
+    stored: Mapping[str, LazyTensor],
     *,
     config: dict[str, Any],
     aside: tuple[str, ...] = (),
 ) -> Opened:
     """The network's tensors, and what does not fit."""
-    if HEAD in stored and TABLE not in stored and head_of(geometry) == TABLE:
-        stored = {TABLE: stored[HEAD], **stored}  # They are one, and the file names it once.
-    expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    if HEAD in stored and WTE not in stored and head_of(geometry) == WTE:
+        stored = {WTE: stored[HEAD], **stored}  # They are one, and the file names it once.
+    expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
     faults = {
         "unexpected": [name for name in stored if name not in expected and name != HEAD],
         "of another shape": [
@@ -214,14 +218,16 @@ def _opened(
     )
 
 
-def _head_misfit(stored: Mapping[str, Stored]) -> list[str]:
+def _head_misfit(stored: Mapping[str, LazyTensor]) -> list[str]:
     """The head, where it can't be the word table."""
-    if HEAD not in stored or TABLE not in stored or stored[HEAD].shape == stored[TABLE].shape:
+    if HEAD not in stored or WTE not in stored or stored[HEAD].shape == stored[WTE].shape:
         return []
-    return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[TABLE].shape)}"]
+    return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[WTE].shape)}"]
 
 
-def _of_nanogpt(found: Place, stored: Mapping[str, Stored], hints: Hints) -> Opened | None:
+def _of_nanogpt(
+    found: CheckpointLocation, stored: Mapping[str, LazyTensor], hints: Overrides
+) -> Opened | None:
     """Return nanoGPT's checkpoint, None where it is another of torch's."""
     file = found.files[0]
     document = torchfile.opened(file).document
@@ -236,7 +242,7 @@ def _of_nanogpt(found: Place, stored: Mapping[str, Stored], hints: Hints) -> Ope
     )
 
 
-def _defaults_beside(found: Place, geometry: Geometry, own: Defaults) -> Defaults:
+def _defaults_beside(found: CheckpointLocation, geometry: GPT2Config, own: Defaults) -> Defaults:
     """Return what is said of keys by files of transformers beside weights that need none.
 
     Args:
@@ -247,15 +253,15 @@ def _defaults_beside(found: Place, geometry: Geometry, own: Defaults) -> Default
     Raises:
         InputError: a config.json is of another network (G2-306), or a file is damaged (G2-304).
     """
-    path = found.folder / place.CONFIG
+    path = found.folder / location.CONFIG
     if path.is_file():
-        said = from_config(place.read_json(path), path)
+        said = from_config(location.read_json(path), path)
         for key in OF_NETWORK:
             one, other = getattr(said, key), getattr(geometry, key)
             if one != other:
                 message = f"{key} is {one} here, and {other} as {found.files[0].name} is read"
                 raise InputError("G2-306", path, f"{message}; take the wrong file out")
-    path = found.folder / place.GENERATION
+    path = found.folder / location.GENERATION
     return defaults.read(None, path, geometry) if path.is_file() else own
 
 
@@ -266,12 +272,14 @@ OF_NETWORK = (
 """What of a network changes its outputs."""
 
 
-def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: Hints) -> Opened:
+def _of_mindformers(
+    found: CheckpointLocation, kind: str, stored: dict[str, LazyTensor], hints: Overrides
+) -> Opened:
     file = found.files[0]
     said = _settings(found)
     lora = mindformers.adapter(stored, said.alpha if said else None, file)
     renamed = mindformers.renamed(stored, file)
-    geometry, config = geometry_of(renamed, said, hints, file)
+    geometry, config = infer_config(renamed, said, hints, file)
     aside = tuple(name for name in stored if mindformers.is_aside(name))
     words = f"MindFormers, {kind}"
     opened = attrs.evolve(
@@ -284,9 +292,9 @@ def _of_mindformers(found: Place, kind: str, stored: dict[str, Stored], hints: H
 
 
 def _with_adapter(
-    found: Place, stored: dict[str, Stored], hints: Hints, *, contents: bool
+    found: CheckpointLocation, stored: dict[str, LazyTensor], hints: Overrides, *, contents: bool
 ) -> Opened:
-    path = found.folder / place.ADAPTER_CONFIG
+    path = found.folder / location.ADAPTER_CONFIG
     config = peft.read_config(path)
     named = config.get("base_model_name_or_path")
     name = hints.base or (nearby.base_of(found.folder, named) if isinstance(named, str) else "")
@@ -307,20 +315,22 @@ def _with_adapter(
         base=base,
         tokenizer=found.tokenizer or base.tokenizer,
     )
-    beside = found.folder / place.CONFIG
-    return _merged(together, own, words, place.read_json(beside) if beside.exists() else {})
+    beside = found.folder / location.CONFIG
+    return _merged(together, own, words, location.read_json(beside) if beside.exists() else {})
 
 
-def _revision(config: Mapping[str, Any], hints: Hints) -> str:
+def _revision(config: Mapping[str, Any], hints: Overrides) -> str:
     """Return the commit of the base on the Hub, where the adapter's own base is taken."""
     revision = config.get("revision")
     return revision if isinstance(revision, str) and not hints.base else ""
 
 
-def _base(name: str, adapter: Place, hints: Hints, revision: str, contents: bool) -> Opened:
-    base = place.find(name, contents=contents, fetch=hints.fetch, revision=revision)
+def _base(
+    name: str, adapter: CheckpointLocation, hints: Overrides, revision: str, contents: bool
+) -> Opened:
+    base = location.find(name, contents=contents, fetch=hints.fetch, revision=revision)
     if base.is_adapter and base.folder.resolve() == adapter.folder.resolve():
-        base = place.base_beside(base)
+        base = location.base_beside(base)
     if base.is_adapter:
         raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
     return _opened_at(base, hints, contents)
@@ -331,7 +341,7 @@ def _merged(
 ) -> Opened:
     """Return weights with an adapter added; ``classes`` is the config.json that names its own."""
     geometry, config = _with_heads(base, own, classes or {})
-    shapes = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    shapes = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
     wrong = low_rank.misfits(shapes, own)
     faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
     needed = {f"{name}.weight" for name in own.modules} | set(own.rows)
@@ -350,20 +360,20 @@ def _merged(
     )
 
 
-def _head(base: Opened, own: Adapter) -> Stored | None:
+def _head(base: Opened, own: Adapter) -> LazyTensor | None:
     """Return the head that an adapter's file, or its base's, holds although it is the table."""
-    return own.full.get(HEAD, None if TABLE in own.full or own.rows else base.head)
+    return own.full.get(HEAD, None if WTE in own.full or own.rows else base.head)
 
 
 def _with_heads(
     base: Opened, own: Adapter, classes: Mapping[str, Any]
-) -> tuple[Geometry, dict[str, Any]]:
+) -> tuple[GPT2Config, dict[str, Any]]:
     """Return the network with an adapter: its own head, its classes, as many words as it has."""
     changes: dict[str, Any] = {}
     if own.own and base.geometry.tied:
         changes["tied"] = False
-    if TABLE in own.full and own.full[TABLE].shape[:1] not in ((), (base.geometry.vocab,)):
-        changes["vocab"] = own.full[TABLE].shape[0]
+    if WTE in own.full and own.full[WTE].shape[:1] not in ((), (base.geometry.vocab,)):
+        changes["vocab"] = own.full[WTE].shape[0]
     labels = own.full[SCORE].shape[0] if SCORE in own.full and own.full[SCORE].shape else 0
     is_named = bool(labels) and len(class_names(classes)) == labels
     if is_named:

@@ -11,13 +11,13 @@ import numpy as np
 
 from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import HEAD, TABLE
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import HEAD, WTE
 from gpt2dsl.weights import beside
 from gpt2dsl.weights.defaults import Defaults
-from gpt2dsl.weights.files.stored import NAMES, Arrays, Stored, all_finite
+from gpt2dsl.weights.files.lazy_tensor import NAMES, Arrays, LazyTensor, all_finite
 from gpt2dsl.weights.formats.config import class_names
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.opening import Opened, opened
 
 
@@ -43,7 +43,7 @@ class Look:
     """
 
     path: Path
-    geometry: Geometry
+    geometry: GPT2Config
     kind: str
     size: int
     digest: str | None
@@ -52,7 +52,7 @@ class Look:
     adapter: bool = False
     classes: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
-    tensors: Mapping[str, Stored] = attrs.field(factory=dict, repr=False)
+    tensors: Mapping[str, LazyTensor] = attrs.field(factory=dict, repr=False)
     unknown: tuple[str, ...] = ()
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
     files: tuple[tuple[str, Path], ...] = attrs.field(default=(), repr=False)
@@ -75,9 +75,9 @@ class Weights:
     """
 
     path: Path
-    geometry: Geometry
+    geometry: GPT2Config
     config: dict[str, Any] = attrs.field(repr=False)
-    tensors: Mapping[str, Stored] = attrs.field(repr=False)
+    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
     tokenizer: Path | None
     new: tuple[str, ...] = ()
     passed: tuple[InputError, ...] = ()
@@ -90,7 +90,7 @@ class Weights:
         return Arrays(self.tensors)
 
 
-def look(name: str | Path, hints: Hints | None = None) -> Look:
+def look(name: str | Path, hints: Overrides | None = None) -> Look:
     """What weights are, and whether all tensors are there in the right shape; values are not read.
 
     Args:
@@ -100,7 +100,7 @@ def look(name: str | Path, hints: Hints | None = None) -> Look:
     Raises:
         InputError: they can't be used.
     """
-    found, new = _allowed(name, hints or Hints(), contents=False)
+    found, new = _allowed(name, hints or Overrides(), contents=False)
     source = Source(str(name), tuple(map(File.at, found.place.files)))
     return Look(
         path=found.place.path,
@@ -129,7 +129,7 @@ def _files(opened: Opened) -> tuple[tuple[str, Path], ...]:
 
 
 def read(
-    name: str | Path, hints: Hints | None = None, *, values: bool = True, contents: bool = True
+    name: str | Path, hints: Overrides | None = None, *, values: bool = True, contents: bool = True
 ) -> Weights:
     """Weights that are whole.
 
@@ -144,8 +144,8 @@ def read(
         InputError: they can't be used: absent (G2-301), empty (G2-302), damaged (G2-304), or not
             those of the network that they should be of (G2-306).
     """
-    found, new = _allowed(name, hints or Hints(), contents=contents)
-    if found.head and not _same(found.head, found.tensors[TABLE]):
+    found, new = _allowed(name, hints or Overrides(), contents=contents)
+    if found.head and not _same(found.head, found.tensors[WTE]):
         message = (
             f"{HEAD} is not the word table, as config.json says: tie_word_embeddings = false makes "
             "it a head of its own; without it transformers drops it"
@@ -169,7 +169,9 @@ def _weights(opened: Opened) -> Weights:
     )
 
 
-def _allowed(name: str | Path, hints: Hints, *, contents: bool) -> tuple[Opened, tuple[str, ...]]:
+def _allowed(
+    name: str | Path, hints: Overrides, *, contents: bool
+) -> tuple[Opened, tuple[str, ...]]:
     """Weights that are whole but for what may be missing, and the names of that."""
     found = opened(name, hints, contents=contents)
     new = tuple(missing for missing in found.missing if hints.may_lack(missing))
@@ -178,11 +180,11 @@ def _allowed(name: str | Path, hints: Hints, *, contents: bool) -> tuple[Opened,
     return found, new
 
 
-def _finite(tensor: Stored) -> bool:
+def _finite(tensor: LazyTensor) -> bool:
     return all(all_finite(block, tensor.kind) for block in tensor.blocks())
 
 
-def _same(one: Stored, other: Stored) -> bool:
+def _same(one: LazyTensor, other: LazyTensor) -> bool:
     """Whether two tensors hold the same bytes, NaN included."""
     if (one.kind, one.shape) != (other.kind, other.shape):
         return False

@@ -10,19 +10,19 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.distributed import Filed, filed, network_shape, state_of
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.checkpoint_tensors import CheckpointTensorSpec, filed, network_shape, state_of
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
 from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.layout.tensors import VOCABULARY, tensors
-from gpt2dsl.weights import optimizer, place, store, writing
+from gpt2dsl.weights import location, store, training_state, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
+from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
 from gpt2dsl.weights.files.pieces import Padded, Part, reshaped, within
-from gpt2dsl.weights.files.stored import BLOCK, Stored
 from gpt2dsl.weights.formats import huggingface
-from gpt2dsl.weights.guess import Hints
-from gpt2dsl.weights.watching import Moved
+from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.stream_digest import Moved
 from gpt2dsl.weights.writing import Content
 
 AT_ONCE = 64
@@ -38,7 +38,7 @@ class Target:
         zero: whether the optimizer's state is shared out over dp.
     """
 
-    ranks: Ranks
+    ranks: ParallelDims
     zero: bool = False
 
     @property
@@ -46,7 +46,7 @@ class Target:
         """Whether nothing is split."""
         return self.ranks.count == 1
 
-    def table(self, geometry: Geometry, states: Sequence[str]) -> list[Filed]:
+    def table(self, geometry: GPT2Config, states: Sequence[str]) -> list[CheckpointTensorSpec]:
         """The tensors of its files; ``states`` are names of the optimizer's."""
         kinds = tuple(dict.fromkeys(map(state_of, states)))
         return filed(geometry, self.ranks, kinds, zero=self.zero)
@@ -61,11 +61,11 @@ class Training:
         document: the step, and whatever else a resume needs.
     """
 
-    states: Mapping[str, Stored]
+    states: Mapping[str, LazyTensor]
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, geometry: Geometry, hints: Hints) -> Training:
+    def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> Training:
         """That of a checkpoint.
 
         Args:
@@ -77,14 +77,14 @@ class Training:
             InputError: it holds none (G2-301), a damaged one (G2-304), or that of another network
                 (G2-306).
         """
-        if not (folder / optimizer.STATE).is_file():
-            message = f"it holds no state of a training: there is no {optimizer.STATE} in it"
+        if not (folder / training_state.STATE).is_file():
+            message = f"it holds no state of a training: there is no {training_state.STATE} in it"
             raise InputError("G2-301", folder, message)
-        document = optimizer.read_state(folder)
+        document = training_state.read_state(folder)
         if lost := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
             message = f"it does not say {' and '.join(lost)}"
-            raise InputError("G2-304", folder / optimizer.STATE, message)
-        states = optimizer.stored(folder, hints)
+            raise InputError("G2-304", folder / training_state.STATE, message)
+        states = training_state.stored(folder, hints)
         return cls(states=_whole_states(states, geometry, folder), document=document)
 
 
@@ -137,14 +137,14 @@ class Recorded:
 
 
 def _whole_states(
-    states: Mapping[str, Stored], geometry: Geometry, folder: Path
-) -> dict[str, Stored]:
+    states: Mapping[str, LazyTensor], geometry: GPT2Config, folder: Path
+) -> dict[str, LazyTensor]:
     """The states in the order in which trainings write them, each of its parameter's shape."""
     kinds = dict.fromkeys(map(state_of, states))
     shapes = {
         f"{kind}.{tensor.name}": network_shape(tensor, geometry, kind)
         for kind in kinds
-        for tensor in tensors(geometry)
+        for tensor in param_specs(geometry)
     }
     if strange := shapes.keys() ^ states.keys():
         message = f"its optimizer is not that of this network: {some(sorted(strange))}"
@@ -157,7 +157,10 @@ def _whole_states(
 
 
 def size(
-    geometry: Geometry, weights: Mapping[str, Stored], states: Mapping[str, Stored], target: Target
+    geometry: GPT2Config,
+    weights: Mapping[str, LazyTensor],
+    states: Mapping[str, LazyTensor],
+    target: Target,
 ) -> int:
     """The bytes of the tensors that are written, copies included."""
     found_in = {**weights, **states}
@@ -212,13 +215,13 @@ def write(
         if target.is_whole:
             new.digests.update(huggingface.write_stored(new.folder, content.config, weights))
             if states:
-                new.digests.update(optimizer.write_tensors(new.folder, states))
+                new.digests.update(training_state.write_tensors(new.folder, states))
         else:
             huggingface.write_config(new.folder, content.config, weights)
             split = _Split(new.folder, content.geometry, target, {**weights, **states})
             new.digests.update(split.write())
         if training:
-            optimizer.write_state(new.folder, training.document)
+            training_state.write_state(new.folder, training.document)
         writing.copy_beside(content, new.folder)
         digest = new.watch.digest(weights)
         of_states = new.watch.digest(states) if states else ""
@@ -232,17 +235,23 @@ class _Split:
     """Writes the files of all ranks, each block of the source to all that hold some of it."""
 
     def __init__(
-        self, folder: Path, geometry: Geometry, target: Target, tensors: Mapping[str, Stored]
+        self,
+        folder: Path,
+        geometry: GPT2Config,
+        target: Target,
+        param_specs: Mapping[str, LazyTensor],
     ) -> None:
         self.folder = folder
         self.ranks = target.ranks
-        names = [name for name in tensors if state_of(name)]
+        names = [name for name in param_specs if state_of(name)]
         self.table = target.table(geometry, names)
-        self.tensors = {one.name: _as_in_split_files(one, tensors[one.name]) for one in self.table}
+        self.tensors = {
+            one.name: _as_in_split_files(one, param_specs[one.name]) for one in self.table
+        }
 
     def write(self) -> dict[str, str]:
         """All of them and their strategy files; file → checksum."""
-        strategies = self.folder / place.STRATEGY
+        strategies = self.folder / location.STRATEGY
         strategies.mkdir()
         strategyfile.write(strategies, self.table, self.ranks)
         digests = {}
@@ -267,7 +276,7 @@ class _Split:
         }
         return tensorfile.begun(self.folder / _file(rank), parts, rank=str(rank))
 
-    def _spread(self, one: Filed, files: Mapping[int, HashedFile]) -> None:
+    def _spread(self, one: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
         """A tensor, to all that hold some of it."""
         boxes = {rank: self._box(one, rank) for rank in files if self._holds(one, rank)}
         if not boxes:
@@ -280,18 +289,18 @@ class _Split:
                     files[rank].write(part.data)
             first += len(block)
 
-    def _holds(self, one: Filed, rank: int) -> bool:
+    def _holds(self, one: CheckpointTensorSpec, rank: int) -> bool:
         return self.ranks.place(rank).stage in one.stages
 
-    def _box(self, one: Filed, rank: int) -> Box:
+    def _box(self, one: CheckpointTensorSpec, rank: int) -> Box:
         return one.layout.box(one.shape, rank % one.layout.count)
 
 
 def _file(rank: int) -> str:
-    return f"rank_{rank}/{place.WEIGHTS}"
+    return f"rank_{rank}/{location.WEIGHTS}"
 
 
-def _as_in_split_files(one: Filed, tensor: Stored) -> Stored:
-    if one.name.endswith(VOCABULARY) and tensor.shape != one.shape:
+def _as_in_split_files(one: CheckpointTensorSpec, tensor: LazyTensor) -> LazyTensor:
+    if one.name.endswith(VOCAB_TABLES) and tensor.shape != one.shape:
         return Padded(tensor.kind, one.shape, tensor)
     return reshaped(tensor, one.shape)

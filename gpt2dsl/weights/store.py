@@ -16,8 +16,9 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import atomic, documents
+from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.files import atomic
 from gpt2dsl.weights.files.hashing import checksum
 
 MANIFEST = "manifest.json"

@@ -10,18 +10,19 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.data import atomic, tokenizer_files, tokenizer_settings
+from gpt2dsl.data import tokenizer_files, tokenizer_settings
 from gpt2dsl.errors import RunError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import nearby, place, store
+from gpt2dsl.files import atomic
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.weights import location, nearby, store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import NAMES, Stored, converted
+from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft_writing, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.reading import Weights
-from gpt2dsl.weights.watching import Moved, Watch
+from gpt2dsl.weights.stream_digest import Moved, StreamDigest
 
 MINDFORMERS = "mindspore_model"
 """The name of both files in a folder that MindFormers writes and reads."""
@@ -39,14 +40,14 @@ class Content:
         defaults: what their files say of generation, which is written beside them.
     """
 
-    geometry: Geometry
+    geometry: GPT2Config
     config: Mapping[str, Any] = attrs.field(repr=False)
-    tensors: Mapping[str, Stored] = attrs.field(repr=False)
+    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
     tokenizer: Path | None
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     @classmethod
-    def of(cls, weights: Weights, tensors: Mapping[str, Stored]) -> Content:
+    def of(cls, weights: Weights, tensors: Mapping[str, LazyTensor]) -> Content:
         """Weights that were read, with tensors that are made of theirs."""
         return cls(
             geometry=weights.geometry,
@@ -79,7 +80,7 @@ def find_room(target: Path, size: int) -> None:
         raise RunError(f"{target}: {message}")
 
 
-def in_dtype(tensors: Mapping[str, Stored], dtype: str) -> dict[str, Stored]:
+def in_dtype(tensors: Mapping[str, LazyTensor], dtype: str) -> dict[str, LazyTensor]:
     """Tensors in an element type: float32, float16, bfloat16, or "" for each one's own."""
     kinds = {name: kind for kind, name in NAMES.items()}
     return {
@@ -88,14 +89,14 @@ def in_dtype(tensors: Mapping[str, Stored], dtype: str) -> dict[str, Stored]:
     }
 
 
-def _own(tensor: Stored) -> str:
+def _own(tensor: LazyTensor) -> str:
     """Nobody computes GPT-2 in float64: what came in it leaves in float32."""
     return "F32" if tensor.kind == "F64" else tensor.kind
 
 
 @contextmanager
-def _watched(source: object, dtype: str, moved: Moved) -> Iterator[Watch]:
-    watch = Watch(moved)
+def _watched(source: object, dtype: str, moved: Moved) -> Iterator[StreamDigest]:
+    watch = StreamDigest(moved)
     yield watch
     watch.refuse(source, dtype)
 
@@ -112,7 +113,7 @@ class Unfinished:
     """
 
     folder: Path
-    watch: Watch
+    watch: StreamDigest
     digests: dict[str, str]
     meta: dict[str, Any]
 
@@ -222,9 +223,9 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
         new.digests.update(written)
         if adapter.origin:
             _copy(adapter.origin.folder, new.folder)
-            config = adapter.origin.folder / place.CONFIG
-            if config.exists() and not (adapter.origin.folder / place.WEIGHTS).exists():
-                shutil.copyfile(config, new.folder / place.CONFIG)
+            config = adapter.origin.folder / location.CONFIG
+            if config.exists() and not (adapter.origin.folder / location.WEIGHTS).exists():
+                shutil.copyfile(config, new.folder / location.CONFIG)
 
 
 @contextmanager
@@ -245,9 +246,9 @@ def _file(target: Path) -> Iterator[Path]:
 def copy_beside(content: Content, folder: Path) -> None:
     """The tokenizer and the generation_config.json of what is written."""
     if content.defaults.file:
-        shutil.copyfile(content.defaults.file, folder / place.GENERATION)
+        shutil.copyfile(content.defaults.file, folder / location.GENERATION)
     elif content.defaults.generation is not None:
-        huggingface.write_json(folder / place.GENERATION, content.defaults.generation)
+        huggingface.write_json(folder / location.GENERATION, content.defaults.generation)
     _copy(content.tokenizer, folder)
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from gpt2dsl import Chain
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights.formats import huggingface
 from tests.judges import random_weights
 from tests.weights import checkpoints
@@ -117,7 +117,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "text.txt").write_text(TEXT)
     tokenizer = Tokenizer.train([TEXT], 280)
-    geometry = Geometry(layers=2, heads=2, hidden=32, positions=16, vocab=len(tokenizer))
+    geometry = GPT2Config(layers=2, heads=2, hidden=32, positions=16, vocab=len(tokenizer))
     (folder / "m").mkdir()
     huggingface.write(folder / "m", geometry, random_weights(geometry), tokenizer)
     (folder / "chain.toml").write_text(FOUR_STAGES.format(inputs=folder))
@@ -197,7 +197,7 @@ def test_conversions_killed_at_any_write_need_no_deletion_by_hand(
         return process.exitcode
 
     before = tmp_path / "before"
-    checkpoints.whole(before / "m", Geometry(layers=1, heads=1, hidden=4, positions=8, vocab=64))
+    checkpoints.whole(before / "m", GPT2Config(layers=1, heads=1, hidden=4, positions=8, vocab=64))
     (before / "chain.toml").write_text(CONVERSIONS.format(dtype="float16"))
     if there != "nothing":
         assert run(before) == 0

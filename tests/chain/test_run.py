@@ -20,9 +20,9 @@ from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
 from gpt2dsl.chain import record
 from gpt2dsl.chain.key import Key
 from gpt2dsl.chain.record import Record
-from gpt2dsl.data import lock
+from gpt2dsl.files import lock
 from gpt2dsl.identity.identity import Identity
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.lite import opening
 from gpt2dsl.plan import inputs
 from gpt2dsl.weights import reading
@@ -364,7 +364,7 @@ if __name__ == "__main__":
 def sources(elsewhere: Path) -> Path:
     """Two folders of weights, m1 and m2, where m2 is larger."""
     for name, layers in (("m1", 1), ("m2", 2)):
-        geometry = Geometry(layers=layers, heads=2, hidden=16, positions=16, vocab=300)
+        geometry = GPT2Config(layers=layers, heads=2, hidden=16, positions=16, vocab=300)
         checkpoints.whole(elsewhere / name, geometry)
     return elsewhere
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.weights import optimizer
+from gpt2dsl.weights import training_state
 from gpt2dsl.weights.formats import huggingface
 from tests.commands import gpt2dsl
 from tests.judges import TINY, random_weights
@@ -44,7 +44,9 @@ def test_inspect_counts_the_tensors_of_a_training_s_state(weights: Path, tmp_pat
         (tmp_path / file.name).symlink_to(file)
     assert "training state  0\n" in gpt2dsl("inspect", tmp_path).stdout
     for count, words in ((1, "1 tensor"), (2, "2 tensors")):
-        optimizer.write(tmp_path, {f"m.{i}": np.zeros(2, np.float32) for i in range(count)}, {})
+        training_state.write(
+            tmp_path, {f"m.{i}": np.zeros(2, np.float32) for i in range(count)}, {}
+        )
         assert f"training state  {words}\n" in gpt2dsl("inspect", tmp_path).stdout
     assert json.loads(gpt2dsl("inspect", tmp_path, "--json").stdout)["training_state"] == 2
 

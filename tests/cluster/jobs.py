@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2dsl.cluster.supervisor import Limits, Node, free_port, supervise
+from gpt2dsl.cluster.supervisor import Node, Timeouts, free_port, supervise
 
 BEGIN = """
 import os, signal, sys, time
@@ -68,7 +68,7 @@ class Job:
             self.write(*parts),
             Node(ranks=ranks, local=ranks, port=free_port(), schedules=COLLECTIVE in parts),
             self.logs,
-            Limits(**{"collective": 10, "least": 1, "end": 1, **limits}),
+            Timeouts(**{"collective": 10, "least": 1, "end": 1, **limits}),
             on_report=lambda report: self.note(report, take),
         )
 

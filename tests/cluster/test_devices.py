@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl import Model, RunError, Runtime, SpecError, Task, Train
+from gpt2dsl.backend import device
 from gpt2dsl.cluster import devices
-from gpt2dsl.model import device
 from tests.cli.test_cli import run
 
 ABSENT = [name for name in ("ascend", "gpu") if devices.missing(name)]

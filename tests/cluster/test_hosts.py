@@ -6,7 +6,7 @@ import pytest
 
 from gpt2dsl.cluster import hosts
 from gpt2dsl.cluster.hosts import Host
-from gpt2dsl.cluster.node import Limits, Node, rank_variables, shared_variables
+from gpt2dsl.cluster.node import Node, Timeouts, rank_variables, shared_variables
 from gpt2dsl.cluster.ranktable import Device, RankTable, Server
 from gpt2dsl.errors import RunError, SpecError
 
@@ -141,7 +141,7 @@ def test_a_name_that_others_would_not_reach_is_refused(monkeypatch: pytest.Monke
 
 def test_ranks_of_a_table_have_its_variables_and_no_scheduler() -> None:
     node = Node(ranks=4, first=2, local=2, port=1, rank_table="/t.json", devices=(4, 5))
-    shared = shared_variables(node, Limits(collective=1), {})
+    shared = shared_variables(node, Timeouts(collective=1), {})
     rank = rank_variables(node, 1)
     found = {name: {**shared, **rank}[name] for name in ("RANK_TABLE_FILE", "RANK_SIZE", *rank)}
     assert found == {

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl.cluster import launch, orders
+from gpt2dsl.cluster import control_channel, launch
+from gpt2dsl.cluster.control_channel import ControlChannel
 from gpt2dsl.cluster.hosts import Host
-from gpt2dsl.cluster.orders import Orders
-from gpt2dsl.cluster.supervisor import STOPPED, Limits, Node, free_port, supervise
+from gpt2dsl.cluster.supervisor import STOPPED, Node, Timeouts, free_port, supervise
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.signals import Signals
 from tests.cluster.jobs import Job, gone
@@ -83,9 +83,9 @@ def test_the_second_ctrl_c_ends_all() -> None:
 
 
 def test_orders_count_as_signals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(orders, "GRACE", 0.05)
+    monkeypatch.setattr(control_channel, "GRACE", 0.05)
     signals = Signals()
-    heard = Orders(signals)
+    heard = ControlChannel(signals)
     heard.take(b"hello\nst")
     assert signals.count == 0
     heard.take(b"op\n")
@@ -113,7 +113,7 @@ def obeying(job: Job, word: bytes, script: str) -> None:
                 os.close(theirs)
 
     node = Node(ranks=2, local=2, port=free_port(), schedules=False)
-    limits = Limits(collective=10, end=1)
+    limits = Timeouts(collective=10, end=1)
     try:
         supervise(job.write(script), node, job.logs, limits, on_report=take, orders=ours)
     finally:
@@ -126,7 +126,7 @@ def obeying(job: Job, word: bytes, script: str) -> None:
 def test_ranks_end_at_a_launchers_word_and_when_it_is_gone(
     word: bytes, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "GRACE", 0.5)
+    monkeypatch.setattr(control_channel, "GRACE", 0.5)
     with pytest.raises(KeyboardInterrupt):
         obeying(job, word, "signal.signal(2, signal.SIG_IGN)\nreporter.step(1)\ntime.sleep(60)")
 
@@ -152,11 +152,11 @@ def test_stdin_is_a_launchers_where_it_is_a_pipe(
     (tmp_path / "in").touch()
     with (tmp_path / "in").open() as file:
         monkeypatch.setattr("sys.stdin", file)
-        assert orders.from_stdin() is None
+        assert control_channel.from_stdin() is None
     ours, theirs = os.pipe()
     with os.fdopen(ours) as file:
         monkeypatch.setattr("sys.stdin", file)
-        found = orders.from_stdin()
+        found = control_channel.from_stdin()
         assert found not in {None, ours}
         os.close(found or 0)
     os.close(theirs)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl.cluster.supervisor import STOPPED, Limits, Node, free_port, supervise
+from gpt2dsl.cluster.supervisor import STOPPED, Node, Timeouts, free_port, supervise
 from gpt2dsl.errors import Interrupted, RunError
 from tests.cluster.jobs import COLLECTIVE, Job, gone
 
@@ -284,13 +284,13 @@ def test_a_port_in_use_is_told_at_once(tmp_path: Path) -> None:
         other.listen()
         node = Node(ranks=1, local=1, port=other.getsockname()[1])
         with pytest.raises(RunError, match=r"in use; choose another port \[G2-503\]"):
-            supervise(["true"], node, tmp_path, Limits(collective=10))
+            supervise(["true"], node, tmp_path, Timeouts(collective=10))
 
 
 def test_a_command_that_is_none_is_told(tmp_path: Path) -> None:
     node = Node(ranks=1, local=1, port=1, schedules=False)
     with pytest.raises(RunError, match="rank 0 can't be started"):
-        supervise(["no-such-command"], node, tmp_path, Limits(collective=10))
+        supervise(["no-such-command"], node, tmp_path, Timeouts(collective=10))
 
 
 def test_a_scheduler_that_fails_is_told(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,7 +298,7 @@ def test_a_scheduler_that_fails_is_told(job: Job, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("gpt2dsl.cluster.supervisor.SCHEDULER", failing)
     node = Node(ranks=1, local=1, port=free_port())
     with pytest.raises(RunError, match=r"(?s)^the scheduler .*exit code 1.*no server"):
-        supervise(job.write("time.sleep(60)"), node, job.logs, Limits(collective=10, end=1))
+        supervise(job.write("time.sleep(60)"), node, job.logs, Timeouts(collective=10, end=1))
 
 
 def test_two_real_ranks_meet_and_end(job: Job) -> None:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from gpt2dsl.data import atomic
+from gpt2dsl.files import atomic
 
 
 def _dead_pid() -> int:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gpt2dsl.data import lock
 from gpt2dsl.errors import InUseError
+from gpt2dsl.files import lock
 
 HOLDER = """
 import sys, time

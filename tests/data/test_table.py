@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
-from gpt2dsl.data.table import Row
+from gpt2dsl.data.table import TableRow
 from gpt2dsl.errors import InputError, SpecError
 
 
@@ -234,7 +234,7 @@ def test_every_file_of_a_folder_has_its_own_header(tmp_path: Path) -> None:
     for i in range(2):
         (tmp_path / f"{i}.csv").write_text(f"label,text\n{i},text {i}\n")
     found = list(Source.open(str(tmp_path), Form(format="csv")).rows())
-    assert found == [Row(2, "text 0"), Row(2, "text 1")]
+    assert found == [TableRow(2, "text 0"), TableRow(2, "text 1")]
 
 
 def test_the_digest_tells_forms_apart_but_not_what_a_form_does_not_use(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.errors import InputError, SpecError
 from gpt2dsl.weights.beside import fates_of
-from gpt2dsl.weights.place import Place
+from gpt2dsl.weights.location import CheckpointLocation
 from tests.folders import END, TEXTS, small_vocabulary, tokenizer_makers
 
 
@@ -385,7 +385,7 @@ def test_each_key_of_each_file_has_a_fate(tmp_path: Path) -> None:
     change(tmp_path / "tokenizer_config.json", whatever=1)
     weights = tmp_path / "pytorch_model.bin"
     weights.touch()
-    files = fates_of(Place(path=tmp_path, files=(weights,)))
+    files = fates_of(CheckpointLocation(path=tmp_path, files=(weights,)))
     unknown = [str(key) for file in files for key in file.keys if key.fate == "unknown"]
     assert [line.partition(" = ")[0] for line in unknown] == ["tokenizer_config.json: whatever"]
     assert {file.path.name for file in files if file.keys} == {

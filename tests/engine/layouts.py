@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from gpt2dsl import Data, LoRA, Model, Optim, Parallel, Recipe, Task, Train
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import small_recipe, text
 from tests.judges import random_weights
@@ -35,7 +35,7 @@ def name_of(parallel: Parallel) -> str:
 def write_weights(folder: Path, **flags: Any) -> Path:
     """Weights with their vocabulary, of a network as small as the recipe's."""
     tokenizer = Tokenizer.train([text(400)], 320)
-    geometry = Geometry(layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer), **flags)
+    geometry = GPT2Config(layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer), **flags)
     folder.mkdir()
     huggingface.write(folder, geometry, random_weights(geometry), tokenizer)
     return folder

@@ -18,12 +18,12 @@ from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
-from gpt2dsl.engine.scores import Scores
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.model.init import initial
+from gpt2dsl.engine.scores import ClassificationMetrics
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.formats import huggingface
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.initial import initial
 
 WORDS = {
     0: ["awful", "sad", "broken", "dull", "grim", "cold"],
@@ -73,7 +73,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     text = " ".join(word for words in WORDS.values() for word in words)
     tokenizer = Tokenizer.train([text * 9], 400)
-    geometry = Geometry(
+    geometry = GPT2Config(
         layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer), dropout=0.0
     )
     huggingface.write(folder, geometry, initial(geometry, 0), tokenizer)
@@ -106,7 +106,7 @@ def test_each_set_trains_evaluates_and_classifies_through_its_spec(
     trained: tuple[str, Recipe, Result],
 ) -> None:
     name, recipe, result = trained
-    assert isinstance(result.scores, Scores)
+    assert isinstance(result.scores, ClassificationMetrics)
     assert result.scores.accuracy > 0.95
     assert result.scores.rows == 60
     assert result.notes == ("the classification head (score.weight) is new",)
@@ -258,7 +258,7 @@ def test_an_adapters_checkpoint_names_its_classes_and_keeps_its_dropout(
     assert again == json.loads((Path(checkpoint) / "adapter_config.json").read_text())
     tokenizer = Tokenizer.load(checkpoint)
     pad = tokenizer.eos if tokenizer.pad is None else tokenizer.pad
-    assert opening.opened(checkpoint, Hints()).config["pad_token_id"] == pad  # as in training
+    assert opening.opened(checkpoint, Overrides()).config["pad_token_id"] == pad  # as in training
     theirs = PeftModel.from_pretrained(
         GPT2ForSequenceClassification.from_pretrained(base, num_labels=2), checkpoint
     ).eval()

@@ -16,7 +16,7 @@ import gpt2dsl
 from gpt2dsl import Data, Model, Optim, Parallel, Recipe, SpecError, Task, Train
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
-from gpt2dsl.layout.tensors import HEAD, TABLE
+from gpt2dsl.layout.params import HEAD, WTE
 from gpt2dsl.weights import reading
 from tests.engine.conftest import text
 from tests.engine.layouts import ALONE, Runs
@@ -148,7 +148,7 @@ def test_a_finetuned_head_of_its_own_is_transformers_too(
     _, result = tuned
     assert result.checkpoint
     arrays = load_file(result.checkpoint / "model.safetensors")
-    assert not np.array_equal(arrays[HEAD], arrays[TABLE])
+    assert not np.array_equal(arrays[HEAD], arrays[WTE])
     own = gpt2dsl.load(str(result.checkpoint))
     assert np.abs(own.logits(IDS) - logits(judge(result.checkpoint))).max() < 1e-4
 
@@ -179,7 +179,7 @@ def test_a_training_of_all_flags_follows_that_of_one_process(
     check(runs.under(kind, parallel), runs.under(kind, ALONE))
 
 
-@pytest.mark.parametrize("name", [HEAD, TABLE])
+@pytest.mark.parametrize("name", [HEAD, WTE])
 def test_one_of_two_tables_that_the_file_lacks_is_missed(
     runs: Runs, tmp_path: Path, name: str
 ) -> None:

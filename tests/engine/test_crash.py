@@ -28,9 +28,9 @@ from gpt2dsl.cli.main import main
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import RunError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
-from gpt2dsl.weights import optimizer, store
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
+from gpt2dsl.weights import store, training_state
 from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import text
 
@@ -207,14 +207,14 @@ def _count_calls(point: Callable[[], None]) -> None:
 
 def _save(parent: Path, number: int, value: int, tokenizer: Tokenizer, keep: int) -> None:
     """What a run does to save; tensors are full of ``value``."""
-    geometry = Geometry(layers=1, heads=1, hidden=4, positions=8, vocab=len(tokenizer))
-    arrays = {t.name: np.full(t.shape, value, np.float32) for t in tensors(geometry)}
+    geometry = GPT2Config(layers=1, heads=1, hidden=4, positions=8, vocab=len(tokenizer))
+    arrays = {t.name: np.full(t.shape, value, np.float32) for t in param_specs(geometry)}
     digests: dict[str, str] = {}
     folder = parent / f"step-{number}"
     with store.writing(folder, {"step": number}, digests, replace=True) as unfinished:
         digests |= huggingface.write(unfinished, geometry, arrays, tokenizer)
         moments = {"m": np.full(300, value, np.float32)}
-        digests |= optimizer.write(unfinished, moments, {"step": number})
+        digests |= training_state.write(unfinished, moments, {"step": number})
     store.prune(parent, keep)
 
 

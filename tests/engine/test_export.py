@@ -18,7 +18,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.exported import ExportedModel
 from gpt2dsl.engine.job import Result
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.lite import description, onnx_model, opening
 from gpt2dsl.lite.shapes import IDS, LOGITS, VALID
 from gpt2dsl.weights import store
@@ -160,7 +160,7 @@ def huge(folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(to_config(geometry)))
     header: dict[str, Any] = {}
     place = 0
-    for one in tensors(geometry):
+    for one in param_specs(geometry):
         end = place + 4 * one.size
         header[one.name] = {"dtype": "F32", "shape": one.shape, "data_offsets": [place, end]}
         place = end

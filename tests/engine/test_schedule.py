@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2dsl import Schedule
-from gpt2dsl.engine.schedule import learning_rate
+from gpt2dsl.engine.lr_schedule import learning_rate
 from gpt2dsl.parts.schedule import KINDS
 
 PEAK = 1e-3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import ClassificationMetrics
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
 
@@ -16,7 +16,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, ma
 @given(PAIRS)
 def test_every_score_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
     true, said = np.array(pairs).T
-    scores = Scores.of("abcd", true, said, 0.0)
+    scores = ClassificationMetrics.of("abcd", true, said, 0.0)
     labels = list(range(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that do not occur

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from gpt2dsl.backend.turns import Turns
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.model.turns import Turns
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ("the", "the old cat", "a bird sang", "dog")

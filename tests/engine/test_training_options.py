@@ -36,10 +36,10 @@ from gpt2dsl import (
 )
 from gpt2dsl.cli.main import cli
 from gpt2dsl.engine.job import Result
-from gpt2dsl.engine.scores import Scores
+from gpt2dsl.engine.scores import ClassificationMetrics
 from gpt2dsl.library import runs
-from gpt2dsl.model import training
 from gpt2dsl.parts import Model
+from gpt2dsl.training import step
 from gpt2dsl.weights import store
 
 LORA = LoRA(r=3, alpha=6, dropout=0.2, targets="[qv]|mlp.c_proj")
@@ -215,7 +215,7 @@ def test_a_classifier_s_head_is_trained_beside_its_adapters(
         | Task.finetune(data=str(data), eval_data=str(data))
     )
     result = recipe.plan().run()
-    assert isinstance(result.scores, Scores)
+    assert isinstance(result.scores, ClassificationMetrics)
     assert result.scores.accuracy > 0.95
     assert result.checkpoint
     held = load_file(result.checkpoint / "adapter_model.safetensors")
@@ -225,7 +225,7 @@ def test_a_classifier_s_head_is_trained_beside_its_adapters(
     )
     parts = {table: part for table, part in again.parts.items() if table != "lora"}
     measured = Recipe(*parts.values()).plan().run()
-    assert isinstance(measured.scores, Scores)
+    assert isinstance(measured.scores, ClassificationMetrics)
     assert measured.scores.accuracy == result.scores.accuracy
     assert measured.loss == pytest.approx(result.loss, rel=1e-5)
 
@@ -333,7 +333,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_a_run_that_gets_worse(
 def test_an_overflow_is_counted_and_the_run_goes_on(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.TrainStep.step
+    real = step.TrainStep.step
 
     def overflowing(step: Any, batch: Any, lr: float) -> Any:
         if step.steps == 1:
@@ -343,7 +343,7 @@ def test_an_overflow_is_counted_and_the_run_goes_on(
             step.scale.value = 2.0**15
         return found
 
-    monkeypatch.setattr(training.TrainStep, "step", overflowing)
+    monkeypatch.setattr(step.TrainStep, "step", overflowing)
     result = short(recipe.replace(HALF), tmp_path).plan().run()
     assert (result.steps, result.skipped) == (6, 1)
     assert "skipped     1 of 6 steps" in str(result)
@@ -366,7 +366,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rows_and_the_last_chec
     monkeypatch: pytest.MonkeyPatch,
     change: Callable[[Recipe], Recipe],
 ) -> None:
-    real = training.TrainStep.step
+    real = step.TrainStep.step
 
     def spoilt(step: Any, batch: Any, lr: float) -> Any:
         if step.steps == 4:
@@ -374,7 +374,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step_the_rows_and_the_last_chec
             parameter.set_data(Tensor(np.full(parameter.shape, np.nan, np.float32)))
         return real(step, batch, lr)
 
-    monkeypatch.setattr(training.TrainStep, "step", spoilt)
+    monkeypatch.setattr(step.TrainStep, "step", spoilt)
     with pytest.raises(RunError) as caught:
         short(change(recipe), tmp_path).plan().run()
     said = str(caught.value)

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2dsl.layout.ranks import Place, Ranks
+from gpt2dsl.layout.parallel_dims import ParallelDims, RankCoordinates
 
-ranks = st.builds(Ranks, dp=st.integers(1, 6), mp=st.integers(1, 6), pp=st.integers(1, 6))
+ranks = st.builds(ParallelDims, dp=st.integers(1, 6), mp=st.integers(1, 6), pp=st.integers(1, 6))
 
 
 @given(ranks)
-def test_every_rank_has_one_place_and_every_place_one_rank(ranks: Ranks) -> None:
+def test_every_rank_has_one_place_and_every_place_one_rank(ranks: ParallelDims) -> None:
     places = [ranks.place(rank) for rank in range(ranks.count)]
     assert [ranks.rank(place) for place in places] == list(range(ranks.count))
     assert set(places) == {
-        Place(stage, copy, shard)
+        RankCoordinates(stage, copy, shard)
         for stage in range(ranks.pp)
         for copy in range(ranks.dp)
         for shard in range(ranks.mp)
@@ -23,7 +23,7 @@ def test_every_rank_has_one_place_and_every_place_one_rank(ranks: Ranks) -> None
 
 
 @given(ranks)
-def test_groups_of_one_kind_part_the_ranks(ranks: Ranks) -> None:
+def test_groups_of_one_kind_part_the_ranks(ranks: ParallelDims) -> None:
     kinds: list[tuple[Callable[[int], tuple[int, ...]], int]] = [
         (ranks.sharing, ranks.mp),
         (ranks.copies, ranks.dp),
@@ -36,17 +36,21 @@ def test_groups_of_one_kind_part_the_ranks(ranks: Ranks) -> None:
 
 
 @given(ranks)
-def test_groups_are_those_that_differ_in_one_thing_alone(ranks: Ranks) -> None:
+def test_groups_are_those_that_differ_in_one_thing_alone(ranks: ParallelDims) -> None:
     for rank in range(ranks.count):
         here = ranks.place(rank)
         sharing = [ranks.place(other) for other in ranks.sharing(rank)]
         copies = [ranks.place(other) for other in ranks.copies(rank)]
-        assert sharing == [Place(here.stage, here.copy, shard) for shard in range(ranks.mp)]
-        assert copies == [Place(here.stage, copy, here.shard) for copy in range(ranks.dp)]
+        assert sharing == [
+            RankCoordinates(here.stage, here.copy, shard) for shard in range(ranks.mp)
+        ]
+        assert copies == [RankCoordinates(here.stage, copy, here.shard) for copy in range(ranks.dp)]
 
 
 @given(ranks)
-def test_ranks_that_share_layers_are_neighbours_and_a_stage_is_one_piece(ranks: Ranks) -> None:
+def test_ranks_that_share_layers_are_neighbours_and_a_stage_is_one_piece(
+    ranks: ParallelDims,
+) -> None:
     for rank in range(ranks.count):
         first = rank - rank % ranks.mp
         assert ranks.sharing(rank) == tuple(range(first, first + ranks.mp))

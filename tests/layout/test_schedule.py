@@ -5,7 +5,14 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2dsl.layout.schedule import BACKWARD, FORWARD, RECEIVE, SEND, Act, schedule
+from gpt2dsl.layout.pipeline_schedule import (
+    BACKWARD,
+    FORWARD,
+    RECEIVE,
+    SEND,
+    PipelineAction,
+    schedule,
+)
 
 sizes = st.tuples(st.integers(2, 9), st.integers(1, 20))
 
@@ -41,10 +48,10 @@ def test_ranks_that_meet_at_each_transfer_never_wait_for_one_another_in_a_circle
         assert sum(map(len, left)) < before
 
 
-def meets(act: Act, stage: int, other: list[Act]) -> bool:
+def meets(act: PipelineAction, stage: int, other: list[PipelineAction]) -> bool:
     """Whether the other end is at the same transfer."""
     kind = RECEIVE if act.kind == SEND else SEND
-    return bool(other) and other[0] == Act(kind, act.micro, stage)
+    return bool(other) and other[0] == PipelineAction(kind, act.micro, stage)
 
 
 @given(sizes)

@@ -7,20 +7,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2dsl.layout.adapters import Adapted, Settings, adapters
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.split import Split, is_column, splits
-from gpt2dsl.layout.tensors import TABLE, tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.lora import LoRASettings, LoRASpec, lora_specs
+from gpt2dsl.layout.params import WTE, param_specs
+from gpt2dsl.layout.shard_spec import ShardSpec, is_column, shard_specs
 
 TARGETS = ("c_attn|c_proj|c_fc", "[qkv]|mlp.c_proj", "v|c_fc", "attn.c_proj")
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> tuple[Geometry, list[Adapted], int]:
+def layouts(draw: st.DrawFn) -> tuple[GPT2Config, list[LoRASpec], int]:
     """A network that can be cut, its adapters, and over how many ranks."""
     mp = draw(st.sampled_from([1, 2, 4]))
     heads = mp * draw(st.integers(1, 3))
-    geometry = Geometry(
+    geometry = GPT2Config(
         layers=draw(st.integers(1, 2)),
         heads=heads,
         hidden=heads * draw(st.integers(1, 3)),
@@ -29,23 +29,25 @@ def layouts(draw: st.DrawFn) -> tuple[Geometry, list[Adapted], int]:
         inner=draw(st.sampled_from([0, mp, 3 * mp])),
         labels=draw(st.sampled_from([0, 3])),
     )
-    settings_ = Settings(targets=draw(st.sampled_from(TARGETS)), r=draw(st.integers(1, 3)), alpha=1)
-    return geometry, adapters(geometry, settings_), mp
+    settings_ = LoRASettings(
+        targets=draw(st.sampled_from(TARGETS)), r=draw(st.integers(1, 3)), alpha=1
+    )
+    return geometry, lora_specs(geometry, settings_), mp
 
 
-def shapes(geometry: Geometry, added: list[Adapted]) -> dict[str, tuple[int, ...]]:
+def shapes(geometry: GPT2Config, added: list[LoRASpec]) -> dict[str, tuple[int, ...]]:
     """Of the whole tensors, as the network has them."""
-    found: dict[str, tuple[int, ...]] = {one.name: one.shape for one in tensors(geometry)}
-    found[TABLE] = (geometry.padded_vocab, geometry.hidden)
+    found: dict[str, tuple[int, ...]] = {one.name: one.shape for one in param_specs(geometry)}
+    found[WTE] = (geometry.padded_vocab, geometry.hidden)
     for one in added:
         found |= one.shapes
     return found
 
 
-def cuts(layout: tuple[Geometry, list[Adapted], int]) -> Iterator[tuple[str, Any, Split]]:
+def cuts(layout: tuple[GPT2Config, list[LoRASpec], int]) -> Iterator[tuple[str, Any, ShardSpec]]:
     """Name, an array of its shape, and the split of every tensor."""
     geometry, added, _ = layout
-    found = splits(geometry, added)
+    found = shard_specs(geometry, added)
     for name, shape in shapes(geometry, added).items():
         yield name, numbered(shape), found[name]
 
@@ -57,15 +59,15 @@ def numbered(shape: tuple[int, ...]) -> Any:
 
 @given(layouts())
 def test_every_tensor_and_every_adapter_s_has_its_split(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     geometry, added, _ = layout
-    assert splits(geometry, added).keys() == shapes(geometry, added).keys()
+    assert shard_specs(geometry, added).keys() == shapes(geometry, added).keys()
 
 
 @given(layouts())
 def test_the_parts_of_all_ranks_put_together_are_the_whole(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     mp = layout[2]
     for _, whole, split in cuts(layout):
@@ -79,7 +81,7 @@ def test_the_parts_of_all_ranks_put_together_are_the_whole(
 
 @given(layouts())
 def test_ranks_have_different_elements_of_a_cut_tensor_and_equal_ones_of_a_whole_one(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     mp = layout[2]
     for _, whole, split in cuts(layout):
@@ -91,7 +93,7 @@ def test_ranks_have_different_elements_of_a_cut_tensor_and_equal_ones_of_a_whole
 
 @given(layouts())
 def test_a_rank_has_whole_heads_of_queries_keys_and_values(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     geometry, _, mp = layout
     each = geometry.heads // mp
@@ -107,7 +109,7 @@ def test_a_rank_has_whole_heads_of_queries_keys_and_values(
 
 @given(layouts())
 def test_the_product_over_cut_linears_is_that_over_whole_ones(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     """Column linears give a part of the outputs, row linears a summand of all of them."""
     mp = layout[2]
@@ -116,29 +118,29 @@ def test_the_product_over_cut_linears_is_that_over_whole_ones(
             continue
         x = numbered((2, whole.shape[0]))
         expected, out = x @ whole, np.zeros((2, whole.shape[1]), np.int64)
-        outputs = Split(1, split.groups)
+        outputs = ShardSpec(1, split.groups)
         for shard in range(mp):
             part = split.cut(whole, mp, shard)
             if is_column(name.removesuffix(".weight")):
                 outputs.put(out, x @ part, mp, shard)
             else:
-                out += Split(1).cut(x, mp, shard) @ part
+                out += ShardSpec(1).cut(x, mp, shard) @ part
         np.testing.assert_array_equal(out, expected)
 
 
 @given(layouts())
 def test_an_adapter_is_cut_where_its_linear_is(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     """What a rank's part of A and B adds fits what its part of the linear gives."""
     geometry, added, mp = layout
-    found = splits(geometry, added)
+    found = shard_specs(geometry, added)
     for one in added:
         (a, b), of_linear = one.shapes, found[f"{one.module}.weight"]
         whole_a, whole_b = numbered(one.shapes[a]), numbered(one.shapes[b])
         product = whole_a.T @ whole_b.T
         total = np.zeros_like(product)
-        linear = Split(of_linear.axis, 1 if one.third else of_linear.groups)
+        linear = ShardSpec(of_linear.axis, 1 if one.third else of_linear.groups)
         for shard in range(mp):
             of_a = found[a].cut(whole_a, mp, shard)
             of_b = found[b].cut(whole_b, mp, shard)
@@ -148,11 +150,11 @@ def test_an_adapter_is_cut_where_its_linear_is(
 
 @given(layouts())
 def test_the_word_table_is_cut_into_runs_of_rows(
-    layout: tuple[Geometry, list[Adapted], int],
+    layout: tuple[GPT2Config, list[LoRASpec], int],
 ) -> None:
     geometry, added, mp = layout
     table = numbered((geometry.padded_vocab, geometry.hidden))
     rows = geometry.padded_vocab // mp
     for shard in range(mp):
-        part = splits(geometry, added)[TABLE].cut(table, mp, shard)
+        part = shard_specs(geometry, added)[WTE].cut(table, mp, shard)
         np.testing.assert_array_equal(part, table[shard * rows : (shard + 1) * rows])

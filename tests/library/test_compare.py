@@ -17,7 +17,7 @@ from gpt2dsl import (
     Train,
 )
 from gpt2dsl.library import compare, runs
-from gpt2dsl.library.compare import ABSENT, Row
+from gpt2dsl.library.compare import ABSENT, ComparedKey
 from gpt2dsl.parts.bundle import Parts
 from tests.library.run_directories import make
 
@@ -63,7 +63,7 @@ def test_tasks_of_two_kinds_share_the_keys_that_both_have() -> None:
 
 
 def test_json_leaves_out_the_side_that_is_absent_and_keeps_null() -> None:
-    assert Row("a.b", (ABSENT, None)).to_json() == {"key": "a.b", "b": None}
+    assert ComparedKey("a.b", (ABSENT, None)).to_json() == {"key": "a.b", "b": None}
 
 
 def test_plans_differ_in_numbers_and_in_the_digests_of_inputs(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_plans_differ_in_numbers_and_in_the_digests_of_inputs(tmp_path: Path) ->
         inputs=[data, weights, "not an input"],
     )
     assert compare.plans(runs.plan(a), runs.plan(b)) == [
-        Row("trained", (100, 7)),
-        Row("rows", (12, 13)),
-        Row("task.data (sha256)", ("a" * 64, "b" * 64)),
-        Row("model.weights (sha256)", (ABSENT, "absent")),
+        ComparedKey("trained", (100, 7)),
+        ComparedKey("rows", (12, 13)),
+        ComparedKey("task.data (sha256)", ("a" * 64, "b" * 64)),
+        ComparedKey("model.weights (sha256)", (ABSENT, "absent")),
     ]
 
 
@@ -88,9 +88,9 @@ def test_results_stand_side_by_side_with_best_and_last_evaluation(tmp_path: Path
     a = make(tmp_path / "a", losses=[4.0, 3.0, 2.0], evaluations={0: 5.0, 2: 2.5, 3: 2.75})
     b = make(tmp_path / "b", losses=[4.0], done=False)
     found = {row.key: row for row in compare.results(runs.read(a), runs.read(b))}
-    assert found["state"] == Row("state", ("done", "stopped at step 1 of 3"))
-    assert found["loss"] == Row("loss", (2.5, 4.0))
-    assert found["perplexity"] == Row("perplexity", (12.18, ABSENT))
+    assert found["state"] == ComparedKey("state", ("done", "stopped at step 1 of 3"))
+    assert found["loss"] == ComparedKey("loss", (2.5, 4.0))
+    assert found["perplexity"] == ComparedKey("perplexity", (12.18, ABSENT))
     assert found["best_evaluation"].values[0] == {"step": 2, "loss": 2.5}
     assert found["last_evaluation"].values[0] == {"step": 3, "loss": 2.75}
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.lite import writing
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.lite.writing import Graphs
-from gpt2dsl.weights.files.stored import Held, converted
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, converted
 from tests.judges import hugging_face, random_ids, random_weights
 
 Logits = NDArray[np.float32]
@@ -29,7 +29,7 @@ def exported(
     graphs = Graphs(
         shapes=shapes,
         names=writing.names_of(form, shapes, cache=cache),
-        tensors={name: converted(Held.of(array), kind) for name, array in arrays.items()},
+        tensors={name: converted(ArrayTensor.of(array), kind) for name, array in arrays.items()},
         dtype="float16" if kind == "F16" else "float32",
     )
     if form == "fixed":
@@ -39,7 +39,7 @@ def exported(
     return Description(format=form, shapes=shapes, files=files, dtype=graphs.dtype)
 
 
-def judge(geometry: Geometry, *, rounded: bool = False) -> Callable[[Any, Any], Logits]:
+def judge(geometry: GPT2Config, *, rounded: bool = False) -> Callable[[Any, Any], Logits]:
     """What transformers says, in float64, as ``verification.Reference``."""
     arrays: dict[str, Any] = random_weights(geometry)
     if rounded:
@@ -59,6 +59,6 @@ def judge(geometry: Geometry, *, rounded: bool = False) -> Callable[[Any, Any], 
     return logits
 
 
-def real(geometry: Geometry) -> list[int]:
+def real(geometry: GPT2Config) -> list[int]:
     found: list[int] = random_ids(geometry, 1, 50)[0].tolist()
     return found

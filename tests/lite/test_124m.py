@@ -10,8 +10,8 @@ import pytest
 from gpt2dsl import Model, Recipe, Task, load
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.exported import ExportedModel
-from gpt2dsl.model.init import initial
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.initial import initial
 from tests.lite.environment import lite_cache
 
 PROMPTS = [

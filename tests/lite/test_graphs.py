@@ -14,7 +14,7 @@ import pytest
 
 from gpt2dsl.engine.verification import verify
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import ACTIVATIONS, Geometry
+from gpt2dsl.layout.config import ACTIVATIONS, GPT2Config
 from gpt2dsl.lite import onnx_graph, opening
 from gpt2dsl.lite.shapes import Shapes
 from tests.judges import TINY
@@ -70,7 +70,7 @@ def test_onnx_computes_every_activation(tmp_path: Path, activation: str, form: s
 )
 @pytest.mark.parametrize("form", ["onnx", "fixed", "mindir"])
 def test_all_kinds_of_graphs_compute_what_transformers_does(
-    tmp_path: Path, form: str, geometry: Geometry, *, cache: bool
+    tmp_path: Path, form: str, geometry: GPT2Config, *, cache: bool
 ) -> None:
     assert largest(tmp_path, form, Shapes(geometry, 3, 12), cache=cache) < 1e-5
 

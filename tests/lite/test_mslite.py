@@ -15,7 +15,7 @@ from gpt2dsl import Recipe, RunError, SpecError, Task, load, pipeline
 from gpt2dsl.engine.exported import ExportedModel
 from gpt2dsl.engine.verification import verify
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import ACTIVATIONS
+from gpt2dsl.layout.config import ACTIVATIONS
 from gpt2dsl.lite import description, door, onnx_graph, opening
 from gpt2dsl.lite.runtimes.mslite import LiteRuntime, Worker
 from gpt2dsl.lite.shapes import Shapes

@@ -21,20 +21,20 @@ from gpt2dsl.data.form import Form
 from gpt2dsl.data.source import Source
 from gpt2dsl.engine import prepare
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.model.init import initial
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.initial import initial
 from tests.judges import random_ids, random_weights
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".judges" / "bin" / "python"
 INSIDE = Path(__file__).with_name("inside.py")
 
-SMALL = Geometry(layers=2, heads=2, hidden=16, positions=32, vocab=97)
-ODD = Geometry(layers=3, heads=3, hidden=21, positions=17, vocab=301)
+SMALL = GPT2Config(layers=2, heads=2, hidden=16, positions=32, vocab=97)
+ODD = GPT2Config(layers=3, heads=3, hidden=21, positions=17, vocab=301)
 
 pytestmark = [
     pytest.mark.judges,
@@ -72,7 +72,7 @@ def logits(weights: Path, ids: NDArray[np.int32]) -> NDArray[np.float32]:
 @pytest.mark.parametrize("geometry", CASES, ids=str)
 @pytest.mark.timeout(900)
 def test_mindformers_reads_what_is_written_here_and_gives_the_same_logits(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -87,7 +87,7 @@ def test_mindformers_reads_what_is_written_here_and_gives_the_same_logits(
     assert found < (1e-4 if large else 1e-5)
 
 
-def saved(folder: Path, geometry: Geometry, *words: object) -> Path:
+def saved(folder: Path, geometry: GPT2Config, *words: object) -> Path:
     names = {"gelu_new": "gelu"}
     folder.mkdir()
     inside(
@@ -100,7 +100,7 @@ def saved(folder: Path, geometry: Geometry, *words: object) -> Path:
 
 @pytest.mark.parametrize("geometry", CASES[:4], ids=str)
 def test_what_mindformers_saves_is_read_here_and_gives_the_same_logits(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     folder = saved(tmp_path / "theirs", geometry)
     assert reading.look(folder).geometry == geometry

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpt2dsl.model import device
-from gpt2dsl.model.network import GPT2
+from gpt2dsl.backend import device
+from gpt2dsl.model.gpt2 import GPT2
 from tests.judges import TINY, random_weights
 
 

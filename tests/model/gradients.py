@@ -6,10 +6,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gpt2dsl.model import gradients
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import OneStage
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.training import gradients
+from gpt2dsl.training.step import OneStage
 
 
 class Gradients:

@@ -6,14 +6,15 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2ForSequenceClassification
+from transformers import GPT2Config as HFConfig
+from transformers import GPT2ForSequenceClassification
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
+from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, random_ids, random_weights
 
 GEOMETRY = attrs.evolve(TINY, labels=3, dropout=0.0)
@@ -21,9 +22,9 @@ PAD = 0
 LENGTHS = (7, 3, 12, 1)
 
 
-def judge(geometry: Geometry, arrays: dict[str, Any]) -> Any:
+def judge(geometry: GPT2Config, arrays: dict[str, Any]) -> Any:
     """transformers' classifier in float64."""
-    config = GPT2Config(
+    config = HFConfig(
         n_layer=geometry.layers, n_head=geometry.heads, n_embd=geometry.hidden,
         n_positions=geometry.positions, vocab_size=geometry.vocab, n_inner=geometry.inner or None,
         activation_function=geometry.activation, layer_norm_epsilon=geometry.epsilon,

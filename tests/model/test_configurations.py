@@ -11,18 +11,19 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from gpt2dsl.layout.geometry import ACTIVATIONS, Geometry
-from gpt2dsl.layout.tensors import HEAD, TABLE
-from gpt2dsl.model import dropout
+from gpt2dsl.kernels.activation import OPERATORS, activation
+from gpt2dsl.layout.config import ACTIVATIONS, GPT2Config
+from gpt2dsl.layout.params import HEAD, WTE
+from gpt2dsl.layout.precision import PrecisionPolicy
+from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.block import AttentionCore
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.operators.activation import OPERATORS, activation
-from gpt2dsl.model.training import TrainStep
-from gpt2dsl.parts import Optim, Precision
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.parts import Optim
 from gpt2dsl.schema.activations import WRITTEN
+from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 from tests.model.gradients import Gradients
 
@@ -44,25 +45,25 @@ GEOMETRIES = [
 ]
 
 
-def loaded(geometry: Geometry, **more: Any) -> GPT2:
+def loaded(geometry: GPT2Config, **more: Any) -> GPT2:
     network = GPT2(geometry, **more)
     network.load(random_weights(geometry))
     return network
 
 
-def batch(geometry: Geometry) -> MicroBatch:
+def batch(geometry: GPT2Config) -> MicroBatch:
     ids = random_ids(geometry, 2, 13)
     return MicroBatch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]))
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_scores_and_decoding_are_those_of_transformers(geometry: Geometry) -> None:
+def test_scores_and_decoding_are_those_of_transformers(geometry: GPT2Config) -> None:
     network = loaded(geometry)
     ids = random_ids(geometry, 2, 12)
     with torch.no_grad():
         model = hugging_face(geometry, random_weights(geometry))
         expected = model(torch.tensor(ids).long()).logits.numpy()
-    assert np.abs(Scores(network).logits(ids) - expected).max() < 1e-5
+    assert np.abs(TokenLogits(network).logits(ids) - expected).max() < 1e-5
     decoder = Decoder(network, 2)
     decoder.reserve(12)
     first = decoder.prefill([0, 1], ids[:, :6].tolist())
@@ -71,7 +72,7 @@ def test_scores_and_decoding_are_those_of_transformers(geometry: Geometry) -> No
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_loss_and_gradients_are_those_of_transformers(geometry: Geometry) -> None:
+def test_loss_and_gradients_are_those_of_transformers(geometry: GPT2Config) -> None:
     part = batch(geometry)
     network = loaded(geometry)
     found = Gradients(network).of(part)
@@ -102,7 +103,7 @@ def test_a_head_of_its_own_is_trained_with_decay_and_the_table_without_it() -> N
     TrainStep(network, Optim(lr=1e-2, weight_decay=0.5)).step([part], 1e-2)
     after = network.arrays()
     unseen = np.setdiff1d(np.arange(geometry.vocab), part.ids)
-    assert np.allclose(after[TABLE][unseen], before[TABLE][unseen] * (1 - 1e-2 * 0.5), atol=1e-6)
+    assert np.allclose(after[WTE][unseen], before[WTE][unseen] * (1 - 1e-2 * 0.5), atol=1e-6)
     assert not np.allclose(after[HEAD], before[HEAD] * (1 - 1e-2 * 0.5), atol=1e-4)
 
 
@@ -111,7 +112,7 @@ def test_scores_of_attention_that_are_upcast_may_be_larger_than_float16_holds(
     *, upcasts: bool
 ) -> None:
     geometry = attrs.evolve(TINY, upcast_attention=upcasts)
-    core = AttentionCore(geometry, Precision(compute="float16"))
+    core = AttentionCore(geometry, PrecisionPolicy(compute="float16"))
     q, k = (ms.Tensor(np.full((1, 1, 8), value, np.float32)) for value in (200, 300))
     v, mask = ms.Tensor(np.ones((1, 1, 8), np.float32)), ms.Tensor(np.zeros((1, 1, 1), np.float32))
     mixed, _ = core(q, mask, (k, v), (), ())
@@ -142,8 +143,8 @@ def test_an_activation_that_no_operator_is_for_fails() -> None:
 MASKED = attrs.evolve(TINY, dropout=0.1, embedding_dropout=0.3, attention_dropout=0.5)
 
 
-def shares(geometry: Geometry) -> list[float]:
-    found = dropout.masks(geometry, seed=0, step=0, rows=range(4), time=40)
+def shares(geometry: GPT2Config) -> list[float]:
+    found = dropout_masks.masks(geometry, seed=0, step=0, rows=range(4), time=40)
     return [1 - mask.mean() for mask in found]
 
 
@@ -155,7 +156,7 @@ def test_each_place_drops_with_its_own_probability() -> None:
 def test_equal_probabilities_give_the_masks_of_one() -> None:
     one = attrs.evolve(TINY, dropout=0.1)
     three = attrs.evolve(one, embedding_dropout=0.1, attention_dropout=0.1)
-    pairs = zip(*(dropout.masks(g, 0, 0, range(2), 9) for g in (one, three)), strict=True)
+    pairs = zip(*(dropout_masks.masks(g, 0, 0, range(2), 9) for g in (one, three)), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
@@ -164,7 +165,7 @@ def test_a_place_that_drops_alone_takes_no_mask_of_another(place: str) -> None:
     none: dict[str, Any] = {"dropout": 0.0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
     geometry = attrs.evolve(TINY, **(none | {place: 0.5}))
     part = batch(geometry)
-    kept = tuple(dropout.masks(geometry, 0, 0, range(2), part.ids.shape[1]))
+    kept = tuple(dropout_masks.masks(geometry, 0, 0, range(2), part.ids.shape[1]))
     counts = {"dropout": 2 * TINY.layers, "embedding_dropout": 1, "attention_dropout": TINY.layers}
     assert len(kept) == counts[place]
     network = loaded(geometry)
@@ -175,7 +176,7 @@ def test_a_place_that_drops_alone_takes_no_mask_of_another(place: str) -> None:
 
     def dropped(_: Any, inputs: tuple[Any, ...]) -> Any:
         mask = torch.tensor(next(masks)).reshape(inputs[0].shape)
-        return inputs[0] * mask / dropout.keep(0.5)
+        return inputs[0] * mask / dropout_masks.keep(0.5)
 
     blocks = model.transformer.h
     modules = {
@@ -197,4 +198,4 @@ def test_any_epsilon_of_the_norms_is_that_of_transformers(epsilon: float) -> Non
     with torch.no_grad():
         model = hugging_face(geometry, random_weights(geometry))
         expected = model(torch.tensor(ids).long()).logits.numpy()
-    assert np.abs(Scores(loaded(geometry)).logits(ids) - expected).max() < 1e-5
+    assert np.abs(TokenLogits(loaded(geometry)).logits(ids) - expected).max() < 1e-5

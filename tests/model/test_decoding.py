@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt2dsl.model import decoding, graphs
+from gpt2dsl.backend import cached_cell
+from gpt2dsl.model import decoding
 from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.network import GPT2, Scores
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
 from tests.judges import TINY, random_ids
 
 Logits = NDArray[np.float32]
@@ -22,7 +23,7 @@ def filled(network: GPT2, prompts: list[list[int]], batch: int) -> tuple[Decoder
 
 
 def test_the_cache_gives_the_logits_of_a_whole_forward_pass(tiny: GPT2) -> None:
-    scores = Scores(tiny)
+    scores = TokenLogits(tiny)
     rows = [list(prompt) for prompt in PROMPTS]
     decoder, logits = filled(tiny, PROMPTS, len(PROMPTS))
     for i in range(20):
@@ -50,12 +51,12 @@ def test_a_cache_as_long_as_the_positions_can_be_filled(tiny: GPT2) -> None:
     prompt = [int(i) for i in random_ids(TINY, TINY.positions - 1)]
     decoder, _ = filled(tiny, [prompt], 1)
     last = decoder.step(np.array([7], np.int32))
-    whole = Scores(tiny).logits(np.array([[*prompt, 7]], np.int32))[0, -1]
+    whole = TokenLogits(tiny).logits(np.array([[*prompt, 7]], np.int32))[0, -1]
     np.testing.assert_allclose(last[0], whole, atol=1e-5, rtol=0)
 
 
 def test_a_row_is_filled_anew_while_others_go_on_and_rows_can_change_places(tiny: GPT2) -> None:
-    scores = Scores(tiny)
+    scores = TokenLogits(tiny)
     decoder, _ = filled(tiny, PROMPTS[:2], 2)
     decoder.step(np.array([1, 2], np.int32))
     decoder.prefill([1], [PROMPTS[2]])
@@ -74,7 +75,7 @@ def test_caches_grow_and_keep_what_they_hold(tiny: GPT2, monkeypatch: pytest.Mon
     for _ in range(40):
         row.append(int(logits[0].argmax()))
         logits = decoder.step(np.array([row[-1], 0], np.int32))
-    whole = Scores(tiny).logits(np.array([row], np.int32))[0, -1]
+    whole = TokenLogits(tiny).logits(np.array([row], np.int32))[0, -1]
     np.testing.assert_allclose(logits[0], whole, atol=1e-5, rtol=0)
     assert sorted(decoder._caches) == [32, 64]
 
@@ -94,10 +95,10 @@ def test_no_cache_grows_for_a_row_that_is_done_with(
 
 
 def test_lengths_of_graphs_are_few_and_never_too_short() -> None:
-    lengths = [decoding.padded(n, 1024) for n in range(1, 1025)]
+    lengths = [decoding.prompt_length(n, 1024) for n in range(1, 1025)]
     assert all(length >= n for n, length in enumerate(lengths, 1))
     assert sorted(set(lengths)) == [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
-    assert {decoding.roomy(n, 900) for n in range(1, 901)} == {128, 256, 512, 900}
+    assert {decoding.cache_length(n, 900) for n in range(1, 901)} == {128, 256, 512, 900}
 
 
 def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
@@ -117,7 +118,7 @@ def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
         compiled.append(depends)
         return contextlib.nullcontext()
 
-    monkeypatch.setattr(graphs, "kept", kept)
+    monkeypatch.setattr(cached_cell, "kept", kept)
     for _ in range(40):
         decoder.step(np.array([1, 0], np.int32))
     assert not compiled

@@ -3,14 +3,16 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from gpt2dsl.model import dropout
+from gpt2dsl.model import dropout_masks
 from tests.judges import TINY
 
 DROPPING = attrs.evolve(TINY, dropout=0.1)
 
 
-def masks(seed: int = 0, step: int = 0, rows: tuple[int, ...] = (0, 1, 2)) -> list[dropout.Mask]:
-    return list(dropout.masks(DROPPING, seed, step, rows, 11))
+def masks(
+    seed: int = 0, step: int = 0, rows: tuple[int, ...] = (0, 1, 2)
+) -> list[dropout_masks.Mask]:
+    return list(dropout_masks.masks(DROPPING, seed, step, rows, 11))
 
 
 def test_masks_repeat_and_differ_by_seed_step_and_place() -> None:
@@ -42,11 +44,11 @@ def test_masks_are_in_the_order_and_shape_of_the_network() -> None:
 def test_the_share_that_is_kept_is_the_probability() -> None:
     wide = attrs.evolve(DROPPING, hidden=600, heads=6)
     found = np.concatenate(
-        [mask.ravel() for mask in dropout.masks(wide, 7, 7, range(8), 64)]
+        [mask.ravel() for mask in dropout_masks.masks(wide, 7, 7, range(8), 64)]
     ).mean()
     assert abs(found - 0.9) < 1e-3
-    assert abs(dropout.keep(0.1) - 0.9) < 1e-5
+    assert abs(dropout_masks.keep(0.1) - 0.9) < 1e-5
 
 
 def test_without_dropout_there_are_no_masks() -> None:
-    assert not list(dropout.masks(TINY, 0, 0, range(2), 4))
+    assert not list(dropout_masks.masks(TINY, 0, 0, range(2), 4))

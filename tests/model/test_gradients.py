@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mindspore import Tensor
 
-from gpt2dsl.model.gradients import BUCKET, Norm, buckets
-from gpt2dsl.model.shard import ONE, WHOLE
+from gpt2dsl.distributed.process_groups import NO_PIPELINE, NO_TENSOR_PARALLEL
+from gpt2dsl.training.gradients import ALLREDUCE_BUCKET, GlobalGradNorm, buckets
 
 SIZES = st.integers(1, 5000)
 SHAPES = st.dictionaries(
@@ -27,7 +27,7 @@ def test_each_tensor_is_exchanged_once_beside_others_of_its_width(
     for bucket in found:
         assert len({shapes[name][1:] for name in bucket}) == 1
         size = sum(math.prod(shapes[name]) for name in bucket)
-        assert size <= BUCKET or len(bucket) == 1
+        assert size <= ALLREDUCE_BUCKET or len(bucket) == 1
 
 
 def test_the_norm_of_many_elements_is_accurate() -> None:
@@ -38,7 +38,7 @@ def test_the_norm_of_many_elements_is_accurate() -> None:
         for name, shape in shapes.items()
     }
     expected = math.sqrt(sum(float((x.astype("f8") ** 2).sum()) for x in arrays.values()))
-    norm = Norm({}, WHOLE, ONE)
+    norm = GlobalGradNorm({}, NO_TENSOR_PARALLEL, NO_PIPELINE)
     found = norm.of({name: Tensor(array) for name, array in arrays.items()})
     assert abs(found / expected - 1) < 1e-6
     assert math.isnan(norm.of({"b": Tensor(np.full((3, 2), np.nan, "f4"))}))

@@ -14,13 +14,13 @@ import mindspore as ms
 import numpy as np
 from gpt2dsl.model import device, graphs
 from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.parts import Precision
+from gpt2dsl.model.gpt2 import GPT2, Scores
+from gpt2dsl.layout.precision import PrecisionPolicy
 from tests.judges import TINY, random_weights
 
 compute, *prompts = sys.argv[1:]
 device.use("cpu")
-network = GPT2(TINY, precision=Precision(compute=compute))
+network = GPT2(TINY, precision=PrecisionPolicy(compute=compute))
 network.load(random_weights(TINY))
 kept = []
 graphs._keep = lambda name, graph, keep=graphs._keep: (kept.append(name), keep(name, graph))
@@ -76,13 +76,13 @@ TRAINING = """
 import json, sys
 import attrs
 import numpy as np
-from gpt2dsl.layout.adapters import adapters
+from gpt2dsl.layout.lora import adapters
 from gpt2dsl.model import device, dropout, graphs
 from gpt2dsl.model.evaluation import TokenLosses
-from gpt2dsl.model.init import initial_adapters
-from gpt2dsl.model.network import GPT2, Scores
+from gpt2dsl.weights.initial import initial_adapters
+from gpt2dsl.model.gpt2 import GPT2, Scores
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.training.step import TrainStep
 from gpt2dsl.parts import LoRA, Optim
 from tests.judges import TINY, random_ids, random_weights
 

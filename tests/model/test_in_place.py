@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from gpt2dsl.model.in_place import multiply, shrink
+from gpt2dsl.backend.in_place import multiply, shrink
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.99999, 0.5, 0.03, 1e-6, 0.03 / 65536])

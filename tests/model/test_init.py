@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from gpt2dsl import Model
-from gpt2dsl.model.init import initial
+from gpt2dsl.weights.initial import initial
 
 GEOMETRY = Model(size="nano").geometry(vocab=2000)
 

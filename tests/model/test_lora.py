@@ -9,23 +9,23 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from gpt2dsl.layout.adapters import THIRDS, Adapted, Settings, adapters
-from gpt2dsl.model import dropout
+from gpt2dsl.layout.lora import THIRDS, LoRASettings, LoRASpec, lora_specs
+from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.decoding import Decoder
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.init import initial_adapters
-from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
 from gpt2dsl.parts import Optim
+from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights.formats import lora
+from gpt2dsl.weights.initial import initial_adapters
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 
 
-def slots(targets: str, **more: Any) -> list[Adapted]:
-    return adapters(TINY, Settings(**{"targets": targets, "r": 3, "alpha": 6, **more}))
+def slots(targets: str, **more: Any) -> list[LoRASpec]:
+    return lora_specs(TINY, LoRASettings(**{"targets": targets, "r": 3, "alpha": 6, **more}))
 
 
-def values(found: Sequence[Adapted]) -> dict[str, Any]:
+def values(found: Sequence[LoRASpec]) -> dict[str, Any]:
     """Values in which B is not zero."""
     random = np.random.default_rng(7)
     shapes = {name: shape for one in found for name, shape in one.shapes.items()}
@@ -34,14 +34,14 @@ def values(found: Sequence[Adapted]) -> dict[str, Any]:
     }
 
 
-def network_with(found: Sequence[Adapted], **more: Any) -> GPT2:
+def network_with(found: Sequence[LoRASpec], **more: Any) -> GPT2:
     network = GPT2(TINY, adapters=found, **more)
     network.load(random_weights(TINY))
     network.load_adapters(values(found))
     return network
 
 
-def merged(found: Sequence[Adapted], tensors: dict[str, Any]) -> dict[str, Any]:
+def merged(found: Sequence[LoRASpec], tensors: dict[str, Any]) -> dict[str, Any]:
     """Torch's weights with the adapters' products added, through which gradients flow."""
     arrays = {name: torch.tensor(array) for name, array in random_weights(TINY).items()}
     for one in found:
@@ -128,7 +128,7 @@ def test_logits_are_those_of_peft_with_the_files_that_are_written(targets: str) 
             halves[f"{name}.lora_{half}.default.weight"].data = torch.tensor(tensor.load())
     with torch.no_grad():
         expected = model(torch.tensor(ids).long()).logits.numpy()
-    assert np.abs(Scores(network).logits(ids) - expected).max() < 1e-4
+    assert np.abs(TokenLogits(network).logits(ids) - expected).max() < 1e-4
     decoder = Decoder(network, 2)
     assert np.abs(decoder.prefill([0, 1], ids.tolist()) - expected[:, -1]).max() < 1e-4
 
@@ -160,7 +160,7 @@ def test_new_adapters_change_nothing_and_are_the_same_for_a_seed() -> None:
     plain = GPT2(TINY)
     plain.load(random_weights(TINY))
     ids = random_ids(TINY, 2, 9)
-    np.testing.assert_array_equal(Scores(network).logits(ids), Scores(plain).logits(ids))
+    np.testing.assert_array_equal(TokenLogits(network).logits(ids), TokenLogits(plain).logits(ids))
     again = initial_adapters(found[:1], 5)
     for name, array in again.items():
         np.testing.assert_array_equal(array, first[name])
@@ -173,10 +173,12 @@ def test_dropout_is_on_the_adapters_inputs_alone() -> None:
     network = network_with(found, adapter_dropout=0.5)
     step = TrainStep(network, Optim(), clip=0)
     ids = random_ids(TINY, 2, 9)
-    kept = tuple(dropout.masks(TINY, 0, 0, range(2), 9, adapters=found, adapter_dropout=0.5))
+    kept = tuple(dropout_masks.masks(TINY, 0, 0, range(2), 9, adapters=found, adapter_dropout=0.5))
     assert [mask.shape for mask in kept] == [(18, 24)] * 4
     dropping = attrs.evolve(TINY, dropout=0.1)
-    both = list(dropout.masks(dropping, 0, 0, range(2), 9, adapters=found, adapter_dropout=0.5))
+    both = list(
+        dropout_masks.masks(dropping, 0, 0, range(2), 9, adapters=found, adapter_dropout=0.5)
+    )
     assert len(both) == 1 + 2 * (3 + 2)
     np.testing.assert_array_equal(both[4], kept[0])
     plain, _ = TrainStep(network_with(found), Optim(), clip=0).step([MicroBatch(ids, ids)], 0.0)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from mindspore import Tensor, nn
 
-from gpt2dsl.model.operators.activation import activation
-from gpt2dsl.model.operators.dropout import Dropout
-from gpt2dsl.model.operators.head import HeadLoss, Logits
-from gpt2dsl.model.operators.layer_norm import LayerNorm
-from gpt2dsl.model.operators.linear import Bias, Product
-from gpt2dsl.model.operators.softmax import Softmax
+from gpt2dsl.kernels.activation import activation
+from gpt2dsl.kernels.dropout import Dropout
+from gpt2dsl.kernels.layer_norm import LayerNorm
+from gpt2dsl.kernels.linear import Bias, MatMul
+from gpt2dsl.kernels.lm_head import LinearCrossEntropy, Logits
+from gpt2dsl.kernels.softmax import Softmax
 
 RANDOM = np.random.default_rng(0)
 functional: Any = torch.nn.functional
@@ -85,7 +85,7 @@ def agree(cell: nn.Cell, reference: Callable[..., Any], *inputs: Any, close: flo
 
 
 def test_linear() -> None:
-    agree(Product(), lambda x, w: x @ w, normal(37, 24), normal(24, 50))
+    agree(MatMul(), lambda x, w: x @ w, normal(37, 24), normal(24, 50))
     agree(Bias(), lambda x, b: x + b, normal(37, 50), normal(50))
 
 
@@ -143,7 +143,7 @@ def test_head_loss_leaves_padded_rows_out(shift: float) -> None:
         logits = x @ table[:vocab].T
         return functional.cross_entropy(logits, labels[:, 0].long(), reduction="none")[:, None]
 
-    agree(First(HeadLoss(vocab, padded)), reference, x, table, labels, close=1e-5)
+    agree(First(LinearCrossEntropy(vocab, padded)), reference, x, table, labels, close=1e-5)
 
 
 def test_padded_logits_have_no_probability() -> None:

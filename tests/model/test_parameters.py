@@ -7,9 +7,9 @@ import weakref
 import numpy as np
 
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
+from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, random_weights
 
 

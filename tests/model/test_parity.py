@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 
-from gpt2dsl.engine.schedule import learning_rate
-from gpt2dsl.layout.adapters import Adapted, Settings, adapters
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import TABLE
+from gpt2dsl.engine.lr_schedule import learning_rate
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.lora import LoRASettings, LoRASpec, lora_specs
+from gpt2dsl.layout.params import WTE
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.init import initial
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Model, Optim, Schedule
+from gpt2dsl.training.step import TrainStep
+from gpt2dsl.weights.initial import initial
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 from tests.model.gradients import Gradients
 
@@ -75,12 +75,12 @@ class Torch:
         return found
 
 
-def weights(geometry: Geometry) -> Values:
+def weights(geometry: GPT2Config) -> Values:
     """Large ones where a loss of hundreds does not come of them."""
     return random_weights(geometry) if geometry is TINY else initial(geometry, 0)
 
 
-def full(geometry: Geometry, *, double: bool) -> tuple[GPT2, Torch]:
+def full(geometry: GPT2Config, *, double: bool) -> tuple[GPT2, Torch]:
     """All parameters."""
     arrays = weights(geometry)
     network = GPT2(geometry)
@@ -89,9 +89,9 @@ def full(geometry: Geometry, *, double: bool) -> tuple[GPT2, Torch]:
     return network, Torch(model, dict(model.named_parameters()), geometry.vocab)
 
 
-def with_peft(geometry: Geometry, *, double: bool) -> tuple[GPT2, Torch]:
+def with_peft(geometry: GPT2Config, *, double: bool) -> tuple[GPT2, Torch]:
     """Adapters on c_attn and both c_proj, as PEFT makes them."""
-    slots = adapters(geometry, Settings(targets="c_attn|.*c_proj", r=4, alpha=8))
+    slots = lora_specs(geometry, LoRASettings(targets="c_attn|.*c_proj", r=4, alpha=8))
     arrays = weights(geometry)
     network = GPT2(geometry, adapters=slots)
     network.load(arrays)
@@ -106,14 +106,14 @@ def with_peft(geometry: Geometry, *, double: bool) -> tuple[GPT2, Torch]:
     for slot in slots:
         for name, shape in slot.shapes.items():
             parameter = named[_peft_name(slot, name)]
-            parameter.data = torch.tensor(random.normal(size=shape) * arrays[TABLE].std()).to(
+            parameter.data = torch.tensor(random.normal(size=shape) * arrays[WTE].std()).to(
                 parameter.dtype
             )
             trained[name] = parameter
     return network, Torch(model, trained, geometry.vocab)
 
 
-def _peft_name(slot: Adapted, name: str) -> str:
+def _peft_name(slot: LoRASpec, name: str) -> str:
     return f"base_model.model.{slot.module}.{name.rpartition('.')[2]}.default.weight"
 
 
@@ -126,12 +126,12 @@ def take_over(step: TrainStep, values: Values, moments: Values, steps: int) -> N
         network.load(values)
         padding = geometry.padded_vocab - geometry.vocab
         for kind in "mv":
-            name = f"{kind}.{TABLE}"
+            name = f"{kind}.{WTE}"
             moments = moments | {name: np.pad(moments[name], ((0, padding), (0, 0)))}
     step.load_state(moments, {"step": steps, "updates": steps})
 
 
-def batches(geometry: Geometry, rows: int, time: int, count: int) -> Iterator[MicroBatch]:
+def batches(geometry: GPT2Config, rows: int, time: int, count: int) -> Iterator[MicroBatch]:
     for i in range(count):
         ids = random_ids(geometry, rows, time + 1, seed=i)
         yield MicroBatch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]))
@@ -150,13 +150,13 @@ def without_keys(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def trained_now(network: GPT2) -> Values:
     found = {name: value.asnumpy().copy() for name, value in network.trained().items()}
-    if TABLE in found:
-        found[TABLE] = found[TABLE][: network.geometry.vocab]
+    if WTE in found:
+        found[WTE] = found[WTE][: network.geometry.vocab]
     return found
 
 
 def compare(
-    geometry: Geometry, pair: tuple[GPT2, Torch], shape: tuple[int, int], states: int
+    geometry: GPT2Config, pair: tuple[GPT2, Torch], shape: tuple[int, int], states: int
 ) -> None:
     """From each of torch's states one step here and there."""
     network, judge = pair

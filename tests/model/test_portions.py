@@ -8,14 +8,14 @@ import pytest
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from gpt2dsl.layout import portions
+from gpt2dsl.distributed.process_groups import TensorParallelGroup
+from gpt2dsl.layout import loss_chunks
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.portions import Portions
-from gpt2dsl.model.shard import Shard
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.loss_chunks import LossChunks
 from gpt2dsl.parts import Optim
+from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, random_ids, random_weights
 from tests.model.gradients import Gradients
 
@@ -25,9 +25,9 @@ IDS, LABELS = random_ids(TINY, 4, 9, seed=1), random_ids(TINY, 4, 9, seed=2)
 
 @pytest.fixture
 def in_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "MOST", 10)
-    monkeypatch.setattr(portions, "LEAST", 4)
-    assert portions.portions(IDS.size) == 4
+    monkeypatch.setattr(loss_chunks, "MOST", 10)
+    monkeypatch.setattr(loss_chunks, "LEAST", 4)
+    assert loss_chunks.chunk_count(IDS.size) == 4
 
 
 def network() -> GPT2:
@@ -73,8 +73,8 @@ def test_a_batch_in_portions_is_the_whole_batch(whole: Found) -> None:
 @pytest.mark.usefixtures("in_four")
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_portion_has_the_labels_of_the_rows_that_ranks_bring_together(ranks: int) -> None:
-    shard = Shard(mp=ranks, group="g", sequence=ranks > 1)
-    taken = Portions(IDS.size, shard)
+    shard = TensorParallelGroup(mp=ranks, group="g", sequence=ranks > 1)
+    taken = LossChunks(IDS.size, shard)
     tokens = np.arange(IDS.size, dtype=np.int32).reshape(IDS.shape)
     of_ranks = np.split(tokens.reshape(-1, 1).astype(np.float32), ranks)
     cut = [[one.asnumpy() for one in taken.rows(Tensor(own))] for own in of_ranks]

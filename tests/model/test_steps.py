@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2dsl.layout.adapters import Settings, adapters
-from gpt2dsl.model import dropout
+from gpt2dsl.layout.lora import LoRASettings, lora_specs
+from gpt2dsl.layout.precision import PrecisionPolicy
+from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.init import initial_adapters
-from gpt2dsl.model.loss_scale import WINDOW, LossScale
-from gpt2dsl.model.network import GPT2, Scores
-from gpt2dsl.model.training import TrainStep
-from gpt2dsl.parts import Optim, Precision
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.parts import Optim
+from gpt2dsl.training.loss_scale import WINDOW, LossScale
+from gpt2dsl.training.step import TrainStep
+from gpt2dsl.weights.initial import initial_adapters
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 from tests.model.gradients import Gradients
 
-HALF = Precision(params="float16", compute="float16")
+HALF = PrecisionPolicy(params="float16", compute="float16")
 
 
 def network(geometry: Any = TINY, **more: Any) -> GPT2:
@@ -98,9 +99,9 @@ def test_what_is_computed_again_gives_the_same_gradients(
     recompute: str, probability: float, targets: str
 ) -> None:
     geometry = attrs.evolve(TINY, dropout=probability)
-    slots = adapters(TINY, Settings(targets=targets, r=3, alpha=6)) if targets else []
+    slots = lora_specs(TINY, LoRASettings(targets=targets, r=3, alpha=6)) if targets else []
     more: dict[str, Any] = {"adapters": slots, "adapter_dropout": probability}
-    kept = tuple(dropout.masks(geometry, 0, 0, range(4), 9, **more))
+    kept = tuple(dropout_masks.masks(geometry, 0, 0, range(4), 9, **more))
     (part,) = batch()
     part = attrs.evolve(part, kept=kept)
     found = []
@@ -116,12 +117,12 @@ def test_what_is_computed_again_gives_the_same_gradients(
 def test_half_precision_is_near_float32_and_its_parameters_are_rounded() -> None:
     exact, half = network(), network(precision=HALF)
     ids = random_ids(TINY, 2, 9)
-    difference = np.abs(Scores(exact).logits(ids) - Scores(half).logits(ids)).max()
+    difference = np.abs(TokenLogits(exact).logits(ids) - TokenLogits(half).logits(ids)).max()
     assert 1e-5 < difference < 0.05
-    rounded = network(precision=Precision(params="float16"))
+    rounded = network(precision=PrecisionPolicy(params="float16"))
     halves = {name: a.astype(np.float16) for name, a in random_weights(TINY).items()}
     exact.load({name: array.astype(np.float32) for name, array in halves.items()})
-    np.testing.assert_array_equal(Scores(rounded).logits(ids), Scores(exact).logits(ids))
+    np.testing.assert_array_equal(TokenLogits(rounded).logits(ids), TokenLogits(exact).logits(ids))
 
 
 def test_half_precision_trains_as_float32_does() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpt2dsl.cluster.groups import Team
+from gpt2dsl.distributed.context import ParallelContext
 from tests.model import wrong_conjugates
 from tests.ranks import told_by
 
@@ -23,7 +23,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
 @pytest.fixture(scope="module")
 def expected() -> list[float]:
     """Losses of one process."""
-    return wrong_conjugates.losses(Team())
+    return wrong_conjugates.losses(ParallelContext())
 
 
 @pytest.mark.parametrize("wrong", ["_Leave", "_Enter"])

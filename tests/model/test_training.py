@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2dsl.model import dropout
+from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
+from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 
 OPTIM = Optim()
@@ -112,7 +112,7 @@ def test_dropout_is_the_network_with_these_masks() -> None:
     network.load(arrays)
     step = TrainStep(network, OPTIM)
     ids, labels = random_ids(geometry, 2, 9), random_ids(geometry, 2, 9, seed=5)
-    kept = list(dropout.masks(geometry, seed=3, step=0, rows=range(2), time=9))
+    kept = list(dropout_masks.masks(geometry, seed=3, step=0, rows=range(2), time=9))
     loss, norm = step.step(one(ids, labels, *kept), 1e-3)
 
     model = hugging_face(geometry, arrays)
@@ -120,7 +120,7 @@ def test_dropout_is_the_network_with_these_masks() -> None:
 
     def masked(_module: Any, _inputs: Any, output: Any) -> Any:
         mask = torch.tensor(next(order)).reshape(output.shape)
-        return output * mask / dropout.keep(0.25)
+        return output * mask / dropout_masks.keep(0.25)
 
     places = [model.transformer.drop]
     for block in model.transformer.h:

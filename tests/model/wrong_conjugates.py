@@ -15,17 +15,17 @@ import mindspore.ops.operations as P  # noqa: N812
 import numpy as np
 from mindspore import Tensor, nn
 
-from gpt2dsl.cluster.groups import Team, join
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.ranks import Ranks
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.distributed import collectives
+from gpt2dsl.distributed.context import ParallelContext, join
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.network import GPT2
-from gpt2dsl.model.operators import collectives
-from gpt2dsl.model.training import TrainStep
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
+from gpt2dsl.training.step import TrainStep
 
-GEOMETRY = Geometry(layers=1, heads=4, hidden=24, positions=20, vocab=301, inner=50, dropout=0.0)
+GEOMETRY = GPT2Config(layers=1, heads=4, hidden=24, positions=20, vocab=301, inner=50, dropout=0.0)
 STEPS = 8
 
 
@@ -50,11 +50,11 @@ class PlainEnter(nn.Cell):
         return x
 
 
-def losses(team: Team) -> list[float]:
+def losses(team: ParallelContext) -> list[float]:
     """Of a few steps on rows that stay the same."""
     network = GPT2(GEOMETRY, shard=team.shard)
     random = np.random.default_rng(0)  # judges.py has this too, but torch takes long to import
-    arrays = {one.name: random.normal(size=one.shape) * 0.2 for one in tensors(GEOMETRY)}
+    arrays = {one.name: random.normal(size=one.shape) * 0.2 for one in param_specs(GEOMETRY)}
     network.load({name: array.astype(np.float32) for name, array in arrays.items()})
     step = TrainStep(network, Optim(name="sgd"), clip=0.0)
     return [step.step(batch(), 0.3)[0] for _ in range(STEPS)]
@@ -66,14 +66,14 @@ def batch() -> Iterator[MicroBatch]:
 
 
 def main() -> None:
-    team = join(Ranks(mp=2), int(os.environ["RANK_ID"]), "cpu")
+    team = join(ParallelDims(mp=2), int(os.environ["RANK_ID"]), "cpu")
     found = {}
     for name, wrong in {"_Leave": PlainLeave, "_Enter": PlainEnter}.items():
         right = getattr(collectives, name)
         setattr(collectives, name, wrong)
         found[name] = losses(team)
         setattr(collectives, name, right)
-    if team.leads:
+    if team.is_main_process:
         Path(sys.argv[1]).write_text(json.dumps(found))
 
 

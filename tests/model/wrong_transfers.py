@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2dsl.cluster.groups import join
+from gpt2dsl.distributed.context import join
 from gpt2dsl.errors import RunError
-from gpt2dsl.layout.ranks import Ranks
-from gpt2dsl.model.pipeline import Pipe, pipes
+from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.training.pipeline import P2PChannel, p2p_channels
 
 SENT = np.arange(8, dtype=np.float32)
 
@@ -20,8 +20,8 @@ SENT = np.arange(8, dtype=np.float32)
 def main() -> None:
     """Rank 0 sends, rank 1 receives: as planned, swapped, and of another size."""
     rank = int(os.environ["RANK_ID"])
-    team = join(Ranks(pp=2), rank, "cpu")
-    pipe = pipes(team.stages)[1 - rank]
+    team = join(ParallelDims(pp=2), rank, "cpu")
+    pipe = p2p_channels(team.stages)[1 - rank]
     if rank == 0:
         for tag in (1, 2, 3):
             pipe.send(SENT, tag)
@@ -39,7 +39,7 @@ def main() -> None:
     Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
 
 
-def received(pipe: Pipe, shape: tuple[int, ...], tag: int) -> object:
+def received(pipe: P2PChannel, shape: tuple[int, ...], tag: int) -> object:
     """What came, or why it was refused."""
     try:
         return pipe.receive(shape, tag).tolist()

@@ -18,7 +18,7 @@ from gpt2dsl import (
     Task,
     Train,
 )
-from gpt2dsl.layout.tensors import parameters
+from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts import TABLES, TASKS
 from gpt2dsl.parts.rules import RULE
 
@@ -37,7 +37,7 @@ from gpt2dsl.parts.rules import RULE
 def test_published_sizes_have_their_published_number_of_parameters(
     size: str, expected: int
 ) -> None:
-    assert parameters(Model(size=size).geometry()) == expected
+    assert parameter_count(Model(size=size).geometry()) == expected
 
 
 def test_aliases_name_the_same_network() -> None:

@@ -21,21 +21,21 @@ from gpt2dsl import (
     Task,
     Train,
 )
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import held, on_stages
-from gpt2dsl.layout.schedule import BACKWARD, FORWARD, RECEIVE, SEND, schedule
-from gpt2dsl.layout.stages import layers_of
-from gpt2dsl.layout.tensors import TABLE, parameters
-from gpt2dsl.model.shard import Copies
-from gpt2dsl.model.updates import is_split
+from gpt2dsl.distributed.process_groups import DataParallelGroup
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.local_params import local_params, on_stages
+from gpt2dsl.layout.params import WTE, parameter_count
+from gpt2dsl.layout.pipeline_schedule import BACKWARD, FORWARD, RECEIVE, SEND, schedule
+from gpt2dsl.layout.pipeline_stages import layers_of
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.memory import Memory, memory
 from gpt2dsl.plan.parallel import Layout, bubble, layout
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.traffic import Traffic, traffic
+from gpt2dsl.training.zero import is_split
 
-GEOMETRY = Geometry(layers=6, heads=8, hidden=64, positions=32, vocab=500)
+GEOMETRY = GPT2Config(layers=6, heads=8, hidden=64, positions=32, vocab=500)
 TASK = Task.pretrain(data="a")
 TRAIN = Train(batch_size=64, seq_length=32)
 PORTION = Train(batch_size=16, seq_length=32)
@@ -64,12 +64,14 @@ def parts_of(parallel: Parallel, *others: Part | None) -> Parts:
     return Parts.of([parallel, *said.values()])
 
 
-def traffic_of(parallel: Parallel, *others: Part | None, geometry: Geometry = GEOMETRY) -> Traffic:
+def traffic_of(
+    parallel: Parallel, *others: Part | None, geometry: GPT2Config = GEOMETRY
+) -> Traffic:
     parts = parts_of(parallel, *others)
     return traffic(parts, geometry, stages_of(parts, geometry))
 
 
-def memory_of(parallel: Parallel, *others: Part | None, geometry: Geometry = GEOMETRY) -> Memory:
+def memory_of(parallel: Parallel, *others: Part | None, geometry: GPT2Config = GEOMETRY) -> Memory:
     parts = parts_of(parallel, *others)
     return memory(parts, geometry, stages_of(parts, geometry))
 
@@ -96,21 +98,21 @@ def test_the_pieces_of_all_ranks_are_the_whole(parallel: Parallel, lora: LoRA | 
             found[one.name] = found.get(one.name, 0) + pieces
             whole[one.name] = math.prod(one.shape)
     if pp > 1:
-        whole[TABLE] *= 2  # on the first stage and, as the head, on the last
+        whole[WTE] *= 2  # on the first stage and, as the head, on the last
     assert found == whole
 
 
 def test_all_tensors_are_held_with_the_padded_table() -> None:
     padding = (GEOMETRY.padded_vocab - GEOMETRY.vocab) * GEOMETRY.hidden
-    assert sum(one.size for one in held(GEOMETRY)) == parameters(GEOMETRY) + padding
+    assert sum(one.size for one in local_params(GEOMETRY)) == parameter_count(GEOMETRY) + padding
 
 
 def test_a_classifier_has_one_table_and_its_head_on_the_last_stage() -> None:
     labelled = attrs.evolve(GEOMETRY, labels=3)
-    first, last = on_stages(labelled, held(labelled), 2)
-    assert TABLE in {one.name for one in first}
+    first, last = on_stages(labelled, local_params(labelled), 2)
+    assert WTE in {one.name for one in first}
     assert "score.weight" in {one.name for one in last}
-    assert TABLE not in {one.name for one in last}
+    assert WTE not in {one.name for one in last}
 
 
 @given(parallels, loras)
@@ -120,7 +122,9 @@ def test_optimizer_state_is_shared_as_the_engine_does_it(
     dp = parallel.dp
     for stage in stages_of(parts_of(parallel, lora), GEOMETRY):
         for one in stage.held:
-            assert one.is_sharded(dp) == is_split(one.part, Copies(dp, shards_state=True))
+            assert one.is_sharded(dp) == is_split(
+                one.part, DataParallelGroup(dp, shards_state=True)
+            )
             copies = dp if one.is_sharded(dp) else 1
             assert math.prod(one.state(dp)) * copies == one.size
 
@@ -178,7 +182,7 @@ def test_traffic_of_small_layouts_by_hand() -> None:
     assert plain.mp == (6 * 4 + 2) * hidden + (2 + 2) * tokens * FLOATS  # a ring of 2 sends all
     again = traffic_of(Parallel(mp=2, recompute="full"))
     assert again.mp - plain.mp == 6 * hidden
-    whole = sum(one.size for one in held(GEOMETRY)) * FLOATS
+    whole = sum(one.size for one in local_params(GEOMETRY)) * FLOATS
     assert traffic_of(Parallel(dp=4)).dp == whole * 3 // 2
     assert traffic_of(Parallel(dp=4, optimizer_shard=True)).dp == whole * 3
     table = GEOMETRY.padded_vocab * h * FLOATS
@@ -207,7 +211,7 @@ def test_traffic_of_small_layouts_by_hand() -> None:
 def test_what_crosses_between_shards_was_counted_in_the_compiled_graphs(
     layers: int, parallel: Parallel, stage: int, lora: LoRA | None, numbers: int
 ) -> None:
-    geometry = Geometry(layers=layers, heads=4, hidden=16, positions=8, vocab=100)
+    geometry = GPT2Config(layers=layers, heads=4, hidden=16, positions=8, vocab=100)
     parts = parts_of(changed(parallel, mp=2), lora, Train(batch_size=2, seq_length=8))
     found = traffic(parts, geometry, [stages_of(parts, geometry)[stage]])
     assert found.mp == numbers * FLOATS
@@ -251,7 +255,7 @@ def test_gradients_are_held_once_and_those_of_a_block_or_the_tables_twice_in_mic
         alone = memory_of(parallel, PORTION)
         assert alone.gradients == alone.weights
     tables = (GEOMETRY.padded_vocab + GEOMETRY.positions) * GEOMETRY.hidden
-    block = (parameters(GEOMETRY) - (GEOMETRY.vocab + 32 + 2) * 64) // GEOMETRY.layers
+    block = (parameter_count(GEOMETRY) - (GEOMETRY.vocab + 32 + 2) * 64) // GEOMETRY.layers
     several = memory_of(Parallel(micro_batches=2), PORTION)
     assert several.gradients - one.gradients == FLOATS * max(tables, block)
     half = Precision(compute="float16")

@@ -25,7 +25,7 @@ from gpt2dsl import (
     Task,
     Train,
 )
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.memory import memory
 from gpt2dsl.plan.stages import stages_of
@@ -270,7 +270,7 @@ def test_trained_parameters_of_adapters(size: str, lora: LoRA, expected: int) ->
     assert sum(map(math.prod, shapes)) == expected
 
 
-GEOMETRY = Geometry(layers=4, heads=4, hidden=64, positions=128, vocab=512)
+GEOMETRY = GPT2Config(layers=4, heads=4, hidden=64, positions=128, vocab=512)
 
 
 def _memory(parallel: Parallel, **train: int) -> Any:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl import LoRA, Model, Optim, Parallel, Recipe, RunError, SpecError, Task
-from gpt2dsl.layout.distributed import filed
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.checkpoint_tensors import filed
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.weights.files import strategyfile
 
 
@@ -61,8 +61,10 @@ def test_adapters_have_none_and_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_zero_shares_moments_alone_and_only_rows_that_divide() -> None:
-    geometry = Geometry(layers=1, heads=2, hidden=8, positions=3, vocab=10)
-    table = {one.name: one for one in filed(geometry, Ranks(2, 2, 1), ("m", "master"), zero=True)}
+    geometry = GPT2Config(layers=1, heads=2, hidden=8, positions=3, vocab=10)
+    table = {
+        one.name: one for one in filed(geometry, ParallelDims(2, 2, 1), ("m", "master"), zero=True)
+    }
     shares = {
         name
         for name, one in table.items()

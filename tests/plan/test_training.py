@@ -18,11 +18,11 @@ from gpt2dsl import (
     Task,
     Train,
 )
-from gpt2dsl.layout.adapters import Settings, adapters
-from gpt2dsl.model.init import initial_adapters
+from gpt2dsl.layout.lora import LoRASettings, lora_specs
 from gpt2dsl.parts import Part
 from gpt2dsl.weights import store
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing
+from gpt2dsl.weights.initial import initial_adapters
 from tests.judges import TINY, random_weights
 
 BASE = Model(size="124m") | Task.finetune(data="a", eval_data="b")
@@ -114,7 +114,7 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
     geometry = attrs.evolve(TINY, vocab=50257)
     with store.writing(base) as folder:
         huggingface.write(folder, geometry, random_weights(geometry))
-    slots = adapters(geometry, Settings(targets="c_attn", r=2, alpha=2))
+    slots = lora_specs(geometry, LoRASettings(targets="c_attn", r=2, alpha=2))
     with store.writing(added) as folder:
         peft_writing.write(folder, lora.to_files(slots, initial_adapters(slots, 0), {}, str(base)))
     task = Task.finetune(data="sample:train")

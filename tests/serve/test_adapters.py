@@ -25,13 +25,13 @@ from gpt2dsl.cli.serve import command
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.serve.server import load
 from gpt2dsl.serve.settings import Settings, named_adapters
 from gpt2dsl.serve.worker import Event, Ticket, Worker
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import Held
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor
 from gpt2dsl.weights.formats import mindformers
 from tests import adapters
 from tests.judges import random_weights, redraw
@@ -269,7 +269,7 @@ def test_a_mindformers_checkpoint_with_lora_is_an_adapter_of_what_is_in_it(
     weights = reading.read(base)
     random = np.random.default_rng(1)
     lora = {
-        f"backbone.blocks.0.attention.dense1.mindpet_delta_lora_{half}": Held.of(
+        f"backbone.blocks.0.attention.dense1.mindpet_delta_lora_{half}": ArrayTensor.of(
             random.normal(size=shape).astype(np.float32)
         )
         for half, shape in {"a": (4, 16), "b": (16, 4)}.items()
@@ -291,8 +291,8 @@ def test_a_mindformers_checkpoint_with_lora_is_an_adapter_of_what_is_in_it(
     assert "is another one than this: transformer.wte.weight differs" in refused(base, w=file)
 
 
-def random_tensors(geometry: Geometry) -> dict[str, Held]:
-    return {name: Held.of(array) for name, array in random_weights(geometry).items()}
+def random_tensors(geometry: GPT2Config) -> dict[str, ArrayTensor]:
+    return {name: ArrayTensor.of(array) for name, array in random_weights(geometry).items()}
 
 
 @pytest.mark.soak

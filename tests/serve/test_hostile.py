@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.model.init import initial
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.serve.memory import LASTING
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.initial import initial
 from tests.engine.conftest import text
 from tests.judges import random_weights
 from tests.serve import hostile, streams

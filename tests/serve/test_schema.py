@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.schema import base
 from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.weights.defaults import Defaults, Document
 
-NET = Geometry(layers=1, heads=1, hidden=4, positions=16, vocab=300)
+NET = GPT2Config(layers=1, heads=1, hidden=4, positions=16, vocab=300)
 FILE = {
     "eos_token_id": [6], "max_length": 9, "num_beams": 4, "num_return_sequences": 2,
     "temperature": 0.5, "top_k": 7, "repetition_penalty": 1.5, "suppress_tokens": [3],

@@ -9,15 +9,15 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import optimizer, reading, resharding, store, writing
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.weights import reading, resharding, store, training_state, writing
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.resharding import Target, Training
 from tests.judges import random_weights
 
-WIDE = Geometry(layers=5, heads=8, hidden=32, positions=16, vocab=301, inner=48)
+WIDE = GPT2Config(layers=5, heads=8, hidden=32, positions=16, vocab=301, inner=48)
 """All of mp = 1, 2, 4, 8 and pp up to 5 can split it."""
 
 Values = dict[str, NDArray[Any]]
@@ -25,7 +25,10 @@ DOCUMENT = {"step": 3, "updates": 3, "loss_scale": None, "data": "d", "tokenizer
 
 
 def whole(
-    folder: Path, geometry: Geometry = WIDE, states: tuple[str, ...] = ("m", "v"), kind: str = "F32"
+    folder: Path,
+    geometry: GPT2Config = WIDE,
+    states: tuple[str, ...] = ("m", "v"),
+    kind: str = "F32",
 ) -> Path:
     """A checkpoint with moments."""
     padded = attrs.evolve(geometry, vocab=geometry.padded_vocab)
@@ -36,7 +39,7 @@ def whole(
     }
     with store.writing(folder, {"step": 3}) as new:
         huggingface.write(new, geometry, random_weights(geometry), kind=kind)
-        optimizer.write(new, moments, DOCUMENT)
+        training_state.write(new, moments, DOCUMENT)
     return folder
 
 
@@ -49,15 +52,15 @@ def reshard(source: Path, target: Path, layout: Target, *, training: bool = True
         tensors=weights.tensors,
         tokenizer=None,
     )
-    state = Training.of(weights.path, weights.geometry, Hints()) if training else None
+    state = Training.of(weights.path, weights.geometry, Overrides()) if training else None
     return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)
 
 
 def values(folder: Path) -> Values:
     """Everything that a checkpoint holds, whole, in its own element types."""
     found = dict(reading.read(folder).tensors)
-    if (folder / optimizer.STATE).exists():
-        found |= optimizer.stored(folder, Hints())
+    if (folder / training_state.STATE).exists():
+        found |= training_state.stored(folder, Overrides())
     return {name: one.rows(0, one.length).reshape(one.shape) for name, one in found.items()}
 
 

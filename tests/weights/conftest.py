@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
-from gpt2dsl.weights.files.stored import Array
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
+from gpt2dsl.weights.files.lazy_tensor import Array
 from gpt2dsl.weights.formats import huggingface
 
 
@@ -18,22 +18,22 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def geometry(tokenizer: Tokenizer) -> Geometry:
-    return Geometry(layers=2, heads=2, hidden=8, positions=16, vocab=len(tokenizer))
+def geometry(tokenizer: Tokenizer) -> GPT2Config:
+    return GPT2Config(layers=2, heads=2, hidden=8, positions=16, vocab=len(tokenizer))
 
 
-def random_arrays(geometry: Geometry, seed: int = 0) -> dict[str, Array]:
+def random_arrays(geometry: GPT2Config, seed: int = 0) -> dict[str, Array]:
     random = np.random.default_rng(seed)
-    return {t.name: random.normal(size=t.shape).astype(np.float32) for t in tensors(geometry)}
+    return {t.name: random.normal(size=t.shape).astype(np.float32) for t in param_specs(geometry)}
 
 
 @pytest.fixture(scope="session")
-def arrays(geometry: Geometry) -> dict[str, Array]:
+def arrays(geometry: GPT2Config) -> dict[str, Array]:
     return random_arrays(geometry)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, geometry: Geometry, arrays: dict[str, Array]) -> Path:
+def folder(tmp_path: Path, geometry: GPT2Config, arrays: dict[str, Array]) -> Path:
     path = tmp_path / "weights"
     path.mkdir()
     huggingface.write(path, geometry, arrays)

@@ -24,8 +24,8 @@ from transformers import (
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.cli.main import cli
-from gpt2dsl.weights import beside, inspection, place, reading
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights import beside, inspection, location, reading
+from gpt2dsl.weights.infer_config import Overrides
 from tests.folders import small_vocabulary
 from tests.weights.checkpoints import whole
 from tests.weights.formats.test_nanogpt import ARGS, state
@@ -142,7 +142,7 @@ MAKERS = (
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_every_file_and_key_has_a_fate_and_none_is_unknown(make: Maker, tmp_path: Path) -> None:
     folder = make(tmp_path / "made")
-    files = inspection.inspect(folder, Hints())["beside"]
+    files = inspection.inspect(folder, Overrides())["beside"]
     assert set(files) == {path.name for path in folder.iterdir()}
     unknown = [name for name, file in files.items() if file["fate"] == "unknown"]
     for name, file in files.items():
@@ -209,7 +209,7 @@ def test_inspect_has_the_fate_of_a_setting_of_generation_that_generating_gives_i
     (tmp_path / "generation_config.json").unlink()
     if generation is not None:
         (tmp_path / "generation_config.json").write_text(json.dumps(generation))
-    found = inspection.inspect(tmp_path, Hints())
+    found = inspection.inspect(tmp_path, Overrides())
     (key,) = settings
     assert found["beside"]["config.json"]["keys"][key]["fate"] == fate
     assert any(key in fault for fault in found["faults"]) == (fate == "refused")
@@ -220,7 +220,7 @@ def test_inspect_has_the_fate_of_a_setting_of_generation_that_generating_gives_i
 def test_inspect_refuses_ids_beyond_the_vocabulary_as_generating_does(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text('{"suppress_tokens": [3, 9999]}')
-    found = inspection.inspect(tmp_path, Hints())
+    found = inspection.inspect(tmp_path, Overrides())
     row = found["beside"]["generation_config.json"]["keys"]["suppress_tokens"]
     assert row["fate"] == "refused"
     assert any("suppress_tokens" in fault for fault in found["faults"])
@@ -232,5 +232,5 @@ def test_a_file_that_is_only_copied_decides_what_comes_of_the_weights(tmp_path: 
     copied = ("additional_chat_templates/tool.jinja", "chat_template.jinja", "vocab.txt")
     for name in (*copied, "README.md"):
         (tmp_path / name).write_text("x")
-    roles = dict(beside.deciding(place.find(tmp_path)))
+    roles = dict(beside.deciding(location.find(tmp_path)))
     assert {*copied} == {*roles} - {"tensors 0", "config.json", "generation_config.json"}

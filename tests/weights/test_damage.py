@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config as HFConfig
+from transformers import GPT2LMHeadModel
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import reading, store
 from gpt2dsl.weights.formats import huggingface
 from tests.weights.conftest import random_arrays
@@ -36,9 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     parent = tmp_path_factory.mktemp("whole")
     paths = {name: parent / name for name in (*FOREIGN, "shards", "ours", "bin shards")}
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(
-        GPT2Config(n_layer=2, n_head=2, n_embd=8, n_positions=16, vocab_size=50)
-    )
+    model = GPT2LMHeadModel(HFConfig(n_layer=2, n_head=2, n_embd=8, n_positions=16, vocab_size=50))
     model.save_pretrained(paths["safetensors"])
     model.save_pretrained(paths["shards"], max_shard_size="2KB")
     model.save_pretrained(paths["bin"], safe_serialization=False)
@@ -53,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     # What MindFormers writes has no manifest.
     (paths["mindformers"] / store.MANIFEST).unlink()
     tokenizer = Tokenizer.train(["the cat sat on the mat " * 9], 280)
-    geometry = Geometry(layers=2, heads=2, hidden=8, positions=16, vocab=len(tokenizer))
+    geometry = GPT2Config(layers=2, heads=2, hidden=8, positions=16, vocab=len(tokenizer))
     with store.writing(paths["ours"]) as folder:
         huggingface.write(folder, geometry, random_arrays(geometry), tokenizer)
     return paths

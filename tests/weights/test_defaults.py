@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig, GPT2Config
+from transformers import GenerationConfig
+from transformers import GPT2Config as HFConfig
 
 from gpt2dsl import Generation, SpecError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.schema import generation_config
 from gpt2dsl.weights.defaults import Defaults, Document, read
 from tests.vocabularies import random_model
 
-NET = Geometry(layers=1, heads=1, hidden=4, positions=16, vocab=300)
+NET = GPT2Config(layers=1, heads=1, hidden=4, positions=16, vocab=300)
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "bos_token_id": 5, "eos_token_id": 6}
 
 
@@ -148,7 +149,7 @@ def test_draws_are_among_as_many_tokens_as_transformers_keeps(
     if generation is not None:
         model.generation_config = GenerationConfig.from_pretrained(tmp_path)
     else:
-        model.generation_config = GenerationConfig.from_model_config(GPT2Config(**config))
+        model.generation_config = GenerationConfig.from_model_config(HFConfig(**config))
     prompt, settings = torch.tensor([[1, 2]]), {"max_new_tokens": 1, "pad_token_id": 0}
     scores = model.generate(
         prompt, **asked, **settings, return_dict_in_generate=True, output_scores=True

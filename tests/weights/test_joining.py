@@ -18,16 +18,16 @@ from transformers import GPT2LMHeadModel
 
 from gpt2dsl import Parallel, Recipe, Task
 from gpt2dsl.errors import SpecError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.ranks import Ranks
-from gpt2dsl.weights import place, reading
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.weights import location, reading
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import Held
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor
 from gpt2dsl.weights.formats import mindformers
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from tests.judges import hugging_face, random_ids, random_weights
 
-NET = Geometry(layers=5, heads=4, hidden=32, positions=16, vocab=301)
+NET = GPT2Config(layers=5, heads=4, hidden=32, positions=16, vocab=301)
 
 
 @attrs.frozen
@@ -82,8 +82,11 @@ class Theirs:
                 rank = stage * self.dp * self.mp + local
                 folder = output / "checkpoint" / f"rank_{rank}"
                 folder.mkdir(parents=True)
-                held = {name: Held.of(np.ascontiguousarray(p[local])) for name, p in parts.items()}
-                held["global_step"] = Held.of(np.array([7], np.float32))
+                held = {
+                    name: ArrayTensor.of(np.ascontiguousarray(p[local]))
+                    for name, p in parts.items()
+                }
+                held["global_step"] = ArrayTensor.of(np.array([7], np.float32))
                 ckptfile.write(folder / f"gpt2_rank_{rank}-1_2.ckpt", held)
                 self._strategy(output / "strategy", rank, stage, own)
         return output / "checkpoint"
@@ -109,7 +112,7 @@ class Theirs:
 
 
 def under_their_names(arrays: dict[str, Any]) -> dict[str, Any]:
-    held = {name: Held.of(array) for name, array in arrays.items()}
+    held = {name: ArrayTensor.of(array) for name, array in arrays.items()}
     return {
         name: one.rows(0, one.length).reshape(one.shape)
         for name, one in mindformers.named(held).items()
@@ -159,7 +162,7 @@ def test_dp_mp_and_pp_say_as_much_as_the_strategy_files(
 ) -> None:
     source = written(tmp_path, arrays, layout)
     shutil.rmtree(tmp_path / "output" / "strategy")
-    hints = Hints(split=Ranks(layout.dp, layout.mp, layout.pp))
+    hints = Overrides(split=ParallelDims(layout.dp, layout.mp, layout.pp))
     found = reading.read(source, hints).arrays
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
@@ -172,14 +175,14 @@ def test_a_merged_strategy_file_says_as_much_as_those_of_all_ranks(
     merged = tmp_path / "merged_ckpt_strategy.ckpt"
     mindspore.merge_pipeline_strategys(str(tmp_path / "output" / "strategy"), str(merged))
     shutil.rmtree(tmp_path / "output" / "strategy")
-    found = reading.read(source, Hints(strategy=str(merged))).arrays
+    found = reading.read(source, Overrides(strategy=str(merged))).arrays
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def refusal(source: Path, **hints: Any) -> str:
     with pytest.raises(SpecError) as error:
-        reading.read(source, Hints(**hints))
+        reading.read(source, Overrides(**hints))
     (fault,) = error.value.faults
     return str(fault)
 
@@ -187,7 +190,7 @@ def refusal(source: Path, **hints: Any) -> str:
 def rewrite(file: Path, change: Any) -> None:
     """A checkpoint with other tensors."""
     tensors = {
-        name: Held.of(one.rows(0, one.length).reshape(one.shape))
+        name: ArrayTensor.of(one.rows(0, one.length).reshape(one.shape))
         for name, one in ckptfile.stored(file).items()
     }
     change(tensors)
@@ -278,8 +281,8 @@ def contradicting(checkpoint: Path) -> str:
 def unlike_copies(checkpoint: Path) -> str:
     file = next((checkpoint / "rank_3").glob("*.ckpt"))
 
-    def change(tensors: dict[str, Held]) -> None:
-        tensors[GAMMA] = Held.of(np.zeros(NET.hidden, np.float32))
+    def change(tensors: dict[str, ArrayTensor]) -> None:
+        tensors[GAMMA] = ArrayTensor.of(np.zeros(NET.hidden, np.float32))
 
     rewrite(file, change)
     return f"{file}: {GAMMA}: it holds other values than {checkpoint / 'rank_0'}"
@@ -294,8 +297,8 @@ def missing_tensor(checkpoint: Path) -> str:
 def other_shape(checkpoint: Path) -> str:
     file = next((checkpoint / "rank_3").glob("*.ckpt"))
 
-    def change(tensors: dict[str, Held]) -> None:
-        tensors[DENSE] = Held.of(np.zeros((3, 5), np.float32))
+    def change(tensors: dict[str, ArrayTensor]) -> None:
+        tensors[DENSE] = ArrayTensor.of(np.zeros((3, 5), np.float32))
 
     rewrite(file, change)
     return f"{file}: {DENSE} is [3, 5] F32, and [16, 32] F32 in rank_0"
@@ -322,20 +325,22 @@ def test_a_layout_that_the_files_contradict_is_refused(
 ) -> None:
     source = written(tmp_path, arrays, Theirs(2, 2, 1))
     assert "it is of 4 ranks, 1 stages of 2x2, and dp=2,mp=1,pp=1 was named" in refusal(
-        source, split=Ranks(dp=2)
+        source, split=ParallelDims(dp=2)
     )
     shutil.rmtree(tmp_path / "output" / "strategy")
-    assert "it has 4 ranks, the layout that was named 8" in refusal(source, split=Ranks(2, 2, 2))
-    wrong = refusal(source, split=Ranks(4, 1, 1))
+    assert "it has 4 ranks, the layout that was named 8" in refusal(
+        source, split=ParallelDims(2, 2, 2)
+    )
+    wrong = refusal(source, split=ParallelDims(4, 1, 1))
     assert "15 of another shape: " in wrong
     assert "so the layout that was named joins them" in wrong
-    assert "--strategy" in refusal(source, split=Ranks(2, 2, 1), zero=True)
+    assert "--strategy" in refusal(source, split=ParallelDims(2, 2, 1), zero=True)
 
 
 def test_whole_weights_are_no_checkpoint_of_ranks(tmp_path: Path, arrays: dict[str, Any]) -> None:
     source = written(tmp_path, arrays, Theirs(1, 1, 1))
     shutil.rmtree(tmp_path / "output" / "strategy")
-    assert "it is whole, not split over ranks" in refusal(source, split=Ranks(dp=2))
+    assert "it is whole, not split over ranks" in refusal(source, split=ParallelDims(dp=2))
     found = reading.read(source).arrays
     np.testing.assert_array_equal(found["transformer.wte.weight"], arrays["transformer.wte.weight"])
-    assert place.find(source).is_split is False
+    assert location.find(source).is_split is False

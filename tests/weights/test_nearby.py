@@ -10,9 +10,9 @@ from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2dsl.weights import nearby, opening, writing
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 
-HINTS = Hints()
+HINTS = Overrides()
 
 
 def base(folder: Path) -> None:

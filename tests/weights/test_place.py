@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.weights import place, reading
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.weights import location, reading
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import Held
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor
 from gpt2dsl.weights.formats import mindformers
 from tests.weights.conftest import random_arrays
 
 
 @pytest.fixture
-def checkpoint(geometry: Geometry, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def checkpoint(geometry: GPT2Config, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The bytes of a MindFormers checkpoint."""
-    held = {name: Held.of(array) for name, array in random_arrays(geometry).items()}
+    held = {name: ArrayTensor.of(array) for name, array in random_arrays(geometry).items()}
     path = tmp_path_factory.mktemp("checkpoint") / "a.ckpt"
     ckptfile.write(path, mindformers.named(held))
     return path.read_bytes()
@@ -33,9 +33,9 @@ def test_a_folder_of_the_hubs_name_goes_before_the_hub(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(folder, "openai-community/gpt2")
     for name in ("openai-community/gpt2", "gpt2", "124m", "small"):
-        assert place.find(name).files == (Path("openai-community/gpt2/model.safetensors"),)
+        assert location.find(name).files == (Path("openai-community/gpt2/model.safetensors"),)
     shutil.copytree(folder, "gpt2")
-    assert place.find("gpt2").files == (Path("gpt2/model.safetensors"),)
+    assert location.find("gpt2").files == (Path("gpt2/model.safetensors"),)
 
 
 def test_what_is_in_the_hubs_cache_is_found_by_its_names(folder: Path, tmp_path: Path) -> None:
@@ -56,26 +56,26 @@ def test_what_is_in_the_hubs_cache_is_found_by_its_names(folder: Path, tmp_path:
 
 def test_what_can_be_no_name_of_the_hub_is_absent() -> None:
     with pytest.raises(InputError, match=r"\./no/where: there is no such file or folder"):
-        place.find("./no/where")
+        location.find("./no/where")
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_what_can_only_be_a_run_is_no_name_of_the_hub() -> None:
     for fetch in (False, True):
         with pytest.raises(InputError, match="no such run; those in runs: none"):
-            place.find("runs/base-12345678", fetch=fetch)
+            location.find("runs/base-12345678", fetch=fetch)
     for name in ("base-12345678", "base-9abcdef0", "other-12345678"):
         Path("mine", name).mkdir(parents=True)
         Path("mine", name, "plan.json").touch()
     with pytest.raises(InputError, match=r"no such run; those in mine: base-9abcdef0, base-1"):
-        place.find("mine/base-9abcdef1", fetch=True)
+        location.find("mine/base-9abcdef1", fetch=True)
     Path("weights").mkdir()
     with pytest.raises(InputError, match="not fetched yet"):
-        place.find("weights/gpt2")
+        location.find("weights/gpt2")
 
 
 def test_the_format_is_that_of_the_content_whatever_the_name(
-    folder: Path, tmp_path: Path, checkpoint: bytes, geometry: Geometry
+    folder: Path, tmp_path: Path, checkpoint: bytes, geometry: GPT2Config
 ) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert reading.look(folder).kind == "Hugging Face, safetensors"
@@ -88,14 +88,14 @@ def test_the_format_is_that_of_the_content_whatever_the_name(
 def test_a_folder_of_mindformers_holds_one_checkpoint(tmp_path: Path, checkpoint: bytes) -> None:
     (tmp_path / "rank_0").mkdir()
     (tmp_path / "rank_0" / "a.ckpt").write_bytes(checkpoint)
-    assert place.find(tmp_path).files == (tmp_path / "rank_0" / "a.ckpt",)
+    assert location.find(tmp_path).files == (tmp_path / "rank_0" / "a.ckpt",)
     (tmp_path / "rank_1").mkdir()
     with pytest.raises(InputError, match=r"rank_1: it holds no \.ckpt"):
-        place.find(tmp_path)
+        location.find(tmp_path)
     shutil.rmtree(tmp_path / "rank_1")
     (tmp_path / "rank_0" / "b.ckpt").write_bytes(checkpoint)
     with pytest.raises(InputError, match=r"it has 2 checkpoints, name one of them: a.ckpt, b.ckpt"):
-        place.find(tmp_path / "rank_0")
+        location.find(tmp_path / "rank_0")
 
 
 def test_an_index_names_its_folder(folder: Path) -> None:
@@ -103,7 +103,7 @@ def test_an_index_names_its_folder(folder: Path) -> None:
     names = reading.read(folder).arrays
     (folder / "model.safetensors").rename(folder / "one.safetensors")
     index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "one.safetensors")}))
-    assert place.find(index).files == (folder / "one.safetensors",)
+    assert location.find(index).files == (folder / "one.safetensors",)
     assert reading.look(index).kind == "Hugging Face, safetensors"
     index.write_text(json.dumps({"weight_map": {"x": "one.safetensors"}}))
     with pytest.raises(InputError, match="x is not in it, but the index says so"):

@@ -12,18 +12,20 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import (
     AutoTokenizer,
-    GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     GPT2Model,
+)
+from transformers import (
+    GPT2Config as HFConfig,
 )
 
 from gpt2dsl.data import digests
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import reading, store
-from gpt2dsl.weights.files.stored import Array
+from gpt2dsl.weights.files.lazy_tensor import Array
 from gpt2dsl.weights.formats import huggingface
 from tests.weights.conftest import random_arrays
 
@@ -45,7 +47,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     save_file(arrays, folder / "model.safetensors")
 
 
-def checkpoint(run: Path, step: int, geometry: Geometry, arrays: dict[str, Array]) -> Path:
+def checkpoint(run: Path, step: int, geometry: GPT2Config, arrays: dict[str, Array]) -> Path:
     final = run / "checkpoints" / f"step-{step}"
     with store.writing(final) as folder:
         huggingface.write(folder, geometry, arrays)
@@ -54,7 +56,7 @@ def checkpoint(run: Path, step: int, geometry: Geometry, arrays: dict[str, Array
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu", "fast_gelu", "relu"])
 def test_transformers_reads_what_is_written_here(
-    tmp_path: Path, geometry: Geometry, arrays: dict[str, Array], tokenizer: Tokenizer,
+    tmp_path: Path, geometry: GPT2Config, arrays: dict[str, Array], tokenizer: Tokenizer,
     activation: str,
 ) -> None:  # fmt: skip
     geometry = attrs.evolve(geometry, activation=activation)
@@ -74,7 +76,7 @@ def test_transformers_reads_what_is_written_here(
 
 
 def test_transformers_reads_a_classifier_that_is_written_here(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     geometry = attrs.evolve(geometry, labels=3)
     arrays = random_arrays(geometry)
@@ -94,7 +96,7 @@ def test_transformers_reads_a_classifier_that_is_written_here(
 def test_what_transformers_writes_is_read_here(
     tmp_path: Path, kind: Any, dtype: Any, shard: str
 ) -> None:
-    config = GPT2Config(n_layer=2, n_head=2, n_embd=8, n_positions=16, vocab_size=50, n_inner=24)
+    config = HFConfig(n_layer=2, n_head=2, n_embd=8, n_positions=16, vocab_size=50, n_inner=24)
     model = kind(config).to(dtype)
     model.save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors").exists() == (shard == "5GB")
@@ -133,14 +135,14 @@ def test_float64_is_read(folder: Path) -> None:
     assert reading.read(folder).arrays[NORM].dtype == np.float32
 
 
-def test_a_transposed_array_is_written_as_it_reads(tmp_path: Path, geometry: Geometry) -> None:
+def test_a_transposed_array_is_written_as_it_reads(tmp_path: Path, geometry: GPT2Config) -> None:
     arrays = {n: np.asfortranarray(a) for n, a in random_arrays(geometry).items()}
     huggingface.write(tmp_path, geometry, arrays)
     assert equal(reading.read(tmp_path), arrays)
 
 
 def test_what_is_not_the_network_is_not_written(
-    tmp_path: Path, geometry: Geometry, arrays: dict[str, Array]
+    tmp_path: Path, geometry: GPT2Config, arrays: dict[str, Array]
 ) -> None:
     with pytest.raises(ValueError, match="not the network's tensors"):
         huggingface.write(tmp_path, attrs.evolve(geometry, labels=1), arrays)
@@ -258,7 +260,7 @@ def test_absent_empty_and_other_kinds_are_told(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_verified(
-    tmp_path: Path, geometry: Geometry, arrays: dict[str, Array]
+    tmp_path: Path, geometry: GPT2Config, arrays: dict[str, Array]
 ) -> None:
     path = checkpoint(tmp_path, 3, geometry, arrays)
     assert equal(reading.read(path), arrays)
@@ -271,7 +273,7 @@ def test_a_checkpoint_is_verified(
         reading.read(path)
 
 
-def test_a_run_is_its_newest_whole_checkpoint(tmp_path: Path, geometry: Geometry) -> None:
+def test_a_run_is_its_newest_whole_checkpoint(tmp_path: Path, geometry: GPT2Config) -> None:
     versions = {step: random_arrays(geometry, step) for step in (2, 10)}
     paths = {step: checkpoint(tmp_path, step, geometry, a) for step, a in versions.items()}
     for name in (tmp_path, tmp_path / "checkpoints"):
@@ -294,7 +296,7 @@ def test_a_run_without_a_checkpoint_is_told(tmp_path: Path) -> None:
 
 
 def test_the_digest_of_a_large_file_is_pending(
-    tmp_path: Path, folder: Path, geometry: Geometry, arrays: dict[str, Array],
+    tmp_path: Path, folder: Path, geometry: GPT2Config, arrays: dict[str, Array],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(digests, "LARGE", 10)

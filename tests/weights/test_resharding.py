@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.held import held, on_stages
-from gpt2dsl.layout.ranks import Ranks
-from gpt2dsl.weights import optimizer, place, resharding, store
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.local_params import local_params, on_stages
+from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.weights import location, resharding, store, training_state
 from gpt2dsl.weights.files import ckptfile, strategyfile, tensorfile
-from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.resharding import Target
 from tests.weights import checkpoints
 from tests.weights.checkpoints import WIDE, equal, values, whole
 
-WHOLE = Target(ranks=Ranks())
+WHOLE = Target(ranks=ParallelDims())
 
 
 def random_pairs(count: int) -> list[tuple[Target, Target]]:
@@ -34,7 +34,7 @@ def random_pairs(count: int) -> list[tuple[Target, Target]]:
         dp, mp, pp = (
             int(random.choice(numbers)) for numbers in ((1, 2, 4), (1, 2, 4, 8), (1, 2, 3))
         )
-        return Target(ranks=Ranks(dp, mp, pp), zero=bool(random.integers(2)))
+        return Target(ranks=ParallelDims(dp, mp, pp), zero=bool(random.integers(2)))
 
     found: list[tuple[Target, Target]] = []
     while len(found) < count:
@@ -57,20 +57,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def merged_strategy(folder: Path, target: Target, out: Path) -> str:
     """What MindSpore takes: one file, of pipelines a merged one."""
     if target.ranks.pp == 1:
-        return str(folder / place.STRATEGY / f"{strategyfile.PREFIX}_rank_0.ckpt")
-    mindspore.merge_pipeline_strategys(str(folder / place.STRATEGY), str(out))
+        return str(folder / location.STRATEGY / f"{strategyfile.PREFIX}_rank_0.ckpt")
+    mindspore.merge_pipeline_strategys(str(folder / location.STRATEGY), str(out))
     return str(out)
 
 
 def in_mindspores_format(folder: Path, out: Path) -> Path:
     """The ranks' files as .ckpt: of safetensors MindSpore 2.10 loses tied tables of pipelines."""
-    for file in folder.glob(f"rank_*/{place.WEIGHTS}"):
+    for file in folder.glob(f"rank_*/{location.WEIGHTS}"):
         (out / file.parent.name).mkdir(parents=True)
         ckptfile.write(out / file.parent.name / "model.ckpt", tensorfile.stored(file))
     return out
 
 
-def read_all(tensors: dict[str, Stored]) -> checkpoints.Values:
+def read_all(tensors: dict[str, LazyTensor]) -> checkpoints.Values:
     return {name: one.rows(0, one.length).reshape(one.shape) for name, one in tensors.items()}
 
 
@@ -109,11 +109,11 @@ def test_a_layout_becomes_another_as_mindspore_makes_it_and_comes_back(
     )
     for rank in range(other.ranks.count):
         expected = ckptfile.stored(theirs / f"rank_{rank}" / f"checkpoint_{rank}.ckpt")
-        equal(load_file(second / f"rank_{rank}" / place.WEIGHTS), read_all(expected))
+        equal(load_file(second / f"rank_{rank}" / location.WEIGHTS), read_all(expected))
 
 
 GEOMETRIES = st.builds(
-    Geometry,
+    GPT2Config,
     layers=st.integers(1, 5),
     heads=st.just(4),
     hidden=st.sampled_from([8, 20]),
@@ -125,7 +125,7 @@ GEOMETRIES = st.builds(
 LAYOUTS = st.builds(
     Target,
     ranks=st.builds(
-        Ranks, dp=st.integers(1, 5), mp=st.sampled_from([1, 2, 4]), pp=st.integers(1, 5)
+        ParallelDims, dp=st.integers(1, 5), mp=st.sampled_from([1, 2, 4]), pp=st.integers(1, 5)
     ),
     zero=st.booleans(),
 )
@@ -140,7 +140,7 @@ LAYOUTS = st.builds(
     kind=st.sampled_from(["F32", "F16", "BF16"]),
 )
 def test_there_and_back_is_the_identity(
-    geometry: Geometry, first: Target, second: Target, states: tuple[str, ...], kind: str
+    geometry: GPT2Config, first: Target, second: Target, states: tuple[str, ...], kind: str
 ) -> None:
     first, second = (
         attrs.evolve(one, ranks=attrs.evolve(one.ranks, pp=min(one.ranks.pp, geometry.layers)))
@@ -156,13 +156,13 @@ def test_there_and_back_is_the_identity(
         }
         assert len(digests) == 1
         equal(values(folder / "back"), values(source))
-        assert optimizer.read(folder / "second")[1] == checkpoints.DOCUMENT
+        assert training_state.read(folder / "second")[1] == checkpoints.DOCUMENT
 
 
 def test_files_of_more_ranks_than_are_open_at_once_are_written_in_turns(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = Target(ranks=Ranks(2, 2, 2))
+    target = Target(ranks=ParallelDims(2, 2, 2))
     together, in_turns = tmp_path / "together", tmp_path / "in turns"
     digest = checkpoints.reshard(source, together, target)
     monkeypatch.setattr(resharding, "AT_ONCE", 3)
@@ -176,8 +176,10 @@ def test_the_digest_is_of_the_weights_whatever_the_layout_and_of_nothing_else(
     source: Path, tmp_path: Path
 ) -> None:
     found = {
-        checkpoints.reshard(source, tmp_path / "a", Target(ranks=Ranks(2, 2, 1)), training=False),
-        checkpoints.reshard(source, tmp_path / "b", Target(ranks=Ranks(1, 1, 3), zero=True)),
+        checkpoints.reshard(
+            source, tmp_path / "a", Target(ranks=ParallelDims(2, 2, 1)), training=False
+        ),
+        checkpoints.reshard(source, tmp_path / "b", Target(ranks=ParallelDims(1, 1, 3), zero=True)),
         checkpoints.reshard(tmp_path / "b", tmp_path / "c", WHOLE, training=False),
     }
     (digest,) = found
@@ -187,12 +189,12 @@ def test_the_digest_is_of_the_weights_whatever_the_layout_and_of_nothing_else(
 
 
 def test_ranks_hold_what_the_plan_of_their_layout_says(source: Path, tmp_path: Path) -> None:
-    target = Target(ranks=Ranks(2, 4, 2), zero=True)
+    target = Target(ranks=ParallelDims(2, 4, 2), zero=True)
     checkpoints.reshard(source, tmp_path / "split", target)
-    table = {one.name: one for one in held(WIDE, mp=4)}
+    table = {one.name: one for one in local_params(WIDE, mp=4)}
     stages = on_stages(WIDE, list(table.values()), 2)
     for rank in range(16):
-        found = load_file(tmp_path / "split" / f"rank_{rank}" / place.WEIGHTS)
+        found = load_file(tmp_path / "split" / f"rank_{rank}" / location.WEIGHTS)
         expected = {one.name for one in stages[target.ranks.place(rank).stage]}
         assert {name for name in found if name in table} == expected
         for name in expected:

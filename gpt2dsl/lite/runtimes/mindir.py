@@ -20,7 +20,7 @@ class MindirRuntime(Closing):
     def __init__(self, folder: Path, described: Description) -> None:
         import mindspore  # noqa: PLC0415  # seconds
 
-        from gpt2dsl.model import device  # noqa: PLC0415  # as above
+        from gpt2dsl.backend import device  # noqa: PLC0415  # as above
 
         device.use("cpu")
         self.name = f"MindSpore {mindspore.__version__}"

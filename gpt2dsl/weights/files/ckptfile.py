@@ -22,7 +22,7 @@ import attrs
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights.files.hashing import hashed
-from gpt2dsl.weights.files.stored import Slab, Stored
+from gpt2dsl.weights.files.lazy_tensor import FileTensor, LazyTensor
 
 _KINDS = {"Float32": "F32", "Float16": "F16", "BFloat16": "BF16", "Float64": "F64"}
 
@@ -59,7 +59,7 @@ def is_checkpoint(path: Path, start: bytes) -> bool:
         return False
 
 
-def stored(path: Path) -> dict[str, Stored]:
+def stored(path: Path) -> dict[str, LazyTensor]:
     """The tensors of a file.
 
     Raises:
@@ -77,11 +77,11 @@ def stored(path: Path) -> dict[str, Stored]:
     return {tag: _tensor(path, tag, pieces) for tag, pieces in found.items()}
 
 
-def _tensor(path: Path, tag: str, pieces: list[_Slice]) -> Stored:
+def _tensor(path: Path, tag: str, pieces: list[_Slice]) -> LazyTensor:
     first = pieces[0]
     if any((piece.kind, piece.shape) != (first.kind, first.shape) for piece in pieces):
         raise InputError("G2-304", path, f"the slices of {tag} contradict each other")
-    tensor = Slab(first.kind, first.shape, path, tuple((p.offset, p.length) for p in pieces))
+    tensor = FileTensor(first.kind, first.shape, path, tuple((p.offset, p.length) for p in pieces))
     held = sum(piece.length for piece in pieces)
     if tensor.readable and held != tensor.size:
         message = f"{tag} has {held:,} bytes, its shape needs {tensor.size:,}"
@@ -170,7 +170,7 @@ def _text(file: BinaryIO, place: range) -> str:
         raise _DamageError(f"at byte {place.start:,} is no name") from None
 
 
-def write(path: Path, tensors: Mapping[str, Stored]) -> str:
+def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
     """Writes tensors in the order given; each is read, written and forgotten in turn.
 
     Returns:
@@ -191,7 +191,7 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
     return file.checksum()
 
 
-def _header(tag: str, tensor: Stored, length: int) -> bytes:
+def _header(tag: str, tensor: LazyTensor, length: int) -> bytes:
     """All of a message but the bytes of its tensor, which end it."""
     kind = next(name for name, known in _KINDS.items() if known == tensor.kind)
     inner = b"".join(b"\x08" + _number(n) for n in tensor.shape)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.weights.files.stored import STORAGE, Stored
+from gpt2dsl.weights.files.lazy_tensor import STORAGE, LazyTensor
 
 
 @attrs.frozen(eq=False)
@@ -26,7 +26,7 @@ class Piece:
     """
 
     box: Box
-    copies: tuple[Stored, ...]
+    copies: tuple[LazyTensor, ...]
     names: tuple[str, ...]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
@@ -44,7 +44,7 @@ class Piece:
 
 
 @attrs.frozen(eq=False)
-class Assembled(Stored):
+class Assembled(LazyTensor):
     """A tensor whose parts lie in several files."""
 
     pieces: tuple[Piece, ...]
@@ -64,14 +64,14 @@ class Assembled(Stored):
 
 
 @attrs.frozen(eq=False)
-class Part(Stored):
+class Part(LazyTensor):
     """A part of a tensor."""
 
-    of: Stored
+    of: LazyTensor
     box: Box
 
     @classmethod
-    def at(cls, of: Stored, box: Box) -> Part:
+    def at(cls, of: LazyTensor, box: Box) -> Part:
         """What a box holds of a tensor."""
         return cls(of.kind, tuple(last - first for first, last in box), of, box)
 
@@ -97,10 +97,10 @@ def within(box: Box, rows: NDArray[Any], first: int) -> NDArray[Any]:
 
 
 @attrs.frozen(eq=False)
-class Reshaped(Stored):
+class Reshaped(LazyTensor):
     """The same elements in another shape."""
 
-    of: Stored
+    of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """``[first:last]``; from the whole where the rows are others."""
@@ -118,10 +118,10 @@ class Reshaped(Stored):
 
 
 @attrs.frozen(eq=False)
-class FirstRows(Stored):
+class FirstRows(LazyTensor):
     """The first rows of a tensor."""
 
-    of: Stored
+    of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """``[first:last]``."""
@@ -129,10 +129,10 @@ class FirstRows(Stored):
 
 
 @attrs.frozen(eq=False)
-class Padded(Stored):
+class Padded(LazyTensor):
     """A tensor with rows of zeros after its own."""
 
-    of: Stored
+    of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """``[first:last]``."""
@@ -149,7 +149,7 @@ class Padded(Stored):
         return itertools.chain(self.of.blocks(first, end), [rest] if len(rest) else [])
 
 
-def reshaped(stored: Stored, shape: tuple[int, ...]) -> Stored:
+def reshaped(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
     """A tensor in another shape, itself where it has it already."""
     return stored if stored.shape == shape else Reshaped(stored.kind, shape, stored)
 

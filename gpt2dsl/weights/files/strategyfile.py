@@ -16,8 +16,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.distributed import Filed
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.checkpoint_tensors import CheckpointTensorSpec
+from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.tensor_layout import TensorLayout
 
 Stages = dict[int, dict[str, TensorLayout]]
@@ -90,7 +90,7 @@ def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
     return found
 
 
-def write(folder: Path, table: Sequence[Filed], ranks: Ranks) -> None:
+def write(folder: Path, table: Sequence[CheckpointTensorSpec], ranks: ParallelDims) -> None:
     """Writes the file of every rank into a folder.
 
     Args:

@@ -16,10 +16,10 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.schema import safetensors_metadata
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
 from gpt2dsl.weights.files.hashing import HashedFile, hashed
-from gpt2dsl.weights.files.stored import Slab, Stored
+from gpt2dsl.weights.files.lazy_tensor import FileTensor, LazyTensor
 
 
-def stored(path: Path) -> dict[str, Stored]:
+def stored(path: Path) -> dict[str, LazyTensor]:
     """Return the tensors of a file, those included that its metadata names as one with another.
 
     Raises:
@@ -42,8 +42,10 @@ def stored(path: Path) -> dict[str, Stored]:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror or error}") from error
     entries = header.pop("__metadata__", None) or {}
     refuse(fates(path, entries, safetensors_metadata.table(entries, header)))
-    tensors: dict[str, Stored] = {
-        name: Slab.at(entry["dtype"], tuple(entry["shape"]), path, start + entry["data_offsets"][0])
+    tensors: dict[str, LazyTensor] = {
+        name: FileTensor.at(
+            entry["dtype"], tuple(entry["shape"]), path, start + entry["data_offsets"][0]
+        )
         for name, entry in header.items()
     }
     tied = safetensors_metadata.tied(entries, header)
@@ -71,7 +73,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def write(path: Path, tensors: Mapping[str, Stored]) -> str:
+def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
     """Writes tensors in the order given, in the format's form for PyTorch, as transformers expects.
 
     Each is read, written and forgotten in turn.
@@ -90,7 +92,7 @@ def write(path: Path, tensors: Mapping[str, Stored]) -> str:
 
 
 @contextmanager
-def begun(path: Path, tensors: Mapping[str, Stored], **said: str) -> Iterator[HashedFile]:
+def begun(path: Path, tensors: Mapping[str, LazyTensor], **said: str) -> Iterator[HashedFile]:
     """A new file with its header; the tensors are to be written into it, in the order given.
 
     Args:
@@ -106,7 +108,7 @@ def begun(path: Path, tensors: Mapping[str, Stored], **said: str) -> Iterator[Ha
         yield file
 
 
-def _header(tensors: Mapping[str, Stored], said: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, LazyTensor], said: Mapping[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **said}}
     place = 0
     for name, tensor in tensors.items():

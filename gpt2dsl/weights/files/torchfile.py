@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl import extras
 from gpt2dsl.errors import InputError
-from gpt2dsl.weights.files.stored import STORAGE, Held, Slab, Stored, Whole
+from gpt2dsl.weights.files.lazy_tensor import STORAGE, ArrayTensor, FileTensor, LazyTensor, Whole
 
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -36,11 +36,11 @@ class Checkpoint:
         document: what the file holds besides, {} where it holds tensors alone.
     """
 
-    tensors: dict[str, Stored]
+    tensors: dict[str, LazyTensor]
     document: dict[str, Any]
 
 
-def stored(path: Path) -> dict[str, Stored]:
+def stored(path: Path) -> dict[str, LazyTensor]:
     """Return the tensors of a file, as ``opened`` does."""
     return opened(path).tensors
 
@@ -157,20 +157,20 @@ def _records(path: Path) -> dict[int, int]:
     return found
 
 
-def _tensor(path: Path, tensor: Any, places: dict[int, int]) -> Stored:
+def _tensor(path: Path, tensor: Any, places: dict[int, int]) -> LazyTensor:
     """One tensor: where its bytes lie, or where that is not known itself."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     kind, shape = _KINDS.get(dtype, dtype), tuple(tensor.shape)
     if kind not in STORAGE:
-        return Slab.at(kind, shape, path, 0)
+        return FileTensor.at(kind, shape, path, 0)
     offset = places.get(tensor.untyped_storage().data_ptr())
     if offset is None:
-        return Held(kind, shape, _array(tensor, kind))
+        return ArrayTensor(kind, shape, _array(tensor, kind))
     start = offset + tensor.storage_offset() * tensor.element_size()
     if tensor.is_contiguous():
-        return Slab.at(kind, shape, path, start)
+        return FileTensor.at(kind, shape, path, start)
     span = 1 + sum((n - 1) * s for n, s in zip(shape, tensor.stride(), strict=True))
-    return Strided(kind, shape, Slab.at(kind, (span,), path, start), tensor.stride())
+    return Strided(kind, shape, FileTensor.at(kind, (span,), path, start), tensor.stride())
 
 
 def _array(tensor: Any, kind: str) -> NDArray[Any]:
@@ -186,7 +186,7 @@ def _array(tensor: Any, kind: str) -> NDArray[Any]:
 class Strided(Whole):
     """A tensor whose elements lie in another order than that of its rows, as a transposed one."""
 
-    of: Slab
+    of: FileTensor
     strides: tuple[int, ...]
 
     def make(self) -> NDArray[Any]:

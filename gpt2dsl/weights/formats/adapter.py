@@ -15,8 +15,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.tensors import HEAD, SCORE, TABLE
-from gpt2dsl.weights.files.stored import Array, Stored, Whole, from_float32, to_float32
+from gpt2dsl.layout.params import HEAD, SCORE, WTE
+from gpt2dsl.weights.files.lazy_tensor import Array, LazyTensor, Whole, from_float32, to_float32
 
 HEAD_MODULES = ("lm_head", SCORE.removesuffix(".weight"))
 """Modules whose weights are ``[out, in]``; all others are Conv1D or tables, ``[in, out]``."""
@@ -26,7 +26,7 @@ Beginning = Literal["", "pissa", "olora"]
 
 
 @attrs.frozen(kw_only=True)
-class LowRank:
+class StoredLoRA:
     """What is added to one weight ``[in, out]``: ``scale (B A)^T``.
 
     Attributes:
@@ -40,12 +40,12 @@ class LowRank:
             columns of its QR decomposition.
     """
 
-    a: Stored
-    b: Stored
+    a: LazyTensor
+    b: LazyTensor
     alpha: float
     scale: float
-    magnitude: Stored | None = None
-    bias: Stored | None = None
+    magnitude: LazyTensor | None = None
+    bias: LazyTensor | None = None
     beginning: Beginning = ""
 
     @property
@@ -54,7 +54,7 @@ class LowRank:
         return self.a.shape[0]
 
     @property
-    def tensors(self) -> tuple[Stored, ...]:
+    def tensors(self) -> tuple[LazyTensor, ...]:
         """The matrices, and magnitude and bias if there are any."""
         more = (tensor for tensor in (self.magnitude, self.bias) if tensor)
         return (self.a, self.b, *more)
@@ -70,7 +70,7 @@ class Rows:
     """
 
     indices: tuple[int, ...]
-    values: Stored
+    values: LazyTensor
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +85,7 @@ class Origin:
 
     folder: Path
     config: Mapping[str, Any]
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, LazyTensor]
 
 
 @attrs.frozen(kw_only=True)
@@ -104,9 +104,9 @@ class Adapter:
         origin: of an adapter that PEFT's files hold.
     """
 
-    modules: Mapping[str, LowRank]
+    modules: Mapping[str, StoredLoRA]
     base: str
-    full: Mapping[str, Stored]
+    full: Mapping[str, LazyTensor]
     rows: Mapping[str, Rows] = attrs.field(factory=dict)
     own: frozenset[str] = frozenset()
     bare: bool = False
@@ -124,7 +124,7 @@ class Adapter:
         return sum(tensor.size for tensor in self.tensors)
 
     @property
-    def tensors(self) -> tuple[Stored, ...]:
+    def tensors(self) -> tuple[LazyTensor, ...]:
         """All of them."""
         added = (tensor for module in self.modules.values() for tensor in module.tensors)
         return (*added, *self.full.values(), *(rows.values for rows in self.rows.values()))
@@ -134,8 +134,8 @@ class Adapter:
 class Merged(Whole):
     """A weight with an adapter's part added, in the weight's own type."""
 
-    of: Stored
-    part: LowRank
+    of: LazyTensor
+    part: StoredLoRA
     transposed: bool
 
     def make(self) -> NDArray[Any]:
@@ -153,8 +153,8 @@ class Merged(Whole):
 class Raised(Whole):
     """A bias with the one of an adapter added."""
 
-    of: Stored
-    part: LowRank
+    of: LazyTensor
+    part: StoredLoRA
 
     def make(self) -> NDArray[Any]:
         """Return the sum."""
@@ -167,7 +167,7 @@ class Raised(Whole):
 class Patched(Whole):
     """A table with some of its rows replaced."""
 
-    of: Stored
+    of: LazyTensor
     part: Rows
 
     def make(self) -> NDArray[Any]:
@@ -177,7 +177,7 @@ class Patched(Whole):
         return from_float32(table, self.kind)
 
 
-def _rest(weight: Array, part: LowRank) -> Array:
+def _rest(weight: Array, part: StoredLoRA) -> Array:
     """Return what an adapter left of its base when it began; ``[in, out]`` or ``[out, in]``."""
     if part.beginning == "pissa":
         u, s, vh = np.linalg.svd(weight, full_matrices=False)
@@ -191,11 +191,11 @@ def _rest(weight: Array, part: LowRank) -> Array:
     return weight
 
 
-def merged(tensors: Mapping[str, Stored], adapter: Adapter) -> dict[str, Stored]:
+def merged(tensors: Mapping[str, LazyTensor], adapter: Adapter) -> dict[str, LazyTensor]:
     """Return the network's tensors with an adapter's parts added; they must fit."""
     result = dict(tensors)
     if adapter.own:
-        result.setdefault(HEAD, tensors[TABLE])
+        result.setdefault(HEAD, tensors[WTE])
     result |= dict(adapter.full)
     for name, rows in adapter.rows.items():
         result[name] = Patched(result[name].kind, result[name].shape, result[name], rows)
@@ -238,7 +238,7 @@ def misfits(shapes: Mapping[str, tuple[int, ...]], adapter: Adapter) -> list[str
     return problems
 
 
-def _misfit(stored: tuple[int, ...], part: LowRank, *, transposed: bool) -> str:
+def _misfit(stored: tuple[int, ...], part: StoredLoRA, *, transposed: bool) -> str:
     """Return why an adapter does not fit a weight, "" where it does."""
     shape = stored[::-1] if transposed else stored  # [in, out]
     own = (*part.a.shape[-1:], *part.b.shape[:1])

@@ -1,4 +1,4 @@
-"""Hugging Face's config.json ↔ :class:`Geometry`."""
+"""Hugging Face's config.json ↔ :class:`GPT2Config`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import MULTI_LABEL, REGRESSION, Geometry
+from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION, GPT2Config
 from gpt2dsl.schema.activations import ACTIVATIONS, WRITTEN
 from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
@@ -17,7 +17,7 @@ _FEWEST_LABELS = 2
 
 
 def to_config(
-    geometry: Geometry,
+    geometry: GPT2Config,
     eos: int | None = None,
     classes: Sequence[str] = (),
     source: Mapping[str, Any] | None = None,
@@ -61,7 +61,7 @@ def to_config(
 _IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}
 
 
-def _new(geometry: Geometry, eos: int | None, classes: Sequence[str]) -> dict[str, Any]:
+def _new(geometry: GPT2Config, eos: int | None, classes: Sequence[str]) -> dict[str, Any]:
     end = geometry.vocab - 1 if eos is None else eos
     drops = geometry.dropouts
     config: dict[str, Any] = {
@@ -100,7 +100,7 @@ def _new(geometry: Geometry, eos: int | None, classes: Sequence[str]) -> dict[st
     return config
 
 
-def from_config(config: Mapping[str, Any], path: Path) -> Geometry:
+def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
     """Return the network that a config.json describes.
 
     A key that is left out has transformers' default.
@@ -122,7 +122,7 @@ def from_config(config: Mapping[str, Any], path: Path) -> Geometry:
         float(config.get(f"{kind}_pdrop", 0.1)) for kind in ("resid", "embd", "attn")
     )
     labels = _labels(config, path)
-    geometry = Geometry(
+    geometry = GPT2Config(
         layers=_number(config, "n_layer", 12),
         heads=_number(config, "n_head", 12),
         hidden=_number(config, "n_embd", 768),

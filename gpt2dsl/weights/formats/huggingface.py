@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import HEAD, SCORE, tensors
-from gpt2dsl.weights import place
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import HEAD, SCORE, param_specs
+from gpt2dsl.weights import location
 from gpt2dsl.weights.files import tensorfile
-from gpt2dsl.weights.files.stored import NAMES, Held, Stored, converted
+from gpt2dsl.weights.files.lazy_tensor import NAMES, ArrayTensor, LazyTensor, converted
 from gpt2dsl.weights.formats.config import to_config
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _PREFIX = "transformer."
 _BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 
 
-def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
+def full_names(stored: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
     """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out.
 
     Args:
@@ -39,7 +39,7 @@ def full_names(stored: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
     Raises:
         InputError: two of them have one name (G2-304).
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, LazyTensor] = {}
     outer = _wrapper(stored)
     for name, tensor in stored.items():
         inner = name.removeprefix(outer)
@@ -64,7 +64,7 @@ def _wrapper(names: Iterable[str]) -> str:
 
 def write(
     folder: Path,
-    geometry: Geometry,
+    geometry: GPT2Config,
     arrays: Mapping[str, NDArray[Any]],
     tokenizer: Tokenizer | None = None,
     classes: Sequence[str] = (),
@@ -92,20 +92,20 @@ def write(
         OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
     """
     shapes = {name: array.shape for name, array in arrays.items()}
-    expected = {tensor.name: tensor.shape for tensor in tensors(geometry)}
+    expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
     if shapes != expected:
         raise ValueError(f"not the network's tensors: {shapes.items() ^ expected.items()}")
-    held = {name: converted(Held.of(array), kind) for name, array in arrays.items()}
+    held = {name: converted(ArrayTensor.of(array), kind) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), held)
     if generation is not None:
-        write_json(folder / place.GENERATION, generation)
+        write_json(folder / location.GENERATION, generation)
     return digests
 
 
 def config_of(
-    geometry: Geometry,
+    geometry: GPT2Config,
     tokenizer: Tokenizer | None,
     classes: Sequence[str] = (),
     source: Mapping[str, Any] | None = None,
@@ -123,7 +123,10 @@ def config_of(
 
 
 def write_stored(
-    folder: Path, config: Mapping[str, Any], stored: Mapping[str, Stored], shard: int | None = None
+    folder: Path,
+    config: Mapping[str, Any],
+    stored: Mapping[str, LazyTensor],
+    shard: int | None = None,
 ) -> dict[str, str]:
     """Writes a folder of tensors that are not in memory, each in its own element type.
 
@@ -142,7 +145,7 @@ def write_stored(
     write_config(folder, config, stored)
     shards = _shards(stored, shard)
     if len(shards) == 1:
-        return {place.WEIGHTS: tensorfile.write(folder / place.WEIGHTS, stored)}
+        return {location.WEIGHTS: tensorfile.write(folder / location.WEIGHTS, stored)}
     index: dict[str, str] = {}
     digests = {}
     for i, names in enumerate(shards, 1):
@@ -150,27 +153,27 @@ def write_stored(
         digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
         index |= dict.fromkeys(names, file)
     total = sum(tensor.size for tensor in stored.values())
-    write_json(folder / place.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    write_json(folder / location.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     return digests
 
 
-def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, Stored]) -> None:
+def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, LazyTensor]) -> None:
     """Writes config.json and generation_config.json of tensors; else as ``write_stored``."""
     sizes: dict[str, int] = {}
     for tensor in stored.values():
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
     dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
-    write_json(folder / place.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    write_json(folder / place.GENERATION, special)
+    write_json(folder / location.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    write_json(folder / location.GENERATION, special)
 
 
 def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the config.json of an adapter's classifier, whose names PEFT's own files leave out."""
-    write_json(folder / place.CONFIG, config)
+    write_json(folder / location.CONFIG, config)
 
 
-def _shards(stored: Mapping[str, Stored], limit: int | None) -> list[list[str]]:
+def _shards(stored: Mapping[str, LazyTensor], limit: int | None) -> list[list[str]]:
     """The names of each file's tensors."""
     shards: list[list[str]] = [[]]
     size = 0

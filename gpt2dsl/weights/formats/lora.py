@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.layout.adapters import THIRDS, Adapted
-from gpt2dsl.weights.files.stored import Held
-from gpt2dsl.weights.formats.adapter import Adapter, LowRank
+from gpt2dsl.layout.lora import THIRDS, LoRASpec
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor
+from gpt2dsl.weights.formats.adapter import Adapter, StoredLoRA
 
 Values = Mapping[str, NDArray[np.float32]]
 
 
 def to_files(
-    slots: Sequence[Adapted], values: Values, full: Values, base: str, dropout: float = 0.0
+    slots: Sequence[LoRASpec], values: Values, full: Values, base: str, dropout: float = 0.0
 ) -> Adapter:
     """Adapters as files hold them.
 
     Args:
         slots: of the network.
-        values: their tensors, by the names of ``Adapted.shapes``.
+        values: their tensors, by the names of ``LoRASpec.shapes``.
         full: tensors that are held whole.
         base: the weights that they belong to.
         dropout: probability on their inputs in training.
@@ -38,12 +38,14 @@ def to_files(
         a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in together])  # [sum r, in]
         b = np.concatenate([_spread(slot, values) for slot in together], 1)  # [out, sum r]
         scale = together[0].scale
-        modules[module] = LowRank(a=Held.of(a), b=Held.of(b), alpha=scale * len(a), scale=scale)
-    whole = {name: Held.of(array) for name, array in full.items()}
+        modules[module] = StoredLoRA(
+            a=ArrayTensor.of(a), b=ArrayTensor.of(b), alpha=scale * len(a), scale=scale
+        )
+    whole = {name: ArrayTensor.of(array) for name, array in full.items()}
     return Adapter(modules=modules, base=base, full=whole, dropout=dropout)
 
 
-def _spread(slot: Adapted, values: Values) -> NDArray[np.float32]:
+def _spread(slot: LoRASpec, values: Values) -> NDArray[np.float32]:
     """B over the whole output of its module."""
     b = values[f"{slot.name}.lora_B"]
     if not slot.third:
@@ -53,12 +55,12 @@ def _spread(slot: Adapted, values: Values) -> NDArray[np.float32]:
     return found
 
 
-def _rows(slot: Adapted) -> slice:
+def _rows(slot: LoRASpec) -> slice:
     first = THIRDS.index(slot.third) * slot.outputs
     return slice(first, first + slot.outputs)
 
 
-def from_files(slots: Sequence[Adapted], adapter: Adapter) -> dict[str, NDArray[Any]]:
+def from_files(slots: Sequence[LoRASpec], adapter: Adapter) -> dict[str, NDArray[Any]]:
     """The tensors of a network's adapters.
 
     Raises:

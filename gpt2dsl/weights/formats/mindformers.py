@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.weights.files.stored import Held, Stored, Whole
-from gpt2dsl.weights.formats.adapter import Adapter, LowRank
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
+from gpt2dsl.weights.formats.adapter import Adapter, StoredLoRA
 
 _OUTSIDE = {
     "embedding.word_embedding.embedding_table": "wte.weight",
@@ -60,12 +60,12 @@ def is_aside(name: str) -> bool:
     return bool(_ASIDE.fullmatch(name))
 
 
-def own_names(found: Mapping[str, Stored]) -> dict[str, Stored]:
+def own_names(found: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Tensors without what cells around the network put before their names: ``network.``."""
     return {re.sub(r"^(network\.)+(?=backbone\.|score\.)", "", n): t for n, t in found.items()}
 
 
-def renamed(found: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
+def renamed(found: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
     """Tensors under Hugging Face's names, query, key and value joined; adapters are left out.
 
     Args:
@@ -75,7 +75,7 @@ def renamed(found: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
     Raises:
         InputError: a part of query, key and value is missing, or they do not fit (G2-306).
     """
-    named: dict[str, Stored] = {}
+    named: dict[str, LazyTensor] = {}
     for name, tensor in found.items():
         if is_aside(name) or _ADAPTER.fullmatch(name):
             continue
@@ -94,7 +94,7 @@ def renamed(found: Mapping[str, Stored], path: Path) -> dict[str, Stored]:
     return named
 
 
-def _thirds(found: Mapping[str, Stored], block: str, end: str, path: Path) -> Stored:
+def _thirds(found: Mapping[str, LazyTensor], block: str, end: str, path: Path) -> LazyTensor:
     """c_attn's weight or bias."""
     names = [f"backbone.blocks.{block}.attention.{third}.{end}" for third in _THIRDS]
     if lost := [name for name in names if name not in found]:
@@ -113,7 +113,7 @@ def _thirds(found: Mapping[str, Stored], block: str, end: str, path: Path) -> St
 class Joined(Whole):
     """Query, key and value side by side: three of ``[out, in]`` → ``[in, 3 out]``."""
 
-    parts: tuple[Stored, ...]
+    parts: tuple[LazyTensor, ...]
 
     def make(self) -> NDArray[Any]:
         """The three, transposed, as the columns of one."""
@@ -128,10 +128,10 @@ class _Last:
     """Keeps what was read last: the three thirds of one tensor are written one after another."""
 
     def __init__(self) -> None:
-        self._of: Stored | None = None
+        self._of: LazyTensor | None = None
         self._rows: NDArray[Any] | None = None
 
-    def whole(self, tensor: Stored) -> NDArray[Any]:
+    def whole(self, tensor: LazyTensor) -> NDArray[Any]:
         """All rows of a tensor."""
         if self._of is not tensor or self._rows is None:
             self._rows = None  # The one before goes first: both together need twice the memory.
@@ -143,7 +143,7 @@ class _Last:
 class Third(Whole):
     """One third of c_attn's columns, transposed: ``[in, 3 out] → [out, in]``."""
 
-    of: Stored
+    of: LazyTensor
     index: int
     last: _Last
 
@@ -154,11 +154,11 @@ class Third(Whole):
         return np.ascontiguousarray(columns.T)
 
 
-def named(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """The network's tensors under MindFormers' names."""
     theirs = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
     last = _Last()
-    found: dict[str, Stored] = {}
+    found: dict[str, LazyTensor] = {}
     for full, tensor in tensors.items():
         name = full.removeprefix("transformer.")
         if name == full:  # The score of a classifier has the same name on both sides.
@@ -178,7 +178,7 @@ def named(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     return found
 
 
-def adapter(found: Mapping[str, Stored], alpha: float | None, path: Path) -> Adapter | None:
+def adapter(found: Mapping[str, LazyTensor], alpha: float | None, path: Path) -> Adapter | None:
     """The LoRA adapter of a checkpoint, None where it has none.
 
     Query, key and value have adapters of their own there, and are one tensor here: they become one
@@ -192,7 +192,7 @@ def adapter(found: Mapping[str, Stored], alpha: float | None, path: Path) -> Ada
     Raises:
         InputError: half of an adapter is missing (G2-306), or alpha is (G2-304).
     """
-    halves: dict[str, dict[str, dict[str, Stored]]] = {}
+    halves: dict[str, dict[str, dict[str, LazyTensor]]] = {}
     for name, tensor in found.items():
         if match := _ADAPTER.fullmatch(name):
             block = halves.setdefault(match[1], {})
@@ -213,7 +213,7 @@ def adapter(found: Mapping[str, Stored], alpha: float | None, path: Path) -> Ada
     return Adapter(modules=modules, base="", full={})
 
 
-def _unlike(parts: Mapping[str, Mapping[str, Stored]]) -> str:
+def _unlike(parts: Mapping[str, Mapping[str, LazyTensor]]) -> str:
     """What the adapters of one block are, where they can't be joined; "" where they can."""
     a, b = ([pair[half] for pair in parts.values()] for half in "ab")
     fits = all(
@@ -224,11 +224,11 @@ def _unlike(parts: Mapping[str, Mapping[str, Stored]]) -> str:
     return "" if fits else ", ".join(halves)
 
 
-def _named(parts: Mapping[str, Mapping[str, Stored]]) -> list[tuple[str, Stored]]:
+def _named(parts: Mapping[str, Mapping[str, LazyTensor]]) -> list[tuple[str, LazyTensor]]:
     return [(f"{third} {end}", half) for third, pair in parts.items() for end, half in pair.items()]
 
 
-def _one(parts: Mapping[str, Mapping[str, Stored]], alpha: float) -> LowRank:
+def _one(parts: Mapping[str, Mapping[str, LazyTensor]], alpha: float) -> StoredLoRA:
     chosen = [third for third in _THIRDS if third in parts]
     rank, width = parts[chosen[0]]["a"].shape
     b = np.zeros((3 * width, rank * len(chosen)), np.float32)
@@ -236,4 +236,6 @@ def _one(parts: Mapping[str, Mapping[str, Stored]], alpha: float) -> LowRank:
         row = _THIRDS.index(third) * width
         b[row : row + width, i * rank : (i + 1) * rank] = parts[third]["b"].load()
     a = np.concatenate([parts[third]["a"].load() for third in chosen])
-    return LowRank(a=Held.of(a), b=Held.of(b), alpha=alpha * len(chosen), scale=alpha / rank)
+    return StoredLoRA(
+        a=ArrayTensor.of(a), b=ArrayTensor.of(b), alpha=alpha * len(chosen), scale=alpha / rank
+    )

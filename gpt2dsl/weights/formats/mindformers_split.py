@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from gpt2dsl.layout.ranks import Ranks
+from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.tensor_layout import TensorLayout
 
 _CUT = {
@@ -24,7 +24,7 @@ _CUT = {
 _IN_BLOCK = re.compile(r".*backbone\.blocks\.\d+\.(.+)")
 
 
-def layout_of(name: str, axes: int, ranks: Ranks) -> TensorLayout:
+def layout_of(name: str, axes: int, ranks: ParallelDims) -> TensorLayout:
     """How a tensor of MindFormers' is cut.
 
     Args:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.schema.fate import KeyFate, fates
 from gpt2dsl.schema.nanogpt import MODEL_ARGS, TABLE
-from gpt2dsl.weights.files.stored import Held, Stored, Whole
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
 from gpt2dsl.weights.formats.config import to_config
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -30,7 +30,7 @@ _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.
 class Transposed(Whole):
     """A matrix with rows and columns exchanged."""
 
-    of: Stored
+    of: LazyTensor
 
     def make(self) -> NDArray[Any]:
         """Return all of it."""
@@ -50,7 +50,7 @@ def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
     return [*fates(path, beside, TABLE), *named]
 
 
-def network(document: Mapping[str, Any], activation: str, path: Path) -> Geometry:
+def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Config:
     """Return the network of a checkpoint.
 
     Args:
@@ -75,21 +75,21 @@ def network(document: Mapping[str, Any], activation: str, path: Path) -> Geometr
     dropout = args.get("dropout", 0.0)
     if type(dropout) not in {int, float} or not 0 <= dropout < 1 or math.isnan(dropout):
         raise InputError("G2-306", path, f"model_args: dropout is {dropout!r}")
-    return Geometry(
+    return GPT2Config(
         layers=layers, heads=heads, hidden=hidden, positions=positions, vocab=vocab,
         activation=activation or "gelu", dropout=float(dropout),
     )  # fmt: skip
 
 
-def config(geometry: Geometry) -> dict[str, Any]:
+def config(geometry: GPT2Config) -> dict[str, Any]:
     """Return the network's config.json, with the end of text of GPT-2's vocabulary."""
     end = GPT2_VOCAB - 1 if geometry.vocab in GPT2_ROWS else None
     return to_config(geometry) | {"bos_token_id": end, "eos_token_id": end}
 
 
 def renamed(
-    stored: Mapping[str, Stored], document: Mapping[str, Any], geometry: Geometry
-) -> dict[str, Stored]:
+    stored: Mapping[str, LazyTensor], document: Mapping[str, Any], geometry: GPT2Config
+) -> dict[str, LazyTensor]:
     """Return tensors as Hugging Face's GPT-2 has them.
 
     Args:
@@ -97,14 +97,14 @@ def renamed(
         document: what lies beside them.
         geometry: the network.
     """
-    result: dict[str, Stored] = {}
+    result: dict[str, LazyTensor] = {}
     for name, tensor in stored.items():
         if name.endswith(_LINEARS) and len(tensor.shape) == 2:
             result[name] = Transposed(tensor.kind, tensor.shape[::-1], tensor)
         else:
             result[name] = tensor
     if document["model_args"].get("bias") is False:
-        for expected in tensors(geometry):
+        for expected in param_specs(geometry):
             if expected.name.endswith(".bias") and expected.name not in result:
-                result[expected.name] = Held.of(np.zeros(expected.shape, np.float32))
+                result[expected.name] = ArrayTensor.of(np.zeros(expected.shape, np.float32))
     return result

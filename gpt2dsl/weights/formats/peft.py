@@ -15,15 +15,15 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
-from gpt2dsl.layout.tensors import HEAD, TABLE, tensors
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import HEAD, WTE, param_specs
 from gpt2dsl.schema import adapter_config
 from gpt2dsl.schema.fate import fates, refuse
-from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats import peft_targets
-from gpt2dsl.weights.formats.adapter import Adapter, Beginning, LowRank, Origin, Rows
+from gpt2dsl.weights.formats.adapter import Adapter, Beginning, Origin, Rows, StoredLoRA
 from gpt2dsl.weights.formats.peft_targets import Base, Kind, Targets
-from gpt2dsl.weights.place import read_json
+from gpt2dsl.weights.location import read_json
 
 PREFIX, BODY = "base_model.model.", "transformer."
 _PART = re.compile(
@@ -46,13 +46,13 @@ _RANDOM = (False, "orthogonal")
 class _Parts:
     """The tensors of a file, sorted by kind; modules have their names in the file."""
 
-    low_rank: dict[str, dict[str, Stored]] = attrs.field(factory=dict)
+    low_rank: dict[str, dict[str, LazyTensor]] = attrs.field(factory=dict)
     tables: set[str] = attrs.field(factory=set)
-    rows: dict[str, Stored] = attrs.field(factory=dict)
-    whole: dict[str, Stored] = attrs.field(factory=dict)
+    rows: dict[str, LazyTensor] = attrs.field(factory=dict)
+    whole: dict[str, LazyTensor] = attrs.field(factory=dict)
 
     @classmethod
-    def of(cls, stored: Mapping[str, Stored]) -> _Parts:
+    def of(cls, stored: Mapping[str, LazyTensor]) -> _Parts:
         """Return a file's tensors sorted."""
         parts = cls()
         for name, tensor in stored.items():
@@ -114,8 +114,8 @@ def read_config(path: Path) -> dict[str, Any]:
 def adapter(
     config: dict[str, Any],
     path: Path,
-    stored: Mapping[str, Stored],
-    geometry: Geometry | None = None,
+    stored: Mapping[str, LazyTensor],
+    geometry: GPT2Config | None = None,
 ) -> Adapter:
     """Return the adapter of a folder.
 
@@ -171,14 +171,14 @@ def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
     Rows of the word table are the head's too, as PEFT ties them.
     """
     table = f"{BODY}wte"
-    pair = {table: TABLE, peft_targets.HEAD: HEAD}
+    pair = {table: WTE, peft_targets.HEAD: HEAD}
     names = {pair[module] for module in modules if module in pair}
-    return frozenset(names - ({TABLE} if table in rows else set()))
+    return frozenset(names - ({WTE} if table in rows else set()))
 
 
 def _untied(
-    full: Mapping[str, Stored], own: frozenset[str], saved: Collection[str]
-) -> dict[str, Stored]:
+    full: Mapping[str, LazyTensor], own: frozenset[str], saved: Collection[str]
+) -> dict[str, LazyTensor]:
     """Return whole tensors, with a new value of the base's one table under both of its names.
 
     Args:
@@ -186,12 +186,12 @@ def _untied(
         own: those of the two that the adapter has for itself.
         saved: names of tensors that are copies for the adapter alone.
     """
-    shared = [full[name] for name in (TABLE, HEAD) if name in full and name not in saved]
+    shared = [full[name] for name in (WTE, HEAD) if name in full and name not in saved]
     result = dict(full)
     if shared and own:
-        result |= {name: shared[0] for name in (TABLE, HEAD) if name not in saved}
+        result |= {name: shared[0] for name in (WTE, HEAD) if name not in saved}
     elif shared:  # A head that is held besides is compared with the table.
-        result.setdefault(TABLE, shared[0])
+        result.setdefault(WTE, shared[0])
     return result
 
 
@@ -217,7 +217,9 @@ def _compare(
         raise InputError("G2-306", path, message)
 
 
-def _full(parts: _Parts, base: Base, adapted: Mapping[str, Kind], path: Path) -> dict[str, Stored]:
+def _full(
+    parts: _Parts, base: Base, adapted: Mapping[str, Kind], path: Path
+) -> dict[str, LazyTensor]:
     """Return the tensors that are held whole, by their full names.
 
     Raises:
@@ -260,13 +262,13 @@ def _rows(
     }
 
 
-_TABLES = (TABLE, f"{BODY}wpe.weight", HEAD)
+_TABLES = (WTE, f"{BODY}wpe.weight", HEAD)
 
 
 def _network(base: Base) -> set[str]:
     """Return the names of the tensors of a network with any head."""
-    smallest = Geometry(layers=base.layers, heads=1, hidden=1, positions=1, vocab=1, labels=1)
-    return {tensor.name for tensor in tensors(smallest)} | {HEAD}
+    smallest = GPT2Config(layers=base.layers, heads=1, hidden=1, positions=1, vocab=1, labels=1)
+    return {tensor.name for tensor in param_specs(smallest)} | {HEAD}
 
 
 def _full_name(module: str, base: Base) -> str:
@@ -274,7 +276,7 @@ def _full_name(module: str, base: Base) -> str:
     return module if base.head else f"{BODY}{module}"
 
 
-def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) -> LowRank:
+def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) -> StoredLoRA:
     pair = parts.low_rank[module]
     if problem := _problem(config, module, pair):
         raise InputError("G2-306", path, f"{module}: {problem}")
@@ -292,7 +294,7 @@ def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) ->
         raise InputError("G2-306", path, message)
     if not _is_number(alpha):
         raise InputError("G2-306", path, f"lora_alpha is {alpha!r}, a number is expected")
-    return LowRank(
+    return StoredLoRA(
         a=pair["A"],
         b=pair["B"],
         alpha=float(alpha),
@@ -308,7 +310,7 @@ def _is_number(value: Any) -> bool:
     return type(value) in {int, float} and abs(value) <= sys.float_info.max
 
 
-def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, Stored]) -> str:
+def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, LazyTensor]) -> str:
     """Return what is wrong with the tensors of one module, "" where nothing is."""
     if not {"A", "B"} <= pair.keys():
         return "half of its adapter is missing"
@@ -323,7 +325,7 @@ def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, Stored])
     return _disagreement(config, module, pair)
 
 
-def _disagreement(config: Mapping[str, Any], module: str, pair: Mapping[str, Stored]) -> str:
+def _disagreement(config: Mapping[str, Any], module: str, pair: Mapping[str, LazyTensor]) -> str:
     """Return where the configuration and the tensors of one module do not agree."""
     if bool(config.get("use_dora")) != ("magnitude" in pair):
         there = "the file has one" if "magnitude" in pair else "the file has none"

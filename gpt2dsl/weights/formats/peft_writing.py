@@ -7,18 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2dsl.layout.tensors import SCORE
+from gpt2dsl.layout.params import SCORE
 from gpt2dsl.weights.files import tensorfile
-from gpt2dsl.weights.files.stored import Stored
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.peft import BODY, PREFIX
-from gpt2dsl.weights.place import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from gpt2dsl.weights.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def write(
     folder: Path,
     adapter: Adapter,
-    prepared: Callable[[dict[str, Stored]], dict[str, Stored]] = lambda tensors: tensors,
+    prepared: Callable[[dict[str, LazyTensor]], dict[str, LazyTensor]] = lambda tensors: tensors,
 ) -> dict[str, str]:
     """Write a folder that PEFT and ``peft.adapter`` read; what came from PEFT goes as it came.
 
@@ -43,9 +43,9 @@ def write(
     return {ADAPTER_WEIGHTS: tensorfile.write(folder / ADAPTER_WEIGHTS, prepared(named))}
 
 
-def _named(adapter: Adapter) -> dict[str, Stored]:
+def _named(adapter: Adapter) -> dict[str, LazyTensor]:
     """Return plain low-rank adapters and whole tensors under PEFT's names."""
-    named: dict[str, Stored] = {}
+    named: dict[str, LazyTensor] = {}
     for module, part in adapter.modules.items():
         name = module.removeprefix(BODY) if adapter.bare else module
         named[f"{PREFIX}{name}.lora_A.weight"] = part.a

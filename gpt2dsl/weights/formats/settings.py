@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights.defaults import Defaults, Document
 
 ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
@@ -43,7 +43,7 @@ class Settings:
     hugging_face: dict[str, Any]
     generation: dict[str, Any] | None = None
 
-    def defaults(self, geometry: Geometry) -> Defaults:
+    def defaults(self, geometry: GPT2Config) -> Defaults:
         """Return the defaults that the files stored within the YAML give."""
         config = Document(self.path, self.hugging_face) if self.hugging_face else None
         own = None if self.generation is None else Document(self.path, self.generation)
@@ -93,7 +93,7 @@ def beside(checkpoint: Path) -> Settings | None:
 
 
 def to_settings(
-    geometry: Geometry, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
+    geometry: GPT2Config, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The YAML for MindFormers of a network.
 
@@ -134,7 +134,7 @@ def to_settings(
 
 
 def yaml_of(
-    geometry: Geometry, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
+    geometry: GPT2Config, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
 ) -> bytes:
     """:func:`to_settings` as the text of a file."""
     import yaml  # noqa: PLC0415  # slow, and seldom needed
@@ -144,7 +144,7 @@ def yaml_of(
     return text.encode()
 
 
-def inexpressible(geometry: Geometry) -> list[str]:
+def inexpressible(geometry: GPT2Config) -> list[str]:
     """What of a network MindFormers has no word for, so that it would compute something else."""
     words = {
         f"an inner width of {geometry.inner_width}, which is no multiple of {geometry.hidden}": (

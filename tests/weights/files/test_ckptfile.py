@@ -8,7 +8,7 @@ import pytest
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import Held, Stored, converted
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, converted
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -45,8 +45,9 @@ def test_mindspore_reads_what_is_written_in_slices_or_whole(
 ) -> None:
     monkeypatch.setattr(ckptfile, "SLICE", cut)
     kinds = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
-    held: dict[str, Stored] = {
-        name: Held(kinds[array.dtype], array.shape, array) for name, array in arrays().items()
+    held: dict[str, LazyTensor] = {
+        name: ArrayTensor(kinds[array.dtype], array.shape, array)
+        for name, array in arrays().items()
     }
     path = tmp_path / "a.ckpt"
     ckptfile.write(path, held)
@@ -64,7 +65,7 @@ def test_blocks_cross_the_borders_of_slices(
 ) -> None:
     monkeypatch.setattr(ckptfile, "SLICE", 50)
     array = np.arange(60, dtype=np.float32).reshape(20, 3)
-    ckptfile.write(tmp_path / "a.ckpt", {"a": Held.of(array)})
+    ckptfile.write(tmp_path / "a.ckpt", {"a": ArrayTensor.of(array)})
     found = ckptfile.stored(tmp_path / "a.ckpt")["a"]
     for first, last in ((0, 20), (3, 11), (19, 20), (5, 5)):
         assert np.array_equal(found.rows(first, last), array[first:last])
@@ -72,7 +73,7 @@ def test_blocks_cross_the_borders_of_slices(
 
 def test_bfloat16_goes_both_ways(tmp_path: Path) -> None:
     array = np.array([1.0, -2.5, 3.140625], np.float32)
-    ckptfile.write(tmp_path / "a.ckpt", {"a": converted(Held.of(array), "BF16")})
+    ckptfile.write(tmp_path / "a.ckpt", {"a": converted(ArrayTensor.of(array), "BF16")})
     found = ckptfile.stored(tmp_path / "a.ckpt")["a"]
     assert found.kind == "BF16"
     assert np.array_equal(found.load(), array)
@@ -81,7 +82,9 @@ def test_bfloat16_goes_both_ways(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keep", [0.99, 0.5, 0.02])
 def test_a_truncated_file_is_told_in_one_line(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "a.ckpt"
-    ckptfile.write(path, {name: Held.of(a.astype(np.float32)) for name, a in arrays().items()})
+    ckptfile.write(
+        path, {name: ArrayTensor.of(a.astype(np.float32)) for name, a in arrays().items()}
+    )
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data))])
     with pytest.raises(InputError, match=r"a.ckpt: it is no whole MindSpore checkpoint") as caught:
@@ -91,7 +94,7 @@ def test_a_truncated_file_is_told_in_one_line(tmp_path: Path, keep: float) -> No
 
 def test_a_shape_that_its_bytes_do_not_fill_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
-    ckptfile.write(path, {"a": Held.of(np.ones((2, 3), np.float32))})
+    ckptfile.write(path, {"a": ArrayTensor.of(np.ones((2, 3), np.float32))})
     path.write_bytes(path.read_bytes().replace(b"\x08\x02\x08\x03", b"\x08\x02\x08\x04"))
     with pytest.raises(InputError, match="a has 24 bytes, its shape needs 32"):
         ckptfile.stored(path)

@@ -13,7 +13,7 @@ from transformers import GPT2LMHeadModel
 from gpt2dsl import load
 from gpt2dsl.errors import SpecError
 from gpt2dsl.weights import inspection, reading
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from tests import adapters
 
 TABLE, HEAD = "transformer.wte.weight", "lm_head.weight"
@@ -37,7 +37,7 @@ def test_a_table_that_save_model_kept_under_the_heads_name_is_read(base: Path) -
     load_model(again, str(base / "model.safetensors"))
     logits = load(str(base)).logits(adapters.IDS.tolist())
     assert np.abs(logits - adapters.outputs(again)).max() < 1e-4
-    keys = inspection.inspect(base, Hints())["beside"]["model.safetensors"]["keys"]
+    keys = inspection.inspect(base, Overrides())["beside"]["model.safetensors"]["keys"]
     assert keys[TABLE]["fate"] == keys["format"]["fate"] == "used"
 
 

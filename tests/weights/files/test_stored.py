@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.weights.files import stored, tensorfile
-from gpt2dsl.weights.files.stored import Held, all_finite, converted, from_float32, to_float32
+from gpt2dsl.weights.files import lazy_tensor, tensorfile
+from gpt2dsl.weights.files.lazy_tensor import (
+    ArrayTensor,
+    all_finite,
+    converted,
+    from_float32,
+    to_float32,
+)
 
 FLOATS = arrays(np.float32, st.integers(0, 40), elements=st.floats(width=32))
 KINDS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -37,9 +43,9 @@ def test_finite_values_whose_sum_is_not_are_finite() -> None:
 def test_blocks_are_small_and_make_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "BLOCK", 64)
+    monkeypatch.setattr(lazy_tensor, "BLOCK", 64)
     array = np.arange(105, dtype=np.float32).reshape(35, 3)
-    tensorfile.write(tmp_path / "a", {"a": Held.of(array)})
+    tensorfile.write(tmp_path / "a", {"a": ArrayTensor.of(array)})
     found = tensorfile.stored(tmp_path / "a")["a"]
     blocks = list(found.blocks())
     assert max(block.nbytes for block in blocks) <= 64
@@ -49,7 +55,7 @@ def test_blocks_are_small_and_make_the_whole(
 
 def test_a_file_that_shrank_since_it_was_opened_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    tensorfile.write(path, {"a": Held.of(np.ones(100, np.float32))})
+    tensorfile.write(path, {"a": ArrayTensor.of(np.ones(100, np.float32))})
     found = tensorfile.stored(path)["a"]
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(InputError, match="it ends before its last tensor"):
@@ -57,6 +63,8 @@ def test_a_file_that_shrank_since_it_was_opened_is_told(tmp_path: Path) -> None:
 
 
 def test_a_number_is_a_tensor_too(tmp_path: Path) -> None:
-    tensorfile.write(tmp_path / "a", {"a": converted(Held.of(np.float32(1.5).reshape(())), "F16")})
+    tensorfile.write(
+        tmp_path / "a", {"a": converted(ArrayTensor.of(np.float32(1.5).reshape(())), "F16")}
+    )
     found = tensorfile.stored(tmp_path / "a")["a"]
     assert (found.shape, found.load().tolist()) == ((), 1.5)

@@ -11,7 +11,7 @@ import torch
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights.files import torchfile
-from gpt2dsl.weights.files.stored import Slab
+from gpt2dsl.weights.files.lazy_tensor import FileTensor
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -46,7 +46,7 @@ def test_every_tensor_is_read_as_torch_reads_it(tmp_path: Path, zipped: bool) ->
 def test_opening_reads_no_tensor(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1500, 1000)}, tmp_path / "a.bin")
     found = torchfile.stored(tmp_path / "a.bin")["a"]
-    assert isinstance(found, Slab)
+    assert isinstance(found, FileTensor)
     assert max(block.nbytes for block in found.blocks()) < found.size
 
 

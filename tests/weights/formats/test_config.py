@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import GPT2Config
+from transformers import GPT2Config as HFConfig
 from transformers.activations import ACT2FN
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout import geometry as layout
-from gpt2dsl.layout.geometry import MULTI_LABEL, PROBLEMS, Geometry
+from gpt2dsl.layout import config as layout
+from gpt2dsl.layout.config import MULTI_LABEL, PROBLEMS, GPT2Config
 from gpt2dsl.schema import activations
 from gpt2dsl.schema.activations import ACTIVATIONS
 from gpt2dsl.schema.config import TABLE
@@ -26,10 +26,10 @@ SHARES = st.floats(0, 1, exclude_max=True)
 
 
 @st.composite
-def geometries(draw: st.DrawFn) -> Geometry:
+def geometries(draw: st.DrawFn) -> GPT2Config:
     heads, labels = draw(st.integers(1, 8)), draw(st.integers(0, 5))
     problems = ("",) if labels == 0 else PROBLEMS[1:] if labels == 1 else PROBLEMS
-    return Geometry(
+    return GPT2Config(
         layers=draw(st.integers(1, 100)),
         heads=heads,
         hidden=heads * draw(st.integers(1, 64)),
@@ -51,19 +51,19 @@ def geometries(draw: st.DrawFn) -> Geometry:
 
 
 @given(geometries())
-def test_a_geometry_comes_back_from_its_config(geometry: Geometry) -> None:
+def test_a_geometry_comes_back_from_its_config(geometry: GPT2Config) -> None:
     assert from_config(to_config(geometry), PATH) == geometry
 
 
 @given(geometries())
-def test_a_geometry_comes_back_from_transformers(geometry: Geometry) -> None:
-    config = GPT2Config(**to_config(geometry, 0))
+def test_a_geometry_comes_back_from_transformers(geometry: GPT2Config) -> None:
+    config = HFConfig(**to_config(geometry, 0))
     assert (config.eos_token_id, config.tie_word_embeddings) == (0, geometry.tied)
     assert from_config(config.to_dict(), PATH) == geometry
 
 
 def test_the_defaults_are_those_of_transformers() -> None:
-    assert from_config({"model_type": "gpt2"}, PATH) == from_config(GPT2Config().to_dict(), PATH)
+    assert from_config({"model_type": "gpt2"}, PATH) == from_config(HFConfig().to_dict(), PATH)
 
 
 FORMS = {
@@ -93,7 +93,7 @@ def test_names_that_other_models_use_are_read() -> None:
 
 def test_of_two_names_that_differ_the_one_counts_that_transformers_takes() -> None:
     config = {"model_type": "gpt2", "hidden_size": 64, "n_embd": 32, "n_head": 4}
-    assert from_config(config, PATH).hidden == GPT2Config(**config).n_embd == 64
+    assert from_config(config, PATH).hidden == HFConfig(**config).n_embd == 64
 
 
 @pytest.mark.parametrize("value", [0, 1, False, True, None, "", "no", 0.0, 2, [], [0]])
@@ -112,14 +112,14 @@ def test_flags_are_what_counts_as_true_in_transformers(key: str, word: str, valu
 
 
 def test_every_key_of_transformers_is_in_the_table() -> None:
-    config = GPT2Config(num_labels=3, problem_type="regression")
-    keys = {*config.to_dict(), *GPT2Config.attribute_map, *vars(config)}
+    config = HFConfig(num_labels=3, problem_type="regression")
+    keys = {*config.to_dict(), *HFConfig.attribute_map, *vars(config)}
     internal = {"_output_attentions", "_attn_implementation_internal"}
     assert keys - internal - TABLE.keys() == set()
     assert {one.fate for one in fates(PATH, config.to_dict(), TABLE)} == {"used", "no effect"}
 
 
-SOURCE = GPT2Config(
+SOURCE = HFConfig(
     vocab_size=264, n_embd=32, n_head=2, resid_pdrop=0.0, attn_pdrop=0.3, bos_token_id=1,
     eos_token_id=2, pad_token_id=3, activation_function="gelu_fast", task_specific_params={"a": 1},
     num_labels=3, id2label={0: "x", 1: "y", 2: "z"}, label2id={"x": 0, "y": 1, "z": 2},
@@ -221,7 +221,7 @@ def test_ids_that_a_config_does_not_say_stay_unsaid() -> None:
 )
 def test_another_network_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
-        from_config(GPT2Config().to_dict() | changes, PATH)
+        from_config(HFConfig().to_dict() | changes, PATH)
     assert caught.value.faults[0].code == "G2-306"
 
 
@@ -238,7 +238,7 @@ def test_the_kind_of_a_config_without_one_is_asked_for() -> None:
     ],
 )
 def test_labels_that_contradict_each_other_are_refused(changes: dict[str, Any], said: str) -> None:
-    config = json.loads(json.dumps(GPT2Config().to_dict())) | changes
+    config = json.loads(json.dumps(HFConfig().to_dict())) | changes
     assert from_config(config, PATH).labels == 0
     with pytest.raises(InputError, match=said):
         from_config(config | {"architectures": ["GPT2ForSequenceClassification"]}, PATH)
@@ -265,9 +265,9 @@ def test_what_outputs_are_follows_from_type_and_number(said: dict[str, Any], mea
 
 
 def test_labels_are_those_of_a_classifier_only() -> None:
-    config = GPT2Config(num_labels=3).to_dict()
+    config = HFConfig(num_labels=3).to_dict()
     assert from_config(config, PATH).labels == 0
     config["architectures"] = ["GPT2ForSequenceClassification"]
     assert from_config(config, PATH).labels == 3
     classifier = attrs.evolve(from_config(config, PATH), labels=2)
-    assert from_config(GPT2Config(**to_config(classifier)).to_dict(), PATH).labels == 2
+    assert from_config(HFConfig(**to_config(classifier)).to_dict(), PATH).labels == 2

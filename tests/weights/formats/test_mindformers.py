@@ -9,30 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.files import ckptfile
-from gpt2dsl.weights.files.stored import Held, Stored
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor
 from gpt2dsl.weights.formats import mindformers, settings
 from gpt2dsl.weights.formats.config import to_config
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from tests.weights.conftest import random_arrays
 
-HEADS = Hints(heads=2)
+HEADS = Overrides(heads=2)
 
 
-def held(geometry: Geometry) -> dict[str, Stored]:
-    return {name: Held.of(array) for name, array in random_arrays(geometry).items()}
+def held(geometry: GPT2Config) -> dict[str, LazyTensor]:
+    return {name: ArrayTensor.of(array) for name, array in random_arrays(geometry).items()}
 
 
 @given(
     st.builds(
-        Geometry, layers=st.integers(1, 3), heads=st.just(1), hidden=st.integers(1, 7),
+        GPT2Config, layers=st.integers(1, 3), heads=st.just(1), hidden=st.integers(1, 7),
         positions=st.integers(1, 5), vocab=st.integers(1, 9), inner=st.integers(1, 9),
         labels=st.integers(0, 3),
     )
 )  # fmt: skip
-def test_there_and_back_is_the_identity_whatever_the_shapes(geometry: Geometry) -> None:
+def test_there_and_back_is_the_identity_whatever_the_shapes(geometry: GPT2Config) -> None:
     tensors = held(geometry)
     back = mindformers.renamed(mindformers.named(tensors), Path("a.ckpt"))
     assert set(back) == set(tensors)
@@ -41,9 +41,9 @@ def test_there_and_back_is_the_identity_whatever_the_shapes(geometry: Geometry) 
         assert np.array_equal(back[name].load(), tensor.load())
 
 
-def test_names_shapes_and_values_are_those_of_mindformers(geometry: Geometry) -> None:
+def test_names_shapes_and_values_are_those_of_mindformers(geometry: GPT2Config) -> None:
     arrays = random_arrays(geometry)
-    named = mindformers.named({name: Held.of(array) for name, array in arrays.items()})
+    named = mindformers.named({name: ArrayTensor.of(array) for name, array in arrays.items()})
     block = "backbone.blocks.1"
     key = named[f"{block}.attention.dense2.weight"]
     whole = arrays["transformer.h.1.attn.c_attn.weight"]
@@ -56,13 +56,13 @@ def test_names_shapes_and_values_are_those_of_mindformers(geometry: Geometry) ->
     assert len(named) == 2 + 16 * geometry.layers + 2
 
 
-def _checkpoint(path: Path, geometry: Geometry, **more: np.ndarray) -> Path:
+def _checkpoint(path: Path, geometry: GPT2Config, **more: np.ndarray) -> Path:
     named = mindformers.named(held(geometry))
-    ckptfile.write(path, named | {name: Held.of(array) for name, array in more.items()})
+    ckptfile.write(path, named | {name: ArrayTensor.of(array) for name, array in more.items()})
     return path
 
 
-def test_the_state_of_training_is_no_weight(tmp_path: Path, geometry: Geometry) -> None:
+def test_the_state_of_training_is_no_weight(tmp_path: Path, geometry: GPT2Config) -> None:
     state = {
         name: np.ones(3, np.float32)
         for name in (
@@ -80,7 +80,7 @@ def test_the_state_of_training_is_no_weight(tmp_path: Path, geometry: Geometry) 
 
 
 @pytest.mark.parametrize("lost", ["attention.dense2.weight", "attention.projection.bias"])
-def test_what_is_missing_is_named(tmp_path: Path, geometry: Geometry, lost: str) -> None:
+def test_what_is_missing_is_named(tmp_path: Path, geometry: GPT2Config, lost: str) -> None:
     named = mindformers.named(held(geometry))
     del named[f"backbone.blocks.1.{lost}"]
     ckptfile.write(tmp_path / "a.ckpt", named)
@@ -90,7 +90,7 @@ def test_what_is_missing_is_named(tmp_path: Path, geometry: Geometry, lost: str)
 
 @pytest.mark.parametrize("old", ["mindpet_delta_lora_a", "tk_delta_lora_A"])
 def test_its_adapters_are_merged_and_become_one_of_peft(
-    tmp_path: Path, geometry: Geometry, old: str
+    tmp_path: Path, geometry: GPT2Config, old: str
 ) -> None:
     random = np.random.default_rng(1)
     lora = {
@@ -112,12 +112,12 @@ def test_its_adapters_are_merged_and_become_one_of_peft(
     expected[:, 16:] += 2 * (b3 @ a3).T
     found = reading.read(path)
     assert np.allclose(found.arrays["transformer.h.0.attn.c_attn.weight"], expected, atol=1e-5)
-    one = opening.adapter(path, Hints()).modules["transformer.h.0.attn.c_attn"]
+    one = opening.adapter(path, Overrides()).modules["transformer.h.0.attn.c_attn"]
     assert (one.rank, one.alpha, one.scale) == (8, 16, 2)
     assert not one.b.load()[8:16].any()
 
 
-def test_half_an_adapter_is_told(tmp_path: Path, geometry: Geometry) -> None:
+def test_half_an_adapter_is_told(tmp_path: Path, geometry: GPT2Config) -> None:
     name = "backbone.blocks.0.attention.dense1.mindpet_delta_lora_a"
     path = _checkpoint(tmp_path / "a.ckpt", geometry, **{name: np.ones((2, 8), np.float32)})
     path.with_suffix(".yaml").write_text(
@@ -130,19 +130,27 @@ def test_half_an_adapter_is_told(tmp_path: Path, geometry: Geometry) -> None:
 @pytest.mark.parametrize(
     ("yaml", "hints", "said"),
     [
-        (None, Hints(), "how many heads it has is not in the file"),
-        ("model: {model_config: {hidden_act: gelu}}", Hints(), "how many heads it has"),
-        ("model: {model_config: {num_heads: 3}}", Hints(), "3 heads do not divide the width 8"),
-        ("model: {model_config: {num_heads: two}}", Hints(), "num_heads is 'two', a positive"),
-        ("model: {model_config: {num_heads: 2, num_layers: 3}}", Hints(), "layers is 3 in one"),
-        ("model: {model_config: {num_heads: 2, hidden_act: swish}}", Hints(), "hidden_act is 'swi"),
-        ("model: [", Hints(), "it is not YAML"),
-        ("seed: 0", Hints(), "it has no model.model_config"),
-        (None, Hints(size=Geometry(layers=2, heads=2, hidden=8, positions=9, vocab=9)), "positio"),
+        (None, Overrides(), "how many heads it has is not in the file"),
+        ("model: {model_config: {hidden_act: gelu}}", Overrides(), "how many heads it has"),
+        ("model: {model_config: {num_heads: 3}}", Overrides(), "3 heads do not divide the width 8"),
+        ("model: {model_config: {num_heads: two}}", Overrides(), "num_heads is 'two', a positive"),
+        ("model: {model_config: {num_heads: 2, num_layers: 3}}", Overrides(), "layers is 3 in one"),
+        (
+            "model: {model_config: {num_heads: 2, hidden_act: swish}}",
+            Overrides(),
+            "hidden_act is 'swi",
+        ),
+        ("model: [", Overrides(), "it is not YAML"),
+        ("seed: 0", Overrides(), "it has no model.model_config"),
+        (
+            None,
+            Overrides(size=GPT2Config(layers=2, heads=2, hidden=8, positions=9, vocab=9)),
+            "positio",
+        ),
     ],
 )
 def test_a_network_that_is_not_known_for_sure_is_refused(
-    tmp_path: Path, geometry: Geometry, yaml: str | None, hints: Hints, said: str
+    tmp_path: Path, geometry: GPT2Config, yaml: str | None, hints: Overrides, said: str
 ) -> None:
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
     if yaml:
@@ -153,15 +161,15 @@ def test_a_network_that_is_not_known_for_sure_is_refused(
 
 
 def test_the_network_comes_from_the_yaml_or_the_size_or_the_heads(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
     assert reading.look(path, HEADS).geometry == geometry
     fast = attrs.evolve(geometry, activation="fast_gelu")
-    assert reading.look(path, Hints(size=fast)).geometry == fast
+    assert reading.look(path, Overrides(size=fast)).geometry == fast
     other_words = attrs.evolve(fast, vocab=50257)  # the data's vocabulary is not the size's
-    assert reading.look(path, Hints(size=other_words)).geometry == fast
-    assert reading.look(path, Hints(heads=2, activation="relu")).geometry.activation == "relu"
+    assert reading.look(path, Overrides(size=other_words)).geometry == fast
+    assert reading.look(path, Overrides(heads=2, activation="relu")).geometry.activation == "relu"
     (tmp_path / "other.yaml").write_text(
         "model: {model_config: {num_heads: 4, hidden_act: fast_gelu, hidden_dropout_rate: 0.3}}"
     )
@@ -172,16 +180,18 @@ def test_the_network_comes_from_the_yaml_or_the_size_or_the_heads(
         reading.look(path)
 
 
-def test_query_key_and_value_that_do_not_fit_are_shown(tmp_path: Path, geometry: Geometry) -> None:
+def test_query_key_and_value_that_do_not_fit_are_shown(
+    tmp_path: Path, geometry: GPT2Config
+) -> None:
     named = mindformers.named(held(geometry))
-    named["backbone.blocks.0.attention.dense2.weight"] = Held.of(np.ones((4, 8), np.float32))
+    named["backbone.blocks.0.attention.dense2.weight"] = ArrayTensor.of(np.ones((4, 8), np.float32))
     ckptfile.write(tmp_path / "a.ckpt", named)
     with pytest.raises(InputError, match=r"do not fit: dense1 \[8, 8\] F32, dense2 \[4, 8\] F32"):
         reading.look(tmp_path / "a.ckpt", HEADS)
 
 
 def test_a_name_that_a_cell_put_before_it_does_not_matter(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     named = mindformers.named(held(geometry))
     path = tmp_path / "a.ckpt"
@@ -193,7 +203,7 @@ def test_a_name_that_a_cell_put_before_it_does_not_matter(
     "shapes", [((2, 8), (8, 3)), ((2, 7), (7, 2)), ((2,), (8, 2)), ((2, 8), (8, 2), (3, 8), (8, 3))]
 )
 def test_adapters_that_do_not_fit_are_told(
-    tmp_path: Path, geometry: Geometry, shapes: tuple[tuple[int, ...], ...]
+    tmp_path: Path, geometry: GPT2Config, shapes: tuple[tuple[int, ...], ...]
 ) -> None:
     names = [
         f"{third}.mindpet_delta_lora_{half}" for third in ("dense1", "dense3") for half in "ab"
@@ -211,7 +221,7 @@ def test_adapters_that_do_not_fit_are_told(
 
 
 def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
     text = settings.yaml_of(geometry, to_config(geometry)).decode()
@@ -226,7 +236,7 @@ def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
 
 
 def test_settings_of_generation_beside_a_checkpoint_go_before_those_of_its_yaml(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
     path.with_suffix(".yaml").write_bytes(

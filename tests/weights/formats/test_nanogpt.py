@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from gpt2dsl import Recipe, Task, load
 from gpt2dsl.errors import InputError
 from gpt2dsl.weights import inspection, reading
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 
 IDS = [[1, 5, 9, 30, 7]]
 ARGS: dict[str, Any] = {
@@ -122,7 +122,7 @@ def test_it_is_converted_for_transformers(tmp_path: Path) -> None:
 
 def test_the_activation_of_an_old_checkpoint_can_be_named(tmp_path: Path) -> None:
     weights = save(tmp_path / "ckpt.pt", ARGS)
-    found = reading.read(tmp_path, Hints(activation="gelu_new"))
+    found = reading.read(tmp_path, Overrides(activation="gelu_new"))
     assert found.geometry.activation == "gelu_new"
     assert np.abs(judged(weights, ARGS) - judged(weights, ARGS, "tanh")).max() > 1e-4
 
@@ -142,7 +142,7 @@ def test_a_padded_vocabulary_ends_texts_with_gpt2s_token(tmp_path: Path) -> None
 
 def test_every_key_has_a_fate(tmp_path: Path) -> None:
     save(tmp_path / "ckpt.pt", ARGS | {"rotary": True}, note="mine")
-    keys = inspection.inspect(tmp_path, Hints())["beside"]["ckpt.pt"]["keys"]
+    keys = inspection.inspect(tmp_path, Overrides())["beside"]["ckpt.pt"]["keys"]
     assert keys["optimizer"]["fate"] == "no effect"
     assert keys["model_args.bias"]["fate"] == "used"
     assert {key for key, one in keys.items() if one["fate"] == "unknown"} == {

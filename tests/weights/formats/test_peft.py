@@ -13,10 +13,10 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel, GPT2Mod
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.errors import InputError, SpecError
-from gpt2dsl.layout.geometry import Geometry
+from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.formats import huggingface
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from tests import adapters
 from tests.weights.conftest import random_arrays
 
@@ -73,7 +73,7 @@ def test_an_adapter_that_peft_trained_gives_the_same_logits(
     assert (expected - found).abs().max() < 1e-4
 
 
-def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: Geometry) -> None:
+def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: GPT2Config) -> None:
     base = tmp_path / "base"
     base.mkdir()
     huggingface.write(base, geometry, random_arrays(geometry))
@@ -94,7 +94,7 @@ def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: 
 
 
 def test_an_adapters_classifier_reads_up_to_the_id_that_is_said_and_to_the_end_without(
-    tmp_path: Path, geometry: Geometry
+    tmp_path: Path, geometry: GPT2Config
 ) -> None:
     base, folder = tmp_path / "base", tmp_path / "adapter"
     base.mkdir()
@@ -103,9 +103,9 @@ def test_an_adapters_classifier_reads_up_to_the_id_that_is_said_and_to_the_end_w
         base, folder, GPT2ForSequenceClassification, r=2, task_type="SEQ_CLS",
         target_modules=["c_attn"],
     )  # fmt: skip
-    assert "pad_token_id" not in opening.opened(folder, Hints()).config
+    assert "pad_token_id" not in opening.opened(folder, Overrides()).config
     theirs.config.save_pretrained(folder)
-    assert opening.opened(folder, Hints()).config["pad_token_id"] == 0
+    assert opening.opened(folder, Overrides()).config["pad_token_id"] == 0
 
 
 def convert(source: Path, target: Path, **keys: Any) -> Path:
@@ -210,7 +210,7 @@ def test_an_adapter_of_the_model_without_a_head_keeps_its_names(
     )  # fmt: skip
     theirs = get_peft_model(GPT2Model.from_pretrained(folder), config).eval()
     theirs.save_pretrained(tmp_path / "a")
-    found = opening.adapter(tmp_path / "a", Hints()).modules["transformer.h.0.attn.c_attn"]
+    found = opening.adapter(tmp_path / "a", Overrides()).modules["transformer.h.0.attn.c_attn"]
     assert found.scale == 25
     written = convert(tmp_path / "a", tmp_path / "b", to="peft")
     ours = PeftModel.from_pretrained(GPT2Model.from_pretrained(folder), written).eval()
@@ -227,15 +227,15 @@ def test_an_adapter_on_itself_is_told(folder: Path, tmp_path: Path) -> None:
 
 
 def test_another_base_can_be_named_and_must_fit(
-    folder: Path, tmp_path: Path, geometry: Geometry
+    folder: Path, tmp_path: Path, geometry: GPT2Config
 ) -> None:
     trained(folder, tmp_path / "adapter", r=2, target_modules=["c_attn"])
     _change(tmp_path / "adapter", base_model_name_or_path="")
-    hints = Hints(base=str(folder))
+    hints = Overrides(base=str(folder))
     assert reading.look(tmp_path / "adapter", hints).geometry == geometry
-    wide = Geometry(layers=2, heads=2, hidden=16, positions=16, vocab=geometry.vocab)
+    wide = GPT2Config(layers=2, heads=2, hidden=16, positions=16, vocab=geometry.vocab)
     other = tmp_path / "other"
     other.mkdir()
     huggingface.write(other, wide, random_arrays(wide))
     with pytest.raises(InputError, match=r"2 that do not fit the base: transformer\.h\.0"):
-        reading.look(tmp_path / "adapter", Hints(base=str(other)))
+        reading.look(tmp_path / "adapter", Overrides(base=str(other)))

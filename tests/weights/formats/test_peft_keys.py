@@ -17,7 +17,7 @@ from gpt2dsl import Recipe, Task, load
 from gpt2dsl.errors import InputError, SpecError
 from gpt2dsl.schema.adapter_config import TABLE
 from gpt2dsl.weights import opening, reading
-from gpt2dsl.weights.guess import Hints
+from gpt2dsl.weights.infer_config import Overrides
 from tests import adapters
 from tests.adapters import load_adapter, lora_configs, outputs, read_outputs, save_adapter
 
@@ -226,7 +226,7 @@ def test_the_revision_of_a_base_on_the_hub_is_the_one_that_the_adapter_names(
         (cache / "refs").mkdir(exist_ok=True)
         (cache / "refs" / name).write_text(commit)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    opened = opening.opened(tmp_path / "a", Hints())
+    opened = opening.opened(tmp_path / "a", Overrides())
     assert opened.base is not None
     assert opened.base.place.folder.name == "v2" * 8
 
@@ -241,5 +241,5 @@ def test_an_adapter_on_the_hub_is_converted_by_its_name(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     target = tmp_path / "out"
     Recipe(Task.convert(source="who/what", target=str(target), to="peft")).plan().run()
-    there = opening.adapter(cache / "snapshots" / "main", Hints())
-    assert list(opening.adapter(target, Hints()).modules) == list(there.modules)
+    there = opening.adapter(cache / "snapshots" / "main", Overrides())
+    assert list(opening.adapter(target, Overrides()).modules) == list(there.modules)

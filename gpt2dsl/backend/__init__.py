@@ -1,0 +1,1 @@
+"""MindSpore itself: the device, compiled graphs, memory, and whose turn it is."""

@@ -1,0 +1,116 @@
+"""What the ranks have told so far, and whose silence is a hang."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import attrs
+
+from gpt2dsl.cluster.node import Timeouts
+
+
+@attrs.define
+class Pulse:
+    """What one rank has told.
+
+    Attributes:
+        at: when it last told of a step or a phase.
+        step: the last step that it told of.
+        steps: how many it told of.
+        stepping: whether the last that it told of was a step.
+        long: whether it is in a long phase.
+        done: whether no more steps will come.
+        error: its last error.
+    """
+
+    at: float
+    step: int = -1
+    steps: int = 0
+    stepping: bool = False
+    long: bool = False
+    done: bool = False
+    error: str = ""
+
+    @property
+    def watched(self) -> bool:
+        """Whether silence means something; the first step is told after compilation."""
+        return self.steps > 1 or self.done
+
+
+class HangDetector:
+    """Takes reports; gives the rank that hangs."""
+
+    def __init__(self, ranks: Collection[int], limits: Timeouts, now: float) -> None:
+        self.pulses = {rank: Pulse(now) for rank in ranks}
+        self._limits = limits
+        self._pauses: deque[float] = deque(maxlen=1000)
+        self._resumed = now
+
+    def note(self, rank: int, report: Mapping[str, Any], now: float) -> None:
+        """A report of a rank came in."""
+        pulse = self.pulses[rank]
+        match report.get("kind"):
+            case "error":
+                pulse.error = str(report.get("text", ""))
+                return
+            case "step":
+                self._step(pulse, int(report.get("step", 0)), now)
+            case "phase":
+                self._leave(pulse, now)
+                pulse.stepping, pulse.long = False, bool(report.get("long"))
+            case "done":
+                self._leave(pulse, now)
+                pulse.done = True
+            case _:
+                return
+        pulse.at = now
+
+    def _step(self, pulse: Pulse, step: int, now: float) -> None:
+        if pulse.stepping:
+            self._pauses.append(now - pulse.at)
+        self._leave(pulse, now)
+        pulse.step, pulse.steps, pulse.stepping = step, pulse.steps + 1, True
+
+    def _leave(self, pulse: Pulse, now: float) -> None:
+        # The others waited for this rank: their time starts anew too.
+        if pulse.long:
+            pulse.long, self._resumed = False, now
+
+    def quiet(self, rank: int, now: float) -> float:
+        """For how many seconds a rank has told nothing that it should have."""
+        return now - max(self.pulses[rank].at, self._resumed)
+
+    def hang(self, alive: Collection[int], now: float) -> tuple[list[int], str] | None:
+        """Ranks that hang, and since when.
+
+        If one hangs the others wait for it: it is among those that did the fewest steps.
+        """
+        if any(self.pulses[rank].long for rank in alive):
+            return None
+        # A rank that is done waits for the others: only when all are, the end is overdue.
+        working = [rank for rank in alive if not self.pulses[rank].done] or alive
+        watched = [rank for rank in working if self.pulses[rank].watched]
+        late = [rank for rank in watched if self.quiet(rank, now) > self._limits.least]
+        if not late:
+            return None
+        median = statistics.median(self._pauses or [0.0])
+        late = [rank for rank in late if self.quiet(rank, now) > self._limits.hang * median]
+        if not late:
+            return None
+        # Not among the late ones: who fell silent first may be who waits for another.
+        last = min(self.pulses[rank].step for rank in watched)
+        behind = [rank for rank in watched if self.pulses[rank].step == last]
+        return behind, self._since(min(behind, key=self._told), median, now)
+
+    def _told(self, rank: int) -> float:
+        return self.pulses[rank].at
+
+    def _since(self, rank: int, median: float, now: float) -> str:
+        pulse, quiet = self.pulses[rank], self.quiet(rank, now)
+        if pulse.done:
+            return f"not ended {quiet:.0f} s after its work was done"
+        times = f", {quiet / median:.0f} times the median" if median else ""
+        return f"no step for {quiet:.0f} s{times} (the last: {pulse.step})"

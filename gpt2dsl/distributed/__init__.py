@@ -1,0 +1,1 @@
+"""Ranks of a job: the groups they exchange in, and every collective."""

@@ -1,0 +1,144 @@
+"""Sums over the ranks that share a layer, each with the gradient that it has there.
+
+MindSpore's AllReduce has itself for a gradient, which would count each gradient ``mp`` times.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import mindspore.ops.operations as P
+from mindspore import Tensor, nn
+
+from gpt2dsl.distributed.process_groups import TensorParallelGroup
+
+
+def copy_to_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
+    """Into what ranks share: they begin with the same, and sum the gradients (Megatron's f)."""
+    if shard.sequence:
+        return _GatherReduceScatter(shard)
+    return all_reduce_grad(shard)
+
+
+def reduce_from_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
+    """Out of what ranks share: the sum of what each has found (Megatron's g)."""
+    if shard.sequence:
+        return _ReduceScatterGather(shard)
+    return _AllReduce(shard.group) if shard.mp > 1 else nn.Identity()
+
+
+def all_reduce_grad(shard: TensorParallelGroup) -> nn.Cell:
+    """A weight that all ranks hold, of whose gradient each finds a part."""
+    return _AllReduceGrad(shard.group) if shard.mp > 1 else nn.Identity()
+
+
+def all_reduce_sequence_grad(shard: TensorParallelGroup) -> nn.Cell:
+    """A weight outside of what ranks share: of its gradient each finds a part of the tokens'."""
+    return all_reduce_grad(shard) if shard.sequence else nn.Identity()
+
+
+def scatter_sequence(shard: TensorParallelGroup) -> nn.Cell:
+    """From rows that all ranks have to this one's, where each works on some (sequence parallel)."""
+    return _ScatterGather(shard) if shard.sequence else nn.Identity()
+
+
+def gather_sequence(shard: TensorParallelGroup) -> nn.Cell:
+    """From this rank's rows to all, which every rank then goes on with."""
+    return _GatherScatter(shard) if shard.sequence else nn.Identity()
+
+
+class _AllReduceGrad(nn.Cell):
+    def __init__(self, group: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.sum = P.AllReduce(group=group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.sum(dout),)
+
+
+class _AllReduce(nn.Cell):
+    def __init__(self, group: str) -> None:
+        super().__init__(auto_prefix=False)
+        self.sum = P.AllReduce(group=group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.sum(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (dout,)
+
+
+class _SequenceRegion(nn.Cell):
+    """Some rows on each rank (Korthikanti et al. 2022); subclasses have gradients of their own."""
+
+    def __init__(self, shard: TensorParallelGroup) -> None:
+        super().__init__(auto_prefix=False)
+        self.mp, self.index = shard.mp, shard.index
+        self.sum, self.joined = P.AllReduce(group=shard.group), AllGather(shard, 0)
+
+    def mine(self, x: Tensor) -> Tensor:
+        """``[rows, ..] → [rows / mp, ..]``."""
+        count = x.shape[0] // self.mp
+        return x[self.index * count : (self.index + 1) * count]
+
+
+class _GatherReduceScatter(_SequenceRegion):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.joined(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.mine(self.sum(dout)),)
+
+
+class _ReduceScatterGather(_SequenceRegion):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.mine(self.sum(x))
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.joined(dout),)
+
+
+class _ScatterGather(_SequenceRegion):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.mine(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.joined(dout),)
+
+
+class _GatherScatter(_SequenceRegion):
+    def construct(self, x: Tensor) -> Tensor:
+        return self.joined(x)
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        return (self.mine(dout),)
+
+
+class AllGather(nn.Cell):
+    """What each rank has, side by side; no gradient passes.
+
+    Why: AllGather on CPU knows the group of all ranks only; a sum with zeros is exact.
+    """
+
+    def __init__(self, shard: TensorParallelGroup, axis: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.before, self.after = shard.index, shard.mp - 1 - shard.index
+        self.concat, self.zeros_like = P.Concat(axis), P.ZerosLike()
+        self.sum = P.AllReduce(group=shard.group)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """``[.., n, ..] → [.., mp n, ..]``."""
+        zeros = self.zeros_like(x)
+        return self.sum(self.concat((zeros,) * self.before + (x,) + (zeros,) * self.after))
+
+
+def local_vocab_ids(ids: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Ids among this rank's rows of the word table: where, from 0, and whether, as 1 or 0.
+
+    One of another rank is told to be at 0.
+    """
+    local = ids - first
+    inside = ms.ops.logical_and(local >= 0, local < count)
+    return local * inside.astype(ms.int32), inside.astype(ms.float32)

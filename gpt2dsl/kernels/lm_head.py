@@ -1,0 +1,189 @@
+"""The language-model head and its loss."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import mindspore.ops.operations as P
+import numpy as np
+from mindspore import Tensor, nn
+
+from gpt2dsl.distributed.collectives import AllGather, local_vocab_ids
+from gpt2dsl.distributed.process_groups import NO_TENSOR_PARALLEL, TensorParallelGroup
+from gpt2dsl.kernels.mixed_precision import MixedPrecision
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
+
+MASKED = -1e9
+"""Added to the logits of padded rows of the word table: their probability is exactly 0."""
+
+
+class Logits(nn.Cell):
+    """``x tableᵀ``, where the padded rows of the table get no probability.
+
+    Where ranks share the table, the logits are those of this rank's rows.
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        padded_vocab: int,
+        precision: PrecisionPolicy = FLOAT32,
+        shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
+    ) -> None:
+        super().__init__()
+        self.numbers = MixedPrecision(precision)
+        self.product_bt = P.MatMul(transpose_b=True)
+        self.add_bias = P.BiasAdd()
+        bias = np.zeros(padded_vocab, np.float32)
+        bias[vocab:] = MASKED
+        bias = np.split(bias, shard.mp)[shard.index]
+        self.is_padded = bool(bias.any())
+        self.bias = Tensor(bias)
+
+    def construct(self, x: Tensor, table: Tensor) -> Tensor:
+        """``[rows, hidden] x [padded_vocab, hidden] → [rows, padded_vocab]``."""
+        numbers = self.numbers
+        logits = numbers.wide(self.product_bt(numbers.narrow(x), numbers.factor(table)))
+        if self.is_padded:
+            logits = self.add_bias(logits, self.bias)
+        return logits
+
+
+class GatheredLogits(nn.Cell):
+    """The logits of all ranks that share the table."""
+
+    def __init__(self, logits: Logits, shard: TensorParallelGroup) -> None:
+        super().__init__()
+        self.logits, self.joined = logits, AllGather(shard, 1)
+
+    def construct(self, x: Tensor, table: Tensor) -> Tensor:
+        """``[rows, hidden] x [padded_vocab / mp, hidden] → [rows, padded_vocab]``."""
+        return self.joined(self.logits(x, table))
+
+
+def lm_head(
+    geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
+) -> nn.Cell:
+    """``x tableᵀ`` with the whole table, wherever its rows are."""
+    logits = Logits(geometry.vocab, geometry.padded_vocab, precision, shard)
+    return GatheredLogits(logits, shard) if shard.mp > 1 else logits
+
+
+def linear_cross_entropy(
+    geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
+) -> nn.Cell:
+    """The loss of each token, and what its gradient needs."""
+    if shard.mp > 1:
+        return VocabParallelCrossEntropy(geometry, precision, shard)
+    return LinearCrossEntropy(geometry.vocab, geometry.padded_vocab, precision)
+
+
+class _HeadGradient(nn.Cell):
+    """From the logits' gradient to those of the hidden states and the table.
+
+    Args:
+        logits: whose gradient it is; each loss below has one for each row.
+    """
+
+    def __init__(self, logits: Logits) -> None:
+        super().__init__()
+        self.logits, self.numbers = logits, logits.numbers
+        self.pick, self.scatter_add = P.GatherD(), P.TensorScatterAdd()
+        self.product, self.product_at = P.MatMul(), P.MatMul(transpose_a=True)
+        self.zeros, self.concat = P.Zeros(), P.Concat(1)
+
+    def minus_label(self, probabilities: Tensor, labels: Tensor, ones: Tensor) -> Tensor:
+        """``p - onehot``: ``[rows, v], [rows, 1], [rows] → [rows, v]``."""
+        rows = labels.shape[0]
+        order = ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32)
+        return self.scatter_add(probabilities, self.concat((order, labels)), -ones)
+
+    def back(
+        self, x: Tensor, table: Tensor, error: Tensor, per_row: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``dx = error table``, ``dtable = errorᵀ x``, each times the rows' factor."""
+        numbers = self.numbers
+        error = numbers.narrow(error)
+        dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
+        return dx, numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
+
+
+class LinearCrossEntropy(_HeadGradient):
+    """Cross-entropy of each token, ``-log softmax(x tableᵀ)[label]``.
+
+    Why: the head and the loss together need the logits once. The gradient's factor for each row is
+    applied to ``[rows, hidden]`` instead of ``[rows, vocab]``, and the one-hot label is scattered;
+    ops.cross_entropy takes 10 times as long.
+    """
+
+    def __init__(self, vocab: int, padded_vocab: int, precision: PrecisionPolicy = FLOAT32) -> None:
+        super().__init__(Logits(vocab, padded_vocab, precision))
+        self.log_softmax, self.softmax = P.LogSoftmax(-1), P.Softmax(-1)
+        self.ones = P.Ones()
+
+    def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """``[rows, hidden], [padded_vocab, hidden], [rows, 1] → [rows, 1], [rows, padded_vocab]``.
+
+        The second result is there for the gradient alone.
+        """
+        logits = self.logits(x, table)
+        return -self.pick(self.log_softmax(logits), 1, labels), logits
+
+    def bprop(
+        self,
+        x: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        out: tuple[Tensor, Tensor],
+        dout: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``dlogits = (p - onehot) dy``."""
+        ones = self.ones((x.shape[0],), ms.float32)
+        error = self.minus_label(self.softmax(out[1]), labels, ones)  # [rows, padded_vocab]
+        dx, dtable = self.back(x, table, error, dout[0])
+        return dx, dtable, self.zeros(labels.shape, ms.int32)
+
+
+class VocabParallelCrossEntropy(_HeadGradient):
+    """``LinearCrossEntropy`` where each rank has some rows of the table, and never all logits.
+
+    Ranks exchange three numbers a token, the largest logit, the sum of exponentials and the
+    label's logit, and in the backward pass the gradient of ``x`` (Shoeybi et al. 2019, section 3).
+    """
+
+    def __init__(
+        self, geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
+    ) -> None:
+        super().__init__(Logits(geometry.vocab, geometry.padded_vocab, precision, shard))
+        self.count = geometry.padded_vocab // shard.mp
+        self.first = self.count * shard.index
+        self.joined, self.sum = AllGather(shard, 1), P.AllReduce(group=shard.group)
+        self.largest, self.total = P.ReduceMax(keep_dims=True), P.ReduceSum(keep_dims=True)
+        self.exp, self.log = P.Exp(), P.Log()
+
+    def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """``[rows, hidden], [v / mp, hidden], [rows, 1] → [rows, 1], [rows, v / mp]``.
+
+        The second result, probabilities, is there for the gradient alone.
+        """
+        logits = self.logits(x, table)  # [rows, v / mp]
+        logits = logits - self.largest(self.joined(self.largest(logits, 1)), 1)
+        exponentials = self.exp(logits)
+        total = self.sum(self.total(exponentials, 1))  # [rows, 1]
+        place, inside = local_vocab_ids(labels, self.first, self.count)
+        of_label = self.sum(self.pick(logits, 1, place) * inside)  # [rows, 1]
+        return self.log(total) - of_label, exponentials / total
+
+    def bprop(
+        self,
+        x: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        out: tuple[Tensor, Tensor],
+        dout: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As in ``LinearCrossEntropy``; ``dx`` is the sum over ranks."""
+        place, inside = local_vocab_ids(labels, self.first, self.count)
+        error = self.minus_label(out[1], place, inside.reshape((-1,)))  # [rows, v / mp]
+        dx, dtable = self.back(x, table, error, dout[0])
+        return self.sum(dx), dtable, self.zeros(labels.shape, ms.int32)

@@ -1,0 +1,111 @@
+"""The one table of the network's tensors: names and shapes as Hugging Face's GPT-2 has them.
+
+The network, the files, the memory of a rank and the strategy files all come from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from gpt2dsl.layout.config import GPT2Config
+
+WTE, WPE = "transformer.wte.weight", "transformer.wpe.weight"
+HEAD = "lm_head.weight"
+"""The language-model head, where it is not the word table itself."""
+
+SCORE = "score.weight"
+"""The head of the classes."""
+
+VOCAB_TABLES = (WTE, HEAD)
+"""Tensors with a row for each entry of the vocabulary, padded inside the network."""
+
+
+@attrs.frozen
+class ParamSpec:
+    """One parameter.
+
+    Attributes:
+        name: Hugging Face's name, ``transformer.h.0.attn.c_attn.weight``.
+        shape: in files; inside the network those of ``VOCAB_TABLES`` have
+            ``GPT2Config.padded_vocab`` rows.
+        split: the axis that tensor parallelism splits, None where every rank holds it whole.
+            For c_attn it is the axis of the heads, within each of query, key and value.
+        layer: the block it belongs to, -1 before the blocks, ``GPT2Config.layers`` after them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    split: int | None
+    layer: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+def decays(shape: tuple[int, ...]) -> bool:
+    """Whether weight decay applies: matrices and tables do, biases and layer norms don't."""
+    return len(shape) > 1
+
+
+def by_layer(names: Sequence[str]) -> list[list[int]]:
+    """Places of names: a list for each block, and one for all that is in none."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        block = name.split(".")[2] if name.startswith("transformer.h.") else ""
+        found.setdefault(block, []).append(place)
+    return list(found.values())
+
+
+def head_of(geometry: GPT2Config) -> str:
+    """Return the name of the parameter that makes logits of hidden states."""
+    if geometry.labels:
+        return SCORE
+    return WTE if geometry.tied else HEAD
+
+
+def padded_shape(tensor: ParamSpec, geometry: GPT2Config) -> tuple[int, ...]:
+    """Return the shape of a parameter inside the network."""
+    if tensor.name in VOCAB_TABLES:
+        return (geometry.padded_vocab, geometry.hidden)
+    return tensor.shape
+
+
+def param_specs(geometry: GPT2Config) -> Iterator[ParamSpec]:
+    """Every parameter of the network, in the order of the forward pass."""
+    h, inner = geometry.hidden, geometry.inner_width
+    yield ParamSpec(WTE, (geometry.vocab, h), 0, -1)
+    yield ParamSpec(WPE, (geometry.positions, h), None, -1)
+    for i in range(geometry.layers):
+        block = f"transformer.h.{i}"
+        for name, shape, split in (
+            ("ln_1.weight", (h,), None),
+            ("ln_1.bias", (h,), None),
+            ("attn.c_attn.weight", (h, 3 * h), 1),
+            ("attn.c_attn.bias", (3 * h,), 0),
+            ("attn.c_proj.weight", (h, h), 0),
+            ("attn.c_proj.bias", (h,), None),
+            ("ln_2.weight", (h,), None),
+            ("ln_2.bias", (h,), None),
+            ("mlp.c_fc.weight", (h, inner), 1),
+            ("mlp.c_fc.bias", (inner,), 0),
+            ("mlp.c_proj.weight", (inner, h), 0),
+            ("mlp.c_proj.bias", (h,), None),
+        ):
+            yield ParamSpec(f"{block}.{name}", shape, split, i)
+    yield ParamSpec("transformer.ln_f.weight", (h,), None, geometry.layers)
+    yield ParamSpec("transformer.ln_f.bias", (h,), None, geometry.layers)
+    head = head_of(geometry)
+    if head == SCORE:
+        yield ParamSpec(SCORE, (geometry.labels, h), None, geometry.layers)
+    if head == HEAD:
+        yield ParamSpec(HEAD, (geometry.vocab, h), 0, geometry.layers)
+
+
+def parameter_count(geometry: GPT2Config) -> int:
+    """Return the exact number of parameters; a tied language-model head adds none."""
+    return sum(tensor.size for tensor in param_specs(geometry))

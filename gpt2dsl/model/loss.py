@@ -1,0 +1,125 @@
+"""What stands before and after the blocks in training: the embedding, and the losses.
+
+As a block, they are given the parameters that they compute with. Letters in shapes are those of
+block.py, and v the padded vocabulary.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import mindspore.ops.operations as P
+from mindspore import Tensor, nn
+
+from gpt2dsl.kernels.dropout import Dropout
+from gpt2dsl.kernels.lm_head import linear_cross_entropy
+from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION
+from gpt2dsl.layout.params import SCORE, head_of
+from gpt2dsl.model import dropout_masks
+from gpt2dsl.model.classification import ClassHead
+from gpt2dsl.model.gpt2 import GPT2
+
+NORM = ("transformer.ln_f.weight", "transformer.ln_f.bias")
+
+
+class Embeddings(nn.Cell):
+    """From rows of the word table to the first block's input."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.embedding = network.embedding
+        probability = network.geometry.dropouts.embedding
+        self.drops = probability > 0
+        self.dropout = Dropout(dropout_masks.keep(probability))
+
+    def construct(
+        self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
+    ) -> Tensor:
+        """As ``Embedding.sum``; ``kept``: a mask, or nothing."""
+        x = self.embedding.sum(words, inside, positions, places)
+        if kept and self.drops:
+            x = self.dropout(x, kept[0])
+        return x
+
+
+class LanguageModelLoss(nn.Cell):
+    """Mean cross-entropy of a batch's tokens, times a scale; that of a negative label is 0."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.names = (*NORM, head_of(network.geometry))
+        self.head = linear_cross_entropy(network.geometry, network.precision, network.shard)
+        self.relu = P.ReLU()
+
+    def construct(
+        self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, table: Tensor
+    ) -> Tensor:
+        """``[rows, h], [rows], [], [h], [h], [v, h] → []``."""
+        x = self.network.normal(x, g, b)
+        labels = labels.reshape((-1, 1))
+        losses, _ = self.head(x, table, self.relu(labels))
+        return (losses * (labels >= 0).astype(ms.float32)).mean() * scale
+
+
+class ClassificationLoss(nn.Cell):
+    """Mean cross-entropy of a batch's rows, times a scale."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.head = network, ClassHead()
+        self.names = (*NORM, SCORE)
+        self.log_softmax, self.pick = P.LogSoftmax(-1), P.GatherD()
+        self.split = P.Split(1, 2)
+
+    def construct(
+        self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, score: Tensor
+    ) -> Tensor:
+        """``[b t, h], [b, 2], [], [h], [h], [classes, h] → []``.
+
+        ``labels``: class and place of the last real token.
+        """
+        x = self.network.normal(x, g, b)
+        classes, last = self.split(labels)  # 2 x [b, 1]
+        logits = self.head(x, last.reshape((-1,)), score)
+        return -self.pick(self.log_softmax(logits), 1, classes).mean() * scale
+
+
+class RegressionLoss(nn.Cell):
+    """Mean squared error of a batch's rows, times a scale."""
+
+    def __init__(self, network: GPT2) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.head = network, ClassHead()
+        self.names = (*NORM, SCORE)
+        self.split = P.Split(1, 2)
+
+    def construct(
+        self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, score: Tensor
+    ) -> Tensor:
+        """``[b t, h], [b, 2], [], [h], [h], [1, h] → []``.
+
+        ``labels``: number and place of the last real token, both float32.
+        """
+        x = self.network.normal(x, g, b)
+        numbers, last = self.split(labels)  # 2 x [b, 1]
+        error = self.head(x, last.reshape((-1,)).astype(ms.int32), score) - numbers
+        return (error * error).mean() * scale
+
+
+Loss = LanguageModelLoss | ClassificationLoss | RegressionLoss
+
+
+def training_loss(network: GPT2) -> Loss:
+    """Return what a network is trained on.
+
+    Raises:
+        NotImplementedError: outputs of its head each say whether a class applies.
+    """
+    geometry = network.geometry
+    if not geometry.labels:
+        return LanguageModelLoss(network)
+    if geometry.problem == MULTI_LABEL:
+        raise NotImplementedError(geometry.problem)
+    return (
+        RegressionLoss(network) if geometry.problem == REGRESSION else ClassificationLoss(network)
+    )

@@ -1,0 +1,1 @@
+"""A training step: gradients, their exchange between ranks, optimizers, the pipeline."""

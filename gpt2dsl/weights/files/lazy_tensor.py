@@ -1,0 +1,242 @@
+"""Tensors where they lie: read a block of rows at a time, in their own element type."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+
+Array = NDArray[np.float32]
+
+STORAGE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+"""Element type, as safetensors names it → what NumPy holds it in; bfloat16 as its 16 bits."""
+
+NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+"""Element type → its name in recipes and in config.json."""
+
+BLOCK = 2**19
+"""Bytes read at once: few enough to stay in the processor's cache until they are written again.
+What is mapped would count as resident memory, so that files are read instead."""
+
+
+AT_ONCE = 2
+"""Tensors that are read, made or copied at the same time; each is in memory twice by then."""
+
+
+@attrs.frozen(eq=False)
+class LazyTensor(ABC):
+    """A tensor that is not in memory.
+
+    Attributes:
+        kind: its element type, as safetensors names it: F32, F16, BF16, F64, or one not read here.
+        shape: its shape.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """``[first:last]`` along the first axis, in the stored type."""
+
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
+        """Rows ``[first:last]`` in turn, in blocks of about ``BLOCK`` bytes."""
+        end = self.length if last is None else last
+        step = max(1, BLOCK * self.length // max(1, self.size))
+        for start in range(first, end, step):
+            yield self.rows(start, min(start + step, end))
+
+    def load(self) -> Array:
+        """All values, as float32."""
+        return to_float32(self.rows(0, self.length), self.kind).reshape(self.shape)
+
+    @property
+    def length(self) -> int:
+        """Number of rows; a number is one row."""
+        return self.shape[0] if self.shape else 1
+
+    def is_at(self, other: LazyTensor) -> bool:
+        """Whether both are known to be the same bytes, without reading them."""
+        return self is other
+
+    @property
+    def readable(self) -> bool:
+        """Whether its elements are floats of a kind that is read here."""
+        return self.kind in STORAGE
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.elements * (np.dtype(STORAGE[self.kind]).itemsize if self.readable else 1)
+
+
+@attrs.frozen(eq=False)
+class FileTensor(LazyTensor):
+    """A tensor that lies in a file as it is, row after row.
+
+    Attributes:
+        path: the file.
+        pieces: where in it: offset and length in bytes of each piece, one after another.
+    """
+
+    path: Path
+    pieces: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def at(cls, kind: str, shape: tuple[int, ...], path: Path, offset: int) -> FileTensor:
+        """A tensor in one piece."""
+        empty = cls(kind, shape, path, ())
+        return attrs.evolve(empty, pieces=((offset, empty.size),))
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """``[first:last]``, read from the file."""
+        found = np.empty((last - first, *self.shape[1:]), STORAGE[self.kind])
+        start = first * math.prod(self.shape[1:]) * found.itemsize
+        view = found.reshape(-1).view(np.uint8).data
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                for offset, length in self.pieces:
+                    if view and start < length:
+                        part = view[: length - start]
+                        _fill(file, offset + start, part)
+                        view = view[len(part) :]
+                    start = max(0, start - length)
+        except OSError as error:
+            raise InputError("G2-304", self.path, f"it can't be read: {error.strerror}") from error
+        except EOFError:
+            raise InputError("G2-304", self.path, "it ends before its last tensor") from None
+        return found
+
+    def is_at(self, other: LazyTensor) -> bool:
+        """Whether both are the same bytes of the same file."""
+        return isinstance(other, FileTensor) and (self.path, self.pieces) == (
+            other.path,
+            other.pieces,
+        )
+
+
+def _fill(file: FileIO, offset: int, view: memoryview) -> None:
+    file.seek(offset)
+    while view:  # One read gives 2 GiB at most.
+        count = file.readinto(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+
+
+@attrs.frozen(eq=False)
+class ArrayTensor(LazyTensor):
+    """A tensor that is in memory after all."""
+
+    array: NDArray[Any] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> ArrayTensor:
+        """An array as float32."""
+        return cls("F32", array.shape, array)
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """``[first:last]``, in one piece."""
+        rows = self.array[first:last] if self.shape else self.array.reshape(1)
+        return np.ascontiguousarray(rows, STORAGE[self.kind])
+
+
+@attrs.frozen(eq=False)
+class Converted(LazyTensor):
+    """A tensor in another element type."""
+
+    of: LazyTensor
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """``[first:last]``, rounded to the nearest; what is too large becomes infinite."""
+        return from_float32(to_float32(self.of.rows(first, last), self.of.kind), self.kind)
+
+
+@attrs.frozen(eq=False)
+class Whole(LazyTensor):
+    """A tensor that is made of others, all of it at once.
+
+    It is one block: parts of it can't be had for less than the whole.
+    """
+
+    def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
+        """The one block."""
+        yield self.make()[first:last]
+
+    def rows(self, first: int, last: int) -> NDArray[Any]:
+        """``[first:last]`` of the whole."""
+        return self.make()[first:last]
+
+    @abstractmethod
+    def make(self) -> NDArray[Any]:
+        """All of it, in the stored type."""
+
+
+class Arrays(Mapping[str, Array]):
+    """Tensors by name as float32; each access reads, and no more is in memory than is wanted."""
+
+    def __init__(self, stored: Mapping[str, LazyTensor]) -> None:
+        self._stored = stored
+
+    def __getitem__(self, name: str) -> Array:
+        return self._stored[name].load()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def converted(stored: LazyTensor, kind: str) -> LazyTensor:
+    """A tensor in an element type, itself where it has it already."""
+    return stored if stored.kind == kind else Converted(kind, stored.shape, stored)
+
+
+def to_float32(raw: NDArray[Any], kind: str) -> Array:
+    """Values of a stored type as float32."""
+    if kind == "BF16":
+        # bfloat16 is the upper half of a float32.
+        widened: Array = (raw.astype(np.uint32) << 16).view(np.float32)
+        return widened
+    with np.errstate(over="ignore"):  # A float64 too large becomes inf, which readers refuse.
+        values: Array = raw.astype(np.float32, copy=False)
+    return values
+
+
+def from_float32(values: Array, kind: str) -> NDArray[Any]:
+    """Float32 as a stored type, rounded to the nearest, ties to even."""
+    if kind == "BF16":
+        bits = values.view(np.uint32)
+        # Of what is not finite the upper half alone is kept, as rounding could carry it away.
+        carried = np.where(np.isfinite(values), 0x7FFF + ((bits >> 16) & 1), 0)
+        return ((bits + carried) >> 16).astype(np.uint16)
+    with np.errstate(over="ignore"):
+        return values.astype(STORAGE[kind], copy=False)
+
+
+def all_finite(raw: NDArray[Any], kind: str) -> bool:
+    """Whether no value of a stored type is NaN or infinite."""
+    if kind == "BF16":
+        return not bool(((raw & 0x7F80) == 0x7F80).any())
+    if kind == "F64":  # It is used as float32, which it may be too large for.
+        raw = to_float32(raw, kind)
+    # A sum is several times faster than a test of each, and NaN or infinite if one of them is.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if kind != "F16" and np.isfinite(raw.sum()):
+            return True
+    return bool(np.isfinite(raw).all())

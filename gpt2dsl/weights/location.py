@@ -1,0 +1,287 @@
+"""Where weights are: a name → the files to read, without reading the tensors."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gpt2dsl.data import documents, tokenizer_files
+from gpt2dsl.errors import InputError, some
+from gpt2dsl.files import cache
+from gpt2dsl.parts.runtime import Runtime
+from gpt2dsl.weights import hub, store
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+CHECKPOINTS = "checkpoints"
+
+STRATEGY = "strategy"
+"""The folder of MindSpore's strategy files, in that of the ranks or, as MindFormers has it, beside
+it."""
+
+_RANK = re.compile(r"rank_(\d+)")
+_BASE = (WEIGHTS, "pytorch_model.bin")
+_ADAPTER = (ADAPTER_WEIGHTS, "adapter_model.bin")
+NANOGPT = "ckpt.pt"
+INDEX = f"{WEIGHTS}.index.json"
+_INDEX = ".index.json"
+
+
+@attrs.frozen(kw_only=True)
+class CheckpointLocation:
+    """Where weights are.
+
+    Attributes:
+        path: the folder, or the file that was named.
+        files: more than one where they are sharded.
+        checkpoint: the name of a checkpoint of ours, "" of foreign weights.
+        index: tensor → its file, where they are sharded.
+        ranks: the folder of ``rank_0`` and so on, where they lie in those.
+        is_split: whether each file is a rank's part, ``rank_0`` first.
+        strategy: the folder that says how, where one lies beside them.
+        passed: newer checkpoints of the run that are damaged, and what is wrong with each.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    checkpoint: str = ""
+    index: dict[str, Path] | None = None
+    ranks: Path | None = None
+    is_split: bool = False
+    strategy: Path | None = None
+    passed: tuple[InputError, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder, with config.json in it."""
+        return self.ranks or self.files[0].parent
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether they are an adapter of other weights."""
+        return self.files[0].name.startswith("adapter_model.")
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The folder, where it holds a tokenizer too, of whatever kind."""
+        return self.folder if tokenizer_files.is_beside(self.folder) else None
+
+
+def find(
+    name: str | Path, *, contents: bool = True, fetch: bool = False, revision: str = ""
+) -> CheckpointLocation:
+    """Where the weights of a name are.
+
+    A folder that has a base and an adapter_config.json is that adapter's, as in transformers.
+
+    Args:
+        name: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours, a
+            size, or a name on the Hub.
+        contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
+        fetch: whether what is on the Hub and not in its cache here is downloaded.
+        revision: the commit, branch or tag of a name on the Hub; "" for the newest.
+
+    Raises:
+        InputError: it is absent (G2-301), empty (G2-302), damaged or of another kind (G2-304).
+    """
+    path = cache.expanded(name)
+    try:
+        if path.is_dir():
+            return _in_folder(path, contents=contents)
+        if path.exists():
+            return _file(path)
+        repo = hub.canonical(str(name))
+        if repo and Path(repo).is_dir():
+            return _in_folder(Path(repo), contents=contents)
+        snapshot = hub.cached(repo, revision) if repo else None
+        if not snapshot:
+            _refuse_run(name, path)
+        if repo and fetch and not snapshot:
+            snapshot = _fetched(repo, revision)
+        if snapshot:
+            return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    if repo:
+        message = (
+            f"there is no such file or folder here; if it is a model on the Hub, it is not "
+            f"fetched yet: gpt2dsl fetch {name}" + (f" (revision {revision})" if revision else "")
+        )
+        raise InputError("G2-301", name, message)
+    raise InputError("G2-301", name, "there is no such file or folder")
+
+
+def _refuse_run(name: str | Path, path: Path) -> None:
+    """Raise where a name can only be that of a run: runs lie where it says, and it is none of them.
+
+    Raises:
+        InputError: it lists those that are there (G2-301).
+    """
+    folder = path.parent
+    there = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
+    if folder != Path() and (there or str(folder) == Runtime().output):
+        near = difflib.get_close_matches(path.name, there, n=len(there) or 1, cutoff=0)
+        words = some(near) or "none"
+        raise InputError("G2-301", name, f"there is no such run; those in {folder}: {words}")
+
+
+def _fetched(repo: str, revision: str) -> Path:
+    try:
+        return hub.fetch(repo, revision)
+    except InputError as error:
+        first = error.faults[0]
+        raise InputError(
+            first.code, first.key, f"there is no such file or folder; on the Hub: {first.message}"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError("G2-301", path, "it is not there, and the weights need it") from error
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    if not text.strip():
+        raise InputError("G2-302", path, "the file is empty")
+    return documents.loads(text, path)
+
+
+def _in_folder(folder: Path, *, contents: bool) -> CheckpointLocation:
+    if (folder / store.MANIFEST).exists():
+        return _checkpoint(folder, contents=contents)
+    run = (folder / CHECKPOINTS).is_dir()
+    if (run or store.steps(folder)) and not (folder / CONFIG).exists():
+        inner = folder / CHECKPOINTS if run else folder
+        newest = store.newest(inner, contents=contents)
+        if newest.folder:
+            return attrs.evolve(_checkpoint(newest.folder, contents=False), passed=newest.passed)
+        raise (
+            newest.passed[0]
+            if newest.passed
+            else InputError("G2-301", inner, "the run has no checkpoint")
+        )
+    return _whole(folder)
+
+
+def _checkpoint(folder: Path, *, contents: bool) -> CheckpointLocation:
+    store.verify(folder, contents=contents)
+    return attrs.evolve(_whole(folder), checkpoint=folder.name)
+
+
+def base_beside(adapter: CheckpointLocation) -> CheckpointLocation:
+    """Return the base that lies in one folder with an adapter, the adapter where there is none."""
+    return _hugging_face(adapter.folder, _BASE) or adapter
+
+
+def _hugging_face(folder: Path, names: tuple[str, ...]) -> CheckpointLocation | None:
+    """Return weights under one of the names, in one file or in shards."""
+    for name in names:
+        if (folder / name).exists():
+            return CheckpointLocation(path=folder, files=(folder / name,))
+        if (folder / (name + _INDEX)).exists():
+            return attrs.evolve(_shards(folder / (name + _INDEX)), path=folder)
+    return None
+
+
+def _whole(folder: Path) -> CheckpointLocation:
+    """Find the weights of a folder: in one file, in shards, or MindFormers'."""
+    is_adapter = (folder / ADAPTER_CONFIG).exists()
+    if weights := _hugging_face(folder, _ADAPTER if is_adapter else _BASE + _ADAPTER):
+        return weights
+    if is_adapter:
+        message = f"it is not there, but {ADAPTER_CONFIG} is; name a base beside it by its file"
+        raise InputError("G2-301", folder / ADAPTER_WEIGHTS, message)
+    if ranks := rank_folders(folder):
+        return _split(folder, ranks)
+    checkpoints = sorted([*folder.glob("*.ckpt"), *folder.glob(NANOGPT)])
+    if len(checkpoints) == 1:
+        return CheckpointLocation(path=folder, files=(checkpoints[0],))
+    if len(checkpoints) > 1:
+        names = ", ".join(path.name for path in checkpoints[:3])
+        message = f"it has {len(checkpoints)} checkpoints, name one of them: {names}"
+        raise InputError("G2-304", folder, message)
+    if not any(folder.iterdir()):
+        raise InputError("G2-302", folder, "the folder is empty")
+    if (folder / "export.json").exists():
+        message = "these are graphs for deployment, no weights: gpt2dsl lite run"
+        raise InputError("G2-304", folder, message)
+    if stages := sorted(path.parent.name for path in folder.glob("*/stage.json")):
+        message = f"it is the folder of a chain; name a stage of it: {', '.join(stages[:4])}"
+        raise InputError("G2-304", folder, message)
+    message = "there is no such file, nor pytorch_model.bin, an index of shards, or a .ckpt"
+    raise InputError("G2-301", folder / WEIGHTS, message)
+
+
+def rank_folders(folder: Path) -> list[Path]:
+    """The folders ``rank_<N>`` in a folder, by number.
+
+    Raises:
+        InputError: a number is left out (G2-301).
+    """
+    found = {
+        int(match[1]): path for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))
+    }
+    for number in range(max(found, default=-1)):
+        if number not in found:
+            message = f"there is no such folder, but rank_{max(found)} is there"
+            raise InputError("G2-301", folder / f"rank_{number}", message)
+    return [found[number] for number in sorted(found)]
+
+
+def _split(folder: Path, ranks: list[Path]) -> CheckpointLocation:
+    """One file in each of the ranks' folders. A whole one may lie in ``rank_0`` too."""
+    beside = (folder / STRATEGY, folder.parent / STRATEGY)
+    strategy = next((path for path in beside if path.is_dir()), None)
+    files = tuple(map(_of_rank, ranks))
+    return CheckpointLocation(
+        path=folder,
+        files=files,
+        ranks=folder,
+        is_split=len(files) > 1 or bool(strategy),
+        strategy=strategy,
+    )
+
+
+def _of_rank(folder: Path) -> Path:
+    files = sorted(path for end in ("ckpt", "safetensors") for path in folder.glob(f"*.{end}"))
+    if not files:
+        raise InputError("G2-301", folder, "it holds no .ckpt and no .safetensors")
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files[:3])
+        message = f"it holds {len(files)} checkpoints, one is expected: {names}"
+        raise InputError("G2-304", folder, message)
+    return files[0]
+
+
+def _file(path: Path) -> CheckpointLocation:
+    if path.name.endswith(_INDEX):
+        return _shards(path)
+    return CheckpointLocation(path=path, files=(path,))
+
+
+def _shards(path: Path) -> CheckpointLocation:
+    index = read_json(path).get("weight_map")
+    if not isinstance(index, dict) or not index:
+        raise InputError("G2-304", path, "it has no weight_map")
+    for name in index.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise InputError("G2-304", path, f"{name!r} is no file of this folder")
+    files = {name: path.parent / name for name in sorted(set(index.values()))}
+    return CheckpointLocation(
+        path=path,
+        files=tuple(files.values()),
+        index={tensor: files[name] for tensor, name in index.items()},
+    )

@@ -1,0 +1,91 @@
+"""What a checkpoint holds besides the weights: the optimizer's tensors and the state of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gpt2dsl.errors import InputError
+from gpt2dsl.weights import joining, location
+from gpt2dsl.weights.files import tensorfile
+from gpt2dsl.weights.files.lazy_tensor import Arrays, ArrayTensor, LazyTensor
+from gpt2dsl.weights.infer_config import Overrides
+
+TENSORS = "optimizer.safetensors"
+STATE = "state.json"
+
+
+def write(
+    folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+) -> dict[str, str]:
+    """Writes both files.
+
+    Args:
+        folder: of the checkpoint, as :func:`gpt2dsl.weights.store.writing` gives it.
+        arrays: float32.
+        state: the step and whatever else a resume needs, as JSON has it.
+
+    Returns:
+        File → checksum of those whose checksum is known, for ``store.writing``.
+    """
+    write_state(folder, state)
+    return write_tensors(folder, {name: ArrayTensor.of(array) for name, array in arrays.items()})
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, str]:
+    """Writes the tensors alone; else as ``write``."""
+    return {TENSORS: tensorfile.write(folder / TENSORS, tensors)}
+
+
+def write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Writes the state of the run alone."""
+    (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
+
+
+def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
+    """The tensors, read when they are asked for, and the state.
+
+    Raises:
+        InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
+    """
+    state = read_state(folder)
+    return Arrays(stored(folder, Overrides())), state
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of the run alone.
+
+    Raises:
+        InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
+    """
+    path = folder / STATE
+    try:
+        state = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError("G2-301", path, "the checkpoint holds no state to resume from") from error
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError("G2-304", path, f"it is not JSON: {error}") from error
+    if not isinstance(state, dict):
+        raise InputError("G2-304", path, "it is not a JSON object")
+    return state
+
+
+def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
+    """The tensors where they lie: in a file of their own, or in those of ranks.
+
+    Args:
+        folder: of the checkpoint.
+        hints: how they are split, where nothing beside them says it.
+
+    Raises:
+        InputError: as in ``read``.
+    """
+    if not location.rank_folders(folder):
+        return tensorfile.stored(folder / TENSORS)
+    return joining.joined(location.find(folder, contents=False), hints).states
