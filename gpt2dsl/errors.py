@@ -175,7 +175,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first three of names, and how many more there are."""
+    """Return the first three of names, and how many more there are."""
     listed = list(names)
     more = f", and {len(listed) - 3} more" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more

@@ -75,7 +75,7 @@ class Recipe:
         def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
 
     def named(self, name: str) -> Recipe:
-        """The recipe under another name: ``(model | task).named("wiki")``.
+        """Return the recipe under another name: ``(model | task).named("wiki")``.
 
         Raises:
             SpecError: no directory can have the name.
@@ -96,7 +96,7 @@ class Recipe:
         return self.override({key: (value, caller())})
 
     def override(self, values: Mapping[str, tuple[object, str]]) -> Recipe:
-        """The recipe with several values changed: key → value, and where it was written.
+        """Return the recipe with several values changed: key → value, and where it was written.
 
         Raises:
             SpecError: with every fault of the values.
@@ -105,7 +105,7 @@ class Recipe:
         return _whole(structured(above.over(self.draft()), self.name))
 
     def draft(self) -> tables.RawConfig:
-        """Its values, and where each was written."""
+        """Return its values, and where each was written."""
         return tables.of_parts(self._parts, self.name)
 
     def to_toml(self) -> str:
@@ -205,7 +205,7 @@ def _callbacks(module: ModuleType | None) -> tuple[Callback, ...]:
 
 
 def structured(draft: tables.RawConfig, name: str) -> tuple[Recipe, tuple[Fault, ...]]:
-    """The recipe of what is good in a draft, and every fault of the rest."""
+    """Return the recipe of what is good in a draft, and every fault of the rest."""
     parts, faults = tables.structure(draft)
     return Recipe(*parts.values(), name=name), faults
 

@@ -108,7 +108,7 @@ QUIET = "GPT2DSL_QUIET"
 
 
 def is_quiet() -> bool:
-    """Whether no progress is to be shown."""
+    """Return whether no progress is to be shown."""
     return os.environ.get(QUIET, "0") not in ("", "0")
 
 

@@ -133,7 +133,7 @@ class _Turn:
 
     @contextmanager
     def on(self, graph: bytes | None) -> Iterator[list[bytes]]:
-        """Offers a graph; gives what was compiled instead, once it is over."""
+        """Offer a graph; gives what was compiled instead, once it is over."""
         compiled: list[bytes] = []
         if graph is not None:
             (self._folder / f"compile_cache_{self._number}.mindir").write_bytes(graph)
@@ -169,7 +169,7 @@ def _code() -> str:
 
 
 def _found(name: str) -> bytes | None:
-    """The graph of this name; one whose bytes are not as they were written is none."""
+    """Return the graph of this name; one whose bytes are not as they were written is none."""
     with suppress(OSError):
         file = _file(name)
         digest, _, graph = file.read_bytes().partition(b"\n")
@@ -180,7 +180,7 @@ def _found(name: str) -> bytes | None:
 
 
 def _keep(name: str, graph: bytes) -> None:
-    """Writes a graph; a disk that takes none costs a compilation next time, and nothing else."""
+    """Write a graph; a disk that takes none costs a compilation next time, and nothing else."""
     with suppress(OSError):
         file = _file(name)
         atomic.write_file(file, lambda opened: opened.write(_digest(graph) + b"\n" + graph))

@@ -13,7 +13,7 @@ from mindspore.common.initializer import Zero
 
 
 def free_unused() -> None:
-    """Frees the parameters of networks, optimizers and caches that are not used any more.
+    """Free the parameters of networks, optimizers and caches that are not used any more.
 
     Each of MindSpore's refers to itself, so that its memory waits for a garbage collection.
     """
@@ -21,7 +21,7 @@ def free_unused() -> None:
 
 
 def zeros(name: str, shape: tuple[int, ...]) -> Parameter:
-    """A float32 parameter, which takes memory once it is written or read.
+    """Return a float32 parameter, which takes memory once it is written or read.
 
     Why not of the array at once: MindSpore copies that, and touches all of it.
     """
@@ -31,7 +31,7 @@ def zeros(name: str, shape: tuple[int, ...]) -> Parameter:
 
 
 def touching(parameters: Iterable[Parameter]) -> Thread:
-    """Takes the memory of new parameters, a second for each gigabyte, while graphs are compiled.
+    """Take the memory of new parameters, a second for each gigabyte, while graphs are compiled.
 
     They must not be written before the thread has ended.
     """

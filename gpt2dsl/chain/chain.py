@@ -89,7 +89,7 @@ class Chain:
         return hashlib.sha256(" ".join(one.digest for one in self.recipes).encode()).hexdigest()
 
     def named(self, name: str) -> Chain:
-        """The chain under another name.
+        """Return the chain under another name.
 
         Raises:
             SpecError: no directory can have the name.
@@ -97,7 +97,7 @@ class Chain:
         return Chain(*self.recipes, name=name, author=self._author)
 
     def set(self, key: str, value: object) -> Chain:
-        """The chain with one value changed: ``chain.set("stage.1.optim.lr", 3e-4)``.
+        """Return the chain with one value changed: ``chain.set("stage.1.optim.lr", 3e-4)``.
 
         Raises:
             SpecError: there is no such stage or key, or the value is wrong for it.
@@ -106,12 +106,12 @@ class Chain:
         return _whole(made(laid(above, self.draft()), self.name, self._author), faults)
 
     def to_toml(self) -> str:
-        """The chain as a spec; ``Chain.from_toml`` gives it back."""
+        """Return the chain as a spec; ``Chain.from_toml`` gives it back."""
         return stages_to_toml(recipe.parts.values() for recipe in self.recipes)
 
     @classmethod
     def from_toml(cls, text: str, name: str = "chain.toml") -> Chain:
-        """The chain of a spec's text; ``name`` is what its lines are called in messages.
+        """Return the chain of a spec's text; ``name`` is what its lines are called in messages.
 
         Raises:
             SpecError: with every fault of the text, or it is one recipe.
@@ -123,7 +123,7 @@ class Chain:
 
     @classmethod
     def load(cls, spec: str | os.PathLike[str], settings: Iterable[str] = ()) -> Chain:
-        """The chain of a .toml file, of ``module:name``, or of the library.
+        """Return the chain of a .toml file, of ``module:name``, or of the library.
 
         Args:
             spec: which; as on the command line.
@@ -141,7 +141,7 @@ class Chain:
         raise SpecError([Fault("G2-108", "", spec, "is one recipe, where a chain is expected")])
 
     def draft(self) -> tables.ChainDrafts:
-        """Its values, and where each was written."""
+        """Return its values, and where each was written."""
         return tables.ChainDrafts(tuple(recipe.draft() for recipe in self.recipes), name=self.name)
 
     def why(self) -> list[tuple[str, Any, str]]:
@@ -166,7 +166,7 @@ class Chain:
         return make(self, prepare=prepare)
 
     def faults(self) -> tuple[Fault, ...]:
-        """Every fault of its recipes as wholes, and of the inputs that they name."""
+        """Return every fault of its recipes as wholes, and of the inputs that they name."""
         from gpt2dsl.chain.plan import faults  # noqa: PLC0415  # as above
 
         return faults(self)
@@ -175,7 +175,7 @@ class Chain:
 def made(
     drafts: tables.ChainDrafts, name: str, author: str = ""
 ) -> tuple[Chain, tuple[Fault, ...]]:
-    """The chain of what is good in drafts, and every fault of the rest."""
+    """Return the chain of what is good in drafts, and every fault of the rest."""
     stages = [structured(draft, "") for draft in drafts.drafts]
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
     chain = Chain(*(recipe for recipe, _ in stages), name=name, author=author)
@@ -189,7 +189,7 @@ def _stage(recipe: Recipe) -> str:
 
 
 def at(number: int, fault: Fault) -> Fault:
-    """A fault of a stage's recipe, as one of the chain."""
+    """Return a fault of a stage's recipe, as one of the chain."""
     return attrs.evolve(fault, key=f"stage.{number}.{fault.key}" if fault.key else fault.key)
 
 

@@ -172,7 +172,7 @@ class ChainPlan(ShownAsText):
 
 
 def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
-    """The plan of a chain; arguments and errors as in ``Chain.plan``."""
+    """Return the plan of a chain; arguments and errors as in ``Chain.plan``."""
     if found := list(_faults(chain, of_inputs=False)):
         raise SpecError(found)
     stages: list[Stage] = []
@@ -196,7 +196,7 @@ def _planned(chain: Chain, before: Sequence[Stage], *, prepare: bool) -> Stage:
 
 
 def faults(chain: Chain) -> tuple[Fault, ...]:
-    """Every fault of a chain's recipes as wholes, and of the inputs that they name."""
+    """Return every fault of a chain's recipes as wholes, and of the inputs that they name."""
     return tuple(_faults(chain, of_inputs=True))
 
 
@@ -228,7 +228,7 @@ def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
 def next_stage(
     chain: Chain, before: Sequence[Stage], *, prepare: bool, thorough: bool = False
 ) -> Stage:
-    """A stage, planned, with what it has left.
+    """Return a stage, planned, with what it has left.
 
     Args:
         chain: the whole one.
@@ -309,7 +309,7 @@ def _author(chain: Chain, folder: Path) -> str:
 
 
 def _started(recipe: Recipe, weights: str, number: int) -> Recipe:
-    """The recipe that starts from the weights of a stage."""
+    """Return the recipe that starts from the weights of a stage."""
     return recipe.override({inputs.weights_key(recipe.completed): (weights, f"stage {number}")})
 
 
@@ -363,7 +363,7 @@ def _with_targets(plan: Plan, targets: Sequence[Path], writers: Sequence[Record 
 
 
 def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
-    """Whether all that lies at targets is what the chain wrote there, unchanged."""
+    """Return whether all that lies at targets is what the chain wrote there, unchanged."""
     there = [target for target in targets if os.path.lexists(target)]
     return bool(there) and all(any(one.wrote(target) for one in writers) for target in there)
 

@@ -33,7 +33,7 @@ class Trace:
 
     @classmethod
     def of(cls, path: Path) -> Trace:
-        """The file as it is; raises OSError where it can't be read."""
+        """Return the file as it is; raises OSError where it can't be read."""
         found = path.stat()
         return cls(found.st_size, found.st_mtime_ns, checksum(path))
 
@@ -100,7 +100,7 @@ class Record:
         return ""
 
     def wrote(self, target: Path) -> bool:
-        """Whether all that lies at a target is what this stage wrote there, unchanged."""
+        """Return whether all that lies at a target is what this stage wrote there, unchanged."""
         there = set(_files([target]))
         return bool(there) and all(
             str(path) in self.files and self.files[str(path)].is_at(path, thorough=False)
@@ -208,7 +208,7 @@ def read(directory: Path) -> Record | None:
 
 
 def below(folder: Path) -> list[Record]:
-    """The records of a chain, the newest first."""
+    """Return the records of a chain, the newest first."""
     found = sorted(folder.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime_ns)
     return [one for path in found if (one := read(path.parent))]
 

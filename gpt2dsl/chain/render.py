@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def render(plan: ChainPlan) -> str:
-    """A line a stage: whether it runs, and why; then the plans of those that run."""
+    """Return a line a stage: whether it runs, and why; then the plans of those that run."""
     count = f"{len(plan.stages)} stage{'s' if len(plan.stages) > 1 else ''}"
     waiting = sum(stage.state != "=" for stage in plan.stages)
     lines = [

@@ -76,7 +76,7 @@ def _put_back(chain: Chain) -> None:
 
 
 def _refuse(plan: ChainPlan) -> None:
-    """Refuses the inputs of all stages before the first one runs."""
+    """Refuse the inputs of all stages before the first one runs."""
     faults = [
         at(stage.number, fault)
         for stage in plan.stages
@@ -94,7 +94,7 @@ def _refuse(plan: ChainPlan) -> None:
 def _carried_out(
     stage: Stage, done: Sequence[Stage], resume_command: str, callbacks: Sequence[Callback]
 ) -> Record:
-    """Runs a stage, and writes down what it left."""
+    """Run a stage, and writes down what it left."""
     with _replacing(stage), record.claiming(stage.directory, stage.targets, stage.author):
         result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
         left = _left(stage, done, result)
@@ -125,7 +125,7 @@ def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
 
 
 def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
-    """The weights that a stage gives, and all that it leaves."""
+    """Return the weights that a stage gives, and all that it leaves."""
     if weights := result.best or result.checkpoint:
         return weights, [weights]
     if result.target:
@@ -135,7 +135,7 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
 
 @contextmanager
 def _replacing(stage: Stage) -> Iterator[None]:
-    """Moves what the chain wrote at targets out of the way, until something new is there."""
+    """Move what the chain wrote at targets out of the way, until something new is there."""
     there = [target for target in stage.targets if os.path.lexists(target)]
     if not are_own(there, stage.writers()):  # the stage refuses what is somebody else's
         yield
@@ -155,7 +155,7 @@ def _replacing(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _named(number: int, count: int) -> Iterator[None]:
-    """Says of an error in which stage it was."""
+    """Say of an error in which stage it was."""
     try:
         yield
     except SpecError as error:

@@ -74,7 +74,7 @@ def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[
 
 
 def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:
-    """Whether a fault may follow from what could not be read.
+    """Return whether a fault may follow from what could not be read.
 
     Args:
         fault: of a recipe as a whole.

@@ -139,7 +139,7 @@ def command(a: str, b: str, more: tuple[str, ...], page: str | None, as_json: bo
 
 
 def _sides(names: Sequence[str]) -> list[_Side]:
-    """All sides; the faults of one do not hide those of another."""
+    """Return all sides; the faults of one do not hide those of another."""
     examined = [_examined(name) for name in names]
     faults = [fault for _, found in examined for fault in found]
     if faults:
@@ -285,14 +285,14 @@ def _label(key: str) -> str:
 
 
 def _value(_: str, value: Any) -> str:
-    """A value of a recipe, as TOML would have it."""
+    """Return a value of a recipe, as TOML would have it."""
     if value is ABSENT:
         return "absent"
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _figure(key: str, value: Any) -> str:
-    """A number or digest of a plan or result, as short as it can be read."""
+    """Return a number or digest of a plan or result, as short as it can be read."""
     if value is ABSENT:
         return "absent"
     if key.endswith("_evaluation"):
@@ -303,7 +303,7 @@ def _figure(key: str, value: Any) -> str:
 
 
 def _cut(values: Sequence[str]) -> tuple[str, ...]:
-    """All values, from where they differ if they are long."""
+    """Return all values, from where they differ if they are long."""
     width = max(_LEAST, min(_WIDTH, _LINE // len(values)))
     if max(map(len, values)) <= width:
         return tuple(values)

@@ -105,7 +105,7 @@ def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
 def refuse_unclear(
     prompts: tuple[str, ...], file: str | None, *, as_json: bool, jsonl: bool
 ) -> None:
-    """Refuses options that say two things, or nothing."""
+    """Refuse options that say two things, or nothing."""
     if bool(prompts) == bool(file):
         found = "both" if file else "neither"
         raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
@@ -114,7 +114,7 @@ def refuse_unclear(
 
 
 def generation(given: dict[str, Any]) -> Generation:
-    """The part that the options say.
+    """Return the part that the options say.
 
     Raises:
         SpecError: with every fault.
@@ -142,7 +142,7 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _option(name: str) -> click.Option:
-    """The option of a field of ``[generation]``; its text is the field's own."""
+    """Return the option of a field of ``[generation]``; its text is the field's own."""
     default = getattr(Generation(), name)
     kind = _KINDS.get(name, str if name in _REPEATED else type(default))
     shown = "" if default in (None, ()) else f" (default {str(default).lower()})"
@@ -155,7 +155,7 @@ def _option(name: str) -> click.Option:
 
 
 def options_of_generation() -> list[click.Parameter]:
-    """An option for every key of ``[generation]``."""
+    """Return an option for every key of ``[generation]``."""
     return [_option(name) for name in Generation.rules()]
 
 

@@ -49,7 +49,7 @@ def command(
 
 
 def _told(lines: Iterable[Line]) -> Iterable[str]:
-    """How many keys were carried over, and why each of the others was not."""
+    """Return how many keys were carried over, and why each of the others was not."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     carried = 0
     for one in lines:

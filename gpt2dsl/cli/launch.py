@@ -80,7 +80,7 @@ def command(
 
 
 def _table(plan: Plan) -> ranktable.RankTable | None:
-    """The rank table that the recipe names, where it can be used."""
+    """Return the rank table that the recipe names, where it can be used."""
     for found in plan.inputs:
         if found.key == "runtime.rank_table" and not found.refusals:
             return ranktable.read(Path(found.name))

@@ -87,7 +87,7 @@ def hints(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """How a file holds its texts, as ``[data]`` of a recipe says it."""
+    """Return how a file holds its texts, as ``[data]`` of a recipe says it."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (

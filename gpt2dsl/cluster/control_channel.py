@@ -47,6 +47,6 @@ class ControlChannel:
 
 
 def from_stdin() -> int | None:
-    """The pipe of a launcher, None where stdin is a terminal or a file."""
+    """Return the pipe of a launcher, None where stdin is a terminal or a file."""
     mode = os.fstat(sys.stdin.fileno()).st_mode
     return os.dup(sys.stdin.fileno()) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None

@@ -20,7 +20,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def ip(text: str) -> Address | None:
-    """The address that a text is, if it is one."""
+    """Return the address that a text is, if it is one."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:
@@ -28,7 +28,7 @@ def ip(text: str) -> Address | None:
 
 
 def devices(text: str, faults: list[Fault]) -> list[int]:
-    """The ids that ``0-7`` or ``0,2,3`` means, ascending; none where something is wrong.
+    """Return the ids that ``0-7`` or ``0,2,3`` means, ascending; none where something is wrong.
 
     They lie in one ring (0-3, 4-7), or are all eight, as MindFormers' hccl_tools.py wants it.
     """
@@ -128,7 +128,7 @@ def _configured(ids: Sequence[int], conf: Path, faults: list[Fault]) -> dict[int
 
 
 def given_ip(text: str, faults: list[Fault]) -> str:
-    """The server's address that the user gave."""
+    """Return the server's address that the user gave."""
     if ip(text) is None:
         message = "expected the IP address of this server"
         faults.append(Fault("G2-202", "", f"--server-ip {text}", message))
@@ -136,7 +136,7 @@ def given_ip(text: str, faults: list[Fault]) -> str:
 
 
 def own_ip(faults: list[Fault]) -> str:
-    """The address that this host's name leads to."""
+    """Return the address that this host's name leads to."""
     name = socket.gethostname()
     try:
         text = socket.gethostbyname(name)

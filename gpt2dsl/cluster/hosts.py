@@ -138,7 +138,7 @@ def _table_faults(hosts: Sequence[Host], table: RankTable) -> Iterator[Fault]:
 
 
 def master(hosts: Sequence[Host]) -> str:
-    """The address at which all reach the first machine.
+    """Return the address at which all reach the first machine.
 
     Raises:
         SpecError: the others can't by the name that it has in the file.
@@ -202,7 +202,7 @@ def node(place: str, ranks: int) -> Node:
 
 
 def _resolved(name: str) -> str:
-    """The address of a host: MindSpore takes no names."""
+    """Return the address of a host: MindSpore takes no names."""
     try:
         address = socket.gethostbyname(name)
     except OSError as error:

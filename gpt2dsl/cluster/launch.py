@@ -65,7 +65,7 @@ class Words:
             terminal.write(chunk.decode("utf-8", "replace"))
 
     def last_lines(self) -> list[str]:
-        """The end of it, without empty lines."""
+        """Return the end of it, without empty lines."""
         text = CURSOR.sub("", self._end.decode("utf-8", "replace"))
         return [line for line in text.splitlines() if line.strip()][-LINES:]
 

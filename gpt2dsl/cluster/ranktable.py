@@ -56,7 +56,7 @@ class RankTable:
         return sum(len(server.devices) for server in self.servers)
 
     def to_json(self) -> dict[str, Any]:
-        """The table as HCCL reads it: every value is a string."""
+        """Return the table as HCCL reads it: every value is a string."""
         return {
             "version": self.version,
             "server_count": str(len(self.servers)),
@@ -79,7 +79,7 @@ class RankTable:
 
 
 def generate(devices: str, server_ip: str = "", hccn_conf: Path = hccn.CONF) -> RankTable:
-    """The table of this server.
+    """Return the table of this server.
 
     Args:
         devices: ``0-7`` or ``0,2,3``; in one ring (0-3, 4-7), or all eight.
@@ -101,7 +101,7 @@ def generate(devices: str, server_ip: str = "", hccn_conf: Path = hccn.CONF) -> 
 
 
 def read(path: Path) -> RankTable:
-    """The table in a file, in the file's order.
+    """Return the table in a file, in the file's order.
 
     Raises:
         SpecError: every fault of the table, with its key.
@@ -130,7 +130,7 @@ def merge_files(paths: Iterable[Path]) -> RankTable:
 
 
 def write(path: Path, table: RankTable) -> None:
-    """Writes a table, whole or not at all.
+    """Write a table, whole or not at all.
 
     Raises:
         InputError: the file is there already, or can't be written.
@@ -197,7 +197,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(documents: Iterable[tuple[str, Any]], faults: list[Fault]) -> list[RankTable]:
-    """The tables in documents that have no fault, neither alone nor together."""
+    """Return the tables in documents that have no fault, neither alone nor together."""
     check = _Check()
     tables = [check.table(_Value(file, "", value, faults)) for file, value in documents]
     check.same_size()
@@ -244,7 +244,7 @@ class _Value:
         ]
 
     def items(self) -> list[_Value]:
-        """The items of a list that has some."""
+        """Return the items of a list that has some."""
         if not isinstance(self.value, list) or not self.value:
             self.wrong("G2-512", "a list with at least one item")
             return []
@@ -254,18 +254,18 @@ class _Value:
         ]
 
     def text(self, pattern: str, expected: str) -> str:
-        """A string of this pattern; "" where it is another."""
+        """Return a string of this pattern; "" where it is another."""
         if isinstance(self.value, str) and re.fullmatch(pattern, self.value):
             return self.value
         self.wrong("G2-512", expected)
         return ""
 
     def number(self) -> int:
-        """A number in a string; -1 where it is none."""
+        """Return a number in a string; -1 where it is none."""
         return int(self.text("0|[1-9][0-9]{0,8}", "a number in a string") or -1)
 
     def address(self) -> str:
-        """An IP address; "" where it is none."""
+        """Return an IP address; "" where it is none."""
         if isinstance(self.value, str) and hccn.ip(self.value):
             return self.value
         self.wrong("G2-512", "an IP address")
@@ -283,7 +283,7 @@ class _Claims:
     owners: dict[object, tuple[_Value, str]] = attrs.field(factory=dict)
 
     def add(self, value: _Value, parsed: str | int, server: str = "") -> None:
-        """Notes a value; a fault where another has it already."""
+        """Note a value; a fault where another has it already."""
         if parsed in {"", -1}:
             return
         same = (hccn.ip(parsed) if isinstance(parsed, str) else None) or parsed
@@ -354,7 +354,7 @@ class _Check:
 
 
 def _server_id(name: _Value) -> str:
-    """An address, or another name: four numbers that are no address are a slip."""
+    """Return an address, or another name: four numbers that are no address are a slip."""
     if isinstance(name.value, str) and re.fullmatch(r"\d+(\.\d+){3}", name.value):
         return name.address()
     return name.text(r"\S+", "the server's IP address or name")

@@ -19,7 +19,7 @@ class Reporter:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The supervisor's pipe, where there is one."""
+        """Return the supervisor's pipe, where there is one."""
         number = os.environ.get(VARIABLE)
         if number is None:
             return cls(None)

@@ -33,7 +33,7 @@ class Classes:
         return len(self.names)
 
     def number(self, label: str) -> int:
-        """The number of a class that data names, by its name or by its number.
+        """Return the number of a class that data names, by its name or by its number.
 
         Raises:
             BadRowError: there is no such class.

@@ -63,7 +63,7 @@ class Examples:
         seq_length: int,
         skipped: int | None = None,
     ) -> Examples:
-        """The rows of a source.
+        """Return the rows of a source.
 
         Args:
             source: the texts with their labels.
@@ -120,7 +120,7 @@ class Examples:
         return len(self.ids)
 
     def require(self, batch_size: int) -> None:
-        """Refuses data that does not fill one training batch (G2-305)."""
+        """Refuse data that does not fill one training batch (G2-305)."""
         if len(self) < batch_size:
             message = f"it has {len(self)} rows; a batch needs {batch_size}"
             raise InputError("G2-305", self.name, message)

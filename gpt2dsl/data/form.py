@@ -36,7 +36,7 @@ class Form:
 
     @classmethod
     def of(cls, data: Data) -> Form:
-        """The form that a recipe describes."""
+        """Return the form that a recipe describes."""
         return cls(
             format=data.format,
             text=data.text_column,

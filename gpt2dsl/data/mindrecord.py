@@ -36,7 +36,7 @@ INT32 = np.iinfo(np.int32)
 
 
 def files(source: Source) -> list[Path]:
-    """The files of rows of a source, without their indexes."""
+    """Return the files of rows of a source, without their indexes."""
     return [file.path for file in source.files]
 
 

@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 def rows_of(
     step: int, batch_size: int, rows: int, seed: int, *, rank: int = 0, ranks: int = 1
 ) -> Indices:
-    """The rows of a step's global batch, or the share of one data-parallel rank.
+    """Return the rows of a step's global batch, or the share of one data-parallel rank.
 
     Args:
         step: steps done before this one.
@@ -41,7 +41,7 @@ def rows_of(
 
 @lru_cache(maxsize=2)
 def permutation(rows: int, seed: int, epoch: int) -> Indices:
-    """The order of the rows in one epoch; read-only.
+    """Return the order of the rows in one epoch; read-only.
 
     It sorts Philox's raw numbers: these are the same in every NumPy, what
     ``Generator.permutation`` makes of them need not be.

@@ -58,7 +58,7 @@ def entries(tokenizer: str) -> int:
 
 
 def known_tokens(source: Source, tokenizer: str) -> int | None:
-    """Tokens of a source where they have been counted before, else None."""
+    """Return the tokens of a source where they have been counted before, else None."""
     if source.known_digest() is None:
         return None
     return tokens.cached(source, Tokenizer.load(tokenizer))
@@ -67,7 +67,7 @@ def known_tokens(source: Source, tokenizer: str) -> int | None:
 def stream(
     source: Source, tokenizer: str, progress: Callable[[int], object] | None = None
 ) -> tokens.Stream:
-    """The token stream of a source, from the cache or made now."""
+    """Return the token stream of a source, from the cache or made now."""
     return tokens.stream(source, Tokenizer.load(tokenizer), progress)
 
 

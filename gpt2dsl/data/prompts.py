@@ -14,7 +14,7 @@ STDIN = "-"
 
 
 def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
-    """The texts.
+    """Return the texts.
 
     Args:
         said: themselves, or a file: one text a line, in .jsonl a string or a table; ``-`` is stdin.

@@ -49,7 +49,7 @@ class Rows:
         return count(len(self.tokens), self.seq_length)
 
     def require(self, batch_size: int) -> None:
-        """Refuses data that does not fill one training batch (G2-305)."""
+        """Refuse data that does not fill one training batch (G2-305)."""
         need(len(self.tokens), self.seq_length, batch_size, self.name)
 
     def batch(self, indices: ArrayLike) -> tuple[Ids, Ids]:
@@ -96,7 +96,7 @@ def count(tokens: int, seq_length: int) -> int:
 
 
 def need(tokens: int, seq_length: int, batch_size: int, name: str = "data") -> None:
-    """Refuses data that does not fill one training batch.
+    """Refuse data that does not fill one training batch.
 
     Args:
         tokens: length of the stream.

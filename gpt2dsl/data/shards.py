@@ -54,7 +54,7 @@ def columns(path: Path) -> list[str]:
 
 
 def _checked(path: Path) -> list[str]:
-    """The names of the shards of a file, which is as long as it must be."""
+    """Return the names of the shards of a file, which is as long as it must be."""
     try:
         header = _header(path)
         pages = [(page["page_id"], page["page_size"]) for page in header["page"]]

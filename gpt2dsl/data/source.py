@@ -65,7 +65,7 @@ class File:
 
     @classmethod
     def at(cls, path: Path) -> File:
-        """The file as it is now."""
+        """Return the file as it is now."""
         found = path.stat()
         return cls(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
@@ -90,7 +90,7 @@ class Source:
 
     @classmethod
     def find(cls, name: str, form: Form | None = None) -> Source | None:
-        """The source, or None where it is absent.
+        """Return the source, or None where it is absent.
 
         Args:
             name: a file; a folder, for all files below it that are not hidden, by name; a glob;
@@ -125,7 +125,7 @@ class Source:
 
     @classmethod
     def open(cls, name: str, form: Form | None = None) -> Source:
-        """The source; absent is an error too (G2-301)."""
+        """Return the source; absent is an error too (G2-301)."""
         if source := cls.find(name, form):
             return source
         known = f"; the samples are {' and '.join(SAMPLES)}" if name.startswith("sample:") else ""
@@ -199,7 +199,7 @@ class Source:
                 held = []
 
     def blocks(self) -> Iterator[tuple[str, bool]]:
-        """The documents in blocks of about a megabyte; True marks a document's last block."""
+        """Yield the documents in blocks of about a megabyte; True marks a document's last block."""
         yield from ((text, True) for text in self.texts)
         if self.form.format == "wikitext":
             for file in self.files:
@@ -210,7 +210,7 @@ class Source:
             yield from self._blocks()
 
     def rows(self, *, number: Number | None = None) -> Iterator[TableRow]:
-        """The rows of tables. What is passed over is said once a process.
+        """Yield the rows of tables. What is passed over is said once a process.
 
         Args:
             number: is given each row's class, and raises BadRowError where there is no such one;
@@ -318,7 +318,7 @@ def _sha256(path: Path) -> str:
 
 
 def _decoded(path: Path) -> Iterator[str]:
-    """The text in blocks, none of them empty, without the byte-order mark."""
+    """Yield the text in blocks, none of them empty, without the byte-order mark."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset, lines, first = 0, 1, True
     for block in itertools.chain(_read(path), [b""]):
@@ -347,7 +347,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file, with their ends."""
+    """Yield the lines of a file, with their ends."""
     held = ""
     for text in _decoded(path):
         lines = (held + text).split("\n")

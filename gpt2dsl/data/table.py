@@ -69,14 +69,14 @@ class _Dialect:
 
 
 def _numbered(label: str, known: tuple[str, ...]) -> str:
-    """The number of a class, as models count them."""
+    """Return the number of a class, as models count them."""
     if label not in known:
         raise BadRowError(f"the class is {label!r}, one of {', '.join(known)} is expected")
     return str(known.index(label))
 
 
 def _named(label: str, known: tuple[str, ...]) -> str:
-    """The name of a class."""
+    """Return the name of a class."""
     _numbered(label, known)
     return label
 
@@ -165,7 +165,7 @@ def _others(lines: Sequence[int]) -> str:
 def rows(
     lines: Iterable[str], form: Form, number: Callable[[str], object] | None
 ) -> Iterator[Item]:
-    """The rows of a file, good and bad.
+    """Yield the rows of a file, good and bad.
 
     Args:
         lines: of the file, with their ends.
@@ -337,7 +337,7 @@ def _reader(
 
 
 def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.kwargs) -> Item:
-    """A row, or why it is none."""
+    """Return a row, or why it is none."""
     try:
         text, label = row(*of, **more)
         text.encode()

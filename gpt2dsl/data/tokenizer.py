@@ -72,7 +72,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, name: str | Path) -> Tokenizer:
-        """The published vocabulary, or the tokenizer in a folder.
+        """Return the published vocabulary, or the tokenizer in a folder.
 
         Args:
             name: ``gpt2``, or a folder with tokenizer.json, or with vocab.json and merges.txt.
@@ -102,7 +102,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """A new vocabulary; the same texts give the same one.
+        """Return a new vocabulary; the same texts give the same one.
 
         Args:
             texts: text to learn from.
@@ -218,7 +218,7 @@ class Tokenizer:
             raise
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
-        """The text of ids. Bytes that form no character become U+FFFD.
+        """Return the text of ids. Bytes that form no character become U+FFFD.
 
         Args:
             ids: may be NumPy's integers; those that the tokenizer lacks have no text.
@@ -239,7 +239,7 @@ class Tokenizer:
         return [self._inner.id_to_token(i) or "" for i in ids]
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
-        """The UTF-8 bytes of ids; of one id they may be part of a character."""
+        """Return the UTF-8 bytes of ids; of one id they may be part of a character."""
         return b"".join(self._bytes.get(i, b"") for i in ids)
 
     @property
@@ -307,7 +307,7 @@ class Tokenizer:
     def save(
         self, folder: Path, model_max_length: int | None = None, *, pads: bool = False
     ) -> None:
-        """Writes the files that ``transformers`` and :meth:`load` read.
+        """Write the files that ``transformers`` and :meth:`load` read.
 
         What was loaded from a folder is written as it was there.
 

@@ -40,7 +40,7 @@ _BOUNDARY = re.compile(r"\S[ \n]")
 def stream(
     source: Source, tokenizer: Tokenizer, progress: Callable[[int], object] | None = None
 ) -> Stream:
-    """The token stream of a source, from the cache or made now.
+    """Return the token stream of a source, from the cache or made now.
 
     Args:
         source: the text.
@@ -68,7 +68,7 @@ def stream(
 
 
 def cached(source: Source, tokenizer: Tokenizer) -> int | None:
-    """Tokens in the source's stream where it is cached already, else None."""
+    """Return the tokens in the source's stream where it is cached already, else None."""
     digest = source.known_digest()
     found = _mapped(_path(digest, tokenizer)) if digest else None
     return None if found is None else len(found)
@@ -110,7 +110,7 @@ def _path(digest: str, tokenizer: Tokenizer) -> Path:
 
 
 def _mapped(path: Path) -> Stream | None:
-    """The stream in a cache file; None where it is not there, or not whole."""
+    """Return the stream in a cache file; None where it is not there, or not whole."""
     try:
         tokens: Stream = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = path.stat().st_size == tokens.offset + tokens.nbytes  # type: ignore[attr-defined]

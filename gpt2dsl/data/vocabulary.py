@@ -23,7 +23,7 @@ PUBLISHED_FILES = (
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes that a byte-level token's characters stand for (Radford et al. 2019).
+    """Return the bytes that a byte-level token's characters stand for (Radford et al. 2019).
 
     As in the library, a token with other characters is its own text.
     """
@@ -43,7 +43,7 @@ _BYTE_OF = _bytes_by_character()
 
 
 def library() -> Any:
-    """The ``tokenizers`` library: imported when it is wanted, for not every plan needs it.
+    """Return the ``tokenizers`` library: imported when it is wanted, for not every plan needs it.
 
     It has no type information: its objects are Any.
     """
@@ -51,7 +51,7 @@ def library() -> Any:
 
 
 def assembled(model: Any) -> Any:
-    """A tokenizer that splits, encodes and decodes as GPT-2's.
+    """Return a tokenizer that splits, encodes and decodes as GPT-2's.
 
     Args:
         model: the library's BPE model.
@@ -65,7 +65,7 @@ def assembled(model: Any) -> Any:
 
 
 def from_parts(vocab: Path, merges: Path) -> Any:
-    """The tokenizer of a vocab.json and a merges.txt.
+    """Return the tokenizer of a vocab.json and a merges.txt.
 
     Args:
         vocab: token → id.
@@ -86,7 +86,7 @@ def published(vocab: Path, merges: Path) -> Any:
 
 
 def from_description(path: Path, description: dict[str, Any]) -> Any:
-    """The tokenizer of a tokenizer.json that is a byte-level BPE."""
+    """Return the tokenizer of a tokenizer.json that is a byte-level BPE."""
     kinds = [
         "+".join(tokenizer_json.steps(description.get(part))) or "none"
         for part in ("model", "pre_tokenizer", "decoder")

@@ -27,7 +27,7 @@ def reduce_from_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
 
 
 def all_reduce_grad(shard: TensorParallelGroup) -> nn.Cell:
-    """A weight that all ranks hold, of whose gradient each finds a part."""
+    """Return a weight that all ranks hold, of whose gradient each finds a part."""
     return _AllReduceGrad(shard.group) if shard.mp > 1 else nn.Identity()
 
 

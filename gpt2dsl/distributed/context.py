@@ -52,7 +52,7 @@ class ParallelContext:
         return self.ranks.count == 1
 
     def gathered(self, *numbers: float) -> list[tuple[float, ...]]:
-        """The numbers of every rank, to the last digit; all ranks ask at once.
+        """Return the numbers of every rank, to the last digit; all ranks ask at once.
 
         They cross as two float32 each, the second holding what the first rounds away: 48 bits.
         """
@@ -66,7 +66,7 @@ class ParallelContext:
         return [tuple(row) for row in every.tolist()]
 
     def any(self, mine: bool) -> bool:
-        """Whether any rank says yes; all ranks ask at once."""
+        """Return whether any rank says yes; all ranks ask at once."""
         return any(said for (said,) in self.gathered(float(mine)))
 
     def wait(self) -> None:
@@ -131,7 +131,7 @@ def join(
 
 
 def _stages(members: tuple[int, ...], index: int) -> PipelineGroup:
-    """The groups of a stage with others."""
+    """Return the groups of a stage with others."""
     pp = len(members)
     if pp == 1:
         return NO_PIPELINE

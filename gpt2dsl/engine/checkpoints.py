@@ -78,7 +78,7 @@ class Checkpoints:
         return folder
 
     def _write_weights(self, folder: Path, values: Values) -> dict[str, str]:
-        """All weights as transformers reads them, or adapters as PEFT does."""
+        """Return all weights as transformers reads them, or adapters as PEFT does."""
         network = self.step.network
         geometry = network.geometry
         if network.adapters:

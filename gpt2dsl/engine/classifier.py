@@ -99,7 +99,7 @@ class TextClassifier:
         until: Callable[[], bool] = lambda: False,
         pause: float = SPARSE,
     ) -> ClassificationMetrics | None:
-        """How well the classes of rows are told.
+        """Return how well the classes of rows are told.
 
         Args:
             examples: the rows.

@@ -16,7 +16,7 @@ from gpt2dsl.parts.task import Classify
 
 
 def run(job: Job) -> Result:
-    """Name the classes of the task's texts, or give the numbers of a regression."""
+    """Return the name the classes of the task's texts, or give the numbers of a regression."""
     task = job.parts.task
     assert isinstance(task, Classify)
     texts, team = prompts.read(task.texts, "text"), parallel_context(job.parts)

@@ -67,7 +67,7 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
 
 
 def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
-    """The rows of a classifier's data, in the form that a recipe says."""
+    """Return the rows of a classifier's data, in the form that a recipe says."""
     source, length = Source.open(name, Form.of(job.parts.data)), job.parts.train.seq_length
     is_regression = job.geometry.problem == REGRESSION
     if source.form.format != "mindrecord":
@@ -83,7 +83,7 @@ def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
 
 
 def rows_of(job: Job, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows:
-    """The rows of a text, in the form and of the length that a recipe says.
+    """Return the rows of a text, in the form and of the length that a recipe says.
 
     Args:
         job: has the recipe.
@@ -152,7 +152,7 @@ def mean_loss(
 
 
 def _over_copies(team: ParallelContext, total: float, tokens: int) -> tuple[float, int]:
-    """The sums of all copies; ranks that share layers have found the same."""
+    """Return the sums of all copies; ranks that share layers have found the same."""
     every = team.gathered(total, tokens)
     firsts = [every[team.ranks.rank(RankCoordinates(0, i, 0))] for i in range(team.ranks.dp)]
     return sum(one[0] for one in firsts), int(sum(one[1] for one in firsts))

@@ -82,7 +82,7 @@ def run(job: Job) -> Result:
 def _written(
     new: writing.Unfinished, graphs: Graphs, task: Export, classes: tuple[str, ...]
 ) -> Description:
-    """The graphs in the target's folder, and what they are."""
+    """Return the graphs in the target's folder, and what they are."""
     size = sum(tensor.size for tensor in graphs.tensors.values())
     with ByteBar(f"writing {task.target}", size) as bar:
         new.watch.moved = bar.move  # not earlier: the bar is over before graphs are compared
@@ -100,7 +100,7 @@ def _written(
 def _verified(
     folder: Path, described: Description, content: writing.Content, job: Job
 ) -> Description:
-    """The description with what the comparison gave, or why there was none."""
+    """Return the description with what the comparison gave, or why there was none."""
     if why := opening.missing(described.format):
         return attrs.evolve(described, unverified=why)
     graphs = tuple(described.files)

@@ -51,7 +51,7 @@ class ExportedModel(TextModel, Closing):
 
     @classmethod
     def load(cls, name: str | Path) -> ExportedModel:
-        """The model of an exported folder.
+        """Return the model of an exported folder.
 
         Raises:
             InputError: it is no export (G2-301), a damaged one (G2-304), one that can't generate

@@ -48,7 +48,7 @@ def _generated(
 def _shared_out(
     model: LanguageModel, texts: Sequence[str], generation: Generation, team: ParallelContext
 ) -> list[Continuation]:
-    """Copies of the network take prompts in turns; every rank gets all continuations."""
+    """Copy of the network take prompts in turns; every rank gets all continuations."""
     dp, each = team.copies.dp, generation.num_return_sequences
     mine = range(team.copies.index, len(texts), dp)
     found = model.continuations([texts[i] for i in mine], generation, mine) if mine else []

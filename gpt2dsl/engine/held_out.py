@@ -113,7 +113,7 @@ class HeldOut:
 
 
 def best_step(evaluations: Sequence[Metrics]) -> int | None:
-    """The step after which the held-out loss was lowest, the first of equal ones."""
+    """Return the step after which the held-out loss was lowest, the first of equal ones."""
     found = [one for one in evaluations if one["step"] > 0]
     return int(min(found, key=lambda one: one["eval_loss"])["step"]) if found else None
 
@@ -136,6 +136,6 @@ def is_out_of_patience(evaluations: Sequence[Metrics], patience: int) -> bool:
 
 
 def kept_checkpoint(parent: Path, step: int | None) -> Path | None:
-    """The checkpoint of a step, where it is there."""
+    """Return the checkpoint of a step, where it is there."""
     folder = parent / f"step-{step}"
     return folder if step is not None and folder.exists() else None

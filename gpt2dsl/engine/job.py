@@ -146,7 +146,7 @@ class Result(ShownAsText):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that say something, as JSON has them."""
+        """Return the fields that say something, as JSON has them."""
         found = attrs.asdict(self, recurse=False)
         if self.scores:
             found["scores"] = self.scores.to_json()
@@ -223,7 +223,7 @@ def _listed(outputs: Mapping[str, float]) -> str:
 
 
 def _change(before: float, after: float) -> str:
-    """How much lower or higher a perplexity became."""
+    """Return how much lower or higher a perplexity became."""
     word = "lower" if after < before else "higher"
     share, times = abs(after - before) / before, max(before / after, after / before)
     if before == after or share < 0.0005:

@@ -68,7 +68,7 @@ class LanguageModel(TextModel):
         shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
         tokenizer: str = "auto",
     ) -> LanguageModel:
-        """The model of weights of any format.
+        """Return the model of weights of any format.
 
         Args:
             weights: as in ``reading.read``.
@@ -304,13 +304,13 @@ def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
 
 
 def loaded(job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> GPT2:
-    """The network of a job, or a rank's part of it, with the values of its weights."""
+    """Return the network of a job, or a rank's part of it, with the values of its weights."""
     on, precision = job.parts.runtime.device, job.parts.precision.policy
     return network_of(job.geometry, values_of(job), on, precision, shard=shard)
 
 
 def values_of(job: Job) -> Arrays:
-    """The values of a job's weights, and new ones for those that they may lack."""
+    """Return the values of a job's weights, and new ones for those that they may lack."""
     weights = reading.read(job.weights, job.hints)
     return Arrays(filled(weights, job.parts.train.seed, job.geometry))
 
@@ -318,7 +318,7 @@ def values_of(job: Job) -> Arrays:
 def network_of(
     geometry: GPT2Config, arrays: Values, on: str, precision: PrecisionPolicy = FLOAT32, **more: Any
 ) -> GPT2:
-    """The network with values, on a device.
+    """Return the network with values, on a device.
 
     Args:
         geometry: its numbers.

@@ -8,7 +8,7 @@ from gpt2dsl.parts import Schedule
 
 
 def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> float:
-    """The learning rate of a step.
+    """Return the learning rate of a step.
 
     Args:
         schedule: its shape.

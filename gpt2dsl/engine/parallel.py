@@ -113,7 +113,7 @@ def limits(job: Job) -> Timeouts:
 
 
 def _what_next(job: Job) -> str:
-    """How to go on after a rank was lost."""
+    """Return how to go on after a rank was lost."""
     saved = None
     if job.directory and job.parts.trains:
         saved = store.newest(RunDirectory(job.directory).checkpoints, contents=False).folder
@@ -140,7 +140,7 @@ def _on_table(job: Job, node: Node) -> Node:
 
 @contextmanager
 def _folder(job: Job, *, is_main_process: bool) -> Iterator[Path]:
-    """Where the ranks find their job and leave their logs and result."""
+    """Yield where the ranks find their job and leave their logs and result."""
     with ExitStack() as stack:
         if job.directory is None:
             yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpt2dsl-ranks-")))

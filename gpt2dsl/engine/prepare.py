@@ -30,7 +30,7 @@ def opened(
     max_bad_rows: int,
     label_column: str = "label",
 ) -> Source:
-    """The data that a command line names.
+    """Return the data that a command line names.
 
     Args:
         name: as in a recipe.
@@ -170,7 +170,7 @@ def train_tokenizer(source: Source, target: Path, vocab: int) -> int:
 
 @contextmanager
 def _folder(target: Path) -> Iterator[Path]:
-    """A folder to write into, which gets its name once all of it is there."""
+    """Yield a folder to write into, which gets its name once all of it is there."""
     final = cache.expanded(target).absolute()
     if final.exists():
         raise RunError(f"{target}: it is there already")

@@ -39,7 +39,7 @@ class Profile(Callback):
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Starts after the first steps of this process, and stops some later."""
+        """Start after the first steps of this process, and stops some later."""
         if not self._until:
             self._until = step + FIRST + STEPS
         if step == self._until - STEPS:
@@ -77,7 +77,7 @@ class Profile(Callback):
 
 @contextmanager
 def _on_stderr() -> Iterator[None]:
-    """The profiler and its processes print on stdout, which is the result's."""
+    """Yield the profiler and its processes print on stdout, which is the result's."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -90,7 +90,7 @@ def _on_stderr() -> Iterator[None]:
 
 
 def table(folder: Path) -> str:
-    """The operators that took the most time, of the newest profile in a folder.
+    """Return the operators that took the most time, of the newest profile in a folder.
 
     Of the columns: milliseconds a step, the share of all operators, calls a step, the type.
     """

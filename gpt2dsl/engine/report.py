@@ -35,7 +35,7 @@ def training_report(
     attempts: Sequence[Attempt],
     tokens: int,
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         job: what ran.

@@ -54,7 +54,7 @@ class RunDirectory:
 
     @classmethod
     def of(cls, job: Job, *, writes: bool = True) -> RunDirectory:
-        """The directory of a job, made if need be.
+        """Return the directory of a job, made if need be.
 
         A new one is described; one that is there stays what it is until a run goes on in it.
 
@@ -111,7 +111,7 @@ class RunDirectory:
             file.write(documents.dumps(finite) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
-        """The lines of metrics.jsonl; one that a crash cut short is left out."""
+        """Return the lines of metrics.jsonl; one that a crash cut short is left out."""
         return _lines(self._metrics)
 
     def attempt(self, step: int, reached: int | None, layout: ParallelDims) -> None:
@@ -178,7 +178,7 @@ class RunDirectory:
 
 
 def finished(job: Job, result: Result, *, writes: bool) -> Result:
-    """The result, written where the job has a directory; of several ranks one writes."""
+    """Return the result, written where the job has a directory; of several ranks one writes."""
     if job.directory:
         directory = RunDirectory.of(job, writes=writes)
         directory.describe(job)

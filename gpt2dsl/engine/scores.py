@@ -32,7 +32,7 @@ class ClassificationMetrics(ShownAsText):
     def of(
         cls, names: Sequence[str], true: NDArray[Any], said: NDArray[Any], loss: float
     ) -> ClassificationMetrics:
-        """The scores of rows: their true classes, and those that were said."""
+        """Return the scores of rows: their true classes, and those that were said."""
         counts = np.zeros((len(names), len(names)), np.int64)
         np.add.at(counts, (true, said), 1)
         return cls(tuple(names), tuple(tuple(map(int, row)) for row in counts), loss)

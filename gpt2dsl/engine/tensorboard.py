@@ -58,7 +58,7 @@ class TensorBoard(Callback):
 
     @override
     def on_end(self, result: Result) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._writer.close()
 
     def _add(self, step: int, scalars: Mapping[str, float]) -> None:

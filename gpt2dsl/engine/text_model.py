@@ -206,7 +206,7 @@ class TextModel(ShownAsCode, ABC):
         return found
 
     def pieces(self, row: Row) -> Iterator[str]:
-        """The text of a row as it comes."""
+        """Yield the text of a row as it comes."""
         pieces, shown = Pieces(self.tokenizer), 0
         with self._lent(1) as decoder:
             slots = Slots(decoder, 1)
@@ -367,7 +367,7 @@ class TextModel(ShownAsCode, ABC):
 
 
 def refuse(generation: Generation) -> None:
-    """Refuses values that do not go together.
+    """Refuse values that do not go together.
 
     Raises:
         SpecError: with every fault.

@@ -162,7 +162,7 @@ class Training:
         return rows_of(self.job, name, tokenizer, trains=trains)
 
     def _is_own(self, folder: Path | None) -> bool:
-        """Whether a checkpoint is one of this run."""
+        """Return whether a checkpoint is one of this run."""
         return folder is not None and folder.parent == self.directory.checkpoints
 
     def _resume(self) -> Path | None:
@@ -213,7 +213,7 @@ class Training:
         return self.directory.finished_steps() == self.step.steps
 
     def _is_over(self) -> bool:
-        """Whether all steps are done, or evaluations stopped to improve."""
+        """Return whether all steps are done, or evaluations stopped to improve."""
         patience = self.parts.train.patience
         return self.step.steps >= self.job.steps or (
             held_out.is_out_of_patience(self.evaluations, patience)
@@ -262,7 +262,7 @@ class Training:
         self.reports.step(done + 1)
 
     def _batch(self, done: int, indices: Indices) -> Iterator[MicroBatch]:
-        """The micro-batches of a step, made as they are wanted: masks are large."""
+        """Yield the micro-batches of a step, made as they are wanted: masks are large."""
         parts = self.parts
         copies = self.team.copies
         own = len(indices) // copies.dp
@@ -285,7 +285,7 @@ class Training:
             yield MicroBatch(ids, labels, tuple(kept), weight)
 
     def _refuse(self, indices: Indices, norm: float) -> None:
-        """Stops at a loss or a gradient that is no number."""
+        """Stop at a loss or a gradient that is no number."""
         raise RunError(
             f"step {self.step.steps}: loss {self.loss}, gradient norm {norm}; rows "
             f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
@@ -293,7 +293,7 @@ class Training:
         )
 
     def _speed(self) -> float:
-        """Tokens a second, without the step that compiled."""
+        """Return the tokens a second, without the step that compiled."""
         return median(self.speeds[1:][-50:] or self.speeds)
 
     def _after(self) -> None:
@@ -332,11 +332,11 @@ class Training:
         self.told.on_evaluation(done, found)
 
     def _best(self) -> int | None:
-        """The best step so far, where its checkpoint is to be kept."""
+        """Return the best step so far, where its checkpoint is to be kept."""
         return held_out.best_step(self.evaluations) if self.parts.train.best else None
 
     def _save(self) -> Path:
-        """The checkpoint of this step, written unless it is there already."""
+        """Return the checkpoint of this step, written unless it is there already."""
         if self.saved is None or self.saved[0] != self.step.steps:
             self.reports.phase("saving a checkpoint", long=True)
             with self.clock.of("checkpoints"):

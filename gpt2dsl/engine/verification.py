@@ -31,7 +31,7 @@ Reference = Callable[[Ids, Ids], Logits]
 def verify(
     runtime: Runtime, shapes: Shapes, graphs: tuple[str, ...], reference: Reference, real: list[int]
 ) -> float:
-    """The largest difference of a logit.
+    """Return the largest difference of a logit.
 
     Args:
         runtime: of the graphs.

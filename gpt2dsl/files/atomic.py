@@ -25,7 +25,7 @@ _mine: set[Path] = set()
 
 @contextmanager
 def neighbour(final: Path, kind: str = "tmp") -> Iterator[Path]:
-    """A free path beside ``final``; whatever is still there at the end is removed.
+    """Yield a free path beside ``final``; whatever is still there at the end is removed.
 
     Args:
         final: the path that the neighbour is to become.
@@ -46,7 +46,7 @@ def neighbour(final: Path, kind: str = "tmp") -> Iterator[Path]:
 
 
 def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes one file: whole under its final name, or not at all.
+    """Write one file: whole under its final name, or not at all.
 
     Args:
         final: its folder is made where it is not there.
@@ -65,7 +65,7 @@ def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def writing_folder(final: Path) -> Iterator[Path]:
-    """Gives a folder to write files into; whole under its final name, or not at all.
+    """Give a folder to write files into; whole under its final name, or not at all.
 
     Args:
         final: must not be there; its own folder is made where it is not.
@@ -85,7 +85,7 @@ def writing_folder(final: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes, or a folder's names, survive a power cut."""
+    """Make a file's bytes, or a folder's names, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,7 +94,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
+    """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -16,7 +16,7 @@ def expanded(name: str | Path) -> Path:
 
 
 def folder(kind: str) -> Path:
-    """The cache's folder for one kind of file; it need not be there yet.
+    """Return the cache's folder for one kind of file; it need not be there yet.
 
     ``$GPT2DSL_CACHE`` or ``~/.cache/gpt2dsl``; a user without a home has the temporary folder.
     """

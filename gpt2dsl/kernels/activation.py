@@ -46,7 +46,7 @@ class ErfGelu(nn.Cell):
         return 0.5 * x * (1.0 + self.erf(x * math.sqrt(0.5)))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """The normal distribution's function plus ``x`` times its density."""
+        """Return the normal distribution's function plus ``x`` times its density."""
         cumulative = 0.5 * (1.0 + self.erf(x * math.sqrt(0.5)))
         density = self.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
         return (dout * (cumulative + x * density),)
@@ -102,7 +102,7 @@ class ClippedGelu(nn.Cell):
         return self.least(self.most(self.gelu(x), -10.0), 10.0)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """The gradient of gelu where nothing is cut off; gelu is never below -0.2."""
+        """Return the gradient of gelu where nothing is cut off; gelu is never below -0.2."""
         is_inside = (self.gelu(x) <= 10.0).astype(ms.float32)
         return (self.gelu.bprop(x, out, dout)[0] * is_inside,)
 
@@ -120,7 +120,7 @@ class Laplace(nn.Cell):
         return 0.5 * (1.0 + self.erf((x - self.mean) * self.factor))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """The density of the normal distribution."""
+        """Return the density of the normal distribution."""
         u = (x - self.mean) * self.factor
         return (dout * self.exp(-u * u) * (self.factor / math.sqrt(math.pi)),)
 

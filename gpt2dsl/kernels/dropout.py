@@ -27,5 +27,5 @@ class Dropout(nn.Cell):
         return x * (self.cast(mask, ms.float32) * self.scale)
 
     def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        """The same mask on the gradient."""
+        """Return the same mask on the gradient."""
         return dout * (self.cast(mask, ms.float32) * self.scale), mask

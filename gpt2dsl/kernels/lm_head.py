@@ -72,7 +72,7 @@ def lm_head(
 def linear_cross_entropy(
     geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
 ) -> nn.Cell:
-    """The loss of each token, and what its gradient needs."""
+    """Return the loss of each token, and what its gradient needs."""
     if shard.mp > 1:
         return VocabParallelCrossEntropy(geometry, precision, shard)
     return LinearCrossEntropy(geometry.vocab, geometry.padded_vocab, precision)

@@ -30,23 +30,23 @@ class MixedPrecision(nn.Cell):
         self.cast = P.Cast()
 
     def held(self, weight: Tensor) -> Tensor:
-        """A parameter as its format holds it, in float32."""
+        """Return a parameter as its format holds it, in float32."""
         if self.rounds:
             weight = self.cast(self.cast(weight, self.params), ms.float32)
         return weight
 
     def factor(self, weight: Tensor) -> Tensor:
-        """A parameter as the factor of a product."""
+        """Return a parameter as the factor of a product."""
         return self.narrow(self.held(weight))
 
     def narrow(self, x: Tensor) -> Tensor:
-        """An activation or a gradient as the factor of a product."""
+        """Return an activation or a gradient as the factor of a product."""
         if self.narrows:
             x = self.cast(x, self.compute)
         return x
 
     def wide(self, x: Tensor) -> Tensor:
-        """A product in float32."""
+        """Return a product in float32."""
         if self.narrows:
             x = self.cast(x, ms.float32)
         return x

@@ -50,7 +50,7 @@ class CheckpointTensorSpec:
 def filed(
     geometry: GPT2Config, ranks: ParallelDims, states: Sequence[str] = (), *, zero: bool = False
 ) -> list[CheckpointTensorSpec]:
-    """Every tensor, in the order of the forward pass; states after the parameters.
+    """Return every tensor, in the order of the forward pass; states after the parameters.
 
     Args:
         geometry: the network.
@@ -72,7 +72,7 @@ def state_of(name: str) -> str:
 
 
 def shape_in_files(tensor: ParamSpec, geometry: GPT2Config) -> Shape:
-    """The shape of a parameter in distributed files."""
+    """Return the shape of a parameter in distributed files."""
     if ".c_attn." in tensor.name:
         return (*tensor.shape[:-1], 3, tensor.shape[-1] // 3)
     return padded_shape(tensor, geometry)

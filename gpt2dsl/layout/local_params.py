@@ -53,14 +53,14 @@ class LocalParam:
         return has_equal_rows(self.part, dp)
 
     def state(self, dp: int) -> Shape:
-        """The shape of its optimizer state on a rank, over dp copies that share it."""
+        """Return the shape of its optimizer state on a rank, over dp copies that share it."""
         return (self.part[0] // dp, *self.part[1:]) if self.is_sharded(dp) else self.part
 
 
 def local_params(
     geometry: GPT2Config, adapters: Sequence[LoRASpec] = (), mp: int = 1
 ) -> list[LocalParam]:
-    """Every parameter, whatever its stage."""
+    """Return every parameter, whatever its stage."""
     cuts = shard_specs(geometry, adapters)
 
     def one(

@@ -90,7 +90,7 @@ class LoRASettings:
 
 
 def lora_specs(geometry: GPT2Config, settings: LoRASettings) -> list[LoRASpec]:
-    """Every adapter of a network, in the order of the forward pass.
+    """Return every adapter of a network, in the order of the forward pass.
 
     Patterns match a module's whole name below ``transformer.``, ``h.0.attn.c_attn``, or what
     follows any dot in it. ``q``, ``k`` and ``v`` below ``c_attn`` are its thirds; they count where

@@ -47,17 +47,17 @@ class ParallelDims:
         return self.dp * self.mp * self.pp
 
     def place(self, rank: int) -> RankCoordinates:
-        """Where a rank stands."""
+        """Return where a rank stands."""
         rest, shard = divmod(rank, self.mp)
         stage, copy = divmod(rest, self.dp)
         return RankCoordinates(stage, copy, shard)
 
     def rank(self, place: RankCoordinates) -> int:
-        """The rank that stands there."""
+        """Return the rank that stands there."""
         return (place.stage * self.dp + place.copy) * self.mp + place.shard
 
     def sharing(self, rank: int) -> tuple[int, ...]:
-        """The ranks that hold the other parts of this one's layers, itself included."""
+        """Return the ranks that hold the other parts of this one's layers, itself included."""
         here = self.place(rank)
         return tuple(self.rank(attrs.evolve(here, shard=i)) for i in range(self.mp))
 
@@ -67,6 +67,6 @@ class ParallelDims:
         return tuple(self.rank(attrs.evolve(here, stage=i)) for i in range(self.pp))
 
     def copies(self, rank: int) -> tuple[int, ...]:
-        """The ranks that hold the same parameters, itself included."""
+        """Return the ranks that hold the same parameters, itself included."""
         here = self.place(rank)
         return tuple(self.rank(attrs.evolve(here, copy=i)) for i in range(self.dp))

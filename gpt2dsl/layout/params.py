@@ -48,7 +48,7 @@ class ParamSpec:
 
 
 def decays(shape: tuple[int, ...]) -> bool:
-    """Whether weight decay applies: matrices and tables do, biases and layer norms don't."""
+    """Return whether weight decay applies: matrices and tables do, biases and layer norms don't."""
     return len(shape) > 1
 
 
@@ -76,7 +76,7 @@ def padded_shape(tensor: ParamSpec, geometry: GPT2Config) -> tuple[int, ...]:
 
 
 def param_specs(geometry: GPT2Config) -> Iterator[ParamSpec]:
-    """Every parameter of the network, in the order of the forward pass."""
+    """Yield every parameter of the network, in the order of the forward pass."""
     h, inner = geometry.hidden, geometry.inner_width
     yield ParamSpec(WTE, (geometry.vocab, h), 0, -1)
     yield ParamSpec(WPE, (geometry.positions, h), None, -1)

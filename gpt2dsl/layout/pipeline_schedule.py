@@ -32,7 +32,7 @@ class PipelineAction:
 
 
 def schedule(pp: int, micro_batches: int) -> tuple[tuple[PipelineAction, ...], ...]:
-    """The acts of every stage.
+    """Return the acts of every stage.
 
     The last stage has no forward of its own: its backward computes the loss on the way. The
     backward of any other stage computes its forward again.
@@ -72,7 +72,7 @@ def _compute(stage: int, pp: int, micro_batches: int) -> list[PipelineAction]:
 def _can(
     waiting: Sequence[PipelineAction], stage: int, pp: int, arrived: set[tuple[str, int, int]]
 ) -> bool:
-    """Whether what the next act of a stage needs has arrived."""
+    """Return whether what the next act of a stage needs has arrived."""
     if not waiting:
         return False
     act = waiting[0]

@@ -7,7 +7,7 @@ from gpt2dsl.layout.params import WTE, ParamSpec, head_of, param_specs
 
 
 def stage_of(layer: int, layers: int, pp: int) -> int:
-    """The stage of a block: balanced, so that stages differ by one block at most.
+    """Return the stage of a block: balanced, so that stages differ by one block at most.
 
     What comes before the blocks (layer -1) is on the first stage, what comes after on the last.
     """
@@ -23,7 +23,7 @@ def stage_of(layer: int, layers: int, pp: int) -> int:
 
 
 def layers_of(stage: int, layers: int, pp: int) -> range:
-    """The blocks of a stage."""
+    """Return the blocks of a stage."""
     held = [layer for layer in range(layers) if stage_of(layer, layers, pp) == stage]
     return range(held[0], held[-1] + 1)
 
@@ -36,7 +36,7 @@ def stages_holding(tensor: ParamSpec, geometry: GPT2Config, pp: int) -> tuple[in
 
 
 def stage_tensors(geometry: GPT2Config, stage: int, pp: int) -> list[ParamSpec]:
-    """The parameters of one stage."""
+    """Return the parameters of one stage."""
     return [
         tensor for tensor in param_specs(geometry) if stage in stages_holding(tensor, geometry, pp)
     ]

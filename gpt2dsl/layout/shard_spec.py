@@ -39,7 +39,7 @@ class ShardSpec:
         return (*whole[: self.axis], whole[self.axis] // mp, *whole[self.axis + 1 :])
 
     def cut(self, whole: Any, mp: int, shard: int) -> Any:
-        """A rank's part of an array."""
+        """Return a rank's part of an array."""
         if self.axis is None or mp == 1:
             return whole
         return self._view(whole, mp, shard).reshape(self.shape(whole.shape, mp))
@@ -90,7 +90,7 @@ def has_equal_rows(shape: Shape, copies: int) -> bool:
 
 
 def is_column(module: str) -> bool:
-    """Whether a linear is cut by outputs."""
+    """Return whether a linear is cut by outputs."""
     return module.endswith(COLUMNS)
 
 

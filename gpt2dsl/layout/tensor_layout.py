@@ -43,11 +43,11 @@ class TensorLayout:
         return (cut[0] * max(1, self.shared), *cut[1:]) if cut else ()
 
     def whole(self, part: Shape) -> Shape:
-        """The shape of the tensor, from that of a part."""
+        """Return the shape of the tensor, from that of a part."""
         return tuple(length * cut for length, cut in zip(part, self.parts, strict=True))
 
     def part(self, whole: Shape) -> Shape:
-        """The shape of a part, from that of the tensor."""
+        """Return the shape of a part, from that of the tensor."""
         return tuple(length // cut for length, cut in zip(whole, self.parts, strict=True))
 
     def box(self, whole: Shape, rank: int) -> Box:
@@ -71,7 +71,7 @@ class TensorLayout:
         return tuple(box)
 
     def _place(self, rank: int) -> Shape:
-        """Where a rank stands in the array."""
+        """Return where a rank stands in the array."""
         found = []
         for length in reversed(self.devices):
             rank, index = divmod(rank, length)
@@ -79,7 +79,7 @@ class TensorLayout:
         return tuple(reversed(found))
 
     def _left(self, place: Shape) -> int:
-        """Its number among the ranks to which the axes leave the same part."""
+        """Return its number among the ranks to which the axes leave the same part."""
         number = 0
         for i, (length, index) in enumerate(zip(self.devices, place, strict=True)):
             if len(self.devices) - 1 - i not in self.axes:

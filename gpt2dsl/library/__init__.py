@@ -162,7 +162,7 @@ def _tell(what: str, why: str) -> None:
 
 
 def find(name: str) -> Entry:
-    """The shared recipe of that name.
+    """Return the shared recipe of that name.
 
     Raises:
         SpecError: there is none, or there are several.

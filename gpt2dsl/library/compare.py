@@ -119,7 +119,7 @@ def results(*sides: Run) -> list[ComparedKey]:
 
 
 def losses(a: Run, b: Run) -> LossCurves | None:
-    """How far the training losses of two runs go together; None where neither trained.
+    """Return how far the training losses of two runs go together; None where neither trained.
 
     Raises:
         InputError: the metrics of one are damaged.

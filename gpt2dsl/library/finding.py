@@ -33,11 +33,11 @@ class Built(Protocol):
     """A recipe or a chain that was built in Python."""
 
     def draft(self) -> RawConfig | ChainDrafts:
-        """Its values, and where each was written."""
+        """Return its values, and where each was written."""
 
 
 def find(spec: str) -> RawConfig | ChainDrafts:
-    """The draft of a .toml file, of ``module:name``, or of a recipe of the library.
+    """Return the draft of a .toml file, of ``module:name``, or of a recipe of the library.
 
     Raises:
         SpecError: there is none, or it can't be read.
@@ -55,7 +55,7 @@ def recipe(spec: str) -> RawConfig:
 
 
 def find_text(text: str, name: str) -> RawConfig | ChainDrafts:
-    """The draft of a spec's text; ``name`` is what its lines are called in messages.
+    """Return the draft of a spec's text; ``name`` is what its lines are called in messages.
 
     Raises:
         SpecError: it is not TOML.
@@ -246,7 +246,7 @@ def _draft(value: object, target: str, known: str) -> RawConfig | ChainDrafts:
 
 
 def _failed(target: str, error: BaseException) -> SpecError:
-    """An error of a user's module, with the line of it."""
+    """Return an error of a user's module, with the line of it."""
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -71,7 +71,7 @@ class Run:
 
 
 def below(folder: Path) -> list[Run]:
-    """The runs in a folder and in its folders, whole or not, the newest last.
+    """Return the runs in a folder and in its folders, whole or not, the newest last.
 
     Raises:
         InputError: there is no such folder (G2-301), or it is none (G2-304).
@@ -84,7 +84,7 @@ def below(folder: Path) -> list[Run]:
 
 
 def look(path: Path) -> Run:
-    """A run that may be damaged."""
+    """Return a run that may be damaged."""
     try:
         return read(path)
     except InputError as error:
@@ -94,7 +94,7 @@ def look(path: Path) -> Run:
 
 
 def read(path: Path) -> Run:
-    """A run.
+    """Return a run.
 
     Raises:
         InputError: a file that every run has is absent (G2-301), or one is damaged (G2-304).
@@ -147,17 +147,17 @@ def newest(wanted: Path) -> Path | None:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder has a file of a run; it may be damaged."""
+    """Return whether a folder has a file of a run; it may be damaged."""
     return _modified(path) is not None
 
 
 def recipe(path: Path) -> Path:
-    """The spec of a run's recipe."""
+    """Return the spec of a run's recipe."""
     return path / _RECIPE
 
 
 def plan(path: Path) -> Document:
-    """A run's ``plan.json``.
+    """Return a run's ``plan.json``.
 
     Raises:
         InputError: it is absent (G2-301) or damaged (G2-304).
@@ -174,7 +174,7 @@ def identity(described: Document) -> Identity | None:
 
 
 def result(path: Path) -> Document | None:
-    """A run's ``result.json``; None where there is none yet.
+    """Return a run's ``result.json``; None where there is none yet.
 
     Raises:
         InputError: it is damaged (G2-304).
@@ -183,7 +183,7 @@ def result(path: Path) -> Document | None:
 
 
 def metrics(path: Path) -> list[Document]:
-    """The lines of a run's ``metrics.jsonl``; one that is cut short is left out.
+    """Return the lines of a run's ``metrics.jsonl``; one that is cut short is left out.
 
     Raises:
         InputError: one is damaged (G2-304).
@@ -192,13 +192,13 @@ def metrics(path: Path) -> list[Document]:
 
 
 def number(document: Document, *keys: str) -> float | None:
-    """The number in tables of tables; None where there is none, or something else."""
+    """Return the number in tables of tables; None where there is none, or something else."""
     value = _value(document, keys)
     return value if type(value) in (int, float) else None
 
 
 def count(document: Document, *keys: str) -> int | None:
-    """The whole number in tables of tables; None where there is none, or something else."""
+    """Return the whole number in tables of tables; None where there is none, or something else."""
     value = _value(document, keys)
     return value if type(value) is int else None
 
@@ -219,7 +219,7 @@ def _directories(folder: Path) -> Iterator[Path]:
 
 
 def document(path: Path) -> Document:
-    """A plan, or what else has a task, as JSON.
+    """Return a plan, or what else has a task, as JSON.
 
     Raises:
         InputError: it is absent (G2-301) or damaged (G2-304).
@@ -246,7 +246,7 @@ def _tail(path: Path) -> list[Document]:
 
 
 def _lines(path: Path, *, start: int) -> list[Document]:
-    """The whole lines of metrics.jsonl from a byte on."""
+    """Return the whole lines of metrics.jsonl from a byte on."""
     file = path / _METRICS
     try:
         with file.open("rb") as stream:

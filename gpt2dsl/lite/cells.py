@@ -110,7 +110,7 @@ class _Block(nn.Cell):
         return self.transpose(split, order)
 
     def after(self, x: Tensor, context: Tensor, w: tuple[Tensor, ...]) -> Tensor:
-        """The rest of the layer; ``context [B H, T, D]``."""
+        """Return the rest of the layer; ``context [B H, T, D]``."""
         by_head = context.reshape((self.batch, self.heads, self.time, self.width))
         rows = self.transpose(by_head, (0, 2, 1, 3)).reshape((-1, self.hidden))  # [B T, h]
         x = x + self.product(rows, w[4]) + w[5]

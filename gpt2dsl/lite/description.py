@@ -89,7 +89,7 @@ class Description:
         return {side: [attrs.asdict(port) for port in ports] for side, ports in sides.items()}
 
     def write(self, folder: Path) -> None:
-        """Writes it into an export's folder."""
+        """Write it into an export's folder."""
         text = documents.dumps(self.to_json(), indent=2) + "\n"
         (folder / FILE).write_text(text, "utf-8")
 

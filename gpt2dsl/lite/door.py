@@ -37,19 +37,19 @@ class Door:
 
 
 def environment() -> Path:
-    """The environment that ``set_up`` makes."""
+    """Return the environment that ``set_up`` makes."""
     return cache.folder("lite") / f"mindspore-lite-{VERSION}"
 
 
 def find() -> Door | None:
-    """The door, None where Lite is nowhere."""
+    """Return the door, None where Lite is nowhere."""
     if importlib.util.find_spec("mindspore_lite"):
         return Door(Path(sys.executable), is_own=True)
     return Door(_interpreter(), is_own=False) if _is_complete() else None
 
 
 def found() -> Door:
-    """The door.
+    """Return the door.
 
     Raises:
         InputError: Lite is nowhere (G2-531).
@@ -104,7 +104,7 @@ def _is_complete() -> bool:
 
 
 def _python(named: str) -> str:
-    """An interpreter of 3.7 that works: one on PATH may be pyenv's shim for none."""
+    """Return an interpreter of 3.7 that works: one on PATH may be pyenv's shim for none."""
     beside = sorted(Path("~/.pyenv/versions").expanduser().glob("3.7*/bin/python3.7"))
     candidates = [named] if named else [PYTHON, *map(str, beside)]
     for candidate in candidates:

@@ -31,7 +31,7 @@ WEIGHTS = "weights.bin"
 
 
 def graph(shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> Any:
-    """The ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it.
+    """Return the ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it.
 
     Args:
         shapes: the sizes.
@@ -137,7 +137,7 @@ class _Graph(Nodes):
         return self.linear(self.shaped(context, self.rows, self.geometry.hidden), f"{block}.c_proj")
 
     def _looked_up(self, q: str, k: str, v: str, layer: int, mask: str) -> str:
-        """A token over the cache and itself: ``[B, H, 1, D]``."""
+        """Return a token over the cache and itself: ``[B, H, 1, D]``."""
         keys = self.shaped(f"key_{layer}", *self._key[:-1], self.shapes.length)
         before = self.op("Add", self.op("MatMul", q, keys), mask)  # [B, H, 1, S]
         own = self.op("MatMul", q, k)  # [B, H, 1, 1]

@@ -14,7 +14,7 @@ _PLAIN = re.compile(r"[0-9a-zA-Z@_\-./:]+")
 
 @contextmanager
 def plain(folder: Path) -> Iterator[Path]:
-    """The folder under a name that MindSpore takes: its own, or that of a link to it."""
+    """Yield the folder under a name that MindSpore takes: its own, or that of a link to it."""
     folder = folder.absolute()
     if _PLAIN.fullmatch(str(folder)):
         yield folder

@@ -64,7 +64,7 @@ class Shapes:
         return (self.batch * g.heads, self.length, g.head_width)
 
     def graphs(self, *, cache: bool) -> tuple[str, ...]:
-        """The graphs of an export."""
+        """Return the graphs of an export."""
         if self.geometry.labels:
             return (CLASSIFY,)
         return (PREFILL, INCREMENT) if cache else (WHOLE,)

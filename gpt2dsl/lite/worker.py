@@ -35,7 +35,7 @@ class Worker:
     def load(
         self, graph: str, path: str, folder: str, threads: int, outputs: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Loads a graph, and maps its inputs and outputs; gives the inputs as they are.
+        """Load a graph, and maps its inputs and outputs; gives the inputs as they are.
 
         Lite says of outputs only once they are there: the caller knows them.
         """
@@ -56,7 +56,7 @@ class Worker:
         return {"inputs": described}
 
     def run(self, graph: str) -> dict[str, Any]:
-        """Runs a graph on what its mapped inputs hold."""
+        """Run a graph on what its mapped inputs hold."""
         model, inputs, arrays = self.models[graph]
         for tensor in inputs:
             tensor.set_data_from_numpy(arrays["inputs"][tensor.name])
@@ -67,7 +67,7 @@ class Worker:
 
 
 def _mapped(folder: str, graph: str, side: str, port: dict[str, Any]) -> Any:
-    """A file of the tensor's size, mapped; the other side maps it too."""
+    """Return a file of the tensor's size, mapped; the other side maps it too."""
     path = Path(folder) / f"{graph}.{side}.{port['name']}"
     return np.memmap(path, port["dtype"], "w+", shape=tuple(port["shape"]))
 

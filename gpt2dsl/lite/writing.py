@@ -78,7 +78,7 @@ def room(form: str, names: Sequence[str], parameters: int, dtype: str) -> tuple[
 
 
 def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:
-    """Writes the graphs of a format; graph → its file.
+    """Write the graphs of a format; graph → its file.
 
     Raises:
         InputError: onnx is not installed, or Lite is nowhere (G2-531).
@@ -98,7 +98,7 @@ def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:
 
 
 def ge_config(processor: str) -> str:
-    """The config.ini of MindSpore Lite on Ascend."""
+    """Return the config.ini of MindSpore Lite on Ascend."""
     return _GE.format(more=GE[processor])
 
 

@@ -37,7 +37,7 @@ def prompt_length(tokens: int, limit: int) -> int:
 
 
 def cache_length(tokens: int, limit: int) -> int:
-    """The length of the cache for so many tokens: 128, 256, 512, ..., at most ``limit``."""
+    """Return the length of the cache for so many tokens: 128, 256, 512, ..., at most ``limit``."""
     length = SHORTEST_CACHE
     while length < tokens:
         length *= 2

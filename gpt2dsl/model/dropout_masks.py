@@ -27,7 +27,7 @@ EMBEDDING, ATTENTION, ATTENTION_OUT, MLP_OUT, ADAPTERS = range(5)
 
 
 def keep(probability: float) -> float:
-    """The exact probability with which masks keep an element, for a dropout probability."""
+    """Return the exact probability with which masks keep an element, for a dropout probability."""
     return _threshold(probability) / LEVELS
 
 
@@ -49,7 +49,7 @@ def masks(
     shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
     layers: range | None = None,
 ) -> Iterator[Mask]:
-    """The masks of a step, in the order in which the network takes them; True is kept.
+    """Yield the masks of a step, in the order in which the network takes them; True is kept.
 
     Args:
         geometry: the network; no masks where one of its dropouts is 0.

@@ -154,7 +154,7 @@ class NetworkGraph(ParameterizedCell):
 
 
 def by_kind(network: GPT2, made: Callable[[GPT2, int], G]) -> list[G]:
-    """A graph for each block, one object for all of a kind."""
+    """Return a graph for each block, one object for all of a kind."""
     firsts = {kind: layer for layer, kind in reversed(list(enumerate(network.kinds)))}
     graphs = {kind: made(network, layer) for kind, layer in firsts.items()}
     return [graphs[kind] for kind in network.kinds]

@@ -179,7 +179,7 @@ class GPT2(nn.Cell):
         return self.geometry, self.precision, self.adapters, self._variant
 
     def weights(self, layer: int) -> tuple[Parameter, ...]:
-        """The parameters of a block, by its place in this stage, then its adapters'."""
+        """Return the parameters of a block, by its place in this stage, then its adapters'."""
         return self.of_blocks[self.bounds[layer] : self.bounds[layer + 1]]
 
     def causal(self, batch: int, time: int) -> Tensor:
@@ -202,7 +202,7 @@ class GPT2(nn.Cell):
         return self.normal(x, self.g, self.b)
 
     def normal(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """The last norm, of all rows: ``[b t, h], [h], [h] → [b t, h]``."""
+        """Return the last norm, of all rows: ``[b t, h], [h], [h] → [b t, h]``."""
         y, _, _ = self.norm(x, self.of_g(g), self.of_b(b))
         return self.all_rows(y)
 
@@ -264,7 +264,7 @@ class GPT2(nn.Cell):
         return np.array(part, np.float32, order="C")
 
     def whole(self, name: str, part: Tensor | None) -> NDArray[np.float32]:
-        """A parameter, or what has its shape, of which this rank has a part, or nothing.
+        """Return a parameter, or what has its shape, of which this rank has a part, or nothing.
 
         All ranks ask at once. Tables of the vocabulary have their padded rows.
         """
@@ -335,7 +335,7 @@ class TokenLogits(nn.Cell):
 
 
 def padded_length(length: int) -> int:
-    """The length that is compiled for: the next multiple of ``LENGTH_MULTIPLE``."""
+    """Return the length that is compiled for: the next multiple of ``LENGTH_MULTIPLE``."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
@@ -399,6 +399,6 @@ class _Layer:
         self.kind = (tuple(places), tuple(weight.shape for weight in self.parameters), scales)
 
     def block(self) -> Block:
-        """The block."""
+        """Return the block."""
         network = self._network
         return Block(network.geometry, self._slots, network.precision)

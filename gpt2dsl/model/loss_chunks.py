@@ -39,7 +39,7 @@ class LossChunks:
             yield self._gather(x, Tensor(rows), 0)
 
     def joined_rows(self, found: Sequence[Tensor]) -> Tensor:
-        """The opposite of ``rows``."""
+        """Return the opposite of ``rows``."""
         return found[0] if self.count == 1 else self._concat(found)
 
     def labels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:

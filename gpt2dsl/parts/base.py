@@ -57,12 +57,12 @@ class Part(ShownAsCode):
 
     @classmethod
     def fields(cls) -> tuple[attrs.Attribute[Any], ...]:
-        """The attrs fields."""
+        """Return the attrs fields."""
         return tuple(attrs.fields(cls))  # type: ignore[arg-type]  # the decorator makes it attrs
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
-        """Each field's name and what it accepts."""
+        """Return each field's name and what it accepts."""
         return {field.name: field.metadata[RULE] for field in cls.fields()}
 
     def given(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Part(ShownAsCode):
         return self.origins.get(field, DEFAULT)
 
     def written(self, origin: str, origins: Mapping[str, str]) -> Part:
-        """The same part, said to be written elsewhere."""
+        """Return the same part, said to be written elsewhere."""
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "origins", dict(origins))
         return self
@@ -101,7 +101,7 @@ class Part(ShownAsCode):
 
     @classmethod
     def _called(cls) -> str:
-        """The name that code builds it by."""
+        """Return the name that code builds it by."""
         return cls.__name__
 
     if TYPE_CHECKING:  # what stands above the parts gives them `|` (recipe) and `>>` (chain)
@@ -155,7 +155,7 @@ def part(cls: type[P]) -> type[P]:
 def check(
     cls: type[Part], values: Mapping[str, object], origins: Mapping[str, str], origin: str
 ) -> list[Fault]:
-    """Every fault of the values of one part.
+    """Return every fault of the values of one part.
 
     Args:
         cls: the part's class.
@@ -213,7 +213,7 @@ def owners(key: str) -> list[type[Part]]:
 
 
 def _few(accepted: Mapping[str, Rule]) -> str:
-    """All keys, where they are few enough to be read."""
+    """Return all keys, where they are few enough to be read."""
     return f"; it has {', '.join(accepted)}" if len(accepted) <= FEW else ""
 
 

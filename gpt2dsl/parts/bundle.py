@@ -50,11 +50,11 @@ class Parts:
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Parts:
-        """The parts of a recipe, completed. Parts that are made here say ``default``."""
+        """Return the parts of a recipe, completed. Parts that are made here say ``default``."""
         return cls(**{part.table: part for part in parts})  # type: ignore[arg-type]
 
     def __iter__(self) -> Any:
-        """The parts that are there, in the order of the tables."""
+        """Return the parts that are there, in the order of the tables."""
         return (value for field in attrs.fields(Parts) if (value := getattr(self, field.name)))
 
     @property
@@ -70,7 +70,7 @@ class Parts:
         return named == "random" or (named == "auto" and starts)
 
     def origin(self, key: str) -> str:
-        """Where ``table.field`` was written: its own line, else ``default``."""
+        """Return where ``table.field`` was written: its own line, else ``default``."""
         table, _, field = key.partition(".")
         part: Part | None = getattr(self, table)
         return part.why(field) if part else "default"

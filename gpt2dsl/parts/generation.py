@@ -219,7 +219,7 @@ class Generation(Part):
         ]
 
     def _elsewhere(self, key: str) -> str:
-        """Name the files beside weights that set keys which ``key`` does not go with."""
+        """Return the name the files beside weights that set keys which ``key`` does not go with."""
         origins = {name: self.why(name) for name in _PARTNERS.get(key, ())}
         partners = [
             f"{name} = {getattr(self, name)} is said at {origin}"
@@ -229,7 +229,7 @@ class Generation(Part):
         return "".join(f"; {words}" for words in partners)
 
     def limit(self, prompt: int) -> int:
-        """Tokens with the prompt at most, for a prompt of so many."""
+        """Return the tokens with the prompt at most, for a prompt of so many."""
         if self.max_length is not None:
             return self.max_length
         return prompt + (NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens)

@@ -41,7 +41,7 @@ PUBLISHED = {
 
 
 def size_of(geometry: GPT2Config) -> str:
-    """The name of the size that a network has, "" where it has none."""
+    """Return the name of the size that a network has, "" where it has none."""
     keys = ("layers", "heads", "hidden", "positions", "vocab", "inner_width")
     wanted = [getattr(geometry, key) for key in keys]
     named = ((name, [getattr(size, key) for key in keys]) for name, size in SIZES.items())
@@ -102,7 +102,7 @@ class Model(Part):
         return self.weights not in ("auto", "random")
 
     def geometry(self, *, vocab: int | None = None, labels: int = 0) -> GPT2Config:
-        """The network's numbers.
+        """Return the network's numbers.
 
         Args:
             vocab: entries of the data's vocabulary, which the nano size takes over.

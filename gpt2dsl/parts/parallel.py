@@ -36,7 +36,7 @@ class Parallel(Part):
 
     @classmethod
     def auto(cls, devices: int, memory: str = "") -> Parallel:
-        """The layout that costs least on so many devices, chosen when the recipe is planned.
+        """Return the layout that costs least on so many devices, chosen when the recipe is planned.
 
         Args:
             devices: how many.

@@ -64,7 +64,7 @@ _TYPES = {
 def integer(
     doc: str, *, default: int | None, low: int = 0, high: int = LARGEST, optional: bool = False
 ) -> Any:
-    """An integer from ``low`` to ``high``; None where ``optional``."""
+    """Return an integer from ``low`` to ``high``; None where ``optional``."""
     bounds = (
         f"an integer of at least {low}" if high == LARGEST else f"an integer from {low} to {high}"
     )
@@ -87,7 +87,7 @@ def number(
     below: bool = False,
     optional: bool = False,
 ) -> Any:
-    """A finite number from ``low`` (``above`` it) to ``high`` (``below`` it)."""
+    """Return a finite number from ``low`` (``above`` it) to ``high`` (``below`` it)."""
     words = f"{'above' if above else 'of at least'} {low:g}"
     if high < math.inf:
         words += f" and {'below' if below else 'at most'} {high:g}"
@@ -111,7 +111,7 @@ def number(
 
 
 def steps_or_share(doc: str, *, default: float) -> Any:
-    """A whole number of steps, or a fraction below 1 of all steps."""
+    """Return a whole number of steps, or a fraction below 1 of all steps."""
     rule = Rule(
         "a whole number of steps, or a fraction below 1",
         lambda value: type(value) in (int, float),
@@ -152,7 +152,7 @@ def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
 
 
 def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
-    """A string, or a path that becomes one; one without a default is required."""
+    """Return a string, or a path that becomes one; one without a default is required."""
     rule = Rule(
         "a string" if empty else "a string that is not empty",
         lambda value: type(_path_as_text(value)) is str,
@@ -165,7 +165,7 @@ def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
 
 
 def size(doc: str, *, default: str) -> Any:
-    """A number of bytes, as ``5GB`` or ``200MB``; :func:`bytes_of` gives the number.
+    """Return a number of bytes, as ``5GB`` or ``200MB``; :func:`bytes_of` gives the number.
 
     It may be empty where ``default`` is.
     """
@@ -181,7 +181,7 @@ def size(doc: str, *, default: str) -> Any:
 
 
 def bytes_of(text: str) -> int:
-    """The bytes of a size; units are powers of 1000, as in transformers."""
+    """Return the bytes of a size; units are powers of 1000, as in transformers."""
     match = _SIZE.fullmatch(text)
     assert match is not None
     return int(float(match[1]) * 1000 ** ("KMGT".index(match[2].upper()) + 1))
@@ -191,7 +191,7 @@ _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 
 
 def column(doc: str, *, default: str) -> Any:
-    """A column of a table: its name, or its number from 0."""
+    """Return a column of a table: its name, or its number from 0."""
     rule = Rule(
         "a column's name, or its number from 0",
         lambda value: type(value) in (str, int),
@@ -202,7 +202,7 @@ def column(doc: str, *, default: str) -> Any:
 
 
 def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = False) -> Any:
-    """A list of strings, kept as a tuple; also a file's path where ``or_path``."""
+    """Return a list of strings, kept as a tuple; also a file's path where ``or_path``."""
     rule = Rule(
         "a list of strings" + (", or a file's path" if or_path else ""),
         lambda value: _is_list_of_text(value) or (or_path and type(_path_as_text(value)) is str),
@@ -283,7 +283,7 @@ def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
 
 
 def labels(doc: str, *, default: int) -> Any:
-    """A number of classes, or a list of their names."""
+    """Return a number of classes, or a list of their names."""
     rule = Rule(
         "a number of classes of at least 2, or a list of at least 2 different names, none empty",
         lambda value: type(value) is int or _is_list_of_text(value),

@@ -76,7 +76,7 @@ def read_by(
 def _cut(
     parts: Parts, network: Network, source: Source | None, *, ready: bool
 ) -> tuple[Network, Batches]:
-    """How the data is cut, and the network with the tokenizer that cuts it.
+    """Return how the data is cut, and the network with the tokenizer that cuts it.
 
     Args:
         parts: the recipe's.
@@ -115,7 +115,7 @@ def _rows(
 
 
 def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, int]:
-    """The network with the tokenizer of texts with classes, and how many there are."""
+    """Return the network with the tokenizer of texts with classes, and how many there are."""
     from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
 
     is_regression = network.geometry.problem == REGRESSION

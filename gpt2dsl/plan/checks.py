@@ -25,7 +25,7 @@ WITHOUT_STAGES = ("evaluate", "generate", "classify")
 
 
 def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
-    """Every fault of a recipe as a whole; the values by themselves are right."""
+    """Return every fault of a recipe as a whole; the values by themselves are right."""
     rules = (
         _together, _with_classes, _records, _model, _layout, _chosen, _stages, _rows, _length,
         _rate,
@@ -34,7 +34,7 @@ def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
 
 
 def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> Fault:
-    """A fault at the line of ``key``, or of the first of ``else_keys`` that was written."""
+    """Return a fault at the line of ``key``, or of the first of ``else_keys`` that was written."""
     table, _, field = key.partition(".")
     part = getattr(parts, table)
     shown = f"{key} = {getattr(part, field)}" if hasattr(part, field) else key
@@ -64,7 +64,7 @@ def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
 
 
 def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
-    """A classifier learns from rows, each with its class."""
+    """Yield a classifier learns from rows, each with its class."""
     classifies = parts.task is not None and parts.task.kind == "classify"
     if classifies and not geometry.labels and not parts.model.has_file:
         message = "missing; classify needs one, or weights that have such a head"
@@ -113,7 +113,7 @@ def _layout(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
 
 
 def _chosen(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
-    """A layout is said, or chosen for so many devices."""
+    """Yield a layout is said, or chosen for so many devices."""
     if not parts.parallel.devices:
         return
     for key in ("dp", "mp", "pp", "micro_batches", "recompute", "optimizer_shard"):

@@ -78,7 +78,7 @@ class Choice:
 
 
 def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, ...]]:
-    """The recipe with its layout chosen, and the best ones, each of another dp, mp and pp.
+    """Return the recipe with its layout chosen, and the best ones, each of another dp, mp and pp.
 
     A recipe that says its own stays as it is.
 
@@ -100,7 +100,7 @@ def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, .
 
 
 def ranked(parts: Parts, geometry: GPT2Config) -> list[Choice]:
-    """Every layout that fits, the cheapest first; of equal ones the simplest."""
+    """Return every layout that fits, the cheapest first; of equal ones the simplest."""
     asked = parts.parallel
     found = [
         choice
@@ -128,7 +128,7 @@ def _splits(devices: int, geometry: GPT2Config, *, trains: bool) -> Iterator[tup
 
 
 def _of_split(parts: Parts, geometry: GPT2Config, mp: int, pp: int) -> Iterator[Choice]:
-    """The layouts of one mp and pp."""
+    """Yield the layouts of one mp and pp."""
     dp, batch = parts.parallel.devices // (mp * pp), parts.train.batch_size
     if batch % dp:
         return
@@ -156,12 +156,12 @@ def _of_split(parts: Parts, geometry: GPT2Config, mp: int, pp: int) -> Iterator[
 
 
 def _limit(parts: Parts) -> float:
-    """Bytes of a device."""
+    """Return the bytes of a device."""
     return bytes_of(parts.parallel.memory) if parts.parallel.memory else math.inf
 
 
 def _ends(parts: Parts, geometry: GPT2Config, parallel: Parallel) -> list[StageSizes]:
-    """The stages that can need the most: the first two, and the last."""
+    """Return the stages that can need the most: the first two, and the last."""
     stages = stages_of(attrs.evolve(parts, parallel=parallel), geometry)
     return [stages[i] for i in sorted({0, min(1, parallel.pp - 1), parallel.pp - 1})]
 

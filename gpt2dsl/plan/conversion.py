@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def faults(parts: Parts, looked: Look | None) -> list[Fault]:
-    """Every fault of a conversion as a whole, as far as its source is known."""
+    """Return every fault of a conversion as a whole, as far as its source is known."""
     if not isinstance(parts.task, Convert):
         return []
     found = [*_target(parts, parts.task), *_adapter(parts, parts.task, looked)]
@@ -29,7 +29,7 @@ def faults(parts: Parts, looked: Look | None) -> list[Fault]:
 
 
 def find_target(parts: Parts) -> Input | None:
-    """The refusal of a target that is there already: nothing is overwritten."""
+    """Return the refusal of a target that is there already: nothing is overwritten."""
     task = parts.task
     if not isinstance(task, Conversion):
         return None

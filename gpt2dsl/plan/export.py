@@ -21,7 +21,7 @@ LIMIT = 2**31
 
 
 def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
-    """Every fault of an export as a whole, as far as its source is known."""
+    """Yield every fault of an export as a whole, as far as its source is known."""
     task = parts.task
     if not isinstance(task, Export):
         return
@@ -50,7 +50,7 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
 
 
 def find_writer(parts: Parts) -> Input | None:
-    """The refusal of a format that can't be written on this machine."""
+    """Return the refusal of a format that can't be written on this machine."""
     task = parts.task
     if not isinstance(task, Export):
         return None

@@ -64,7 +64,7 @@ LOOKED_AT = 1000
 def find_source(
     parts: Parts, key: str, classes: tuple[str, ...], problem: str = "", *, whole: bool = False
 ) -> tuple[Input, Source | None]:
-    """The text that ``key`` names, as an input, and itself where it can be used.
+    """Return the text that ``key`` names, as an input, and itself where it can be used.
 
     Args:
         parts: the recipe's.
@@ -108,7 +108,7 @@ def notes(read: Iterable[Input]) -> Iterator[str]:
 
 
 def _unread(source: Source) -> str:
-    """Name the columns of MindRecord files that are not read."""
+    """Return the name the columns of MindRecord files that are not read."""
     if source.form.format != "mindrecord":
         return ""
     from gpt2dsl.data import mindrecord, shards  # noqa: PLC0415  # NumPy: only where there is data
@@ -154,7 +154,7 @@ def find_texts(parts: Parts) -> list[Input]:
 
 
 def resumed(parts: Parts) -> list[Input]:
-    """The checkpoint that a training goes on from, where one is named."""
+    """Return the checkpoint that a training goes on from, where one is named."""
     name = parts.train.resume
     if not parts.trains or name in ("auto", "never"):
         return []
@@ -196,7 +196,7 @@ def base_name(parts: Parts) -> str:
 
 
 def weights_key(parts: Parts) -> str:
-    """The key that names them."""
+    """Return the key that names them."""
     return "task.source" if isinstance(parts.task, Conversion) else "model.weights"
 
 

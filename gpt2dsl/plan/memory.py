@@ -53,7 +53,7 @@ class Memory:
 
 
 def memory(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Memory:
-    """The memory of the rank that needs the most, over all pipeline stages."""
+    """Return the memory of the rank that needs the most, over all pipeline stages."""
     return max((_of(parts, geometry, stage) for stage in stages), key=lambda one: one.total)
 
 
@@ -81,7 +81,7 @@ def _served(task: Serve, geometry: GPT2Config, weights: int) -> Memory:
 
 
 def _added(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
-    """Elements of the gradients that are added to others at once.
+    """Return the elements of the gradients that are added to others at once.
 
     Those of a layer to other micro-batches', that of the head to other portions'.
     """
@@ -150,18 +150,18 @@ def _training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
 
 
 def _logits(parts: Parts, geometry: GPT2Config, tokens: int) -> int:
-    """Bytes of the logits that are held at once, and of their gradient."""
+    """Return the bytes of the logits that are held at once, and of their gradient."""
     return 2 * geometry.padded_vocab // parts.parallel.mp * _portion(parts, tokens) * FLOAT32
 
 
 def _portion(parts: Parts, tokens: int) -> int:
-    """Tokens whose logits are held at once."""
+    """Return the tokens whose logits are held at once."""
     parallel = parts.parallel
     return tokens // chunk_count(tokens, parallel.mp if parallel.sequence_parallel else 1)
 
 
 def _kept(parts: Parts, stage: StageSizes, block: _Block) -> int:
-    """Elements a token that the blocks keep, with one block that is computed again."""
+    """Return the elements a token that the blocks keep, with one block that is computed again."""
     blocks, dropped = len(stage.layers), _adapter_inputs(parts, stage)
     whole = block.around + block.inside + block.scores
     if parts.parallel.recompute == "full":
@@ -172,7 +172,7 @@ def _kept(parts: Parts, stage: StageSizes, block: _Block) -> int:
 
 
 def _masks(parts: Parts, geometry: GPT2Config, stage: StageSizes, block: _Block) -> int:
-    """Bytes a token of the dropout masks, which a step is given."""
+    """Return the bytes a token of the dropout masks, which a step is given."""
     found = _adapter_inputs(parts, stage)
     drops, layers = geometry.dropouts, len(stage.layers)
     found += layers * block.scores if drops.attention else 0
@@ -182,7 +182,7 @@ def _masks(parts: Parts, geometry: GPT2Config, stage: StageSizes, block: _Block)
 
 
 def _adapter_inputs(parts: Parts, stage: StageSizes) -> int:
-    """Elements a token of what adapters take, where some of it is dropped."""
+    """Return the elements a token of what adapters take, where some of it is dropped."""
     if not (parts.lora and parts.lora.dropout):
         return 0
     return sum(one.part[1] for one in stage.held if one.name.endswith(".lora_A"))

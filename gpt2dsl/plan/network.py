@@ -73,7 +73,7 @@ class Network:
 def find_network(
     parts: Parts, *, fetch: bool = False, promised: DeferredWeights | None = None
 ) -> Network:
-    """The network that a recipe describes, or that its weights are of.
+    """Return the network that a recipe describes, or that its weights are of.
 
     Args:
         parts: the recipe's.
@@ -146,7 +146,7 @@ def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
 
 
 def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
-    """The weights as an input, and what they are of; nothing for new ones."""
+    """Return the weights as an input, and what they are of; nothing for new ones."""
     name = weights_name(parts)
     if not name or parts.task is None:
         return None, None
@@ -169,7 +169,7 @@ def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
 
 
 def _adapter(parts: Parts, name: str, said: Overrides) -> Input:
-    """An adapter that is converted by itself, whether its base is there or not."""
+    """Return an adapter that is converted by itself, whether its base is there or not."""
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
     adapter = opening.adapter(name, said, contents=False)
@@ -244,7 +244,7 @@ _KEYS = {
 
 
 def _contradictions(parts: Parts, said: GPT2Config, found: GPT2Config) -> list[Fault]:
-    """Where the recipe says one number of the network, and the file of weights another."""
+    """Return where the recipe says one number of the network, and the file of weights another."""
     unlike = {
         key: (getattr(said, word), getattr(found, word))
         for key, word in _KEYS.items()
@@ -283,7 +283,7 @@ def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
 
 
 def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
-    """Where the weights have another head than the task needs."""
+    """Yield where the weights have another head than the task needs."""
     task, found = parts.task, looked.geometry.labels
     if task is None or isinstance(task, Conversion):
         return

@@ -305,7 +305,7 @@ def make(
     promised: DeferredWeights | None = None,
     directory: Path | None = None,
 ) -> Plan:
-    """The plan of a recipe.
+    """Return the plan of a recipe.
 
     Args:
         parts: the recipe's, completed.

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def gives(parts: Parts) -> bool:
-    """Whether a task makes weights that a later stage can take."""
+    """Return whether a task makes weights that a later stage can take."""
     if isinstance(parts.task, Convert):
         return parts.task.to != "peft"
     return parts.trains or isinstance(parts.task, Reshard)
 
 
 def takes(parts: Parts) -> bool:
-    """Whether a recipe leaves open which weights it starts from."""
+    """Return whether a recipe leaves open which weights it starts from."""
     if isinstance(parts.task, Conversion):
         return parts.task.source == "auto"
     return parts.model.weights == "auto"
@@ -76,7 +76,7 @@ def _geometry(parts: Parts, network: Network) -> GPT2Config:
 
 
 def _adapter(parts: Parts, taken: Look | None) -> bool:
-    """Whether the weights are an adapter beside its base."""
+    """Return whether the weights are an adapter beside its base."""
     if isinstance(parts.task, Conversion):
         return False
     return parts.lora is not None or bool(taken and taken.adapter)

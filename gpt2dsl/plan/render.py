@@ -30,7 +30,7 @@ COMPUTING = ("pretrain", "finetune", "evaluate", "generate", "classify", "serve"
 
 
 def render(plan: Plan) -> str:
-    """The plan as text: a line a subject, and at the end what a run would refuse."""
+    """Return the plan as text: a line a subject, and at the end what a run would refuse."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -107,7 +107,7 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _is_unknown(plan: Plan) -> bool:
-    """Whether only weights that are not there say which network it is."""
+    """Return whether only weights that are not there say which network it is."""
     weights = [one for one in plan.inputs if one.key in ("model.weights", "task.source")]
     return not plan.size and any(one.state in ("absent", "unusable") for one in weights)
 

@@ -15,7 +15,7 @@ SHOWN = 3
 def layout_rows(
     layout: Layout, ranks: Mapping[str, int], size: Callable[[int], str]
 ) -> Iterator[tuple[str, str]]:
-    """A line a subject, where there are several ranks.
+    """Yield a line a subject, where there are several ranks.
 
     Args:
         layout: the plan's.

@@ -24,7 +24,7 @@ LAYOUT = ("dp", "mp", "pp", "optimizer_shard")
 
 
 def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
-    """Every fault of resharding as a whole, as far as its source is known."""
+    """Yield every fault of resharding as a whole, as far as its source is known."""
     task = parts.task
     if not isinstance(task, Reshard):
         return

@@ -52,7 +52,7 @@ class StageSizes:
 
 
 def stages_of(parts: Parts, geometry: GPT2Config) -> list[StageSizes]:
-    """All stages of a recipe."""
+    """Return all stages of a recipe."""
     parallel = parts.parallel
     pp = parallel.pp
     rows = max(1, parts.train.batch_size // parallel.dp // parallel.micro_batches)

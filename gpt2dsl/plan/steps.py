@@ -24,7 +24,7 @@ class PlanStep:
 
 
 def steps_of(parts: Parts) -> tuple[PlanStep, ...]:
-    """The steps of a recipe's task."""
+    """Return the steps of a recipe's task."""
     task = parts.task
     assert task is not None
     weights = weights_name(parts) or "new weights"

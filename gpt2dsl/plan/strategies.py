@@ -13,7 +13,7 @@ from gpt2dsl.plan.checks import fault
 
 
 def write(parts: Parts, geometry: GPT2Config, folder: Path) -> int:
-    """Writes ``ckpt_strategy_rank_<N>.ckpt`` of each rank; returns how many.
+    """Write ``ckpt_strategy_rank_<N>.ckpt`` of each rank; returns how many.
 
     They are those of a training's parameters and optimizer, or of what resharding writes. Names and
     shapes are those of distributed checkpoints here (docs/reshard.md).

@@ -36,7 +36,7 @@ class Traffic:
 
 
 def ring(ranks: int, size: int) -> int:
-    """Bytes that each of some ranks sends to sum ``size`` bytes."""
+    """Return the bytes that each of some ranks sends to sum ``size`` bytes."""
     return 2 * (ranks - 1) * size // ranks
 
 
@@ -71,7 +71,7 @@ def _of_shards(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
 
 
 def _sums_of_hidden(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
-    """How many ``[tokens, hidden]`` are summed over mp for a micro-batch, there and back.
+    """Return how many ``[tokens, hidden]`` are summed over mp for a micro-batch, there and back.
 
     With sequence parallelism a gather and a scatter, each a sum, stand in the place of one sum
     (Korthikanti et al. 2022), and the ends of a stage gather too. What is computed again needs no
@@ -103,7 +103,7 @@ def _is_summed(parts: Parts, one: LocalParam) -> bool:
 
 
 def _of_stages(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
-    """A transfer is a sum of two ranks, of which one has zeros: both send its size."""
+    """Return a transfer is a sum of two ranks, of which one has zeros: both send its size."""
     transfer = stage.tokens * geometry.hidden * FLOAT32
     sent = 2 * stage.neighbours * parts.parallel.micro_batches * transfer
     if stage.is_first is not stage.is_last and head_of(geometry) == WTE:

@@ -28,7 +28,7 @@ def trained_shapes(parts: Parts, geometry: GPT2Config) -> list[tuple[int, ...]]:
 
 
 def optimizer_words(parts: Parts, shapes: Sequence[tuple[int, ...]]) -> str:
-    """The optimizer, with what decays of the tensors that are trained and what does not."""
+    """Return the optimizer, with what decays of the tensors that are trained and what does not."""
     optim = parts.optim
     decayed = sum(map(decays, shapes))
     words = f"{optim.name}, lr {optim.lr:g}, {parts.schedule.kind}"
@@ -44,7 +44,7 @@ def optimizer_words(parts: Parts, shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def precision_words(parts: Parts) -> str:
-    """Number formats, where they are not float32."""
+    """Return the number formats, where they are not float32."""
     precision = parts.precision
     words = []
     if precision.params != "float32":
@@ -59,7 +59,7 @@ def precision_words(parts: Parts) -> str:
 
 
 def adapter_words(parts: Parts, geometry: GPT2Config) -> str:
-    """The adapters that are trained; "" where there are none."""
+    """Return the adapters that are trained; "" where there are none."""
     if parts.lora is None or not parts.trains:
         return ""
     lora, found = parts.lora, lora_specs(geometry, parts.lora.settings())
@@ -174,7 +174,7 @@ def _wrong(pattern: str) -> str:
 
 
 def _thirds(found: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
-    """The adapters on thirds, by module."""
+    """Return the adapters on thirds, by module."""
     by_module: dict[str, list[LoRASpec]] = {}
     for one in found:
         if one.third:

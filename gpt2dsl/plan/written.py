@@ -58,7 +58,7 @@ def find(parts: Parts, looked: Look | None, said: Overrides) -> Written | None:
 
 
 def refusal(parts: Parts, written: Written | None) -> Input | None:
-    """The refusal of a disk that has no room for it."""
+    """Return the refusal of a disk that has no room for it."""
     task = parts.task
     if not isinstance(task, Conversion) or written is None:
         return None
@@ -75,7 +75,7 @@ def refusal(parts: Parts, written: Written | None) -> Input | None:
 
 
 def _tensors(looked: Look | None, dtype: str) -> int:
-    """Bytes of whole weights; 0 where only weights that are still to be made know."""
+    """Return the bytes of whole weights; 0 where only weights that are still to be made know."""
     if looked is None:
         return 0
     if dtype:
@@ -89,7 +89,7 @@ def _tensors(looked: Look | None, dtype: str) -> int:
 
 
 def _adapter(parts: Parts, dtype: str, said: Overrides) -> int:
-    """Bytes of an adapter by itself; 0 where it is refused, or still to be made."""
+    """Return the bytes of an adapter by itself; 0 where it is refused, or still to be made."""
     from gpt2dsl.weights import opening, writing  # noqa: PLC0415  # as above
 
     name = weights_name(parts)
@@ -104,7 +104,7 @@ def _adapter(parts: Parts, dtype: str, said: Overrides) -> int:
 
 
 def _graphs(task: Export, looked: Look) -> Written:
-    """The graphs of an export, of which each has all weights."""
+    """Return the graphs of an export, of which each has all weights."""
     from gpt2dsl.lite import writing  # noqa: PLC0415  # only exports ask for it
     from gpt2dsl.lite.shapes import Shapes  # noqa: PLC0415  # as above
 

@@ -79,7 +79,7 @@ class Answer:
         self._events.put_nowait(error)
 
     async def whole(self, request: Request, off_loop: Callable[..., Any]) -> Response:
-        """All texts at once; given up where the client leaves."""
+        """Return all texts at once; given up where the client leaves."""
         texts = [""] * len(self._rows)
         watch = asyncio.create_task(self._watch(request))
         try:

@@ -76,7 +76,7 @@ def _equals(text: str, at: int) -> int:
 
 
 def _value_end(text: str, at: int) -> int:
-    """The end of the line on which the value that starts at ``at`` ends."""
+    """Return the end of the line on which the value that starts at ``at`` ends."""
     depth = 0
     while at < len(text):
         if skipped := _SKIP.match(text, at):

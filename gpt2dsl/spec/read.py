@@ -43,7 +43,7 @@ _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
 def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
-    """The draft of a TOML text, or of each stage of a chain.
+    """Return the draft of a TOML text, or of each stage of a chain.
 
     Args:
         text: a TOML document.
@@ -157,7 +157,7 @@ def _dates(text: str) -> dict[tuple[type, str], str]:
 
 
 def overrides(settings: tuple[str, ...]) -> RawConfig:
-    """The draft of ``--set table.key=value``; a value that is not TOML is a string."""
+    """Return the draft of ``--set table.key=value``; a value that is not TOML is a string."""
     said, faults = said_by(settings)
     draft = values(said)
     return RawConfig(draft.tables, (*faults, *draft.faults))
@@ -182,7 +182,7 @@ def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
 
 
 def values(said: Mapping[str, Value]) -> RawConfig:
-    """The draft of single values, named ``table.key``."""
+    """Return the draft of single values, named ``table.key``."""
     found: dict[str, dict[str, Value]] = {}
     faults = []
     for key, value in said.items():
@@ -268,7 +268,7 @@ def _unquoted(text: str, line: int) -> str:
 
 
 def _written_before(text: str, line: int) -> tuple[str, int] | None:
-    """The name on ``line`` and the line where it stood before, if it did."""
+    """Return the name on ``line`` and the line where it stood before, if it did."""
     seen: dict[str, int] = {}
     for key, at in statements(text):
         if at == line and key in seen:

@@ -83,7 +83,7 @@ class ChainDrafts:
 
 
 def of_parts(parts: Mapping[str, Part], name: str = "") -> RawConfig:
-    """The draft of a recipe that was built in Python."""
+    """Return the draft of a recipe that was built in Python."""
     return RawConfig(
         {
             table: Table(
@@ -100,7 +100,7 @@ def of_parts(parts: Mapping[str, Part], name: str = "") -> RawConfig:
 
 
 def structure(draft: RawConfig) -> tuple[dict[str, Part], tuple[Fault, ...]]:
-    """The parts of a draft, made of its good values only, and every fault so far.
+    """Return the parts of a draft, made of its good values only, and every fault so far.
 
     A part that lacks a required key, because it is missing or faulty, is left out.
     """
@@ -147,7 +147,7 @@ def _kind(part: Part) -> dict[str, str]:
 def _class_of(
     name: str, table: Table
 ) -> tuple[type[Part] | None, Mapping[str, Value], list[Fault]]:
-    """The class of a table, its values without the one that chose the class, and faults."""
+    """Return the class of a table, its values without the one that chose the class, and faults."""
     if name != "task":
         return TABLES[name], table.values, []
     kind = table.values.get("kind")
@@ -162,14 +162,14 @@ def _class_of(
 
 
 def _nested(cls: type[Part], key: str, raw: Any) -> Any:
-    """An inline table as the part that the field holds, where its values are right."""
+    """Return an inline table as the part that the field holds, where its values are right."""
     if not _holds_part(cls, key, raw):
         return raw
     return raw if check(Parallel, raw, dict.fromkeys(raw, ""), "") else Parallel(**raw)
 
 
 def _inside(cls: type[Part], key: str, value: Value) -> list[Fault]:
-    """The faults of an inline table that should be a part."""
+    """Return the faults of an inline table that should be a part."""
     if not _holds_part(cls, key, value.raw):
         return []
     origins = dict.fromkeys(value.raw, value.origin)

@@ -115,7 +115,7 @@ class GlobalGradNorm:
         self._of_stages = P.AllReduce(group=stages.group) if stages.pp > 1 else None
 
     def of(self, sums: Mapping[str, Tensor]) -> float:
-        """The square root of the sum of all squares."""
+        """Return the square root of the sum of all squares."""
         # what both ends of a pipeline hold is counted by the first
         counted = [name for name in sums if name != WTE or self._is_first]
         cut = [name for name in counted if self._is_cut and self._splits[name].axis is not None]
@@ -128,7 +128,7 @@ class GlobalGradNorm:
         return math.sqrt(total) if total >= 0 else math.nan
 
     def _of(self, sums: Mapping[str, Tensor], names: Sequence[str]) -> float:
-        """The sum of squares of some of them."""
+        """Return the sum of squares of some of them."""
         found = [self._squares(*(sums[names[i]] for i in layer)) for layer in by_layer(names)]
         return sum(float(squares.asnumpy()) for squares in found)
 

@@ -56,7 +56,7 @@ class Optimizer:
             self._graph(*given, *itertools.chain(*some), *(gradients[i] for i in layer))
 
     def states(self) -> tuple[Parameter, ...]:
-        """The state, ``<kind>.<name>``."""
+        """Return the state, ``<kind>.<name>``."""
         self._touching.join()
         return tuple(itertools.chain(*self._state))
 

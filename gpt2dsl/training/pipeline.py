@@ -146,14 +146,14 @@ class _Work:
         self.ready: dict[tuple[str, int], Array] = {}
 
     def part(self, micro: int) -> MicroBatch:
-        """A micro-batch; they are made one after the other, when each is needed first."""
+        """Return a micro-batch; they are made one after the other, when each is needed first."""
         while micro not in self._parts:
             number, part = next(self._batch)
             self._parts[number] = part
         return self._parts[micro]
 
     def take(self, micro: int) -> MicroBatch:
-        """A micro-batch that is needed no more."""
+        """Return a micro-batch that is needed no more."""
         self.part(micro)
         return self._parts.pop(micro)
 

@@ -129,7 +129,7 @@ class TrainStep:
         return loss, norm
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """The optimizer's tensors, whole: ``m.<name>``, ``v.<name>``, ``u.<name>``.
+        """Return the optimizer's tensors, whole: ``m.<name>``, ``v.<name>``, ``u.<name>``.
 
         All ranks ask at once.
         """

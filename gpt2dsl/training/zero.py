@@ -55,7 +55,7 @@ class ZeroOptimizer:
                 self._assign(self._split[name][0], whole)
 
     def _mine(self, gradient: Tensor) -> Tensor:
-        """The rows that this copy updates."""
+        """Return the rows that this copy updates."""
         if not is_split(gradient.shape, self._copies):
             return gradient
         divided: tuple[Tensor, ...] = P.Split(0, self._copies.dp)(gradient)
@@ -82,7 +82,7 @@ def parts(trained: dict[str, Parameter], copies: DataParallelGroup) -> dict[str,
 
 
 def is_split(shape: tuple[int, ...], copies: DataParallelGroup) -> bool:
-    """Whether each copy updates some rows of a parameter."""
+    """Return whether each copy updates some rows of a parameter."""
     return copies.shards_state and has_equal_rows(shape, copies.dp)
 
 

@@ -56,7 +56,7 @@ _EXTRAS = ("generation_config.json", *tokenizer_files.KEPT, *tokenizer_files.FOR
 
 
 def canonical(name: str) -> str | None:
-    """The Hub's name that a name stands for: of a size, an alias, or one of its own.
+    """Return the Hub's name that a name stands for: of a size, an alias, or one of its own.
 
     Args:
         name: of weights, as in a recipe.
@@ -279,7 +279,7 @@ def _explained(repo: str, error: Exception, file: str = "") -> Gpt2DslError:
 
 
 def _cause(error: Exception) -> tuple[int, str]:
-    """The status that the Hub answered, or 0; and in few words why there was no answer."""
+    """Return the status that the Hub answered, or 0; and in few words why there was no answer."""
     from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415  # plans do without
 
     chain: list[BaseException] = [error]

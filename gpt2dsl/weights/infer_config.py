@@ -48,14 +48,14 @@ class Overrides:
     zero: bool = False
 
     def may_lack(self, name: str) -> bool:
-        """Whether a parameter may be missing."""
+        """Return whether a parameter may be missing."""
         try:
             return bool(self.allow_missing) and bool(re.fullmatch(self.allow_missing, name))
         except re.error:  # The plan has a fault for it.
             return False
 
     def contradictions(self, geometry: GPT2Config) -> list[str]:
-        """Where a network is another one than the user says, in words."""
+        """Return where a network is another one than the user says, in words."""
         said: dict[str, Any] = {"heads": self.heads, "activation": self.activation}
         if self.size:
             said |= {key: getattr(self.size, key) for key in _OF_SIZE}
@@ -168,7 +168,7 @@ def _of_settings(said: Settings) -> dict[str, Any]:
 
 
 def _agreeing(found: GPT2Config, said: Mapping[str, Any], path: Path, whose: str) -> GPT2Config:
-    """Refuses a network of which two sources say different things."""
+    """Refuse a network of which two sources say different things."""
     for key, value in said.items():
         own = getattr(found, key)
         if own != value:

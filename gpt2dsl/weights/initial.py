@@ -33,7 +33,7 @@ def initial(geometry: GPT2Config, seed: int) -> dict[str, NDArray[np.float32]]:
 
 
 def initial_adapters(adapters: Sequence[LoRASpec], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Name → values of new adapters, as PEFT and MindPet have them: B is zero.
+    """Return the name → values of new adapters, as PEFT and MindPet have them: B is zero.
 
     A is uniform within ``1 / sqrt(in)``, which is He's bound for a slope of sqrt(5).
     """
@@ -55,14 +55,14 @@ class _New(Whole):
     seed: int
 
     def make(self) -> NDArray[np.float32]:
-        """Its values."""
+        """Return its values."""
         return _values(self.name, self.shape, self.geometry, self.seed)
 
 
 def filled(
     weights: Weights, seed: int, geometry: GPT2Config | None = None
 ) -> dict[str, LazyTensor]:
-    """The tensors of weights, with new ones for those that they may lack.
+    """Return the tensors of weights, with new ones for those that they may lack.
 
     Args:
         weights: as they were read.
@@ -94,6 +94,6 @@ def _values(
 
 
 def _random(name: str, seed: int) -> np.random.Generator:
-    """A stream of a tensor's own."""
+    """Return a stream of a tensor's own."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     return np.random.Generator(np.random.Philox(key=np.array([seed, key], np.uint64)))

@@ -75,7 +75,7 @@ def joined(found: location.CheckpointLocation, hints: Overrides) -> Joined:
 
 
 def _check_ranks(found: location.CheckpointLocation) -> None:
-    """Refuses a file of ours that lies in another rank's folder."""
+    """Refuse a file of ours that lies in another rank's folder."""
     for number, file in enumerate(found.files):
         if file.suffix == ".safetensors":
             said = tensorfile.metadata(file).get("rank", str(number))
@@ -85,7 +85,7 @@ def _check_ranks(found: location.CheckpointLocation) -> None:
 
 
 def _check_shapes(whole: Tensors, geometry: GPT2Config, found: location.CheckpointLocation) -> None:
-    """Refuses what the strategy joins into something else than the network's tensors."""
+    """Refuse what the strategy joins into something else than the network's tensors."""
     shapes = {
         one.name: checkpoint_tensors.shape_in_files(one, geometry) for one in param_specs(geometry)
     }
@@ -108,7 +108,7 @@ def _stages(
     hints: Overrides,
     geometry: GPT2Config | None,
 ) -> Stages:
-    """The layouts of each stage, which fit the number of ranks."""
+    """Return the layouts of each stage, which fit the number of ranks."""
     path = Path(hints.strategy) if hints.strategy else found.strategy
     if path:
         stages = strategyfile.read(path)
@@ -132,7 +132,7 @@ def _stages(
 
 
 def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: bool) -> None:
-    """Refuses a layout that was named and is another one than the strategy files say."""
+    """Refuse a layout that was named and is another one than the strategy files say."""
     devices = {layout.devices for layouts in stages.values() for layout in layouts.values()}
     count = len(stages) * math.prod(next(iter(devices)))
     fits = split.count == count and split.pp == len(stages)
@@ -164,7 +164,7 @@ def _of_layout(
     geometry: GPT2Config | None,
     found: location.CheckpointLocation,
 ) -> Stages:
-    """The layouts that dp, mp and pp give; which tensors a stage holds its files say."""
+    """Return the layouts that dp, mp and pp give; which tensors a stage holds its files say."""
     split = hints.split
     assert split
     if geometry is None and hints.zero:
@@ -251,7 +251,7 @@ class _Joiner:
         return _simple(Assembled(kind, shape, tuple(pieces)))
 
     def _tied(self, name: str, one: LazyTensor, other: LazyTensor) -> LazyTensor:
-        """A tensor that two stages hold."""
+        """Return a tensor that two stages hold."""
         if one.shape != other.shape or one.kind != other.kind:
             shapes = f"{list(one.shape)} and {list(other.shape)}"
             raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
@@ -267,7 +267,7 @@ def _other(numbers: range, lacking: Sequence[int]) -> int:
 
 
 def _simple(tensor: Assembled) -> LazyTensor:
-    """The one part itself, where it is the whole and nothing is to be compared."""
+    """Return the one part itself, where it is the whole and nothing is to be compared."""
     only = tensor.pieces[0]
     is_whole = len(tensor.pieces) == 1 and len(only.copies) == 1
     return only.copies[0] if is_whole or not only.copies[0].readable else tensor

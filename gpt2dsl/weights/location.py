@@ -77,7 +77,7 @@ class CheckpointLocation:
 def find(
     name: str | Path, *, contents: bool = True, fetch: bool = False, revision: str = ""
 ) -> CheckpointLocation:
-    """Where the weights of a name are.
+    """Return where the weights of a name are.
 
     A folder that has a base and an adapter_config.json is that adapter's, as in transformers.
 
@@ -226,7 +226,7 @@ def _whole(folder: Path) -> CheckpointLocation:
 
 
 def rank_folders(folder: Path) -> list[Path]:
-    """The folders ``rank_<N>`` in a folder, by number.
+    """Return the folders ``rank_<N>`` in a folder, by number.
 
     Raises:
         InputError: a number is left out (G2-301).

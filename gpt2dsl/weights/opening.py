@@ -59,7 +59,7 @@ class Opened:
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     def refuse(self) -> None:
-        """Refuses weights that are not whole.
+        """Refuse weights that are not whole.
 
         Raises:
             InputError: it lists what is wrong (G2-306).
@@ -121,7 +121,7 @@ def _defaults(
 
 
 def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Adapter:
-    """The adapter that weights are, or hold.
+    """Return the adapter that weights are, or hold.
 
     Args:
         name: a folder of PEFT's, or a MindFormers checkpoint with LoRA.
@@ -186,7 +186,7 @@ def _opened(
     config: dict[str, Any],
     aside: tuple[str, ...] = (),
 ) -> Opened:
-    """The network's tensors, and what does not fit."""
+    """Return the network's tensors, and what does not fit."""
     if HEAD in stored and WTE not in stored and head_of(geometry) == WTE:
         stored = {WTE: stored[HEAD], **stored}  # They are one, and the file names it once.
     expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
@@ -219,7 +219,7 @@ def _opened(
 
 
 def _head_misfit(stored: Mapping[str, LazyTensor]) -> list[str]:
-    """The head, where it can't be the word table."""
+    """Return the head, where it can't be the word table."""
     if HEAD not in stored or WTE not in stored or stored[HEAD].shape == stored[WTE].shape:
         return []
     return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[WTE].shape)}"]

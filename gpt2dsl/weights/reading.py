@@ -185,7 +185,7 @@ def _finite(tensor: LazyTensor) -> bool:
 
 
 def _same(one: LazyTensor, other: LazyTensor) -> bool:
-    """Whether two tensors hold the same bytes, NaN included."""
+    """Return whether two tensors hold the same bytes, NaN included."""
     if (one.kind, one.shape) != (other.kind, other.shape):
         return False
     if one.is_at(other):  # PyTorch writes tied tensors once.

@@ -47,7 +47,7 @@ class Target:
         return self.ranks.count == 1
 
     def table(self, geometry: GPT2Config, states: Sequence[str]) -> list[CheckpointTensorSpec]:
-        """The tensors of its files; ``states`` are names of the optimizer's."""
+        """Return the tensors of its files; ``states`` are names of the optimizer's."""
         kinds = tuple(dict.fromkeys(map(state_of, states)))
         return filed(geometry, self.ranks, kinds, zero=self.zero)
 
@@ -120,7 +120,7 @@ class Recorded:
         return True
 
     def compare(self, weights: str, optimizer: str) -> None:
-        """Refuses what was read and is not what was written.
+        """Refuse what was read and is not what was written.
 
         Raises:
             InputError: it names the damaged file, where a checksum tells which it is (G2-304).
@@ -162,7 +162,7 @@ def size(
     states: Mapping[str, LazyTensor],
     target: Target,
 ) -> int:
-    """The bytes of the tensors that are written, copies included."""
+    """Return the bytes of the tensors that are written, copies included."""
     found_in = {**weights, **states}
     if target.is_whole:
         return sum(tensor.size for tensor in found_in.values())
@@ -176,7 +176,7 @@ def size(
 
 
 def memory(target: Target) -> int:
-    """Bytes of the blocks that are on their way at once."""
+    """Return the bytes of the blocks that are on their way at once."""
     return BLOCK * (AHEAD + 2) * min(target.ranks.count, AT_ONCE)
 
 
@@ -190,7 +190,7 @@ def write(
     moved: Moved,
     recorded: Recorded | None = None,
 ) -> str:
-    """Writes a checkpoint in a layout: whole under its name, or not there.
+    """Write a checkpoint in a layout: whole under its name, or not there.
 
     Args:
         path: a folder, which must not be there.
@@ -250,7 +250,7 @@ class _Split:
         }
 
     def write(self) -> dict[str, str]:
-        """All of them and their strategy files; file → checksum."""
+        """Return all of them and their strategy files; file → checksum."""
         strategies = self.folder / location.STRATEGY
         strategies.mkdir()
         strategyfile.write(strategies, self.table, self.ranks)
@@ -260,7 +260,7 @@ class _Split:
         return digests
 
     def _some(self, numbers: range) -> dict[str, str]:
-        """The files of some ranks."""
+        """Return the files of some ranks."""
         with ExitStack() as stack:
             files = {rank: stack.enter_context(self._begun(rank)) for rank in numbers}
             for one in self.table:

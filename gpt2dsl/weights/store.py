@@ -34,7 +34,7 @@ def writing(
     *,
     replace: bool = False,
 ) -> Iterator[Path]:
-    """Gives a folder to write into, which becomes ``final`` once the block ends without error.
+    """Give a folder to write into, which becomes ``final`` once the block ends without error.
 
     Args:
         final: where the folder is to be; its parent is made where it is not there.
@@ -79,7 +79,7 @@ def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:
 
 
 def _put(folder: Path, final: Path) -> None:
-    """Renames the folder to its final name, and what is there out of the way."""
+    """Rename the folder to its final name, and what is there out of the way."""
     if not final.exists():
         folder.rename(final)
         atomic.sync(final.parent)
@@ -137,7 +137,7 @@ def _is_manifest(content: Any) -> bool:
 
 
 def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
-    """Refuses a folder that is not what was written.
+    """Refuse a folder that is not what was written.
 
     Args:
         folder: has a manifest.
@@ -164,7 +164,7 @@ def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
 
 
 def steps(parent: Path) -> list[tuple[int, Path]]:
-    """The folders ``step-<N>`` in a folder, by number, whole or not."""
+    """Return the folders ``step-<N>`` in a folder, by number, whole or not."""
     if not parent.is_dir():
         return []
     found = ((_STEP.fullmatch(path.name), path) for path in parent.iterdir() if path.is_dir())
@@ -187,7 +187,7 @@ class Newest:
 
 
 def newest(parent: Path, *, contents: bool = True) -> Newest:
-    """The whole checkpoint of the highest step.
+    """Return the whole checkpoint of the highest step.
 
     Args:
         parent: holds folders ``step-<N>``.
@@ -204,7 +204,7 @@ def newest(parent: Path, *, contents: bool = True) -> Newest:
 
 
 def prune(parent: Path, keep: int, spared: int | None = None) -> None:
-    """Removes all but the newest checkpoints.
+    """Remove all but the newest checkpoints.
 
     Args:
         parent: holds folders ``step-<N>``.

@@ -44,7 +44,7 @@ class StreamDigest:
         self._seen: dict[str, tuple[LazyTensor, xxhash.xxh3_128]] = {}
 
     def over(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-        """The tensors, watched while each is read from its first row to its last, once."""
+        """Return the tensors, watched while each is read from its first row to its last, once."""
         return {name: self._one(name, tensor) for name, tensor in tensors.items()}
 
     def _one(self, name: str, tensor: LazyTensor) -> LazyTensor:
@@ -66,7 +66,7 @@ class StreamDigest:
         return _Watched(tensor.kind, tensor.shape, tensor, see)
 
     def refuse(self, source: object, dtype: str) -> None:
-        """Refuses what was not finite, by now: nothing has its final name yet."""
+        """Refuse what was not finite, by now: nothing has its final name yet."""
         if self.wrong:
             large = f", or too large for {dtype}" if dtype else ""
             message = f"NaN or infinite{large}: {some(self.wrong)}"

@@ -22,7 +22,7 @@ STATE = "state.json"
 def write(
     folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Writes both files.
+    """Write both files.
 
     Args:
         folder: of the checkpoint, as :func:`gpt2dsl.weights.store.writing` gives it.
@@ -37,17 +37,17 @@ def write(
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, str]:
-    """Writes the tensors alone; else as ``write``."""
+    """Write the tensors alone; else as ``write``."""
     return {TENSORS: tensorfile.write(folder / TENSORS, tensors)}
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Writes the state of the run alone."""
+    """Write the state of the run alone."""
     (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
-    """The tensors, read when they are asked for, and the state.
+    """Return the tensors, read when they are asked for, and the state.
 
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
@@ -57,7 +57,7 @@ def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The state of the run alone.
+    """Return the state of the run alone.
 
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
@@ -77,7 +77,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
-    """The tensors where they lie: in a file of their own, or in those of ranks.
+    """Return the tensors where they lie: in a file of their own, or in those of ranks.
 
     Args:
         folder: of the checkpoint.

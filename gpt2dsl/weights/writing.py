@@ -64,7 +64,7 @@ class Content:
 
 
 def find_room(target: Path, size: int) -> None:
-    """Refuses what does not fit on the disk before any of it is written.
+    """Refuse what does not fit on the disk before any of it is written.
 
     Raises:
         RunError: there is less room than ``size`` bytes.
@@ -120,7 +120,7 @@ class Unfinished:
 
 @contextmanager
 def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterator[Unfinished]:
-    """A folder that is whole at the end of the block, or not there.
+    """Yield a folder that is whole at the end of the block, or not there.
 
     Args:
         target: the folder.
@@ -144,7 +144,7 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
 def to_hugging_face(
     target: Path, content: Content, *, source: object, dtype: str, shard: int, moved: Moved
 ) -> None:
-    """Writes a folder that transformers reads.
+    """Write a folder that transformers reads.
 
     Args:
         target: the folder.
@@ -168,7 +168,7 @@ def to_hugging_face(
 def to_mindformers(
     target: Path, content: Content, *, source: object, dtype: str, moved: Moved
 ) -> None:
-    """Writes a .ckpt and the YAML that belongs to it, both in a folder, or beside each other.
+    """Write a .ckpt and the YAML that belongs to it, both in a folder, or beside each other.
 
     Args:
         target: a folder, or a file where it ends in .ckpt.
@@ -201,7 +201,7 @@ def to_mindformers(
 
 
 def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved: Moved) -> None:
-    """Writes a folder that PEFT reads.
+    """Write a folder that PEFT reads.
 
     Args:
         target: the folder.
@@ -230,7 +230,7 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
 
 @contextmanager
 def _file(target: Path) -> Iterator[Path]:
-    """A neighbour of the file to write into."""
+    """Yield a neighbour of the file to write into."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         atomic.sweep(target.parent)

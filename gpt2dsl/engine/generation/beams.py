@@ -127,7 +127,7 @@ class Beams:
         return float((length - len(self.request.ids)) ** self._generation.length_penalty)
 
     def continuations(self) -> list[Continuation]:
-        """The best texts."""
+        """Return the best texts."""
         count = self._generation.num_return_sequences
         return [self._continuation(one) for one in self.finished[:count]]
 

@@ -50,6 +50,6 @@ class Continuation:
     scores: tuple[TokenScore, ...] = attrs.field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that say something, as JSON has them."""
+        """Return the fields that say something, as JSON has them."""
         found = attrs.asdict(self)
         return {name: value for name, value in found.items() if value not in (None, ())}

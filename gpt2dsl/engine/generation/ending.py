@@ -63,7 +63,7 @@ class Ending:
         return "length" if len(ids) >= self._limit else "positions"
 
     def _is_stopped(self, ids: Sequence[int]) -> bool:
-        """Whether a stop string ends within the last token."""
+        """Return whether a stop string ends within the last token."""
         last = len(self._tokenizer.bytes_of(ids[-1:]))
         start, size, pieces = len(ids), 0, []
         # an id that the tokenizer does not know has no bytes

@@ -147,7 +147,7 @@ def bytes_named(name: str) -> bytes | None:
 
 
 def _best(scores: NDArray[Any]) -> int:
-    """The best of scores ``[vocab]``.
+    """Return the best of scores ``[vocab]``.
 
     Raises:
         NoChoiceError: none may come.

@@ -27,7 +27,7 @@ class Pieces:
         self._cut = False
 
     def add(self, ids: Sequence[int]) -> str:
-        """The text that these tokens complete."""
+        """Return the text that these tokens complete."""
         text = self._decoder.decode(self._tokenizer.bytes_of(ids))
         return self._out(self._cleaning.add(text) if self._cleaning else text, last=False)
 

@@ -22,7 +22,7 @@ class Runtime(Protocol):
     name: str
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """The outputs of a graph by name. They are the caller's until the next run.
+        """Return the outputs of a graph by name. They are the caller's until the next run.
 
         Raises:
             RunError: the runtime failed, or its process ended.

@@ -37,7 +37,7 @@ class Own:
         self._worker: Any = module.Worker()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """The answer to a request; raises as ``Worker.ask``."""
+        """Return the answer to a request; raises as ``Worker.ask``."""
         try:
             found: dict[str, Any] = getattr(self._worker, do)(**request)
         except Exception as error:  # the library has errors of its own
@@ -68,7 +68,7 @@ class Worker:
         self._answers = os.fdopen(answers)
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """The answer to a request.
+        """Return the answer to a request.
 
         Raises:
             RunError: Lite failed, or the worker ended.

@@ -63,7 +63,7 @@ class Imported:
     lines: tuple[Line, ...]
 
     def parts(self) -> list[Part]:
-        """The recipe, without what says nothing.
+        """Return the recipe, without what says nothing.
 
         Raises:
             SpecError: with every value that a recipe refuses.
@@ -80,7 +80,7 @@ class Imported:
 
 
 def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
-    """The recipe of a configuration.
+    """Return the recipe of a configuration.
 
     Args:
         entries: of the YAML, and of a command line above it: the last of a key counts.
@@ -102,7 +102,7 @@ class _Carrier:
         self.faults: list[Fault] = []
 
     def imported(self) -> Imported:
-        """All of it."""
+        """Return all of it."""
         for step in (self._task, self._model, self._numbers, self._parallel, self._train,
                      self._optimizer, self._schedule, self._generation):  # fmt: skip
             step()
@@ -125,7 +125,7 @@ class _Carrier:
         self.lines[entry.key] = Line(entry, *found)
 
     def take(self, key: str, default: Any = None, words: str = "") -> Any:
-        """A value, noted as carried over."""
+        """Return a value, noted as carried over."""
         if (entry := self.entries.get(key)) is None:
             return default
         self.lines[key] = Line(entry, CARRIED, words)
@@ -156,7 +156,7 @@ class _Carrier:
         return names[said]
 
     def number(self, key: str, default: float, words: str = "") -> Any:
-        """A number; YAML takes ``1e-5`` for a text."""
+        """Return a number; YAML takes ``1e-5`` for a text."""
         said = self.take(key, default, words)
         try:
             return float(said) if isinstance(said, str) else said

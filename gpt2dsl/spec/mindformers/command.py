@@ -57,7 +57,7 @@ class Command:
 
 
 def read(text: str, folder: Path | None = None) -> Command:
-    """A command line, with the YAML that it names.
+    """Return a command line, with the YAML that it names.
 
     Args:
         text: ``python run_mindformer.py --config run_gpt2.yaml --run_mode train``.

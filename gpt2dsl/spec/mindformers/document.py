@@ -31,7 +31,7 @@ class Entry:
 
 
 def read(path: Path) -> list[Entry]:
-    """Every value of a file, in its order.
+    """Return every value of a file, in its order.
 
     Raises:
         SpecError: it is absent (G2-002), or no YAML table (G2-001); a key stands twice (G2-003).

@@ -49,7 +49,7 @@ class _Slice:
 
 
 def is_checkpoint(path: Path, start: bytes) -> bool:
-    """Whether a file that begins so is one of MindSpore's: its first message must be one."""
+    """Return whether a file that begins so is one of MindSpore's: its first message must be one."""
     if start[:1] != b"\n":
         return False
     try:
@@ -60,7 +60,7 @@ def is_checkpoint(path: Path, start: bytes) -> bool:
 
 
 def stored(path: Path) -> dict[str, LazyTensor]:
-    """The tensors of a file.
+    """Return the tensors of a file.
 
     Raises:
         InputError: it is damaged or can't be read (G2-304).
@@ -123,7 +123,7 @@ def _value(file: BinaryIO, place: range) -> _Slice:
 
 
 def _fields(file: BinaryIO, place: range) -> Iterator[tuple[int, int | range]]:
-    """Number and value of each field of a message."""
+    """Yield the number and value of each field of a message."""
     file.seek(place.start)
     while file.tell() < place.stop:
         number, value = _field(file, place.stop)
@@ -133,7 +133,7 @@ def _fields(file: BinaryIO, place: range) -> Iterator[tuple[int, int | range]]:
 
 
 def _field(file: BinaryIO, end: int) -> tuple[int, int | range]:
-    """Number of a field, and its value: an integer, or where its bytes lie."""
+    """Return the number of a field, and its value: an integer, or where its bytes lie."""
     key = _varint(file, end)
     if key & 7 == _VARINT:
         return key >> 3, _varint(file, end)
@@ -171,7 +171,7 @@ def _text(file: BinaryIO, place: range) -> str:
 
 
 def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
-    """Writes tensors in the order given; each is read, written and forgotten in turn.
+    """Write tensors in the order given; each is read, written and forgotten in turn.
 
     Returns:
         The file's checksum.
@@ -192,7 +192,7 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 
 def _header(tag: str, tensor: LazyTensor, length: int) -> bytes:
-    """All of a message but the bytes of its tensor, which end it."""
+    """Return all of a message but the bytes of its tensor, which end it."""
     kind = next(name for name, known in _KINDS.items() if known == tensor.kind)
     inner = b"".join(b"\x08" + _number(n) for n in tensor.shape)
     inner += b"\x12" + _sized(kind.encode()) + b"\x1a" + _number(length)
@@ -205,7 +205,7 @@ def _sized(text: bytes) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """A varint."""
+    """Return a varint."""
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)

@@ -43,7 +43,7 @@ def format_of(path: Path) -> str:
 
 
 def stored(path: Path) -> tuple[str, dict[str, LazyTensor]]:
-    """The format of a file and its tensors.
+    """Return the format of a file and its tensors.
 
     Raises:
         InputError: as :func:`format_of`; or it is damaged, or would run a command (G2-304).

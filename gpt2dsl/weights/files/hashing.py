@@ -34,7 +34,7 @@ class HashedFile:
         self._thread.start()
 
     def write(self, block: memoryview | bytes) -> None:
-        """Writes a block, which must not change any more.
+        """Write a block, which must not change any more.
 
         Raises:
             OSError: a block before it could not be written.
@@ -45,7 +45,7 @@ class HashedFile:
         self._blocks.put(block)
 
     def end(self) -> None:
-        """Waits until all is written."""
+        """Wait until all is written."""
         self._blocks.put(None)
         self._thread.join()
 
@@ -73,7 +73,7 @@ class HashedFile:
 
 @contextmanager
 def hashed(path: Path) -> Iterator[HashedFile]:
-    """A new file at a path.
+    """Yield a new file at a path.
 
     Raises:
         OSError: the disk is full or can't be written.
@@ -88,7 +88,7 @@ def hashed(path: Path) -> Iterator[HashedFile]:
 
 
 def checksum(path: Path) -> str:
-    """The checksum of a file.
+    """Return the checksum of a file.
 
     Raises:
         OSError: it can't be read.

@@ -56,7 +56,7 @@ class LazyTensor(ABC):
             yield self.rows(start, min(start + step, end))
 
     def load(self) -> Array:
-        """All values, as float32."""
+        """Return all values, as float32."""
         return to_float32(self.rows(0, self.length), self.kind).reshape(self.shape)
 
     @property
@@ -65,7 +65,7 @@ class LazyTensor(ABC):
         return self.shape[0] if self.shape else 1
 
     def is_at(self, other: LazyTensor) -> bool:
-        """Whether both are known to be the same bytes, without reading them."""
+        """Return whether both are known to be the same bytes, without reading them."""
         return self is other
 
     @property
@@ -98,7 +98,7 @@ class FileTensor(LazyTensor):
 
     @classmethod
     def at(cls, kind: str, shape: tuple[int, ...], path: Path, offset: int) -> FileTensor:
-        """A tensor in one piece."""
+        """Return a tensor in one piece."""
         empty = cls(kind, shape, path, ())
         return attrs.evolve(empty, pieces=((offset, empty.size),))
 
@@ -122,7 +122,7 @@ class FileTensor(LazyTensor):
         return found
 
     def is_at(self, other: LazyTensor) -> bool:
-        """Whether both are the same bytes of the same file."""
+        """Return whether both are the same bytes of the same file."""
         return isinstance(other, FileTensor) and (self.path, self.pieces) == (
             other.path,
             other.pieces,
@@ -146,7 +146,7 @@ class ArrayTensor(LazyTensor):
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> ArrayTensor:
-        """An array as float32."""
+        """Return an array as float32."""
         return cls("F32", array.shape, array)
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
@@ -174,7 +174,7 @@ class Whole(LazyTensor):
     """
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """The one block."""
+        """Yield the one block."""
         yield self.make()[first:last]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
@@ -183,7 +183,7 @@ class Whole(LazyTensor):
 
     @abstractmethod
     def make(self) -> NDArray[Any]:
-        """All of it, in the stored type."""
+        """Return all of it, in the stored type."""
 
 
 class Arrays(Mapping[str, Array]):
@@ -203,7 +203,7 @@ class Arrays(Mapping[str, Array]):
 
 
 def converted(stored: LazyTensor, kind: str) -> LazyTensor:
-    """A tensor in an element type, itself where it has it already."""
+    """Return a tensor in an element type, itself where it has it already."""
     return stored if stored.kind == kind else Converted(kind, stored.shape, stored)
 
 
@@ -230,7 +230,7 @@ def from_float32(values: Array, kind: str) -> NDArray[Any]:
 
 
 def all_finite(raw: NDArray[Any], kind: str) -> bool:
-    """Whether no value of a stored type is NaN or infinite."""
+    """Return whether no value of a stored type is NaN or infinite."""
     if kind == "BF16":
         return not bool(((raw & 0x7F80) == 0x7F80).any())
     if kind == "F64":  # It is used as float32, which it may be too large for.

@@ -109,7 +109,7 @@ class Reshaped(LazyTensor):
         return self.of.rows(0, self.of.length).reshape(self.shape)[first:last]
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """The other's blocks, which decides how much is read at once."""
+        """Yield the other's blocks, which decides how much is read at once."""
         if self.length != self.of.length:
             yield self.rows(first, self.length if last is None else last)
             return
@@ -142,7 +142,7 @@ class Padded(LazyTensor):
         return np.concatenate((own, zeros)) if len(zeros) else own
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """The other's blocks, and the zeros."""
+        """Yield the other's blocks, and the zeros."""
         stop = self.length if last is None else last
         end = min(stop, self.of.length)
         rest = self.rows(max(first, end), stop)
@@ -150,7 +150,7 @@ class Padded(LazyTensor):
 
 
 def reshaped(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
-    """A tensor in another shape, itself where it has it already."""
+    """Return a tensor in another shape, itself where it has it already."""
     return stored if stored.shape == shape else Reshaped(stored.kind, shape, stored)
 
 

@@ -65,7 +65,7 @@ _FIELDS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
 
 
 def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
-    """The file of a rank.
+    """Return the file of a rank.
 
     Args:
         stage: of the pipeline.
@@ -91,7 +91,7 @@ def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
 
 
 def write(folder: Path, table: Sequence[CheckpointTensorSpec], ranks: ParallelDims) -> None:
-    """Writes the file of every rank into a folder.
+    """Write the file of every rank into a folder.
 
     Args:
         folder: is there.
@@ -108,7 +108,7 @@ def write(folder: Path, table: Sequence[CheckpointTensorSpec], ranks: ParallelDi
 
 
 def read(path: Path) -> Stages:
-    """The layouts of a file, or of all files of a folder.
+    """Return the layouts of a file, or of all files of a folder.
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged, of a kind that is not read here,

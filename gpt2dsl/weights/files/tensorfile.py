@@ -74,7 +74,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
-    """Writes tensors in the order given, in the format's form for PyTorch, as transformers expects.
+    """Write tensors in the order given, in the format's form for PyTorch, as transformers expects.
 
     Each is read, written and forgotten in turn.
 
@@ -93,7 +93,7 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 @contextmanager
 def begun(path: Path, tensors: Mapping[str, LazyTensor], **said: str) -> Iterator[HashedFile]:
-    """A new file with its header; the tensors are to be written into it, in the order given.
+    """Yield a new file with its header; the tensors are to be written into it, in the order given.
 
     Args:
         path: the file.

@@ -23,7 +23,7 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def is_torch(start: bytes) -> bool:
-    """Whether a file that begins so is one of torch's."""
+    """Return whether a file that begins so is one of torch's."""
     return start.startswith((b"PK\x03\x04", _LEGACY))
 
 
@@ -174,7 +174,7 @@ def _tensor(path: Path, tensor: Any, places: dict[int, int]) -> LazyTensor:
 
 
 def _array(tensor: Any, kind: str) -> NDArray[Any]:
-    """A tensor's values; NumPy has no bfloat16, and gets its bits."""
+    """Return a tensor's values; NumPy has no bfloat16, and gets its bits."""
     import torch  # noqa: PLC0415  # an extra, and here by now
 
     bits = tensor.detach().contiguous()
@@ -190,7 +190,7 @@ class Strided(Whole):
     strides: tuple[int, ...]
 
     def make(self) -> NDArray[Any]:
-        """All of it, in its own order."""
+        """Return all of it, in its own order."""
         flat = self.of.rows(0, self.of.shape[0])
         steps = [stride * flat.itemsize for stride in self.strides]
         return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, self.shape, steps))

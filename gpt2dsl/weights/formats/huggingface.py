@@ -73,7 +73,7 @@ def write(
     source: Mapping[str, Any] | None = None,
     generation: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Writes a folder that ``transformers`` reads, and this project too.
+    """Write a folder that ``transformers`` reads, and this project too.
 
     Args:
         folder: as ``store.writing`` gives it.
@@ -128,7 +128,7 @@ def write_stored(
     stored: Mapping[str, LazyTensor],
     shard: int | None = None,
 ) -> dict[str, str]:
-    """Writes a folder of tensors that are not in memory, each in its own element type.
+    """Write a folder of tensors that are not in memory, each in its own element type.
 
     Args:
         folder: as ``store.writing`` gives it.
@@ -158,7 +158,7 @@ def write_stored(
 
 
 def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, LazyTensor]) -> None:
-    """Writes config.json and generation_config.json of tensors; else as ``write_stored``."""
+    """Write config.json and generation_config.json of tensors; else as ``write_stored``."""
     sizes: dict[str, int] = {}
     for tensor in stored.values():
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
@@ -174,7 +174,7 @@ def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _shards(stored: Mapping[str, LazyTensor], limit: int | None) -> list[list[str]]:
-    """The names of each file's tensors."""
+    """Return the names of each file's tensors."""
     shards: list[list[str]] = [[]]
     size = 0
     for name, tensor in stored.items():

@@ -61,7 +61,7 @@ def _rows(slot: LoRASpec) -> slice:
 
 
 def from_files(slots: Sequence[LoRASpec], adapter: Adapter) -> dict[str, NDArray[Any]]:
-    """The tensors of a network's adapters.
+    """Return the tensors of a network's adapters.
 
     Raises:
         ValueError: the files hold other adapters.

@@ -51,12 +51,12 @@ _ASIDE = re.compile(
 
 
 def is_mindformers(names: Mapping[str, Any]) -> bool:
-    """Whether tensors have MindFormers' names."""
+    """Return whether tensors have MindFormers' names."""
     return any(name.startswith("backbone.") for name in names)
 
 
 def is_aside(name: str) -> bool:
-    """Whether a tensor of a training checkpoint is no weight, but state of the training."""
+    """Return whether a tensor of a training checkpoint is no weight, but state of the training."""
     return bool(_ASIDE.fullmatch(name))
 
 
@@ -116,7 +116,7 @@ class Joined(Whole):
     parts: tuple[LazyTensor, ...]
 
     def make(self) -> NDArray[Any]:
-        """The three, transposed, as the columns of one."""
+        """Return the three, transposed, as the columns of one."""
         whole = np.empty(self.shape, self.parts[0].rows(0, 0).dtype)
         width = self.shape[-1] // 3
         for i, part in enumerate(self.parts):
@@ -132,7 +132,7 @@ class _Last:
         self._rows: NDArray[Any] | None = None
 
     def whole(self, tensor: LazyTensor) -> NDArray[Any]:
-        """All rows of a tensor."""
+        """Return all rows of a tensor."""
         if self._of is not tensor or self._rows is None:
             self._rows = None  # The one before goes first: both together need twice the memory.
             self._of, self._rows = tensor, tensor.rows(0, tensor.length)
@@ -148,14 +148,14 @@ class Third(Whole):
     last: _Last
 
     def make(self) -> NDArray[Any]:
-        """The columns as rows."""
+        """Return the columns as rows."""
         width = self.shape[0]
         columns = self.last.whole(self.of)[..., self.index * width : (self.index + 1) * width]
         return np.ascontiguousarray(columns.T)
 
 
 def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """The network's tensors under MindFormers' names."""
+    """Return the network's tensors under MindFormers' names."""
     theirs = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
     last = _Last()
     found: dict[str, LazyTensor] = {}
@@ -179,7 +179,7 @@ def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
 
 
 def adapter(found: Mapping[str, LazyTensor], alpha: float | None, path: Path) -> Adapter | None:
-    """The LoRA adapter of a checkpoint, None where it has none.
+    """Return the LoRA adapter of a checkpoint, None where it has none.
 
     Query, key and value have adapters of their own there, and are one tensor here: they become one
     adapter of the summed rank whose B is zero outside of each one's own third.

@@ -25,7 +25,7 @@ _IN_BLOCK = re.compile(r".*backbone\.blocks\.\d+\.(.+)")
 
 
 def layout_of(name: str, axes: int, ranks: ParallelDims) -> TensorLayout:
-    """How a tensor of MindFormers' is cut.
+    """Return how a tensor of MindFormers' is cut.
 
     Args:
         name: MindFormers'.

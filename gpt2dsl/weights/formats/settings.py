@@ -95,7 +95,7 @@ def beside(checkpoint: Path) -> Settings | None:
 def to_settings(
     geometry: GPT2Config, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The YAML for MindFormers of a network.
+    """Return the YAML for MindFormers of a network.
 
     Args:
         geometry: the network.
