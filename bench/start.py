@@ -34,15 +34,15 @@ import json, sys, time
 import numpy as np
 started = float(sys.argv[1])
 layers, hidden, heads, tokens = map(int, sys.argv[2:])
-from gpt2dsl.layout.config import Geometry
-from gpt2dsl.model import device
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.backend import device
 from gpt2dsl.weights.initial import initial
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.parts import Optim
 device.use("cpu")
-geometry = Geometry(
+geometry = GPT2Config(
     layers=layers, heads=heads, hidden=hidden, positions=1024,
     vocab=50257 if hidden > 256 else 5000, dropout=0.0,
 )

@@ -305,7 +305,14 @@ def test_diff_reports_the_faults_of_both_sides(capsys: Any) -> None:
 
 def test_runs_and_diff_import_neither_mindspore_nor_torch_nor_engines(tmp_path: Path) -> None:
     a, b = (make(tmp_path / name, losses=[1.0]) for name in "ab")
-    heavy = {"mindspore", "torch", "transformers", "gpt2dsl.engine.job", "gpt2dsl.model"}
+    heavy = {
+        "mindspore",
+        "torch",
+        "transformers",
+        "gpt2dsl.engine.job",
+        "gpt2dsl.model",
+        "gpt2dsl.training",
+    }
     for words in (["runs", str(tmp_path)], ["diff", str(a), str(b)], ["diff", "--help"]):
         assert imported(words, heavy) == (0, set())
 

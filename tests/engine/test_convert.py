@@ -349,13 +349,13 @@ def test_erf_is_told_and_restored(tmp_path: Path) -> None:
 SLOW = """
 import sys, time
 from gpt2dsl import Recipe, Task
-from gpt2dsl.weights.files import stored
-rows = stored.Slab.rows
+from gpt2dsl.weights.files import lazy_tensor
+rows = lazy_tensor.FileTensor.rows
 def slowly(self, first, last):
     print("reading", flush=True)
     time.sleep(0.05)
     return rows(self, first, last)
-stored.Slab.rows = slowly
+lazy_tensor.FileTensor.rows = slowly
 Recipe(Task.convert(source=sys.argv[1], target=sys.argv[2], to=sys.argv[3])).plan().run()
 """
 

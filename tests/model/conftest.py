@@ -1,20 +1,3 @@
-from __future__ import annotations
+from tests.networks import on_cpu, tiny
 
-import pytest
-
-from gpt2dsl.backend import device
-from gpt2dsl.model.gpt2 import GPT2
-from tests.judges import TINY, random_weights
-
-
-@pytest.fixture(scope="session", autouse=True)
-def on_cpu() -> None:
-    device.use("cpu")
-
-
-@pytest.fixture(scope="session")
-def tiny() -> GPT2:
-    """A small network that no test changes."""
-    network = GPT2(TINY)
-    network.load(random_weights(TINY))
-    return network
+__all__ = ["on_cpu", "tiny"]

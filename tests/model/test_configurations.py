@@ -25,7 +25,7 @@ from gpt2dsl.parts import Optim
 from gpt2dsl.schema.activations import WRITTEN
 from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, hugging_face, random_ids, random_weights
-from tests.model.gradients import Gradients
+from tests.training.gradients import Gradients
 
 FLAGS: dict[str, dict[str, Any]] = {
     "unscaled": {"scale_attention": False},

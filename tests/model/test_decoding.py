@@ -118,7 +118,7 @@ def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
         compiled.append(depends)
         return contextlib.nullcontext()
 
-    monkeypatch.setattr(cached_cell, "kept", kept)
+    monkeypatch.setattr(cached_cell, "cached_compilation", kept)
     for _ in range(40):
         decoder.step(np.array([1, 0], np.int32))
     assert not compiled

@@ -11,8 +11,8 @@ package = types.ModuleType("gpt2dsl")
 package.__path__ = [sys.argv[1]]
 sys.modules["gpt2dsl"] = package
 for name in (
-    "data.atomic data.cache data.order data.rows data.source data.tokenizer data.tokens "
-    "weights.formats.config weights.formats.huggingface weights.optimizer weights.place "
+    "files.atomic files.cache data.order data.rows data.source data.tokenizer data.tokens "
+    "weights.formats.config weights.formats.huggingface weights.location weights.training_state "
     "weights.reading weights.store"
 ).split():
     importlib.import_module(f"gpt2dsl.{{name}}")

@@ -120,13 +120,13 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from gpt2dsl.errors import RunError
-from gpt2dsl.weights import optimizer, store
+from gpt2dsl.weights import training_state, store
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 try:
     with store.writing(Path(sys.argv[1]), replace=True) as folder:
-        optimizer.write(folder, {"m": np.ones(10_000, np.float32)}, {})
+        training_state.write(folder, {"m": np.ones(10_000, np.float32)}, {})
 except RunError as error:
     print(error)
 """

@@ -17,7 +17,7 @@ from gpt2dsl.files import lock
 HOLDER = """
 import sys, time
 from pathlib import Path
-from gpt2dsl.data import lock
+from gpt2dsl.files import lock
 with lock.alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -19,7 +19,7 @@ from gpt2dsl.training.loss_scale import WINDOW, LossScale
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights.initial import initial_adapters
 from tests.judges import TINY, hugging_face, random_ids, random_weights
-from tests.model.gradients import Gradients
+from tests.training.gradients import Gradients
 
 HALF = PrecisionPolicy(params="float16", compute="float16")
 

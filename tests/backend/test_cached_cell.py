@@ -12,9 +12,9 @@ PROGRAM = """
 import json, logging, sys, time
 import mindspore as ms
 import numpy as np
-from gpt2dsl.model import device, graphs
+from gpt2dsl.backend import cached_cell, device
 from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.gpt2 import GPT2, Scores
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
 from gpt2dsl.layout.precision import PrecisionPolicy
 from tests.judges import TINY, random_weights
 
@@ -23,7 +23,7 @@ device.use("cpu")
 network = GPT2(TINY, precision=PrecisionPolicy(compute=compute))
 network.load(random_weights(TINY))
 kept = []
-graphs._keep = lambda name, graph, keep=graphs._keep: (kept.append(name), keep(name, graph))
+cached_cell._keep = lambda name, graph, keep=cached_cell._keep: (kept.append(name), keep(name, graph))
 decoder, found = Decoder(network, 1), {}
 for length in map(int, prompts):
     decoder.reserve(length + 2)
@@ -31,7 +31,7 @@ for length in map(int, prompts):
     for _ in range(2):
         logits = decoder.step(np.array([7], np.int32))
     found[length] = logits.tobytes().hex()
-    Scores(network).logits(np.ones((1, 3), np.int32))  # a graph that is not kept comes between
+    TokenLogits(network).logits(np.ones((1, 3), np.int32))  # a graph that is not kept comes between
 print(json.dumps([found, len(kept)]))
 """
 
@@ -76,11 +76,12 @@ TRAINING = """
 import json, sys
 import attrs
 import numpy as np
-from gpt2dsl.layout.lora import adapters
-from gpt2dsl.model import device, dropout, graphs
+from gpt2dsl.layout.lora import lora_specs
+from gpt2dsl.backend import cached_cell, device
+from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.weights.initial import initial_adapters
-from gpt2dsl.model.gpt2 import GPT2, Scores
+from gpt2dsl.model.gpt2 import GPT2, TokenLogits
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.parts import LoRA, Optim
@@ -91,20 +92,20 @@ device.use("cpu")
 geometry = attrs.evolve(
     TINY, labels=2 if kind == "classes" else 0, dropout=0.1 if kind == "dropout" else 0.0
 )
-added = adapters(geometry, LoRA(r=2).settings()) if kind == "adapters" else ()
+added = lora_specs(geometry, LoRA(r=2).settings()) if kind == "adapters" else ()
 network = GPT2(geometry, adapters=added, recompute="full" if kind == "recompute" else "none")
 network.load(random_weights(geometry))
 network.load_adapters(initial_adapters(added, 0))
 kept = []
-graphs._keep = lambda name, graph, keep=graphs._keep: (kept.append(name), keep(name, graph))
+cached_cell._keep = lambda name, graph, keep=cached_cell._keep: (kept.append(name), keep(name, graph))
 if before:  # another graph is compiled first
-    Scores(GPT2(TINY) if geometry.labels else network).logits(random_ids(TINY, 1, 3))
+    TokenLogits(GPT2(TINY) if geometry.labels else network).logits(random_ids(TINY, 1, 3))
 step = TrainStep(network, Optim(**optim), clip=1.0)
 found = []
 for i, length in enumerate((12, 7, 12) if kind == "plain" else (12, 12)):
     ids = random_ids(TINY, 2, length + 1, seed=i)
     labels = np.array([[0, length - 1], [1, 2]], "i4") if kind == "classes" else ids[:, 1:]
-    masks = tuple(dropout.masks(geometry, 0, i, range(2), length))
+    masks = tuple(dropout_masks.masks(geometry, 0, i, range(2), length))
     batch = MicroBatch(np.array(ids[:, :-1], order="C"), np.array(labels, order="C"), masks)
     found += map(float.hex, step.step([batch], 1e-2))
 if kind != "classes":

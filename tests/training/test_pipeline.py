@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.model import wrong_transfers
 from tests.ranks import told_by
+from tests.training import wrong_transfers
 
 
 def test_a_transfer_that_is_swapped_or_of_another_size_is_an_error(tmp_path: Path) -> None:

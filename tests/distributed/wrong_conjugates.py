@@ -1,6 +1,6 @@
 """A rank of a job that trains with wrong collectives, and tells its losses.
 
-``python -m tests.model.wrong_conjugates FILE``.
+``python -m tests.distributed.wrong_conjugates FILE``.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def batch() -> Iterator[MicroBatch]:
 def main() -> None:
     team = join(ParallelDims(mp=2), int(os.environ["RANK_ID"]), "cpu")
     found = {}
-    for name, wrong in {"_Leave": PlainLeave, "_Enter": PlainEnter}.items():
+    for name, wrong in {"_AllReduce": PlainLeave, "_AllReduceGrad": PlainEnter}.items():
         right = getattr(collectives, name)
         setattr(collectives, name, wrong)
         found[name] = losses(team)

@@ -21,7 +21,7 @@ from gpt2dsl.parts import Model, Optim, Schedule
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights.initial import initial
 from tests.judges import TINY, hugging_face, random_ids, random_weights
-from tests.model.gradients import Gradients
+from tests.training.gradients import Gradients
 
 SCHEDULE = Schedule(kind="polynomial", warmup=3, end=1e-5)
 STEPS, PEAK = 100, 1e-3

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from gpt2dsl.distributed.context import ParallelContext
-from tests.model import wrong_conjugates
+from tests.distributed import wrong_conjugates
 from tests.ranks import told_by
 
 
@@ -26,7 +26,7 @@ def expected() -> list[float]:
     return wrong_conjugates.losses(ParallelContext())
 
 
-@pytest.mark.parametrize("wrong", ["_Leave", "_Enter"])
+@pytest.mark.parametrize("wrong", ["_AllReduce", "_AllReduceGrad"])
 def test_a_collective_with_the_wrong_gradient_would_be_seen(
     told: dict[str, list[float]], expected: list[float], wrong: str
 ) -> None:

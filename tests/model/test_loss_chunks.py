@@ -17,7 +17,7 @@ from gpt2dsl.model.loss_chunks import LossChunks
 from gpt2dsl.parts import Optim
 from gpt2dsl.training.step import TrainStep
 from tests.judges import TINY, random_ids, random_weights
-from tests.model.gradients import Gradients
+from tests.training.gradients import Gradients
 
 IDS, LABELS = random_ids(TINY, 4, 9, seed=1), random_ids(TINY, 4, 9, seed=2)
 """36 tokens."""

@@ -1,0 +1,3 @@
+from tests.networks import on_cpu, tiny
+
+__all__ = ["on_cpu", "tiny"]
