@@ -1,4 +1,4 @@
-"""What a plan says and checks of generation."""
+"""Checks and notes of generation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
 _NEED = {"do_sample": SAMPLING, "beams": OF_BEAMS}
-"""What has to be on → the keys that mean nothing without it."""
+"""Setting → keys that have no effect unless it is on."""
 
 
 def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault]]:
-    """Return how text is generated once the weights are asked too, and what is wrong with it.
+    """Return the generation settings, completed by those of the weights, and their faults.
 
-    Where the task generates no texts, what the weights say of it refuses nothing.
+    Where the task generates no text, faults of the weights' settings are ignored.
     """
     asked = parts.generation
     if isinstance(parts.task, Serve):
@@ -51,11 +51,11 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
 _REQUEST = Generation(
     max_new_tokens=LARGEST, do_sample=True, beams=1, num_return_sequences=1, logprobs=None, seed=0
 )
-"""What every request to a server says."""
+"""Settings that every request to a server carries."""
 
 
 def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
-    """Return the defaults of a server's requests, and why none of these could be answered."""
+    """Return the defaults of a server's requests, and the faults that would fail every request."""
     asked = parts.generation
     defaults = looked.defaults.overridden(serving.defaults_of_requests(asked))
     try:
@@ -77,7 +77,7 @@ def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
 
 
 def faults(parts: Parts) -> list[Fault]:
-    """What does not go together."""
+    """Return settings that contradict each other."""
     return [
         fault(parts, "G2-107", f"generation.{key}", why)
         for key, why in parts.generation.contradictions()
@@ -85,11 +85,11 @@ def faults(parts: Parts) -> list[Fault]:
 
 
 def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator[str]:
-    """Yield notes on keys without effect, and on what the weights say that may surprise.
+    """Yield notes on keys without effect, and on settings of the weights that may surprise.
 
     Args:
         parts: the recipe's.
-        generation: how text is generated, the weights asked too.
+        generation: the settings, completed by those of the weights.
         looked: what is known of the weights.
     """
     if not _generates(parts):
@@ -107,9 +107,9 @@ def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator
 
 
 def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
-    """Return the generation_config.json of trained weights; None for one that says little.
+    """Return the generation_config.json of trained weights; None if they started from none.
 
-    It is that of the weights that they come from, with what the recipe says otherwise.
+    It is that of the initial weights, overridden by the recipe.
     """
     content = looked.defaults.generation if looked else None
     if content is None:
