@@ -107,7 +107,7 @@ def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator
 
 
 def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
-    """Return the generation_config.json of trained weights; None if they started from none.
+    """Return the generation_config.json of trained weights; None where the initial ones have none.
 
     It is that of the initial weights, overridden by the recipe.
     """

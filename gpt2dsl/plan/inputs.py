@@ -191,9 +191,8 @@ def base_name(parts: Parts) -> str:
         return name
     from gpt2dsl.weights import location  # noqa: PLC0415  # NumPy: only where there are weights
 
-    place = location.find(
-        name, contents=False
-    )  # for a run: its checkpoint, which transformers loads
+    # For a run, the place is its checkpoint, which transformers can load.
+    place = location.find(name, contents=False)
     return str((place.folder if local.is_dir() else local).absolute())
 
 
