@@ -25,7 +25,7 @@ class Classes:
             sides = ("negative", "positive")
             counted = named if set(sides) == set(names) else {n: i for i, n in enumerate(sides)}
         elif form.format in TABLES:
-            # Digits are names, if any name has only digits: as numbers they would be ambiguous.
+            # If a name is a number, labels are names only: numbers would be ambiguous.
             counted = named if any(name.isdigit() for name in names) else counted | named
         self._numbers = counted
 

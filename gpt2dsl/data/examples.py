@@ -145,7 +145,7 @@ class Examples:
 
 
 def encoded(texts: list[str], tokenizer: Tokenizer, seq_length: int) -> list[Ids]:
-    """Return up to ``seq_length`` ids of each text; those of an empty text are its first token."""
+    """Return up to ``seq_length`` ids of each text; an empty text becomes the start token."""
     return [
         np.array(ids or [tokenizer.start], np.int32)
         for ids in tokenizer.encode_cut(texts, seq_length)

@@ -65,7 +65,7 @@ def read(source: Source) -> BlockRows:
 
     Raises:
         InputError: a file is damaged (G2-304), or a row is unusable (G2-309): its length
-            differs, it has no ids, is padded on the left, or has a class.
+            differs, it has no ids, padding before a token, or a class.
     """
     whole = _kept(source, "rows", _text)  # [3, rows, row_tokens]
     return BlockRows(whole[0], whole[1], whole[2], source.name)

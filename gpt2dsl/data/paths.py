@@ -1,4 +1,4 @@
-"""Files that a name of data stands for, and files that it skips."""
+"""Files selected by a name of data, and files that are skipped."""
 
 from __future__ import annotations
 

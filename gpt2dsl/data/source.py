@@ -65,7 +65,7 @@ class File:
 
     @classmethod
     def at(cls, path: Path) -> File:
-        """Return the file as it is now."""
+        """Return the file with its current size and times."""
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
@@ -362,8 +362,8 @@ def _not_utf8(error: UnicodeDecodeError, base: int, line: int) -> str:
     hint = ""
     if at <= 1 and error.object[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
         hint = "; it looks like UTF-16"
-    wrong = error.object[error.start]
-    return f"byte 0x{wrong:02x} at offset {at}, line {line}, is not UTF-8{hint}"
+    byte = error.object[error.start]
+    return f"byte 0x{byte:02x} at offset {at}, line {line}, is not UTF-8{hint}"
 
 
 def _unreadable(path: object, error: Exception) -> InputError:

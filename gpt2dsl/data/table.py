@@ -105,10 +105,10 @@ DIALECTS = {
 
 
 class BadRows:
-    """Unusable rows, of which a number is skipped with a message; one more is an error.
+    """Unusable rows: up to ``borne`` are skipped with a message, more are an error.
 
     Args:
-        borne: the most that are skipped.
+        borne: most rows that are skipped.
     """
 
     SHOWN = 20
@@ -121,7 +121,7 @@ class BadRows:
 
     @property
     def too_many(self) -> bool:
-        """Whether there are more than are skipped."""
+        """Whether there are more than ``borne``."""
         return self._count > self._borne
 
     def note(self, path: Path, line: int, why: str) -> bool:
@@ -135,7 +135,7 @@ class BadRows:
         """Refuse too many bad rows; rows with the same fault are listed together.
 
         Raises:
-            SpecError: there are more than are skipped (G2-309).
+            SpecError: there are more than ``borne`` (G2-309).
         """
         if not self.too_many:
             return

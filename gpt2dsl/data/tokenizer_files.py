@@ -47,7 +47,7 @@ def parts(folder: Path) -> tuple[Path, Path]:
     """Return the vocab.json and the merges.txt of a folder.
 
     Raises:
-        InputError: one of them is absent (G2-301), and files of another kind exist (G2-304).
+        InputError: one of them is absent (G2-301, or G2-304 beside files of another kind).
     """
     vocab, merges = folder / VOCAB, folder / MERGES
     for file in (vocab, merges):

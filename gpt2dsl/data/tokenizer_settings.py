@@ -57,9 +57,9 @@ class Settings:
         tokens: list[Any] = []
         seen: set[str] = set()
         for group in (*([token] for token in self.roles.values()), self.more):
-            fresh = [token for token in group if token and str(token) not in seen]
-            seen.update(map(str, fresh))
-            tokens += fresh
+            unseen = [token for token in group if token and str(token) not in seen]
+            seen.update(map(str, unseen))
+            tokens += unseen
         return tokens
 
 
@@ -77,7 +77,7 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
     files = {name: _read(folder / name) for name in _TABLES}
     config = files[tokenizer_files.SETTINGS] or {}
     kind = class_name(folder)
-    if whole is None:  # it names a file that replaces tokenizer.json, and there is none
+    if whole is None:  # it names a substitute for tokenizer.json, which is absent
         config.pop("tokenizer_file", None)
     refuse(
         fate

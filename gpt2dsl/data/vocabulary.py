@@ -193,9 +193,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _ids(path: Path, content: dict[str, Any]) -> dict[str, int]:
-    wrong = next((t for t, i in content.items() if type(i) is not int or not 0 <= i < 2**31), None)
-    if wrong is not None:
-        raise _damaged(path, f"the id of token {wrong!r} is {content[wrong]!r}")
+    token = next((t for t, i in content.items() if type(i) is not int or not 0 <= i < 2**31), None)
+    if token is not None:
+        raise _damaged(path, f"the id of token {token!r} is {content[token]!r}")
     if sorted(content.values()) != list(range(len(content))):
         raise _damaged(
             path, f"the ids of its {len(content)} tokens are not 0 to {len(content) - 1}"

@@ -129,12 +129,12 @@ def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, s
         f"the {geometry.heads} heads": geometry.heads,
         f"the inner width {geometry.inner_width}": geometry.inner_width,
     }
-    wrong = [str(PADDED_TO)] if PADDED_TO % mp else []
-    wrong += [words for words, width in widths.items() if width % mp]
-    if wrong:
+    indivisible = [str(PADDED_TO)] if PADDED_TO % mp else []
+    indivisible += [words for words, width in widths.items() if width % mp]
+    if indivisible:
         sizes = (PADDED_TO, *widths.values())
         divisors = [n for n in range(1, PADDED_TO + 1) if not any(width % n for width in sizes)]
-        words = ", nor ".join(wrong)
+        words = ", nor ".join(indivisible)
         yield "mp", f"{mp} does not divide {words}; {', '.join(map(str, divisors))} do"
     if pp > geometry.layers:
         yield "pp", f"{pp} stages can't share {geometry.layers} layers; each needs one"

@@ -39,17 +39,17 @@ def find_target(parts: Parts) -> Input | None:
         try:
             taken = path.exists() or path.is_symlink()
         except OSError as error:
-            wrong = InputError("G2-308", task.target, f"it can't be written: {error.strerror}")
-            return refused(parts, "task.target", task.target, wrong)
+            unwritable = InputError("G2-308", task.target, f"it can't be written: {error.strerror}")
+            return refused(parts, "task.target", task.target, unwritable)
         if taken:
             message = f"{path} is there already: remove it, or name another"
-            exists = InputError("G2-308", task.target, message)
-            return refused(parts, "task.target", task.target, exists)
+            occupied = InputError("G2-308", task.target, message)
+            return refused(parts, "task.target", task.target, occupied)
     return None
 
 
 def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
-    """Return notes for the reader of a conversion that does what was asked for."""
+    """Return notes on a conversion that its user may not expect."""
     task = parts.task
     if looked is None or not isinstance(task, Convert):
         return ()

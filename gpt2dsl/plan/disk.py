@@ -45,14 +45,14 @@ class Disk:
         Raises:
             RunError: there is less room than its checkpoints need.
         """
-        there = next(path for path in directory.absolute().parents if path.exists())
+        parent = next(path for path in directory.absolute().parents if path.exists())
         written = sum(
             file.stat().st_size for file in directory.glob("checkpoints/*/*") if file.is_file()
         )
-        free, needed = shutil.disk_usage(there).free, self.total - written
+        free, needed = shutil.disk_usage(parent).free, self.total - written
         if needed > free and written < self.checkpoint * self.kept:
             raise RunError(
-                f"{directory}: the checkpoints need {needed / 1e6:,.1f} MB more, and {there} has "
+                f"{directory}: the checkpoints need {needed / 1e6:,.1f} MB more, and {parent} has "
                 f"room for {free / 1e6:,.1f}: make room, lower train.keep, or name a folder on "
                 "another disk by runtime.output [G2-402]"
             )

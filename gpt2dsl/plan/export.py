@@ -59,12 +59,12 @@ def find_writer(parts: Parts) -> Input | None:
     why = opening.unwritable(task.format)
     if not why:
         return None
-    wrong = InputError("G2-531", task.format, why)
-    return refused(parts, "task.format", task.format, wrong)
+    error = InputError("G2-531", task.format, why)
+    return refused(parts, "task.format", task.format, error)
 
 
 def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
-    """Yield notes for the reader of an export that does what was asked for."""
+    """Yield notes on an export that its user may not expect."""
     task = parts.task
     if not isinstance(task, Export) or looked is None:
         return

@@ -34,18 +34,18 @@ def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault
         return _of_requests(parts, looked) if looked else (asked, [])
     if looked is None:
         return asked, faults(parts)
-    generation, wrong = asked, list[Fault]()
+    generation, problems = asked, list[Fault]()
     try:
         generation = looked.defaults.completed(asked)
     except SpecError as error:
-        wrong += error.faults
+        problems += error.faults
     try:
         looked.defaults.refuse(asked)
     except SpecError as error:
-        wrong += error.faults
+        problems += error.faults
     if not _generates(parts):
         return generation, faults(parts)
-    return generation, [*faults(attrs.evolve(parts, generation=generation)), *wrong]
+    return generation, [*faults(attrs.evolve(parts, generation=generation)), *problems]
 
 
 _REQUEST = Generation(
@@ -63,17 +63,17 @@ def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
         generation = defaults.completed(_REQUEST)
     except SpecError as error:
         return asked, list(error.faults)
-    wrong = faults(attrs.evolve(parts, generation=generation))
+    problems = faults(attrs.evolve(parts, generation=generation))
     for key, ids in generation.ids.items():
         if ids and max(ids) >= looked.geometry.vocab:
             message = f"{max(ids)} is no id: there are {looked.geometry.vocab}"
-            wrong.append(fault(parts, "G2-204", f"generation.{key}", message))
+            problems.append(fault(parts, "G2-204", f"generation.{key}", message))
     shown = serving.defaults_of_requests(generation)
     values = asked.given() | shown.given()
     origins = {key: (shown if key in shown.given() else asked).why(key) for key in values}
     written = Generation(**values).written(asked.origin, origins)
     assert isinstance(written, Generation)
-    return written, wrong
+    return written, problems
 
 
 def faults(parts: Parts) -> list[Fault]:
@@ -90,7 +90,7 @@ def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator
     Args:
         parts: the recipe's.
         generation: the settings, completed by those of the weights.
-        looked: what is known of the weights.
+        looked: description of the weights.
     """
     if not _generates(parts):
         return
@@ -114,8 +114,8 @@ def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
     content = looked.defaults.generation if looked else None
     if content is None:
         return None
-    given = {key: value for key, value in parts.generation.given().items() if value is not None}
-    return generation_config.written(content, given)
+    overrides = {key: value for key, value in parts.generation.given().items() if value is not None}
+    return generation_config.written(content, overrides)
 
 
 def _generates(parts: Parts) -> bool:

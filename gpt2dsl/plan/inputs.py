@@ -101,7 +101,7 @@ def find_source(
 
 
 def notes(read: Iterable[Input]) -> Iterator[str]:
-    """Yield a note on each input of which rows are skipped."""
+    """Yield a note on each input whose bad rows are skipped."""
     for item in read:
         if item.bad_rows:
             yield f"{item.key} passes over what can't be used: {some(item.bad_rows)}"
@@ -202,7 +202,7 @@ def weights_key(parts: Parts) -> str:
 
 
 def hints(parts: Parts, *, fetch: bool) -> Overrides:
-    """Return what a recipe says of its weights, for files that leave it out.
+    """Return the recipe's settings of its weights, for files that lack them.
 
     Args:
         parts: the recipe's.

@@ -97,8 +97,8 @@ def find_network(
     if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
         keys = ("model.vocab", "data.vocab", weights_key(parts))
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
-    settings, wrong = generation.completed(parts, looked)
-    faults += [*training.faults(parts, geometry, looked), *wrong]
+    settings, conflicts = generation.completed(parts, looked)
+    faults += [*training.faults(parts, geometry, looked), *conflicts]
     resharded, refusals = resharding.find(parts, None if promised else looked, known)
     writes = resharded or written.find(parts, looked, known)
     others = (

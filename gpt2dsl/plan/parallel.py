@@ -98,7 +98,7 @@ def _roles(parts: Parts, stages: Sequence[StageSizes]) -> tuple[Role, ...]:
     kinds: dict[tuple[str, Shape], list[LocalParam]] = {}
     for param in once.values():
         kinds.setdefault((_role(param.name), param.shape), []).append(param)
-    return tuple(_made(parts, name, alike) for (name, _), alike in kinds.items())
+    return tuple(_made(parts, name, params) for (name, _), params in kinds.items())
 
 
 def _made(parts: Parts, name: str, alike: Sequence[LocalParam]) -> Role:

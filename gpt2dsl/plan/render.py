@@ -160,7 +160,7 @@ def _batches(batches: Batches) -> str:
 
 
 def _left_out(batches: Batches) -> str:
-    """Say how many rows of the last epoch fill no batch; "" where all do."""
+    """Return a suffix with the rows of the last epoch that fill no batch; "" for none."""
     surplus = (batches.rows or 0) * (batches.epochs or 0) % batches.batch
     return f"; {surplus:,} of the last rows fill no batch and are left out" if surplus else ""
 

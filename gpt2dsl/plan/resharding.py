@@ -52,7 +52,7 @@ def find(parts: Parts, looked: Look | None, said: Overrides) -> tuple[Written | 
     Args:
         parts: the recipe's.
         looked: description of the source; None where it is refused.
-        said: what the recipe says of the source.
+        said: the recipe's settings of the source.
     """
     task = parts.task
     if not isinstance(task, Reshard) or looked is None:

@@ -1,4 +1,4 @@
-"""Steps of a plan, in order, with what each reads and writes."""
+"""Steps of a plan, in order, with inputs and outputs of each."""
 
 from __future__ import annotations
 

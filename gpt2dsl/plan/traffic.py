@@ -92,14 +92,14 @@ def _sums_of_hidden(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> in
     if stage.is_first:
         sums += 1 if stage.is_last else 2  # the embedding's
     if stage.is_first and parts.lora:
-        sums -= 1 + ends  # nothing below the first adapter takes a gradient
+        sums -= 1 + ends  # no gradient flows below the first adapter
     if stage.is_last and not geometry.labels:
         sums += 1  # the gradient of the head's input
     return sums
 
 
 def _is_summed(parts: Parts, one: LocalParam) -> bool:
-    """Return whether ranks of mp have partial gradients of a parameter that each has whole."""
+    """Return whether ranks of mp have partial gradients of a replicated parameter."""
     is_whole = one.is_trained and one.split.axis is None and one.name != SCORE
     return is_whole and (one.is_adapter or parts.parallel.sequence_parallel)
 

@@ -44,7 +44,7 @@ def find(parts: Parts, looked: Look | None, said: Overrides) -> Written | None:
     Args:
         parts: the recipe's.
         looked: description of the source; None where it is refused, or an adapter.
-        said: what the recipe says of the source.
+        said: the recipe's settings of the source.
     """
     task = parts.task
     if isinstance(task, Convert):
