@@ -1,1 +1,1 @@
-"""Text → tokens → rows → batches, and the tokenizer. Knows no MindSpore."""
+"""Tokenizer, and the data pipeline text → tokens → rows → batches. No MindSpore."""

@@ -1,4 +1,4 @@
-"""The Jinja in which chat templates are written, as transformers has it."""
+"""Jinja environment of chat templates, as in transformers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gpt2dsl.errors import InputError
 
 
 class _Generation(Extension):
-    """``{% generation %}``: marks what an assistant says, for training; the text stays as it is."""
+    """Tag ``{% generation %}``, which marks an assistant's text for training; here a no-op."""
 
-    tags = {"generation"}  # noqa: RUF012  # its base class has it so
+    tags = {"generation"}  # noqa: RUF012  # as in its base class
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
@@ -20,21 +20,21 @@ class _Generation(Extension):
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """Return the sandbox of a template."""
+    """Return the sandboxed environment of a template."""
     return ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
 
 
 def check(source: str, name: str) -> None:
-    """Refuse what is no template.
+    """Refuse a template with syntax errors.
 
     Args:
-        source: of it.
-        name: of its file.
+        source: text of the template.
+        name: name of its file.
 
     Raises:
-        InputError: it is none.
+        InputError: it has one (G2-304).
     """
     try:
         environment().from_string(source)

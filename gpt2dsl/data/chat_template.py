@@ -1,4 +1,4 @@
-"""Chat templates: those among a tokenizer's files, which take precedence as in transformers."""
+"""Chat templates among a tokenizer's files, with the precedence of transformers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from gpt2dsl.errors import InputError
 _FILE = "chat_template.jinja"
 _KEY = "chat_template"
 DEFAULT = "default"
-"""The name of the template that a chat without tools uses."""
+"""Name of the template for chats without tools."""
 
 
 def templates(files: Mapping[str, bytes]) -> dict[str, str]:
     """Return the templates of a tokenizer by name.
 
     Args:
-        files: of it, as ``tokenizer_files.kept`` reads them.
+        files: files of the tokenizer, as read by ``tokenizer_files.kept``.
     """
     extra = f"{tokenizer_files.TEMPLATES}/"
-    own = {DEFAULT: files[_FILE]} if _FILE in files else {}
-    own |= {
+    separate = {DEFAULT: files[_FILE]} if _FILE in files else {}
+    separate |= {
         name.removeprefix(extra).removesuffix(".jinja"): content
         for name, content in files.items()
         if name.startswith(extra)
     }
-    if own:
-        return {name: content.decode("utf-8") for name, content in own.items()}
+    if separate:
+        return {name: content.decode("utf-8") for name, content in separate.items()}
     for name in (tokenizer_files.SETTINGS, "chat_template.json"):
         written = json.loads(files.get(name, b"{}")).get(_KEY)
         if isinstance(written, str):

@@ -1,4 +1,4 @@
-"""The labels of texts: classes, which data counts or names, or numbers."""
+"""Labels of texts: classes, numbered or named, or the numbers of a regression."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gpt2dsl.data.table import BadRowError
 
 
 class Classes:
-    """The classes of a network. Tables name them, or count them from 0.
+    """Classes of a network, which tables name or number from 0.
 
     Args:
-        names: of the classes.
-        form: of the data. The four sets count their classes themselves, whatever names are.
+        names: names of the classes.
+        form: form of the data. The four data sets number their classes themselves.
     """
 
     def __init__(self, names: Sequence[str], form: Form) -> None:
@@ -25,7 +25,7 @@ class Classes:
             sides = ("negative", "positive")
             counted = named if set(sides) == set(names) else {n: i for i, n in enumerate(sides)}
         elif form.format in TABLES:
-            # Names that look like numbers are names: both at once would mix the classes up.
+            # If a name is a number, labels are names only: numbers would be ambiguous.
             counted = named if any(name.isdigit() for name in names) else counted | named
         self._numbers = counted
 
@@ -33,7 +33,7 @@ class Classes:
         return len(self.names)
 
     def number(self, label: str) -> int:
-        """Return the number of a class that data names, by its name or by its number.
+        """Return the number of a class, given its name or number in the data.
 
         Raises:
             BadRowError: there is no such class.
@@ -45,13 +45,13 @@ class Classes:
 
 
 class Numbers:
-    """The labels of a regression, which are numbers themselves."""
+    """Labels of a regression, which are numbers."""
 
     def number(self, label: str) -> float:
-        """Return the number that data has for a text.
+        """Return the value of a label.
 
         Raises:
-            BadRowError: it is none.
+            BadRowError: it is no finite number.
         """
         try:
             value = float(label)
@@ -66,11 +66,11 @@ Labels = Classes | Numbers
 
 
 def labels_of(names: Sequence[str], form: Form, *, is_regression: bool) -> Labels:
-    """Return what reads the labels of data.
+    """Return the reader of the data's labels.
 
     Args:
-        names: of the network's outputs.
-        form: of the data.
+        names: names of the network's outputs.
+        form: form of the data.
         is_regression: whether labels are numbers.
     """
     return Numbers() if is_regression else Classes(names, form)

@@ -1,4 +1,4 @@
-"""Removes spaces as transformers' ``clean_up_tokenization_spaces`` does, at once or in pieces."""
+"""Removal of spaces as by ``clean_up_tokenization_spaces`` of transformers, also streaming."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ _SHORTENED = (
     (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
 )  # fmt: skip
 
-# Both sides of such a place are cleaned apart as together: what is shortened begins with a space,
-# and after no other character than these can a side's end go on in what the other side becomes.
+# Both sides of such a place can be cleaned separately: each replaced string begins with a space,
+# and after other characters than these no replaced string can cross the place.
 _BOUNDARY = re.compile(r"[^ 'n](?= )")
 
 
 def cleaned(text: str) -> str:
-    """Return a text without the spaces before its punctuation."""
+    """Return a text without spaces before punctuation."""
     for spaced, short in _SHORTENED:
         text = text.replace(spaced, short)
     return text
 
 
 class CleanedText:
-    """Cleans text that comes in pieces; together they are the whole text, cleaned."""
+    """Streaming form of ``cleaned``: the pieces that it returns add up to the cleaned text."""
 
     def __init__(self) -> None:
         self._waiting = ""
 
     def add(self, text: str) -> str:
-        """Return as much of the text as no later piece can change."""
+        """Add a piece and return the text that no later piece can change."""
         self._waiting += text
         ends = [match.end() for match in _BOUNDARY.finditer(self._waiting)]
         if not ends:
@@ -37,6 +37,6 @@ class CleanedText:
         return cleaned(ready)
 
     def rest(self) -> str:
-        """Return what is left at the end."""
+        """Return the remaining text at the end."""
         ready, self._waiting = self._waiting, ""
         return cleaned(ready)

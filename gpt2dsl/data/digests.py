@@ -1,8 +1,7 @@
-"""Digests of large files, remembered for as long as the files are the same.
+"""Digests of large files, cached until the files change.
 
-A digest is kept under the device, inode, size and times of its files. The time of the last change
-(ctime) can't be set back by a user, so that a file that was replaced is always read again, and one
-that was moved is not.
+The key is the device, inode, size and times of the files. A user can't set the change time (ctime)
+back, so that a replaced file is always read again, and a moved one is not.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from pathlib import Path
 from gpt2dsl.files import atomic, cache
 
 LARGE = 64 * 2**20
-"""Bytes from which digests are remembered: a plan must not wait for them."""
+"""Bytes above which digests are cached, so that a plan need not wait for them."""
 
 SETTLED = 2.0
-"""Seconds after a file's last change before its digest is remembered: a second change within one
-tick of the file system's clock would not show."""
+"""Seconds after a file's last change before its digest is cached: another change within one tick of
+the file system's clock would go unnoticed."""
 
 
 def computed(kind: str, files: Sequence[Path], compute: Callable[[], str]) -> str:
-    """Return the digest of files, from memory where they are large and it is known.
+    """Return the digest of files, from the cache where they are large and it is known.
 
     Args:
-        kind: of the digest; one memory serves several.
-        files: what it is of, in their order.
-        compute: reads them.
+        kind: kind of the digest, part of the cache's key.
+        files: the files, in order.
+        compute: reads the files and returns the digest.
 
     Raises:
         OSError: a file is absent or can't be read.
@@ -43,14 +42,14 @@ def computed(kind: str, files: Sequence[Path], compute: Callable[[], str]) -> st
     digest = compute()
     settled = time.time() - max(status.st_ctime for status in before) > SETTLED
     if settled and list(map(_stamp, before)) == [_stamp(path.stat()) for path in files]:
-        # A cache that can't be written makes the next time slower, no more.
+        # A cache that can't be written only makes the next call slower.
         with contextlib.suppress(OSError):
             atomic.write_file(_note(kind, before), lambda file: file.write(digest.encode()))
     return digest
 
 
 def known(kind: str, files: Sequence[Path], compute: Callable[[], str]) -> str | None:
-    """Return the digest of files where it costs next to nothing, else None; as ``computed``."""
+    """Return the digest if files are small or it is cached, else None; see ``computed``."""
     status = [path.stat() for path in files]
     if sum(file.st_size for file in status) <= LARGE:
         return compute()

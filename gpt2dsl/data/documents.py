@@ -1,4 +1,4 @@
-"""JSON in and out; what is written is as RFC 8259 has it, without Infinity and NaN."""
+"""JSON documents; output conforms to RFC 8259, without Infinity and NaN."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt2dsl.errors import InputError
 
 
 def dumps(document: Any, **form: Any) -> str:
-    """Return a document as text; a number that is infinite or none is null."""
+    """Return a document as text, with null for Infinity and NaN."""
     try:
         return json.dumps(document, ensure_ascii=False, allow_nan=False, **form)
     except ValueError:
@@ -20,14 +20,14 @@ def dumps(document: Any, **form: Any) -> str:
 
 
 def loads(text: bytes, path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Args:
-        text: the content.
-        path: the file, for messages.
+        text: content of the file.
+        path: path of the file, for messages.
 
     Raises:
-        InputError: it is damaged, or no object (G2-304).
+        InputError: it is no JSON, or no object (G2-304).
     """
     try:
         content = json.loads(text)

@@ -1,4 +1,4 @@
-"""Texts with their classes, as rows of ids that are padded on the right."""
+"""Labelled texts as rows of ids that are padded on the right."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from gpt2dsl.errors import InputError
 Ids = NDArray[np.int32]
 
 BUCKET = 64
-"""Lengths of padded rows are multiples of this, or ``seq_length``."""
+"""Multiple to which lengths of padded rows are rounded up, below ``seq_length``."""
 
 ENCODED = 1024
-"""Texts that are encoded together."""
+"""Texts per call of the encoder."""
 
 
 class Examples:
-    """Rows of ids, each with its class, or with the number that a regression is to predict.
+    """Rows of ids, each with its class, or with the target of a regression.
 
     Args:
-        ids: of each text, cut to ``seq_length``.
-        classes: of each text; numbers that are not whole are those of a regression.
-        seq_length: tokens of a padded row at most.
-        pad: the id that fills it up.
-        name: of the data, for messages.
-        skipped: as ``padded`` has it.
+        ids: ids of each text, truncated to ``seq_length``.
+        classes: class of each text; floats are targets of a regression.
+        seq_length: most tokens of a padded row.
+        pad: id that pads rows.
+        name: name of the data, for messages.
+        skipped: as in ``padded``.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Examples:
         self.ids = ids
         is_regression = any(isinstance(label, float) for label in classes)
         self.classes = np.array(classes, np.float32 if is_regression else np.int32)
-        # No longer than the longest needs: what is compiled is one length for all batches.
+        # Just long enough for the longest row: the graph is compiled for one length only.
         longest = max(map(len, ids), default=1)
         self.length = min(seq_length, -(-longest // BUCKET) * BUCKET)
         self.pad, self.skipped = pad, skipped
@@ -67,14 +67,14 @@ class Examples:
 
         Args:
             source: the texts with their labels.
-            tokenizer: of the network.
-            classes: what reads labels.
-            seq_length: tokens of a row at most.
-            skipped: as ``padded`` has it.
+            tokenizer: tokenizer of the network.
+            classes: reader of the labels.
+            seq_length: most tokens of a row.
+            skipped: as in ``padded``.
 
         Raises:
-            SpecError: rows can't be used, or name no class of these (G2-309).
-            InputError: there is no row (G2-302).
+            SpecError: rows are unusable, or have unknown classes (G2-309).
+            InputError: the source has no row (G2-302).
         """
         ids: list[Ids] = []
         numbers: list[float] = []
@@ -91,17 +91,17 @@ class Examples:
         """Return the examples of rows that are already padded on the right.
 
         Args:
-            ids: ``[rows, row_tokens]``.
-            sizes: how many of them are real, ``[rows]``.
-            classes: ``[rows]``.
-            seq_length: as above.
-            name: of the data.
+            ids: padded ids, ``[rows, row_tokens]``.
+            sizes: number of ids without padding, ``[rows]``.
+            classes: class of each row, ``[rows]``.
+            seq_length: most tokens of a row.
+            name: name of the data, for messages.
         """
         rows = [row[: min(size, seq_length)] for row, size in zip(ids, sizes, strict=True)]
         return cls(rows, [int(i) for i in classes], seq_length, 0, name)
 
     def require_ids(self, vocab: int, classes: int) -> None:
-        """Refuse ids that the word table has no row for (G2-205), and other classes (G2-309)."""
+        """Refuse ids beyond the rows of wte (G2-205), and unknown classes (G2-309)."""
         for number, (ids, label) in enumerate(zip(self.ids, self.classes, strict=True)):
             if not 0 <= label < classes:
                 message = f"row {number} is of class {label}; {classes} are counted from 0"
@@ -126,16 +126,16 @@ class Examples:
             raise InputError("G2-305", self.name, message)
 
     def batch(self, indices: ArrayLike) -> tuple[Ids, NDArray[Any]]:
-        """Return padded rows ``[rows, length]``, and label and last token's place ``[rows, 2]``."""
+        """Return padded rows ``[rows, length]``, and label and last position ``[rows, 2]``."""
         chosen = np.asarray(indices)
         ids, last = padded([self.ids[i] for i in chosen], self.length, self.pad, self.skipped)
         labels = self.classes[chosen]
         return ids, np.stack([labels, last.astype(labels.dtype)], 1)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, NDArray[Any]]]:
-        """Yield all rows in order: padded ids, places of the last tokens, labels.
+        """Yield all rows in order: padded ids, positions of the last tokens, labels.
 
-        Every batch but for its classes has the full size; what is too much is padding.
+        Every batch has the full size, with rows of padding; its labels are those of real rows.
         """
         for start in range(0, len(self), batch_size):
             rows = list(self.ids[start : start + batch_size])
@@ -145,7 +145,7 @@ class Examples:
 
 
 def encoded(texts: list[str], tokenizer: Tokenizer, seq_length: int) -> list[Ids]:
-    """Return up to ``seq_length`` ids of each text; an empty text is the token that begins one."""
+    """Return up to ``seq_length`` ids of each text; an empty text becomes the start token."""
     return [
         np.array(ids or [tokenizer.start], np.int32)
         for ids in tokenizer.encode_cut(texts, seq_length)
@@ -155,24 +155,24 @@ def encoded(texts: list[str], tokenizer: Tokenizer, seq_length: int) -> list[Ids
 def padded(
     rows: Sequence[Ids], length: int, pad: int, skipped: int | None = None
 ) -> tuple[Ids, Ids]:
-    """Return rows of one length ``[rows, length]``, and where each is read ``[rows]``.
+    """Return padded rows ``[rows, length]``, and the position of the classified token ``[rows]``.
 
     Args:
-        rows: ids, at least one in each.
-        length: of the padded rows.
-        pad: the id that fills them up; what stands there changes nothing.
-        skipped: the id that no row is read at, as transformers has it for ``pad_token_id``: a row
-            is read at its last other token, one that has none at its first; None for the last
-            token whatever it is.
+        rows: ids of each row, at least one.
+        length: length of the padded rows.
+        pad: id that pads rows; padding has no effect on results.
+        skipped: id that is never classified, as ``pad_token_id`` in transformers: the position is
+            that of the last other token, or 0 without one; None for the last token, whatever it
+            is.
     """
-    found = np.full((len(rows), length), pad, np.int32)
+    ids = np.full((len(rows), length), pad, np.int32)
     for i, row in enumerate(rows):
-        found[i, : len(row)] = row
-    return found, np.array([_read_at(row, skipped) for row in rows], np.int32)
+        ids[i, : len(row)] = row
+    return ids, np.array([_read_at(row, skipped) for row in rows], np.int32)
 
 
 def _read_at(row: Ids, skipped: int | None) -> int:
-    """Return the place at which a row is read."""
+    """Return the position of a row's classified token."""
     if skipped is None:
         return len(row) - 1
     others = np.flatnonzero(row != skipped)

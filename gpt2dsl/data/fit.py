@@ -1,15 +1,15 @@
-"""Whether the ids of a tokenizer are all in a word table."""
+"""Check that wte has a row for each id of a tokenizer."""
 
 from __future__ import annotations
 
 
 def vocabulary_misfit(needed: int, rows: int, tokenizer: str = "the tokenizer") -> str:
-    """Say why a word table is too small for a tokenizer; "" where it is not.
+    """Return why wte is too small for a tokenizer; "" where it is large enough.
 
     Args:
-        needed: the largest id of the tokenizer plus one, whether ids below it are taken or not.
-        rows: of the word table.
-        tokenizer: what it is called in the message.
+        needed: largest id of the tokenizer plus one, gaps included.
+        rows: rows of wte.
+        tokenizer: name of the tokenizer in the message.
     """
     if needed <= rows:
         return ""

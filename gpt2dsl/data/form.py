@@ -1,4 +1,4 @@
-"""How a file holds its texts: the format, its columns, and how many bad rows are borne."""
+"""Form of data: its format, its columns, and how many bad rows are tolerated."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Form:
 
     Attributes:
         format: text, jsonl, csv, tsv, wikitext, sst2, imdb, agnews or cola.
-        text: the column of the text: its name, or its number from 0.
-        label: the column of the class, for classifiers.
+        text: column of the text: name, or number from 0.
+        label: column of the class, for classifiers.
         header: whether the first row of csv and tsv names the columns.
         quotes: whether quotes of csv and tsv enclose a value.
-        max_bad_rows: rows that can't be used and are passed over, with a word; more are an error.
+        max_bad_rows: most unusable rows that are skipped with a message; more are an error.
     """
 
     format: str = "text"
@@ -48,22 +48,22 @@ class Form:
 
     @property
     def identity(self) -> str:
-        """What decides the texts that a file gives; "" for plain text."""
+        """Everything that decides the texts in a file; "" for plain text."""
         if self.format == "text":
             return ""
         named: tuple[Column, ...] = ()
         if self.format in TABLES:
             named = (self.text, self.label, self.header)
-            if not self.quotes:  # it came later: the others stay what they were
+            if not self.quotes:  # added later: other identities stay the same
                 named += ("quotes are text",)
         return repr((self.format, named, self.max_bad_rows))
 
 
 TABLES = ("jsonl", "csv", "tsv")
-"""Formats whose columns a user names."""
+"""Formats with columns named by the user."""
 
 RECORDS = re.compile(r".+\.mindrecord\d*")
-"""Names of MindRecord's files of rows; their indexes end in .db."""
+"""Names of MindRecord files; names of their indexes end in .db."""
 
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv"}
 _NO_TEXT = (
@@ -75,15 +75,15 @@ _NO_TEXT = (
 def refuse_other_than_text(
     name: str, files: Iterable[Path], said: str = 'data.format = "{}"'
 ) -> None:
-    """Refuse files to be read as text that are named as those of another format.
+    """Refuse to read files as text whose names have the suffix of another format.
 
     Args:
-        name: of the data.
-        files: of it.
-        said: how a format is said.
+        name: name of the data.
+        files: files of the data.
+        said: template of the setting of a format, for the message.
 
     Raises:
-        InputError: one of them is.
+        InputError: a file has such a suffix (G2-310).
     """
     for path in files:
         suffix = path.suffix.lower()

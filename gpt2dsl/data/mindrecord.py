@@ -1,8 +1,8 @@
-"""MindRecord, MindSpore's own file of rows: what MindFormers trains on.
+"""MindRecord, MindSpore's file format for rows, on which MindFormers trains.
 
-A row has ``input_ids``, ``attention_mask`` and ``labels``: of text as many labels as ids, as
-wikitext2_data_process.py of MindFormers 0.8.0 writes them, of texts with classes one label, as its
-txtcls_dataset_to_mindrecord.py does. Beside each file lies an index, which is an SQLite database.
+A row has ``input_ids``, ``attention_mask`` and ``labels``. Text has as many labels as ids, as
+written by wikitext2_data_process.py of MindFormers 0.8.0; labelled texts have one label, as
+written by its txtcls_dataset_to_mindrecord.py. Each file has an index, an SQLite database.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gpt2dsl.files import atomic, cache
 FIELDS = ("input_ids", "attention_mask", "labels")
 
 FORMAT = 2
-"""Goes up whenever the same files would give other arrays in the cache."""
+"""Version of the cached arrays: incremented whenever the same files give other arrays."""
 
 OTHERS = ("position_ids", "token_type_ids", "head_mask", "inputs_embeds", "loss_mask")
-"""Columns that would change the loss, and are not read."""
+"""Columns that would change the loss; files with them are refused."""
 
 Row = dict[str, NDArray[np.integer[Any]]]
 
@@ -41,7 +41,7 @@ def files(source: Source) -> list[Path]:
 
 
 def count(source: Source) -> int:
-    """Rows of a source, as its indexes have them; MindSpore is not imported.
+    """Return the number of rows of a source from its indexes, without MindSpore.
 
     Raises:
         InputError: an index is absent (G2-301) or damaged (G2-304).
@@ -61,33 +61,33 @@ def _indexed(path: Path) -> int:
 
 
 def read(source: Source) -> BlockRows:
-    """Read rows of text; they are kept in the cache, where later runs map them.
+    """Return rows of text, from the cache, where they are memory-mapped.
 
     Raises:
-        InputError: a file is damaged (G2-304), or a row can't be used (G2-309): it differs in
-            length from those before it, lacks ids, is padded before its end, or has a class.
+        InputError: a file is damaged (G2-304), or a row is unusable (G2-309): its length
+            differs, it has no ids, padding before a token, or a class.
     """
     whole = _kept(source, "rows", _text)  # [3, rows, row_tokens]
     return BlockRows(whole[0], whole[1], whole[2], source.name)
 
 
 def read_classes(source: Source) -> tuple[Ids, Ids, Ids]:
-    """Read rows of classes: ids ``[rows, row_tokens]``, how many are real, and classes ``[rows]``.
+    """Return ids ``[rows, row_tokens]``, their counts and classes, both ``[rows]``.
 
     Raises:
-        InputError: as ``read``; or a row has no class.
+        InputError: same as ``read``; or a row has no class.
     """
     whole = _kept(source, "classes", _classes)  # [rows, row_tokens + 2]
     return whole[:, :-2], whole[:, -2], whole[:, -1]
 
 
 def changing(column: str) -> str:
-    """Say why a file with a column can't be used."""
+    """Return the reason to refuse a file with a column."""
     return f"its column {column} would change the loss, and is not built here; leave it out"
 
 
 def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
-    """Return the arrays of a source from the cache; make them where they are not there."""
+    """Return the arrays of a source from the cache, which is filled if necessary."""
     path = cache.folder("records") / f"{source.digest()[:32]}-{kind}-v{FORMAT}.npy"
     if not path.exists():
         rows = arrays(source)
@@ -121,7 +121,7 @@ def _text(source: Source) -> Ids:
 
 
 def _classes(source: Source) -> Ids:
-    """Return ids, how many of them are real, and the class, ``[rows, row_tokens + 2]``."""
+    """Return ids, their count without padding, and the class, ``[rows, row_tokens + 2]``."""
     converted: list[Ids] = []
     for number, _, row in _rows(source):
         ids, mask, labels = _ids(row, number, source)
@@ -139,7 +139,7 @@ def _classes(source: Source) -> Ids:
 
 
 def _rows(source: Source) -> Iterator[tuple[int, int, Row]]:
-    """Yield the number of each row, the number of all rows, and the row."""
+    """Yield each row with its number and the count of all rows."""
     import mindspore.dataset as ds  # noqa: PLC0415  # slow, and only where data is read
 
     total, done = count(source), 0
@@ -159,7 +159,7 @@ def _rows(source: Source) -> Iterator[tuple[int, int, Row]]:
 
 
 def _ids(row: Row, number: int, source: Source) -> tuple[Ids, Ids, Ids]:
-    """Return ids, mask and labels of a row; without a column of labels they are the ids."""
+    """Return ids, mask and labels of a row; labels default to the ids."""
     fields: dict[str, Ids] = {}
     for field in FIELDS:
         value = row.get(field, row.get("input_ids") if field == "labels" else None)

@@ -1,4 +1,4 @@
-"""Writes MindRecord files as the tools of MindFormers 0.8.0 do, of text and of classes."""
+"""Writing of MindRecord files in the layout of the tools of MindFormers 0.8.0."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from gpt2dsl.data.tokens import Stream
 SMALLEST_PAGE = 2**18
 SMALLEST_HEADER, LARGEST_HEADER = 2**24, 2**27
 LISTED = 256
-"""Bytes that the header has for each page, and some to spare."""
+"""Bytes of the header per page, with some to spare."""
 AT_ONCE = 500
-"""Rows that are handed to MindSpore together."""
+"""Rows per call of MindSpore's writer."""
 
 Row = tuple[Ids, Ids, Ids]
 """Ids, mask and labels of a row."""
 
 TEXT, CLASSES = "int32", "int64"
-"""Integers of the rows of wikitext2_data_process.py, and of txtcls_dataset_to_mindrecord.py."""
+"""Types of integers in files of wikitext2_data_process.py and txtcls_dataset_to_mindrecord.py."""
 
 
 def write(
     folder: Path, rows: Iterator[Row], shape: tuple[int, int], *, shards: int, integers: str,
     moved: Callable[[int], object] = lambda _: None,
 ) -> None:  # fmt: skip
-    """Write rows into ``part-00000.mindrecord`` and so on: MindFormers takes each for itself.
+    """Write rows into ``part-00000.mindrecord`` and so on; MindFormers can read each by itself.
 
     Args:
-        folder: is there, and is written under a name that is not final.
-        rows: ids, mask and labels of each.
-        shape: rows, and tokens of a row.
-        shards: files.
+        folder: an existing folder, to be renamed afterwards.
+        rows: ids, mask and labels of each row.
+        shape: number of rows, and tokens of a row.
+        shards: number of files.
         integers: ``TEXT`` or ``CLASSES``.
-        moved: is told the rows that were written since it was told last.
+        moved: called with the number of rows written since its last call.
     """
     from mindspore.mindrecord import FileWriter  # noqa: PLC0415  # slow, and only where needed
 
@@ -68,8 +68,8 @@ def write(
 def _sizes(rows: int, row_bytes: int) -> tuple[int, int]:
     """Return the bytes of a file's header and of its pages.
 
-    MindSpore makes the index of a page in memory, a kilobyte or more for each row: pages of its
-    own 32 MB would take gigabytes. The header lists all pages.
+    MindSpore builds the index of a page in memory, a kilobyte or more per row: with its default
+    pages of 32 MB this would take gigabytes. The header lists all pages.
     """
     row = 3 * (row_bytes + 16)
     page = SMALLEST_PAGE
@@ -82,12 +82,12 @@ def _sizes(rows: int, row_bytes: int) -> tuple[int, int]:
 
 
 def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
-    """Yield consecutive blocks of a token stream, whose labels are the ids themselves.
+    """Yield consecutive blocks of a token stream, with the ids as labels.
 
     Args:
         tokens: the stream.
         length: tokens of a block.
-        tail: whether the incomplete block at the end is one too, padded and masked.
+        tail: whether to yield the incomplete block at the end, padded and masked.
     """
     whole = len(tokens) // length
     rows = whole + (tail and len(tokens) % length > 1)
@@ -103,7 +103,7 @@ def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
 def with_classes(
     ids: Sequence[Ids], classes: Sequence[int], length: int, pad: int
 ) -> Iterator[Row]:
-    """Yield texts as rows of one length, padded on the right, whose label is their class."""
+    """Yield texts as rows of one length, padded on the right, with the class as label."""
     for text, number in zip(ids, classes, strict=True):
         row, mask = np.full(length, pad, np.int32), np.zeros(length, np.int32)
         row[: len(text)], mask[: len(text)] = text, 1
@@ -111,7 +111,7 @@ def with_classes(
 
 
 def _copied(tokens: Stream, first: int, last: int) -> Stream:
-    """Read tokens of a stream from its file, if it has one: mapped pages would stay resident."""
+    """Return tokens, read from a stream's file if any: mapped pages would stay resident."""
     dtype: np.dtype[np.integer[Any]] = tokens.dtype
     if not isinstance(tokens, np.memmap) or tokens.filename is None:
         return tokens[first:last]

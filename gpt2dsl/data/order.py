@@ -1,7 +1,7 @@
-"""Which rows a step reads. It is a function of the step's number, so a resume needs no state.
+"""Order of the rows: a function of seed and step, so that a resume needs no state.
 
-The rows of all epochs form one stream, each epoch in an order of its own; a step takes the next
-batch of it. A batch may lie across the border of two epochs.
+The rows of all epochs form one stream, each epoch in a permutation of its own; a step takes the
+next batch of it. A batch may cross the boundary of two epochs.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Indices = NDArray[np.int64]
 def rows_of(
     step: int, batch_size: int, rows: int, seed: int, *, rank: int = 0, ranks: int = 1
 ) -> Indices:
-    """Return the rows of a step's global batch, or the share of one data-parallel rank.
+    """Return the rows of a step's global batch, or those of one data parallel rank.
 
     Args:
-        step: steps done before this one.
-        batch_size: rows a step, over all ranks; they divide it.
+        step: index of the step.
+        batch_size: rows of a step over all ranks, a multiple of ``ranks``.
         rows: rows of the data.
-        seed: of the order.
-        rank: whose share; from 0.
-        ranks: how many share the batch, each a run of consecutive rows of it.
+        seed: seed of the order.
+        rank: data parallel rank.
+        ranks: data parallel size; each rank has consecutive rows of the batch.
     """
     share = batch_size // ranks
     first = step * batch_size + rank * share
@@ -43,8 +43,8 @@ def rows_of(
 def permutation(rows: int, seed: int, epoch: int) -> Indices:
     """Return the order of the rows in one epoch; read-only.
 
-    It sorts Philox's raw numbers: these are the same in every NumPy, what
-    ``Generator.permutation`` makes of them need not be.
+    Sorts raw numbers of Philox, which are the same in every version of NumPy, unlike the result of
+    ``Generator.permutation``.
     """
     seeds: Any = np.random.SeedSequence([seed, epoch])
     numbers = np.random.Philox(seeds).random_raw(rows)

@@ -1,4 +1,4 @@
-"""The files that a name of data stands for, and those that it passes over."""
+"""Files selected by a name of data, and files that are skipped."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ import attrs
 from gpt2dsl.files import cache
 
 Passed = tuple[Path, str]
-"""A path that is passed over, and why."""
+"""A path that is skipped, and the reason."""
 
 
 @attrs.frozen
 class Paths:
-    """The files of a name.
+    """Files of a name of data.
 
     Attributes:
-        taken: in the order in which they are read.
-        passed: what lies there too.
+        taken: files, in the order in which they are read.
+        passed: paths that are skipped, with the reason.
     """
 
     taken: list[Path]
     passed: list[Passed] = attrs.field(factory=list)
 
     def without(self, reason: Callable[[Path], str]) -> Paths:
-        """Return the paths; those that ``reason`` gives a reason for are passed over."""
+        """Return the paths, skipping those for which ``reason`` returns a reason."""
         reasons = [(path, reason(path)) for path in self.taken]
         passed = [*self.passed, *((path, why) for path, why in reasons if why)]
         return Paths([path for path, why in reasons if not why], passed)
 
 
 def find(name: str) -> Paths | None:
-    """Find the files that a name stands for; None where there is nothing of that name.
+    """Return the files that a name stands for; None where nothing has that name.
 
     Args:
         name: a file; a folder, for all files below it that are not hidden; or a glob.
 
     Raises:
-        OSError: it can't be looked at, or is neither a file nor a folder.
+        OSError: the path can't be read, or is neither a file nor a folder.
     """
     if not name:
         return None
@@ -53,7 +53,7 @@ def find(name: str) -> Paths | None:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(0, "it is neither a file nor a folder")
         return Paths([path])
-    # pathlib's own takes no absolute pattern.
+    # Path.glob accepts no absolute pattern.
     matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
     paths = _sorted((match, _of_match(match)) for match in matches)
     return paths if paths.taken or paths.passed else None
@@ -61,11 +61,11 @@ def find(name: str) -> Paths | None:
 
 def _sorted(paths: Iterator[Passed]) -> Paths:
     listed = sorted(paths)
-    return Paths([path for path, why in listed if not why], [one for one in listed if one[1]])
+    return Paths([path for path, why in listed if not why], [entry for entry in listed if entry[1]])
 
 
 def _below(folder: Path) -> Iterator[Passed]:
-    """Yield every path below a folder, and why it is passed over; "" where it is taken."""
+    """Yield every path below a folder, with the reason to skip it; "" for none."""
 
     def fail(error: OSError) -> None:
         raise error

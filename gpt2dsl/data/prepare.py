@@ -1,4 +1,4 @@
-"""From a recipe's words to a tokenizer and a token stream, both cached by content."""
+"""Tokenizer and token stream of a recipe, both cached by content."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gpt2dsl.errors import RunError
 from gpt2dsl.files import atomic, cache
 
 TRAIN = "train"
-"""``data.tokenizer`` that is made from the training text."""
+"""Value of ``data.tokenizer`` for a vocabulary trained on the training text."""
 
 
 def known_tokenizer(name: str, source: Source, vocab: int) -> str | None:
-    """What ``Tokenizer.load`` takes; None where the vocabulary is still to be trained.
+    """Return the argument of ``Tokenizer.load``; None if the vocabulary is yet to be trained.
 
     Args:
         name: gpt2, a folder, or train.
         source: the training text.
-        vocab: entries of a vocabulary that is trained.
+        vocab: entries of a vocabulary to be trained.
     """
     if name != TRAIN:
         return name
@@ -31,7 +31,7 @@ def known_tokenizer(name: str, source: Source, vocab: int) -> str | None:
 
 
 def tokenizer(name: str, source: Source, vocab: int) -> str:
-    """What ``Tokenizer.load`` takes, trained now if it must be; arguments as above.
+    """Return the argument of ``Tokenizer.load``, after training the vocabulary if necessary.
 
     Raises:
         InputError: the text can't be read, or the vocabulary is too small for an alphabet.
@@ -44,7 +44,7 @@ def tokenizer(name: str, source: Source, vocab: int) -> str:
         with atomic.writing_folder(folder) as unfinished:
             trained.save(unfinished)
     except OSError as error:
-        if not folder.exists():  # another process may have been faster
+        if not folder.exists():  # otherwise another process has written it
             raise RunError(
                 f"{folder}: the cache can't be written: {error.strerror or error}; "
                 "GPT2DSL_CACHE names another folder"
@@ -53,12 +53,12 @@ def tokenizer(name: str, source: Source, vocab: int) -> str:
 
 
 def entries(tokenizer: str) -> int:
-    """Return how many ids a tokenizer has, of a trained one those that its text gave."""
+    """Return the number of ids of a tokenizer; a trained one may have fewer than requested."""
     return len(Tokenizer.load(tokenizer))
 
 
 def known_tokens(source: Source, tokenizer: str) -> int | None:
-    """Return the tokens of a source where they have been counted before, else None."""
+    """Return the number of tokens of a source if they have been counted, else None."""
     if source.known_digest() is None:
         return None
     return tokens.cached(source, Tokenizer.load(tokenizer))
@@ -67,7 +67,7 @@ def known_tokens(source: Source, tokenizer: str) -> int | None:
 def stream(
     source: Source, tokenizer: str, progress: Callable[[int], object] | None = None
 ) -> tokens.Stream:
-    """Return the token stream of a source, from the cache or made now."""
+    """Return the token stream of a source, from the cache, which is filled if necessary."""
     return tokens.stream(source, Tokenizer.load(tokenizer), progress)
 
 

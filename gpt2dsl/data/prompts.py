@@ -1,4 +1,4 @@
-"""Texts that a task takes: a recipe's own, a file's, or those on stdin."""
+"""Prompts and texts of a task: those of the recipe, a file, or stdin."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
     """Return the texts.
 
     Args:
-        said: themselves, or a file: one text a line, in .jsonl a string or a table; ``-`` is stdin.
-            Lines end with a line feed; empty ones are left out.
-        key: of the text in tables.
+        said: the texts, or a file with one text per line, in .jsonl a string or an object; ``-``
+            for stdin. Lines end with a line feed; empty ones are left out.
+        key: key of the text in objects.
 
     Raises:
         InputError: the file is absent (G2-301), empty (G2-302), not UTF-8 (G2-303) or damaged
@@ -38,8 +38,8 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
 
 def _text(said: str) -> str:
     try:
-        found = sys.stdin.buffer.read() if said == STDIN else Path(said).read_bytes()
-        return found.decode("utf-8-sig")
+        content = sys.stdin.buffer.read() if said == STDIN else Path(said).read_bytes()
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError("G2-301", said, "there is no such file") from None
     except UnicodeDecodeError as error:
@@ -52,10 +52,10 @@ def _text(said: str) -> str:
 
 def _of_json(place: str, line: str, key: str) -> str:
     try:
-        found: Any = json.loads(line)
+        content: Any = json.loads(line)
     except (ValueError, RecursionError):
         raise InputError("G2-304", place, "not JSON") from None
-    text = found.get(key) if isinstance(found, dict) else found
+    text = content.get(key) if isinstance(content, dict) else content
     if not isinstance(text, str):
         raise InputError("G2-304", place, f"expected a string, or a table with {key}")
     return text

@@ -1,7 +1,7 @@
-"""Rows of a token stream. Each predicts every token after its first.
+"""Rows of a token stream, each of which predicts every token after its first.
 
-A row holds one token more than the sequence is long, and its last token is the next row's first,
-so that every token of the stream but the very first is predicted exactly once.
+A row has ``seq_length + 1`` tokens, and its last token is the next row's first, so that every
+token of the stream except the first is predicted exactly once.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ Ids = NDArray[np.int32]
 Mask = NDArray[np.float32]
 
 LEFT_OUT = -100
-"""The label of a token that is not predicted, as in transformers."""
+"""Label of a token that is not predicted, as in transformers."""
 
 
 class Rows:
-    """The rows of a token stream.
+    """Rows of a token stream.
 
-    Training reads whole rows and leaves out the incomplete one at the end; evaluation reads all.
+    Training reads full rows and drops the incomplete one at the end; evaluation reads all.
 
     Args:
         tokens: the stream; may be memory-mapped.
         seq_length: tokens that a row predicts.
-        name: of the data, for messages.
+        name: name of the data, for messages.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Rows:
 
     @property
     def length(self) -> int:
-        """Tokens of a row that are computed."""
+        """Number of input tokens of a row."""
         return self.seq_length
 
     def __len__(self) -> int:
-        """Whole rows."""
+        """Return the number of full rows."""
         return count(len(self.tokens), self.seq_length)
 
     def require(self, batch_size: int) -> None:
@@ -53,21 +53,21 @@ class Rows:
         need(len(self.tokens), self.seq_length, batch_size, self.name)
 
     def batch(self, indices: ArrayLike) -> tuple[Ids, Ids]:
-        """Inputs and labels of whole rows, both ``[rows, seq_length]``."""
+        """Return inputs and labels of full rows, both ``[rows, seq_length]``."""
         starts = np.asarray(indices, dtype=np.int64) * self.seq_length
         row = self.tokens[starts[:, None] + np.arange(self.seq_length + 1)].astype(np.int32)
         return np.ascontiguousarray(row[:, :-1]), np.ascontiguousarray(row[:, 1:])
 
-    def weight(self, indices: ArrayLike) -> float:  # noqa: ARG002  # all of them count
-        """Return the tokens of a batch over those that are predicted."""
+    def weight(self, indices: ArrayLike) -> float:  # noqa: ARG002  # every token is predicted
+        """Return the ratio of all tokens of a batch to those that are predicted."""
         return 1.0
 
     def evaluation_count(self, batch_size: int) -> int:
-        """Batches of an evaluation."""
+        """Return the number of batches of an evaluation."""
         return max(1, -(-(len(self.tokens) - 1) // (self.seq_length * batch_size)))
 
     def evaluation_batches(self, batch_size: int) -> Iterator[tuple[Ids, Ids, Mask]]:
-        """Inputs, labels and mask of all rows in their order, every batch of full size.
+        """Yield inputs, labels and mask of all rows in order, in batches of full size.
 
         The mask is 1 where a label is a token of the stream, 0 where it is padding.
         """
@@ -84,14 +84,14 @@ class Rows:
         for start in range(0, len(self.tokens) - 1, batch_size * length):
             part = self.tokens[start : start + batch_size * length + 1].astype(np.int32)
             batch = np.zeros((3, batch_size * length), np.int32)
-            found = len(part) - 1
-            batch[:, :found] = part[:-1], part[1:], np.ones(found, np.int32)
+            predicted = len(part) - 1
+            batch[:, :predicted] = part[:-1], part[1:], np.ones(predicted, np.int32)
             ids, labels, mask = batch.reshape(3, batch_size, length)
             yield ids, labels, mask.astype(np.float32)
 
 
 def count(tokens: int, seq_length: int) -> int:
-    """Whole rows in a stream of so many tokens."""
+    """Return the number of full rows in a stream of ``tokens`` tokens."""
     return max(0, (tokens - 1) // seq_length)
 
 
@@ -102,7 +102,7 @@ def need(tokens: int, seq_length: int, batch_size: int, name: str = "data") -> N
         tokens: length of the stream.
         seq_length: tokens that a row predicts.
         batch_size: rows of a batch, over all ranks.
-        name: of the data, for the message.
+        name: name of the data, for the message.
 
     Raises:
         InputError: it is too short (G2-305).

@@ -1,7 +1,7 @@
-"""What the header of a MindRecord file says: its shards, and how long it must be.
+"""Headers of MindRecord files: shards, columns, and the least size of the file.
 
-A file begins with eight bytes of length and a JSON text, and has pages of one size behind a header
-of a fixed size (MindSpore, minddata/mindrecord: shard_header.cc).
+A file begins with eight bytes of length and a JSON text; pages of equal size follow a header of
+fixed size (MindSpore, minddata/mindrecord: shard_header.cc).
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from typing import Any
 from gpt2dsl.errors import InputError
 
 LONGEST = 2**28
-"""Bytes of a header at most."""
+"""Most bytes of a header."""
 
 
 def complete(paths: Iterable[Path]) -> list[Path]:
-    """The files and those that were written together with them, each once, none of them cut short.
+    """Return the files and all shards that were written with them, each once.
 
-    MindSpore too reads all shards where one is named.
+    MindSpore, too, reads all shards where one is named.
 
     Raises:
-        InputError: a shard is absent (G2-301), or a file is no whole MindRecord file (G2-304).
+        InputError: a shard is absent (G2-301), or a file is no complete MindRecord file (G2-304).
     """
-    waiting, found = deque(paths), set()
+    waiting, checked = deque(paths), set()
     while waiting:
         path = waiting.popleft()
-        if path in found:
+        if path in checked:
             continue
-        found.add(path)
+        checked.add(path)
         names = _checked(path)
-        # One that was written alone may have been renamed since.
+        # A single shard may have been renamed since.
         for shard in (path.with_name(name) for name in names if len(names) > 1):
             if not shard.exists():
                 raise InputError("G2-301", shard, f"{path.name} was written with it: it is absent")
             waiting.append(shard)
-    return sorted(found)
+    return sorted(checked)
 
 
 def columns(path: Path) -> list[str]:
-    """Return the names of the columns that a file of rows has.
+    """Return the names of the columns of a file.
 
     Raises:
         InputError: its header can't be read (G2-304).
@@ -54,7 +54,7 @@ def columns(path: Path) -> list[str]:
 
 
 def _checked(path: Path) -> list[str]:
-    """Return the names of the shards of a file, which is as long as it must be."""
+    """Return the names of a file's shards; refuse one that is truncated."""
     try:
         header = _header(path)
         pages = [(page["page_id"], page["page_size"]) for page in header["page"]]

@@ -1,4 +1,4 @@
-"""Where text comes from: a file, a folder, a glob, or the sample that is part of the package."""
+"""Sources of text: a file, a folder, a glob, or the sample in the package."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ BLOCK = 2**20
 """Bytes read at once."""
 
 SAMPLES = ("sample:train", "sample:valid")
-"""Names of the text that is there without a file of the user's: a novel in the public domain."""
+"""Names of the text in the package, a novel in the public domain."""
 
 _NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 
 
 Number = Callable[[str], object]
-"""Gives a row's class its number."""
+"""Maps a row's class to its number."""
 
 
 @attrs.frozen
 class Looked:
-    """What a look at a table's rows found.
+    """Result of an examination of a table's rows.
 
     Attributes:
-        rows: those that can be used.
-        bad: the others, which are passed over, and why.
+        rows: number of usable rows.
+        bad: rows that are skipped, with the reason.
     """
 
     rows: int
@@ -49,13 +49,13 @@ class Looked:
 
 @attrs.frozen
 class File:
-    """A file, with size and times as they were when it was found.
+    """A file, with its size and times at the time of discovery.
 
     Attributes:
-        path: where it is.
+        path: path of the file.
         size: bytes.
-        mtime_ns: when its contents changed, as far as it says so.
-        ctime_ns: when it or what is known of it changed, which no program can set back.
+        mtime_ns: modification time, which programs can set.
+        ctime_ns: time of the last change of content or metadata, which no program can set.
     """
 
     path: Path
@@ -65,21 +65,21 @@ class File:
 
     @classmethod
     def at(cls, path: Path) -> File:
-        """Return the file as it is now."""
-        found = path.stat()
-        return cls(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        """Return the file with its current size and times."""
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @attrs.frozen
 class Source:
-    """Text, found and not empty.
+    """A source of text, which exists and is not empty.
 
     Attributes:
-        name: as the recipe has it.
-        files: in the order in which they are read; empty ones are left out.
-        texts: the documents of a sample, which has no files.
-        form: how the files hold their texts.
-        passed: what lies beside the files and is not read, and why.
+        name: name in the recipe.
+        files: files in the order in which they are read, without empty ones.
+        texts: documents of a sample, which has no files.
+        form: form of the files.
+        passed: paths that are skipped, with the reason.
     """
 
     name: str
@@ -95,10 +95,10 @@ class Source:
         Args:
             name: a file; a folder, for all files below it that are not hidden, by name; a glob;
                 ``sample:train`` or ``sample:valid``.
-            form: of the files; plain text where it is not said.
+            form: form of the files; plain text by default.
 
         Raises:
-            InputError: it is there but is empty (G2-302) or can't be looked at (G2-304).
+            InputError: it is empty (G2-302) or unreadable (G2-304).
         """
         if name.startswith("sample:"):
             texts = _sample(name)
@@ -115,17 +115,17 @@ class Source:
         except (OSError, ValueError) as error:
             raise _unreadable(name, error) from error
         if not files:
-            what = "MindRecord file" if form and form.format == "mindrecord" else "text"
+            wanted = "MindRecord file" if form and form.format == "mindrecord" else "text"
             others = some(f"{path}: {why}" for path, why in candidates.passed)
-            words = f"there is no {what} in it" + (f"; passed over: {others}" if others else "")
+            words = f"there is no {wanted} in it" + (f"; passed over: {others}" if others else "")
             raise InputError("G2-302", name, words)
         indexes = {path.with_name(f"{path.name}.db") for path in candidates.taken}
-        passed = tuple(one for one in candidates.passed if one[0] not in indexes)
+        passed = tuple(entry for entry in candidates.passed if entry[0] not in indexes)
         return cls(name, files, form=form or Form(), passed=passed)
 
     @classmethod
     def open(cls, name: str, form: Form | None = None) -> Source:
-        """Return the source; absent is an error too (G2-301)."""
+        """Return the source; raise InputError if it is absent, too (G2-301)."""
         if source := cls.find(name, form):
             return source
         known = f"; the samples are {' and '.join(SAMPLES)}" if name.startswith("sample:") else ""
@@ -133,26 +133,26 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return sum(file.size for file in self.files) + sum(len(t.encode()) for t in self.texts)
 
     @property
     def unchanged(self) -> bool:
-        """Whether the files still are what was found."""
+        """Whether the files are the same as when they were found."""
         try:
             return all(File.at(file.path) == file for file in self.files)
         except OSError:
             return False
 
     def digest(self) -> str:
-        """SHA-256 of the contents in their order, and of their form; names don't count.
+        """Return SHA-256 of the contents in order, and of the form; names don't count.
 
-        One file of text has the digest that ``sha256sum`` prints, several that of their digests.
+        The digest of one text file is that of ``sha256sum``; of several, that of their digests.
         """
         return self._formed(self._digest())
 
     def known_digest(self) -> str | None:
-        """The digest where it costs next to nothing, else None: a plan shows it as pending."""
+        """Return the digest if it is cheap or cached, else None, shown as pending in a plan."""
         known = self._known_digest()
         return self._formed(known) if known else None
 
@@ -185,21 +185,21 @@ class Source:
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def documents(self) -> Iterator[str]:
-        """The documents, without a byte-order mark: one a file of text, one a row, one an article.
+        """Yield documents: text files without a byte-order mark, rows, or articles of WikiText.
 
         Raises:
             InputError: a file is not UTF-8 (G2-303) or can't be read (G2-304).
-            SpecError: more rows than are borne can't be used (G2-309).
+            SpecError: more rows are unusable than max_bad_rows (G2-309).
         """
-        held: list[str] = []
+        blocks: list[str] = []
         for text, last in self.blocks():
-            held.append(text)
+            blocks.append(text)
             if last:
-                yield "".join(held)
-                held = []
+                yield "".join(blocks)
+                blocks = []
 
     def blocks(self) -> Iterator[tuple[str, bool]]:
-        """Yield the documents in blocks of about a megabyte; True marks a document's last block."""
+        """Yield documents in blocks of about a megabyte, with True for a document's last block."""
         yield from ((text, True) for text in self.texts)
         if self.form.format == "wikitext":
             for file in self.files:
@@ -210,14 +210,14 @@ class Source:
             yield from self._blocks()
 
     def rows(self, *, number: Number | None = None) -> Iterator[TableRow]:
-        """Yield the rows of tables. What is passed over is said once a process.
+        """Yield the rows of tables; skipped rows are reported once per process.
 
         Args:
-            number: is given each row's class, and raises BadRowError where there is no such one;
-                None where the classes are not read.
+            number: called with each row's class, raises BadRowError if it is unknown; None to
+                ignore classes.
 
         Raises:
-            SpecError: more rows than are borne can't be used (G2-309); it names them.
+            SpecError: more rows are unusable than max_bad_rows (G2-309); it names them.
         """
         bad = BadRows(self.form.max_bad_rows)
         for file, row in self._good(bad, number, None):
@@ -228,14 +228,14 @@ class Source:
             _tell_passed(words)
 
     def look(self, *, number: Number | None = None, first: int | None = None) -> Looked:
-        """Read rows as ``rows`` does, and keep none.
+        """Read the rows and return their counts only.
 
         Args:
-            number: as of ``rows``.
-            first: how many rows are looked at; all where it is None.
+            number: as in ``rows``.
+            first: most rows to read; None for all.
 
         Raises:
-            SpecError: as ``rows``.
+            SpecError: same as ``rows``.
         """
         bad = BadRows(self.form.max_bad_rows)
         return Looked(sum(1 for _ in self._good(bad, number, first)), bad.words())
@@ -258,13 +258,13 @@ class Source:
 
     def _blocks(self) -> Iterator[tuple[str, bool]]:
         for file in self.files:
-            held = ""
+            previous = ""
             for text in _decoded(file.path):
-                if held:
-                    yield held, False
-                held = text
-            if held:
-                yield held, True
+                if previous:
+                    yield previous, False
+                previous = text
+            if previous:
+                yield previous, True
 
 
 def _no_records(path: Path) -> str:
@@ -277,20 +277,20 @@ def _is_empty(path: Path) -> str:
 
 @functools.cache
 def _tell(file: Path, line: int, enclosed: int) -> None:
-    """Name quotes that may have taken rows for text, once a process."""
-    what = f"quotes enclose {enclosed} lines and their tabs as one value"
-    terminal.say(f"{file}:{line}: {what}{PLAIN}")
+    """Report quotes that may have enclosed several rows, once per process."""
+    message = f"quotes enclose {enclosed} lines and their tabs as one value"
+    terminal.say(f"{file}:{line}: {message}{PLAIN}")
 
 
 @functools.cache
 def _tell_passed(words: str) -> None:
-    """Name rows that are passed over, once a process."""
+    """Report rows that are skipped, once per process."""
     terminal.say(f"passed over: {words}")
 
 
 @functools.cache
 def _sample(name: str) -> tuple[str, ...]:
-    """Return the chapters of a sample: every tenth of the novel is for validation."""
+    """Return the chapters of a sample; every tenth of the novel is for validation."""
     if name not in SAMPLES:
         return ()
     text = _NOVEL.read_text("utf-8")
@@ -339,7 +339,7 @@ def _decoded(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """What is wrong with a table as a whole is wrong with its file."""
+    """Raise InputError for a fault of a table as a whole (G2-304)."""
     try:
         yield
     except ValueError as error:
@@ -348,13 +348,13 @@ def _refusing(path: Path) -> Iterator[None]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Yield the lines of a file, with their ends."""
-    held = ""
+    pending = ""
     for text in _decoded(path):
-        lines = (held + text).split("\n")
-        held = lines.pop()
+        lines = (pending + text).split("\n")
+        pending = lines.pop()
         yield from (line + "\n" for line in lines)
-    if held:
-        yield held
+    if pending:
+        yield pending
 
 
 def _not_utf8(error: UnicodeDecodeError, base: int, line: int) -> str:
@@ -362,8 +362,8 @@ def _not_utf8(error: UnicodeDecodeError, base: int, line: int) -> str:
     hint = ""
     if at <= 1 and error.object[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
         hint = "; it looks like UTF-16"
-    wrong = error.object[error.start]
-    return f"byte 0x{wrong:02x} at offset {at}, line {line}, is not UTF-8{hint}"
+    byte = error.object[error.start]
+    return f"byte 0x{byte:02x} at offset {at}, line {line}, is not UTF-8{hint}"
 
 
 def _unreadable(path: object, error: Exception) -> InputError:

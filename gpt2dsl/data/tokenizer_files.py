@@ -1,4 +1,4 @@
-"""The names of the files that a tokenizer has: those that are read, kept, or of another kind."""
+"""Names of a tokenizer's files: those that are read, copied, or of another kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READ = (WHOLE, VOCAB, MERGES, SETTINGS, SPECIAL, ADDED)
 
 TEMPLATES = "additional_chat_templates"
 KEPT = (*READ, "chat_template.jinja", "chat_template.json")
-"""Files that go wherever the weights go, besides the templates in ``TEMPLATES``."""
+"""Files that are copied with the weights, besides the templates in ``TEMPLATES``."""
 
 FOREIGN = {
     "vocab.txt": "WordPiece",
@@ -35,11 +35,11 @@ FOREIGN = {
     "tekken.json": "tiktoken",
     "bpe.codes": "BPE of words",
 }
-"""File of a vocabulary that is no byte-level BPE → its kind."""
+"""File of a vocabulary other than byte-level BPE → its kind."""
 
 
 def is_beside(folder: Path) -> bool:
-    """Return whether a folder holds any file of a tokenizer, of whatever kind."""
+    """Return whether a folder has a file of a tokenizer of any kind."""
     return any((folder / name).is_file() for name in (*READ, *FOREIGN))
 
 
@@ -47,7 +47,7 @@ def parts(folder: Path) -> tuple[Path, Path]:
     """Return the vocab.json and the merges.txt of a folder.
 
     Raises:
-        InputError: one of them is not there (G2-301), but another kind's files are (G2-304).
+        InputError: one of them is absent (G2-301, or G2-304 beside files of another kind).
     """
     vocab, merges = folder / VOCAB, folder / MERGES
     for file in (vocab, merges):
@@ -64,7 +64,7 @@ def parts(folder: Path) -> tuple[Path, Path]:
 
 
 def kept(folder: Path) -> dict[str, bytes]:
-    """Read the files of a folder that go with its weights: path in the folder → content.
+    """Return the files that are copied with weights: path in the folder → content.
 
     Raises:
         OSError: one of them can't be read.
@@ -73,14 +73,14 @@ def kept(folder: Path) -> dict[str, bytes]:
 
 
 def kept_paths(folder: Path) -> dict[str, Path]:
-    """Return the files that ``kept`` reads, under their names in the folder."""
+    """Return the files that ``kept`` reads: path in the folder → path."""
     paths = [folder / name for name in (*KEPT, *FOREIGN)]
     paths += sorted((folder / TEMPLATES).glob("*.jinja"))
     return {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
 
 
 def write(folder: Path, contents: dict[str, bytes]) -> None:
-    """Write files that ``kept`` read into another folder.
+    """Write files from ``kept`` into another folder.
 
     Raises:
         OSError: the disk is full or can't be written.
@@ -92,12 +92,12 @@ def write(folder: Path, contents: dict[str, bytes]) -> None:
 
 
 def with_default(contents: dict[str, bytes], **keys: Any) -> dict[str, bytes]:
-    """Return files whose settings have keys, of which those that they have stay as they are."""
+    """Return files with keys added to their settings; existing keys stay as they are."""
     return _with_settings(contents, SETTINGS, keys, replace=False)
 
 
 def with_pad(contents: dict[str, bytes], token: str) -> dict[str, bytes]:
-    """Return files whose settings say that a token pads."""
+    """Return files with a token set as pad_token."""
     pads = {"pad_token": token}
     for name in (SETTINGS, SPECIAL):
         contents = _with_settings(contents, name, pads, replace=True)

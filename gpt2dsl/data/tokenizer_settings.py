@@ -1,6 +1,6 @@
-"""The special tokens, added tokens and flags that the files beside a vocabulary name.
+"""Special tokens, added tokens and flags in the files beside a vocabulary.
 
-Files and keys take precedence over one another as in ``transformers.AutoTokenizer``.
+The precedence of files and keys is that of ``transformers.AutoTokenizer``.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _TABLES: Mapping[str, Table] = {
     tokenizer_files.ADDED: added_tokens.TABLE,
 }
 USUAL_CLASS = "GPT2Tokenizer"
-"""The class of a folder that names none."""
+"""Class of a folder that names none."""
 
 _DEFAULTED = ("bos_token", "eos_token", "unk_token")
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """The special tokens, added tokens and flags beside a vocabulary.
+    """Special tokens, added tokens and flags beside a vocabulary.
 
     Attributes:
-        kind: the class of transformers that the tokenizer is of.
-        roles: key of a special token → the token; where two keys name one, the same object.
+        kind: class of the tokenizer in transformers.
+        roles: key of a special token → token; keys of the same token share one object.
         more: additional special tokens.
         added: id → token.
         values: the other keys of tokenizer_config.json.
@@ -48,7 +48,7 @@ class Settings:
     values: Mapping[str, Any]
 
     def flag(self, key: str) -> bool:
-        """Return a key that is true or false, and false where it is absent."""
+        """Return the value of a boolean key; False where it is absent."""
         return bool(self.values.get(key, False))
 
     @property
@@ -57,27 +57,27 @@ class Settings:
         tokens: list[Any] = []
         seen: set[str] = set()
         for group in (*([token] for token in self.roles.values()), self.more):
-            fresh = [token for token in group if token and str(token) not in seen]
-            seen.update(map(str, fresh))
-            tokens += fresh
+            unseen = [token for token in group if token and str(token) not in seen]
+            seen.update(map(str, unseen))
+            tokens += unseen
         return tokens
 
 
 def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
-    """Read the special tokens, added tokens and flags of a folder.
+    """Return the special tokens, added tokens and flags of a folder.
 
     Args:
-        folder: the tokenizer's.
-        whole: the content of its tokenizer.json; None where there is none.
+        folder: folder of the tokenizer.
+        whole: content of its tokenizer.json; None if it has none.
 
     Raises:
         InputError: a file is damaged (G2-304).
-        InputError: a key asks for what is not built here (G2-306).
+        InputError: a key is not supported (G2-306).
     """
     files = {name: _read(folder / name) for name in _TABLES}
     config = files[tokenizer_files.SETTINGS] or {}
     kind = class_name(folder)
-    if whole is None:  # it would be read in place of the folder's own, which is not there
+    if whole is None:  # it names a substitute for tokenizer.json, which is absent
         config.pop("tokenizer_file", None)
     refuse(
         fate
@@ -94,13 +94,13 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
             added = _listed(files[tokenizer_files.ADDED] or {}, values)
         described = {token["id"]: _token(token) for token in (whole or {}).get("added_tokens", ())}
     _from_vocabulary(values, whole or {})
-    # As in transformers: a key that names a token of added_tokens.json has no flags of it.
+    # As in transformers, a key does not take over the flags of a token in added_tokens.json.
     roles, more = _settled(kind, values, described.values(), is_converted=whole is None)
     return Settings(kind=kind, roles=roles, more=more, added=added | described, values=values)
 
 
 def class_name(folder: Path) -> str:
-    """Return the class that a folder names, or the one of GPT-2."""
+    """Return the class that a folder names, or that of GPT-2."""
     return _class_in(folder)[1]
 
 
@@ -114,10 +114,10 @@ def _class_in(folder: Path) -> tuple[str, str]:
 
 
 def refuse_class(folder: Path) -> None:
-    """Refuse a folder that names a class which is not built here.
+    """Refuse a folder whose tokenizer class is not supported.
 
     Raises:
-        InputError: it is of another class (G2-306), or a file is damaged (G2-304).
+        InputError: the class is not supported (G2-306), or a file is damaged (G2-304).
     """
     file, named = _class_in(folder)
     if named in CLASSES:
@@ -152,7 +152,7 @@ def roles(inner: Any, settings: Settings) -> Roles:
 
 
 def _lay_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Let keys of special_tokens_map.json replace those of tokenizer_config.json."""
+    """Override keys of tokenizer_config.json by those of special_tokens_map.json."""
     for key, value in over.items():
         if key == ADDITIONAL and isinstance(value, list):
             tokens = list(values.get(ADDITIONAL) or [])
@@ -179,7 +179,7 @@ def _listed(ids: Mapping[str, int], values: Mapping[str, Any]) -> dict[int, Any]
 
 
 def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
-    """Take defaults of truncation_side and pad_token from those of a tokenizer.json."""
+    """Set defaults of truncation_side and pad_token from a tokenizer.json."""
     truncation, padding = whole.get("truncation"), whole.get("padding")
     if isinstance(truncation, dict):
         values.setdefault("truncation_side", str(truncation.get("direction", "right")).lower())
@@ -190,7 +190,7 @@ def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
 def _settled(
     kind: str, values: dict[str, Any], described: Iterable[Any], *, is_converted: bool
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """Take the special tokens out of ``values``; a text that names a described token becomes it."""
+    """Remove special tokens from ``values`` and return them, with descriptions resolved."""
     for key in _DEFAULTED:
         values.setdefault(key, CLASSES[kind])
     known = {str(token): token for token in described}
@@ -208,7 +208,7 @@ def _settled(
     extra = values.pop(EXTRA, None) or {}
     if isinstance(extra, dict):
         roles |= {key: _made(description) for key, description in extra.items()}
-    else:  # as transformers 5 writes it
+    else:  # transformers 5 writes a list
         more += map(_made, extra)
     return roles, tuple(more)
 
@@ -216,12 +216,12 @@ def _settled(
 def _token(description: Mapping[str, Any], **more: bool) -> Any:
     """Return the library's token for a description."""
     flags = ("lstrip", "rstrip", "single_word", "normalized", "special")
-    given = {flag: description[flag] for flag in flags if flag in description} | more
-    return vocabulary.library().AddedToken(description["content"], **given)
+    options = {flag: description[flag] for flag in flags if flag in description} | more
+    return vocabulary.library().AddedToken(description["content"], **options)
 
 
 def _made(token: Any) -> Any:
-    """Return the token for a description; a text or a token stays as it is."""
+    """Return the token of a description; a string or a token is returned unchanged."""
     return _token(token) if isinstance(token, dict) else token
 
 

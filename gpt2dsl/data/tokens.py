@@ -1,8 +1,8 @@
-"""The token stream of a source: made once, cached on disk, read as a memory map.
+"""Token stream of a source: made once, cached on disk, memory-mapped.
 
-The stream is every document's ids, with what the tokenizer puts around a text, followed by the
-end-of-text id where that is not the last one yet. Its file is named after what it
-was made from, so it never goes stale, and its header says how long it must be.
+The stream is every document's ids, with added special tokens, followed by the end-of-text id
+unless the tokenizer appends it. Its file is named after the digests of source and tokenizer, so
+it never goes stale, and its header gives its length.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from gpt2dsl.errors import RunError
 from gpt2dsl.files import atomic, cache
 
 FORMAT = 1
-"""Goes up whenever the same text and tokenizer would give another file."""
+"""Version of the file: incremented whenever the same text and tokenizer give another one."""
 
 PIECE = 2**15
-"""Characters encoded at once; a text that can't be cut makes longer pieces."""
+"""Characters encoded at once; text that can't be split has longer pieces."""
 
 BATCH = 32
-"""Pieces encoded together, so that all cores have work and memory stays small."""
+"""Pieces per call of the encoder: all cores have work, and memory stays small."""
 
 Stream = NDArray[np.integer[Any]]
 
-# GPT-2's pre-tokenizer never puts a character and white space that follows it into one token, and
-# looks at no more than the next character: encoding both sides apart gives the same ids.
+# GPT-2's pre-tokenizer never merges a character with white space after it, and looks ahead by one
+# character only: encoding both sides separately gives the same ids.
 _BOUNDARY = re.compile(r"\S[ \n]")
 
 
 def stream(
     source: Source, tokenizer: Tokenizer, progress: Callable[[int], object] | None = None
 ) -> Stream:
-    """Return the token stream of a source, from the cache or made now.
+    """Return the token stream of a source, from the cache, which is filled if necessary.
 
     Args:
         source: the text.
-        tokenizer: how to encode it.
-        progress: is told the bytes of text encoded so far, where they have to be.
+        tokenizer: its tokenizer.
+        progress: called with the bytes encoded so far, unless the stream was cached.
 
     Raises:
         InputError: the text can't be read.
         RunError: the cache can't be written, or the text changed while it was read.
     """
     path = _path(source.digest(), tokenizer)
-    found = _mapped(path)
-    if found is None:
+    tokens = _mapped(path)
+    if tokens is None:
         try:
             atomic.write_file(path, lambda file: _write(file, source, tokenizer, progress))
         except OSError as error:
@@ -61,48 +61,48 @@ def stream(
                 f"{path}: the token cache can't be written: {error.strerror or error}; "
                 "GPT2DSL_CACHE names another folder"
             ) from error
-        found = _mapped(path)
-    if found is None:
+        tokens = _mapped(path)
+    if tokens is None:
         raise RunError(f"{path}: the token cache was damaged while it was in use; run again")
-    return found
+    return tokens
 
 
 def cached(source: Source, tokenizer: Tokenizer) -> int | None:
-    """Return the tokens in the source's stream where it is cached already, else None."""
+    """Return the number of tokens of a source's stream if it is cached, else None."""
     digest = source.known_digest()
-    found = _mapped(_path(digest, tokenizer)) if digest else None
-    return None if found is None else len(found)
+    tokens = _mapped(_path(digest, tokenizer)) if digest else None
+    return None if tokens is None else len(tokens)
 
 
 def pieces(
     blocks: Iterable[tuple[str, bool]], length: int | None = PIECE
 ) -> Iterator[tuple[str, bool]]:
-    """Cuts documents where encoding the pieces apart gives the ids of the whole.
+    """Split documents where encoding the pieces separately gives the same ids.
 
     Args:
-        blocks: documents as :meth:`Source.blocks` gives them.
-        length: characters a piece has at least, if it is not its document's last; None for whole
-            documents.
+        blocks: documents as yielded by :meth:`Source.blocks`.
+        length: least characters of a piece that is not its document's last; None for one piece a
+            document.
 
     Yields:
-        A piece, and whether it is its document's last.
+        Each piece, and whether it is its document's last.
     """
-    held, searched = "", 0
+    pending, searched = "", 0
     for text, last in blocks:
-        held += text
+        pending += text
         start = 0
         while length is not None:
-            match = _BOUNDARY.search(held, max(start + length - 1, searched))
+            match = _BOUNDARY.search(pending, max(start + length - 1, searched))
             if match is None:
                 break
             cut = match.start() + 1
-            yield held[start:cut], False
+            yield pending[start:cut], False
             start = cut
-        held = held[start:]
-        searched = max(0, len(held) - 1)
+        pending = pending[start:]
+        searched = max(0, len(pending) - 1)
         if last:
-            yield held, True
-            held, searched = "", 0
+            yield pending, True
+            pending, searched = "", 0
 
 
 def _path(digest: str, tokenizer: Tokenizer) -> Path:
@@ -110,7 +110,7 @@ def _path(digest: str, tokenizer: Tokenizer) -> Path:
 
 
 def _mapped(path: Path) -> Stream | None:
-    """Return the stream in a cache file; None where it is not there, or not whole."""
+    """Return the stream in a cache file; None if the file is absent or incomplete."""
     try:
         tokens: Stream = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = path.stat().st_size == tokens.offset + tokens.nbytes  # type: ignore[attr-defined]
@@ -142,13 +142,13 @@ def _write(
             done += sum(len(text.encode()) for text, _ in batch)
             progress(done)
     if not source.unchanged:
-        # Under the digest that it had before, other text would be found from now on.
+        # Otherwise the digest of the old text would name a stream of the new one.
         raise RunError(f"{source.name}: it changed while it was read; run again")
     file.seek(0)
     _header(file, dtype, length)
 
 
 def _header(file: BinaryIO, dtype: np.dtype[Any], length: int) -> None:
-    """NumPy leaves room in it for the length to grow: the final one fits over the first."""
+    """Write the header; NumPy pads it, so that the final length fits in place of the first."""
     description = {"descr": dtype.str, "fortran_order": False, "shape": (length,)}
     np.lib.format.write_array_header_1_0(file, description)

@@ -1,4 +1,4 @@
-"""The files of a byte-level BPE vocabulary: read, checked, and put into one canonical form."""
+"""Files of a byte-level BPE vocabulary: reading, checks, and one canonical form."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ PUBLISHED_FILES = (
 
 
 def token_bytes(token: str) -> bytes:
-    """Return the bytes that a byte-level token's characters stand for (Radford et al. 2019).
+    """Return the bytes of a byte-level token (Radford et al. 2019).
 
-    As in the library, a token with other characters is its own text.
+    As in the library, a token with characters outside the alphabet is encoded as UTF-8.
     """
     if not _BYTE_OF.keys() >= set(token):
         return token.encode()
@@ -33,7 +33,7 @@ def token_bytes(token: str) -> bytes:
 
 
 def _bytes_by_character() -> dict[str, int]:
-    """Printable bytes stand for themselves; the others are characters from U+0100 on."""
+    """Return character → byte: printable bytes are themselves, others follow from U+0100."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(0x100) if byte not in shown]
     return {chr(b): b for b in shown} | {chr(0x100 + i): b for i, b in enumerate(hidden)}
@@ -43,7 +43,7 @@ _BYTE_OF = _bytes_by_character()
 
 
 def library() -> Any:
-    """Return the ``tokenizers`` library: imported when it is wanted, for not every plan needs it.
+    """Return the ``tokenizers`` library, imported on demand since few plans need it.
 
     It has no type information: its objects are Any.
     """
@@ -51,7 +51,7 @@ def library() -> Any:
 
 
 def assembled(model: Any) -> Any:
-    """Return a tokenizer that splits, encodes and decodes as GPT-2's.
+    """Return a tokenizer that splits, encodes and decodes like GPT-2's.
 
     Args:
         model: the library's BPE model.
@@ -69,7 +69,7 @@ def from_parts(vocab: Path, merges: Path) -> Any:
 
     Args:
         vocab: token → id.
-        merges: a pair a line, in the order in which they were learnt.
+        merges: a pair per line, in the order in which they were learnt.
     """
     ids = _ids(vocab, read_json(vocab))
     pairs = _pairs(merges, ids)
@@ -78,7 +78,7 @@ def from_parts(vocab: Path, merges: Path) -> Any:
 
 
 def published(vocab: Path, merges: Path) -> Any:
-    """The tokenizer of OpenAI's vocabulary, told by its checksums and so not checked further."""
+    """Return the tokenizer of OpenAI's vocabulary; refuse files with other checksums."""
     for path, digest in zip((vocab, merges), PUBLISHED_FILES, strict=True):
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise _damaged(path, "it is not the vocabulary that OpenAI published")
@@ -86,7 +86,7 @@ def published(vocab: Path, merges: Path) -> Any:
 
 
 def from_description(path: Path, description: dict[str, Any]) -> Any:
-    """Return the tokenizer of a tokenizer.json that is a byte-level BPE."""
+    """Return the tokenizer of a tokenizer.json; refuse all but byte-level BPE."""
     kinds = [
         "+".join(tokenizer_json.steps(description.get(part))) or "none"
         for part in ("model", "pre_tokenizer", "decoder")
@@ -97,12 +97,12 @@ def from_description(path: Path, description: dict[str, Any]) -> Any:
         for key, value in (("model.type", kinds[0]), ("decoder", description.get("decoder")))
     ]
     if any(refused) or "ByteLevel" not in splits:
-        found = ", ".join(kinds)
-        raise _damaged(path, f"model, pre-tokenizer and decoder are {found}, not a byte-level BPE")
+        names = ", ".join(kinds)
+        raise _damaged(path, f"model, pre-tokenizer and decoder are {names}, not a byte-level BPE")
     try:
         inner = library().Tokenizer.from_str(json.dumps(description))
     except Exception as error:
-        # The library raises nothing more exact.
+        # The library raises no narrower class.
         raise _damaged(path, str(error)) from error
     _check_bytes(path, inner.get_vocab(with_added_tokens=False))
     _check_ids(
@@ -112,24 +112,24 @@ def from_description(path: Path, description: dict[str, Any]) -> Any:
     )
     inner.no_truncation()
     inner.no_padding()
-    # Encoding must not be left to chance: some files come with the dropout of their training.
+    # Encoding must be deterministic; some files have the BPE dropout of their training.
     inner.model.dropout = None
     return inner
 
 
 def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) -> None:
-    """Give a tokenizer the tokens and flags that the files beside its vocabulary say.
+    """Add the tokens and flags of the files beside a vocabulary to its tokenizer.
 
     Args:
         inner: the library's tokenizer.
-        settings: what the files say.
-        path: the vocabulary, for messages.
-        is_converted: whether it was made of a vocab.json and a merges.txt.
+        settings: content of the files.
+        path: file of the vocabulary, for messages.
+        is_converted: whether it comes from a vocab.json and a merges.txt.
     """
     added = [token for _, token in sorted(settings.added.items())]
     names = {token.content for token in (*inner.get_added_tokens_decoder().values(), *added)}
     special = settings.special
-    # As in transformers: a token with flags of its own takes the place of one that is there.
+    # As in transformers, a token with flags replaces an existing one.
     added += [
         token
         for token in special
@@ -145,7 +145,7 @@ def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) 
 
 
 def _marked(token: Any, *, is_special: bool) -> Any:
-    """Return a token, special if it is named as such or was so before."""
+    """Return a token, special if it is named as such or already was."""
     make = library().AddedToken
     if isinstance(token, str):
         return make(token, special=is_special)
@@ -161,7 +161,7 @@ def _check_ids(path: Path, inner: Any, ids: dict[str, int]) -> None:
 
 
 def _set_prefix_space(inner: Any, wanted: bool) -> None:
-    """Set add_prefix_space of a ByteLevel pre-tokenizer; a sequence of several stays."""
+    """Set add_prefix_space of a ByteLevel pre-tokenizer; a sequence stays unchanged."""
     split = json.loads(inner.to_str())["pre_tokenizer"] or {}
     if split.get("type") == "ByteLevel" and split["add_prefix_space"] != wanted:
         make = library().pre_tokenizers.ByteLevel
@@ -169,7 +169,7 @@ def _set_prefix_space(inner: Any, wanted: bool) -> None:
 
 
 def _add_bos(inner: Any, bos: str, path: Path) -> None:
-    """Put a bos token before each text."""
+    """Prepend a bos token to each text."""
     if not bos:
         raise _damaged(path, "add_bos_token is true, and there is no bos_token")
     make = library().processors.TemplateProcessing
@@ -179,12 +179,12 @@ def _add_bos(inner: Any, bos: str, path: Path) -> None:
             single=[bos, "$A"], pair=[bos, "$A", "$B:1"], special_tokens=pair
         )
     except Exception as error:
-        # The library raises nothing more exact.
+        # The library raises no narrower class.
         raise _damaged(path, f"bos_token {bos!r}: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; refuse one that is damaged (G2-304)."""
+    """Return the JSON object in a file; refuse a damaged one (G2-304)."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -193,9 +193,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _ids(path: Path, content: dict[str, Any]) -> dict[str, int]:
-    wrong = next((t for t, i in content.items() if type(i) is not int or not 0 <= i < 2**31), None)
-    if wrong is not None:
-        raise _damaged(path, f"the id of token {wrong!r} is {content[wrong]!r}")
+    token = next((t for t, i in content.items() if type(i) is not int or not 0 <= i < 2**31), None)
+    if token is not None:
+        raise _damaged(path, f"the id of token {token!r} is {content[token]!r}")
     if sorted(content.values()) != list(range(len(content))):
         raise _damaged(
             path, f"the ids of its {len(content)} tokens are not 0 to {len(content) - 1}"

@@ -1,4 +1,4 @@
-"""The tokenizer beside weights, or the published one if there is none."""
+"""Tokenizer of weights: the one beside them, or the published one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 
 
 def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
-    """Load the tokenizer beside weights, or the published one if there is none.
+    """Return the tokenizer beside weights, or the published one if there is none.
 
     Args:
-        folder: where it lies; None where there is none.
-        vocab: rows of the weights' word table.
-        name: of the weights, for messages.
+        folder: folder of the tokenizer; None where there is none.
+        vocab: rows of the weights' wte.
+        name: name of the weights, for messages.
 
     Raises:
-        InputError: as ``Tokenizer.load``; or it has ids that the table lacks, or there is none and
-            the table is no published one's (G2-205).
+        InputError: same as ``Tokenizer.load``; or it has ids beyond wte, or there is none and wte
+            is not of the published size (G2-205).
     """
     if folder is None and vocab not in GPT2_ROWS:
         raise InputError("G2-205", name, _without_tokenizer(vocab))
@@ -29,7 +29,7 @@ def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
 
 
 def _without_tokenizer(vocab: int) -> str:
-    """Return what to say of weights whose tokenizer nobody knows."""
+    """Return the message on weights whose tokenizer is unknown."""
     return (
         f"no tokenizer lies beside the weights, and GPT-2's own has {GPT2_VOCAB} entries where the "
         f"word table has {vocab} rows: name a folder that has the tokenizer (--tokenizer)"

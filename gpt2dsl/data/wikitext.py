@@ -1,7 +1,7 @@
-"""WikiText as text again: its headings bound the articles, its spaces are undone.
+"""Articles of WikiText, split at headings and detokenised.
 
-The cleaning is that of MindFormers 0.8.0 (wikitext2_data_process.py), without its faults: the last
-passage stays, articles are documents of their own, and what follows a tab stays.
+The cleaning is that of MindFormers 0.8.0 (wikitext2_data_process.py) without its bugs: the last
+passage is kept, articles are separate documents, and text after a tab is kept.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LAST = (
 
 
 def articles(lines: Iterable[str]) -> Iterator[str]:
-    """The articles of a file: cleaned lines, the passages between headings joined by newlines.
+    """Yield the articles of a file: cleaned lines, passages between headings joined by newlines.
 
     Args:
-        lines: of the file.
+        lines: lines of the file.
     """
     passages: list[str] = []
     passage: list[str] = []
@@ -57,7 +57,7 @@ def articles(lines: Iterable[str]) -> Iterator[str]:
 
 
 def cleaned(line: str) -> str:
-    """One line without the spaces that WikiText puts around its tokens."""
+    """Return a line without the spaces that WikiText puts around tokens."""
     for old, new in _PLAIN:
         line = line.replace(old, new)
     for pattern, new in _PAIRS:

@@ -1,4 +1,4 @@
-"""The vocabulary: one frozen object a word. It imports nothing of the package above it."""
+"""Parts of recipes: one frozen class per table. Imports nothing of the layers above."""
 
 from gpt2dsl.parts.base import Part, owners
 from gpt2dsl.parts.classifier import Classifier
@@ -32,7 +32,7 @@ TABLES: dict[str, type[Part]] = {
         Runtime, Task,
     )
 }  # fmt: skip
-"""Each part's TOML table and class, in the order in which recipes are written."""
+"""TOML table → class of its part, in the order in which recipes are written."""
 
 TASKS: dict[str, type[Task]] = {
     cls.kind: cls
@@ -40,7 +40,7 @@ TASKS: dict[str, type[Task]] = {
         Pretrain, Finetune, Evaluate, Generate, Classify, Convert, Reshard, Export, Serve,
     )
 }  # fmt: skip
-"""Each value of ``task.kind`` and its class."""
+"""Value of ``task.kind`` → class of the task."""
 
 __all__ = [
     "TABLES",

@@ -1,4 +1,4 @@
-"""What a part is: a frozen attrs object that knows where each of its values was written."""
+"""Base of parts: frozen attrs objects that know where each of their values was written."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 FEW = 10
-"""Keys of a part that an unknown one is answered with."""
+"""Most keys of a part that the message on an unknown key lists."""
 PACKAGE = str(Path(__file__).parents[1])
-"""The folder of this package: frames in it are not a user's."""
+"""Folder of this package, whose frames are not the user's."""
 
 
 class Part(ShownAsCode):
-    """One word of the vocabulary.
+    """A part of a recipe: one table of a spec.
 
     Class attributes:
-        table: the name of its TOML table.
-        exclusive: pairs of fields of which only one may be given.
-        deferred: fields that what is read decides where nobody says them, so that even
-            a default that is said means something.
-        added: fields that later versions added; digests leave them out at their default, so that
-            those of earlier versions hold.
-        unidentified: fields that say how and where, and leave the result as it is.
-        refused: words that no spec has, and what to do instead.
+        table: name of its TOML table.
+        exclusive: pairs of fields of which only one may be set.
+        deferred: fields whose value comes from the inputs unless it is set, so that setting them
+            to their default has a meaning.
+        added: fields of later versions, left out of digests at their default, so that digests of
+            earlier versions stay valid.
+        unidentified: fields that decide how and where to run; they leave the result the same.
+        refused: keys that no spec may have, with advice.
 
     Attributes:
         origin: where the part was written, ``recipe.py:8`` or ``file.toml:3``.
-        origins: the same for each field that was written; the others have their default.
+        origins: the same for each field that was set; the others have their default.
     """
 
     table: ClassVar[str]
@@ -58,21 +58,21 @@ class Part(ShownAsCode):
     @classmethod
     def fields(cls) -> tuple[attrs.Attribute[Any], ...]:
         """Return the attrs fields."""
-        return tuple(attrs.fields(cls))  # type: ignore[arg-type]  # the decorator makes it attrs
+        return tuple(attrs.fields(cls))  # type: ignore[arg-type]  # @part makes it an attrs class
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
-        """Return each field's name and what it accepts."""
+        """Return the rule of each field by name."""
         return {field.name: field.metadata[RULE] for field in cls.fields()}
 
     def given(self) -> dict[str, Any]:
-        """Return the fields that were written, and their values."""
+        """Return the fields that were set, with their values."""
         return {name: getattr(self, name) for name in self.rules() if name in self.origins}
 
     def changed(self) -> dict[str, Any]:
-        """Return the fields whose value is not the default, and their values.
+        """Return the fields whose value is not the default, with their values.
 
-        A deferred field that was written counts too: its default is not what leaving it out means.
+        A deferred field that was set counts, too: its default differs from leaving it out.
         """
         return {
             field.name: value
@@ -86,11 +86,11 @@ class Part(ShownAsCode):
         return type(self)(**{**self.given(), **changes})
 
     def why(self, field: str) -> str:
-        """Return where a field's value came from."""
+        """Return the origin of a field's value."""
         return self.origins.get(field, DEFAULT)
 
     def written(self, origin: str, origins: Mapping[str, str]) -> Part:
-        """Return the same part, said to be written elsewhere."""
+        """Set the origin of the part and of its fields, and return the part."""
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "origins", dict(origins))
         return self
@@ -101,10 +101,10 @@ class Part(ShownAsCode):
 
     @classmethod
     def _called(cls) -> str:
-        """Return the name that code builds it by."""
+        """Return the name of the part in Python code."""
         return cls.__name__
 
-    if TYPE_CHECKING:  # what stands above the parts gives them `|` (recipe) and `>>` (chain)
+    if TYPE_CHECKING:  # recipe assigns `|`, chain assigns `>>`
 
         def __or__(self, other: Part | Recipe) -> Recipe: ...
 
@@ -136,32 +136,32 @@ P = TypeVar("P", bound=Part)
     ),
 )
 def part(cls: type[P]) -> type[P]:
-    """Make a class a part: frozen, keyword-only, checked as a whole, aware of its origin."""
-    made = attrs.frozen(kw_only=True, slots=False, repr=False)(cls)
-    attrs_init: Callable[..., None] = made.__init__
+    """Decorate a class as a part: frozen, keyword-only, validated as a whole, with origins."""
+    frozen_cls = attrs.frozen(kw_only=True, slots=False, repr=False)(cls)
+    attrs_init: Callable[..., None] = frozen_cls.__init__
 
     @functools.wraps(attrs_init)
     def __init__(self: P, **given: Any) -> None:  # noqa: N807
         origin = caller()
-        if faults := check(made, given, dict.fromkeys(given, origin), origin):
+        if faults := check(frozen_cls, given, dict.fromkeys(given, origin), origin):
             raise SpecError([_in_words_of_code(fault) for fault in faults])
         attrs_init(self, **given)
         self.written(origin, dict.fromkeys(given, origin))
 
-    made.__init__ = __init__  # type: ignore[assignment]  # keeps the signature that attrs gave it
-    return made
+    frozen_cls.__init__ = __init__  # type: ignore[assignment]  # with the signature of attrs
+    return frozen_cls
 
 
 def check(
     cls: type[Part], values: Mapping[str, object], origins: Mapping[str, str], origin: str
 ) -> list[Fault]:
-    """Return every fault of the values of one part.
+    """Return all faults of the values of a part.
 
     Args:
-        cls: the part's class.
+        cls: class of the part.
         values: field → value, as written.
         origins: field → where it was written.
-        origin: where the part was written, for what is missing.
+        origin: where the part was written, for missing fields.
     """
     accepted = cls.rules()
     faults = [
@@ -188,38 +188,38 @@ def check(
                 )
         elif problem := rule.problem(values[name]):
             faults.append(Fault(problem[0], origins[name], f"{cls.table}.{name}", problem[1]))
-    for one, other in cls.exclusive:
-        if values.get(one) is not None and values.get(other) is not None:
-            first, last = sorted((one, other), key=lambda key: file_and_line(origins[key]))
-            message = f"expected {one} or {other}, found both ({first} at {origins[first]})"
+    for field, rival in cls.exclusive:
+        if values.get(field) is not None and values.get(rival) is not None:
+            first, last = sorted((field, rival), key=lambda key: file_and_line(origins[key]))
+            message = f"expected {field} or {rival}, found both ({first} at {origins[first]})"
             faults.append(Fault("G2-105", origins[last], f"{cls.table}.{last}", message))
     return faults
 
 
 def _in_words_of_code(fault: Fault) -> Fault:
-    """A fault whose unknown key is one of another part says which, by the name of its class."""
+    """Return a fault, naming the classes of other parts that have its unknown key."""
     if fault.code != "G2-101" or "did you mean" in fault.message:
         return fault
     key = fault.key.partition(".")[2]
-    names = " and ".join(one.__name__ for one in owners(key))
+    names = " and ".join(cls.__name__ for cls in owners(key))
     return attrs.evolve(fault, message=f"unknown key; {names} has {key}") if names else fault
 
 
 def owners(key: str) -> list[type[Part]]:
-    """The parts that have a key, in the order of the tables; tasks apart, whose keys differ."""
-    from gpt2dsl.parts import TABLES  # noqa: PLC0415  # it is made of the parts
+    """Return the classes that have a key, in the order of the tables, without tasks."""
+    from gpt2dsl.parts import TABLES  # noqa: PLC0415  # a cycle: it imports the parts
 
-    return [one for name, one in TABLES.items() if name != "task" and key in one.rules()]
+    return [cls for name, cls in TABLES.items() if name != "task" and key in cls.rules()]
 
 
 def _few(accepted: Mapping[str, Rule]) -> str:
-    """Return all keys, where they are few enough to be read."""
+    """Return a suffix with all keys, unless they are too many."""
     return f"; it has {', '.join(accepted)}" if len(accepted) <= FEW else ""
 
 
 def caller() -> str:
-    """Return the place of the code outside this package that says a value: ``file.py:line``."""
-    frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack reads source files: slow
+    """Return ``file.py:line`` of the innermost frame outside this package."""
+    frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack is slow: it reads source files
     while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<attrs generated")):
         frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno

@@ -1,4 +1,4 @@
-"""All parts of a recipe together, with defaults in the place of those that it leaves out."""
+"""Parts of a recipe, completed by defaults."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from gpt2dsl.parts.task import Task
 from gpt2dsl.parts.train import Train
 
 NOT_IDENTITY = ("parallel", "runtime")
-"""They say how and where, and leave the result as it is."""
+"""Tables that decide how and where to run; they leave the result the same."""
 
 NOT_DIGESTED = ("save_every", "keep")
-"""Keys of ``[train]`` that say what is kept of a run on its way: one that was stopped goes on where
-they have changed."""
+"""Keys of ``[train]`` that decide which checkpoints are kept: a stopped run resumes even after they
+have changed."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,11 +50,11 @@ class Parts:
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Parts:
-        """Return the parts of a recipe, completed. Parts that are made here say ``default``."""
+        """Return the parts of a recipe, completed by parts whose origin is ``default``."""
         return cls(**{part.table: part for part in parts})  # type: ignore[arg-type]
 
     def __iter__(self) -> Any:
-        """Return the parts that are there, in the order of the tables."""
+        """Return the present parts in the order of the tables."""
         return (value for field in attrs.fields(Parts) if (value := getattr(self, field.name)))
 
     @property
@@ -64,13 +64,13 @@ class Parts:
 
     @property
     def is_new(self) -> bool:
-        """Whether the weights are new ones, unless an earlier stage of a chain gives some."""
+        """Whether the weights are new, unless an earlier stage of a chain provides some."""
         named = self.model.weights
         starts = self.task is not None and self.task.kind == "pretrain"
         return named == "random" or (named == "auto" and starts)
 
     def origin(self, key: str) -> str:
-        """Return where ``table.field`` was written: its own line, else ``default``."""
+        """Return the origin of ``table.field``: its line, or ``default``."""
         table, _, field = key.partition(".")
         part: Part | None = getattr(self, table)
         return part.why(field) if part else "default"
@@ -84,8 +84,8 @@ class Parts:
         ]
 
     def identity(self) -> dict[str, dict[str, object]]:
-        """What decides the result: every field of every part that is not said to leave it."""
-        found = {
+        """Return everything that decides the result: fields of parts by table."""
+        tables = {
             part.table: {
                 field.name: _plain(value)
                 for field in part.fields()
@@ -98,33 +98,33 @@ class Parts:
             for part in self
             if part.table not in NOT_IDENTITY
         }
-        found["model"]["size"] = self.model.canonical_size
+        tables["model"]["size"] = self.model.canonical_size
         if self.is_new and self.model.dropout is None:
-            found["model"]["dropout"] = DROPOUT
-        found["train"]["epochs"] = None if self.train.steps else self.train.passes
-        if self.train.resume == "never":  # what it starts from is what auto starts from
-            found["train"]["resume"] = "auto"
+            tables["model"]["dropout"] = DROPOUT
+        tables["train"]["epochs"] = None if self.train.steps else self.train.passes
+        if self.train.resume == "never":  # its initial weights are those of auto
+            tables["train"]["resume"] = "auto"
         if self.task:
-            found["task"]["kind"] = self.task.kind
-        return found
+            tables["task"]["kind"] = self.task.kind
+        return tables
 
     def digest(self) -> str:
-        """Return the SHA-256 of the identity, but for what is kept of a run on its way.
+        """Return the SHA-256 of the identity without ``NOT_DIGESTED``.
 
-        Equal recipes have equal ones, whatever their order.
+        Equal recipes have equal digests, whatever the order of their parts.
         """
         identity = self.identity()
         identity["train"] |= {key: _plain(getattr(Train(), key)) for key in NOT_DIGESTED}
         return _digest(identity)
 
     def earlier_digest(self) -> str:
-        """Return the digest by which directories of runs were named before 0.2."""
+        """Return the digest that named directories of runs before 0.2."""
         identity = self.identity()
         for part in self:
             table = identity.get(part.table, {})
             for name in table.keys() & part.rules().keys():
                 if isinstance(value := getattr(part, name), dict | tuple):
-                    table[name] = value  # 16.0 was another number than 16 in them
+                    table[name] = value  # digests before 0.2 differ for 16.0 and 16
         return _digest(identity)
 
 
@@ -134,12 +134,12 @@ def _digest(identity: dict[str, dict[str, object]]) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return JSON's form of a value, in which equal ones look equal: 1 and 1.0 are one rate."""
+    """Return a value in a canonical JSON form, equal for equal values such as 1 and 1.0."""
     if isinstance(value, Part):
         return {name: _plain(getattr(value, name)) for name in value.rules()}
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
-    if isinstance(value, dict):  # of patterns the first match counts: their order is part of them
+    if isinstance(value, dict):  # the first matching pattern counts: order matters
         pairs = tuple((key, _plain(item)) for key, item in value.items())
         return dict(pairs) if list(pairs) == sorted(pairs) else pairs
     if isinstance(value, bool) or not isinstance(value, int | float):

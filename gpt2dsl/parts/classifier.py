@@ -1,4 +1,4 @@
-"""A classification head in place of the language-model head."""
+"""Classification head in place of the language-model head."""
 
 from __future__ import annotations
 

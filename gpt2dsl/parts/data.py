@@ -1,4 +1,4 @@
-"""How data is read, and which tokenizer turns it into tokens."""
+"""Format and tokenizer of data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How text is generated."""
+"""Generation of text."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gpt2dsl.parts.rules import (
 )
 
 NEW_TOKENS = 64
-"""Tokens after the prompt where no length is said."""
+"""Default number of new tokens."""
 
 SAMPLING = frozenset(
     {"temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "seed"}
 )
-"""Keys that mean nothing without ``do_sample``."""
+"""Keys without effect unless ``do_sample`` is on."""
 
 OF_BEAMS = frozenset({"length_penalty", "early_stopping"})
-"""Keys that mean nothing without ``beams``."""
+"""Keys without effect unless ``beams`` are above 1."""
 
 OF_REQUESTS = frozenset({"bad_words", "logprobs", "seed", "stream"})
-"""Keys that no file beside weights can say."""
+"""Keys that no file beside weights can set."""
 
 NEW = frozenset(
     {
@@ -40,7 +40,7 @@ NEW = frozenset(
         "eta_cutoff", "remove_invalid_values", "renormalize_logits",
     }
 )  # fmt: skip
-"""Keys that came after the first digests of recipes were made."""
+"""Keys added after the first release, which digests leave out at their default."""
 
 
 _PARTNERS = {
@@ -51,7 +51,7 @@ _PARTNERS = {
     "min_length": ("max_length",),
     "min_new_tokens": ("max_new_tokens",),
 }
-"""Key → those that it may contradict."""
+"""Key → keys that it may contradict."""
 
 
 @part
@@ -183,11 +183,11 @@ class Generation(Part):
     stream: bool = flag("print tokens as they come", default=False)
 
     def contradictions(self) -> list[tuple[str, str]]:
-        """Keys whose values do not go with others, and why."""
+        """Return keys whose values contradict others, with the reason."""
         copies, searches = self.num_return_sequences, self.beams > 1
         shortest = {"min_length": self.max_length, "min_new_tokens": self.max_new_tokens}
         of_prompts = "transformers applies it to the first beam alone; say beams = 1"
-        wrong = {
+        conflicts = {
             "num_return_sequences": {
                 "one search gives one text; say do_sample, or beams": (
                     copies > 1 and not searches and not self.do_sample
@@ -213,13 +213,13 @@ class Generation(Part):
         }
         return [
             (key, why + self._elsewhere(key))
-            for key, found in wrong.items()
-            for why, is_so in found.items()
-            if is_so
+            for key, reasons in conflicts.items()
+            for why, applies in reasons.items()
+            if applies
         ]
 
     def _elsewhere(self, key: str) -> str:
-        """Return the name the files beside weights that set keys which ``key`` does not go with."""
+        """Return a suffix with the keys that contradict ``key`` and are set in weights' files."""
         origins = {name: self.why(name) for name in _PARTNERS.get(key, ())}
         partners = [
             f"{name} = {getattr(self, name)} is said at {origin}"
@@ -229,18 +229,18 @@ class Generation(Part):
         return "".join(f"; {words}" for words in partners)
 
     def limit(self, prompt: int) -> int:
-        """Return the tokens with the prompt at most, for a prompt of so many."""
+        """Return the maximum length, including a prompt of ``prompt`` tokens."""
         if self.max_length is not None:
             return self.max_length
         return prompt + (NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens)
 
     def least(self, prompt: int) -> int:
-        """Return the tokens, those of the prompt included, before which no text ends."""
+        """Return the minimum length, including a prompt of ``prompt`` tokens."""
         return prompt + self.min_new_tokens if self.min_new_tokens else self.min_length
 
     @property
     def ids(self) -> dict[str, list[int]]:
-        """All ids that the keys name, by key."""
+        """Token ids in the settings, by key."""
         return {
             "eos": list(self.eos),
             "suppress_tokens": list(self.suppress_tokens),

@@ -1,4 +1,4 @@
-"""Low-rank adapters: train a few parameters beside frozen weights."""
+"""LoRA: training of low-rank adapters beside frozen weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoRA(Part):
     )
 
     def settings(self) -> LoRASettings:
-        """As ``layout.adapters`` takes them."""
+        """Return the settings for ``layout.lora``."""
         return LoRASettings(
             targets=self.targets,
             r=self.r,

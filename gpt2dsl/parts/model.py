@@ -1,4 +1,4 @@
-"""Which network, and the weights it starts from."""
+"""Network and initial weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpt2dsl.parts.rules import choice, integer, number, text
 
 GPT2_VOCAB = 50257
 GPT2_ROWS = (GPT2_VOCAB, 50304)
-"""Rows of a word table of GPT-2's vocabulary: one for each id, or filled up to a multiple of 64."""
+"""Rows of wte for GPT-2's vocabulary: one for each id, or padded to a multiple of 64."""
 
 DROPOUT = 0.1
 """Dropout of new weights (Radford et al. 2018)."""
@@ -37,11 +37,11 @@ PUBLISHED = {
     "1.5b": "openai-community/gpt2-xl",
     "13b": "cerebras/Cerebras-GPT-13B",
 }
-"""Size → hub name of its published weights."""
+"""Size → name of its published weights on the Hub."""
 
 
 def size_of(geometry: GPT2Config) -> str:
-    """Return the name of the size that a network has, "" where it has none."""
+    """Return the name of a network's size; "" for none."""
     keys = ("layers", "heads", "hidden", "positions", "vocab", "inner_width")
     wanted = [getattr(geometry, key) for key in keys]
     named = ((name, [getattr(size, key) for key in keys]) for name, size in SIZES.items())
@@ -91,22 +91,22 @@ class Model(Part):
 
     @property
     def canonical_size(self) -> str:
-        """The size without aliases, 124m where neither it nor a file of weights is said."""
+        """Size without aliases; 124m by default, "" where a file of weights decides."""
         if not self.size:
             return "" if self.has_file else "124m"
         return ALIASES.get(self.size, self.size)
 
     @property
     def has_file(self) -> bool:
-        """Whether the weights are those of a file, which has numbers of its own."""
+        """Whether the weights come from a file, which has a configuration of its own."""
         return self.weights not in ("auto", "random")
 
     def geometry(self, *, vocab: int | None = None, labels: int = 0) -> GPT2Config:
-        """Return the network's numbers.
+        """Return the configuration of the network.
 
         Args:
-            vocab: entries of the data's vocabulary, which the nano size takes over.
-            labels: classes of the classification head.
+            vocab: entries of the data's vocabulary, which set that of the nano size.
+            labels: number of classes of the classification head.
         """
         base = SIZES[self.canonical_size or "124m"]
         own_vocab = vocab if self.size == "nano" and vocab is not None else base.vocab

@@ -1,4 +1,4 @@
-"""The optimizer."""
+"""Optimizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the work is spread over devices; it never changes the result."""
+"""Parallel layout of a run, without influence on the result."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class Parallel(Part):
 
     @classmethod
     def auto(cls, devices: int, memory: str = "") -> Parallel:
-        """Return the layout that costs least on so many devices, chosen when the recipe is planned.
+        """Return a part whose layout the plan chooses: the fastest one on ``devices`` devices.
 
         Args:
-            devices: how many.
-            memory: of each, as ``30GB``; empty where it does not count.
+            devices: number of devices.
+            memory: memory of each, such as ``30GB``; empty for no limit.
         """
         return cls(devices=devices, memory=memory)
 
     @property
     def ranks(self) -> int:
-        """Number of processes."""
+        """Number of ranks."""
         return self.grid.count
 
     @property
     def grid(self) -> ParallelDims:
-        """Where each of them stands."""
+        """Sizes of the data parallel, tensor parallel and pipeline dimensions."""
         return ParallelDims(self.dp, self.mp, self.pp)

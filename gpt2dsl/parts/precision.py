@@ -1,4 +1,4 @@
-"""Number formats of parameters and of computing."""
+"""Dtypes of parameters and of computation."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ class Precision(Part):
 
     @property
     def policy(self) -> PrecisionPolicy:
-        """Return the formats of the network."""
+        """Precision policy of the network."""
         return PrecisionPolicy(self.params, self.compute)

@@ -1,4 +1,4 @@
-"""What a field of a part accepts: its type, its range, and the words that say so."""
+"""Rules of the fields of parts: type, range, and their description."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gpt2dsl.errors import did_you_mean
 
 RULE = "gpt2dsl.rule"
 LARGEST = 2**63 - 1
-"""TOML's integers have 64 bits."""
+"""Largest integer of TOML, which has 64 bits."""
 
 
 @attrs.frozen
 class Rule:
-    """What one field accepts.
+    """Rule of a field.
 
     Attributes:
-        expected: in words, after "expected".
-        typed: whether a value has the right type.
-        fits: whether a value of the right type is in range.
-        doc: what the field means, with its unit.
-        required: whether there is no default.
-        options: the values to choose from, if it is a choice.
+        expected: description of valid values, after "expected".
+        typed: predicate: whether a value has the right type.
+        fits: predicate: whether a value of the right type is in range.
+        doc: meaning of the field, with its unit.
+        required: whether the field has no default.
+        options: values of a choice.
     """
 
     expected: str
@@ -39,13 +39,13 @@ class Rule:
     options: tuple[str, ...] = ()
 
     def problem(self, value: object) -> tuple[str, str] | None:
-        """Code and message of what is wrong with ``value``, None where nothing is."""
+        """Return code and message of the fault of ``value``; None if it is valid."""
         if not self.typed(value):
-            found = "a boolean" if isinstance(value, bool) else _TYPES.get(type(value), "")
-            found = f"{found} {value!r}".strip() if found else repr(value)
+            description = "a boolean" if isinstance(value, bool) else _TYPES.get(type(value), "")
+            description = f"{description} {value!r}".strip() if description else repr(value)
             if isinstance(value, date | time):
-                found = f"the date {value}, without quotes"
-            return "G2-201", f"expected {self.expected}, found {found}"
+                description = f"the date {value}, without quotes"
+            return "G2-201", f"expected {self.expected}, found {description}"
         if not self.fits(value):
             hint = did_you_mean(value, self.options) if isinstance(value, str) else ""
             return "G2-202", f"expected {self.expected}, found {value!r}{hint}"
@@ -64,7 +64,7 @@ _TYPES = {
 def integer(
     doc: str, *, default: int | None, low: int = 0, high: int = LARGEST, optional: bool = False
 ) -> Any:
-    """Return an integer from ``low`` to ``high``; None where ``optional``."""
+    """Return a field for an integer from ``low`` to ``high``, or None if ``optional``."""
     bounds = (
         f"an integer of at least {low}" if high == LARGEST else f"an integer from {low} to {high}"
     )
@@ -87,7 +87,7 @@ def number(
     below: bool = False,
     optional: bool = False,
 ) -> Any:
-    """Return a finite number from ``low`` (``above`` it) to ``high`` (``below`` it)."""
+    """Return a field for a finite number; ``above`` and ``below`` exclude the bounds."""
     words = f"{'above' if above else 'of at least'} {low:g}"
     if high < math.inf:
         words += f" and {'below' if below else 'at most'} {high:g}"
@@ -111,7 +111,7 @@ def number(
 
 
 def steps_or_share(doc: str, *, default: float) -> Any:
-    """Return a whole number of steps, or a fraction below 1 of all steps."""
+    """Return a field for a number of steps, or a fraction below 1 of all steps."""
     rule = Rule(
         "a whole number of steps, or a fraction below 1",
         lambda value: type(value) in (int, float),
@@ -122,13 +122,13 @@ def steps_or_share(doc: str, *, default: float) -> Any:
 
 
 def flag(doc: str, *, default: bool) -> Any:
-    """True or false."""
+    """Return a field for a boolean."""
     rule = Rule("true or false", lambda value: type(value) is bool, lambda _: True, doc)
     return attrs.field(default=default, metadata={RULE: rule})
 
 
 def flag_or(word: str, doc: str, *, default: bool) -> Any:
-    """True, false, or one word."""
+    """Return a field for a boolean or one word."""
     rule = Rule(
         f"true, false or {word!r}",
         lambda value: type(value) in (bool, str),
@@ -140,7 +140,7 @@ def flag_or(word: str, doc: str, *, default: bool) -> Any:
 
 
 def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
-    """One of ``options``."""
+    """Return a field for one of ``options``."""
     rule = Rule(
         f"one of {', '.join(filter(None, options))}",
         lambda value: type(value) is str,
@@ -152,7 +152,7 @@ def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
 
 
 def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
-    """Return a string, or a path that becomes one; one without a default is required."""
+    """Return a field for a string or a path; it is required if it has no default."""
     rule = Rule(
         "a string" if empty else "a string that is not empty",
         lambda value: type(_path_as_text(value)) is str,
@@ -165,9 +165,9 @@ def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
 
 
 def size(doc: str, *, default: str) -> Any:
-    """Return a number of bytes, as ``5GB`` or ``200MB``; :func:`bytes_of` gives the number.
+    """Return a field for a size, such as ``5GB`` or ``200MB``; :func:`bytes_of` converts it.
 
-    It may be empty where ``default`` is.
+    The size may be empty if ``default`` is.
     """
     rule = Rule(
         "a size such as 5GB or 200MB",
@@ -181,7 +181,7 @@ def size(doc: str, *, default: str) -> Any:
 
 
 def bytes_of(text: str) -> int:
-    """Return the bytes of a size; units are powers of 1000, as in transformers."""
+    """Return a size in bytes; units are powers of 1000, as in transformers."""
     match = _SIZE.fullmatch(text)
     assert match is not None
     return int(float(match[1]) * 1000 ** ("KMGT".index(match[2].upper()) + 1))
@@ -191,7 +191,7 @@ _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 
 
 def column(doc: str, *, default: str) -> Any:
-    """Return a column of a table: its name, or its number from 0."""
+    """Return a field for a column of a table: its name, or its number from 0."""
     rule = Rule(
         "a column's name, or its number from 0",
         lambda value: type(value) in (str, int),
@@ -202,7 +202,7 @@ def column(doc: str, *, default: str) -> Any:
 
 
 def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = False) -> Any:
-    """Return a list of strings, kept as a tuple; also a file's path where ``or_path``."""
+    """Return a field for a tuple of strings, or for a file's path if ``or_path``."""
     rule = Rule(
         "a list of strings" + (", or a file's path" if or_path else ""),
         lambda value: _is_list_of_text(value) or (or_path and type(_path_as_text(value)) is str),
@@ -220,7 +220,7 @@ def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = Fal
 def whole_numbers(
     doc: str, *, default: Sequence[int], empty: bool = False, single: bool = False
 ) -> Any:
-    """Return a rule for a list of integers from 0, kept as a tuple; or for one, if ``single``."""
+    """Return a field for a tuple of integers from 0; a ``single`` one is accepted, too."""
     rule = Rule(
         f"{'an integer or ' if single else ''}a list of integers of at least 0",
         lambda value: _are_integers(value) or (single and type(value) is int),
@@ -231,7 +231,7 @@ def whole_numbers(
 
 
 def sequences(doc: str, *, default: tuple[()]) -> Any:
-    """Return a rule for a list of lists of integers from 0, kept as tuples."""
+    """Return a field for a tuple of tuples of integers from 0."""
     rule = Rule(
         "a list of lists of integers of at least 0, none empty",
         lambda value: isinstance(value, list | tuple) and all(map(_are_integers, value)),
@@ -242,7 +242,7 @@ def sequences(doc: str, *, default: tuple[()]) -> Any:
 
 
 def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
-    """Return a rule for a list of pairs: a list of integers from 0, and a finite number."""
+    """Return a field for pairs of a list of integers from 0 and a finite number."""
 
     def is_pair(value: object) -> bool:
         return (
@@ -264,7 +264,7 @@ def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
 
 
 def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
-    """Return a rule for a pair of an integer from 0 and a number above 0, or an empty list."""
+    """Return a field for a pair of an integer from 0 and a number above 0, or for none."""
     rule = Rule(
         "a pair of an integer of at least 0 and a number above 0, or an empty list",
         lambda value: (
@@ -283,7 +283,7 @@ def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
 
 
 def labels(doc: str, *, default: int) -> Any:
-    """Return a number of classes, or a list of their names."""
+    """Return a field for a number of classes, or a tuple of their names."""
     rule = Rule(
         "a number of classes of at least 2, or a list of at least 2 different names, none empty",
         lambda value: type(value) is int or _is_list_of_text(value),
@@ -299,7 +299,7 @@ def labels(doc: str, *, default: int) -> Any:
 
 
 class Patterns(dict[str, float]):
-    """A frozen table of regexes and numbers; the first match counts, so their order does too."""
+    """Frozen, ordered table of regexes and numbers, of which the first match counts."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, dict) and list(self.items()) == list(other.items())
@@ -307,7 +307,7 @@ class Patterns(dict[str, float]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    def __hash__(self) -> int:  # type: ignore[override]  # it is frozen, so it can have one
+    def __hash__(self) -> int:  # type: ignore[override]  # it is immutable
         return hash(tuple(self.items()))
 
     def _frozen(self, *_: object, **__: object) -> Any:
@@ -317,12 +317,12 @@ class Patterns(dict[str, float]):
     __ior__ = _frozen
 
     def __reduce__(self) -> tuple[type[Patterns], tuple[dict[str, float]]]:
-        """Return how pickle and copy make it again: whole, as its items can't be set one by one."""
+        """Return the constructor and its argument: pickle and copy can't set items one by one."""
         return Patterns, (dict(self),)
 
 
 def patterns(doc: str, *, default: Mapping[str, float], whole: bool) -> Any:
-    """A table of regexes and numbers above 0; integers where ``whole``. The first match counts."""
+    """Return a field for regexes and numbers above 0, of which the first match counts."""
     kinds = (int,) if whole else (int, float)
     rule = Rule(
         f"a table of regexes and {'integers of at least 1' if whole else 'numbers above 0'}",
@@ -340,7 +340,7 @@ _REQUIRED: Any = object()
 
 
 def nested(part: type, doc: str, *, default: None = _REQUIRED) -> Any:
-    """Another part as a value; one without a default is required."""
+    """Return a field for another part; it is required if it has no default."""
     required = default is _REQUIRED
     rule = Rule(
         f"a {part.__name__}",
@@ -370,7 +370,7 @@ def _is_finite(value: float) -> bool:
 
 
 def _is_unicode(value: str) -> bool:
-    """Lone surrogates can't be written to any file."""
+    """Return whether a string has no lone surrogates, which no file can have."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
@@ -387,10 +387,10 @@ def _frozen_list(value: Any) -> Any:
 
 
 def _frozen_lists(value: Any) -> Any:
-    """Return a list as a tuple, and the lists within it too."""
+    """Return nested lists as nested tuples."""
     return tuple(map(_frozen_lists, value)) if isinstance(value, list | tuple) else value
 
 
 def _listed(value: Any) -> Any:
-    """Return a list as a tuple, and one integer as a tuple of one."""
+    """Return a list as a tuple, and an integer as a tuple of one."""
     return (value,) if type(value) is int else _frozen_list(value)

@@ -1,4 +1,4 @@
-"""Where it runs and where it writes; it never changes the result."""
+"""Device and output of a run, without influence on the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the learning rate goes over the steps."""
+"""Learning rate schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be done. Each kind of task has its own keys."""
+"""Tasks, each kind with keys of its own."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Task(Part):
 
 
 class Conversion(Task):
-    """From weights, of whatever network, to what is written of them; no run directory.
+    """Base of tasks that write weights or graphs of any network, without a run directory.
 
     Attributes:
-        source: weights of any format; ``auto`` for those of the stage before it, in a chain.
-        target: what is written.
+        source: weights of any format; ``auto`` for those of the preceding stage of a chain.
+        target: file or folder that is written.
     """
 
     has_directory: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""The training loop: batches, length, seed, and when to evaluate and save."""
+"""Training loop: batch, length, seed, and when to evaluate and save."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ class Train(Part):
 
     @property
     def passes(self) -> int:
-        """Passes over the data, where they and not the steps fix the length."""
+        """Epochs, where the recipe sets no steps."""
         return self.epochs or 1

@@ -1,1 +1,1 @@
-"""Recipe → plan: what will run, exactly, checked before anything starts. No MindSpore."""
+"""Plan of a recipe, validated before anything runs. No MindSpore."""

@@ -1,4 +1,4 @@
-"""What a run reads, and how its data is cut into rows, batches and steps."""
+"""Inputs of a run, and the rows, batches and steps of its data."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gpt2dsl.plan.network import Network
 
 @attrs.frozen(kw_only=True)
 class Batches:
-    """How the data is cut.
+    """Rows, batches and steps of the data.
 
     Attributes:
-        rows: whole rows of the data; None before it was tokenised once.
-        row_tokens: tokens of a row, the label of the last one included.
+        rows: full rows of the data; None until it has been tokenised.
+        row_tokens: tokens of a row, including the label of the last one.
         batch: rows of an optimizer step, over all ranks.
-        per_rank: rows that a rank computes at once.
+        per_rank: rows of a micro-batch on a rank.
         steps: optimizer steps; None where they depend on rows that are not counted yet.
-        epochs: passes over the data; None where steps are said instead.
+        epochs: passes over the data; None where the recipe sets steps instead.
     """
 
     rows: int | None
@@ -38,15 +38,15 @@ class Batches:
 def read_by(
     parts: Parts, network: Network, *, prepare: bool = False
 ) -> tuple[Network, Batches | None, list[Input]]:
-    """Return what a recipe reads, and how its data is cut.
+    """Return the inputs of a recipe and the batches of its data.
 
     Args:
         parts: the recipe's.
-        network: its own.
-        prepare: whether data is tokenised that never was.
+        network: the recipe's.
+        prepare: whether to tokenise data that has not been yet.
 
     Returns:
-        The network with the tokenizer that cuts the data, the batches, and the inputs.
+        The network with the tokenizer of the data, the batches, and the inputs.
     """
     sources = {
         key: inputs.find_source(
@@ -55,17 +55,17 @@ def read_by(
         for key in ("task.data", "task.eval_data")
         if getattr(parts.task, key.partition(".")[2], "")
     }
-    read = [*network.inputs, *(found for found, _ in sources.values()), *inputs.resumed(parts)]
+    read = [*network.inputs, *(item for item, _ in sources.values()), *inputs.resumed(parts)]
     read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
     if "task.data" not in sources:
         return network, None, read
     data, source = sources["task.data"]
-    refused = [found.key for found in read if found.refusals]
+    refused = [item.key for item in read if item.refusals]
     if "data.tokenizer" in refused:
-        source = None  # nothing counts its tokens
+        source = None  # its tokens can't be counted
     try:
         network, batches = _cut(parts, network, source, ready=prepare and not refused)
-    except InputError as error:  # of MindRecord the index says how many rows there are
+    except InputError as error:  # the number of rows of MindRecord is in its index
         if prepare:
             raise
         read.append(inputs.refused(parts, data.key, data.name, error))
@@ -76,13 +76,13 @@ def read_by(
 def _cut(
     parts: Parts, network: Network, source: Source | None, *, ready: bool
 ) -> tuple[Network, Batches]:
-    """Return how the data is cut, and the network with the tokenizer that cuts it.
+    """Return the network with the tokenizer of the data, and the batches.
 
     Args:
         parts: the recipe's.
-        network: its own.
-        source: the data; None where it can't be used.
-        ready: whether it is tokenised now, where it never was.
+        network: the recipe's.
+        source: the data; None where it is unusable.
+        ready: whether to tokenise it now, if it has not been yet.
     """
     train = parts.train
     network, count = _rows(parts, network, source, ready=ready) if source else (network, None)
@@ -103,7 +103,7 @@ def _cut(
 def _rows(
     parts: Parts, network: Network, source: Source, *, ready: bool
 ) -> tuple[Network, int | None]:
-    """The network with the tokenizer of the data, and the data's rows if they are counted."""
+    """Return the network with the tokenizer of the data, and the number of rows if known."""
     if parts.data.format == "mindrecord":
         from gpt2dsl.data import mindrecord  # noqa: PLC0415  # NumPy: only where there is data
 
@@ -115,7 +115,7 @@ def _rows(
 
 
 def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, int]:
-    """Return the network with the tokenizer of texts with classes, and how many there are."""
+    """Return the network with the tokenizer of labelled texts, and the number of texts."""
     from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
 
     is_regression = network.geometry.problem == REGRESSION
@@ -128,7 +128,7 @@ def _examples(parts: Parts, network: Network, source: Source) -> tuple[Network, 
 def _tokens(
     parts: Parts, network: Network, source: Source, *, ready: bool
 ) -> tuple[Network, int | None]:
-    """The network with the tokenizer of the data, and the data's tokens if they are counted."""
+    """Return the network with the tokenizer of the data, and the number of tokens if known."""
     if not network.tokenizer:
         return network, None
     from gpt2dsl.data import prepare  # noqa: PLC0415  # NumPy: only where there is data
@@ -144,7 +144,7 @@ def _tokens(
 
 
 def _with_tokenizer(parts: Parts, network: Network, tokenizer: str) -> Network:
-    """Return the network with the tokenizer of its data, and a note on one that stayed small."""
+    """Return the network with the tokenizer of its data, and a note if its vocabulary is small."""
     from gpt2dsl.data import prepare  # noqa: PLC0415  # as above
 
     notes = network.notes
@@ -175,9 +175,9 @@ def _too_short(
 
 
 def _most_rows(parts: Parts, network: Network, source: Source) -> int:
-    """Return how many rows a source has at most, without tokenising it."""
+    """Return an upper bound of the number of rows, without tokenising."""
     if network.geometry.labels:
         return source.size  # a row of a table is a line
-    # A token stands for a byte at least, or ends a document, which has one. A normalizer may make
-    # several bytes of one; it is not worth opening the tokenizer for texts so short.
+    # A token stands for at least one byte, or ends a document of at least one byte. A normalizer
+    # may expand a byte to several; opening the tokenizer is not worth it for texts so short.
     return max(0, 2 * source.size - 1) // parts.train.seq_length

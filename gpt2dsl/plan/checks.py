@@ -1,4 +1,4 @@
-"""Faults that lie between values: what does not divide, does not fit, or does not go together."""
+"""Faults between values of a recipe: indivisible, too large, or contradictory."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 METRICS = ("perplexity", "accuracy")
 
 WITHOUT_STAGES = ("evaluate", "generate", "classify")
-"""Tasks that run whole on a rank, or shared by mp."""
+"""Tasks without pipeline parallelism."""
 
 
 def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
-    """Return every fault of a recipe as a whole; the values by themselves are right."""
+    """Return all faults of a recipe whose values are valid by themselves."""
     rules = (
         _together, _with_classes, _records, _model, _layout, _chosen, _stages, _rows, _length,
         _rate,
@@ -34,7 +34,7 @@ def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
 
 
 def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> Fault:
-    """Return a fault at the line of ``key``, or of the first of ``else_keys`` that was written."""
+    """Return a fault at the line of ``key``, or of the first of ``else_keys`` that is written."""
     table, _, field = key.partition(".")
     part = getattr(parts, table)
     shown = f"{key} = {getattr(part, field)}" if hasattr(part, field) else key
@@ -64,7 +64,7 @@ def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
 
 
 def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
-    """Yield a classifier learns from rows, each with its class."""
+    """Yield faults of a classifier whose data has no classes, or other ones."""
     classifies = parts.task is not None and parts.task.kind == "classify"
     if classifies and not geometry.labels and not parts.model.has_file:
         message = "missing; classify needs one, or weights that have such a head"
@@ -113,7 +113,7 @@ def _layout(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
 
 
 def _chosen(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
-    """Yield a layout is said, or chosen for so many devices."""
+    """Yield faults of a layout that is both given and to be chosen for ``devices``."""
     if not parts.parallel.devices:
         return
     for key in ("dp", "mp", "pp", "micro_batches", "recompute", "optimizer_shard"):
@@ -123,19 +123,19 @@ def _chosen(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
 
 
 def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, str]]:
-    """Why a network can't be split so: the layout's key, and the reason in words."""
+    """Yield a key and a message for each size of the network that a layout does not divide."""
     mp, pp = parallel.mp, parallel.pp
     widths = {
         f"the {geometry.heads} heads": geometry.heads,
         f"the inner width {geometry.inner_width}": geometry.inner_width,
     }
-    wrong = [str(PADDED_TO)] if PADDED_TO % mp else []
-    wrong += [words for words, width in widths.items() if width % mp]
-    if wrong:
-        whole = (PADDED_TO, *widths.values())
-        able = [n for n in range(1, PADDED_TO + 1) if not any(width % n for width in whole)]
-        words = ", nor ".join(wrong)
-        yield "mp", f"{mp} does not divide {words}; {', '.join(map(str, able))} do"
+    indivisible = [str(PADDED_TO)] if PADDED_TO % mp else []
+    indivisible += [words for words, width in widths.items() if width % mp]
+    if indivisible:
+        sizes = (PADDED_TO, *widths.values())
+        divisors = [n for n in range(1, PADDED_TO + 1) if not any(width % n for width in sizes)]
+        words = ", nor ".join(indivisible)
+        yield "mp", f"{mp} does not divide {words}; {', '.join(map(str, divisors))} do"
     if pp > geometry.layers:
         yield "pp", f"{pp} stages can't share {geometry.layers} layers; each needs one"
 
@@ -143,8 +143,8 @@ def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, s
 def _stages(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     task = parts.task
     if isinstance(task, Conversion) and parts.parallel.ranks > 1:
-        own = "; the target's layout is task.layout" if task.kind == "reshard" else ""
-        message = f"{task.kind} runs in one process{own}"
+        hint = "; the target's layout is task.layout" if task.kind == "reshard" else ""
+        message = f"{task.kind} runs in one process{hint}"
         yield fault(parts, "G2-107", "parallel", message, "task.kind")
     if task is not None and task.kind in WITHOUT_STAGES and parts.parallel.pp > 1:
         message = f"{task.kind} has no pipeline; it runs under dp and mp"
@@ -199,7 +199,7 @@ def _rate(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
 
 
 def warmup(parts: Parts, steps: int | None) -> Iterator[Fault]:
-    """Yield the fault of a warm-up that lasts for all of so many steps; None where unknown."""
+    """Yield the fault of a warm-up that takes all steps; None where their number is unknown."""
     if not (parts.trains and steps):
         return
     warm = warmup_steps(parts.schedule, steps)

@@ -1,8 +1,7 @@
-"""Chooses a layout for so many devices: what fits, and costs least by the plan's own figures.
+"""Choice of the layout for a number of devices: one that fits and is fastest by the plan's figures.
 
-Time is that of products, of the bubble, and of what crosses between ranks, one after another. The
-two speeds are round figures of an Ascend 910 in a cluster; where one layout is to be told from
-another only their ratio counts.
+Time is the sum of matrix products, pipeline bubble and communication, without overlap. The two
+speeds are round figures of an Ascend 910 in a cluster; to compare layouts only their ratio counts.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from gpt2dsl.plan.stages import StageSizes, stages_of
 from gpt2dsl.plan.traffic import traffic
 
 PRODUCTS = 100e12
-"""Floating-point operations a second that a device does in matrix products."""
+"""Floating-point operations per second of a device in matrix products."""
 
 NEAR, FAR = 25e9, 10e9
-"""Bytes a second that a rank sends to the devices of its machine, and to others."""
+"""Bytes per second that a rank sends to devices of its own machine, and of others."""
 
 MACHINE = 8
-"""Devices of a machine."""
+"""Devices per machine."""
 
 SHOWN = 5
 
@@ -43,11 +42,11 @@ class Choice:
     """A layout that fits.
 
     Attributes:
-        parallel: it.
+        parallel: the layout.
         memory: bytes on the rank that needs the most.
-        products: seconds of a step's products on a device, what is computed again included.
-        waiting: seconds that a stage waits for others.
-        sending: seconds of what crosses.
+        products: seconds of a step's matrix products on a device, recomputation included.
+        waiting: seconds of the pipeline bubble.
+        sending: seconds of communication.
     """
 
     parallel: Parallel
@@ -58,7 +57,7 @@ class Choice:
 
     @property
     def seconds(self) -> float:
-        """Of a step."""
+        """Seconds of a step."""
         return self.products + self.waiting + self.sending
 
     def __str__(self) -> str:
@@ -78,31 +77,31 @@ class Choice:
 
 
 def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, ...]]:
-    """Return the recipe with its layout chosen, and the best ones, each of another dp, mp and pp.
+    """Return the recipe with its layout chosen, and the best layouts, which differ in dp, mp or pp.
 
-    A recipe that says its own stays as it is.
+    A recipe with a layout of its own stays as it is.
 
     Raises:
         SpecError: no layout fits (G2-206).
     """
     if not parts.parallel.devices or isinstance(parts.task, Conversion):
         return parts, ()
-    found = ranked(parts, geometry)
-    if not found:
+    layouts = ranked(parts, geometry)
+    if not layouts:
         size = parts.parallel.memory or "any memory"
         message = f"no layout of {parts.parallel.devices} devices fits {size}, or divides the batch"
         raise SpecError([fault(parts, "G2-206", "parallel.devices", message)])
-    chosen = found[0].parallel
+    chosen = layouts[0].parallel
     chosen.written(parts.parallel.origin, dict.fromkeys(chosen.origins, "chosen"))
-    best = {(p.dp, p.mp, p.pp): choice for choice in reversed(found) for p in (choice.parallel,)}
-    shown = sorted(best.values(), key=found.index)[:SHOWN]
+    best = {(p.dp, p.mp, p.pp): choice for choice in reversed(layouts) for p in (choice.parallel,)}
+    shown = sorted(best.values(), key=layouts.index)[:SHOWN]
     return attrs.evolve(parts, parallel=chosen), tuple(shown)
 
 
 def ranked(parts: Parts, geometry: GPT2Config) -> list[Choice]:
-    """Return every layout that fits, the cheapest first; of equal ones the simplest."""
+    """Return every layout that fits, the fastest first, and the simpler of two equals."""
     asked = parts.parallel
-    found = [
+    layouts = [
         choice
         for mp, pp in _splits(asked.devices, geometry, trains=parts.trains)
         for choice in _of_split(parts, geometry, mp, pp)
@@ -114,11 +113,11 @@ def ranked(parts: Parts, geometry: GPT2Config) -> list[Choice]:
         again = order.index(p.recompute)
         return (round(choice.seconds, 9), p.mp * p.pp, p.micro_batches, again, p.optimizer_shard)
 
-    return sorted(found, key=simplest)
+    return sorted(layouts, key=simplest)
 
 
 def _splits(devices: int, geometry: GPT2Config, *, trains: bool) -> Iterator[tuple[int, int]]:
-    """Mp and pp that the network and the devices allow."""
+    """Yield each mp and pp that the network and the devices allow."""
     for mp in (n for n in range(1, PADDED_TO + 1) if PADDED_TO % n == 0):
         if geometry.heads % mp or geometry.inner_width % mp or devices % mp:
             continue
@@ -133,7 +132,7 @@ def _of_split(parts: Parts, geometry: GPT2Config, mp: int, pp: int) -> Iterator[
     if batch % dp:
         return
     rows, limit = batch // dp, _limit(parts)
-    ends = _ends(parts, geometry, Parallel(dp=dp, mp=mp, pp=pp))
+    extremes = _ends(parts, geometry, Parallel(dp=dp, mp=mp, pp=pp))
     counts = [n for n in range(1, rows + 1) if rows % n == 0] if parts.trains else [1]
     recomputes = ("none", "selective", "full") if parts.trains else ("none",)
     for micro, recompute in itertools.product(counts, recomputes):
@@ -148,20 +147,20 @@ def _of_split(parts: Parts, geometry: GPT2Config, mp: int, pp: int) -> Iterator[
                 sequence_parallel=parts.parallel.sequence_parallel and mp > 1,
             )
             tokens = rows // micro * parts.train.seq_length
-            stages = [attrs.evolve(stage, tokens=tokens) for stage in ends]
-            said = attrs.evolve(parts, parallel=parallel)
-            needed = memory(said, geometry, stages).total
+            stages = [attrs.evolve(stage, tokens=tokens) for stage in extremes]
+            candidate = attrs.evolve(parts, parallel=parallel)
+            needed = memory(candidate, geometry, stages).total
             if needed <= limit:
-                yield _choice(said, geometry, stages, needed)
+                yield _choice(candidate, geometry, stages, needed)
 
 
 def _limit(parts: Parts) -> float:
-    """Return the bytes of a device."""
+    """Return the memory of a device in bytes; infinity where it is not given."""
     return bytes_of(parts.parallel.memory) if parts.parallel.memory else math.inf
 
 
 def _ends(parts: Parts, geometry: GPT2Config, parallel: Parallel) -> list[StageSizes]:
-    """Return the stages that can need the most: the first two, and the last."""
+    """Return the stages that can need the most memory: the first two and the last."""
     stages = stages_of(attrs.evolve(parts, parallel=parallel), geometry)
     return [stages[i] for i in sorted({0, min(1, parallel.pp - 1), parallel.pp - 1})]
 
@@ -189,31 +188,31 @@ def _choice(parts: Parts, geometry: GPT2Config, stages: list[StageSizes], needed
 
 
 def _products(parts: Parts, geometry: GPT2Config) -> float:
-    """Operations of a step on all devices: there, and twice back (Kaplan et al. 2020)."""
+    """Return the FLOPs of a step: forward, and twice as many backward (Kaplan et al. 2020)."""
     tokens = parts.train.batch_size * parts.train.seq_length
     return 6.0 * tokens * (parameter_count(geometry) + _scores(parts, geometry))
 
 
 def _attention(parts: Parts, geometry: GPT2Config) -> float:
-    """Share of the products that attention's scores have."""
+    """Return the fraction of FLOPs that attention scores take."""
     scores = _scores(parts, geometry)
     return scores / (parameter_count(geometry) + scores)
 
 
 def _scores(parts: Parts, geometry: GPT2Config) -> int:
-    """Multiplications a token that attention's scores cost, as parameters cost one each."""
+    """Return the multiplications per token of attention scores; a parameter costs one."""
     return 2 * geometry.layers * geometry.hidden * parts.train.seq_length
 
 
 def advice(parts: Parts, geometry: GPT2Config, needed: Memory) -> Iterator[str]:
-    """What would fit, where a layout that is said needs more than a device has."""
-    asked = parts.parallel
-    if asked.devices or not asked.memory or needed.total <= bytes_of(asked.memory):
+    """Yield a layout that would fit, where the given one needs more memory than a device has."""
+    given = parts.parallel
+    if given.devices or not given.memory or needed.total <= bytes_of(given.memory):
         return
-    words = f"a rank needs {needed.total / 1e9:.1f} GB of {asked.memory}"
-    wanted = Parallel(devices=asked.ranks, memory=asked.memory)
-    found = ranked(attrs.evolve(parts, parallel=wanted), geometry)
-    if found:
-        yield f"{words}; parallel.devices = {asked.ranks} would choose {found[0]}"
+    words = f"a rank needs {needed.total / 1e9:.1f} GB of {given.memory}"
+    wanted = Parallel(devices=given.ranks, memory=given.memory)
+    layouts = ranked(attrs.evolve(parts, parallel=wanted), geometry)
+    if layouts:
+        yield f"{words}; parallel.devices = {given.ranks} would choose {layouts[0]}"
     else:
-        yield f"{words}, and no layout of {asked.ranks} devices fits"
+        yield f"{words}, and no layout of {given.ranks} devices fits"

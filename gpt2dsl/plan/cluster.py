@@ -1,4 +1,4 @@
-"""What a plan knows of the machines: the rank table that a recipe names."""
+"""The rank table that a recipe names, as an input of the plan."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ KEY = "runtime.rank_table"
 
 
 def rank_table(parts: Parts) -> list[Input]:
-    """The rank table as an input, where it is used; refused unless it has the recipe's ranks."""
+    """Return the rank table as an input, where it is used; refused unless its ranks match."""
     name = parts.runtime.rank_table
     if not name or parts.runtime.device != "ascend":
         return []
     try:
         return [_read(name, parts.parallel.ranks)]
     except SpecError as error:
-        named = [attrs.evolve(one, origin=one.key or one.origin) for one in error.faults]
+        named = [
+            attrs.evolve(problem, origin=problem.key or problem.origin) for problem in error.faults
+        ]
         return [inputs.refused(parts, KEY, name, SpecError(named))]
 
 

@@ -1,4 +1,4 @@
-"""What a conversion can't do, and what its reader must know."""
+"""Faults and notes of a conversion."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def faults(parts: Parts, looked: Look | None) -> list[Fault]:
-    """Return every fault of a conversion as a whole, as far as its source is known."""
+    """Return the faults of a conversion as a whole, as far as its source is known."""
     if not isinstance(parts.task, Convert):
         return []
-    found = [*_target(parts, parts.task), *_adapter(parts, parts.task, looked)]
+    errors = [*_target(parts, parts.task), *_adapter(parts, parts.task, looked)]
     if looked and parts.task.to == "mindformers":
-        found += _for_mindformers(parts, parts.task, looked)
-    return found
+        errors += _for_mindformers(parts, parts.task, looked)
+    return errors
 
 
 def find_target(parts: Parts) -> Input | None:
-    """Return the refusal of a target that is there already: nothing is overwritten."""
+    """Return the refusal of a target that exists: nothing is overwritten."""
     task = parts.task
     if not isinstance(task, Conversion):
         return None
@@ -39,22 +39,22 @@ def find_target(parts: Parts) -> Input | None:
         try:
             taken = path.exists() or path.is_symlink()
         except OSError as error:
-            wrong = InputError("G2-308", task.target, f"it can't be written: {error.strerror}")
-            return refused(parts, "task.target", task.target, wrong)
+            unwritable = InputError("G2-308", task.target, f"it can't be written: {error.strerror}")
+            return refused(parts, "task.target", task.target, unwritable)
         if taken:
             message = f"{path} is there already: remove it, or name another"
-            there = InputError("G2-308", task.target, message)
-            return refused(parts, "task.target", task.target, there)
+            occupied = InputError("G2-308", task.target, message)
+            return refused(parts, "task.target", task.target, occupied)
     return None
 
 
 def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
-    """What a reader must know of a conversion, although it is what was asked for."""
+    """Return notes on a conversion that its user may not expect."""
     task = parts.task
     if looked is None or not isinstance(task, Convert):
         return ()
     mindformers = task.to == "mindformers"
-    said = {
+    applies = {
         "float64 is written as float32, rounded to the nearest": (
             not task.dtype and "float64" in looked.dtypes
         ),
@@ -70,7 +70,7 @@ def notes(parts: Parts, looked: Look | None) -> tuple[str, ...]:
         ),
         "the adapter is part of the weights now": mindformers and looked.adapter,
     }
-    return tuple(words for words, is_so in said.items() if is_so)
+    return tuple(words for words, holds in applies.items() if holds)
 
 
 def _is_file(task: Convert) -> bool:
@@ -108,7 +108,7 @@ def _for_mindformers(parts: Parts, task: Convert, looked: Look) -> Iterator[Faul
 
     for words in settings.inexpressible(looked.geometry):
         yield fault(parts, "G2-308", "task.to", f"MindFormers has no word for {words}")
-    kept = not task.dtype and "bfloat16" in looked.dtypes
-    if kept or task.dtype == "bfloat16":
+    stays_bfloat16 = not task.dtype and "bfloat16" in looked.dtypes
+    if stays_bfloat16 or task.dtype == "bfloat16":
         message = "MindFormers 0.8 reads no bfloat16; say float32 or float16"
         yield fault(parts, "G2-308", "task.dtype" if task.dtype else "task.to", message)

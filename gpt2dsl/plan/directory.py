@@ -1,4 +1,4 @@
-"""The directory of a run: named after its recipe, and found again where its inputs have moved."""
+"""Directory of a run: named after its recipe, and found again after inputs were moved."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def directory_of(
 ) -> Path:
     """Return the directory of a run.
 
-    One that an earlier version named goes on where it is. So does a training whose inputs have
-    other names now and the same contents: names decide nothing.
+    A run that an earlier version named keeps its directory. So does a training whose inputs have
+    been renamed but have the same contents.
 
     Args:
         parts: the recipe's.
-        name: of the run.
-        identity: what decides its result; contents that take long to read may be pending.
-        complete: gives all of them; None where a plan is not to wait for them.
+        name: name of the run.
+        identity: identity of the run; contents that take long to read may be pending.
+        complete: returns the complete identity; None where a plan should not wait for it.
     """
     output = Path(parts.runtime.output)
-    own, before = (
+    current, earlier = (
         output / f"{name}-{digest[:8]}" for digest in (parts.digest(), parts.earlier_digest())
     )
-    if own.is_dir():
-        return own
-    if before.is_dir():
-        return before
+    if current.is_dir():
+        return current
+    if earlier.is_dir():
+        return earlier
     for folder in sorted(output.glob(f"{glob.escape(name)}-{'?' * 8}")) if parts.trains else []:
         known = recorded(folder)
         if known is None or any(identity.differences(known)):
@@ -47,13 +47,13 @@ def directory_of(
             identity = complete()
         if identity == known:
             return folder
-    return own
+    return current
 
 
 def recorded(folder: Path) -> Identity | None:
     """Return the identity of a run that has a checkpoint; None where its records disagree.
 
-    A run that was refused has left its plan, and the checkpoint of the one before it.
+    They disagree after a refused run, which leaves its own plan beside an earlier checkpoint.
     """
     from gpt2dsl.weights import store, training_state  # noqa: PLC0415  # NumPy: only where runs are
 
@@ -64,12 +64,12 @@ def recorded(folder: Path) -> Identity | None:
         checkpoint = Identity.from_json(state["identity"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, InputError):
         return None
-    # The vocabulary that was made or came with weights is in the checkpoint's alone.
+    # Only the checkpoint's identity has a vocabulary that was trained or came with the weights.
     return plan if _without(plan) == _without(checkpoint) else None
 
 
 def _without(identity: Identity) -> Identity:
-    """Return an identity without the tokenizer."""
+    """Return an identity without its tokenizer."""
     return attrs.evolve(
         identity,
         values={key: value for key, value in identity.values.items() if key != _TOKENIZER},

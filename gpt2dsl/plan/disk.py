@@ -1,4 +1,4 @@
-"""What a training writes to its disk."""
+"""Disk space of a training's checkpoints."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Disk:
 
     Attributes:
         checkpoint: bytes of one: weights or adapters, and the optimizer's state.
-        kept: how many stay at the end.
-        most: how many lie there at once: a new one is whole before the oldest goes.
+        kept: number of checkpoints that stay at the end.
+        most: most checkpoints at once: a new one is complete before the oldest is deleted.
     """
 
     checkpoint: int
@@ -33,26 +33,26 @@ class Disk:
 
     @property
     def total(self) -> int:
-        """Bytes of all that lie there at once."""
+        """Most bytes at once."""
         return self.checkpoint * self.most
 
     def require(self, directory: Path) -> None:
-        """Refuse a run that would fill its disk.
+        """Refuse a run whose checkpoints would fill the disk.
 
         Args:
-            directory: of the run; checkpoints that are there already count as written.
+            directory: directory of the run; existing checkpoints count as written.
 
         Raises:
             RunError: there is less room than its checkpoints need.
         """
-        there = next(path for path in directory.absolute().parents if path.exists())
+        parent = next(path for path in directory.absolute().parents if path.exists())
         written = sum(
             file.stat().st_size for file in directory.glob("checkpoints/*/*") if file.is_file()
         )
-        free, needed = shutil.disk_usage(there).free, self.total - written
+        free, needed = shutil.disk_usage(parent).free, self.total - written
         if needed > free and written < self.checkpoint * self.kept:
             raise RunError(
-                f"{directory}: the checkpoints need {needed / 1e6:,.1f} MB more, and {there} has "
+                f"{directory}: the checkpoints need {needed / 1e6:,.1f} MB more, and {parent} has "
                 f"room for {free / 1e6:,.1f}: make room, lower train.keep, or name a folder on "
                 "another disk by runtime.output [G2-402]"
             )
@@ -61,13 +61,13 @@ class Disk:
 def disk(
     parts: Parts, geometry: GPT2Config, trained: Sequence[tuple[int, ...]], steps: int
 ) -> Disk:
-    """Return what a training writes.
+    """Return the disk space of a training's checkpoints.
 
     Args:
         parts: the recipe's.
-        geometry: of the network.
+        geometry: configuration of the network.
         trained: shapes of the tensors that training changes.
-        steps: how many there are; 0 where that is not known yet.
+        steps: number of steps; 0 where it is not known yet.
     """
     train, changed = parts.train, sum(map(math.prod, trained))
     weights = changed if parts.lora else parameter_count(geometry)
@@ -85,7 +85,7 @@ def disk(
 
 
 def _times(steps: int, every: int) -> float:
-    """Return how often something is done that is done every so many steps; steps may be unknown."""
+    """Return how often an action runs that is due every ``every`` steps; infinity if unknown."""
     if not every:
         return 0
     return math.ceil(steps / every) if steps else math.inf

@@ -22,7 +22,7 @@ _OF_TRAINING = {
     "precision": ("loss_scale",),
     "runtime": ("tensorboard",),
 }  # fmt: skip
-"""Table → its keys that only a training looks at; None for all of them."""
+"""Table → its keys that only training reads; None for all of them."""
 
 
 @attrs.frozen
@@ -31,8 +31,8 @@ class IneffectiveKey:
 
     Attributes:
         keys: as ``table.key``.
-        matters: whether they have an effect.
-        why: they have none, after "changes nothing".
+        matters: predicate: whether they have an effect.
+        why: the reason that they have none, appended to "changes nothing".
     """
 
     keys: tuple[str, ...]
@@ -168,18 +168,18 @@ def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
 
 
 def _idle(parts: Parts) -> Iterator[str]:
-    """Yield tables and keys that only a training looks at."""
+    """Yield tables and keys that only training reads."""
     for table, keys in _OF_TRAINING.items():
         part = getattr(parts, table)
         if part is parts.parallel and part.devices:
-            continue  # nobody said what was chosen
+            continue  # the layout was chosen, not written by the user
         if keys is None and part.changed():
             yield table
         yield from (f"{table}.{key}" for key in keys or () if key in part.changed())
 
 
 def _reads(parts: Parts, table: str) -> bool:
-    """Return whether the task looks at a table at all."""
+    """Return whether the task reads a table at all."""
     if table == "data":
         return hasattr(parts.task, "data")
     return table != "generation" or (parts.task is not None and parts.task.generates)

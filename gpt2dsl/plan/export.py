@@ -1,4 +1,4 @@
-"""What an export can't do, and what its reader must know."""
+"""Faults and notes of an export."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
 LIMIT = 2**31
-"""Bytes of a flatbuffer, and of a protobuf."""
+"""Largest size of a flatbuffer, and of a protobuf, in bytes."""
 
 
 def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
-    """Yield every fault of an export as a whole, as far as its source is known."""
+    """Yield the faults of an export as a whole, as far as its source is known."""
     task = parts.task
     if not isinstance(task, Export):
         return
@@ -59,12 +59,12 @@ def find_writer(parts: Parts) -> Input | None:
     why = opening.unwritable(task.format)
     if not why:
         return None
-    wrong = InputError("G2-531", task.format, why)
-    return refused(parts, "task.format", task.format, wrong)
+    error = InputError("G2-531", task.format, why)
+    return refused(parts, "task.format", task.format, error)
 
 
 def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
-    """What a reader must know of an export, although it is what was asked for."""
+    """Yield notes on an export that its user may not expect."""
     task = parts.task
     if not isinstance(task, Export) or looked is None:
         return
@@ -73,8 +73,10 @@ def notes(parts: Parts, looked: Look | None) -> Iterator[str]:
     if looked.adapter:
         yield "the adapter is part of the weights now"
     if looked.tokenizer is None:
-        own = looked.geometry.vocab in GPT2_ROWS
-        then = "lite run takes GPT-2's own" if own else "graphs take ids, lite run can't use them"
-        if own and task.format == "onnx":
-            then = "GPT-2's own lies beside the model"
-        yield f"the source has no tokenizer: {then}"
+        is_gpt2 = looked.geometry.vocab in GPT2_ROWS
+        consequence = (
+            "lite run takes GPT-2's own" if is_gpt2 else "graphs take ids, lite run can't use them"
+        )
+        if is_gpt2 and task.format == "onnx":
+            consequence = "GPT-2's own lies beside the model"
+        yield f"the source has no tokenizer: {consequence}"

@@ -1,4 +1,4 @@
-"""Every fault of a recipe, without planning it."""
+"""The faults of a recipe, without planning it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from gpt2dsl.plan.network import DeferredWeights, find_network
 def faults(
     parts: Parts, promised: DeferredWeights | None = None, *, of_inputs: bool = True
 ) -> tuple[Fault, ...]:
-    """Return every fault of a recipe as a whole and of its inputs; one doesn't hide another.
+    """Return all faults of a recipe as a whole and of its inputs, not just the first.
 
     Args:
         parts: the recipe's.
-        promised: the weights, where an earlier stage of a chain makes them first.
-        of_inputs: whether those of inputs count; a plan only shows them.
+        promised: the weights, where an earlier stage of a chain is to make them.
+        of_inputs: whether to include those of inputs, which a plan only shows.
     """
     network = find_network(parts, promised=promised)
-    found = (*checks.faults(parts, network.geometry), *network.faults)
+    errors = (*checks.faults(parts, network.geometry), *network.faults)
     if not of_inputs:
-        return found
-    if not found:
+        return errors
+    if not errors:
         try:
             parts, _ = choose.resolved(parts, network.geometry)
         except SpecError as error:
-            found = error.faults
+            errors = error.faults
     _, batches, read = read_by(parts, network)
     if batches and parts.train.steps is None:
-        found = (*found, *checks.warmup(parts, batches.steps))
-    return (*found, *(fault for one in read for fault in one.refusals))
+        errors = (*errors, *checks.warmup(parts, batches.steps))
+    return (*errors, *(fault for item in read for fault in item.refusals))

@@ -1,4 +1,4 @@
-"""What a plan says and checks of generation."""
+"""Checks and notes of generation."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
 _NEED = {"do_sample": SAMPLING, "beams": OF_BEAMS}
-"""What has to be on → the keys that mean nothing without it."""
+"""Setting → keys that have no effect unless it is on."""
 
 
 def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault]]:
-    """Return how text is generated once the weights are asked too, and what is wrong with it.
+    """Return the generation settings, completed by those of the weights, and their faults.
 
-    Where the task generates no texts, what the weights say of it refuses nothing.
+    Where the task generates no text, faults of the weights' settings are ignored.
     """
     asked = parts.generation
     if isinstance(parts.task, Serve):
         return _of_requests(parts, looked) if looked else (asked, [])
     if looked is None:
         return asked, faults(parts)
-    generation, wrong = asked, list[Fault]()
+    generation, problems = asked, list[Fault]()
     try:
         generation = looked.defaults.completed(asked)
     except SpecError as error:
-        wrong += error.faults
+        problems += error.faults
     try:
         looked.defaults.refuse(asked)
     except SpecError as error:
-        wrong += error.faults
+        problems += error.faults
     if not _generates(parts):
         return generation, faults(parts)
-    return generation, [*faults(attrs.evolve(parts, generation=generation)), *wrong]
+    return generation, [*faults(attrs.evolve(parts, generation=generation)), *problems]
 
 
 _REQUEST = Generation(
     max_new_tokens=LARGEST, do_sample=True, beams=1, num_return_sequences=1, logprobs=None, seed=0
 )
-"""What every request to a server says."""
+"""Settings that every request to a server carries."""
 
 
 def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
-    """Return the defaults of a server's requests, and why none of these could be answered."""
+    """Return the defaults of a server's requests, and the faults that would fail every request."""
     asked = parts.generation
     defaults = looked.defaults.overridden(serving.defaults_of_requests(asked))
     try:
@@ -63,21 +63,21 @@ def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
         generation = defaults.completed(_REQUEST)
     except SpecError as error:
         return asked, list(error.faults)
-    wrong = faults(attrs.evolve(parts, generation=generation))
+    problems = faults(attrs.evolve(parts, generation=generation))
     for key, ids in generation.ids.items():
         if ids and max(ids) >= looked.geometry.vocab:
             message = f"{max(ids)} is no id: there are {looked.geometry.vocab}"
-            wrong.append(fault(parts, "G2-204", f"generation.{key}", message))
+            problems.append(fault(parts, "G2-204", f"generation.{key}", message))
     shown = serving.defaults_of_requests(generation)
     values = asked.given() | shown.given()
     origins = {key: (shown if key in shown.given() else asked).why(key) for key in values}
     written = Generation(**values).written(asked.origin, origins)
     assert isinstance(written, Generation)
-    return written, wrong
+    return written, problems
 
 
 def faults(parts: Parts) -> list[Fault]:
-    """What does not go together."""
+    """Return settings that contradict each other."""
     return [
         fault(parts, "G2-107", f"generation.{key}", why)
         for key, why in parts.generation.contradictions()
@@ -85,12 +85,12 @@ def faults(parts: Parts) -> list[Fault]:
 
 
 def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator[str]:
-    """Yield notes on keys without effect, and on what the weights say that may surprise.
+    """Yield notes on keys without effect, and on settings of the weights that may surprise.
 
     Args:
         parts: the recipe's.
-        generation: how text is generated, the weights asked too.
-        looked: what is known of the weights.
+        generation: the settings, completed by those of the weights.
+        looked: description of the weights.
     """
     if not _generates(parts):
         return
@@ -107,15 +107,15 @@ def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator
 
 
 def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
-    """Return the generation_config.json of trained weights; None for one that says little.
+    """Return the generation_config.json of trained weights; None where the initial ones have none.
 
-    It is that of the weights that they come from, with what the recipe says otherwise.
+    It is that of the initial weights, overridden by the recipe.
     """
     content = looked.defaults.generation if looked else None
     if content is None:
         return None
-    given = {key: value for key, value in parts.generation.given().items() if value is not None}
-    return generation_config.written(content, given)
+    overrides = {key: value for key, value in parts.generation.given().items() if value is not None}
+    return generation_config.written(content, overrides)
 
 
 def _generates(parts: Parts) -> bool:

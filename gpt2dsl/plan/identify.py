@@ -1,4 +1,4 @@
-"""From a planned recipe to the identity of its run: the only place that names its entries."""
+"""Identity of the run of a planned recipe: the only place that names its entries."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ DATA = ("task.data", "task.eval_data")
 """Keys that name data."""
 
 KEEPING = ("train.save_every", "train.keep")
-"""Keys that say which checkpoints stay; the weights are the same."""
+"""Keys that decide which checkpoints are kept; they leave the weights the same."""
 
 _HOW = ("runtime.rank_table", "task.target")
-"""Inputs that say how and where, and leave the result as it is."""
+"""Inputs that decide how and where to run; they leave the result the same."""
 
 
 def identity_of(
     parts: Parts, inputs: Sequence[Input], looked: Look | None, *, compute: bool
 ) -> Identity:
-    """Return everything that a run's result depends on.
+    """Return the identity of a run: everything that its result depends on.
 
-    An input counts by its contents and not by its name, so that a moved file is the same one.
+    Inputs count by content and not by name: a file that was moved is the same input.
 
     Args:
         parts: the recipe's.
-        inputs: what the plan reads.
-        looked: what is known of the weights; None for new ones, and those of another stage.
-        compute: whether contents that take long to read are read; else they are pending.
+        inputs: inputs of the plan.
+        looked: description of the weights; None for new ones, and those of another stage.
+        compute: whether to read contents that take long; otherwise they are pending.
 
     Raises:
         InputError: an input can't be read.
@@ -53,7 +53,7 @@ def identity_of(
         for name, value in fields.items()
         if f"{table}.{name}" not in (*contents, *KEEPING)
     }
-    # Through JSON, so that an identity compares equal with one that was read.
+    # A round trip through JSON makes it equal to an identity that was read from a file.
     return Identity(values=json.loads(json.dumps(values)), contents=contents)
 
 
@@ -84,14 +84,14 @@ def _files(files: Sequence[tuple[str, Path]], *, compute: bool) -> str:
 
 
 def _of_adapter(name: str) -> list[tuple[str, Path]]:
-    """Return the files of an adapter that is converted by itself, here or in the Hub's cache."""
+    """Return the files of an adapter that is converted without its base, local or cached."""
     from gpt2dsl.weights import beside, location  # noqa: PLC0415  # as above
 
     return beside.deciding(location.find(name, contents=False))
 
 
 def _below(path: Path) -> list[tuple[str, Path]]:
-    """Return a file, or those in a folder."""
+    """Return a file, or all files below a folder."""
     if not path.is_dir():
         return [("", path)]
     return [

@@ -1,4 +1,4 @@
-"""What a plan reads: whether it is there, its digest, and why a run would refuse it."""
+"""Inputs of a plan: their state and digest, and why a run would refuse them."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Input:
-    """One thing that a run reads.
+    """A file, folder or Hub name that a run reads.
 
     Attributes:
-        key: the value that names it: ``task.data``.
-        name: as written.
+        key: key of the recipe that names it: ``task.data``.
+        name: name as written.
         state: present, absent, unusable, or promised by an earlier stage of a chain.
         digest: SHA-256 of the contents; "" where it is absent or would take long (pending).
         size: bytes.
-        detail: what is known of it, in words.
-        files: those that are read, in their order, with what they link to; of data only.
-        passed_over: what lies beside them and is not read, and why.
-        bad_rows: rows that are passed over, and why, as far as they were looked at.
-        refusals: why check and run refuse it, a fault each; () where they don't.
+        detail: a description, shown in the plan.
+        files: files that are read, in order, with the targets of links; of data only.
+        passed_over: files beside them that are not read, with the reason.
+        bad_rows: rows that are skipped, with the reason, among those that were examined.
+        refusals: faults for which check and run refuse it; () where they accept it.
     """
 
     key: str
@@ -55,23 +55,23 @@ class Input:
 
 
 SMALL = 2**23
-"""Bytes of a table up to which a plan looks at all its rows."""
+"""Size of a table in bytes up to which a plan examines all rows."""
 
 LOOKED_AT = 1000
-"""Rows of a larger one that it looks at; a run reads all of them."""
+"""Rows of a larger table that a plan examines; a run reads all of them."""
 
 
 def find_source(
     parts: Parts, key: str, classes: tuple[str, ...], problem: str = "", *, whole: bool = False
 ) -> tuple[Input, Source | None]:
-    """Return the text that ``key`` names, as an input, and itself where it can be used.
+    """Return the data that ``key`` names as an input, and its source where it is usable.
 
     Args:
         parts: the recipe's.
         key: ``task.data`` or ``task.eval_data``.
         classes: the names of a classifier's classes; () where the data needs none.
-        problem: what its outputs are, as ``Geometry.problem``.
-        whole: whether bad rows that are passed over are looked for in a large table too.
+        problem: kind of its outputs, as in ``GPT2Config.problem``.
+        whole: whether to look for bad rows to skip in all of a large table.
     """
     name = getattr(parts.task, key.partition(".")[2])
     bad: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def find_source(
             number = labels.number if classes else None
             all_rows = source.size <= SMALL or (whole and source.form.max_bad_rows)
             bad = source.look(number=number, first=None if all_rows else LOOKED_AT).bad
-        found = Input(
+        item = Input(
             key=key,
             name=name,
             digest=source.known_digest() or "",
@@ -97,18 +97,18 @@ def find_source(
         )
     except SpecError as error:
         return refused(parts, key, name, error), None
-    return found, source
+    return item, source
 
 
 def notes(read: Iterable[Input]) -> Iterator[str]:
-    """Yield what a reader must know of what is read."""
-    for found in read:
-        if found.bad_rows:
-            yield f"{found.key} passes over what can't be used: {some(found.bad_rows)}"
+    """Yield a note on each input whose bad rows are skipped."""
+    for item in read:
+        if item.bad_rows:
+            yield f"{item.key} passes over what can't be used: {some(item.bad_rows)}"
 
 
 def _unread(source: Source) -> str:
-    """Return the name the columns of MindRecord files that are not read."""
+    """Return the names of the columns of MindRecord files that are not read."""
     if source.form.format != "mindrecord":
         return ""
     from gpt2dsl.data import mindrecord, shards  # noqa: PLC0415  # NumPy: only where there is data
@@ -121,7 +121,7 @@ def _unread(source: Source) -> str:
 
 
 def _linked(path: Path) -> str:
-    """Return a file's path, with what it links to."""
+    """Return a file's path, with the target of a link."""
     target = f" -> {_printable(path.readlink())}" if path.is_symlink() else ""
     return f"{_printable(path)}{target}"
 
@@ -132,13 +132,13 @@ def _printable(path: Path) -> str:
 
 
 def find_texts(parts: Parts) -> list[Input]:
-    """The file that prompts or texts are in, where one is named; stdin is left for the run."""
+    """Return the file of prompts or texts, where one is named; stdin is left for the run."""
     key = "prompts" if hasattr(parts.task, "prompts") else "texts"
     name = getattr(parts.task, key, ())
     if not isinstance(name, str) or name == prompts.STDIN:
         return []
     try:
-        found = prompts.read(name, key.removesuffix("s"))
+        texts = prompts.read(name, key.removesuffix("s"))
     except InputError as error:
         return [refused(parts, f"task.{key}", name, error)]
     content = Path(name).read_bytes()
@@ -148,13 +148,13 @@ def find_texts(parts: Parts) -> list[Input]:
             name=name,
             digest=hashlib.sha256(content).hexdigest(),
             size=len(content),
-            detail=f"{len(found):,} {key if len(found) != 1 else key.removesuffix('s')}",
+            detail=f"{len(texts):,} {key if len(texts) != 1 else key.removesuffix('s')}",
         )
     ]
 
 
 def resumed(parts: Parts) -> list[Input]:
-    """Return the checkpoint that a training goes on from, where one is named."""
+    """Return the checkpoint that a training resumes from, where one is named."""
     name = parts.train.resume
     if not parts.trains or name in ("auto", "never"):
         return []
@@ -174,7 +174,7 @@ def resumed(parts: Parts) -> list[Input]:
 
 
 def weights_name(parts: Parts) -> str:
-    """The file, folder or hub name of the weights that a task starts from; "" for new ones."""
+    """Return the file, folder or Hub name of the initial weights; "" for new ones."""
     if isinstance(parts.task, Conversion):
         return "" if parts.task.source == "auto" else parts.task.source
     if parts.is_new:
@@ -184,28 +184,29 @@ def weights_name(parts: Parts) -> str:
 
 
 def base_name(parts: Parts) -> str:
-    """The weights as an adapter's files name them: where they are, or their name on the Hub."""
+    """Return the base as adapter files name it: an absolute path, or a name on the Hub."""
     name = weights_name(parts)
     local = cache.expanded(name) if name else None
     if local is None or not local.exists():
         return name
     from gpt2dsl.weights import location  # noqa: PLC0415  # NumPy: only where there are weights
 
-    found = location.find(name, contents=False)  # of a run the checkpoint, which transformers loads
-    return str((found.folder if local.is_dir() else local).absolute())
+    # For a run, the place is its checkpoint, which transformers can load.
+    place = location.find(name, contents=False)
+    return str((place.folder if local.is_dir() else local).absolute())
 
 
 def weights_key(parts: Parts) -> str:
-    """Return the key that names them."""
+    """Return the key of the recipe that names the initial weights."""
     return "task.source" if isinstance(parts.task, Conversion) else "model.weights"
 
 
 def hints(parts: Parts, *, fetch: bool) -> Overrides:
-    """What a recipe says of weights whose files may not say it.
+    """Return the recipe's settings of its weights, for files that lack them.
 
     Args:
         parts: the recipe's.
-        fetch: whether weights on the Hub are downloaded.
+        fetch: whether to download weights from the Hub.
     """
     from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only where there are weights
 
@@ -226,21 +227,21 @@ def hints(parts: Parts, *, fetch: bool) -> Overrides:
 
 
 def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
-    """An input that check and run refuse; the faults are said at the line that names the input."""
-    said = [(found.code, _message(found, name)) for found in error.faults]
+    """Return an input that check and run refuse; its faults point to the line that names it."""
+    messages = [(problem.code, _message(problem, name)) for problem in error.faults]
     return Input(
         key=key,
         name=name,
-        state="absent" if said[0][0] == "G2-301" else "unusable",
-        detail=said[0][1],
+        state="absent" if messages[0][0] == "G2-301" else "unusable",
+        detail=messages[0][1],
         refusals=tuple(
             fault(parts, code, key, message, "model.size", "task.data", "task.prompts")
-            for code, message in said
+            for code, message in messages
         ),
     )
 
 
 def _message(found: Fault, name: str) -> str:
-    """What is wrong, and where, if not in the input as a whole."""
+    """Return the message, with the place of the fault unless it is the input itself."""
     place = found.origin or found.key
     return f"{place}: {found.message}" if place and Path(place) != Path(name) else found.message

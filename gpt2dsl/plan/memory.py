@@ -1,7 +1,6 @@
-"""What one rank needs in memory: weights, gradients, optimizer, activations.
+"""Memory of one rank: weights, gradients, optimizer state, saved activations.
 
-What MindSpore itself takes comes on top: its process, compiled graphs, and copies that live as
-long as an operator.
+MindSpore's own memory comes on top: its process, compiled graphs, and temporaries of operators.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan.stages import StageSizes
 
 FLOAT32 = 4
-"""Bytes of a parameter, of its gradient, of each moment and of an activation: products alone are
-computed in narrower formats, from parameters and activations that are rounded where they are used.
+"""Bytes of a parameter, of its gradient, of each moment and of an activation: only matrix products
+use narrower dtypes, for which parameters and activations are rounded where they are used.
 """
 
 
@@ -28,12 +27,12 @@ class Memory:
     """Bytes on the rank that needs the most.
 
     Attributes:
-        weights: parameters; with ZeRO-1 the rows that the rank updates are held once more.
-        gradients: of a step, and where it has parts those that are just being added.
-        optimizer: its state.
-        activations: kept from the forward pass for the backward pass, with the dropout masks.
-        texts: keys and values of a server's texts, once one was as long as can be.
-        prompts: what a server keeps of prompts at most.
+        weights: parameters; with ZeRO-1 a second copy of the rows that the rank updates.
+        gradients: gradients of a step, and those being accumulated into them.
+        optimizer: optimizer state.
+        activations: activations saved for the backward pass, and dropout masks.
+        texts: a server's KV caches, once one text has reached the longest length.
+        prompts: the most that a server's prompt cache takes.
     """
 
     weights: int
@@ -45,7 +44,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Sum of all."""
         return (
             self.weights + self.gradients + self.optimizer + self.activations
             + self.texts + self.prompts
@@ -54,7 +53,7 @@ class Memory:
 
 def memory(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Memory:
     """Return the memory of the rank that needs the most, over all pipeline stages."""
-    return max((_of(parts, geometry, stage) for stage in stages), key=lambda one: one.total)
+    return max((_of(parts, geometry, stage) for stage in stages), key=lambda needed: needed.total)
 
 
 def _of(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
@@ -63,7 +62,7 @@ def _of(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
         return _served(parts.task, geometry, FLOAT32 * weights)
     if not parts.trains:
         return Memory(FLOAT32 * weights, 0, 0, _inference(parts, geometry))
-    trained = stage.elements(where=lambda one: one.is_trained)
+    trained = stage.elements(where=lambda param: param.is_trained)
     copied, state = _updated(parts, stage)
     moments = 1 if parts.optim.name == "sgd" else 2
     return Memory(
@@ -75,45 +74,45 @@ def _of(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
 
 
 def _served(task: Serve, geometry: GPT2Config, weights: int) -> Memory:
-    """Of a server: caches of each length, half as long as the next one, and a prompt's own."""
+    """Return a server's memory: KV caches of lengths that double, and one of a prefill."""
     text = 2 * geometry.layers * geometry.positions * geometry.hidden * FLOAT32
     return Memory(weights, 0, 0, 0, texts=(2 * task.batch + 1) * text, prompts=task.cache_mb << 20)
 
 
 def _added(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
-    """Return the elements of the gradients that are added to others at once.
+    """Return the elements of gradients that are being accumulated into others at a time.
 
-    Those of a layer to other micro-batches', that of the head to other portions'.
+    A layer's across micro-batches, or the head's across loss chunks.
     """
     if parts.parallel.micro_batches == 1:
         if geometry.labels or not stage.is_last or _portion(parts, stage.tokens) == stage.tokens:
             return 0
         head = head_of(geometry)
-        return sum(held.size for held in stage.held if held.name == head and held.is_trained)
-    trained = [held for held in stage.held if held.is_trained]
-    layers = by_layer([held.name for held in trained])
+        return sum(param.size for param in stage.held if param.name == head and param.is_trained)
+    trained = [param for param in stage.held if param.is_trained]
+    layers = by_layer([param.name for param in trained])
     return max((sum(trained[i].size for i in layer) for layer in layers), default=0)
 
 
 def _updated(parts: Parts, stage: StageSizes) -> tuple[int, int]:
-    """Elements that a rank has a second copy of to update, and elements of one moment."""
+    """Return the elements with a second copy, for the update, and those of one moment."""
     dp = parts.parallel.dp if parts.parallel.optimizer_shard else 1
-    trained = [one for one in stage.held if one.is_trained]
-    own = sum(one.size // dp for one in trained if one.is_sharded(dp))
-    return own, own + sum(one.size for one in trained if not one.is_sharded(dp))
+    trained = [param for param in stage.held if param.is_trained]
+    sharded = sum(param.size // dp for param in trained if param.is_sharded(dp))
+    return sharded, sharded + sum(param.size for param in trained if not param.is_sharded(dp))
 
 
 @attrs.frozen
 class _Block:
-    """Elements that a block keeps for each token, on a rank.
+    """Elements that a block saves per token on a rank.
 
     Attributes:
-        rows: one width of what a rank has of the rows between attention and MLP.
+        rows: the residual stream: one hidden width, or a part of it under sequence parallel.
         around: the inputs and outputs of both norms.
-        inside: queries, keys, values, context, and what the activation is given.
-        scores: one row of attention for each head, kept as probabilities.
-        going: what the block that is being gone back through finds besides: the activation's
-            result, dropped probabilities.
+        inside: queries, keys, values, context, and the input of the activation function.
+        scores: one row of attention probabilities for each head.
+        going: temporaries of the block whose backward pass runs: the output of the activation
+            function, probabilities after dropout.
     """
 
     rows: int
@@ -129,7 +128,7 @@ class _Block:
         rows = h // (mp if parts.parallel.sequence_parallel else 1)
         return cls(
             rows=rows,
-            around=2 * rows + 2 * h,  # with sequence_parallel norms are kept gathered
+            around=2 * rows + 2 * h,  # with sequence_parallel outputs of norms are saved gathered
             inside=(4 * h + geometry.inner_width) // mp,
             scores=scores,
             going=geometry.inner_width // mp + (scores if geometry.dropouts.attention else 0),
@@ -137,31 +136,31 @@ class _Block:
 
 
 def _training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
-    """Of all micro-batches under way only the input of a stage and the masks; one goes through."""
+    """Return the bytes of saved activations: all of one micro-batch, inputs and masks of others."""
     under_way = min(parts.parallel.micro_batches, stage.pp - stage.index)
     block = _Block.of(parts, geometry)
     waiting = 0 if stage.is_first else geometry.hidden * FLOAT32
     waiting += _masks(parts, geometry, stage, block)
-    alive = _kept(parts, stage, block) + block.scores  # what hides later tokens
-    found = stage.tokens * (waiting * under_way + alive * FLOAT32)
+    live = _kept(parts, stage, block) + block.scores  # the causal mask
+    size = stage.tokens * (waiting * under_way + live * FLOAT32)
     if stage.is_last and not geometry.labels:
-        found += _logits(parts, geometry, stage.tokens)
-    return found
+        size += _logits(parts, geometry, stage.tokens)
+    return size
 
 
 def _logits(parts: Parts, geometry: GPT2Config, tokens: int) -> int:
-    """Return the bytes of the logits that are held at once, and of their gradient."""
+    """Return the bytes of the logits of a loss chunk and of their gradient."""
     return 2 * geometry.padded_vocab // parts.parallel.mp * _portion(parts, tokens) * FLOAT32
 
 
 def _portion(parts: Parts, tokens: int) -> int:
-    """Return the tokens whose logits are held at once."""
+    """Return the tokens of a loss chunk."""
     parallel = parts.parallel
     return tokens // chunk_count(tokens, parallel.mp if parallel.sequence_parallel else 1)
 
 
 def _kept(parts: Parts, stage: StageSizes, block: _Block) -> int:
-    """Return the elements a token that the blocks keep, with one block that is computed again."""
+    """Return the elements per token that the blocks save, with one block in recomputation."""
     blocks, dropped = len(stage.layers), _adapter_inputs(parts, stage)
     whole = block.around + block.inside + block.scores
     if parts.parallel.recompute == "full":
@@ -172,28 +171,28 @@ def _kept(parts: Parts, stage: StageSizes, block: _Block) -> int:
 
 
 def _masks(parts: Parts, geometry: GPT2Config, stage: StageSizes, block: _Block) -> int:
-    """Return the bytes a token of the dropout masks, which a step is given."""
-    found = _adapter_inputs(parts, stage)
+    """Return the bytes per token of the dropout masks, which are inputs of a step."""
+    size = _adapter_inputs(parts, stage)
     drops, layers = geometry.dropouts, len(stage.layers)
-    found += layers * block.scores if drops.attention else 0
-    found += layers * 2 * block.rows if drops.residual else 0
-    found += block.rows if stage.is_first and drops.embedding else 0
-    return found
+    size += layers * block.scores if drops.attention else 0
+    size += layers * 2 * block.rows if drops.residual else 0
+    size += block.rows if stage.is_first and drops.embedding else 0
+    return size
 
 
 def _adapter_inputs(parts: Parts, stage: StageSizes) -> int:
-    """Return the elements a token of what adapters take, where some of it is dropped."""
+    """Return the elements per token of the adapters' inputs, saved where they have dropout."""
     if not (parts.lora and parts.lora.dropout):
         return 0
-    return sum(one.part[1] for one in stage.held if one.name.endswith(".lora_A"))
+    return sum(param.part[1] for param in stage.held if param.name.endswith(".lora_A"))
 
 
 def _inference(parts: Parts, geometry: GPT2Config) -> int:
-    """Of one forward pass: the logits, and one block; for generation the cache of a row."""
+    """Return the bytes of a forward pass: logits and one block; for generation a row's KV cache."""
     mp = parts.parallel.mp
     if parts.task is not None and parts.task.kind == "generate":
         return 2 * geometry.layers * geometry.positions * geometry.hidden // mp * FLOAT32
     block = _Block.of(parts, geometry)
     tokens = parts.train.batch_size * parts.train.seq_length
-    found = tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
-    return found if geometry.labels else found + _logits(parts, geometry, tokens)
+    size = tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
+    return size if geometry.labels else size + _logits(parts, geometry, tokens)

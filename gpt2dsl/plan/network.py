@@ -1,4 +1,4 @@
-"""Which network a run has: its geometry, its tokenizer, and where its weights come from."""
+"""Network of a run: configuration, tokenizer and source of the weights."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ TRAIN = "train"
 
 @attrs.frozen(kw_only=True)
 class DeferredWeights:
-    """Weights that are not there yet; an earlier stage of a chain makes them.
+    """Weights that an earlier stage of a chain is to make.
 
     Attributes:
-        look: what will be known of them, but for their tensors.
-        tokenizer: that they will come with: gpt2, a folder, or train.
+        look: their description, without tensors.
+        tokenizer: the tokenizer that comes with them: gpt2, a folder, or train.
     """
 
     look: Look
@@ -46,16 +46,16 @@ class Network:
     """The network of a run.
 
     Attributes:
-        geometry: its numbers.
+        geometry: configuration of the network.
         tokenizer: gpt2, a folder, or train; "" where an earlier stage will make it.
-        weights: where they are; "" for new ones.
-        looked: what is known of them; None for new ones.
-        inputs: the weights and the tokenizer, where they are read.
-        faults: where the recipe, the weights and the tokenizer contradict each other.
-        notes: what a reader must know of the weights.
-        classes: the names of a classifier's classes.
-        written: of conversions, how much that is; None where it is not known.
-        generation: how text is generated, the weights asked too.
+        weights: path of the weights; "" for new ones.
+        looked: description of the weights; None for new ones.
+        inputs: the weights, the tokenizer and other inputs that decide the network.
+        faults: contradictions between recipe, weights and tokenizer.
+        notes: what a reader should know of the weights.
+        classes: names of a classifier's classes.
+        written: output of a conversion; None where it is not known.
+        generation: generation settings, completed by those of the weights.
     """
 
     geometry: GPT2Config
@@ -73,19 +73,19 @@ class Network:
 def find_network(
     parts: Parts, *, fetch: bool = False, promised: DeferredWeights | None = None
 ) -> Network:
-    """Return the network that a recipe describes, or that its weights are of.
+    """Return the network that a recipe or its weights describe.
 
     Args:
         parts: the recipe's.
-        fetch: whether weights on the Hub are downloaded.
-        promised: its weights, where they are not there yet.
+        fetch: whether to download weights from the Hub.
+        promised: the weights, where an earlier stage of a chain is to make them.
     """
     known = hints(parts, fetch=fetch)
     read, looked = _promised(parts, promised.look) if promised else _weights(parts, known)
     tokenizer, tokenizer_input, entries = _tokenizer(parts, looked, promised)
     labels = _labels(parts, looked)
-    said = parts.model.geometry(vocab=entries, labels=labels)
-    geometry = said
+    stated = parts.model.geometry(vocab=entries, labels=labels)
+    geometry = stated
     faults: list[Fault] = []
     if looked:
         geometry = looked.geometry
@@ -93,12 +93,12 @@ def find_network(
             geometry = attrs.evolve(geometry, labels=labels)
             if parts.model.dropout is not None:
                 geometry = geometry.with_dropout(parts.model.dropout)
-        faults = [*_contradictions(parts, said, geometry), *_head(parts, looked)]
+        faults = [*_contradictions(parts, stated, geometry), *_head(parts, looked)]
     if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
         keys = ("model.vocab", "data.vocab", weights_key(parts))
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
-    asked, wrong = generation.completed(parts, looked)
-    faults += [*training.faults(parts, geometry, looked), *wrong]
+    settings, conflicts = generation.completed(parts, looked)
+    faults += [*training.faults(parts, geometry, looked), *conflicts]
     resharded, refusals = resharding.find(parts, None if promised else looked, known)
     writes = resharded or written.find(parts, looked, known)
     others = (
@@ -114,7 +114,7 @@ def find_network(
         tokenizer=tokenizer,
         weights=str(looked.path) if looked else "",
         looked=looked,
-        inputs=tuple(found for found in (read, tokenizer_input, *others, *refusals) if found),
+        inputs=tuple(item for item in (read, tokenizer_input, *others, *refusals) if item),
         faults=(
             *faults,
             *conversion.faults(parts, looked),
@@ -128,25 +128,25 @@ def find_network(
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
-            *generation.notes(parts, asked, looked),
+            *generation.notes(parts, settings, looked),
             *serving.notes(parts),
         ),
         classes=_classes(parts, looked, labels),
         written=writes,
-        generation=asked,
+        generation=settings,
     )
 
 
 def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
-    """As ``_weights``, of weights that are still to be made."""
-    found = Input(
+    """Return the same as ``_weights``, for weights yet to be made."""
+    item = Input(
         key=weights_key(parts), name=weights_name(parts), state="promised", detail=look.kind
     )
-    return found, None if getattr(parts.task, "to", "") == "peft" else look
+    return item, None if getattr(parts.task, "to", "") == "peft" else look
 
 
 def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
-    """Return the weights as an input, and what they are of; nothing for new ones."""
+    """Return the weights as an input, and their description; None for new ones."""
     name = weights_name(parts)
     if not name or parts.task is None:
         return None, None
@@ -158,18 +158,18 @@ def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
         looked = reading.look(name, said)
     except InputError as error:
         return refused(parts, weights_key(parts), name, error), None
-    found = Input(
+    item = Input(
         key=weights_key(parts),
         name=name,
         digest=looked.digest or "",
         size=looked.size,
         detail=looked.kind + _new(looked),
     )
-    return found, looked
+    return item, looked
 
 
 def _adapter(parts: Parts, name: str, said: Overrides) -> Input:
-    """Return an adapter that is converted by itself, whether its base is there or not."""
+    """Return an adapter that is converted without its base, which may be absent."""
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
     adapter = opening.adapter(name, said, contents=False)
@@ -178,30 +178,30 @@ def _adapter(parts: Parts, name: str, said: Overrides) -> Input:
 
 
 def _new(looked: Look) -> str:
-    """What stays random, where the recipe allows that it is missing."""
+    """Return a suffix with the parameters that stay random by ``allow_missing``."""
     return f"; RANDOM: {some(looked.new)}" if looked.new else ""
 
 
 def _tokenizer(
     parts: Parts, looked: Look | None, promised: DeferredWeights | None
 ) -> tuple[str, Input | None, int | None]:
-    """Return the tokenizer's name, the input it is read from, and the rows that its ids need."""
+    """Return the tokenizer's name, its input, and the size of its vocabulary if known."""
     name = parts.data.tokenizer
-    own = str(looked.tokenizer) if looked and looked.tokenizer else ""
+    beside = str(looked.tokenizer) if looked and looked.tokenizer else ""
     exports = isinstance(parts.task, Export)
     if isinstance(parts.task, Conversion) and (name in ("auto", TRAIN) or not exports):
         unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
-        # others copy it; graphs of an export are used with it
-        return _opened(parts, own) if exports and own not in unknown else (own, None, None)
+        # other conversions copy it; exports need it to run their graphs
+        return _opened(parts, beside) if exports and beside not in unknown else (beside, None, None)
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         if known in ("", PUBLISHED):
             return known, None, GPT2_VOCAB if known else promised.look.geometry.vocab
         return _opened(parts, known)
-    if name == "auto" and looked and not own:
+    if name == "auto" and looked and not beside:
         return PUBLISHED, _without_tokenizer(parts, looked), None
     if name == "auto":
-        name = own or PUBLISHED
+        name = beside or PUBLISHED
     if name in (PUBLISHED, TRAIN):
         return name, None, GPT2_VOCAB if name == PUBLISHED else parts.data.vocab
     return _opened(parts, name)
@@ -216,18 +216,18 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
     except InputError as error:
         return name, refused(parts, "data.tokenizer", name, error), None
     detail = f"byte-level BPE, {len(loaded):,} entries"
-    found = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail=detail)
-    return str(Path(name)), found, len(loaded)
+    item = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail=detail)
+    return str(Path(name)), item, len(loaded)
 
 
 def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
     """Refuse weights without a tokenizer beside them, unless the published one fits."""
     if parts.data.format == "mindrecord":
-        return None  # rows of ids need none
+        return None  # it has token ids already
     from gpt2dsl.data.weights_tokenizer import of_weights  # noqa: PLC0415  # as above
 
     vocab, name = looked.geometry.vocab, weights_name(parts)
-    if vocab in GPT2_ROWS:  # Else it is loaded, which takes a while.
+    if vocab in GPT2_ROWS:  # otherwise it is loaded, which takes a while
         return None
     try:
         of_weights(None, vocab, name)
@@ -240,42 +240,44 @@ _KEYS = {
     "layers": "layers", "heads": "heads", "hidden": "hidden", "positions": "positions",
     "vocab": "vocab", "inner": "inner_width", "activation": "activation",
 }  # fmt: skip
-"""Key of ``[model]`` → the geometry's word for it."""
+"""Key of ``[model]`` → attribute of GPT2Config."""
 
 
 def _contradictions(parts: Parts, said: GPT2Config, found: GPT2Config) -> list[Fault]:
-    """Return where the recipe says one number of the network, and the file of weights another."""
-    unlike = {
+    """Return faults where sizes in the recipe differ from those of the weights."""
+    differing = {
         key: (getattr(said, word), getattr(found, word))
         for key, word in _KEYS.items()
         if getattr(said, word) != getattr(found, word)
     }
     advice = f"in {weights_name(parts)}; leave it out to take theirs"
     faults = [
-        fault(parts, "G2-306", f"model.{key}", f"{one} here, {other} {advice}", "model.size")
-        for key, (one, other) in unlike.items()
+        fault(parts, "G2-306", f"model.{key}", f"{ours} here, {theirs} {advice}", "model.size")
+        for key, (ours, theirs) in differing.items()
         if getattr(parts.model, key)
     ]
     by_size = {
         key: pair
-        for key, pair in unlike.items()
+        for key, pair in differing.items()
         if not getattr(parts.model, key) and (key, parts.model.size) != ("vocab", "nano")
     }
     if parts.model.size and by_size:
-        words = ", ".join(f"{key} {one} here and {other}" for key, (one, other) in by_size.items())
+        words = ", ".join(
+            f"{key} {ours} here and {theirs}" for key, (ours, theirs) in by_size.items()
+        )
         faults.append(fault(parts, "G2-306", "model.size", f"{words} {advice}"))
     return faults
 
 
 def _labels(parts: Parts, looked: Look | None) -> int:
-    """Classes of the network: those that the recipe says, else those of the weights."""
+    """Return the number of classes: the recipe's, else that of the weights."""
     if parts.classifier:
         return parts.classifier.count
     return looked.geometry.labels if looked else 0
 
 
 def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
-    """Their names: the recipe's, else those of the weights, else those that transformers gives."""
+    """Return the names of the classes: the recipe's, the weights', or those of transformers."""
     if parts.classifier and not isinstance(parts.classifier.labels, int):
         return tuple(parts.classifier.labels)
     known = looked.classes if looked else ()
@@ -283,29 +285,35 @@ def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
 
 
 def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
-    """Yield where the weights have another head than the task needs."""
-    task, found = parts.task, looked.geometry.labels
+    """Yield faults of weights with another head than the task needs."""
+    task, outputs = parts.task, looked.geometry.labels
     if task is None or isinstance(task, Conversion):
         return
-    if task.generates and found and not parts.classifier:
+    if task.generates and outputs and not parts.classifier:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
-    if parts.classifier and found not in (0, parts.classifier.count):
-        message = f"{parts.classifier.count} classes here, {found} in {weights_name(parts)}"
+    if parts.classifier and outputs not in (0, parts.classifier.count):
+        message = f"{parts.classifier.count} classes here, {outputs} in {weights_name(parts)}"
         yield fault(parts, "G2-306", "classifier.labels", message)
-    own = parts.classifier.labels if parts.classifier else ()
-    given = bool(looked.classes) and not looked.classes[0].startswith("LABEL_")
-    if not isinstance(own, int) and own and found == len(own) and given and looked.classes != own:
+    names = parts.classifier.labels if parts.classifier else ()
+    named = bool(looked.classes) and not looked.classes[0].startswith("LABEL_")
+    if (
+        not isinstance(names, int)
+        and names
+        and outputs == len(names)
+        and named
+        and looked.classes != names
+    ):
         message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
         yield fault(parts, "G2-306", "classifier.labels", message)
     yield from _problem(parts, looked.geometry)
     needed = task.kind == "classify" or (task.kind == "evaluate" and parts.classifier)
-    if needed and not found:
+    if needed and not outputs:
         message = "it has no classification head (score.weight); finetune makes one"
         yield fault(parts, "G2-306", "model.weights", message)
 
 
 def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
-    """Yield faults where outputs of the weights' head do not suit the recipe or its data."""
+    """Yield faults of a head whose outputs do not suit the recipe or its data."""
     if not weights.problem:
         return
     if parts.classifier:
@@ -323,7 +331,7 @@ def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
 
 
 def _new_values(parts: Parts, looked: Look | None) -> Iterator[str]:
-    """What of the network is new although it has weights: what they lack, and a head."""
+    """Yield notes on new parameters: those that the weights lack, and a new head."""
     for name in looked.new if looked else ():
         yield f"RANDOM values for {name}, which the weights lack (allow_missing)"
     if parts.trains and parts.classifier and looked and not looked.geometry.labels:

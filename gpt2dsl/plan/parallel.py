@@ -1,4 +1,4 @@
-"""What a plan says and checks of a parallel layout: tensors, stages, traffic, the bubble."""
+"""Parallel layout of a plan: tensors, pipeline stages, traffic, bubble."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Role:
     """Tensors that are alike in every block.
 
     Attributes:
-        name: within the block, or the network: ``attn.c_attn.weight``, ``wte.weight``.
-        count: how many there are.
-        shape: of the whole; the word table's rows are padded to a multiple of 128.
-        part: on a rank.
-        axis: that is split over mp; None where every rank holds the whole.
-        by: what mp shares out: heads, inner, vocabulary, or "".
-        state: the shape of the optimizer's state on a rank; None where nothing is trained.
-        state_axis: that is split over dp; None where every copy holds the whole.
+        name: name within the block or the network: ``attn.c_attn.weight``, ``wte.weight``.
+        count: number of such tensors.
+        shape: full shape; rows of wte are padded to a multiple of 128.
+        part: shape on a rank.
+        axis: axis that mp splits; None where it is replicated.
+        by: dimension that mp splits: heads, inner, vocabulary, or "".
+        state: shape of the optimizer state on a rank; None where it is not trained.
+        state_axis: axis that dp splits; None where it is replicated.
     """
 
     name: str
@@ -42,11 +42,11 @@ class Role:
 
 @attrs.frozen
 class Placed:
-    """A pipeline stage; first and last of each are its own.
+    """A pipeline stage; both ranges include their ends.
 
     Attributes:
-        layers: its blocks.
-        ranks: its ranks.
+        layers: first and last block.
+        ranks: first and last rank.
     """
 
     layers: tuple[int, int]
@@ -55,11 +55,11 @@ class Placed:
 
 @attrs.frozen(kw_only=True)
 class Layout:
-    """How a network lies on its ranks.
+    """Layout of a network on its ranks.
 
     Attributes:
-        roles: its tensors, each kind once.
-        stages: of the pipeline.
+        roles: tensors of the network, each kind once.
+        stages: pipeline stages.
         traffic: bytes per rank and optimizer step; None where nothing is trained.
         bubble: fraction of a step in which a stage waits for others.
     """
@@ -71,7 +71,7 @@ class Layout:
 
 
 def layout(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Layout:
-    """Of a recipe whose task has a network in memory."""
+    """Return the layout of a recipe whose task has a network in memory."""
     parallel = parts.parallel
     size = parallel.dp * parallel.mp  # ranks of a stage
     return Layout(
@@ -89,37 +89,37 @@ def layout(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> 
 
 
 def bubble(pp: int, micro_batches: int) -> float:
-    """Fraction of a step that a stage waits in 1F1B (Narayanan et al. 2021, section 2.2)."""
+    """Return the bubble of 1F1B as a fraction of a step (Narayanan et al. 2021, section 2.2)."""
     return (pp - 1) / (micro_batches + pp - 1)
 
 
 def _roles(parts: Parts, stages: Sequence[StageSizes]) -> tuple[Role, ...]:
-    once = {one.name: one for stage in stages for one in stage.held}
+    once = {param.name: param for stage in stages for param in stage.held}
     kinds: dict[tuple[str, Shape], list[LocalParam]] = {}
-    for one in once.values():
-        kinds.setdefault((_role(one.name), one.shape), []).append(one)
-    return tuple(_made(parts, name, alike) for (name, _), alike in kinds.items())
+    for param in once.values():
+        kinds.setdefault((_role(param.name), param.shape), []).append(param)
+    return tuple(_made(parts, name, params) for (name, _), params in kinds.items())
 
 
 def _made(parts: Parts, name: str, alike: Sequence[LocalParam]) -> Role:
-    parallel, one = parts.parallel, alike[0]
-    axis = one.split.axis if parallel.mp > 1 else None
-    updated = one.is_trained and parts.trains
+    parallel, param = parts.parallel, alike[0]
+    axis = param.split.axis if parallel.mp > 1 else None
+    updated = param.is_trained and parts.trains
     dp = parallel.dp if parallel.optimizer_shard else 1
     return Role(
         name=name,
         count=len(alike),
-        shape=one.shape,
-        part=one.part,
+        shape=param.shape,
+        part=param.part,
         axis=axis,
-        by="" if axis is None else _by(one.name),
-        state=one.state(dp) if updated else None,
-        state_axis=0 if updated and one.is_sharded(dp) else None,
+        by="" if axis is None else _by(param.name),
+        state=param.state(dp) if updated else None,
+        state_axis=0 if updated and param.is_sharded(dp) else None,
     )
 
 
 def _role(name: str) -> str:
-    """``transformer.h.3.attn.c_attn.weight → attn.c_attn.weight``."""
+    """Return a name within its block: ``transformer.h.3.ln_1.bias`` → ``ln_1.bias``."""
     words = name.removeprefix("transformer.").split(".")
     return ".".join(words[2:] if words[0] == "h" else words)
 
@@ -131,7 +131,7 @@ def _by(name: str) -> str:
 
 
 def notes(parts: Parts) -> Iterator[str]:
-    """Yield the note of a pipeline that mostly waits."""
+    """Yield a note on a pipeline with a large bubble."""
     parallel = parts.parallel
     if not parts.trains:
         return

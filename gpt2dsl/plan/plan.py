@@ -1,4 +1,4 @@
-"""The plan: frozen, JSON-serialisable, and made without MindSpore."""
+"""Plan of a run: frozen, JSON-serialisable and made without MindSpore."""
 
 from __future__ import annotations
 
@@ -54,34 +54,34 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Plan(ShownAsText):
-    """What will run, on which ranks, how much memory, what it reads and writes.
+    """Plan of a run: its network, ranks, memory, inputs, steps and outputs.
 
     Attributes:
-        name: of the run.
-        digest: of the recipe; equal recipes have equal ones.
-        task: its kind.
-        size: the model's size, "" where only its weights know.
-        geometry: the network.
-        parameters: exactly; 0 where an adapter is converted by itself, whose base is not known.
-        trained: how many of them training changes; 0 where nothing is trained.
+        name: name of the run.
+        digest: digest of the recipe; equal recipes have equal digests.
+        task: kind of the task.
+        size: size of the model; "" where only the weights tell.
+        geometry: configuration of the network.
+        parameters: exact count; 0 for an adapter that is converted without its base.
+        trained: count of trained parameters; 0 where nothing is trained.
         ranks: dp, mp, pp and micro_batches.
         layout: tensors, stages and traffic; None for tasks without a network in memory.
         device: cpu, ascend or gpu.
-        inputs: what is read.
-        batches: how the data is cut; None for tasks without rows.
-        optimizer: it and what decays, in words; "" where nothing is trained.
-        adapters: their rank, scale and modules, in words; "" where there are none.
-        precision: number formats in words, "" where all are float32.
+        inputs: files, folders and Hub names that are read.
+        batches: rows, batches and steps of the data; None for tasks without rows.
+        optimizer: description, with what decays; "" where nothing is trained.
+        adapters: description of rank, scale and modules; "" for none.
+        precision: description of the dtypes; "" where all are float32.
         memory: bytes on the rank that needs the most.
         disk: bytes of the checkpoints; None where nothing is trained.
-        choices: the layouts that cost least, the chosen one first; () where the recipe says one.
-        steps: what is done, in order.
-        directory: what is written; "" where nothing is.
-        serves: of a server, what it will be; else None.
-        written: of conversions, how much that is; None where it is not known yet.
-        notes: what a reader must know of the result.
+        choices: the fastest layouts, the chosen one first; () where the recipe has its own.
+        steps: steps of the run, in order.
+        directory: folder or file that is written; "" for none.
+        serves: description of a server; None for other tasks.
+        written: size of the output of a conversion; None where it is not known yet.
+        notes: what a reader should know of the result.
         identity: everything that the result depends on; contents that take long are pending.
-        toml: the recipe.
+        toml: the recipe as a spec.
     """
 
     name: str
@@ -113,8 +113,8 @@ class Plan(ShownAsText):
     _network: Network = attrs.field(repr=False, eq=False)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
-        import cattrs  # noqa: PLC0415  # a plan that is only shown need not wait for it
+        """Return the public fields as JSON-serialisable values."""
+        import cattrs  # noqa: PLC0415  # not needed to show a plan
 
         convert = cattrs.Converter().unstructure
         return {
@@ -124,7 +124,7 @@ class Plan(ShownAsText):
         }
 
     def to_json_text(self) -> str:
-        """As the text of a JSON document."""
+        """Return the text of a JSON document."""
         return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def __repr__(self) -> str:
@@ -135,17 +135,17 @@ class Plan(ShownAsText):
 
     @property
     def network(self) -> Network:
-        """What it computes."""
+        """Network of the run."""
         return self._network
 
     @property
     def world(self) -> int:
-        """How many ranks there are."""
+        """Number of ranks."""
         return self.ranks["dp"] * self.ranks["mp"] * self.ranks["pp"]
 
     @property
     def streams(self) -> bool:
-        """Whether text is to be shown as it comes."""
+        """Whether text is shown while it is generated."""
         return self.task == "generate" and self._network.generation.stream
 
     def why(self) -> list[tuple[str, Any, str]]:
@@ -162,8 +162,8 @@ class Plan(ShownAsText):
         ]
 
     def refusals(self) -> tuple[Fault, ...]:
-        """Why check and run refuse the inputs."""
-        return tuple(fault for found in self.inputs for fault in found.refusals)
+        """Return the faults for which check and run refuse the inputs."""
+        return tuple(fault for item in self.inputs for fault in item.refusals)
 
     def run(
         self,
@@ -175,20 +175,20 @@ class Plan(ShownAsText):
         node: Node | None = None,
         quiet: bool = False,
     ) -> Result:
-        """Carry it out.
+        """Run the plan.
 
         Args:
             keep: whether the run gets a directory of its own; training always does.
-            resume_command: what a user types to go on after an interruption.
-            callbacks: told while a training runs.
-            on_text: gets generated text as it comes, where the recipe streams.
-            node: this machine's share, where ``gpt2dsl launch`` has started several; a machine
-                without rank 0 gives a result of task and directory.
-            quiet: show no progress.
+            resume_command: command that resumes the run after an interruption.
+            callbacks: called while a training runs.
+            on_text: called with generated text while it is generated, where the recipe streams.
+            node: this machine's ranks, where ``gpt2dsl launch`` started several machines; one
+                without rank 0 returns a result of task and directory only.
+            quiet: whether to hide progress.
 
         Raises:
             SpecError: an input is absent or can't be used.
-            RunError: it failed.
+            RunError: the run failed.
         """
         with terminal.quietly(wanted=quiet):
             plan = self.prepared()
@@ -202,7 +202,7 @@ class Plan(ShownAsText):
             return run(job, node)
 
     def require_room(self) -> None:
-        """Refuse a training that would fill its disk.
+        """Refuse a training whose checkpoints would fill the disk.
 
         Raises:
             RunError: there is less room than its checkpoints need.
@@ -211,19 +211,19 @@ class Plan(ShownAsText):
             self.disk.require(Path(self.directory))
 
     def write_strategies(self, folder: str | Path) -> int:
-        """Write MindSpore's strategy file of each rank; returns how many.
+        """Write MindSpore's strategy file of each rank and return the number of ranks.
 
         Args:
-            folder: gets ``ckpt_strategy_rank_0.ckpt`` and so on; it is made where it is not there.
+            folder: receives ``ckpt_strategy_rank_0.ckpt`` and so on; created if it does not exist.
 
         Raises:
-            SpecError: the recipe has LoRA, whose adapters are whole in every layout.
+            SpecError: the recipe has LoRA, whose adapters are never split.
             RunError: the folder is not empty, or can't be written.
         """
         return strategies.write(self._parts, self.geometry, Path(folder))
 
     def prepared(self) -> Plan:
-        """The plan once its weights are fetched and its data is tokenised, so far as need be."""
+        """Return the plan with weights fetched and data tokenised, as far as necessary."""
         counted = self.batches is None or self.batches.rows is not None
         looks_further = self._parts.data.max_bad_rows > 0
         if counted and not looks_further and not self.refusals():
@@ -232,7 +232,7 @@ class Plan(ShownAsText):
         return make(self._parts, self.toml, self.name, prepare=True, directory=place)
 
     def identified(self) -> Identity:
-        """Return everything that the result depends on; reads what takes long, too."""
+        """Return the identity of the run, complete: large inputs are read, too."""
         return identity_of(self._parts, self.inputs, self._network.looked, compute=True)
 
     def _job(
@@ -269,28 +269,28 @@ class Plan(ShownAsText):
 
     @property
     def _parts_of_job(self) -> Parts:
-        """Return the recipe's parts; requests to a server complete what it says of generation."""
+        """Parts of the recipe, with generation completed unless requests to a server do that."""
         if isinstance(self._parts.task, Serve):
             return self._parts
         return attrs.evolve(self._parts, generation=self._network.generation)
 
     @property
     def has_run(self) -> bool:
-        """Whether what it writes is the directory of a run: not of conversions, nor of servers."""
+        """Whether it writes a directory of a run, unlike conversions and servers."""
         return self._run_directory(keep=True) is not None
 
     @property
     def starts_anew(self) -> bool:
-        """Whether each run of it begins at the first step; what was stopped goes on by auto."""
+        """Whether each run begins at the first step; with ``auto`` it resumes a stopped one."""
         return self._parts.trains and self._parts.train.resume == "never"
 
     def _again(self) -> str:
-        """Return the Python that goes on after an interruption."""
-        anew = 'recipe.set("train.resume", "auto").plan().run()'
-        return anew if self.starts_anew else "plan.run()"
+        """Return the Python code that resumes the run after an interruption."""
+        restart = 'recipe.set("train.resume", "auto").plan().run()'
+        return restart if self.starts_anew else "plan.run()"
 
     def _run_directory(self, *, keep: bool) -> Path | None:
-        """Conversions write their target and nothing else, servers nothing."""
+        """Return the directory of the run; None for conversions and servers, which have none."""
         if self._parts.task is None or not self._parts.task.has_directory:
             return None
         return Path(self.directory) if keep or self._parts.trains else None
@@ -310,25 +310,25 @@ def make(
     Args:
         parts: the recipe's, completed.
         toml: the recipe as a spec.
-        name: of the run; "" for the one that size and task give.
-        prepare: fetch weights, and tokenise data that never was, so that rows and steps are exact.
-        promised: the weights, where an earlier stage of a chain makes them first.
-        directory: of the run, where it is not to be one of its own.
+        name: name of the run; "" for one derived from size and task.
+        prepare: whether to fetch weights and tokenise data, so that rows and steps are exact.
+        promised: the weights, where an earlier stage of a chain is to make them.
+        directory: directory of the run; None to derive it from the recipe.
 
     Raises:
-        SpecError: with every fault of the recipe as a whole.
+        SpecError: faults of the recipe as a whole, all of them.
     """
     network = find_network(parts, fetch=prepare, promised=promised)
     geometry = network.geometry
-    if found := [*checks.faults(parts, geometry), *network.faults]:
-        raise SpecError(found)
+    if errors := [*checks.faults(parts, geometry), *network.faults]:
+        raise SpecError(errors)
     parts, choices = choose.resolved(parts, geometry)
     task = parts.task
     assert task is not None
     network, batches, read = read_by(parts, network, prepare=prepare)
     steps = batches.steps if batches else None
-    if found := list(checks.warmup(parts, steps)):
-        raise SpecError(found)
+    if errors := list(checks.warmup(parts, steps)):
+        raise SpecError(errors)
     digest = parts.digest()
     run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.kind)))
     stages = stages_of(parts, geometry)
@@ -377,7 +377,7 @@ def make(
 
 
 def _written_to(task: Task, directory: Path) -> str:
-    """Return what a task writes; "" where it writes nothing."""
+    """Return the target or directory that a task writes; "" for none."""
     if isinstance(task, Conversion):
         return task.target
     return str(directory) if task.has_directory else ""

@@ -1,4 +1,4 @@
-"""Weights that an earlier stage of a chain will have made, as far as its plan knows them."""
+"""Weights that an earlier stage of a chain is to make, as far as its plan knows them."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def gives(parts: Parts) -> bool:
 
 
 def takes(parts: Parts) -> bool:
-    """Return whether a recipe leaves open which weights it starts from."""
+    """Return whether a recipe leaves its initial weights open."""
     if isinstance(parts.task, Conversion):
         return parts.task.source == "auto"
     return parts.model.weights == "auto"
 
 
 def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
-    """What the weights of a stage will be.
+    """Return the description of the weights that a stage is to make.
 
     Args:
         parts: its recipe's.
-        network: what it computes.
-        name: what it is called in messages.
+        network: network of the stage.
+        name: name of the stage in messages.
     """
     from gpt2dsl.weights.defaults import Defaults  # noqa: PLC0415  # as below
     from gpt2dsl.weights.reading import Look  # noqa: PLC0415  # NumPy: only where weights follow
 
     assert parts.task is not None
-    alone = isinstance(parts.task, Convert) and parts.task.target.endswith(".ckpt")
-    pending = any(one.state == "promised" for one in network.inputs)
-    tokenizer = PUBLISHED if alone else network.tokenizer or (TRAIN if pending else PUBLISHED)
+    is_file = isinstance(parts.task, Convert) and parts.task.target.endswith(".ckpt")
+    pending = any(item.state == "promised" for item in network.inputs)
+    tokenizer = PUBLISHED if is_file else network.tokenizer or (TRAIN if pending else PUBLISHED)
     return DeferredWeights(
         look=Look(
             path=Path(name),
@@ -63,7 +63,7 @@ def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
 
 
 def _geometry(parts: Parts, network: Network) -> GPT2Config:
-    """Return the network as its weights will describe it; an adapter's have its base's dropouts."""
+    """Return the configuration in the weights to be made; with LoRA it has the base's dropouts."""
     if parts.lora is None or network.looked is None:
         return network.geometry
     base = network.looked.geometry
@@ -76,7 +76,7 @@ def _geometry(parts: Parts, network: Network) -> GPT2Config:
 
 
 def _adapter(parts: Parts, taken: Look | None) -> bool:
-    """Return whether the weights are an adapter beside its base."""
+    """Return whether the weights are an adapter that is kept apart from its base."""
     if isinstance(parts.task, Conversion):
         return False
     return parts.lora is not None or bool(taken and taken.adapter)

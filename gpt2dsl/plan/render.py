@@ -1,4 +1,4 @@
-"""A plan as a table for people."""
+"""Rendering of a plan as a table."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 WIDTH = 110
 
 TINY = 1e8
-"""Bytes a rank below which its memory is told in MB."""
+"""Bytes per rank below which memory is shown in MB."""
 
 COMPUTING = ("pretrain", "finetune", "evaluate", "generate", "classify", "serve")
-"""Tasks that hold a network in memory."""
+"""Tasks that have a network in memory."""
 
 
 def render(plan: Plan) -> str:
-    """Return the plan as text: a line a subject, and at the end what a run would refuse."""
+    """Return the plan as text: a line per subject, and at the end the inputs that a run refuses."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -39,7 +39,7 @@ def render(plan: Plan) -> str:
     buffer = io.StringIO()
     console = Console(
         file=buffer, width=WIDTH, highlight=False, markup=False, emoji=False,
-        force_jupyter=False,  # in a notebook it would show itself, and write nothing here
+        force_jupyter=False,  # in a notebook it would display itself and leave the buffer empty
     )  # fmt: skip
     console.print(_title(plan))
     console.print(table)
@@ -61,12 +61,12 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.parameters or _is_unknown(plan):
         yield "model", _model(plan)
     labels = {"model.weights": "weights", "task.data": "data", "task.eval_data": "eval"}
-    reads_weights = any(found.key in ("model.weights", "task.source") for found in plan.inputs)
+    reads_weights = any(item.key in ("model.weights", "task.source") for item in plan.inputs)
     if not reads_weights:
         yield "weights", "new: normal 0.02, residual projections divided by sqrt(2 layers)"
-    for found in plan.inputs:
-        yield labels.get(found.key, found.key.partition(".")[2]), _input(found)
-        yield from _files(found)
+    for item in plan.inputs:
+        yield labels.get(item.key, item.key.partition(".")[2]), _input(item)
+        yield from _files(item)
     if plan.batches:
         yield "rows", _batches(plan.batches)
     if plan.optimizer:
@@ -107,9 +107,9 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _is_unknown(plan: Plan) -> bool:
-    """Return whether only weights that are not there say which network it is."""
-    weights = [one for one in plan.inputs if one.key in ("model.weights", "task.source")]
-    return not plan.size and any(one.state in ("absent", "unusable") for one in weights)
+    """Return whether the network is known only to weights that are absent or unusable."""
+    weights = [item for item in plan.inputs if item.key in ("model.weights", "task.source")]
+    return not plan.size and any(item.state in ("absent", "unusable") for item in weights)
 
 
 def _model(plan: Plan) -> str:
@@ -134,13 +134,13 @@ def _input(found: Input) -> str:
     words = [found.name, found.detail]
     if found.size:
         words.append(_size(found.size))
-    if found.key != "train.resume":  # a checkpoint has its own sums
+    if found.key != "train.resume":  # a checkpoint has its own checksums
         words.append(f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending")
     return "   ".join(words)
 
 
 def _files(data: Input) -> Iterator[tuple[str, str]]:
-    """Yield the files that a name of data stands for, unless it names one file."""
+    """Yield the files behind a name of data, unless the name is that of one file."""
     if data.files not in ((), (data.name,)):
         count = len(data.files)
         yield "", f"{count:,} file{'s' if count > 1 else ''}: {some(data.files)}"
@@ -160,9 +160,9 @@ def _batches(batches: Batches) -> str:
 
 
 def _left_out(batches: Batches) -> str:
-    """Say how many rows of the last epoch fill no batch; "" where all do."""
-    rest = (batches.rows or 0) * (batches.epochs or 0) % batches.batch
-    return f"; {rest:,} of the last rows fill no batch and are left out" if rest else ""
+    """Return a suffix with the rows of the last epoch that fill no batch; "" for none."""
+    surplus = (batches.rows or 0) * (batches.epochs or 0) % batches.batch
+    return f"; {surplus:,} of the last rows fill no batch and are left out" if surplus else ""
 
 
 def _epochs(batches: Batches) -> str:
@@ -209,10 +209,10 @@ def _served(server: Served) -> str:
 
 
 def _verdict(plan: Plan) -> Iterator[str]:
-    refused = [found for found in plan.inputs if found.refusals]
+    refused = [item for item in plan.inputs if item.refusals]
     if refused:
         verb = "inputs are" if len(refused) > 1 else "input is"
-        kind = "absent" if all(i.state == "absent" for i in refused) else "refused"
+        kind = "absent" if all(entry.state == "absent" for entry in refused) else "refused"
         yield f"{len(refused)} {verb} {kind}; a run is refused."
 
 

@@ -1,4 +1,4 @@
-"""A parallel layout as lines for people."""
+"""Rendering of a parallel layout."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from gpt2dsl.plan.parallel import Layout, Placed, Role
 
 SHOWN = 3
-"""Stages that are all shown; of more the first two and the last are."""
+"""Most stages that are all shown; of more, the first two and the last are."""
 
 
 def layout_rows(
     layout: Layout, ranks: Mapping[str, int], size: Callable[[int], str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield a line a subject, where there are several ranks.
+    """Yield a label and a line per subject, where there are several ranks.
 
     Args:
         layout: the plan's.
         ranks: the plan's.
-        size: bytes in words.
+        size: formats a number of bytes.
     """
     yield "layout", "; ".join(_tensors(layout.roles, ranks))
     if ranks["pp"] > 1:

@@ -1,4 +1,4 @@
-"""What resharding can't do, and what it writes."""
+"""Faults and output of resharding."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
 LAYOUT = ("dp", "mp", "pp", "optimizer_shard")
-"""What of ``[parallel]`` decides how files are split; the rest is about training."""
+"""Keys of ``[parallel]`` that decide how files are split; others concern training only."""
 
 
 def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
-    """Yield every fault of resharding as a whole, as far as its source is known."""
+    """Yield the faults of resharding as a whole, as far as its source is known."""
     task = parts.task
     if not isinstance(task, Reshard):
         return
@@ -47,18 +47,18 @@ def faults(parts: Parts, looked: Look | None) -> Iterator[Fault]:
 
 
 def find(parts: Parts, looked: Look | None, said: Overrides) -> tuple[Written | None, list[Input]]:
-    """What is written, and the refusal of a source without state.
+    """Return the output, and the refusal of a source without optimizer state.
 
     Args:
         parts: the recipe's.
-        looked: the source; None where it is refused itself.
-        said: what the recipe says of it.
+        looked: description of the source; None where it is refused.
+        said: the recipe's settings of the source.
     """
     task = parts.task
     if not isinstance(task, Reshard) or looked is None:
         return None, []
     if looked.adapter or any(checks.undivided(task.layout, looked.geometry)):
-        return None, []  # They are faults of the recipe.
+        return None, []  # faults() reports them
     from gpt2dsl.weights import resharding  # noqa: PLC0415  # NumPy: only for weights
 
     states: Mapping[str, LazyTensor] = {}

@@ -1,4 +1,4 @@
-"""What a plan says and checks of a server."""
+"""Description, inputs, faults and notes of a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused, weights_name
 
 API_KEY = "GPT2DSL_API_KEY"
-"""The variable that has the key which requests must carry; no spec does, since specs are shared."""
+"""Environment variable of the key that requests must carry; specs have none, as they are shared."""
 
 _NEEDS = ("fastapi", "uvicorn", "jinja2", "prometheus_client")
 
@@ -31,17 +31,17 @@ OF_REQUESTS = frozenset(
         "num_return_sequences", "logprobs", "seed", "stream",
     }
 )  # fmt: skip
-"""Keys of ``[generation]`` that are no defaults of requests: each one says them, or OpenAI does."""
+"""Keys of ``[generation]`` that are no defaults of requests: requests or OpenAI's API set them."""
 
 
 @attrs.frozen(kw_only=True)
 class Served:
-    """What a server will be.
+    """Description of a server.
 
     Attributes:
-        name: of the model, as requests say it.
-        address: that is listened on; its port is 0 where a free one is taken.
-        batch: texts at once.
+        name: name of the model in requests.
+        address: URL to listen on; port 0 for any free one.
+        batch: texts that are generated at once.
         queue: texts that may wait.
     """
 
@@ -52,19 +52,19 @@ class Served:
 
 
 def missing() -> str:
-    """Return what has to be installed before anything can be served; "" where all is there."""
+    """Return how to install the packages that a server lacks; "" where it has them."""
     if all(map(importlib.util.find_spec, _NEEDS)):
         return ""
     return f"it needs: {extras.install('serve')}"
 
 
 def blank_key() -> InputError:
-    """Return the refusal of a key that is blank."""
+    """Return the error of a blank key."""
     return InputError("G2-202", API_KEY, "it is blank; unset it where no key is needed")
 
 
 def refuse_event_loop() -> None:
-    """Refuse to serve inside of an event loop, which it would hold up.
+    """Refuse to serve inside an event loop, which it would block.
 
     Raises:
         RunError: one is running in this thread.
@@ -80,7 +80,7 @@ def refuse_event_loop() -> None:
 
 
 def served(parts: Parts) -> Served | None:
-    """Return what a server will be; None of other tasks."""
+    """Return the description of a server; None for other tasks."""
     task = parts.task
     if not isinstance(task, Serve):
         return None
@@ -100,23 +100,25 @@ def name_of(parts: Parts) -> str:
 
 
 def faults(parts: Parts) -> Iterator[Fault]:
-    """Yield what a server can't be."""
+    """Yield the faults of a server."""
     task = parts.task
     if not isinstance(task, Serve):
         return
     if parts.parallel.ranks > 1 or parts.parallel.devices > 1:
         keys = ("parallel.devices", "parallel.dp", "parallel.mp", "parallel.pp")
-        said = next((key for key in keys if getattr(parts.parallel, key[9:]) > 1), keys[0])
-        yield fault(parts, "G2-107", said, "serve runs in one process, on one device", "task.port")
+        culprit = next((key for key in keys if getattr(parts.parallel, key[9:]) > 1), keys[0])
+        yield fault(
+            parts, "G2-107", culprit, "serve runs in one process, on one device", "task.port"
+        )
     if parts.model.weights == "random":
         message = "new weights have nothing to say; name some"
         yield fault(parts, "G2-107", "model.weights", message)
 
 
 def defaults_of_requests(said: Generation) -> Generation:
-    """Return what a recipe says of generation without the keys that requests say."""
-    kept = {key: value for key, value in said.given().items() if key not in OF_REQUESTS}
-    part = Generation(**kept).written(said.origin, {key: said.why(key) for key in kept})
+    """Return a recipe's generation settings without the keys that requests set."""
+    values = {key: value for key, value in said.given().items() if key not in OF_REQUESTS}
+    part = Generation(**values).written(said.origin, {key: said.why(key) for key in values})
     assert isinstance(part, Generation)
     return part
 
@@ -146,9 +148,9 @@ def find_template(parts: Parts) -> Input | None:
 
 
 def find_host(parts: Parts) -> Input | None:
-    """Return the refusal of an address that others reach, where no key is there to ask with.
+    """Return the refusal of an address that other machines reach, where no key is set.
 
-    Of a name only a server that listens knows.
+    Host names are left to the server, which resolves them.
     """
     task = parts.task
     if not isinstance(task, Serve):
@@ -166,14 +168,14 @@ def find_host(parts: Parts) -> Input | None:
 
 
 def find_packages(parts: Parts) -> Input | None:
-    """Return the refusal of a server for which something has to be installed first."""
+    """Return the refusal of a server that lacks packages."""
     if not isinstance(parts.task, Serve) or not (why := missing()):
         return None
     return refused(parts, "task.kind", "serve", InputError("G2-534", "serve", why))
 
 
 def notes(parts: Parts) -> Iterator[str]:
-    """Yield a note on keys of generation that no request takes its defaults from."""
+    """Yield a note on keys of generation that are no defaults of requests."""
     if not isinstance(parts.task, Serve):
         return
     idle = [f"generation.{key}" for key in parts.generation.changed() if key in OF_REQUESTS]

@@ -1,4 +1,4 @@
-"""The sizes of one pipeline stage that its memory and its traffic are made of."""
+"""Sizes of one pipeline stage, from which its memory and traffic are computed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gpt2dsl.parts.bundle import Parts
 
 @attrs.frozen(kw_only=True)
 class StageSizes:
-    """A rank of a pipeline stage; all of its ranks hold and do as much.
+    """Sizes of a rank of a pipeline stage; all ranks of a stage are alike.
 
     Attributes:
-        index: of the stage.
-        pp: how many there are.
-        layers: its blocks.
-        held: its parameters.
-        tokens: of a micro-batch on a rank.
+        index: index of the stage.
+        pp: number of stages.
+        layers: blocks of the stage.
+        held: parameters of the stage.
+        tokens: tokens of a micro-batch on a rank.
     """
 
     index: int
@@ -33,39 +33,39 @@ class StageSizes:
 
     @property
     def is_first(self) -> bool:
-        """Whether it embeds."""
+        """Whether the stage has the embeddings."""
         return self.index == 0
 
     @property
     def is_last(self) -> bool:
-        """Whether it has the head."""
+        """Whether the stage has the head."""
         return self.index == self.pp - 1
 
     @property
     def neighbours(self) -> int:
-        """Stages that it exchanges with."""
+        """Number of stages that it exchanges activations with."""
         return (not self.is_first) + (not self.is_last)
 
     def elements(self, *, where: Callable[[LocalParam], bool] = lambda _: True) -> int:
-        """Of its parameters on one rank."""
-        return sum(one.size for one in self.held if where(one))
+        """Return the number of elements of its parameters on one rank."""
+        return sum(param.size for param in self.held if where(param))
 
 
 def stages_of(parts: Parts, geometry: GPT2Config) -> list[StageSizes]:
-    """Return all stages of a recipe."""
+    """Return all pipeline stages of a recipe."""
     parallel = parts.parallel
     pp = parallel.pp
     rows = max(1, parts.train.batch_size // parallel.dp // parallel.micro_batches)
-    added = lora_specs(geometry, parts.lora.settings()) if parts.lora else []
+    adapters = lora_specs(geometry, parts.lora.settings()) if parts.lora else []
     return [
         StageSizes(
             index=index,
             pp=pp,
             layers=layers_of(index, geometry.layers, pp),
-            held=tuple(own),
+            held=tuple(params),
             tokens=rows * parts.train.seq_length,
         )
-        for index, own in enumerate(
-            on_stages(geometry, local_params(geometry, added, parallel.mp), pp)
+        for index, params in enumerate(
+            on_stages(geometry, local_params(geometry, adapters, parallel.mp), pp)
         )
     ]

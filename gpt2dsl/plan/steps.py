@@ -1,4 +1,4 @@
-"""The steps of a plan: what is done, in order, with what it reads and writes."""
+"""Steps of a plan, in order, with inputs and outputs of each."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gpt2dsl.plan.inputs import weights_name
 
 @attrs.frozen
 class PlanStep:
-    """One step; an engine carries it out.
+    """A step of a plan, carried out by an engine.
 
     Attributes:
         kind: tokenise, train, evaluate, or the task's own kind.
-        reads: names of inputs, and of what earlier steps wrote.
-        writes: files of the run's directory.
+        reads: names of inputs and of outputs of earlier steps.
+        writes: files in the directory of the run.
     """
 
     kind: str

@@ -13,13 +13,13 @@ from gpt2dsl.plan.checks import fault
 
 
 def write(parts: Parts, geometry: GPT2Config, folder: Path) -> int:
-    """Write ``ckpt_strategy_rank_<N>.ckpt`` of each rank; returns how many.
+    """Write ``ckpt_strategy_rank_<N>.ckpt`` of each rank and return the number of ranks.
 
-    They are those of a training's parameters and optimizer, or of what resharding writes. Names and
-    shapes are those of distributed checkpoints here (docs/reshard.md).
+    They describe the parameters and optimizer state of a training, or the output of resharding.
+    Names and shapes are those of this project's distributed checkpoints (docs/reshard.md).
 
     Raises:
-        SpecError: LoRA, whose adapters are whole in every layout.
+        SpecError: the recipe has LoRA, whose adapters are never split.
         RunError: the folder is not empty, or can't be written.
     """
     from gpt2dsl.weights.files import strategyfile  # noqa: PLC0415  # protobuf: only where needed

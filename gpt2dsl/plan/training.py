@@ -1,4 +1,4 @@
-"""What a plan says and checks of training: the optimizer's groups, adapters, number formats."""
+"""Descriptions, faults and notes of training: parameter groups, adapters, dtypes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def trained_shapes(parts: Parts, geometry: GPT2Config) -> list[tuple[int, ...]]:
-    """Of every tensor that training changes: all, or the adapters and the head of the classes."""
+    """Return the shape of each trained tensor: all, or those of LoRA and the classifier's head."""
     if parts.lora is None:
         return [tensor.shape for tensor in param_specs(geometry)]
-    added = lora_specs(geometry, parts.lora.settings())
-    found: list[tuple[int, ...]] = [shape for one in added for shape in one.shapes.values()]
-    return [*found, (geometry.labels, geometry.hidden)] if geometry.labels else found
+    specs = lora_specs(geometry, parts.lora.settings())
+    shapes: list[tuple[int, ...]] = [shape for spec in specs for shape in spec.shapes.values()]
+    return [*shapes, (geometry.labels, geometry.hidden)] if geometry.labels else shapes
 
 
 def optimizer_words(parts: Parts, shapes: Sequence[tuple[int, ...]]) -> str:
-    """Return the optimizer, with what decays of the tensors that are trained and what does not."""
+    """Return a description of the optimizer, with how many tensors decay."""
     optim = parts.optim
     decayed = sum(map(decays, shapes))
     words = f"{optim.name}, lr {optim.lr:g}, {parts.schedule.kind}"
@@ -38,13 +38,13 @@ def optimizer_words(parts: Parts, shapes: Sequence[tuple[int, ...]]) -> str:
         words += ", without bias correction"
     if optim.weight_decay:
         words += f"; decay {optim.weight_decay:g} of {decayed} matrices and tables"
-        if rest := len(shapes) - decayed:
-            words += f", none of {rest} biases and norms"
+        if others := len(shapes) - decayed:
+            words += f", none of {others} biases and norms"
     return words
 
 
 def precision_words(parts: Parts) -> str:
-    """Return the number formats, where they are not float32."""
+    """Return a description of the dtypes that are not float32."""
     precision = parts.precision
     words = []
     if precision.params != "float32":
@@ -59,18 +59,18 @@ def precision_words(parts: Parts) -> str:
 
 
 def adapter_words(parts: Parts, geometry: GPT2Config) -> str:
-    """Return the adapters that are trained; "" where there are none."""
+    """Return a description of the adapters that are trained; "" for none."""
     if parts.lora is None or not parts.trains:
         return ""
-    lora, found = parts.lora, lora_specs(geometry, parts.lora.settings())
-    ranks = ", ".join(map(str, sorted({one.rank for one in found})))
-    scales = ", ".join(f"{scale:g}" for scale in sorted({one.scale for one in found}))
-    words = f"rank {ranks}, scale {scales}, on {len(found)} modules that match {lora.targets!r}"
+    lora, specs = parts.lora, lora_specs(geometry, parts.lora.settings())
+    ranks = ", ".join(map(str, sorted({spec.rank for spec in specs})))
+    scales = ", ".join(f"{scale:g}" for scale in sorted({spec.scale for spec in specs}))
+    words = f"rank {ranks}, scale {scales}, on {len(specs)} modules that match {lora.targets!r}"
     return f"{words}, dropout {lora.dropout:g}" if lora.dropout else words
 
 
 def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
-    """What a reader must know of training."""
+    """Yield the notes of a training."""
     if not parts.trains:
         return
     if parts.lora:
@@ -78,21 +78,21 @@ def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
 
 
 def notes_of_steps(parts: Parts, steps: int) -> Iterator[str]:
-    """Yield what a reader must know once the number of steps is known; 0 where it is not."""
+    """Yield the notes that depend on the number of steps; 0 where it is unknown."""
     share = parts.schedule.warmup
     if parts.trains and steps and share and not warmup_steps(parts.schedule, steps):
         yield f"schedule.warmup = {share:g} of {steps:,} steps is less than half a step: no warm-up"
 
 
 def _of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
-    """What becomes of the adapters in PEFT's files."""
+    """Yield a note on adapters of q, k and v, which PEFT's files have as one."""
     assert parts.lora is not None
     thirds = _thirds(lora_specs(geometry, parts.lora.settings()))
     if not thirds:
         return
     first = next(iter(thirds.values()))
-    names = " and ".join(one.third for one in first)
-    rank = sum(one.rank for one in first)
+    names = " and ".join(spec.third for spec in first)
+    rank = sum(spec.rank for spec in first)
     yield (
         f"the adapters on {names} are saved as one of rank {rank} on c_attn, which PEFT knows only "
         "as a whole; a resume takes them apart again"
@@ -100,7 +100,7 @@ def _of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
 
 
 def faults(parts: Parts, geometry: GPT2Config, looked: Look | None) -> list[Fault]:
-    """What does not go together in training."""
+    """Return settings of training that contradict each other or the weights."""
     return [
         *_formats(parts),
         *_held_out(parts),
@@ -138,29 +138,29 @@ def _adapters(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
         "rank_pattern": [*lora.rank_pattern],
         "alpha_pattern": [*lora.alpha_pattern],
     }
-    said = [(key, _wrong(pattern)) for key, listed in patterns.items() for pattern in listed]
-    broken = [(key, error) for key, error in said if error]
+    errors = [(key, _wrong(pattern)) for key, listed in patterns.items() for pattern in listed]
+    broken = [(key, error) for key, error in errors if error]
     for key, error in broken:
         yield fault(parts, "G2-202", f"lora.{key}", f"expected a regex: {error}")
     if broken:
         return
-    found = lora_specs(geometry, lora.settings())
-    if not found:
+    specs = lora_specs(geometry, lora.settings())
+    if not specs:
         message = "it matches no module; c_attn, attn.c_proj, c_fc, mlp.c_proj, q, k, v are there"
         yield fault(parts, "G2-202", "lora.targets", message)
-    yield from _unmatched(parts, found)
-    for module, thirds in _thirds(found).items():
-        if len({one.scale for one in thirds}) > 1:
+    yield from _unmatched(parts, specs)
+    for module, thirds in _thirds(specs).items():
+        if len({spec.scale for spec in thirds}) > 1:
             message = f"the thirds of {module} have different scales, which PEFT's files can't hold"
             yield fault(parts, "G2-202", "lora.rank_pattern", message, "lora.alpha_pattern")
             break
 
 
 def _unmatched(parts: Parts, found: list[LoRASpec]) -> Iterator[Fault]:
-    """Patterns that change no adapter: a typo would train at another rank without a word."""
+    """Yield a fault per pattern without a match: a typo would silently train at another rank."""
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(parts.lora, key):
-            if found and not any(matches(pattern, one.name) for one in found):
+            if found and not any(matches(pattern, spec.name) for spec in found):
                 message = f"{pattern!r} matches none of the adapters that targets makes"
                 yield fault(parts, "G2-202", f"lora.{key}", message)
 
@@ -174,16 +174,16 @@ def _wrong(pattern: str) -> str:
 
 
 def _thirds(found: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
-    """Return the adapters on thirds, by module."""
+    """Return the adapters of a q, k or v slice, by module."""
     by_module: dict[str, list[LoRASpec]] = {}
-    for one in found:
-        if one.third:
-            by_module.setdefault(one.module, []).append(one)
+    for spec in found:
+        if spec.third:
+            by_module.setdefault(spec.module, []).append(spec)
     return by_module
 
 
 def _base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
-    """Adapters belong to weights that their files can name."""
+    """Yield faults of weights that the files of an adapter can't name as their base."""
     if looked is None:
         if not parts.model.has_file and parts.model.weights != "auto":
             message = "adapters need weights to be trained on, these are new at random"

@@ -1,4 +1,4 @@
-"""What conversions write, and the refusal of a disk that is too small for it."""
+"""Size of the output of conversions, and refusal of a disk that is too small for it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 @attrs.frozen(kw_only=True)
 class Written:
-    """What a conversion writes.
+    """Output of a conversion.
 
     Attributes:
-        files: how many hold tensors: ranks of resharding, graphs of an export, else 1.
+        files: number of files with tensors: ranks of resharding, graphs of an export, else 1.
         size: bytes of the tensors, copies included.
-        scratch: bytes that lie beside them until it is done.
-        memory: of resharding, bytes of blocks that are on their way at once, whatever the size.
+        scratch: bytes of temporary files beside them.
+        memory: bytes of the blocks that resharding has in memory at once, whatever the size.
     """
 
     files: int
@@ -39,12 +39,12 @@ class Written:
 
 
 def find(parts: Parts, looked: Look | None, said: Overrides) -> Written | None:
-    """What convert and export write; None where it is not known yet.
+    """Return the output of convert and export; None where it is not known yet.
 
     Args:
         parts: the recipe's.
-        looked: the source; None where it is refused itself, or an adapter.
-        said: what the recipe says of it.
+        looked: description of the source; None where it is refused, or an adapter.
+        said: the recipe's settings of the source.
     """
     task = parts.task
     if isinstance(task, Convert):
@@ -58,7 +58,7 @@ def find(parts: Parts, looked: Look | None, said: Overrides) -> Written | None:
 
 
 def refusal(parts: Parts, written: Written | None) -> Input | None:
-    """Return the refusal of a disk that has no room for it."""
+    """Return the refusal of a disk without room for the output."""
     task = parts.task
     if not isinstance(task, Conversion) or written is None:
         return None
@@ -66,7 +66,7 @@ def refusal(parts: Parts, written: Written | None) -> Input | None:
 
     try:
         writing.find_room(cache.expanded(task.target), written.size + written.scratch)
-    except OSError:  # told of the target itself
+    except OSError:  # find_target reports it
         return None
     except RunError as error:
         full = InputError("G2-308", task.target, str(error))
@@ -75,21 +75,21 @@ def refusal(parts: Parts, written: Written | None) -> Input | None:
 
 
 def _tensors(looked: Look | None, dtype: str) -> int:
-    """Return the bytes of whole weights; 0 where only weights that are still to be made know."""
+    """Return the bytes of full weights; 0 where they depend on weights yet to be made."""
     if looked is None:
         return 0
     if dtype:
         return parameter_count(looked.geometry) * _BYTES[dtype]
     from gpt2dsl.weights import writing  # noqa: PLC0415  # as above
 
-    own = sum(tensor.size for tensor in writing.in_dtype(looked.tensors, "").values())
+    present = sum(tensor.size for tensor in writing.in_dtype(looked.tensors, "").values())
     shapes = {tensor.name: tensor.shape for tensor in param_specs(looked.geometry)}
-    new = sum(_BYTES["float32"] * math.prod(shapes[name]) for name in looked.new)
-    return own + new if own else 0
+    added = sum(_BYTES["float32"] * math.prod(shapes[name]) for name in looked.new)
+    return present + added if present else 0
 
 
 def _adapter(parts: Parts, dtype: str, said: Overrides) -> int:
-    """Return the bytes of an adapter by itself; 0 where it is refused, or still to be made."""
+    """Return the bytes of an adapter without its base; 0 if it is refused or yet to be made."""
     from gpt2dsl.weights import opening, writing  # noqa: PLC0415  # as above
 
     name = weights_name(parts)
@@ -99,12 +99,12 @@ def _adapter(parts: Parts, dtype: str, said: Overrides) -> int:
         adapter = opening.adapter(name, said, contents=False)
     except InputError:
         return 0
-    held = {str(number): tensor for number, tensor in enumerate(adapter.tensors)}
-    return sum(tensor.size for tensor in writing.in_dtype(held, dtype).values())
+    tensors = {str(number): tensor for number, tensor in enumerate(adapter.tensors)}
+    return sum(tensor.size for tensor in writing.in_dtype(tensors, dtype).values())
 
 
 def _graphs(task: Export, looked: Look) -> Written:
-    """Return the graphs of an export, of which each has all weights."""
+    """Return the output of an export: graphs that each have all weights."""
     from gpt2dsl.lite import writing  # noqa: PLC0415  # only exports ask for it
     from gpt2dsl.lite.shapes import Shapes  # noqa: PLC0415  # as above
 

@@ -1,1 +1,1 @@
-"""A recipe as TOML: read with every fault collected, written so that it reads back the same."""
+"""Recipes as TOML: reading, which collects all faults, and writing, which is its inverse."""

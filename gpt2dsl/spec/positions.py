@@ -1,4 +1,4 @@
-"""Line numbers of a TOML document's tables and keys, which tomllib doesn't give.
+"""Line numbers of a TOML document's tables and keys, which tomllib doesn't report.
 
 The text is known to be valid TOML (https://toml.io/en/v1.0.0), so the scan need only find where
 statements begin and skip over values.
@@ -16,7 +16,7 @@ _KEY = regex.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+""")
 
 
 def positions(text: str) -> dict[str, int]:
-    """Dotted name of each table and key → line, from 1. A name written twice has its first line.
+    """Return dotted name of each table and key → line, from 1; of a duplicate its first line.
 
     Below ``[[stage]]`` names begin with the number of the stage: ``stage.2.train.steps``.
     """
@@ -27,8 +27,8 @@ def positions(text: str) -> dict[str, int]:
 
 
 def statements(text: str) -> list[tuple[str, int]]:
-    """Dotted name and line of each table header and each key outside inline tables, in order."""
-    found: list[tuple[str, int]] = []
+    """Return dotted name and line of each table header and each key, without inline tables."""
+    names: list[tuple[str, int]] = []
     arrays: dict[str, int] = {}
     table = ""
     at = 0
@@ -49,14 +49,14 @@ def statements(text: str) -> list[tuple[str, int]]:
             array, _, below = table.partition(".")
             if array in arrays:
                 table = ".".join(filter(None, (array, str(arrays[array]), below)))
-            found.append((table, line))
+            names.append((table, line))
             at = end
             continue
         end = _equals(text, at)
         name = _dotted(text[at:end])
-        found.append((f"{table}.{name}" if table else name, line))
+        names.append((f"{table}.{name}" if table else name, line))
         at = _value_end(text, end + 1)
-    return found
+    return names
 
 
 def _dotted(words: str) -> str:

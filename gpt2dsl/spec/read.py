@@ -1,4 +1,4 @@
-"""TOML text → draft: syntax, tables, and what ``extends`` brings in."""
+"""Reading of TOML: syntax, tables, and recipes that ``extends`` names."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ else:
     import tomli as tomllib
 
 Find = Callable[[str, str], RawConfig]
-"""Name of a recipe, and the file that names it → its draft."""
+"""Name of a recipe, and the file that names it → its raw configuration."""
 
 BESIDE = "runtime"
-"""The table that holds for all stages, where it stands outside of them."""
+"""Table that applies to all stages of a chain if it is outside of them."""
 
 _HAS_LINE = regex.compile(r":\d+$")
 _LOOSE = regex.compile(r"[+-]?(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?")
-"""Numbers that TOML does not know and everybody writes: .5 and 1."""
+"""Numbers that are common but not TOML, such as ``.5`` and ``1.``."""
 
 _DATE = regex.compile(
     r"(?:\d{4}-\d{2}-\d{2}[Tt ])?\d{2}:\d{2}:\d{2}(?:\.\d+)?(?:[Zz]|[+-]\d{2}:\d{2})?"
@@ -43,15 +43,15 @@ _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
 def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
-    """Return the draft of a TOML text, or of each stage of a chain.
+    """Return the raw configuration of a TOML text, or of each stage of a chain.
 
     Args:
         text: a TOML document.
-        name: what its lines are called in messages: ``specs/x.toml``.
-        find: gives the draft of what ``extends`` names.
+        name: name of the document in messages: ``specs/x.toml``.
+        find: returns the raw configuration of the recipe that ``extends`` names.
 
     Raises:
-        SpecError: it is not TOML, so that nothing further can be said about it.
+        SpecError: it is not TOML, so that no other faults can be found.
     """
     document = _parse(text, name)
     places = _Places(name, positions(text), dates=_dates(text))
@@ -62,7 +62,7 @@ def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
         message = f"expected [[stage]], a table for each, found {stages!r}"
         raise SpecError([Fault("G2-201", places.of("stage"), "stage", message)])
     beside = {key: raw for key, raw in document.items() if key == BESIDE}
-    wrong = [
+    misplaced = [
         Fault("G2-105", places.of(key), key, f"it belongs into a [[stage]], as [stage.{key}]")
         for key in document
         if key not in (BESIDE, "stage")
@@ -72,7 +72,7 @@ def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
         _draft(stage, places.below(f"stage.{number}"), find, shared)
         for number, stage in enumerate(stages, 1)
     ]
-    return ChainDrafts(tuple(drafts), tuple(wrong))
+    return ChainDrafts(tuple(drafts), tuple(misplaced))
 
 
 def _is_table(raw: Any) -> bool:
@@ -81,7 +81,7 @@ def _is_table(raw: Any) -> bool:
 
 @attrs.frozen
 class _Places:
-    """Where the keys of a document are written, and its dates as they are."""
+    """Line numbers of a document's keys, and its dates as written."""
 
     file: str
     lines: Mapping[str, int]
@@ -89,18 +89,18 @@ class _Places:
     dates: Mapping[tuple[type, str], str] = attrs.field(factory=dict)
 
     def of(self, key: str) -> str:
-        """``file:line`` of a key, or of the nearest table around it that has a line."""
+        """Return ``file:line`` of a key, or of the innermost table around it that has a line."""
         name = f"{self.prefix}{key}"
         while name and name not in self.lines:
             name = name.rpartition(".")[0]
         return f"{self.file}:{self.lines.get(name, 1)}"
 
     def below(self, table: str) -> _Places:
-        """Those of a table's keys."""
+        """Return the places of a table's keys."""
         return _Places(self.file, self.lines, f"{table}.", self.dates)
 
     def worded(self, raw: Any) -> Any:
-        """Return a value with the text of each date in it, as it is written."""
+        """Return a value with each date in it replaced by its text as written."""
         if isinstance(raw, list):
             return [self.worded(item) for item in raw]
         return self.dates.get((type(raw), str(raw)), raw) if isinstance(raw, date | time) else raw
@@ -109,7 +109,7 @@ class _Places:
 def _draft(
     document: Mapping[str, Any], places: _Places, find: Find, shared: RawConfig | None = None
 ) -> RawConfig:
-    """The draft of one recipe's tables, over what stands beside them, over what they extend."""
+    """Return the raw configuration of a recipe, merged over ``shared`` and over its base."""
     tables: dict[str, Table] = {}
     faults: list[Fault] = []
     for key, raw in document.items():
@@ -117,8 +117,8 @@ def _draft(
             continue
         origin = places.of(key)
         if key not in TABLES:
-            what = "table" if isinstance(raw, dict) else "key outside of a table"
-            message = f"unknown {what}{did_you_mean(key, TABLES)}"
+            noun = "table" if isinstance(raw, dict) else "key outside of a table"
+            message = f"unknown {noun}{did_you_mean(key, TABLES)}"
             faults.append(Fault("G2-102", origin, key, message))
         elif not isinstance(raw, dict):
             faults.append(Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}"))
@@ -137,15 +137,15 @@ def _draft(
 
 
 def _read(raw: Any, key: str, places: _Places) -> Any:
-    """Return a value of a file: a date without quotes is a text where the key wants one."""
+    """Return a value of a file; a date without quotes becomes text if the key takes text."""
     worded = places.worded(raw)
     return worded if any(rule.typed(worded) for rule in _rules(key)) else raw
 
 
 def _dates(text: str) -> dict[tuple[type, str], str]:
-    """Return each date and time of a document as it is written, unless it is written in two ways.
+    """Return the text of each date and time of a document, unless it is written in two ways.
 
-    TOML's reader gives the moment alone, and a name may be ``2024-05-01 10:00:00Z``.
+    TOML's parser loses the notation, and a name may be ``2024-05-01 10:00:00Z``.
     """
     written: dict[tuple[type, str], str | None] = {}
     for match in _DATE.finditer(text):
@@ -157,49 +157,49 @@ def _dates(text: str) -> dict[tuple[type, str], str]:
 
 
 def overrides(settings: tuple[str, ...]) -> RawConfig:
-    """Return the draft of ``--set table.key=value``; a value that is not TOML is a string."""
-    said, faults = said_by(settings)
-    draft = values(said)
+    """Return the raw configuration of ``--set table.key=value``; other than TOML is a string."""
+    assigned, faults = said_by(settings)
+    draft = values(assigned)
     return RawConfig(draft.tables, (*faults, *draft.faults))
 
 
 def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
-    """Key → value of each ``--set``, and the faults of those that say none."""
-    said: dict[str, Value] = {}
+    """Return key → value of each ``--set``, and the faults of malformed ones."""
+    assigned: dict[str, Value] = {}
     faults = []
     for setting in settings:
         key, equals, written = setting.partition("=")
         if equals:
             name = key.strip()
             try:
-                said[name] = Value(_written(written.strip(), _rules(name)), "--set")
+                assigned[name] = Value(_written(written.strip(), _rules(name)), "--set")
             except ValueError as error:
                 faults.append(Fault("G2-201", "--set", name, str(error)))
         else:
             message = "expected table.key=value, as in optim.lr=3e-4"
             faults.append(Fault("G2-201", "--set", setting, message))
-    return said, faults
+    return assigned, faults
 
 
 def values(said: Mapping[str, Value]) -> RawConfig:
-    """Return the draft of single values, named ``table.key``."""
-    found: dict[str, dict[str, Value]] = {}
+    """Return the raw configuration of single values by ``table.key``."""
+    tables: dict[str, dict[str, Value]] = {}
     faults = []
     for key, value in said.items():
         table, _, field = key.partition(".")
         if table in TABLES and field:
-            found.setdefault(table, {})[field] = value
+            tables.setdefault(table, {})[field] = value
         else:
-            names = [f"{one.table}.{key}" for one in owners(key)]
-            said_fully = f": {' or '.join(names)}" if names else ""
-            hint = said_fully or f", with a table of a part{did_you_mean(table, TABLES)}"
+            names = [f"{cls.table}.{key}" for cls in owners(key)]
+            suggestion = f": {' or '.join(names)}" if names else ""
+            hint = suggestion or f", with a table of a part{did_you_mean(table, TABLES)}"
             message = f"expected table.key{hint}"
             faults.append(Fault("G2-102", value.origin, key, message))
-    return RawConfig({name: Table("", fields) for name, fields in found.items()}, tuple(faults))
+    return RawConfig({name: Table("", fields) for name, fields in tables.items()}, tuple(faults))
 
 
 def read_file(path: Path, name: str, find: Find) -> RawConfig | ChainDrafts:
-    """As ``read_text``, of a file. Raises SpecError where it can't be read."""
+    """Return the same as ``read_text``, for a file; raise SpecError if it is unreadable."""
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -257,7 +257,7 @@ def _parse(text: str, name: str) -> dict[str, Any]:
 
 
 def _unquoted(text: str, line: int) -> str:
-    """Return the cure of a text without quotes; "" where the line has another fault."""
+    """Return advice on a text without quotes; "" if the line has another fault."""
     lines = text.splitlines()
     bare = _BARE.fullmatch(lines[line - 1]) if line <= len(lines) else None
     if not bare:
@@ -268,7 +268,7 @@ def _unquoted(text: str, line: int) -> str:
 
 
 def _written_before(text: str, line: int) -> tuple[str, int] | None:
-    """Return the name on ``line`` and the line where it stood before, if it did."""
+    """Return the name on ``line`` and the line of its first occurrence, if it is a duplicate."""
     seen: dict[str, int] = {}
     for key, at in statements(text):
         if at == line and key in seen:
@@ -278,7 +278,7 @@ def _written_before(text: str, line: int) -> tuple[str, int] | None:
 
 
 def _rules(key: str) -> list[Rule]:
-    """Return what a key accepts, in each task that has it; [] of an unknown one."""
+    """Return the rules of a key, one for each task that has it; [] for an unknown key."""
     table, _, field = key.rpartition(".")
     table = table.rpartition(".")[2]
     classes = TASKS.values() if table == "task" else filter(None, [TABLES.get(table)])
@@ -286,10 +286,10 @@ def _rules(key: str) -> list[Rule]:
 
 
 def _written(text: str, rules: Sequence[Rule]) -> Any:
-    """Return a value of the command line: TOML's, a looser number, or the text, as the key wants.
+    """Return a command-line value: TOML, a looser number or the text, whichever the key accepts.
 
     Raises:
-        ValueError: there is more than a value.
+        ValueError: it has more than one value.
     """
     readings: list[Any] = []
     try:

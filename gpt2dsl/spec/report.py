@@ -1,4 +1,4 @@
-"""All faults of a spec as one report, in columns."""
+"""Report of all faults of a spec, in columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpt2dsl.errors import Fault
 
 
 def report(faults: Sequence[Fault]) -> str:
-    """One line a fault (origin, key, message, code), sorted, and their number."""
+    """Return a line per fault (origin, key, message, code), sorted, and their number."""
     rows = [
         (fault.origin, fault.key, fault.message, f"[{fault.code}]")
         for fault in sorted(faults, key=lambda fault: fault.order)

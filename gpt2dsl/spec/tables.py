@@ -1,6 +1,7 @@
-"""A recipe before it is checked: tables of raw values, each of which knows where it was written.
+"""Recipes before validation: tables of raw values with their origins.
 
-TOML files, Python recipes and ``--set`` all become this; later ones lie over earlier ones.
+TOML files, Python recipes and ``--set`` are converted to this form; later ones override earlier
+ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gpt2dsl.parts.parallel import Parallel
 
 @attrs.frozen
 class Value:
-    """A raw value and where it was written."""
+    """A raw value with its origin."""
 
     raw: Any
     origin: str
@@ -27,35 +28,34 @@ class Value:
 
 @attrs.frozen
 class Table:
-    """One part's raw values, and where its table was written."""
+    """Raw values of a part, with the origin of its table."""
 
     origin: str
     values: Mapping[str, Value]
 
     def over(self, below: Table) -> Table:
-        """Both, where this one wins; of two keys that exclude each other, too."""
+        """Return both merged; keys of this table take precedence, as does its task."""
         kind, kind_below = self.values.get("kind"), below.values.get("kind")
         values = below.values
         if kind and kind_below and kind.raw != kind_below.raw and kind.raw in TASKS:
-            shared = TASKS[kind.raw].rules()  # another task has no use for the others
+            shared = TASKS[kind.raw].rules()  # another task does not have the other keys
             values = {key: value for key, value in values.items() if key in shared}
         return Table(self.origin or below.origin, {**values, **self.values})
 
 
 UNREAD = ("G2-001", "G2-002", "G2-003", "G2-004")
-"""Codes of what a recipe extends and can't be read: what the recipe lacks may stand there."""
+"""Codes of an unreadable base: keys that the recipe lacks may be set there."""
 
 
 @attrs.frozen
 class RawConfig:
-    """A recipe before it is checked.
+    """A recipe before validation.
 
     Attributes:
-        tables: of the recipe.
-        faults: that were found so far.
-        name: of its own; "" where it has none.
-        extends: the Python recipe that it extends, directly or through files; "" where there is
-            none.
+        tables: tables of the recipe.
+        faults: faults so far.
+        name: name of the recipe; "" for none.
+        extends: Python recipe that it extends, directly or through files; "" for none.
     """
 
     tables: Mapping[str, Table]
@@ -64,18 +64,18 @@ class RawConfig:
     extends: str = ""
 
     def over(self, below: RawConfig) -> RawConfig:
-        """Both, where this one wins."""
+        """Return both merged; values of this one take precedence."""
         tables = dict(below.tables)
         for name, table in self.tables.items():
-            below_it = tables.get(name, Table(table.origin, {}))
-            tables[name] = table.over(_without_rivals(table, below_it, name))
+            base = tables.get(name, Table(table.origin, {}))
+            tables[name] = table.over(_without_rivals(table, base, name))
         faults = below.faults + self.faults
         return RawConfig(tables, faults, self.name, self.extends or below.extends)
 
 
 @attrs.frozen
 class ChainDrafts:
-    """The recipes of a chain in their order, the faults beside them, and its name if it has one."""
+    """Recipes of a chain in order, faults outside of them, and the name of the chain if any."""
 
     drafts: tuple[RawConfig, ...]
     faults: tuple[Fault, ...] = ()
@@ -83,7 +83,7 @@ class ChainDrafts:
 
 
 def of_parts(parts: Mapping[str, Part], name: str = "") -> RawConfig:
-    """Return the draft of a recipe that was built in Python."""
+    """Return the raw configuration of a recipe that was built in Python."""
     return RawConfig(
         {
             table: Table(
@@ -100,25 +100,25 @@ def of_parts(parts: Mapping[str, Part], name: str = "") -> RawConfig:
 
 
 def structure(draft: RawConfig) -> tuple[dict[str, Part], tuple[Fault, ...]]:
-    """Return the parts of a draft, made of its good values only, and every fault so far.
+    """Return the parts of a raw configuration, built from its valid values, and all faults.
 
-    A part that lacks a required key, because it is missing or faulty, is left out.
+    A part is left out if a required key is missing or faulty.
     """
     parts: dict[str, Part] = {}
     faults = list(draft.faults)
     for name, table in draft.tables.items():
-        cls, raw, found = _class_of(name, table)
-        faults += found
+        cls, raw, errors = _class_of(name, table)
+        faults += errors
         if cls is None:
             continue
         values = {key: _nested(cls, key, value.raw) for key, value in raw.items()}
         origins = {key: value.origin for key, value in raw.items()}
         inside = {key: inner for key in raw if (inner := _inside(cls, key, raw[key]))}
-        found = [_elsewhere(fault, cls) for fault in check(cls, values, origins, table.origin)]
-        found = [fault for fault in found if fault.key.partition(".")[2] not in inside]
-        found += [fault for inner in inside.values() for fault in inner]
-        faults += found
-        faulty = {re.split("[. ]", fault.key)[1] for fault in found}
+        errors = [_elsewhere(fault, cls) for fault in check(cls, values, origins, table.origin)]
+        errors = [fault for fault in errors if fault.key.partition(".")[2] not in inside]
+        errors += [fault for inner in inside.values() for fault in inner]
+        faults += errors
+        faulty = {re.split("[. ]", fault.key)[1] for fault in errors}
         good = {key: value for key, value in values.items() if key not in faulty}
         if not any(rule.required and key not in good for key, rule in cls.rules().items()):
             parts[name] = cls(**good).written(table.origin, {key: origins[key] for key in good})
@@ -129,13 +129,13 @@ def structure(draft: RawConfig) -> tuple[dict[str, Part], tuple[Fault, ...]]:
 
 
 def _without_rivals(above: Table, below: Table, name: str) -> Table:
-    """``below`` without keys that exclude one of ``above``: who says steps means no epochs."""
+    """Return ``below`` without keys that exclude one of ``above``: steps override epochs."""
     pairs = TABLES[name].exclusive if name in TABLES else ()
     rivals = {
         rival
         for pair in pairs
-        for said, rival in (pair, pair[::-1])
-        if said in above.values and rival not in above.values
+        for chosen, rival in (pair, pair[::-1])
+        if chosen in above.values and rival not in above.values
     }
     return Table(below.origin, {k: v for k, v in below.values.items() if k not in rivals})
 
@@ -147,22 +147,22 @@ def _kind(part: Part) -> dict[str, str]:
 def _class_of(
     name: str, table: Table
 ) -> tuple[type[Part] | None, Mapping[str, Value], list[Fault]]:
-    """Return the class of a table, its values without the one that chose the class, and faults."""
+    """Return the class of a table, its values without ``kind``, and faults."""
     if name != "task":
         return TABLES[name], table.values, []
     kind = table.values.get("kind")
-    rest = {key: value for key, value in table.values.items() if key != "kind"}
+    fields = {key: value for key, value in table.values.items() if key != "kind"}
     expected = f"expected one of {', '.join(TASKS)}"
     if kind is None:
-        return None, rest, [Fault("G2-103", table.origin, "task.kind", f"missing; {expected}")]
+        return None, fields, [Fault("G2-103", table.origin, "task.kind", f"missing; {expected}")]
     if not isinstance(kind.raw, str) or kind.raw not in TASKS:
-        found = Fault("G2-202", kind.origin, "task.kind", f"{expected}, found {kind.raw!r}")
-        return None, rest, [found]
-    return TASKS[kind.raw], rest, []
+        error = Fault("G2-202", kind.origin, "task.kind", f"{expected}, found {kind.raw!r}")
+        return None, fields, [error]
+    return TASKS[kind.raw], fields, []
 
 
 def _nested(cls: type[Part], key: str, raw: Any) -> Any:
-    """Return an inline table as the part that the field holds, where its values are right."""
+    """Return an inline table as a part, if its values are valid."""
     if not _holds_part(cls, key, raw):
         return raw
     return raw if check(Parallel, raw, dict.fromkeys(raw, ""), "") else Parallel(**raw)
@@ -184,7 +184,7 @@ def _holds_part(cls: type[Part], key: str, raw: Any) -> bool:
 
 
 def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
-    """An unknown key, told apart: one of another task, one of another table, or just unknown."""
+    """Return a fault, naming the tasks or tables that have its unknown key."""
     if fault.code != "G2-101":
         return fault
     key = fault.key.partition(".")[2]
@@ -193,7 +193,7 @@ def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
         if tasks:
             message = f"belongs to {' and '.join(tasks)}, this is {cls.kind}"  # type: ignore[attr-defined]
             return attrs.evolve(fault, code="G2-104", message=message, meant="")
-    tables = [one.table for one in owners(key)]
+    tables = [part.table for part in owners(key)]
     if tables and "did you mean" not in fault.message:
         return attrs.evolve(fault, message=f"unknown key; [{']['.join(tables)}] has {key}")
     return fault

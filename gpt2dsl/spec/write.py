@@ -1,4 +1,4 @@
-"""Parts → TOML text, through tomli-w."""
+"""Writing of parts as TOML, by tomli-w."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gpt2dsl.parts import Part, Task
 
 
 def to_toml(parts: Iterable[Part]) -> str:
-    """One table a part, with the values that were said. Reads back as equal parts."""
+    """Return a table per part with its values that are set; reads back as equal parts."""
     return _text(_document(parts))
 
 
 def stages_to_toml(stages: Iterable[Iterable[Part]]) -> str:
-    """One ``[[stage]]`` a recipe, its parts below it as ``[stage.train]``."""
+    """Return a ``[[stage]]`` per recipe, with its parts as ``[stage.train]``."""
     documents = [_document(parts) for parts in stages]
     tables = [_text({"stage": document}) if document else "" for document in documents]
     return "\n".join(f"[[stage]]\n{table}" for table in tables)
@@ -32,8 +32,8 @@ def _document(parts: Iterable[Part]) -> dict[str, Any]:
 
 def _table(part: Part) -> dict[str, Any]:
     kind = {"kind": part.kind} if isinstance(part, Task) else {}
-    said = {**part.changed(), **{k: v for k, v in part.given().items() if v is not None}}
-    return {**kind, **{name: _plain(said[name]) for name in part.rules() if name in said}}
+    fields = {**part.changed(), **{k: v for k, v in part.given().items() if v is not None}}
+    return {**kind, **{name: _plain(fields[name]) for name in part.rules() if name in fields}}
 
 
 def _plain(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""The way over from MindFormers: its YAML and its command lines as recipes."""
+"""Import from MindFormers: its YAML and its command lines as recipes."""

@@ -1,4 +1,4 @@
-"""A MindFormers configuration as a recipe: each value at its place, by the arithmetic there."""
+"""Conversion of a MindFormers configuration to a recipe, by MindFormers' own rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt2dsl.weights.formats.settings import ACTIVATIONS
 
 CARRIED = "carried over"
 OPTIONAL = ("task", "lora", "classifier")
-"""Parts that say something by being there."""
+"""Tables that have a meaning even when they are empty."""
 
 _CONFIG = "model.model_config."
 _PET = f"{_CONFIG}pet_config."
@@ -33,7 +33,7 @@ SCHEDULES = {
     "constant_with_warmup": "constant",
 }
 PUBLISHED = {"gpt2": "gpt2", "gpt2_xl": "gpt2-xl", "gpt2_13b": "13b"}
-"""Names that MindFormers downloads → the same weights on the Hugging Face Hub."""
+"""Names of weights that MindFormers downloads → the same weights on the Hugging Face Hub."""
 
 ADAPTED = {"gpt2_lora": "gpt2", "gpt2_xl_lora": "gpt2_xl"}
 _OPTIMIZERS = ("FusedAdamWeightDecay", "AdamWeightDecay", "AdamW", "adamw")
@@ -42,12 +42,12 @@ _THIRDS = {"dense1": "q", "dense2": "k", "dense3": "v"}
 
 @attrs.frozen
 class Line:
-    """What became of one key.
+    """Fate of a key.
 
     Attributes:
-        entry: the key.
+        entry: key with its value.
         fate: carried over, no effect or no counterpart.
-        words: where it went, or why it did not.
+        words: target in the recipe, or the reason that there is none.
     """
 
     entry: Entry
@@ -57,23 +57,23 @@ class Line:
 
 @attrs.frozen
 class Imported:
-    """A configuration as a recipe's tables, and what became of each of its keys."""
+    """Tables of the recipe, and the fate of each key of the configuration."""
 
     tables: Mapping[str, Mapping[str, Any]]
     lines: tuple[Line, ...]
 
     def parts(self) -> list[Part]:
-        """Return the recipe, without what says nothing.
+        """Return the parts of the recipe, without those that are all defaults.
 
         Raises:
-            SpecError: with every value that a recipe refuses.
+            SpecError: values are invalid in a recipe; it has all of them.
         """
-        said = {
+        values = {
             f"{table}.{key}": Value(value, "imported")
             for table, keys in self.tables.items()
             for key, value in keys.items()
         }
-        parts, faults = structure(read.values(said))
+        parts, faults = structure(read.values(values))
         if faults:
             raise SpecError(faults)
         return [part for name, part in parts.items() if part.changed() or name in OPTIONAL]
@@ -83,17 +83,17 @@ def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
     """Return the recipe of a configuration.
 
     Args:
-        entries: of the YAML, and of a command line above it: the last of a key counts.
-        devices: that the job has, where they are more than dp times mp times pp says.
+        entries: entries of the YAML, then of the command line: the last one of a key counts.
+        devices: devices of the job, for data parallelism; None for those of the configuration.
 
     Raises:
-        SpecError: with every unknown key and every value that can't be carried over.
+        SpecError: keys are unknown or values can't be carried over; it has all of them.
     """
     return _Carrier({entry.key: entry for entry in entries}, devices).imported()
 
 
 class _Carrier:
-    """Takes values out and puts them where they belong; what is left has another fate."""
+    """Converter that moves values to the recipe; keys that it leaves have another fate."""
 
     def __init__(self, entries: dict[str, Entry], devices: int | None) -> None:
         self.entries, self.devices = entries, devices
@@ -102,7 +102,7 @@ class _Carrier:
         self.faults: list[Fault] = []
 
     def imported(self) -> Imported:
-        """Return all of it."""
+        """Return the recipe and the fate of every key."""
         for step in (self._task, self._model, self._numbers, self._parallel, self._train,
                      self._optimizer, self._schedule, self._generation):  # fmt: skip
             step()
@@ -115,17 +115,17 @@ class _Carrier:
         return Imported(tables, tuple(self.lines[key] for key in self.entries))
 
     def _rest(self, entry: Entry) -> None:
-        found = keys.fate(entry.key, entry.value)
-        if found is None:
+        verdict = keys.fate(entry.key, entry.value)
+        if verdict is None:
             known = (*self.entries, *keys.NO_EFFECT_KEYS, *keys.NO_COUNTERPART_KEYS, *self.lines)
             hint = did_you_mean(entry.key, [key for key in known if key != entry.key])
             message = f"MindFormers 0.8's GPT-2 knows no such key{hint}"
             self.faults.append(Fault("G2-101", entry.origin, entry.key, message))
             return
-        self.lines[entry.key] = Line(entry, *found)
+        self.lines[entry.key] = Line(entry, *verdict)
 
     def take(self, key: str, default: Any = None, words: str = "") -> Any:
-        """Return a value, noted as carried over."""
+        """Return a value and record its key as carried over."""
         if (entry := self.entries.get(key)) is None:
             return default
         self.lines[key] = Line(entry, CARRIED, words)
@@ -137,7 +137,7 @@ class _Carrier:
         self.tables.setdefault(table, {})[name] = value
 
     def move(self, key: str, where: str, of: Callable[[Any], Any] = lambda value: value) -> Any:
-        """Take a value and set it elsewhere."""
+        """Move a value to the recipe, converted by ``of``, and return it."""
         if key not in self.entries:
             return None
         value = of(self.take(key, words=where))
@@ -145,28 +145,28 @@ class _Carrier:
         return value
 
     def choice(self, key: str, names: Mapping[str, str], default: str, where: str) -> str:
-        """One of MindFormers' names as ours."""
-        said = self.take(key, None, words=where)
-        if said is None:
+        """Return the recipe's name for one of MindFormers' names."""
+        name = self.take(key, None, words=where)
+        if name is None:
             return default
-        if said not in names:
-            expected = f"expected one of {', '.join(names)}, found {said!r}"
+        if name not in names:
+            expected = f"expected one of {', '.join(names)}, found {name!r}"
             self.faults.append(Fault("G2-202", self.entries[key].origin, key, expected))
             return default
-        return names[said]
+        return names[name]
 
     def number(self, key: str, default: float, words: str = "") -> Any:
-        """Return a number; YAML takes ``1e-5`` for a text."""
-        said = self.take(key, default, words)
+        """Return a number, also from text, which YAML reads ``1e-5`` as."""
+        value = self.take(key, default, words)
         try:
-            return float(said) if isinstance(said, str) else said
+            return float(value) if isinstance(value, str) else value
         except ValueError:
-            message = f"expected a number, found {said!r}"
+            message = f"expected a number, found {value!r}"
             self.faults.append(Fault("G2-201", self.entries[key].origin, key, message))
             return default
 
     def note(self, key: str, fate: str, words: str) -> None:
-        """Say another fate of a key."""
+        """Record the fate of a key."""
         if key in self.entries:
             self.lines[key] = Line(self.entries[key], fate, words)
 
@@ -202,30 +202,30 @@ class _Carrier:
             self.put("train.evaluate_every", self.take("eval_step_interval", 100))
 
     def _model(self) -> None:
-        said = {
+        sizes = {
             ours: self.take(f"{_CONFIG}{theirs}", None, words=f"model.{ours}")
             for ours, theirs in {
                 "layers": "num_layers", "heads": "num_heads", "hidden": "hidden_size",
                 "positions": "seq_length", "vocab": "vocab_size",
             }.items()
         }  # fmt: skip
-        same = [
+        matching = [
             name
             for name, size in SIZES.items()
             if name != "nano"
-            and all(said[k] in (None, getattr(size, k)) for k in ("layers", "heads", "hidden"))
+            and all(sizes[k] in (None, getattr(size, k)) for k in ("layers", "heads", "hidden"))
         ]
-        size = same[0] if same and said["hidden"] else ""
+        size = matching[0] if matching and sizes["hidden"] else ""
         weights = self._weights()
         if size:
             self.put("model.size", size)
-        for key, value in said.items():
+        for key, value in sizes.items():
             default = getattr(SIZES[size], key) if size else (50257 if key == "vocab" else None)
             if value is not None and value != default:
                 self.put(f"model.{key}", value)
         ratio = self.take(f"{_CONFIG}expand_ratio", 4, "model.inner")
-        if ratio != 4 and said["hidden"]:
-            self.put("model.inner", int(ratio * said["hidden"]))
+        if ratio != 4 and sizes["hidden"]:
+            self.put("model.inner", int(ratio * sizes["hidden"]))
         self._activation(size, weights)
         self._dropout()
         if labels := self.take(f"{_CONFIG}num_labels", 0, "classifier.labels"):
@@ -233,7 +233,7 @@ class _Carrier:
         self._adapter()
 
     def _weights(self) -> str:
-        """What is loaded: load_checkpoint, and outside of training checkpoint_name_or_path."""
+        """Return load_checkpoint, or in evaluation and generation checkpoint_name_or_path."""
         named = self.take("load_checkpoint", "", "model.weights")
         fallback = f"{_CONFIG}checkpoint_name_or_path"
         if not named and self.kind in ("evaluate", "generate"):
@@ -246,7 +246,7 @@ class _Carrier:
         if weights:
             self.put("model.weights", weights)
         elif self.kind == "finetune":
-            # there it trains from random weights, without a word
+            # MindFormers silently trains from random weights
             self.put("model.weights", "random")
         return weights
 
@@ -312,7 +312,7 @@ class _Carrier:
         micro = self.take("parallel_config.micro_batch_num", 1, "parallel.micro_batches")
         if not is_parallel:
             layout = dict.fromkeys(layout, 1)
-        elif mode in (0, 3):  # data parallel: the others are reset to 1 there
+        elif mode in (0, 3):  # data parallel: MindFormers resets the others to 1
             layout = {"dp": self.devices or layout["dp"], "mp": 1, "pp": 1}
         self.micro = micro if layout["pp"] > 1 else 1
         self.layout = layout

@@ -45,11 +45,11 @@ _LAUNCHERS = ("run_distribute.sh", "run_standalone.sh")
 
 @attrs.frozen
 class Command:
-    """What a command line says.
+    """Content of a command line.
 
     Attributes:
-        entries: of its YAML, and its own above them.
-        devices: of the job, None where it does not say.
+        entries: entries of its YAML, then those of the command line.
+        devices: devices of the job; None where it names none.
     """
 
     entries: list[Entry]
@@ -57,15 +57,15 @@ class Command:
 
 
 def read(text: str, folder: Path | None = None) -> Command:
-    """Return a command line, with the YAML that it names.
+    """Return the content of a command line and of the YAML that it names.
 
     Args:
         text: ``python run_mindformer.py --config run_gpt2.yaml --run_mode train``.
-        folder: that paths are relative to.
+        folder: folder that paths are relative to.
 
     Raises:
-        SpecError: it is neither of both programs', or an argument is wrong (G2-101, G2-103), or
-            the YAML can't be read.
+        SpecError: it runs neither program (G2-001), an argument is wrong (G2-101, G2-103), or the
+            YAML is unreadable.
     """
     try:
         words = shlex.split(text)
@@ -81,51 +81,55 @@ def read(text: str, folder: Path | None = None) -> Command:
 
 
 def _run_mindformer(words: Sequence[str], folder: Path) -> Command:
-    config, above = "", []
-    rest = list(words)
-    while rest:
-        flag = rest.pop(0)
+    config, flags = "", []
+    pending = list(words)
+    while pending:
+        flag = pending.pop(0)
         if not flag.startswith("--"):
             raise _wrong("G2-101", flag, "expected a flag, --name value")
         name, equals, value = flag[2:].partition("=")
         if not equals:
-            if not rest or rest[0].startswith("--"):
+            if not pending or pending[0].startswith("--"):
                 raise _wrong("G2-103", flag, "its value is missing")
-            value = rest.pop(0)
+            value = pending.pop(0)
         if name == "config":
             config = value
         elif name in FLAGS or "." in name:
-            above.append(Entry(FLAGS.get(name, name), _value(value), f"--{name}"))
+            flags.append(Entry(FLAGS.get(name, name), _value(value), f"--{name}"))
         else:
             hint = did_you_mean(name, (*FLAGS, "config"))
             raise _wrong("G2-101", f"--{name}", f"run_mindformer.py has no such flag{hint}")
-    return Command([*_yaml(config, "--config", folder), *above])
+    return Command([*_yaml(config, "--config", folder), *flags])
 
 
 def _launched(name: str, words: Sequence[str], folder: Path) -> Command:
-    """RANK_TABLE CONFIG [start,end] STATUS [RANK_SIZE] [PREDICT_DATA]; alone: CONFIG ID STATUS."""
+    """Return the content of a launcher's arguments.
+
+    They are RANK_TABLE CONFIG [start,end] STATUS [RANK_SIZE] [PREDICT_DATA] of run_distribute.sh,
+    and CONFIG DEVICE_ID STATUS of run_standalone.sh.
+    """
     if name != "run_distribute.sh":
         if len(words) < 3:
             raise _wrong("G2-103", name, "expected CONFIG DEVICE_ID STATUS")
-        above = [Entry("use_parallel", False, name), Entry("run_mode", words[2], "STATUS")]
-        return Command([*_yaml(words[0], "CONFIG", folder), *above])
+        flags = [Entry("use_parallel", False, name), Entry("run_mode", words[2], "STATUS")]
+        return Command([*_yaml(words[0], "CONFIG", folder), *flags])
     if len(words) < 4:
         raise _wrong("G2-103", name, "expected RANK_TABLE CONFIG [start,end] STATUS")
-    table, config, devices, status, *more = words
+    table, config, devices, status, *optional = words
     match = _RANGE.fullmatch(devices)
     if not match or int(match[2]) <= int(match[1]):
         raise _wrong("G2-202", "DEVICE_RANGE", f"expected [0,8], found {devices!r}")
     count = int(match[2]) - int(match[1])
-    above = [
+    flags = [
         Entry("use_parallel", True, name),
         Entry("run_mode", status, "STATUS"),
         Entry("rank_table", table, "RANK_TABLE"),
     ]
-    if more and more[0].isdecimal():
-        count = int(more.pop(0))
-    if more:
-        above.append(Entry("predict_data", [more[0]], "PREDICT_DATA"))
-    return Command([*_yaml(config, "CONFIG", folder), *above], count)
+    if optional and optional[0].isdecimal():
+        count = int(optional.pop(0))
+    if optional:
+        flags.append(Entry("predict_data", [optional[0]], "PREDICT_DATA"))
+    return Command([*_yaml(config, "CONFIG", folder), *flags], count)
 
 
 def _yaml(name: str, where: str, folder: Path) -> list[Entry]:

@@ -12,16 +12,16 @@ import yaml
 from gpt2dsl.errors import Fault, SpecError
 
 _LISTS = ("callbacks", "eval_callbacks")
-"""Lists of tables that are told apart by their type: ``callbacks[ObsMonitor].type``."""
+"""Lists of tables whose items are named by their type: ``callbacks[ObsMonitor].type``."""
 
 
 @attrs.frozen
 class Entry:
-    """One value.
+    """A value with its key and origin.
 
     Attributes:
-        key: dotted.
-        value: as YAML has it.
+        key: dotted key.
+        value: value as YAML has it.
         origin: ``file.yaml:12``, or the option of a command line.
     """
 
@@ -31,10 +31,10 @@ class Entry:
 
 
 def read(path: Path) -> list[Entry]:
-    """Return every value of a file, in its order.
+    """Return all values of a file, in order.
 
     Raises:
-        SpecError: it is absent (G2-002), or no YAML table (G2-001); a key stands twice (G2-003).
+        SpecError: it is absent (G2-002), no YAML table (G2-001), or has a duplicate key (G2-003).
     """
     try:
         text = path.read_text("utf-8")
@@ -44,8 +44,8 @@ def read(path: Path) -> list[Entry]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         origin = f"{path}:{mark.line + 1}" if mark else str(path)
-        said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise SpecError([Fault("G2-001", origin, "YAML", f"not valid: {said}")]) from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SpecError([Fault("G2-001", origin, "YAML", f"not valid: {problem}")]) from error
     if not isinstance(node, yaml.MappingNode):
         raise SpecError([Fault("G2-001", f"{path}:1", "YAML", "expected a table of keys")])
     loader = yaml.SafeLoader("")
@@ -64,7 +64,7 @@ def _entries(
             raise SpecError([Fault("G2-003", f"{path}:{line}", key, message)])
         seen[key] = line
         if name.value == "dataset_config" and prefix.endswith("dataset_task."):
-            continue  # the alias of a table that stands above
+            continue  # an alias of a table above
         if isinstance(value, yaml.MappingNode):
             yield from _entries(value, f"{key}.", path, loader)
         elif key in _LISTS and isinstance(value, yaml.SequenceNode):
@@ -76,9 +76,9 @@ def _entries(
 def _of_list(
     node: yaml.SequenceNode, key: str, path: Path, loader: yaml.SafeLoader
 ) -> Iterator[Entry]:
-    for one in node.value:
-        if not isinstance(one, yaml.MappingNode):
-            origin = f"{path}:{one.start_mark.line + 1}"
+    for item in node.value:
+        if not isinstance(item, yaml.MappingNode):
+            origin = f"{path}:{item.start_mark.line + 1}"
             raise SpecError([Fault("G2-201", origin, key, "expected a list of tables")])
-        kinds = [value.value for name, value in one.value if name.value == "type"]
-        yield from _entries(one, f"{key}[{kinds[0] if kinds else '?'}].", path, loader)
+        kinds = [value.value for name, value in item.value if name.value == "type"]
+        yield from _entries(item, f"{key}[{kinds[0] if kinds else '?'}].", path, loader)

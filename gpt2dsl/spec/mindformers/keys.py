@@ -1,7 +1,7 @@
-"""What becomes of each key of MindFormers 0.8's configurations of GPT-2.
+"""Fate of the keys of MindFormers 0.8's configurations of GPT-2 that ``carrying`` does not read.
 
-Keys that ``carrying`` reads are not here. The others either have no effect here, or there, or have
-no counterpart; each says why. Source: mindformers 0.8.0, configs/gpt2 and what reads them.
+They have no effect, here or in MindFormers, or no counterpart here; each has a reason. Source:
+mindformers 0.8.0, configs/gpt2 and the code that reads them.
 """
 
 from __future__ import annotations
@@ -132,11 +132,11 @@ NEUTRAL: dict[str, object] = {
     "train_dataset.repeat": 1,
     "eval_dataset.repeat": 1,
 }
-"""The values at which keys without a counterpart change nothing there."""
+"""Values at which keys without a counterpart have no effect in MindFormers."""
 
 
 def fate(key: str, value: object) -> tuple[str, str] | None:
-    """What becomes of a key that is not carried over, and why; None for an unknown one."""
+    """Return fate and reason of a key that is not carried over; None for an unknown one."""
     if key in NEUTRAL and value == NEUTRAL[key]:
         return NO_EFFECT, f"{value} changes nothing there either"
     if key in NO_EFFECT_KEYS:
