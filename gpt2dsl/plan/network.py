@@ -97,6 +97,7 @@ def find_network(
     if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
         keys = ("model.vocab", "data.vocab", weights_key(parts))
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
+    faults += _new_tokenizer(parts)
     settings, conflicts = generation.completed(parts, looked)
     faults += [*training.faults(parts, geometry, looked), *conflicts]
     resharded, refusals = resharding.find(parts, None if promised else looked, known)
@@ -125,6 +126,7 @@ def find_network(
         notes=(
             *(looked.unknown if looked else ()),
             *_new_values(parts, looked),
+            *_other_tokenizer(tokenizer_input, looked),
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
@@ -234,6 +236,37 @@ def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
     except InputError as error:
         return refused(parts, "data.tokenizer", name, error)
     return None
+
+
+def _new_tokenizer(parts: Parts) -> Iterator[Fault]:
+    """Yield a fault where a tokenizer would be trained that the weights do not know."""
+    if parts.data.tokenizer != TRAIN or isinstance(parts.task, Conversion):
+        return
+    if name := weights_name(parts):
+        message = (
+            f"it makes a new vocabulary, and the word table of {name} is of another: leave it out "
+            "to take the tokenizer of the weights, or name a folder"
+        )
+        yield fault(parts, "G2-107", "data.tokenizer", message, weights_key(parts))
+
+
+def _other_tokenizer(tokenizer: Input | None, looked: Look | None) -> Iterator[str]:
+    """Yield a note where a tokenizer is not the one that came with the weights."""
+    if tokenizer is None or not tokenizer.digest or not (looked and looked.tokenizer):
+        return
+    if Path(tokenizer.name) == looked.tokenizer:
+        return
+    from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # as above
+
+    try:
+        own = Tokenizer.load(str(looked.tokenizer)).digest
+    except InputError:
+        return  # a tokenizer was named because that of the weights can't be used
+    if own != tokenizer.digest:
+        yield (
+            f"{tokenizer.key} = {tokenizer.name} is not the tokenizer that came with the weights: "
+            "ids may stand for other tokens than they learned"
+        )
 
 
 _KEYS = {
