@@ -58,15 +58,15 @@ class ParallelDims:
 
     def sharing(self, rank: int) -> tuple[int, ...]:
         """Return the tensor parallel group of a rank, itself included."""
-        here = self.place(rank)
-        return tuple(self.rank(attrs.evolve(here, shard=i)) for i in range(self.mp))
+        coordinates = self.place(rank)
+        return tuple(self.rank(attrs.evolve(coordinates, shard=i)) for i in range(self.mp))
 
     def stages(self, rank: int) -> tuple[int, ...]:
         """Return the pipeline group of a rank, itself included, in stage order."""
-        here = self.place(rank)
-        return tuple(self.rank(attrs.evolve(here, stage=i)) for i in range(self.pp))
+        coordinates = self.place(rank)
+        return tuple(self.rank(attrs.evolve(coordinates, stage=i)) for i in range(self.pp))
 
     def copies(self, rank: int) -> tuple[int, ...]:
         """Return the data parallel group of a rank, itself included."""
-        here = self.place(rank)
-        return tuple(self.rank(attrs.evolve(here, copy=i)) for i in range(self.dp))
+        coordinates = self.place(rank)
+        return tuple(self.rank(attrs.evolve(coordinates, copy=i)) for i in range(self.dp))

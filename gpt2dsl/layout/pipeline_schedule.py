@@ -43,10 +43,10 @@ def schedule(pp: int, micro_batches: int) -> tuple[tuple[PipelineAction, ...], .
     while any(waiting):
         done = [stage for stage in range(pp) if _can(waiting[stage], stage, pp, arrived)]
         assert done, "the schedule is stuck"
-        now = {stage: waiting[stage].pop(0) for stage in done}
-        for stage, act in now.items():
+        running = {stage: waiting[stage].pop(0) for stage in done}
+        for stage, act in running.items():
             acts[stage].append(act)
-        for stage, act in now.items():
+        for stage, act in running.items():
             peer = stage + 1 if act.kind == FORWARD else stage - 1
             if 0 <= peer < pp:
                 acts[stage].append(PipelineAction(SEND, act.micro, peer))

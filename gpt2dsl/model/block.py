@@ -111,7 +111,7 @@ class NoAdapter(nn.Cell):
 
 
 class QKVLoRA(nn.Cell):
-    """Separate adapters for q, k and v, concatenated to c_attn's output."""
+    """Separate adapters for c_attn's q, k and v slices, with their outputs concatenated."""
 
     def __init__(self, adapters: Sequence[LoRASpec], slots: ParamSlots) -> None:
         super().__init__(auto_prefix=False)

@@ -152,8 +152,10 @@ class DecodeSteps:
         positions: NDArray[np.int32],
     ) -> NDArray[np.float32]:
         """Decode one token per row at its position: ``[b], [b] → [b, entries]``."""
-        at = Tensor(positions, ms.int32)
-        logits = self._step(caches, length)(self._embed(Tensor(ids, ms.int32), at), at)
+        position_ids = Tensor(positions, ms.int32)
+        logits = self._step(caches, length)(
+            self._embed(Tensor(ids, ms.int32), position_ids), position_ids
+        )
         padded_logits: NDArray[np.float32] = logits.asnumpy()
         return padded_logits[:, : self.entries]
 
@@ -237,9 +239,9 @@ class Decoder:
 
     def _fill(self, rows: Sequence[int], held: Sequence[Tensor], time: int) -> None:
         """Write keys and values of the rows' first tokens, layer by layer, each ``[b n t, d]``."""
-        at = self._places(rows, np.arange(time))
+        places = self._places(rows, np.arange(time))
         for parameter, values in zip(self._parameters, held, strict=True):
-            self._write(parameter, at, values)
+            self._write(parameter, places, values)
 
     def _places(self, rows: Sequence[int], positions: NDArray[np.int64], length: int = 0) -> Tensor:
         """Return the cache rows of token positions, ``[b n t]``.

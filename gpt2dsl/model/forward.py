@@ -97,8 +97,8 @@ class Forward:
         """
         state = self._embedded(part) if x is None else self._entered(part, x)
         for layer, forward in enumerate(self._blocks):
-            weights, kept = self._network.weights(layer), state.kept[layer + 1]
-            y, *tape, _ = forward(state.x, state.mask, *weights, *kept)
+            weights, masks = self._network.weights(layer), state.kept[layer + 1]
+            y, *tape, _ = forward(state.x, state.mask, *weights, *masks)
             if remembers and layer >= lowest:
                 state.inputs.append(state.x)
                 state.tapes.append(tuple(tape))
@@ -115,17 +115,17 @@ class Forward:
         words = self._gather(embedding.words, rows, 0)  # [b t, h]
         places = Tensor(np.tile(np.arange(time, dtype=np.int32), batch))
         stem = (words, Tensor(is_inside.astype(np.float32)), positions, places)
-        kept = self._by_block(part)
-        return ForwardState(self._stem(*stem, *kept[0]), self._causal(part), kept, rows, stem)
+        masks = self._by_block(part)
+        return ForwardState(self._stem(*stem, *masks[0]), self._causal(part), masks, rows, stem)
 
     def _entered(self, part: MicroBatch, x: Tensor) -> ForwardState:
         return ForwardState(self._network.own_rows(x), self._causal(part), self._by_block(part))
 
     def _by_block(self, part: MicroBatch) -> tuple[Tensors, ...]:
         """Return the dropout masks grouped by embeddings, then by block."""
-        bounds, kept = self._network.mask_bounds, tuple(map(Tensor, part.kept))
-        block_masks = (kept[first:last] for first, last in itertools.pairwise(bounds))
-        return (kept[: bounds[0]], *block_masks)
+        bounds, masks = self._network.mask_bounds, tuple(map(Tensor, part.kept))
+        block_masks = (masks[first:last] for first, last in itertools.pairwise(bounds))
+        return (masks[: bounds[0]], *block_masks)
 
     def _causal(self, part: MicroBatch) -> Tensor:
         """Return the causal mask, ``[b n, t, t]``; the last one is cached.

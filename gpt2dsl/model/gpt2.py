@@ -62,7 +62,7 @@ LENGTH_MULTIPLE = 64
 
 
 class Embedding(nn.Cell):
-    """Sum of word and position embeddings; vocabulary parallel: other ranks' words are 0."""
+    """Sum of word and position embeddings; tensor parallel ranks shard the word table."""
 
     def __init__(
         self, weights: dict[str, Parameter], precision: PrecisionPolicy, shard: TensorParallelGroup
@@ -218,13 +218,13 @@ class GPT2(nn.Cell):
             ValueError: a tensor is missing, unknown to the network or has another shape; tensors
                 before it may already be loaded.
         """
-        own = {name: weight for name, weight in self.by_name.items() if name not in self._shared}
+        unshared = {name: w for name, w in self.by_name.items() if name not in self._shared}
         shapes = {
             tensor.name: tensor.shape
             for tensor in param_specs(self.geometry)
             if tensor.name not in self._shared
         }
-        self._take(own, shapes, arrays)
+        self._take(unshared, shapes, arrays)
 
     def load_adapters(self, arrays: Arrays) -> None:
         """Load the adapters' weights, by the names of ``LoRASpec.shapes``.

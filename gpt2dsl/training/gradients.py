@@ -175,7 +175,10 @@ def _over(add: P.AllReduce, value: float) -> float:
 
 
 def buckets(shapes: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
-    """Group tensors of one width into buckets of ``ALLREDUCE_BUCKET`` elements or one tensor."""
+    """Group tensors of one width into buckets of at most ``ALLREDUCE_BUCKET`` elements.
+
+    A larger tensor has a bucket of its own.
+    """
     groups: list[list[str]] = []
     for width in dict.fromkeys(shape[1:] for shape in shapes.values()):
         total = ALLREDUCE_BUCKET

@@ -90,7 +90,7 @@ class AdamW(Update):
     def construct(
         self, lr: Tensor, power1: Tensor, power2: Tensor, eps: Tensor, *rest: Tensor
     ) -> Tensor:
-        """Apply Adam to scalars, then equally many weights, ``m``, ``v`` and gradients."""
+        """Apply Adam; ``rest`` is equally many weights, ``m``, ``v`` and gradients."""
         count = len(rest) // 4
         for i in range(count):
             self.adam(
@@ -120,7 +120,7 @@ class SGD(Update):
         self.momentum, self.apply = optim.momentum, P.ApplyMomentum()
 
     def construct(self, lr: Tensor, *rest: Tensor) -> Tensor:
-        """Apply momentum to the rate, then equally many weights, ``u`` and gradients."""
+        """Apply momentum SGD; ``rest`` is equally many weights, ``u`` and gradients."""
         count = len(rest) // 3
         for i in range(count):
             self.apply(rest[i], rest[count + i], lr, rest[2 * count + i], self.momentum)

@@ -89,19 +89,19 @@ class Pipeline:
         return loss
 
     def _forward(self, work: _Work, micro: int) -> None:
-        walk = self._walk(work.part(micro), work.inputs.get(micro), remembers=False)
-        work.ready[FORWARD, micro] = self._network.all_rows(walk.x).asnumpy()
+        state = self._walk(work.part(micro), work.inputs.get(micro), remembers=False)
+        work.ready[FORWARD, micro] = self._network.all_rows(state.x).asnumpy()
 
     def _back(self, work: _Work, micro: int) -> None:
-        walk = self._walk(work.take(micro), work.inputs.pop(micro, None))
+        state = self._walk(work.take(micro), work.inputs.pop(micro, None))
         dout = self._network.own_rows(Tensor(work.given.pop(micro)))
-        self._backward(work, micro, walk, dout)
+        self._backward(work, micro, state, dout)
 
     def _back_from_loss(self, work: _Work, micro: int, scale: float) -> float:
         part = work.take(micro)
-        walk = self._walk(part, work.inputs.pop(micro))
-        loss, dx = self._passes.loss(walk, part.labels, scale * part.weight, work.gradients)
-        self._backward(work, micro, walk, dx)
+        state = self._walk(part, work.inputs.pop(micro))
+        loss, dx = self._passes.loss(state, part.labels, scale * part.weight, work.gradients)
+        self._backward(work, micro, state, dx)
         return loss
 
     def _backward(self, work: _Work, micro: int, walk: ForwardState, dout: Tensor) -> None:
@@ -110,8 +110,8 @@ class Pipeline:
             work.ready[BACKWARD, micro] = self._network.all_rows(dx).asnumpy()
 
     def _walk(self, part: MicroBatch, x: Array | None, *, remembers: bool = True) -> ForwardState:
-        given = None if x is None else Tensor(x)
-        return self._passes.forward(part, given, remembers=remembers)
+        hidden = None if x is None else Tensor(x)
+        return self._passes.forward(part, hidden, remembers=remembers)
 
     def _transfer(self, work: _Work, act: PipelineAction) -> None:
         sends = act.kind == SEND
