@@ -1,1 +1,1 @@
-"""MindSpore itself: the device, compiled graphs, memory, and whose turn it is."""
+"""MindSpore backend: device, compiled graphs, memory, and turns between threads."""

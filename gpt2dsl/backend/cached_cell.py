@@ -1,9 +1,9 @@
-"""Compiled graphs on disk, so that the next process need not compile them again.
+"""On-disk cache of compiled graphs, shared between processes.
 
-MindSpore's own cache (``enable_compile_cache``) takes one folder a process and calls its files
-``compile_cache_<n>``, by the order of compilation: what another process compiled in another order
-would be taken for ours. Here each graph has a name made of all that it depends on, and MindSpore
-sees a private folder with just the file that it is about to ask for.
+MindSpore's own cache (``enable_compile_cache``) uses one folder per process and names its files
+``compile_cache_<n>`` in order of compilation, so graphs that another process compiled in another
+order would be mistaken for ours. Here a graph is keyed by everything that it depends on, and
+MindSpore sees a private folder with only the file that it is about to load.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from mindspore.graph import api
 from gpt2dsl.files import atomic, cache
 
 KEPT = 1000
-"""Graphs on disk; the oldest go first. A training has about 20, of up to half a megabyte."""
+"""Most graphs on disk; the least recently used are evicted. A training run has about 20, of up to
+half a megabyte."""
 
 _one_at_a_time = Lock()
 
 
 @contextmanager
 def cached_compilation(*depends: object) -> Iterator[None]:
-    """Within it one graph is compiled, or taken from the disk where it was compiled before.
+    """Compile one graph in the block, or load it from disk if it was compiled before.
 
     Args:
-        depends: all that the graph depends on, besides the code of this package and of MindSpore:
-            what it computes, its precision, the shapes of its inputs, parameters and constants.
+        depends: all that the graph depends on besides the code of this package and of MindSpore:
+            its computation, precision, shapes of inputs and parameters, constants.
     """
-    said = [ms.__version__, ms.get_context("device_target"), _code(), *map(repr, depends)]
-    name = hashlib.sha256("\n".join(said).encode()).hexdigest()
+    key = [ms.__version__, ms.get_context("device_target"), _code(), *map(repr, depends)]
+    name = hashlib.sha256("\n".join(key).encode()).hexdigest()
     with _one_at_a_time, _turn().on(_found(name)) as compiled:
         yield
     for graph in compiled:
@@ -51,15 +52,15 @@ def cached_compilation(*depends: object) -> Iterator[None]:
 
 
 class CachedCell(nn.Cell):
-    """A cell whose graphs are kept on disk, one for each shape of its inputs.
+    """Cell whose compiled graphs are cached on disk, one per combination of input shapes.
 
-    A call of a Cell sets ``compile_phase`` of all cells below it, one by one, which takes 3 ms of
-    the 30 of a decoding step, although only that of the called cell is ever read: hence the
-    property.
+    ``compile_phase`` is a property because each call of a Cell sets it on all its sub-cells, which
+    takes 3 ms of the 30 ms of a decoding step, although only that of the called cell is read.
 
     Args:
-        depends: as for ``cached_compilation``; the shapes of inputs are added.
-        is_kept: whether it is; groups of ranks are a process's own, so that their graphs are too.
+        depends: as for ``cached_compilation``; input shapes are added.
+        is_kept: whether to cache on disk; False for graphs with communication groups, which belong
+            to one process.
     """
 
     def __init__(self, *depends: object, is_kept: bool = True) -> None:
@@ -69,7 +70,7 @@ class CachedCell(nn.Cell):
 
     @property
     def compile_phase(self) -> str:
-        """MindSpore's name for what was compiled."""
+        """MindSpore's key of the compiled graph."""
         return str(self._compile_phase)
 
     @compile_phase.setter
@@ -77,30 +78,30 @@ class CachedCell(nn.Cell):
         self._compile_phase = value
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
-        """Compile for inputs of these shapes and types, if that was not done yet."""
-        given = tuple(map(_given, args))
-        if given in self._seen:
+        """Compile for inputs of these shapes and types, unless already compiled."""
+        signature = tuple(map(_given, args))
+        if signature in self._seen:
             super().compile(*args, **kwargs)
             return
         with (
-            cached_compilation(*self._depends, given) if self._is_kept else nullcontext(),
+            cached_compilation(*self._depends, signature) if self._is_kept else nullcontext(),
             _nothing_to_collect(),
         ):
             super().compile(*args, **kwargs)
-        self._seen.add(given)
+        self._seen.add(signature)
 
 
 def _given(value: Tensor) -> tuple[object, ...]:
-    """What a graph depends on of an input; a Parameter's name is in the file of a graph."""
+    """Return the cache key of an input; a Parameter's name is part of the graph file."""
     name = value.name if isinstance(value, Parameter) else ""
     return tuple(value.shape), str(value.dtype), name
 
 
 @contextmanager
 def _nothing_to_collect() -> Iterator[None]:
-    """MindSpore collects garbage before it compiles, which takes 0.1 s a graph without this.
+    """Freeze all objects, so that MindSpore's garbage collection before compiling is cheap.
 
-    What a caller has frozen stays so.
+    Otherwise it takes 0.1 s per graph. Objects that the caller has frozen stay frozen.
     """
     if gc.get_freeze_count():
         yield
@@ -113,10 +114,10 @@ def _nothing_to_collect() -> Iterator[None]:
 
 
 class _Turn:
-    """MindSpore's cache, on for one compilation at a time.
+    """MindSpore's compile cache, switched on for one compilation at a time.
 
-    No file is there for longer: if ``number`` were wrong, a graph would be compiled in vain, and
-    never be another's.
+    Its folder is empty in between: if the predicted file number were wrong, a graph would be
+    compiled needlessly, but never mistaken for another.
     """
 
     def __init__(self) -> None:
@@ -124,8 +125,8 @@ class _Turn:
         atexit.register(shutil.rmtree, root, ignore_errors=True)
         self._root, self._folder, self._number = root, Path(root, "rank_0", "graph_cache"), 0
         self._folder.mkdir(parents=True)
-        # Its own test of what a graph depends on compares the sources that the main program
-        # imports, and fails where there is none in a file: it gets an empty one.
+        # MindSpore's own check compares the sources that the main program imports, and fails if
+        # the program is not a file: point it to an empty one.
         os.environ["MS_DEV_FORCE_USE_COMPILE_CACHE"] = "1"
         program = Path(root, "empty.py")
         program.touch()
@@ -133,7 +134,7 @@ class _Turn:
 
     @contextmanager
     def on(self, graph: bytes | None) -> Iterator[list[bytes]]:
-        """Offer a graph; gives what was compiled instead, once it is over."""
+        """Offer a cached graph; yield a list that receives the graph if it was compiled instead."""
         compiled: list[bytes] = []
         if graph is not None:
             (self._folder / f"compile_cache_{self._number}.mindir").write_bytes(graph)
@@ -156,9 +157,9 @@ def _turn() -> _Turn:
 
 @functools.cache
 def _code() -> str:
-    """Return a digest of this package's code, which decides what is computed.
+    """Return a digest of this package's source, on which every graph depends.
 
-    All of it is read, which takes 10 ms, so that no module that is moved or added is left out.
+    All modules are read, which takes 10 ms, so that none that is moved or added is missed.
     """
     digest = hashlib.sha256()
     spec = importlib.util.find_spec("gpt2dsl")
@@ -169,7 +170,7 @@ def _code() -> str:
 
 
 def _found(name: str) -> bytes | None:
-    """Return the graph of this name; one whose bytes are not as they were written is none."""
+    """Return the cached graph of this name; None if it is missing or corrupt."""
     with suppress(OSError):
         file = _file(name)
         digest, _, graph = file.read_bytes().partition(b"\n")
@@ -180,12 +181,12 @@ def _found(name: str) -> bytes | None:
 
 
 def _keep(name: str, graph: bytes) -> None:
-    """Write a graph; a disk that takes none costs a compilation next time, and nothing else."""
+    """Write a graph to the cache; on a failing disk it is only compiled again next time."""
     with suppress(OSError):
         file = _file(name)
         atomic.write_file(file, lambda opened: opened.write(_digest(graph) + b"\n" + graph))
-        kept_ones = sorted(file.parent.glob("*.graph"), key=lambda one: one.stat().st_mtime)
-        for old in kept_ones[:-KEPT]:
+        files = sorted(file.parent.glob("*.graph"), key=lambda path: path.stat().st_mtime)
+        for old in files[:-KEPT]:
             old.unlink(missing_ok=True)
 
 

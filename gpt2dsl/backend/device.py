@@ -1,4 +1,4 @@
-"""What differs by device, and how graphs are compiled: in this one place."""
+"""Device selection and MindSpore's compilation mode."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TARGETS = {"cpu": "CPU", "gpu": "GPU", "ascend": "Ascend"}
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Have MindSpore for this thread alone, ready to compile whole graphs.
+    """Give this thread exclusive use of MindSpore, in graph mode.
 
-    Everything that compiles or runs graphs, or writes to parameters, happens within it; also
-    decorates functions.
+    All code that compiles or runs graphs or writes to parameters must run within it; it also works
+    as a decorator.
     """
     with TURNS:
-        ms.set_context(mode=ms.GRAPH_MODE)  # a thread's own; 8 microseconds
+        ms.set_context(mode=ms.GRAPH_MODE)  # per thread; takes 8 microseconds
         yield
 
 
 def use(device: str) -> None:
-    """Compile whole graphs for a device.
+    """Select the device and graph mode.
 
     Args:
         device: cpu, gpu or ascend.
@@ -36,13 +36,13 @@ def use(device: str) -> None:
         RunError: MindSpore can't use it here.
     """
     ms.set_context(mode=ms.GRAPH_MODE)
-    ms.set_recursion_limit(20_000)  # of the compiler: blocks are unrolled
+    ms.set_recursion_limit(20_000)  # the compiler unrolls blocks
     _choose(device)
 
 
 @functools.cache
 def _choose(device: str) -> None:
-    """Once: after ranks have met MindSpore refuses to hear it again."""
+    """Set the device once: MindSpore refuses a second call after ranks have joined."""
     try:
         ms.set_device(TARGETS[device])
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Memory of parameters: of networks, optimizers and caches."""
+"""Memory of parameters in networks, optimizers and KV caches."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mindspore.common.initializer import Zero
 
 
 def free_unused() -> None:
-    """Free the parameters of networks, optimizers and caches that are not used any more.
+    """Free the parameters of discarded networks, optimizers and KV caches.
 
-    Each of MindSpore's refers to itself, so that its memory waits for a garbage collection.
+    MindSpore's objects contain reference cycles, so their memory waits for a garbage collection.
     """
     gc.collect()
 
 
 def zeros(name: str, shape: tuple[int, ...]) -> Parameter:
-    """Return a float32 parameter, which takes memory once it is written or read.
+    """Return a zero float32 parameter that takes memory only once it is written or read.
 
-    Why not of the array at once: MindSpore copies that, and touches all of it.
+    Why not create it from the array: MindSpore copies the array and touches all of it.
     """
     parameter = Parameter(Tensor(shape=shape, dtype=ms.float32, init=Zero()), name=name)
     parameter.set_data(Tensor.from_numpy(np.zeros(shape, np.float32)))
@@ -31,9 +31,9 @@ def zeros(name: str, shape: tuple[int, ...]) -> Parameter:
 
 
 def touching(parameters: Iterable[Parameter]) -> Thread:
-    """Take the memory of new parameters, a second for each gigabyte, while graphs are compiled.
+    """Start a thread that commits the memory of new parameters while graphs are compiled.
 
-    They must not be written before the thread has ended.
+    It takes a second per gigabyte; the parameters must not be written before the thread has ended.
     """
     arrays = [parameter.asnumpy() for parameter in parameters]
 

@@ -1,4 +1,4 @@
-"""Graphs that are given the parameters that they compute with."""
+"""Compiled graphs that take their parameters as arguments."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gpt2dsl.backend.cached_cell import CachedCell
 
 
 class ParameterizedCell(CachedCell):
-    """A graph that is given its parameters: one for all layers of a kind.
+    """Graph that takes its parameters as arguments: one for all layers of a kind.
 
-    MindSpore compiles a graph anew for each Parameter that it is called with. This one is compiled
-    once, with others of their shapes, and then given any, which it reads and writes in place.
+    MindSpore recompiles a graph for each new Parameter argument. This one is compiled once, with
+    stand-ins of the same shapes, and then reads and writes in place any Parameters passed to it.
 
     Args:
         depends: as for ``CachedCell``.
         is_kept: as for ``CachedCell``.
-        writes: whether it changes Parameters that it is given.
+        writes: whether the graph writes to its Parameter arguments.
     """
 
     def __init__(self, *depends: object, is_kept: bool = True, writes: bool = False) -> None:
@@ -32,32 +32,33 @@ class ParameterizedCell(CachedCell):
         self._compiled_for: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def compile(self, *args: Tensor, **kwargs: Any) -> None:
-        """Compile for inputs of these shapes and types, if that was not done yet."""
-        key = tuple((one.shape, one.dtype) for one in args)
+        """Compile for inputs of these shapes and types, unless already compiled."""
+        key = tuple((value.shape, value.dtype) for value in args)
         if key not in self._compiled_for:
             super().compile(*map(self._stand_in, args), **kwargs)
             self._compiled_for[key] = self.arguments_key, self._has_mutable_args_list
-        # by which MindSpore finds the graph to run
+        # MindSpore selects the graph to run by these
         self.arguments_key, self._has_mutable_args_list = self._compiled_for[key]
 
     def _stand_in(self, value: Tensor) -> Tensor:
-        """What is compiled with in place of a Parameter that is only read."""
+        """Return a plain tensor to compile with in place of a Parameter that is only read."""
         if self._writes or not isinstance(value, Parameter):
             return value
         return Tensor.from_numpy(np.zeros(value.shape, np.float32))
 
     def padding(self, x: Tensor, kernels: int) -> Tensor:
-        """Kernels that do nothing, whose result has to be among the graph's.
+        """Append no-op kernels to the graph; the result must be one of its outputs.
 
-        A graph of at most 100 kernels is run by MindSpore on the thread that calls it, which waits
-        for those that compute in a loop and takes their time: products take a third longer. Kernels
-        of one number take a microsecond each.
+        MindSpore runs a graph of at most 100 kernels on the calling thread, which busy-waits for
+        the compute threads and takes their time: matrix products take a third longer. A kernel on
+        one number takes a microsecond.
 
         Args:
             x: any tensor.
-            kernels: so many that the graph has more than 100; a block has about 35, backward 80.
+            kernels: number that brings the graph above 100 kernels; a block has about 35, its
+                backward pass 80.
         """
-        number = self.slice(x, (0,) * x.ndim, (1,) * x.ndim)  # a reshape would copy it
+        number = self.slice(x, (0,) * x.ndim, (1,) * x.ndim)  # a reshape would copy x
         for _ in range(kernels):
             number = self.negative(number)
         return number

@@ -1,7 +1,7 @@
-"""Turns at MindSpore: threads of a process compute one after another, as they ask for it.
+"""Fair lock around MindSpore: threads take turns in order of arrival.
 
-MindSpore 2.10 neither compiles nor runs graphs in two threads at once: it raises errors without a
-sense, crashes or hangs. This module imports nothing of it.
+MindSpore 2.10 can't compile or run graphs in two threads at once: it raises meaningless errors,
+crashes or hangs. This module does not import it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from types import TracebackType
 
 
 class Turns(ContextDecorator):
-    """A lock that a thread may take several times, and that the longest waiting thread gets next.
+    """Fair reentrant lock: the thread that has waited longest gets it next.
 
-    Why not ``threading.RLock``: a thread that gives it back and takes it again at once, as one that
-    generates token by token, leaves others waiting for seconds.
+    Why not ``threading.RLock``: a thread that releases and reacquires it at once, such as one that
+    generates token by token, keeps others waiting for seconds.
     """
 
     def __init__(self) -> None:
@@ -26,20 +26,20 @@ class Turns(ContextDecorator):
         self._depth = 0
 
     def __enter__(self) -> None:
-        own = threading.get_ident()
+        thread = threading.get_ident()
         with self._mutex:
-            if self._owner in (None, own):
-                self._owner, self._depth = own, self._depth + 1
+            if self._owner in (None, thread):
+                self._owner, self._depth = thread, self._depth + 1
                 return
             passed_on = threading.Lock()
             passed_on.acquire()
-            waiting = (own, passed_on)
+            waiting = (thread, passed_on)
             self._waiting.append(waiting)
         try:
             passed_on.acquire()
-        except BaseException:  # Ctrl-C: the turn may have come in the same moment
+        except BaseException:  # Ctrl-C: the turn may have arrived at the same moment
             with self._mutex:
-                if self._owner == own:
+                if self._owner == thread:
                     self._pass_on()
                 else:
                     self._waiting.remove(waiting)
@@ -57,7 +57,7 @@ class Turns(ContextDecorator):
                 self._pass_on()
 
     def _pass_on(self) -> None:
-        """Give the turn to whoever has waited longest."""
+        """Hand the lock to the thread that has waited longest."""
         self._owner, self._depth = None, 0
         if self._waiting:
             self._owner, passed_on = self._waiting.popleft()
@@ -66,4 +66,4 @@ class Turns(ContextDecorator):
 
 
 TURNS = Turns()
-"""Of this process."""
+"""The lock of this process."""

@@ -1,1 +1,1 @@
-"""Ranks of a job: the groups they exchange in, and every collective."""
+"""Distributed execution: process groups and collectives."""

@@ -1,6 +1,7 @@
-"""Sums over the ranks that share a layer, each with the gradient that it has there.
+"""Tensor and sequence parallel collectives with their gradients.
 
-MindSpore's AllReduce has itself for a gradient, which would count each gradient ``mp`` times.
+The gradient of MindSpore's AllReduce is another AllReduce, which would count each gradient ``mp``
+times.
 """
 
 from __future__ import annotations
@@ -13,36 +14,42 @@ from gpt2dsl.distributed.process_groups import TensorParallelGroup
 
 
 def copy_to_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
-    """Into what ranks share: they begin with the same, and sum the gradients (Megatron's f)."""
+    """Return the entry of a tensor parallel region: identity, all-reduced gradient.
+
+    This is Megatron's f.
+    """
     if shard.sequence:
         return _GatherReduceScatter(shard)
     return all_reduce_grad(shard)
 
 
 def reduce_from_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
-    """Out of what ranks share: the sum of what each has found (Megatron's g)."""
+    """Return the exit of a tensor parallel region: all-reduce, identity gradient.
+
+    This is Megatron's g.
+    """
     if shard.sequence:
         return _ReduceScatterGather(shard)
     return _AllReduce(shard.group) if shard.mp > 1 else nn.Identity()
 
 
 def all_reduce_grad(shard: TensorParallelGroup) -> nn.Cell:
-    """Return a weight that all ranks hold, of whose gradient each finds a part."""
+    """Return an identity that all-reduces the gradient, for replicated weights."""
     return _AllReduceGrad(shard.group) if shard.mp > 1 else nn.Identity()
 
 
 def all_reduce_sequence_grad(shard: TensorParallelGroup) -> nn.Cell:
-    """A weight outside of what ranks share: of its gradient each finds a part of the tokens'."""
+    """Return ``all_reduce_grad`` under sequence parallelism, where each rank sees some tokens."""
     return all_reduce_grad(shard) if shard.sequence else nn.Identity()
 
 
 def scatter_sequence(shard: TensorParallelGroup) -> nn.Cell:
-    """From rows that all ranks have to this one's, where each works on some (sequence parallel)."""
+    """Return the split of replicated rows into this rank's, under sequence parallelism."""
     return _ScatterGather(shard) if shard.sequence else nn.Identity()
 
 
 def gather_sequence(shard: TensorParallelGroup) -> nn.Cell:
-    """From this rank's rows to all, which every rank then goes on with."""
+    """Return the all-gather of rows, after which all ranks compute the same."""
     return _GatherScatter(shard) if shard.sequence else nn.Identity()
 
 
@@ -71,7 +78,7 @@ class _AllReduce(nn.Cell):
 
 
 class _SequenceRegion(nn.Cell):
-    """Some rows on each rank (Korthikanti et al. 2022); subclasses have gradients of their own."""
+    """Base of sequence parallel collectives (Korthikanti et al. 2022); rows are sharded."""
 
     def __init__(self, shard: TensorParallelGroup) -> None:
         super().__init__(auto_prefix=False)
@@ -79,7 +86,7 @@ class _SequenceRegion(nn.Cell):
         self.sum, self.joined = P.AllReduce(group=shard.group), AllGather(shard, 0)
 
     def mine(self, x: Tensor) -> Tensor:
-        """``[rows, ..] → [rows / mp, ..]``."""
+        """Return this rank's rows: ``[rows, ..] → [rows / mp, ..]``."""
         count = x.shape[0] // self.mp
         return x[self.index * count : (self.index + 1) * count]
 
@@ -117,9 +124,9 @@ class _GatherScatter(_SequenceRegion):
 
 
 class AllGather(nn.Cell):
-    """What each rank has, side by side; no gradient passes.
+    """All-gather along an axis, without a gradient.
 
-    Why: AllGather on CPU knows the group of all ranks only; a sum with zeros is exact.
+    Why: MindSpore's CPU AllGather only supports the world group; an all-reduce with zeros is exact.
     """
 
     def __init__(self, shard: TensorParallelGroup, axis: int) -> None:
@@ -135,9 +142,9 @@ class AllGather(nn.Cell):
 
 
 def local_vocab_ids(ids: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
-    """Ids among this rank's rows of the word table: where, from 0, and whether, as 1 or 0.
+    """Return ids relative to this rank's vocabulary rows, and 1 or 0 for whether they are inside.
 
-    One of another rank is told to be at 0.
+    Ids of other ranks become 0.
     """
     local = ids - first
     inside = ms.ops.logical_and(local >= 0, local < count)

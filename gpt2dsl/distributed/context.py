@@ -1,4 +1,4 @@
-"""The groups of ranks that exchange, as MindSpore has them."""
+"""Initialisation of MindSpore's process groups, and small collectives on Python values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import attrs
-import mindspore.ops.operations as P  # as in model/
+import mindspore.ops.operations as P  # as in gpt2dsl/model
 import numpy as np
 from mindspore import Tensor, communication
 
@@ -25,14 +25,14 @@ from gpt2dsl.layout.parallel_dims import ParallelDims
 
 @attrs.frozen
 class ParallelContext:
-    """All ranks of a job, seen from one of them.
+    """Process groups of a job, as seen from one rank.
 
     Attributes:
-        ranks: their layout.
-        rank: which one this is.
-        shard: the ranks that share its layers.
-        copies: the ranks that hold the same parameters.
-        stages: the stages of the pipeline.
+        ranks: sizes of the parallel dimensions.
+        rank: index of this rank.
+        shard: its tensor parallel group.
+        copies: its data parallel group.
+        stages: its pipeline group.
     """
 
     ranks: ParallelDims = attrs.field(factory=ParallelDims)
@@ -43,18 +43,18 @@ class ParallelContext:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the rank that speaks and writes for all."""
+        """Whether this rank logs and writes files for the job."""
         return self.rank == 0
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is one rank."""
+        """Whether the job has one rank."""
         return self.ranks.count == 1
 
     def gathered(self, *numbers: float) -> list[tuple[float, ...]]:
-        """Return the numbers of every rank, to the last digit; all ranks ask at once.
+        """All-gather numbers from every rank (collective).
 
-        They cross as two float32 each, the second holding what the first rounds away: 48 bits.
+        Each crosses as two float32, the second the rounding error of the first: 48 bits.
         """
         if self.is_alone:
             return [numbers]
@@ -66,15 +66,15 @@ class ParallelContext:
         return [tuple(row) for row in every.tolist()]
 
     def any(self, mine: bool) -> bool:
-        """Return whether any rank says yes; all ranks ask at once."""
-        return any(said for (said,) in self.gathered(float(mine)))
+        """Return whether the flag is true on any rank (collective)."""
+        return any(flag for (flag,) in self.gathered(float(mine)))
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Block until all ranks arrive (barrier)."""
         self.any(mine=False)
 
     def of_copies(self, mine: Any) -> list[Any]:
-        """What each copy has, anything that pickles; all ranks ask at once."""
+        """All-gather picklable objects over the data parallel replicas (collective)."""
         if self.copies.dp == 1:
             return [mine]
         data = np.frombuffer(pickle.dumps(mine), np.uint8)
@@ -82,16 +82,16 @@ class ParallelContext:
         table = np.zeros((self.copies.dp, max(sizes)), np.float32)
         table[self.copies.index, : len(data)] = data
         every = P.AllReduce(group=self.copies.group)(Tensor(table)).asnumpy().astype(np.uint8)
-        return [pickle.loads(row.tobytes()) for row in every]  # noqa: S301  # our own ranks'
+        return [pickle.loads(row.tobytes()) for row in every]  # noqa: S301  # sent by our own ranks
 
 
 def parallel_context(
     ranks: ParallelDims, on: str, *, shards_state: bool = False, sequence: bool = False
 ) -> ParallelContext:
-    """Meet the other ranks of a job; a process that is the only one is alone.
+    """Join the job's other ranks, if any; the rank comes from ``RANK_ID``.
 
     Args:
-        ranks: the layout.
+        ranks: sizes of the parallel dimensions.
         on: the device.
         shards_state: as in ``join``.
         sequence: as in ``join``.
@@ -105,17 +105,18 @@ def parallel_context(
 def join(
     ranks: ParallelDims, rank: int, on: str, *, shards_state: bool = False, sequence: bool = False
 ) -> ParallelContext:
-    """Meet the other ranks; returns when all are there.
+    """Join the other ranks; return when all have joined.
 
     Args:
-        ranks: the layout.
-        rank: of this process, which the launcher has told MindSpore too.
+        ranks: sizes of the parallel dimensions.
+        rank: this process's rank, also passed to MindSpore by the launcher.
         on: the device.
-        shards_state: whether copies share the optimizer's state.
-        sequence: whether ranks that share layers have some tokens each outside of them.
+        shards_state: whether replicas shard the optimizer state (ZeRO-1).
+        sequence: whether tensor parallel ranks split tokens outside the shared layers (sequence
+            parallelism).
 
     Raises:
-        RuntimeError: MindSpore could not reach the others.
+        RuntimeError: MindSpore could not reach the other ranks.
     """
     device.use(on)
     communication.init()
@@ -131,7 +132,7 @@ def join(
 
 
 def _stages(members: tuple[int, ...], index: int) -> PipelineGroup:
-    """Return the groups of a stage with others."""
+    """Return the pipeline group of a stage."""
     pp = len(members)
     if pp == 1:
         return NO_PIPELINE
@@ -146,7 +147,7 @@ def _stages(members: tuple[int, ...], index: int) -> PipelineGroup:
 
 
 def _group(kind: str, members: tuple[int, ...]) -> str:
-    """MindSpore's name for some ranks; "" for one alone."""
+    """Create a group in MindSpore and return its name; "" for a single rank."""
     if len(members) == 1:
         return ""
     name = f"{kind}-{'-'.join(map(str, members))}"

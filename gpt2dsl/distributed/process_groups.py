@@ -1,4 +1,4 @@
-"""A rank's share of the network, and the ranks that it exchanges with."""
+"""Process groups of a rank: tensor parallel, data parallel, pipeline."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import attrs
 
 @attrs.frozen
 class TensorParallelGroup:
-    """The part of each layer that a rank holds.
+    """Tensor parallel group: the ranks that share each layer.
 
     Attributes:
-        mp: ranks that share each layer.
-        index: which of them it is.
-        group: MindSpore's name for them; "" where it is alone.
-        sequence: whether each has some tokens of what they don't share: norms, residuals, dropout.
+        mp: number of ranks.
+        index: this rank's index in the group.
+        group: MindSpore's name of the group; "" for a single rank.
+        sequence: whether norms, residuals and dropout are sequence parallel (split by tokens).
     """
 
     mp: int = 1
@@ -24,13 +24,13 @@ class TensorParallelGroup:
 
 @attrs.frozen
 class DataParallelGroup:
-    """The ranks that hold the same parameters and compute other rows.
+    """Data parallel group: the replicas of the same parameters, each with its own rows.
 
     Attributes:
-        dp: how many there are.
-        index: which of them this is.
-        group: MindSpore's name for them; "" where it is alone.
-        shards_state: whether each keeps a part of the optimizer's state (ZeRO-1).
+        dp: number of replicas.
+        index: this replica's index.
+        group: MindSpore's name of the group; "" for a single replica.
+        shards_state: whether each replica holds a shard of the optimizer state (ZeRO-1).
     """
 
     dp: int = 1
@@ -41,15 +41,15 @@ class DataParallelGroup:
 
 @attrs.frozen
 class PipelineGroup:
-    """The stages of a pipeline, of which a rank is one.
+    """Pipeline group: one rank of each stage.
 
     Attributes:
-        pp: how many there are.
-        index: which of them this is.
-        group: MindSpore's name for the ranks of all stages that exchange with this one.
-        before: for this one and the stage before; "" where there is none.
-        after: for this one and the next stage.
-        ends: for the first and the last, which share the word table; "" on others.
+        pp: number of stages.
+        index: this rank's stage.
+        group: MindSpore's name of the group of all stages.
+        before: name of the group with the previous stage; "" on the first.
+        after: name of the group with the next stage; "" on the last.
+        ends: name of the group of first and last stage, which tie the word table; "" on others.
     """
 
     pp: int = 1
@@ -61,12 +61,12 @@ class PipelineGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether it embeds."""
+        """Whether this is the first stage, which embeds."""
         return self.index == 0
 
     @property
     def is_last(self) -> bool:
-        """Whether it computes the loss."""
+        """Whether this is the last stage, which computes the loss."""
         return self.index == self.pp - 1
 
 

@@ -1,1 +1,1 @@
-"""Files of our own: written atomically, cached, locked."""
+"""File helpers: atomic writes, cache folders, locks."""

@@ -1,7 +1,7 @@
-"""Writing that is whole or not there: into a hidden neighbour first, synced, then renamed.
+"""Atomic writes: to a hidden sibling first, synced, then renamed.
 
-A neighbour's name tells who writes it, ``.name.tmp-<pid>-<n>@<host>``, so that what a killed
-process left behind can be told from what a living one is writing, on a shared disk too.
+A sibling's name identifies its writer, ``.name.tmp-<pid>-<n>@<host>``, so that leftovers of a dead
+process can be told from files that a live one is writing, on shared disks too.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _mine: set[Path] = set()
 
 @contextmanager
 def neighbour(final: Path, kind: str = "tmp") -> Iterator[Path]:
-    """Yield a free path beside ``final``; whatever is still there at the end is removed.
+    """Yield an unused path beside ``final``; remove it at the end if it still exists.
 
     Args:
-        final: the path that the neighbour is to become.
-        kind: ``tmp`` for what is being written; ``old`` for what is being replaced, which
-            :func:`sweep` puts back where a crash left nothing under the final name.
+        final: the path to which the sibling will be renamed.
+        kind: ``tmp`` for a file being written; ``old`` for one being replaced, which :func:`sweep`
+            restores if a crash left nothing under the final name.
     """
     final = final.absolute()
     name = f".{final.name}.{kind}-{os.getpid()}-{next(_count)}@{socket.gethostname()}"
     path = final.with_name(name)
-    # In a container every run may have the same process id: this path may be a dead run's.
+    # In containers every run may have the same process id: the path may be a dead run's.
     remove(path)
     _mine.add(path)
     try:
@@ -46,11 +46,11 @@ def neighbour(final: Path, kind: str = "tmp") -> Iterator[Path]:
 
 
 def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write one file: whole under its final name, or not at all.
+    """Write one file atomically.
 
     Args:
-        final: its folder is made where it is not there.
-        write: is given the open file.
+        final: path of the file; its folder is created if missing.
+        write: function that writes to the open file.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent)
@@ -65,13 +65,13 @@ def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def writing_folder(final: Path) -> Iterator[Path]:
-    """Give a folder to write files into; whole under its final name, or not at all.
+    """Yield a folder to write into, renamed atomically to its final name at the end.
 
     Args:
-        final: must not be there; its own folder is made where it is not.
+        final: path of the folder, which must not exist; its parent is created if missing.
 
     Raises:
-        OSError: it can't be written, or has come to be there meanwhile.
+        OSError: the folder can't be written, or ``final`` was created meanwhile.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent)
@@ -85,7 +85,7 @@ def writing_folder(final: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, survive a power cut."""
+    """Flush a file's bytes, or a folder's entries, to disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -94,7 +94,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -102,9 +102,9 @@ def remove(path: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Clears away what dead processes of this machine left in ``parent``.
+    """Clean up siblings that dead processes of this machine left in ``parent``.
 
-    What they were writing goes; what they were replacing comes back, unless they got to the end.
+    Unfinished files are removed; replaced ones are restored, unless the final name exists.
     """
     for entry in sorted(parent.iterdir()) if parent.is_dir() else ():
         match = _NEIGHBOUR.fullmatch(entry.name)

@@ -1,4 +1,4 @@
-"""The user's own folders: the home that ``~`` means, and the cache."""
+"""User folders: the home that ``~`` stands for, and the cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def expanded(name: str | Path) -> Path:
-    """The path of a name that may begin with ``~``; of an unknown user's it stays as it is."""
+    """Expand a leading ``~`` in a path; leave that of an unknown user unchanged."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -16,9 +16,10 @@ def expanded(name: str | Path) -> Path:
 
 
 def folder(kind: str) -> Path:
-    """Return the cache's folder for one kind of file; it need not be there yet.
+    """Return the cache folder for one kind of file; it need not exist yet.
 
-    ``$GPT2DSL_CACHE`` or ``~/.cache/gpt2dsl``; a user without a home has the temporary folder.
+    It is below ``$GPT2DSL_CACHE`` or ``~/.cache/gpt2dsl``, or below the temporary folder for a user
+    without a home.
     """
     if chosen := os.environ.get("GPT2DSL_CACHE"):
         return Path(chosen) / kind

@@ -1,8 +1,8 @@
-"""A folder that one process at a time works in, on local disks and on shared ones.
+"""Exclusive lock on a folder, on local and shared disks.
 
-On one machine the kernel's lock (flock) decides; it ends with its process. A shared disk may not
-have it, or keep it to one machine: there a lease decides, a file that its owner touches every ten
-seconds and that others take over once it has not changed for thirty.
+On one machine the kernel's lock (flock) decides; it ends with its process. A shared disk may lack
+it, or limit it to one machine: there a lease decides, a file that its owner touches every ten
+seconds and that others take over if it has not changed for thirty.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from gpt2dsl.errors import InUseError
 LOCK, LEASE, OWNER = ".lock", ".lease", ".owner.json"
 FILES = (LOCK, LEASE, OWNER)
 DURATION = 30.0
-"""Seconds after which a lease that nobody touches is taken over; all processes must agree."""
+"""Seconds after which an untouched lease is taken over; must be the same for all processes."""
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for the block; it is there already.
+    """Lock an existing folder for the duration of the block.
 
     Raises:
-        InUseError: another process holds it; the error says which, where and since when.
+        InUseError: another process holds the lock; the error names process, host and start time.
     """
-    from filelock import SoftFileLease, Timeout  # noqa: PLC0415  # whoever only looks needs none
+    from filelock import SoftFileLease, Timeout  # noqa: PLC0415  # not needed by readers
 
     with (folder / LOCK).open("a") as lock:
         if not _locked(lock):
             raise _busy(folder)
         lease = SoftFileLease(folder / LEASE, lease_duration=DURATION)
         try:
-            # A dead process of this machine is told by its number; one of another by its lease.
+            # A dead owner is detected by its pid on this machine, by its lease on another.
             lease.acquire(timeout=DURATION + 5 if _is_stale(folder) else 0)
         except Timeout:
             raise _busy(folder) from None
@@ -54,21 +54,21 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process works in a folder, on this machine or another."""
+    """Return whether a process holds a folder's lock, on this machine or another."""
     try:
         with suppress(FileNotFoundError), (folder / LOCK).open("rb") as lock:
-            # Shared, and let go at once: two that look do not take each other for a run.
+            # A shared lock, released at once: two observers do not mistake each other for a run.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        pass  # This disk has no such locks, or the user may not see it: the lease tells.
+        pass  # No flock on this disk, or no permission: the lease decides.
     owner = _owner(folder)
     return bool(owner) and owner.get("host") != socket.gethostname() and not _is_stale(folder)
 
 
 def _locked(lock: TextIO) -> bool:
-    """Return whether the lock is ours; whoever looks at runs holds it for a moment."""
+    """Take the lock and return whether that worked; retry, as observers hold it briefly."""
     for _ in range(5):
         with suppress(BlockingIOError):
             try:
@@ -76,14 +76,14 @@ def _locked(lock: TextIO) -> bool:
             except BlockingIOError:
                 raise
             except OSError:
-                return True  # This disk has no such locks: the lease decides alone.
+                return True  # No flock on this disk: the lease alone decides.
             return True
         time.sleep(0.05)
     return False
 
 
 def _is_stale(folder: Path) -> bool:
-    """Return whether a lease is there that its owner has not touched for half its duration."""
+    """Return whether a lease exists that has not been touched for half its duration."""
     try:
         return time.time() - (folder / LEASE).stat().st_mtime > DURATION / 2
     except OSError:

@@ -1,1 +1,1 @@
-"""The identity of a run: what decides its result, and which of it may differ at a resume."""
+"""Identity of a run: everything that determines its result, and what may differ on resume."""

@@ -1,4 +1,4 @@
-"""Digests of what a run reads. Names, times and paths decide nothing."""
+"""Digests of a run's input files, by content alone: names, times and paths do not matter."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _KIND = "xxh3"
 
 
 def of_files(files: Iterable[tuple[str, Path]]) -> str:
-    """Return one XXH3 digest of files, each under the role that it has for its reader.
+    """Return one XXH3 digest over files and their roles.
 
     Raises:
-        InputError: one is absent (G2-301) or can't be read (G2-304).
+        InputError: a file is missing (G2-301) or can't be read (G2-304).
     """
     return _combined((role, of_file(path)) for role, path in files)
 
 
 def known(files: Iterable[tuple[str, Path]]) -> str | None:
-    """Return the digest that ``of_files`` computes where it costs next to nothing, else None."""
+    """Return the digest of ``of_files`` if it is cheap to obtain, else None."""
     parts = []
     for role, path in files:
         try:
@@ -39,7 +39,7 @@ def known(files: Iterable[tuple[str, Path]]) -> str | None:
 
 
 def of_file(path: Path) -> str:
-    """Return the XXH3 digest of a file; raises as ``of_files``."""
+    """Return the XXH3 digest of a file; raise the errors of ``of_files``."""
     try:
         return digests.computed(_KIND, [path], partial(checksum, path))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The identity of a run: everything that its result depends on, entry by entry."""
+"""Identity of a run: everything that its result depends on, entry by entry."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from gpt2dsl.identity.rules import Rule, rule_of
 from gpt2dsl.parts import TABLES, TASKS
 
 PENDING = "pending"
-"""The digest of contents that take long to read and were not read yet."""
+"""Digest of contents that are slow to read and have not been read yet."""
 
 ABSENT = "(absent)"
-"""The value of a key that an identity does not have: of a part that the recipe lacks."""
+"""Value of a key that an identity lacks, because the recipe lacks its part."""
 
 
 @attrs.frozen(kw_only=True)
 class Difference:
-    """An entry that is not as it was recorded.
+    """Entry that differs from the recorded one.
 
     Attributes:
-        key: of the entry: ``train.batch_size``, or ``task.data`` for the contents of that file.
-        before: the recorded value or digest, None where the entry is new.
-        now: the value or digest of today, None where it is gone.
-        is_content: whether contents differ rather than what the recipe says.
+        key: key of the entry: ``train.batch_size``, or ``task.data`` for that file's contents.
+        before: recorded value or digest; None if the entry is new.
+        now: current value or digest; None if the entry is gone.
+        is_content: whether it is about a file's contents, not a value of the recipe.
     """
 
     key: str
@@ -37,12 +37,12 @@ class Difference:
 
     @property
     def rule(self) -> Rule:
-        """The rule of the entry at a resume."""
+        """Rule for the entry on resume."""
         return rule_of(self.key, is_content=self.is_content)
 
     @property
     def is_refused(self) -> bool:
-        """Whether a resume is refused for it."""
+        """Whether a resume is refused because of it."""
         return self.rule.kind == "equal"
 
     def __str__(self) -> str:
@@ -50,23 +50,23 @@ class Difference:
 
     @property
     def name(self) -> str:
-        """The entry in words."""
+        """Name of the entry as shown to users."""
         return f"the contents of {self.key}" if self.is_content else self.key
 
     @property
     def change(self) -> str:
-        """The value or the digest before and now."""
+        """Old and new value or digest, as shown to users."""
         shown = _short if self.is_content else _shown
         return f"{shown(self.before)} -> {shown(self.now)}"
 
 
 @attrs.frozen(kw_only=True)
 class Identity:
-    """Everything that a result depends on.
+    """Everything that a run's result depends on.
 
     Attributes:
-        values: what the recipe says: ``optim.lr`` → 0.001.
-        contents: what is read, by content: ``task.data`` → digest, or pending.
+        values: values of the recipe: ``optim.lr`` → 0.001.
+        contents: digests of input files: ``task.data`` → digest, or pending.
     """
 
     values: Mapping[str, Any]
@@ -80,16 +80,16 @@ class Identity:
 
     @property
     def is_pending(self) -> bool:
-        """Whether contents are still to be read."""
+        """Whether some contents have not been read yet."""
         return PENDING in self.contents.values()
 
     def with_contents(self, key: str, digest: str) -> Identity:
-        """Return the identity with the contents of an input that counts by them alone."""
+        """Return the identity with an input's digest in place of its value."""
         values = {name: value for name, value in self.values.items() if name != key}
         return Identity(values=values, contents={**self.contents, key: digest})
 
     def differences(self, recorded: Identity) -> Iterator[Difference]:
-        """Yield every entry that is not as it was recorded; a pending one counts as equal."""
+        """Yield every entry that differs from the recorded one; pending ones count as equal."""
         for key in {**recorded.values, **self.values}:
             before, now = recorded.values.get(key, ABSENT), self.values.get(key, ABSENT)
             if before != now and not _is_younger(key, before, now, recorded.values):
@@ -100,17 +100,17 @@ class Identity:
                 yield Difference(key=key, before=before, now=now, is_content=True)
 
     def at_resume(self, recorded: Identity) -> list[Difference]:
-        """Return the differences that a resume looks at: all but those without effect."""
-        found = self.differences(recorded)
-        return [difference for difference in found if difference.rule.kind != "no effect"]
+        """Return the differences that matter on resume: all but those without effect."""
+        differences = self.differences(recorded)
+        return [difference for difference in differences if difference.rule.kind != "no effect"]
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Yield each entry in words: values as the recipe has them, contents as digests."""
+        """Yield each entry as text: values as in the recipe, contents as digests."""
         yield from ((key, _shown(value)) for key, value in self.values.items())
         yield from ((f"contents of {key}", digest) for key, digest in self.contents.items())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entries as JSON has them."""
+        """Return the entries as a JSON-compatible dict."""
         return {"values": dict(self.values), "contents": dict(self.contents)}
 
     @classmethod
@@ -118,7 +118,7 @@ class Identity:
         """Return the identity that ``to_json`` wrote.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the document is not an identity.
         """
         try:
             values, contents = dict(document["values"]), dict(document["contents"])
@@ -128,7 +128,7 @@ class Identity:
 
 
 def _is_younger(key: str, before: Any, now: Any, recorded: Mapping[str, Any]) -> bool:
-    """Return whether a release without the key did what the key's default does now."""
+    """Return whether a key that did not exist when the identity was recorded has its default."""
     table, _, name = key.partition(".")
     if before != ABSENT or not any(other.startswith(f"{table}.") for other in recorded):
         return False

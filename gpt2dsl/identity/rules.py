@@ -1,4 +1,4 @@
-"""The table of what may differ between a checkpoint and the run that goes on from it."""
+"""Rules for what may differ between a checkpoint and the run that resumes from it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ Kind = Literal["equal", "differ", "no effect"]
 
 @attrs.frozen
 class Rule:
-    """The consequence of an entry that differs.
+    """Consequence of an entry that differs.
 
     Attributes:
-        kind: equal: the run is refused; differ: it goes on, and says so; no effect: nobody asks.
-        words: of ``equal`` the cure; of ``differ`` what is kept; of ``no effect`` why.
+        kind: equal: the run is refused; differ: it continues and reports it; no effect: ignored.
+        words: explanation: for ``equal`` the reason or the remedy, for ``differ`` the
+            consequence, for ``no effect`` the reason.
     """
 
     kind: Kind
@@ -53,7 +54,7 @@ VALUES: dict[str, Rule] = {
     "optim.name": Rule("equal", _STATE),
     "precision.params": Rule("equal", "the checkpoint's tensors are of the other type"),
 }
-"""Key of the recipe → its rule; keys that are not here have that of their part."""
+"""Key of the recipe → its rule; other keys have the rule of their part."""
 
 PARTS: dict[str, Rule] = {
     "model": Rule("equal", _NETWORK),
@@ -67,16 +68,16 @@ PARTS: dict[str, Rule] = {
     "train": Rule("equal", "it decides the steps"),
     "task": Rule("equal", "it decides what is done"),
 }
-"""Part → the rule of its other keys."""
+"""Part of the recipe → rule of its other keys."""
 
 CONTENTS: dict[str, Rule] = {
     "task.eval_data": Rule("differ", "evaluations and samples of the other text are dropped"),
     "train.resume": Rule("equal", "the run began at the other; another runtime.output begins anew"),
 }
-"""Key of an input → the rule of its contents."""
+"""Key of an input → rule of its contents."""
 
 OTHER_CONTENTS = Rule("equal", "put back what was there")
-"""The rule of the contents of every other input."""
+"""Rule of the contents of every other input."""
 
 
 def rule_of(key: str, *, is_content: bool) -> Rule:

@@ -1,5 +1,5 @@
-"""Operators whose stock form is slow or wrong on some device, each with its own gradient.
+"""Custom operators with gradients, in place of stock ones that are slow or wrong on some device.
 
-Each docstring names what the operator replaces and why; docs/mindspore-notes.md has the figures.
-Tensors are two-dimensional wherever they can be: ``[rows, width]`` with rows = batch * time.
+Each docstring says which operator it replaces and why; docs/mindspore-notes.md has the figures.
+Tensors are two-dimensional where possible: ``[rows, width]`` with rows = batch * time.
 """

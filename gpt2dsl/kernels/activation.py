@@ -1,4 +1,4 @@
-"""The activations of the MLP, by the names that Hugging Face's config.json has for them."""
+"""MLP activations, by their names in Hugging Face's config.json."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class ErfGelu(nn.Cell):
         return 0.5 * x * (1.0 + self.erf(x * math.sqrt(0.5)))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """Return the normal distribution's function plus ``x`` times its density."""
+        """``Phi(x) + x phi(x)``: the normal CDF plus ``x`` times its density."""
         cumulative = 0.5 * (1.0 + self.erf(x * math.sqrt(0.5)))
         density = self.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
         return (dout * (cumulative + x * density),)
 
 
 class FastGelu(nn.Cell):
-    """fast_gelu: ``x sigmoid(1.702 x)``, which is what MindSpore's FastGeLU computes.
+    """fast_gelu: ``x sigmoid(1.702 x)``, as MindSpore's FastGeLU.
 
     Why: FastGeLU is an Ascend kernel; this runs everywhere.
     """
@@ -90,7 +90,7 @@ class Silu(nn.Cell):
 
 
 class ClippedGelu(nn.Cell):
-    """gelu_10: gelu, cut off at -10 and 10."""
+    """gelu_10: gelu, clipped to [-10, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class ClippedGelu(nn.Cell):
         return self.least(self.most(self.gelu(x), -10.0), 10.0)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """Return the gradient of gelu where nothing is cut off; gelu is never below -0.2."""
+        """Return gelu's gradient, 0 above 10; the lower bound never clips (gelu > -0.2)."""
         is_inside = (self.gelu(x) <= 10.0).astype(ms.float32)
         return (self.gelu.bprop(x, out, dout)[0] * is_inside,)
 
@@ -120,7 +120,7 @@ class Laplace(nn.Cell):
         return 0.5 * (1.0 + self.erf((x - self.mean) * self.factor))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """Return the density of the normal distribution."""
+        """Return the gradient: the density of the normal distribution."""
         u = (x - self.mean) * self.factor
         return (dout * self.exp(-u * u) * (self.factor / math.sqrt(math.pi)),)
 
@@ -137,7 +137,7 @@ class LeakyRelu(nn.Cell):
         return self.most(x, x * 0.01)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """1 above 0, else 0.01."""
+        """Slope 1 above 0, else 0.01."""
         return (dout * ((x > 0.0).astype(ms.float32) * 0.99 + 0.01),)
 
 
@@ -150,7 +150,7 @@ class Identity(nn.Cell):
 
 
 class Mish(nn.Cell):
-    """mish: ``x tanh(log(1 + exp(x)))`` (Misra 2019), which is ``x n / (n + 2)``.
+    """mish: ``x tanh(log(1 + exp(x)))`` (Misra 2019), computed as ``x n / (n + 2)``.
 
     ``n = e (e + 2)``, ``e = exp(x)``; above 20 the quotient is 1 in float32.
     """
@@ -169,8 +169,8 @@ class Mish(nn.Cell):
         """``q + x sigmoid(x) (1 - q²)`` with the quotient ``q``."""
         e = self.exp(self.least(x, 20.0))
         n = e * (e + 2.0)
-        q, rest = n / (n + 2.0), 2.0 / (n + 2.0)
-        return (dout * (q + x * self.sigmoid(x) * rest * (1.0 + q)),)
+        q, complement = n / (n + 2.0), 2.0 / (n + 2.0)
+        return (dout * (q + x * self.sigmoid(x) * complement * (1.0 + q)),)
 
 
 class SquaredRelu(nn.Cell):
@@ -191,7 +191,7 @@ class SquaredRelu(nn.Cell):
 
 
 class Relu6(nn.Cell):
-    """relu6: ``x`` between 0 and 6, and those outside."""
+    """relu6: ``x`` clipped to [0, 6]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -202,12 +202,12 @@ class Relu6(nn.Cell):
         return self.least(self.relu(x), 6.0)
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """1 between 0 and 6."""
+        """Slope 1 between 0 and 6, else 0."""
         return (dout * (x > 0.0).astype(ms.float32) * (x < 6.0).astype(ms.float32),)
 
 
 class Sigmoid(nn.Cell):
-    """sigmoid."""
+    """sigmoid: ``1 / (1 + exp(-x))``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -254,13 +254,13 @@ OPERATORS: dict[str, type[nn.Cell]] = {
     "silu": Silu,
     "tanh": Tanh,
 }
-"""Name of ``layout.geometry.ACTIVATIONS`` → operator."""
+"""Name in ``layout.config.ACTIVATIONS`` → operator."""
 
 
 def activation(name: str) -> nn.Cell:
-    """Return the operator of a name of ``layout.geometry.ACTIVATIONS``.
+    """Return the operator for a name in ``layout.config.ACTIVATIONS``.
 
     Raises:
-        KeyError: there is none.
+        KeyError: the name is unknown.
     """
     return OPERATORS[name]()

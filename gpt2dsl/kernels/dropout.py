@@ -1,4 +1,4 @@
-"""Dropout with a mask that is given."""
+"""Dropout with a mask passed as an argument."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from mindspore import Tensor, nn
 
 
 class Dropout(nn.Cell):
-    """``y = x mask / keep``.
+    """Dropout with a given mask: ``y = x mask / keep``.
 
-    Why: the stock dropout draws its own mask, which is not a function of a seed: a second call
-    gives another one and a new process the first again, so that no resume could be exact.
+    Why: the stock dropout draws its own mask from hidden state, not from (seed, step): a second
+    call gives another mask and a new process the first one again, so no resume could be exact.
 
     Args:
-        keep: the exact probability with which the mask was drawn.
+        keep: the exact keep probability with which the mask was drawn.
     """
 
     def __init__(self, keep: float) -> None:
@@ -23,9 +23,9 @@ class Dropout(nn.Cell):
         self.cast = P.Cast()
 
     def construct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Both of one shape; the mask is boolean."""
+        """Apply a boolean mask of the shape of ``x``."""
         return x * (self.cast(mask, ms.float32) * self.scale)
 
     def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the same mask on the gradient."""
+        """Apply the same mask to the gradient."""
         return dout * (self.cast(mask, ms.float32) * self.scale), mask

@@ -29,11 +29,11 @@ class LayerNorm(nn.Cell):
         self.ones = P.Ones()
 
     def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Three:
-        """``[rows, width] → [rows, width]``; for the gradient, mean and variance ``[rows, 1]``."""
+        """``[rows, width] → [rows, width]``; mean and variance, ``[rows, 1]``, for the gradient."""
         return self.norm(x, self.numbers.held(g), self.numbers.held(b))
 
     def bprop(self, x: Tensor, g: Tensor, b: Tensor, out: Three, dout: Three) -> Three:
-        """As ``gradients``."""
+        """Return ``gradients`` with the mean and variance of the forward pass."""
         return self.gradients(x, g, b, out[1], out[2], dout[0])
 
     def gradients(
@@ -41,7 +41,7 @@ class LayerNorm(nn.Cell):
     ) -> Three:
         """``dx = (dn - mean(dn) - n mean(dn n)) / sigma``, ``n`` the normalised x, ``dn = dy g``.
 
-        Sums over rows and over columns are products with ones.
+        Sums over rows and columns are matrix products with ones.
         """
         rows, width = x.shape
         sigma = self.sqrt(variance + self.epsilon)  # [rows, 1]
@@ -58,20 +58,20 @@ class LayerNorm(nn.Cell):
 
 
 class KnownLayerNorm(nn.Cell):
-    """A layer norm whose mean and variance are known: its gradient need not find them again."""
+    """Layer norm with saved mean and variance, which its gradient reuses."""
 
     def __init__(self, norm: LayerNorm) -> None:
         super().__init__(auto_prefix=False)
         self.norm = norm
 
     def construct(self, x: Tensor, g: Tensor, b: Tensor, mean: Tensor, variance: Tensor) -> Three:
-        """As ``LayerNorm``."""
+        """``[rows, width] → [rows, width]``, mean and variance, as ``LayerNorm``."""
         return self.norm(x, g, b)
 
     def bprop(
         self, x: Tensor, g: Tensor, b: Tensor, mean: Tensor, variance: Tensor,
         out: Three, dout: Three,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """As that of ``LayerNorm``; what is known has none."""
+        """Return ``LayerNorm``'s gradients; the saved moments have none."""
         dx, dg, db = self.norm.gradients(x, g, b, mean, variance, dout[0])
         return dx, dg, db, mean, variance

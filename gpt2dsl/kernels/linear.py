@@ -1,4 +1,4 @@
-"""Matrix product with a bias."""
+"""Matrix product and bias of a linear."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
 
 
 class MatMul(nn.Cell):
-    """``y = x w``, with the weight as ``[in, out]``, as Hugging Face's Conv1D has it.
+    """Matrix product ``y = x w`` with a weight ``[in, out]``, as in Hugging Face's Conv1D.
 
     Why: ``ops.matmul`` of 3-D by 2-D broadcasts the weight, and its gradient transposes.
     """
@@ -38,7 +38,7 @@ class MatMul(nn.Cell):
 
 
 class Bias(nn.Cell):
-    """``y = x + b``.
+    """Bias addition ``y = x + b``.
 
     Why: the stock gradient of a bias (BiasAddGrad) takes 18 times as long as a product with ones.
     """

@@ -1,4 +1,4 @@
-"""The language-model head and its loss."""
+"""Language-model head and its cross-entropy."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
 
 MASKED = -1e9
-"""Added to the logits of padded rows of the word table: their probability is exactly 0."""
+"""Bias on the logits of padded vocabulary rows, so that their probability is exactly 0."""
 
 
 class Logits(nn.Cell):
-    """``x tableᵀ``, where the padded rows of the table get no probability.
+    """Logits ``x tableᵀ``; padded rows of the table get probability 0.
 
-    Where ranks share the table, the logits are those of this rank's rows.
+    If the table is sharded, these are the logits of this rank's rows.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Logits(nn.Cell):
 
 
 class GatheredLogits(nn.Cell):
-    """The logits of all ranks that share the table."""
+    """Logits all-gathered over the ranks that share the table."""
 
     def __init__(self, logits: Logits, shard: TensorParallelGroup) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class GatheredLogits(nn.Cell):
 def lm_head(
     geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
 ) -> nn.Cell:
-    """``x tableᵀ`` with the whole table, wherever its rows are."""
+    """Return the cell that computes ``x tableᵀ`` over the whole, possibly sharded, table."""
     logits = Logits(geometry.vocab, geometry.padded_vocab, precision, shard)
     return GatheredLogits(logits, shard) if shard.mp > 1 else logits
 
@@ -72,17 +72,17 @@ def lm_head(
 def linear_cross_entropy(
     geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
 ) -> nn.Cell:
-    """Return the loss of each token, and what its gradient needs."""
+    """Return the cell that computes each token's loss, and the tensor its gradient needs."""
     if shard.mp > 1:
         return VocabParallelCrossEntropy(geometry, precision, shard)
     return LinearCrossEntropy(geometry.vocab, geometry.padded_vocab, precision)
 
 
 class _HeadGradient(nn.Cell):
-    """From the logits' gradient to those of the hidden states and the table.
+    """Backward pass from the logits to the hidden states and the table.
 
     Args:
-        logits: whose gradient it is; each loss below has one for each row.
+        logits: the cell whose gradient it is; each loss below scales it per row.
     """
 
     def __init__(self, logits: Logits) -> None:
@@ -93,7 +93,7 @@ class _HeadGradient(nn.Cell):
         self.zeros, self.concat = P.Zeros(), P.Concat(1)
 
     def minus_label(self, probabilities: Tensor, labels: Tensor, ones: Tensor) -> Tensor:
-        """``p - onehot``: ``[rows, v], [rows, 1], [rows] → [rows, v]``."""
+        """Return ``p - onehot``: ``[rows, v], [rows, 1], [rows] → [rows, v]``."""
         rows = labels.shape[0]
         order = ms.ops.arange(rows).reshape((rows, 1)).astype(ms.int32)
         return self.scatter_add(probabilities, self.concat((order, labels)), -ones)
@@ -101,7 +101,7 @@ class _HeadGradient(nn.Cell):
     def back(
         self, x: Tensor, table: Tensor, error: Tensor, per_row: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """``dx = error table``, ``dtable = errorᵀ x``, each times the rows' factor."""
+        """Return ``dx = error table`` and ``dtable = errorᵀ x``, scaled per row."""
         numbers = self.numbers
         error = numbers.narrow(error)
         dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
@@ -109,10 +109,10 @@ class _HeadGradient(nn.Cell):
 
 
 class LinearCrossEntropy(_HeadGradient):
-    """Cross-entropy of each token, ``-log softmax(x tableᵀ)[label]``.
+    """Fused head and cross-entropy of each token, ``-log softmax(x tableᵀ)[label]``.
 
-    Why: the head and the loss together need the logits once. The gradient's factor for each row is
-    applied to ``[rows, hidden]`` instead of ``[rows, vocab]``, and the one-hot label is scattered;
+    Why: fused, head and loss materialise the logits once. The gradient's per-row factor is applied
+    to ``[rows, hidden]`` instead of ``[rows, vocab]``, and the one-hot label is scattered;
     ops.cross_entropy takes 10 times as long.
     """
 
@@ -124,7 +124,7 @@ class LinearCrossEntropy(_HeadGradient):
     def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """``[rows, hidden], [padded_vocab, hidden], [rows, 1] → [rows, 1], [rows, padded_vocab]``.
 
-        The second result is there for the gradient alone.
+        The second result, the logits, is for the gradient only.
         """
         logits = self.logits(x, table)
         return -self.pick(self.log_softmax(logits), 1, labels), logits
@@ -145,10 +145,10 @@ class LinearCrossEntropy(_HeadGradient):
 
 
 class VocabParallelCrossEntropy(_HeadGradient):
-    """``LinearCrossEntropy`` where each rank has some rows of the table, and never all logits.
+    """Vocabulary-parallel ``LinearCrossEntropy``: the table is sharded by rows, logits stay local.
 
-    Ranks exchange three numbers a token, the largest logit, the sum of exponentials and the
-    label's logit, and in the backward pass the gradient of ``x`` (Shoeybi et al. 2019, section 3).
+    Ranks all-reduce three numbers per token (largest logit, sum of exponentials, label's logit)
+    and, in the backward pass, the gradient of ``x`` (Shoeybi et al. 2019, section 3).
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class VocabParallelCrossEntropy(_HeadGradient):
     def construct(self, x: Tensor, table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """``[rows, hidden], [v / mp, hidden], [rows, 1] → [rows, 1], [rows, v / mp]``.
 
-        The second result, probabilities, is there for the gradient alone.
+        The second result, the probabilities, is for the gradient only.
         """
         logits = self.logits(x, table)  # [rows, v / mp]
         logits = logits - self.largest(self.joined(self.largest(logits, 1)), 1)
@@ -182,7 +182,7 @@ class VocabParallelCrossEntropy(_HeadGradient):
         out: tuple[Tensor, Tensor],
         dout: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As in ``LinearCrossEntropy``; ``dx`` is the sum over ranks."""
+        """``dlogits = (p - onehot) dy``; ``dx`` is all-reduced over the ranks."""
         place, inside = local_vocab_ids(labels, self.first, self.count)
         error = self.minus_label(out[1], place, inside.reshape((-1,)))  # [rows, v / mp]
         dx, dtable = self.back(x, table, error, dout[0])

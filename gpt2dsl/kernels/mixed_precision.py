@@ -1,4 +1,4 @@
-"""Number formats: what products compute in, and what parameters are held in."""
+"""Mixed precision: compute format of matrix products, storage format of parameters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gpt2dsl.layout.precision import PrecisionPolicy
 
 
 class MixedPrecision(nn.Cell):
-    """Casts of a precision.
+    """Casts of a precision policy.
 
-    Parameters are float32 everywhere: they are the master weights. Where ``params`` is narrower,
-    each use rounds them to it, which is what a copy in that format would hold, and gradients reach
-    the master weights whole. Products take narrow factors and give float32; sums, norms, softmax
-    and the loss are float32 always.
+    Parameters are always float32 master weights. If ``params`` is narrower, each use rounds them to
+    it, as a copy in that format would be, and gradients reach the master weights unrounded. Matrix
+    products take narrow factors and return float32; sums, norms, softmax and the loss are always
+    float32.
 
     Args:
-        precision: the formats.
+        precision: the precision policy.
     """
 
     def __init__(self, precision: PrecisionPolicy) -> None:
@@ -30,39 +30,39 @@ class MixedPrecision(nn.Cell):
         self.cast = P.Cast()
 
     def held(self, weight: Tensor) -> Tensor:
-        """Return a parameter as its format holds it, in float32."""
+        """Round a parameter to its storage format; return it in float32."""
         if self.rounds:
             weight = self.cast(self.cast(weight, self.params), ms.float32)
         return weight
 
     def factor(self, weight: Tensor) -> Tensor:
-        """Return a parameter as the factor of a product."""
+        """Round a parameter and cast it to the compute format of matrix products."""
         return self.narrow(self.held(weight))
 
     def narrow(self, x: Tensor) -> Tensor:
-        """Return an activation or a gradient as the factor of a product."""
+        """Cast an activation or a gradient to the compute format of matrix products."""
         if self.narrows:
             x = self.cast(x, self.compute)
         return x
 
     def wide(self, x: Tensor) -> Tensor:
-        """Return a product in float32."""
+        """Cast a matrix product to float32."""
         if self.narrows:
             x = self.cast(x, ms.float32)
         return x
 
 
 class StraightThroughRound(nn.Cell):
-    """``MixedPrecision.held`` whose gradient passes unrounded."""
+    """``MixedPrecision.held`` with a straight-through gradient."""
 
     def __init__(self, precision: PrecisionPolicy) -> None:
         super().__init__()
         self.numbers = MixedPrecision(precision)
 
     def construct(self, weight: Tensor) -> Tensor:
-        """Any shape."""
+        """Round a weight of any shape."""
         return self.numbers.held(weight)
 
     def bprop(self, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
-        """Straight through."""
+        """Pass the gradient through unchanged."""
         return (dout,)

@@ -1,18 +1,18 @@
-"""What the forward pass has found, in place of computing it again for the backward pass."""
+"""Reuse of saved activations in the backward pass, in place of recomputing them."""
 
 from __future__ import annotations
 
 from mindspore import Tensor, nn
 
 SavedValue = tuple[Tensor, ...]
-"""One value that was found before, or none."""
+"""An empty tuple, or one saved activation."""
 
 
 class ReuseActivation(nn.Cell):
-    """A value: the one that was found before, or else the one that is computed here.
+    """Replacement of a computed value by its saved activation, if there is one.
 
-    Gradients go to what computes it in both cases. MindSpore leaves that computation out where
-    nothing needs its value.
+    Gradients flow to the computation in both cases; MindSpore prunes the computation itself where
+    its value is not needed.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class ReuseActivation(nn.Cell):
         self.known = _Known()
 
     def construct(self, x: Tensor, found: SavedValue) -> Tensor:
-        """Of any shape."""
+        """Return the saved activation, or else ``x``; any shape."""
         if found:
             x = self.known(x, found[0])
         return x
@@ -31,4 +31,4 @@ class _Known(nn.Cell):
         return found
 
     def bprop(self, x: Tensor, found: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        return dout, found  # nobody asks for the second
+        return dout, found  # the second gradient is never used

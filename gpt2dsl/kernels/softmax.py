@@ -10,7 +10,7 @@ from gpt2dsl.kernels.reuse_activation import SavedValue
 
 
 class Softmax(nn.Cell):
-    """``p = exp(s) / sum(exp(s))`` over the last axis.
+    """Softmax ``p = exp(s) / sum(exp(s))`` over the last axis.
 
     Why: the stock gradient reduces and broadcasts in four dimensions, which takes three times as
     long as in two.
@@ -23,7 +23,7 @@ class Softmax(nn.Cell):
         self.ones = P.Ones()
 
     def construct(self, scores: Tensor, found: SavedValue) -> Tensor:
-        """``[batch * heads, time, time]``, or any other shape; ``found``: the result, if known."""
+        """Return saved probabilities or compute them: ``[batch * heads, time, time]`` or any."""
         return found[0] if found else self.softmax(scores)
 
     def bprop(

@@ -1,1 +1,1 @@
-"""What the network is made of: its geometry, and every tensor's name, shape and split."""
+"""Layout of the network: configuration, and every tensor's name, shape, stage and sharding."""

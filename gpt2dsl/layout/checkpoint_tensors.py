@@ -1,8 +1,8 @@
-"""The tensors of distributed checkpoints: shapes that plain cuts by axis fit, and their layouts.
+"""Tensors of distributed checkpoints: shapes that can be sharded by axis, and their layouts.
 
-Two shapes differ from those of whole files: c_attn is ``[hidden, 3, hidden]``, so that a cut of its
-last axis cuts by heads, and tables of the vocabulary have ``GPT2Config.padded_vocab`` rows.
-Strategy files, rank files and the plan all come from here.
+Two shapes differ from those of whole files: c_attn is ``[hidden, 3, hidden]``, so that sharding the
+last axis splits by heads, and vocabulary tables have ``GPT2Config.padded_vocab`` rows. Strategy
+files, rank files and the plan are all derived from here.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from gpt2dsl.layout.shard_spec import has_equal_rows
 from gpt2dsl.layout.tensor_layout import Shape, TensorLayout
 
 MOMENTS = {"adamw": ("m", "v"), "sgd": ("u",)}
-"""Optimizer → what comes before the names of its state: ``m.transformer.wte.weight``."""
+"""Optimizer → name prefixes of its state: ``m.transformer.wte.weight``."""
 
 MASTER = "master"
-"""Before the name of a parameter in float32, where the weights' file is narrower."""
+"""Name prefix of a float32 master weight, saved if the weights' file is narrower."""
 
 STATES = (*MOMENTS["adamw"], *MOMENTS["sgd"], MASTER)
-"""Everything that a parameter's name can have before it."""
+"""All prefixes of parameter names."""
 
 _COPY, _SHARD = 1, 0  # axes of [dp, mp], counted from the last
 
 
 @attrs.frozen(kw_only=True)
 class CheckpointTensorSpec:
-    """A tensor of distributed checkpoints.
+    """Tensor of a distributed checkpoint.
 
     Attributes:
-        name: of the network's parameter, or of a state of it.
-        shape: of the whole.
-        layout: how it is cut over the ranks of a stage.
-        stages: that hold it.
+        name: name of a parameter, with a prefix of ``STATES`` for its state.
+        shape: unsharded shape.
+        layout: sharding over the ranks of a stage.
+        stages: pipeline stages that hold it.
     """
 
     name: str
@@ -50,13 +50,13 @@ class CheckpointTensorSpec:
 def filed(
     geometry: GPT2Config, ranks: ParallelDims, states: Sequence[str] = (), *, zero: bool = False
 ) -> list[CheckpointTensorSpec]:
-    """Return every tensor, in the order of the forward pass; states after the parameters.
+    """Return every tensor in forward order, parameters before states.
 
     Args:
         geometry: the network.
         ranks: dp, mp and pp.
-        states: what comes before the names of each parameter's states: some of ``STATES``.
-        zero: whether dp copies share the moments out (ZeRO-1).
+        states: prefixes of the states to include, from ``STATES``.
+        zero: whether moments are sharded over data parallel replicas (ZeRO-1).
     """
     return [
         _filed(tensor, geometry, ranks, state, zero=zero and state != MASTER)
@@ -66,20 +66,20 @@ def filed(
 
 
 def state_of(name: str) -> str:
-    """What a tensor is of its parameter: "m", "v", "u", "master", or "" for the parameter."""
+    """Return a name's state prefix: "m", "v", "u", "master", or "" for a parameter."""
     prefix = name.partition(".")[0]
     return prefix if prefix in STATES else ""
 
 
 def shape_in_files(tensor: ParamSpec, geometry: GPT2Config) -> Shape:
-    """Return the shape of a parameter in distributed files."""
+    """Return the unsharded shape of a parameter in distributed checkpoints."""
     if ".c_attn." in tensor.name:
         return (*tensor.shape[:-1], 3, tensor.shape[-1] // 3)
     return padded_shape(tensor, geometry)
 
 
 def network_shape(tensor: ParamSpec, geometry: GPT2Config, state: str) -> Shape:
-    """Return the shape of a parameter's state in whole files: moments of tables are padded."""
+    """Return a state's shape in whole files; moments of vocabulary tables are padded."""
     return tensor.shape if state == MASTER else padded_shape(tensor, geometry)
 
 
@@ -102,9 +102,10 @@ def _filed(
 
 
 def _shared(layout: TensorLayout) -> TensorLayout:
-    """The layout with its rows shared out over dp; by ``axes`` where they are not cut already.
+    """Return the layout with its rows sharded over dp (ZeRO-1).
 
-    MindSpore's transform_checkpoints takes ``shared`` as it is meant here only in the other case.
+    Rows that mp does not shard are sharded by ``axes``, others by ``shared``: only for the latter
+    does MindSpore's transform_checkpoints interpret ``shared`` as meant here.
     """
     if layout.axes[0] == _SHARD:
         return attrs.evolve(layout, shared=layout.devices[0])

@@ -1,4 +1,4 @@
-"""The numbers that fix a GPT-2 network, as Hugging Face's config.json has them."""
+"""Configuration of a GPT-2 network, as in Hugging Face's config.json."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import attrs
 from gpt2dsl.schema import activations
 
 ACTIVATIONS = activations.NAMES
-"""gelu_new: tanh form. gelu: erf. fast_gelu: MindFormers' ``x * sigmoid(1.702 x)``, which
-transformers calls quick_gelu. The others have transformers' names."""
+"""Names of activations. gelu_new: tanh form. gelu: erf. fast_gelu: MindFormers'
+``x * sigmoid(1.702 x)``, quick_gelu in transformers. The others have transformers' names."""
 
 REGRESSION, MULTI_LABEL = "regression", "multi_label_classification"
 PROBLEMS = ("", REGRESSION, MULTI_LABEL)
-"""What outputs of a classification head are: scores of classes, one of which applies; numbers;
-scores of classes each of which applies or not. The names are transformers'."""
+"""Problem types of a classification head, by transformers' names: single-label classification (""),
+regression, multi-label classification."""
 
 PADDED_TO = 128
-"""The vocabulary inside the network is padded to a multiple of this: 50257 = 29 * 1733 can't be
-split over devices, 50304 can."""
+"""Inside the network the vocabulary is padded to a multiple of this: 50257 = 29 * 1733 can't be
+sharded over devices, 50304 can."""
 
 
 @attrs.frozen
@@ -28,7 +28,7 @@ class Dropouts:
 
     Attributes:
         embedding: after the embedding (``embd_pdrop``).
-        attention: of attention probabilities (``attn_pdrop``).
+        attention: on attention probabilities (``attn_pdrop``).
         residual: after both projections of a block (``resid_pdrop``).
     """
 
@@ -39,26 +39,26 @@ class Dropouts:
 
 @attrs.frozen(kw_only=True)
 class GPT2Config:
-    """A GPT-2 network.
+    """Configuration of a GPT-2 network.
 
     Attributes:
         layers: number of blocks (``n_layer``).
-        heads: attention heads a block (``n_head``); divides ``hidden``.
+        heads: attention heads per block (``n_head``); divides ``hidden``.
         hidden: width (``n_embd``).
-        positions: longest sequence in tokens (``n_positions``).
+        positions: maximum sequence length in tokens (``n_positions``).
         vocab: rows of the word table in files (``vocab_size``).
-        inner: width inside the MLP (``n_inner``); 0 means four times ``hidden``.
+        inner: intermediate size of the MLP (``n_inner``); 0 means four times ``hidden``.
         activation: one of ``ACTIVATIONS``.
-        dropout: probability after residual projections, in training.
-        embedding_dropout: probability after the embedding; None where it is ``dropout``.
-        attention_dropout: probability on attention; None where it is ``dropout``.
-        epsilon: of the layer norms.
+        dropout: dropout probability after residual projections, in training.
+        embedding_dropout: dropout probability after the embedding; None for ``dropout``.
+        attention_dropout: dropout probability on attention; None for ``dropout``.
+        epsilon: epsilon of the layer norms.
         scale_attention: whether scores are divided by the square root of a head's width.
-        scale_by_layer: whether scores are divided by the number of their layer, counted from 1.
-        upcast_attention: whether scores are computed in float32 whatever products compute in.
-        tied: whether the language-model head is the word table.
-        labels: outputs of the classification head, 0 for a language model.
-        problem: what those are: one of ``PROBLEMS``.
+        scale_by_layer: whether scores are divided by the layer's number, counted from 1.
+        upcast_attention: whether scores are computed in float32 under mixed precision too.
+        tied: whether the language-model head is tied to the word table.
+        labels: number of outputs of the classification head; 0 for a language model.
+        problem: problem type of the classification head, one of ``PROBLEMS``.
     """
 
     layers: int
@@ -81,7 +81,7 @@ class GPT2Config:
 
     @property
     def dropouts(self) -> Dropouts:
-        """All three probabilities."""
+        """All three dropout probabilities, with defaults resolved."""
         embedding, attention = self.embedding_dropout, self.attention_dropout
         return Dropouts(
             embedding=self.dropout if embedding is None else embedding,
@@ -90,14 +90,14 @@ class GPT2Config:
         )
 
     def with_dropout(self, probability: float) -> GPT2Config:
-        """Return the network with one dropout probability everywhere."""
+        """Return the configuration with one dropout probability everywhere."""
         return attrs.evolve(
             self, dropout=probability, embedding_dropout=None, attention_dropout=None
         )
 
     @property
     def inner_width(self) -> int:
-        """Width inside the MLP."""
+        """Intermediate size of the MLP."""
         return self.inner or 4 * self.hidden
 
     @property
@@ -106,11 +106,11 @@ class GPT2Config:
         return self.hidden // self.heads
 
     def attention_scale(self, layer: int) -> float:
-        """Return what a layer's attention scores are multiplied by."""
+        """Return the factor on a layer's attention scores."""
         scale = 1 / math.sqrt(self.head_width) if self.scale_attention else 1.0
         return scale / (layer + 1) if self.scale_by_layer else scale
 
     @property
     def padded_vocab(self) -> int:
-        """Rows of the word table inside the network."""
+        """Number of rows of the word table inside the network."""
         return -(-self.vocab // PADDED_TO) * PADDED_TO

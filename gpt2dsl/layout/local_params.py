@@ -1,6 +1,6 @@
-"""What a rank holds: its stage's tensors, each as the part that tensor parallelism leaves it.
+"""Parameters of a rank: its stage's tensors, sharded by tensor parallelism.
 
-A plan's layout, memory and traffic all come from it.
+A plan's layout, memory and traffic are all derived from them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from gpt2dsl.layout.tensor_layout import Shape
 
 @attrs.frozen(kw_only=True)
 class LocalParam:
-    """A parameter of the network, and a rank's part of it.
+    """Parameter of the network and its shard on a rank.
 
     Attributes:
-        name: as in ``layout.tensors`` and ``layout.adapters``.
-        shape: of the whole, as the network has it.
-        split: how it is cut over mp.
-        part: the shape on a rank.
-        layer: the block, -1 before them, ``GPT2Config.layers`` after them.
-        is_adapter: whether it is a factor of LoRA.
-        is_trained: whether training changes it.
+        name: as in ``layout.params`` and ``layout.lora``.
+        shape: unsharded shape inside the network.
+        split: sharding over mp.
+        part: shape on a rank.
+        layer: index of the block; -1 before the blocks, ``GPT2Config.layers`` after them.
+        is_adapter: whether it is a LoRA factor.
+        is_trained: whether it is trained.
     """
 
     name: str
@@ -42,25 +42,25 @@ class LocalParam:
 
     @property
     def size(self) -> int:
-        """Elements on a rank."""
+        """Number of elements on a rank."""
         return math.prod(self.part)
 
     def is_sharded(self, dp: int) -> bool:
-        """Whether ZeRO-1 can share its optimizer state out: by rows, of which dp takes equal parts.
+        """Return whether ZeRO-1 can shard its optimizer state into equal rows over dp.
 
-        Rajbhandari et al. 2020, ZeRO.
+        See Rajbhandari et al. 2020, ZeRO.
         """
         return has_equal_rows(self.part, dp)
 
     def state(self, dp: int) -> Shape:
-        """Return the shape of its optimizer state on a rank, over dp copies that share it."""
+        """Return the shape of its optimizer state on a rank, sharded over dp replicas."""
         return (self.part[0] // dp, *self.part[1:]) if self.is_sharded(dp) else self.part
 
 
 def local_params(
     geometry: GPT2Config, adapters: Sequence[LoRASpec] = (), mp: int = 1
 ) -> list[LocalParam]:
-    """Return every parameter, whatever its stage."""
+    """Return the parameters of all stages."""
     cuts = shard_specs(geometry, adapters)
 
     def one(
@@ -76,7 +76,7 @@ def local_params(
             is_trained=is_trained,
         )
 
-    found = [
+    params = [
         one(
             tensor.name,
             padded_shape(tensor, geometry),
@@ -86,7 +86,7 @@ def local_params(
         )
         for tensor in param_specs(geometry)
     ]
-    return found + [
+    return params + [
         one(name, shape, adapter.layer, is_adapter=True, is_trained=True)
         for adapter in adapters
         for name, shape in adapter.shapes.items()
@@ -96,14 +96,14 @@ def local_params(
 def on_stages(
     geometry: GPT2Config, all_held: Sequence[LocalParam], pp: int
 ) -> list[list[LocalParam]]:
-    """The parameters of each stage; the word table is on two, as ``stage_tensors`` has it."""
+    """Return the parameters of each stage; a tied word table is on two, as in ``stage_tensors``."""
     names = [{tensor.name for tensor in stage_tensors(geometry, stage, pp)} for stage in range(pp)]
     return [
         [
-            one
-            for one in all_held
-            if one.name in names[stage]
-            or (one.is_adapter and stage_of(one.layer, geometry.layers, pp) == stage)
+            param
+            for param in all_held
+            if param.name in names[stage]
+            or (param.is_adapter and stage_of(param.layer, geometry.layers, pp) == stage)
         ]
         for stage in range(pp)
     ]

@@ -1,6 +1,6 @@
-"""Where LoRA's adapters sit, and their shapes: the one table of what they add to the network.
+"""LoRA adapters of a network: places and shapes.
 
-The network, the files, the parameters of a plan and the memory of a rank all come from it.
+The network, the files, a plan's parameters and a rank's memory are all derived from this table.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import param_specs
 
 THIRDS = ("q", "k", "v")
-"""Of c_attn's output, in this order."""
+"""Slices of c_attn's output, in this order."""
 
 MODULES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 @attrs.frozen(kw_only=True)
 class LoRASpec:
-    """One adapted module, or a third of one: ``y += scale B A x``.
+    """LoRA adapter of a linear, or of c_attn's q, k or v slice: ``y += scale B A x``.
 
     Attributes:
-        module: the linear that it is added to: ``transformer.h.0.attn.c_attn``.
-        third: q, k or v where it adds to a third of c_attn alone, else "".
-        layer: the block.
-        inputs: width of A's rows; A is ``[rank, inputs]``.
-        outputs: B is ``[outputs, rank]``.
+        module: name of the adapted linear: ``transformer.h.0.attn.c_attn``.
+        third: q, k or v for an adapter of one slice of c_attn, else "".
+        layer: index of the block.
+        inputs: input width; A is ``[rank, inputs]``.
+        outputs: output width; B is ``[outputs, rank]``.
         rank: r.
-        scale: alpha / r, or alpha / sqrt(r) of rank-stabilised LoRA.
+        scale: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
     """
 
     module: str
@@ -44,19 +44,19 @@ class LoRASpec:
 
     @property
     def name(self) -> str:
-        """Of the adapter: the module's, and the third's."""
+        """Name of the adapter: the module's, with the slice appended."""
         return f"{self.module}.{self.third}" if self.third else self.module
 
     @property
     def slot(self) -> int:
-        """Its place within any block, the same in all networks."""
+        """Index of the adapter's place within a block, the same in all networks."""
         if self.third:
             return len(MODULES) + THIRDS.index(self.third)
         return next(i for i, module in enumerate(MODULES) if self.module.endswith(module))
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """The two tensors, by name."""
+        """Shapes of A and B, by name."""
         return {
             f"{self.name}.lora_A": (self.rank, self.inputs),
             f"{self.name}.lora_B": (self.outputs, self.rank),
@@ -70,15 +70,15 @@ class LoRASpec:
 
 @attrs.frozen(kw_only=True)
 class LoRASettings:
-    """What decides the adapters of a network.
+    """LoRA settings of a network.
 
     Attributes:
-        targets: regex on the module's name.
+        targets: regex on module names.
         r: rank.
         alpha: numerator of the scale.
         rslora: whether the scale is alpha / sqrt(r) (Kalajdzievski 2023).
-        ranks: regex on the module's name → its own r; the first that matches.
-        alphas: regex on the module's name → its own alpha.
+        ranks: regex on module names → r; the first match wins.
+        alphas: regex on module names → alpha; the first match wins.
     """
 
     targets: str
@@ -90,11 +90,11 @@ class LoRASettings:
 
 
 def lora_specs(geometry: GPT2Config, settings: LoRASettings) -> list[LoRASpec]:
-    """Return every adapter of a network, in the order of the forward pass.
+    """Return every adapter of a network, in forward order.
 
-    Patterns match a module's whole name below ``transformer.``, ``h.0.attn.c_attn``, or what
-    follows any dot in it. ``q``, ``k`` and ``v`` below ``c_attn`` are its thirds; they count where
-    c_attn as a whole does not match.
+    Patterns match a module's full name below ``transformer.``, e.g. ``h.0.attn.c_attn``, or its end
+    after any dot. ``q``, ``k`` and ``v`` below ``c_attn`` are its slices; they are only considered
+    if c_attn itself does not match.
     """
     return [
         _made(settings, module, third, layer, (inputs, outputs))
@@ -104,7 +104,7 @@ def lora_specs(geometry: GPT2Config, settings: LoRASettings) -> list[LoRASpec]:
 
 
 def _linears(geometry: GPT2Config) -> Iterator[tuple[str, int, int, int]]:
-    """Module, block and widths of every linear of the blocks."""
+    """Yield module, block and widths of every linear of the blocks."""
     for tensor in param_specs(geometry):
         module = tensor.name.removesuffix(".weight")
         if tensor.name.endswith(".weight") and module.endswith(MODULES):
@@ -112,7 +112,7 @@ def _linears(geometry: GPT2Config) -> Iterator[tuple[str, int, int, int]]:
 
 
 def _parts(targets: str, module: str, outputs: int) -> list[tuple[str, int]]:
-    """Which thirds of a linear are adapted, "" for all of it, and their output's width."""
+    """Return the adapted slices of a linear ("" for all of it) and their output widths."""
     if matches(targets, module):
         return [("", outputs)]
     if not module.endswith("c_attn"):
@@ -143,6 +143,6 @@ def _first(patterns: Mapping[str, float], name: str, otherwise: float) -> float:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a regex matches a module's name below ``transformer.``, or its end after a dot."""
+    """Return whether a regex matches a name below ``transformer.``, or its end after a dot."""
     words = name.removeprefix("transformer.").split(".")
     return any(re.fullmatch(pattern, ".".join(words[i:])) for i in range(len(words)))

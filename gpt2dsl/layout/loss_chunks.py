@@ -1,22 +1,23 @@
-"""How many tokens' logits are held at once."""
+"""Chunk sizes of the loss: the number of tokens whose logits are in memory together."""
 
 MOST = 512
-"""Larger products are no faster, and these logits take 103 MB of GPT-2's vocabulary."""
+"""Most tokens per chunk: larger products are no faster, and with GPT-2's vocabulary these logits
+take 103 MB."""
 
 LEAST = 128
-"""The gradient of the word table is added to once for each portion, which takes as long as the
-products of some 20 tokens."""
+"""Fewest tokens per chunk: each chunk adds to the word table's gradient once, which takes as long
+as the matrix products of about 20 tokens."""
 
 
 def chunk_count(tokens: int, ranks: int = 1) -> int:
-    """The smallest number of equal portions of at most ``MOST`` and at least ``LEAST`` tokens.
+    """Return the smallest number of equal chunks of ``LEAST`` to ``MOST`` tokens.
 
     Args:
-        tokens: of a batch.
-        ranks: each of which works on some of them, and has as many of each portion.
+        tokens: number of tokens in a batch.
+        ranks: number of sequence parallel ranks; each has an equal share of every chunk.
 
     Returns:
-        1 where there is none.
+        The number of chunks; 1 if no number fits.
     """
     counts = range(-(-tokens // MOST), tokens // LEAST + 1)
     return next((count for count in counts if tokens % (count * ranks) == 0), 1)

@@ -1,7 +1,7 @@
-"""Which rank does what: its pipeline stage, its data-parallel copy, its share of each layer.
+"""Sizes of the parallel dimensions, and coordinates of ranks in them.
 
-Rank ``(stage * dp + copy) * mp + shard``: ranks that share layers are neighbours, as in MindSpore
-and Megatron, because they exchange the most.
+Rank ``(stage * dp + copy) * mp + shard``: tensor parallel ranks are neighbours, as in MindSpore and
+Megatron, because they communicate the most.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import attrs
 
 @attrs.frozen
 class RankCoordinates:
-    """Where a rank stands.
+    """Coordinates of a rank.
 
     Attributes:
-        stage: of the pipeline.
-        copy: which rows of a batch it computes.
-        shard: which part of each layer it holds.
+        stage: pipeline stage.
+        copy: data parallel replica.
+        shard: tensor parallel rank.
     """
 
     stage: int
@@ -26,12 +26,12 @@ class RankCoordinates:
 
 @attrs.frozen
 class ParallelDims:
-    """A layout of ranks.
+    """Sizes of the parallel dimensions.
 
     Attributes:
-        dp: data-parallel copies.
-        mp: ranks that share each layer.
-        pp: pipeline stages.
+        dp: number of data parallel replicas.
+        mp: number of tensor parallel ranks.
+        pp: number of pipeline stages.
     """
 
     dp: int = 1
@@ -43,30 +43,30 @@ class ParallelDims:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Total number of ranks."""
         return self.dp * self.mp * self.pp
 
     def place(self, rank: int) -> RankCoordinates:
-        """Return where a rank stands."""
-        rest, shard = divmod(rank, self.mp)
-        stage, copy = divmod(rest, self.dp)
+        """Return the coordinates of a rank."""
+        group, shard = divmod(rank, self.mp)
+        stage, copy = divmod(group, self.dp)
         return RankCoordinates(stage, copy, shard)
 
     def rank(self, place: RankCoordinates) -> int:
-        """Return the rank that stands there."""
+        """Return the rank at coordinates."""
         return (place.stage * self.dp + place.copy) * self.mp + place.shard
 
     def sharing(self, rank: int) -> tuple[int, ...]:
-        """Return the ranks that hold the other parts of this one's layers, itself included."""
-        here = self.place(rank)
-        return tuple(self.rank(attrs.evolve(here, shard=i)) for i in range(self.mp))
+        """Return the tensor parallel group of a rank, itself included."""
+        coordinates = self.place(rank)
+        return tuple(self.rank(attrs.evolve(coordinates, shard=i)) for i in range(self.mp))
 
     def stages(self, rank: int) -> tuple[int, ...]:
-        """The ranks that hold the other stages of this one's rows and parts, in their order."""
-        here = self.place(rank)
-        return tuple(self.rank(attrs.evolve(here, stage=i)) for i in range(self.pp))
+        """Return the pipeline group of a rank, itself included, in stage order."""
+        coordinates = self.place(rank)
+        return tuple(self.rank(attrs.evolve(coordinates, stage=i)) for i in range(self.pp))
 
     def copies(self, rank: int) -> tuple[int, ...]:
-        """Return the ranks that hold the same parameters, itself included."""
-        here = self.place(rank)
-        return tuple(self.rank(attrs.evolve(here, copy=i)) for i in range(self.dp))
+        """Return the data parallel group of a rank, itself included."""
+        coordinates = self.place(rank)
+        return tuple(self.rank(attrs.evolve(coordinates, copy=i)) for i in range(self.dp))

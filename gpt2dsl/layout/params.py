@@ -1,6 +1,6 @@
-"""The one table of the network's tensors: names and shapes as Hugging Face's GPT-2 has them.
+"""Parameters of the network, with the names and shapes of Hugging Face's GPT-2.
 
-The network, the files, the memory of a rank and the strategy files all come from it.
+The network, the files, a rank's memory and the strategy files are all derived from this table.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from gpt2dsl.layout.config import GPT2Config
 
 WTE, WPE = "transformer.wte.weight", "transformer.wpe.weight"
 HEAD = "lm_head.weight"
-"""The language-model head, where it is not the word table itself."""
+"""Language-model head, if it is not tied to the word table."""
 
 SCORE = "score.weight"
-"""The head of the classes."""
+"""Classification head."""
 
 VOCAB_TABLES = (WTE, HEAD)
-"""Tensors with a row for each entry of the vocabulary, padded inside the network."""
+"""Vocabulary tables: one row per vocabulary entry, padded inside the network."""
 
 
 @attrs.frozen
 class ParamSpec:
-    """One parameter.
+    """Specification of one parameter.
 
     Attributes:
         name: Hugging Face's name, ``transformer.h.0.attn.c_attn.weight``.
-        shape: in files; inside the network those of ``VOCAB_TABLES`` have
-            ``GPT2Config.padded_vocab`` rows.
-        split: the axis that tensor parallelism splits, None where every rank holds it whole.
-            For c_attn it is the axis of the heads, within each of query, key and value.
-        layer: the block it belongs to, -1 before the blocks, ``GPT2Config.layers`` after them.
+        shape: shape in files; inside the network ``VOCAB_TABLES`` have ``GPT2Config.padded_vocab``
+            rows.
+        split: axis sharded by tensor parallelism; None if replicated. For c_attn it is the axis of
+            the heads, within each of query, key and value.
+        layer: index of the block; -1 before the blocks, ``GPT2Config.layers`` after them.
     """
 
     name: str
@@ -53,16 +53,16 @@ def decays(shape: tuple[int, ...]) -> bool:
 
 
 def by_layer(names: Sequence[str]) -> list[list[int]]:
-    """Places of names: a list for each block, and one for all that is in none."""
-    found: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
+    """Group the indices of names by block, with one group for names outside the blocks."""
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
         block = name.split(".")[2] if name.startswith("transformer.h.") else ""
-        found.setdefault(block, []).append(place)
-    return list(found.values())
+        groups.setdefault(block, []).append(index)
+    return list(groups.values())
 
 
 def head_of(geometry: GPT2Config) -> str:
-    """Return the name of the parameter that makes logits of hidden states."""
+    """Return the name of the head's weight, which maps hidden states to logits."""
     if geometry.labels:
         return SCORE
     return WTE if geometry.tied else HEAD
@@ -76,7 +76,7 @@ def padded_shape(tensor: ParamSpec, geometry: GPT2Config) -> tuple[int, ...]:
 
 
 def param_specs(geometry: GPT2Config) -> Iterator[ParamSpec]:
-    """Yield every parameter of the network, in the order of the forward pass."""
+    """Yield every parameter of the network, in forward order."""
     h, inner = geometry.hidden, geometry.inner_width
     yield ParamSpec(WTE, (geometry.vocab, h), 0, -1)
     yield ParamSpec(WPE, (geometry.positions, h), None, -1)

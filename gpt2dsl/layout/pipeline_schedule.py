@@ -1,9 +1,9 @@
-"""What each pipeline stage does, in which order: 1F1B (Narayanan et al. 2021, PipeDream-flush).
+"""Pipeline schedule 1F1B (Narayanan et al. 2021, PipeDream-flush).
 
-All stages are simulated together, tick by tick, and after each tick its transfers are appended to
-both of their ends, in the order of the stages. So every rank follows one and the same order of
-meetings, restricted to its own: none waits in a circle, and each pair of ranks exchanges in one
-order, by which alone MindSpore's CPU collectives tell messages apart.
+All stages are simulated together, tick by tick; after each tick its transfers are appended to both
+ends, in stage order. Every rank thus follows the same global order of transfers, restricted to its
+own: there is no circular wait, and each pair of ranks communicates in one order, which is all that
+MindSpore's CPU collectives tell messages apart by.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ FORWARD, BACKWARD, SEND, RECEIVE = "forward", "backward", "send", "receive"
 
 @attrs.frozen
 class PipelineAction:
-    """One thing that a stage does.
+    """Action of a pipeline stage.
 
     Attributes:
         kind: forward, backward, send or receive.
-        micro: the micro-batch.
-        peer: of a transfer, the other stage; -1 otherwise. Activations go to the next stage,
-            gradients to the one before.
+        micro: index of the micro-batch.
+        peer: the other stage of a transfer, else -1. Activations go to the next stage, gradients to
+            the previous one.
     """
 
     kind: str
@@ -32,10 +32,10 @@ class PipelineAction:
 
 
 def schedule(pp: int, micro_batches: int) -> tuple[tuple[PipelineAction, ...], ...]:
-    """Return the acts of every stage.
+    """Return the actions of every stage.
 
-    The last stage has no forward of its own: its backward computes the loss on the way. The
-    backward of any other stage computes its forward again.
+    The last stage has no forward actions: its backward action includes forward pass and loss. The
+    backward action of any other stage recomputes its forward pass.
     """
     waiting = [_compute(stage, pp, micro_batches) for stage in range(pp)]
     acts: list[list[PipelineAction]] = [[] for _ in range(pp)]
@@ -43,10 +43,10 @@ def schedule(pp: int, micro_batches: int) -> tuple[tuple[PipelineAction, ...], .
     while any(waiting):
         done = [stage for stage in range(pp) if _can(waiting[stage], stage, pp, arrived)]
         assert done, "the schedule is stuck"
-        now = {stage: waiting[stage].pop(0) for stage in done}
-        for stage, act in now.items():
+        running = {stage: waiting[stage].pop(0) for stage in done}
+        for stage, act in running.items():
             acts[stage].append(act)
-        for stage, act in now.items():
+        for stage, act in running.items():
             peer = stage + 1 if act.kind == FORWARD else stage - 1
             if 0 <= peer < pp:
                 acts[stage].append(PipelineAction(SEND, act.micro, peer))
@@ -56,23 +56,23 @@ def schedule(pp: int, micro_batches: int) -> tuple[tuple[PipelineAction, ...], .
 
 
 def _compute(stage: int, pp: int, micro_batches: int) -> list[PipelineAction]:
-    """Forwards and backwards of a stage: some forwards ahead, then one of each in turns."""
+    """Return a stage's compute actions: warm-up forwards, then one forward, one backward."""
     backwards = [PipelineAction(BACKWARD, micro) for micro in range(micro_batches)]
     if stage == pp - 1:
         return backwards
     forwards = [PipelineAction(FORWARD, micro) for micro in range(micro_batches)]
     ahead = min(pp - 1 - stage, micro_batches)
-    found = forwards[:ahead]
+    actions = forwards[:ahead]
     for micro in range(micro_batches):
-        found += forwards[ahead + micro : ahead + micro + 1]
-        found.append(backwards[micro])
-    return found
+        actions += forwards[ahead + micro : ahead + micro + 1]
+        actions.append(backwards[micro])
+    return actions
 
 
 def _can(
     waiting: Sequence[PipelineAction], stage: int, pp: int, arrived: set[tuple[str, int, int]]
 ) -> bool:
-    """Return whether what the next act of a stage needs has arrived."""
+    """Return whether the input of a stage's next action has arrived."""
     if not waiting:
         return False
     act = waiting[0]

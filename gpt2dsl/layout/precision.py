@@ -1,4 +1,4 @@
-"""The number formats of a network."""
+"""Precision policy: the number formats of a network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import attrs
 
 @attrs.frozen
 class PrecisionPolicy:
-    """What a network computes in; sums, norms, softmax and the loss are float32 always.
+    """Precision policy; sums, norms, softmax and the loss are always float32.
 
     Attributes:
-        params: the format that parameters are rounded to: float32, float16 or bfloat16.
-        compute: that of the factors of matrix products.
+        params: format to which parameters are rounded: float32, float16 or bfloat16.
+        compute: format of the factors of matrix products.
     """
 
     params: str = "float32"

@@ -1,7 +1,7 @@
-"""How tensors are cut over the ranks that share layers: the network, files and plans agree on it.
+"""Tensor parallel sharding of parameters, for the network, files and plans alike.
 
-Column linears are cut by outputs, row linears by inputs, the word table by rows (Shoeybi et al.
-2019, Megatron-LM). c_attn's outputs are queries, keys and values, each of which is cut by heads.
+Column-parallel linears are sharded by outputs, row-parallel ones by inputs, the word table by rows
+(Shoeybi et al. 2019, Megatron-LM). c_attn's queries, keys and values are each sharded by heads.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from gpt2dsl.layout.params import param_specs
 from gpt2dsl.layout.tensor_layout import Shape
 
 COLUMNS = ("attn.c_attn", "mlp.c_fc")
-"""Linears that are cut by outputs; the others are cut by inputs."""
+"""Column-parallel linears, sharded by outputs; the others are row-parallel, sharded by inputs."""
 
 
 @attrs.frozen
 class ShardSpec:
-    """How one tensor is cut.
+    """Sharding of one tensor.
 
     Attributes:
-        axis: that is cut; None where every rank holds the whole.
-        groups: equal parts of that axis, each of which is cut by itself.
+        axis: sharded axis; None if the tensor is replicated.
+        groups: number of equal groups along that axis, each sharded separately.
     """
 
     axis: int | None = None
     groups: int = 1
 
     def shape(self, whole: Shape, mp: int) -> Shape:
-        """Of a rank's part."""
+        """Return the shape of a rank's shard."""
         if self.axis is None:
             return whole
         return (*whole[: self.axis], whole[self.axis] // mp, *whole[self.axis + 1 :])
 
     def cut(self, whole: Any, mp: int, shard: int) -> Any:
-        """Return a rank's part of an array."""
+        """Return a rank's shard of an array."""
         if self.axis is None or mp == 1:
             return whole
         return self._view(whole, mp, shard).reshape(self.shape(whole.shape, mp))
 
     def put(self, whole: Any, part: Any, mp: int, shard: int) -> None:
-        """Write a rank's part to its place in an array that is contiguous."""
+        """Write a rank's shard to its place in a contiguous array."""
         if self.axis is None or mp == 1:
             whole[...] = part
             return
@@ -55,7 +55,7 @@ class ShardSpec:
     def _view(self, whole: Any, mp: int, shard: int) -> Any:
         assert self.axis is not None
         before, length, after = _around(whole.shape, self.axis)
-        inner = length // self.groups  # of a group
+        inner = length // self.groups  # length of a group
         grouped = whole.reshape((before, self.groups, inner, after))
         size = inner // mp
         return grouped[:, :, shard * size : (shard + 1) * size]
@@ -65,18 +65,18 @@ WHOLE = ShardSpec()
 
 
 def shard_specs(geometry: GPT2Config, adapters: Sequence[LoRASpec] = ()) -> Mapping[str, ShardSpec]:
-    """Of every parameter, by name."""
-    found = {
+    """Return the sharding of every parameter, by name."""
+    specs = {
         tensor.name: ShardSpec(tensor.split, 3 if ".c_attn." in tensor.name else 1)
         for tensor in param_specs(geometry)
     }
-    for one in adapters:
-        found |= _of_adapter(one)
-    return found
+    for adapter in adapters:
+        specs |= _of_adapter(adapter)
+    return specs
 
 
 def _of_adapter(adapter: LoRASpec) -> dict[str, ShardSpec]:
-    """``A [rank, inputs]``, ``B [outputs, rank]``: cut where their linear is."""
+    """Return the sharding of ``A [rank, inputs]`` and ``B [outputs, rank]``, as their linear's."""
     a, b = adapter.shapes
     if is_column(adapter.module):
         whole_c_attn = adapter.module.endswith("c_attn") and not adapter.third
@@ -85,12 +85,12 @@ def _of_adapter(adapter: LoRASpec) -> dict[str, ShardSpec]:
 
 
 def has_equal_rows(shape: Shape, copies: int) -> bool:
-    """Whether copies can share a tensor out by rows: the rule of ZeRO-1's optimizer state."""
+    """Return whether replicas can shard a tensor by equal rows: ZeRO-1's rule."""
     return copies > 1 and shape[0] % copies == 0
 
 
 def is_column(module: str) -> bool:
-    """Return whether a linear is cut by outputs."""
+    """Return whether a linear is column-parallel (sharded by outputs)."""
     return module.endswith(COLUMNS)
 
 

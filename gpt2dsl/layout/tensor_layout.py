@@ -1,4 +1,4 @@
-"""Which part of a tensor each rank holds, in the words of MindSpore's strategy files.
+"""Sharding of tensors over ranks, in the terms of MindSpore's strategy files.
 
 Source: mindspore.Layout and node_strategy.proto (MindSpore 2.10): ``dev_matrix``, ``tensor_map``,
 ``opt_weight_shard_size``.
@@ -12,19 +12,19 @@ import attrs
 
 Shape = tuple[int, ...]
 Box = tuple[tuple[int, int], ...]
-"""A part of a tensor: of each axis the first index, and the one past the last."""
+"""Slice of a tensor: start and stop index of each axis."""
 
 
 @attrs.frozen
 class TensorLayout:
-    """How a tensor is cut over the ranks of a pipeline stage.
+    """Sharding of a tensor over the ranks of a pipeline stage.
 
     Attributes:
-        devices: the shape of the array that these ranks make, the last axis the fastest.
-        axes: for each axis of the tensor, the axis of ``devices`` that splits it, counted from the
-            last one; -1 where none does.
-        shared: how many ranks take equal rows each of what is left to them together (ZeRO); 0
-            where none do.
+        devices: shape of the device matrix; the last axis varies fastest.
+        axes: for each axis of the tensor, the axis of ``devices`` that shards it, counted from the
+            last; -1 for none.
+        shared: number of ranks that further shard the rows left to them by ``axes`` (ZeRO); 0 for
+            none.
     """
 
     devices: Shape
@@ -33,29 +33,29 @@ class TensorLayout:
 
     @property
     def count(self) -> int:
-        """How many ranks there are."""
+        """Number of ranks."""
         return math.prod(self.devices)
 
     @property
     def parts(self) -> Shape:
-        """Into how many parts each axis is cut."""
+        """Number of parts of each axis."""
         cut = [1 if axis < 0 else self.devices[-1 - axis] for axis in self.axes]
         return (cut[0] * max(1, self.shared), *cut[1:]) if cut else ()
 
     def whole(self, part: Shape) -> Shape:
-        """Return the shape of the tensor, from that of a part."""
+        """Return the tensor's shape from that of a part."""
         return tuple(length * cut for length, cut in zip(part, self.parts, strict=True))
 
     def part(self, whole: Shape) -> Shape:
-        """Return the shape of a part, from that of the tensor."""
+        """Return a part's shape from that of the tensor."""
         return tuple(length // cut for length, cut in zip(whole, self.parts, strict=True))
 
     def box(self, whole: Shape, rank: int) -> Box:
-        """What a rank holds.
+        """Return the slice that a rank holds.
 
         Args:
-            whole: the shape of the tensor.
-            rank: within the stage.
+            whole: the tensor's shape.
+            rank: rank within the stage.
         """
         place = self._place(rank)
         box = []
@@ -71,15 +71,15 @@ class TensorLayout:
         return tuple(box)
 
     def _place(self, rank: int) -> Shape:
-        """Return where a rank stands in the array."""
-        found = []
+        """Return a rank's coordinates in the device matrix."""
+        coordinates = []
         for length in reversed(self.devices):
             rank, index = divmod(rank, length)
-            found.append(index)
-        return tuple(reversed(found))
+            coordinates.append(index)
+        return tuple(reversed(coordinates))
 
     def _left(self, place: Shape) -> int:
-        """Return its number among the ranks to which the axes leave the same part."""
+        """Return a rank's number among those to which ``axes`` assign the same part."""
         number = 0
         for i, (length, index) in enumerate(zip(self.devices, place, strict=True)):
             if len(self.devices) - 1 - i not in self.axes:

@@ -1,7 +1,7 @@
-"""GPT-2 in MindSpore: the network, its loss, a training step, and decoding with a cache."""
+"""GPT-2 in MindSpore: network, losses, evaluation, and decoding with a KV cache."""
 
 import os
 
-# MindSpore warns of its own optimisations, for instance that a result which only the gradient
-# needs was left out of the forward graph. GLOG_v=2 shows the warnings again; errors are shown.
+# MindSpore warns about its own optimisations, e.g. that a result needed only by the gradient was
+# pruned from the forward graph. Errors are still shown; set GLOG_v=2 to see the warnings again.
 os.environ.setdefault("GLOG_v", "3")

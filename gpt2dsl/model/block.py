@@ -1,10 +1,10 @@
-"""A block of GPT-2: attention and MLP, each after a norm, over two-dimensional activations.
+"""A transformer block of GPT-2: pre-norm attention and MLP over two-dimensional activations.
 
-A block holds no parameters: it is a function of them, so that one graph serves all layers. What it
-finds on the way is its tape, of which the backward pass need not compute anything again.
-Letters in shapes: b rows of the batch, t tokens of a row, n heads, d width of a head,
-h = n d. Where ranks share a layer, n and the inner width are those of this rank's part; with
-sequence parallelism so are the rows outside of attention and MLP.
+A block owns no parameters: they are arguments, so one compiled graph serves all layers. It returns
+its saved activations (the "tape"), which the backward pass reuses instead of recomputing them.
+Letters in shapes: b rows of the batch, t tokens per row, n heads, d head width, h = n d. With
+tensor parallelism, n and the inner width are this rank's; with sequence parallelism, so is the
+number of rows outside attention and MLP.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from gpt2dsl.layout.shard_spec import is_column
 from gpt2dsl.model import dropout_masks
 
 SAVED_ACTIVATIONS = {"none": 13, "selective": 12, "full": 0}
-"""Values of a tape that are kept, by what is computed again (Chen et al. 2016); selective: the
-probabilities, which are its last value (Korthikanti et al. 2022).
+"""Number of activations saved per block, by recompute mode (Chen et al. 2016). ``selective``
+recomputes only the attention probabilities, the last entry (Korthikanti et al. 2022).
 
-0, 1: mean and variance of the first norm; 2 to 6: what the attention is given, queries, keys,
-values, context; 7: what lies between attention and MLP; 8, 9: mean and variance of the second norm;
-10, 11: what the MLP and its activation are given; 12: probabilities.
+0, 1: mean and variance of the first norm; 2 to 6: attention input, queries, keys, values, context;
+7: residual stream between attention and MLP; 8, 9: mean and variance of the second norm; 10, 11:
+inputs of the MLP and of its activation; 12: attention probabilities.
 """
 
 Tensors = tuple[Tensor, ...]
@@ -51,15 +51,15 @@ Tensors = tuple[Tensor, ...]
 
 @attrs.frozen
 class ParamSlots:
-    """Where a block finds its parameters and masks among those that it is given.
+    """Positions of a block's parameters and dropout masks in the tuples passed to it.
 
     Attributes:
-        weights: name within the block → place.
-        adapters: of the block.
-        masks: adapter's name → place of its mask.
-        keep: probability with which masks of adapters keep an element; 1 where there are none.
-        shard: this rank's part of the block.
-        scale: place of what scores of this layer are multiplied by besides; None for nothing.
+        weights: parameter name within the block → position.
+        adapters: the block's LoRA adapters.
+        masks: adapter name → position of its dropout mask.
+        keep: keep probability of the adapters' dropout masks; 1 without dropout.
+        shard: this rank's tensor parallel group.
+        scale: position of this layer's extra factor on attention scores; None without one.
     """
 
     weights: Mapping[str, int]
@@ -71,10 +71,10 @@ class ParamSlots:
 
 
 class LoRA(nn.Cell):
-    """One adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32.
+    """One LoRA adapter (Hu et al. 2021): ``scale B A dropout(x)``, in float32.
 
-    One of its factors is cut with its linear; the other is whole on every rank, whose gradient
-    each finds a part of.
+    One factor is sharded along with its linear; the other is replicated, and its partial gradients
+    are all-reduced.
     """
 
     def __init__(self, adapter: LoRASpec, slots: ParamSlots) -> None:
@@ -98,7 +98,7 @@ class LoRA(nn.Cell):
 
 
 class NoAdapter(nn.Cell):
-    """What is added to a third without an adapter."""
+    """Zeros for a q, k or v slice that has no adapter."""
 
     def __init__(self, width: int) -> None:
         super().__init__(auto_prefix=False)
@@ -111,13 +111,13 @@ class NoAdapter(nn.Cell):
 
 
 class QKVLoRA(nn.Cell):
-    """Adapters of the queries, the keys or the values in one output of c_attn."""
+    """Separate adapters for c_attn's q, k and v slices, with their outputs concatenated."""
 
     def __init__(self, adapters: Sequence[LoRASpec], slots: ParamSlots) -> None:
         super().__init__(auto_prefix=False)
-        found = {one.third: LoRA(one, slots) for one in adapters}
+        loras = {adapter.third: LoRA(adapter, slots) for adapter in adapters}
         nothing = NoAdapter(adapters[0].outputs // slots.shard.mp)
-        self.q, self.k, self.v = (found.get(third, nothing) for third in THIRDS)
+        self.q, self.k, self.v = (loras.get(third, nothing) for third in THIRDS)
         self.concat = P.Concat(1)
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
@@ -127,10 +127,10 @@ class QKVLoRA(nn.Cell):
 
 
 class Linear(nn.Cell):
-    """A linear of the block, with the adapters on it.
+    """A linear of the block with its LoRA adapters.
 
-    Ranks that share it hold some of its outputs (c_attn, c_fc), or some of its inputs (c_proj):
-    then its output is the sum of what they find.
+    c_attn and c_fc are column-parallel (sharded by outputs); c_proj is row-parallel (sharded by
+    inputs): its partial outputs are all-reduced.
     """
 
     def __init__(self, module: str, slots: ParamSlots, precision: PrecisionPolicy) -> None:
@@ -141,10 +141,10 @@ class Linear(nn.Cell):
         column = is_column(module)
         self.leave = alone if column else reduce_from_tensor_parallel_region(shared)
         self.of_b = alone if column else all_reduce_sequence_grad(shared)
-        own = [one for one in slots.adapters if one.module.endswith(module)]
-        self.is_adapted = bool(own)
-        if own:
-            self.added = QKVLoRA(own, slots) if own[0].third else LoRA(own[0], slots)
+        matching = [adapter for adapter in slots.adapters if adapter.module.endswith(module)]
+        self.is_adapted = bool(matching)
+        if matching:
+            self.added = QKVLoRA(matching, slots) if matching[0].third else LoRA(matching[0], slots)
 
     def construct(self, x: Tensor, weights: Tensors, kept: Tensors) -> Tensor:
         """``[rows, in] → [rows, out]``."""
@@ -155,7 +155,7 @@ class Linear(nn.Cell):
 
 
 class AttentionCore(nn.Cell):
-    """Scores, probabilities, and the values that they mix."""
+    """Scaled dot-product attention: scores, softmax, weighted sum of the values."""
 
     def __init__(self, geometry: GPT2Config, precision: PrecisionPolicy) -> None:
         super().__init__(auto_prefix=False)
@@ -172,7 +172,7 @@ class AttentionCore(nn.Cell):
     ) -> tuple[Tensor, Tensor]:
         """``[b n, t, d], [b n, t, s], 2 x [b n, s, d] → [b n, t, d]``, probabilities.
 
-        ``kept``: one mask, or none; ``tape``: the probabilities, or nothing.
+        ``kept`` is empty or one dropout mask; ``tape`` is empty or the saved probabilities.
         """
         numbers = self.numbers
         k, v = keys_values
@@ -212,14 +212,14 @@ class Attention(nn.Cell):
     def project(
         self, x: Tensor, batch: int, weights: Tensors, kept: Tensors
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, scaled, keys and values: ``[b t, h] → 3 x [b n, t, d]``."""
+        """Return scaled queries, keys and values: ``[b t, h] → 3 x [b n, t, d]``."""
         q, k, v = self.split(self.c_attn(x, weights, kept))  # 3 x [b t, h]
         if self.by_layer:
             q = q * weights[self.of_layer]
         return self.by_head(q * self.scale, batch), self.by_head(k, batch), self.by_head(v, batch)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, weights: Tensors) -> Tensor:
-        """Without dropout: ``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
+        """Attend without dropout: ``[b n, t, d], 2 x [b n, s, d], [b n, t, s] → [b t, h]``."""
         context, _ = self.core(q, mask, (k, v), (), ())  # [b n, t, d]
         return self.c_proj(self.merged(context, q.shape[0] // self.heads), weights, ())
 
@@ -232,7 +232,7 @@ class Attention(nn.Cell):
         tape: Tensors,
         probabilities: Tensors,
     ) -> tuple[Tensor, Tensors, Tensor]:
-        """``[b t, h], [b n, t, t] → [b t, h]``, its tape, probabilities."""
+        """``[b t, h], [b n, t, t] → [b t, h]``, saved activations, probabilities."""
         batch = mask.shape[0] // self.heads
         x = self.recall(self.enter(x), tape[:1])
         q, k, v = self.project(x, batch, weights, kept)  # 3 x [b n, t, d]
@@ -256,7 +256,7 @@ class MLP(nn.Cell):
     def construct(
         self, x: Tensor, weights: Tensors, kept: Tensors, tape: Tensors
     ) -> tuple[Tensor, Tensors]:
-        """``[b t, h] → [b t, h]``, its tape."""
+        """``[b t, h] → [b t, h]``, saved activations."""
         x = self.recall(self.enter(x), tape[:1])
         inner = self.recall(self.c_fc(x, weights, kept), tape[1:2])  # [b t, inner]
         return self.c_proj(self.activation(inner), weights, kept), (x, inner)
@@ -265,8 +265,8 @@ class MLP(nn.Cell):
 class BlockNorm(nn.Cell):
     """A layer norm of the block.
 
-    Each weight has a cell of its own to sum its gradient: MindSpore 2.10 takes a second Parameter
-    of the same shape that goes through one cell for the first.
+    Each weight has its own cell to all-reduce its gradient: MindSpore 2.10 mistakes a second
+    Parameter of the same shape that passes through one cell for the first.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class BlockNorm(nn.Cell):
         self.known = KnownLayerNorm(self.norm)
 
     def construct(self, x: Tensor, weights: Tensors, moments: Tensors) -> tuple[Tensor, Tensors]:
-        """``[b t, h] → [b t, h]``, mean and variance, which it is given if they are known."""
+        """``[b t, h] → [b t, h]``, mean, variance; ``moments``: empty, or both if saved."""
         g, b = self.of_g(weights[self.g]), self.of_b(weights[self.b])
         if moments:
             y, mean, variance = self.known(x, g, b, moments[0], moments[1])
@@ -292,12 +292,12 @@ class BlockNorm(nn.Cell):
 
 
 class Block(nn.Cell):
-    """Norm, attention, residual; norm, MLP, residual.
+    """A pre-norm transformer block: norm, attention, residual; norm, MLP, residual.
 
     Args:
-        geometry: the network's numbers.
-        slots: where parameters and masks are found.
-        precision: number formats.
+        geometry: the network's configuration.
+        slots: positions of parameters and dropout masks.
+        precision: the precision policy.
     """
 
     def __init__(self, geometry: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
@@ -311,35 +311,37 @@ class Block(nn.Cell):
         self.dropout, self.recall = Dropout(dropout_masks.keep(drops.residual)), ReuseActivation()
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
-        """With a mask of the block, where there is one."""
+        """Apply the block's dropout mask at ``place``, if dropout is on."""
         if kept and self.drops:
             x = self.dropout(x, kept[place])
         return x
 
     def finished(self, x: Tensor, weights: Tensors) -> Tensor:
-        """What follows the attention, without dropout: ``[b t, h] → [b t, h]``."""
+        """Apply the MLP half of the block without dropout: ``[b t, h] → [b t, h]``."""
         normal, _ = self.norm_2(x, weights, ())
-        more, _ = self.mlp(normal, weights, (), ())
-        return x + more
+        update, _ = self.mlp(normal, weights, (), ())
+        return x + update
 
     def construct(
         self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors = (), tape: Tensors = ()
     ) -> tuple[Tensor, Tensors]:
-        """``[b t, h] → [b t, h]``, and the tape.
+        """``[b t, h] → [b t, h]``, and the saved activations.
 
         Args:
             x: hidden states.
-            mask: ``[b n, t, t]``, added to scores.
-            weights: of the block, at their slots.
-            kept: nothing, or the masks of the block.
-            tape: what the forward pass has found with the same arguments, or nothing.
+            mask: attention mask ``[b n, t, t]``, added to the scores.
+            weights: the block's parameters, ordered as in its slots.
+            kept: the block's dropout masks, or nothing.
+            tape: activations saved by the forward pass with the same arguments, or nothing.
         """
         normal, moments_1 = self.norm_1(x, weights, tape[:2])
-        mixed, of_attention, p = self.attention(normal, mask, weights, kept, tape[2:7], tape[12:13])
+        attended, attention_tape, p = self.attention(
+            normal, mask, weights, kept, tape[2:7], tape[12:13]
+        )
         middle = self.recall(
-            x + self.dropped(mixed, kept, self.after_attention), tape[7:8]
+            x + self.dropped(attended, kept, self.after_attention), tape[7:8]
         )  # [b t, h]
         normal, moments_2 = self.norm_2(middle, weights, tape[8:10])
-        more, of_mlp = self.mlp(normal, weights, kept, tape[10:12])
-        y = middle + self.dropped(more, kept, self.after_attention + 1)
-        return y, (*moments_1, *of_attention, middle, *moments_2, *of_mlp, p)
+        update, mlp_tape = self.mlp(normal, weights, kept, tape[10:12])
+        y = middle + self.dropped(update, kept, self.after_attention + 1)
+        return y, (*moments_1, *attention_tape, middle, *moments_2, *mlp_tape, p)

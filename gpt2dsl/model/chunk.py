@@ -1,4 +1,4 @@
-"""The size of a chunk of a prompt; this module imports nothing of MindSpore."""
+"""Chunk size of chunked prefill; free of MindSpore imports."""
 
 CHUNK = 32
-"""Tokens of a chunk; running texts wait for up to two between two of their steps."""
+"""Tokens per chunk; running rows wait for at most two chunks between two decoding steps."""

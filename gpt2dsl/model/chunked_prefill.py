@@ -1,9 +1,8 @@
-"""Prompts taken in a chunk of tokens at a time (chunked prefill).
+"""Chunked prefill: a prompt is processed a fixed number of tokens at a time.
 
-One graph serves every prompt, so that none waits for a compilation; and what a chunk gives depends
-on its tokens and those before it alone, to the bit, so that keys and values can be kept for the
-next prompt that begins alike. Letters in shapes are those of decoding.py, and c the tokens of a
-chunk.
+One graph serves every prompt, so none waits for compilation. A chunk's output depends, bit for bit,
+only on its own and preceding tokens, so its keys and values can be reused for later prompts with
+the same prefix. Letters in shapes are those of decoding.py, and c the tokens of a chunk.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
 
 
 class Chunk(DecodingCell):
-    """Some tokens of one prompt, after those that its cache holds."""
+    """Graph that processes the next chunk of one prompt, after the tokens in its KV cache."""
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
         super().__init__(network, length, CHUNK)
@@ -37,9 +36,9 @@ class Chunk(DecodingCell):
         self.order = Tensor(np.arange(length, dtype=np.int32)[None])  # [1, s]
 
     def construct(self, x: Tensor, positions: Tensor) -> Tensor:
-        """``[c, h], [c] → [c, h]``: keys and values are written, then looked at up to each one's.
+        """Write keys and values, then attend causally: ``[c, h], [c] → [c, h]``.
 
-        Of padding they lie past the prompt, where masks hide them until they are overwritten.
+        Those of padding lie past the prompt and stay masked until they are overwritten.
         """
         network = self.network
         places = (self.first + positions.reshape((1, -1))).reshape((-1,))  # [n c]
@@ -55,7 +54,7 @@ class Chunk(DecodingCell):
 
 
 class Head(DecodingCell):
-    """The logits of some tokens of a chunk."""
+    """Graph that computes the logits of selected tokens of a chunk."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
@@ -71,12 +70,12 @@ class Head(DecodingCell):
 
 
 class Chunks:
-    """The graphs that take in chunks with one network.
+    """Chunked-prefill graphs of one network.
 
     Args:
-        network: whose weights they share.
-        caches: of a prompt.
-        length: of the caches.
+        network: the network whose weights the graphs share.
+        caches: the prompt's KV cache, one per layer.
+        length: cache length in tokens.
     """
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
@@ -85,24 +84,24 @@ class Chunks:
         self._chunk = Chunk(network, caches, length)
 
     def take(self, ids: NDArray[np.int32], start: int) -> Tensor:
-        """``[c] → [c, h]``."""
+        """Process a chunk: ``[c] → [c, h]``."""
         positions = np.arange(start, start + CHUNK, dtype=np.int32)
         known = Tensor(np.minimum(positions, self._positions - 1))
         hidden: Tensor = self._chunk(self._embed(Tensor(ids), known), Tensor(positions))
         return hidden
 
     def logits(self, hidden: Tensor, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """``[c, h], [r] → [r, entries]``."""
+        """Return the logits of rows: ``[c, h], [r] → [r, entries]``."""
         logits: NDArray[np.float32] = self._head(hidden, Tensor(rows)).asnumpy()
         return logits[:, : self._entries]
 
 
 class ChunkedPrefill:
-    """Takes in one prompt at a time, for a row of a decoder or for its logits alone.
+    """Chunked prefill of one prompt at a time, for a decoder's row or for its logits alone.
 
     Args:
-        network: whose weights it shares.
-        adapted: the network with adapters, by name; each prompt is taken in with one of them.
+        network: the network whose weights it shares.
+        adapted: networks with adapters, by adapter name; each prompt is processed with one of them.
     """
 
     @device.turn()
@@ -120,14 +119,14 @@ class ChunkedPrefill:
 
     @device.turn()
     def take(self, ids: Sequence[int], start: int, adapter: str = "") -> Tensor:
-        """Take in up to a chunk of tokens, ``[c, h]`` of them; those before ``start`` are there."""
+        """Process up to ``CHUNK`` tokens from ``start``, after those cached; return ``[c, h]``."""
         padded = np.zeros(CHUNK, np.int32)
         padded[: len(ids)] = ids
         return self._chunks[adapter].take(padded, start)
 
     @device.turn()
     def logits(self, hidden: Tensor, row: int, adapter: str = "") -> NDArray[np.float32]:
-        """``[entries]`` of the token after one of a chunk."""
+        """Return next-token logits after one row of a chunk, ``[entries]``."""
         logits: NDArray[np.float32] = self._chunks[adapter].logits(
             hidden, np.array([row], np.int32)
         )[0]
@@ -135,17 +134,17 @@ class ChunkedPrefill:
 
     @device.turn()
     def all_logits(self, hidden: Tensor, adapter: str = "") -> NDArray[np.float32]:
-        """``[c, entries]`` of the tokens after each of a chunk."""
+        """Return next-token logits after every row of a chunk, ``[c, entries]``."""
         return self._chunks[adapter].logits(hidden, np.arange(CHUNK, dtype=np.int32))
 
     @device.turn()
     def prompt(self, tokens: int) -> list[Tensor]:
-        """Return keys and values of a prompt of so many tokens, padded, for ``Decoder.adopt``."""
+        """Return the keys and values of a prompt's ``tokens``, padded, for ``Decoder.adopt``."""
         return self._held(0, min(-(-tokens // CHUNK) * CHUNK, self._limit))
 
     @device.turn()
     def kept(self, start: int) -> NDArray[np.float32]:
-        """Return keys and values of the chunk that begins there, ``[2 layers, n c, d]``."""
+        """Return the keys and values of the chunk at ``start``, ``[2 layers, n c, d]``."""
         return np.stack([values.asnumpy() for values in self._held(start, CHUNK)])
 
     def _held(self, start: int, count: int) -> list[Tensor]:
@@ -154,7 +153,7 @@ class ChunkedPrefill:
 
     @device.turn()
     def restore(self, kept: Sequence[NDArray[np.float32]]) -> None:
-        """Put back the first chunks of a prompt, as ``kept`` gave them."""
+        """Write the first chunks of a prompt back to the KV cache, as returned by ``kept``."""
         starts = range(0, len(kept) * CHUNK, CHUNK)
         rows = Tensor(np.concatenate([self._places(start, CHUNK) for start in starts]))
         for i, parameter in enumerate(self._parameters):
@@ -162,11 +161,11 @@ class ChunkedPrefill:
 
     @device.turn()
     def clear(self) -> None:
-        """Forget all: what is no number would reach others through masks."""
+        """Zero the KV cache: a NaN left in it would reach later prompts through masks."""
         for parameter in self._parameters:
             parameter.set_data(Tensor(np.zeros(parameter.shape, np.float32)))
 
     def _places(self, start: int, count: int) -> NDArray[np.int32]:
-        """Return the rows of tokens in the cache, ``[n count]``."""
+        """Return the cache rows of ``count`` tokens from ``start``, ``[n count]``."""
         heads = np.arange(self._heads)[:, None] * self.length
         return (heads + np.arange(start, start + count)).reshape(-1).astype(np.int32)

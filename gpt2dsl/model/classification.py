@@ -1,4 +1,4 @@
-"""The classification head: a linear over the last real token, as GPT2ForSequenceClassification."""
+"""Classification head on the last real token, as in GPT2ForSequenceClassification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mindspore import Tensor, nn
 
 
 class ClassHead(nn.Cell):
-    """The scores of rows' classes from the hidden states of their last tokens."""
+    """Class scores from the hidden state of each row's last token."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
@@ -16,7 +16,7 @@ class ClassHead(nn.Cell):
         self.product_bt = P.MatMul(transpose_b=True)
 
     def construct(self, x: Tensor, last: Tensor, score: Tensor) -> Tensor:
-        """``[b t, h], [b], [labels, h] → [b, labels]``; ``last``: where each row ends."""
+        """``[b t, h], [b], [labels, h] → [b, labels]``; ``last``: index of the last token."""
         batch = last.shape[0]
         time = x.shape[0] // batch
         places = ms.ops.arange(batch).astype(ms.int32) * time + last  # [b]

@@ -1,6 +1,6 @@
-"""Decoding with a cache of keys and values: a prefill graph, then a step graph for each token.
+"""Decoding with a KV cache: a prefill graph, then a step graph for each token.
 
-Letters in shapes are those of block.py, with s the length of the cache and v the padded vocabulary.
+Letters in shapes are those of block.py; s is the cache length and v the padded vocabulary.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
-"""Tokens of the smallest graphs: few are compiled, and what is shorter costs no less."""
+"""Lengths in tokens of the smallest graphs: shorter ones would cost as much and compile again."""
 
 WASTE = 1.3
-"""How much longer than their own prompts may be padded, for the sake of being computed together."""
+"""Largest ratio of padded to actual prompt length at which prompts are prefilled together."""
 
 
 def prompt_length(tokens: int, limit: int) -> int:
-    """The length of the prefill graph for a prompt: 32, 48, 64, 96, 128, ..., at most ``limit``."""
+    """Return the prefill length of a prompt: 32, 48, 64, 96, 128, ..., at most ``limit``."""
     length = SHORTEST_PROMPT
     while length < tokens:
         length += length // 2 if length & (length - 1) == 0 else length // 3
@@ -37,7 +37,7 @@ def prompt_length(tokens: int, limit: int) -> int:
 
 
 def cache_length(tokens: int, limit: int) -> int:
-    """Return the length of the cache for so many tokens: 128, 256, 512, ..., at most ``limit``."""
+    """Return the cache length for ``tokens``: 128, 256, 512, ..., at most ``limit``."""
     length = SHORTEST_CACHE
     while length < tokens:
         length *= 2
@@ -52,7 +52,7 @@ class DecodingCell(CachedCell):
 
 
 class Prefill(DecodingCell):
-    """Whole prompts: the logits after each, and the keys and values of their tokens."""
+    """Prefill graph: next-token logits, keys and values of whole prompts."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
@@ -61,32 +61,32 @@ class Prefill(DecodingCell):
         self.gather = P.Gather()
 
     def construct(self, ids: Tensor, last: Tensor) -> tuple[Tensor, ...]:
-        """``[b, t], [b] → [b, v], 2 layers x [b n t, d]``: keys and values layer by layer.
+        """``[b, t], [b] → [b, v], 2 layers x [b n t, d]``: logits, keys and values by layer.
 
-        Rows are padded on the right; ``last`` is where the last token of each is among ``[b t]``.
-        Keys and values of padding lie past it, where masks hide them until a step overwrites them.
+        Rows are padded on the right; ``last`` is the index of each row's last token in ``[b t]``.
+        Keys and values of padding lie past it and stay masked until a step overwrites them.
         """
         batch, time = ids.shape
         network = self.network
         positions = network.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
         x = network.embedding(ids, positions)  # [b t, h]
         mask = network.causal(batch, time)  # [b n, t, t]
-        found: tuple[Tensor, ...] = ()
+        keys_values: tuple[Tensor, ...] = ()
         for i, block in enumerate(network.blocks):
             weights = network.weights(i)
             normal, _ = block.norm_1(x, weights, ())
             q, k, v = block.attention.project(normal, batch, weights, ())
-            found = (*found, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
+            keys_values = (*keys_values, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
             x = block.finished(x + block.attention.attend(q, k, v, mask, weights), weights)
         normal = network.normal(self.gather(x, last, 0), network.g, network.b)  # [b, h]
-        return (network.logits_of(normal, self.head), *found)
+        return (network.logits_of(normal, self.head), *keys_values)
 
 
 class Embed(DecodingCell):
-    """The tokens of a step.
+    """Embedding graph of a decoding step.
 
-    Why a graph of its own: in a graph that writes to Parameters, MindSpore 2.10 copies every
-    table that a Gather reads, which takes as long as all products of the step.
+    Why a separate graph: in a graph that writes to Parameters, MindSpore 2.10 copies every table
+    that a Gather reads, which takes as long as all matrix products of the step.
     """
 
     def __init__(self, network: GPT2) -> None:
@@ -99,7 +99,7 @@ class Embed(DecodingCell):
 
 
 class DecodeStep(DecodingCell):
-    """One token for each row of a batch, with caches of one length."""
+    """Decoding graph: one token for each row of a batch, at one cache length."""
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], batch: int, length: int) -> None:
         super().__init__(network, batch, length)
@@ -107,14 +107,14 @@ class DecodeStep(DecodingCell):
         self.caches = nn.CellList(caches, auto_prefix=False)
         self.head = network.by_name[head_of(network.geometry)]
         self.gather = P.Gather()
-        # the cache's first row of each row of the batch and head
+        # the first cache row of each batch row and head
         first = np.arange(batch * network.heads, dtype=np.int32) * length
         self.first = Tensor(first[:, None])  # [b n, 1]
         self.order = Tensor(np.arange(length, dtype=np.int32)[None])  # [1, s]
         self.tile_heads = Tensor(np.repeat(np.arange(batch, dtype=np.int32), network.heads))
 
     def construct(self, x: Tensor, positions: Tensor) -> Tensor:
-        """``[b, h], [b] → [b, v]``: each token's place in its row is written, then looked at."""
+        """Write each token's keys and values, then attend: ``[b, h], [b] → [b, v]``."""
         network = self.network
         by_head = self.gather(positions, self.tile_heads, 0).reshape((-1, 1))  # [b n, 1]
         places = (self.first + by_head).reshape((-1,))  # [b n]
@@ -130,12 +130,12 @@ class DecodeStep(DecodingCell):
 
 
 class DecodeSteps:
-    """Steps of one network, a graph for each length of the caches.
+    """Decoding graphs of one network, one per cache length.
 
     Args:
-        network: whose weights they share.
-        batch: rows.
-        entries: ids of which logits are wanted; the vocabulary's where it is not said.
+        network: the network whose weights the graphs share.
+        batch: number of rows.
+        entries: number of logits to return per token; the vocabulary's size by default.
     """
 
     def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
@@ -151,11 +151,13 @@ class DecodeSteps:
         ids: NDArray[np.int32],
         positions: NDArray[np.int32],
     ) -> NDArray[np.float32]:
-        """``[b], [b] → [b, entries]``: each token is written at its position."""
-        at = Tensor(positions, ms.int32)
-        logits = self._step(caches, length)(self._embed(Tensor(ids, ms.int32), at), at)
-        whole: NDArray[np.float32] = logits.asnumpy()
-        return whole[:, : self.entries]
+        """Decode one token per row at its position: ``[b], [b] → [b, entries]``."""
+        position_ids = Tensor(positions, ms.int32)
+        logits = self._step(caches, length)(
+            self._embed(Tensor(ids, ms.int32), position_ids), position_ids
+        )
+        padded_logits: NDArray[np.float32] = logits.asnumpy()
+        return padded_logits[:, : self.entries]
 
     def _step(self, caches: Sequence[Cache], length: int) -> DecodeStep:
         if length not in self._of_length:
@@ -164,17 +166,17 @@ class DecodeSteps:
 
 
 class Decoder:
-    """Decodes the rows of a batch, each at its own position. Its caches grow with the longest row.
+    """Decoder of a batch of rows, each at its own position, with a KV cache that grows.
 
-    Graphs are compiled once for each length of prompt and of cache; a row that is done with may be
-    filled anew while others go on.
+    One graph is compiled per prompt length and per cache length; a finished row may be refilled
+    while the others go on (continuous batching).
 
     Args:
-        network: whose weights it shares.
-        batch: rows.
-        entries: ids of which logits are wanted; the vocabulary's where it is not said.
-        adapted: the network with adapters, by name; steps of some rows may be one of theirs. Their
-            caches have the shapes of the network's own, so that all share one set of them.
+        network: the network whose weights it shares.
+        batch: number of rows.
+        entries: number of logits to return per token; the vocabulary's size by default.
+        adapted: networks with adapters, by adapter name; a step may run one of them for some rows.
+            Their KV caches have the same shapes, so all share one set.
     """
 
     @device.turn()
@@ -199,50 +201,52 @@ class Decoder:
         self._is_used = np.zeros(batch, bool)
 
     def reserve(self, tokens: int) -> None:
-        """Start anew, with caches for rows of so many tokens; what rows held is gone."""
+        """Drop all rows and select the KV cache length for rows of ``tokens``."""
         self._positions[:], self._is_used[:] = 0, False
         self._length = cache_length(tokens, self._limit)
 
     @device.turn()
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Take in prompts as these rows; ``[prompts, entries]`` of the token after each.
+        """Prefill rows with prompts; return next-token logits, ``[prompts, entries]``.
 
-        None is empty. They are computed together if there is one for each row of the batch and
-        their lengths are alike; one by one otherwise, so that few graphs are compiled.
+        No prompt is empty. They are computed together if there is one for every row of the batch
+        and their lengths are similar; otherwise one by one, so that few graphs are compiled.
         """
         times = [prompt_length(len(prompt), self._limit) for prompt in prompts]
         if len(prompts) == self._batch and len(prompts) * max(times) <= WASTE * sum(times):
             return self._taken(rows, prompts, max(times))
-        each = zip(rows, prompts, times, strict=True)
-        return np.concatenate([self._taken([row], [prompt], time) for row, prompt, time in each])
+        requests = zip(rows, prompts, times, strict=True)
+        return np.concatenate(
+            [self._taken([row], [prompt], time) for row, prompt, time in requests]
+        )
 
     def _taken(
         self, rows: Sequence[int], prompts: Sequence[Sequence[int]], time: int
     ) -> NDArray[np.float32]:
-        """Prompts in one graph, padded to ``time``."""
+        """Prefill prompts together, padded to ``time`` tokens."""
         ids = np.zeros((len(prompts), time), np.int32)
         for padded_row, prompt in zip(ids, prompts, strict=True):
             padded_row[: len(prompt)] = prompt
         lengths = np.array([len(prompt) for prompt in prompts], np.int32)
         last = lengths - 1 + np.arange(len(prompts), dtype=np.int32) * time
-        logits, *found = self._prefill(Tensor(ids), Tensor(last))
+        logits, *keys_values = self._prefill(Tensor(ids), Tensor(last))
         self._grow(time)
-        self._fill(rows, found, time)
-        taken = np.array(rows)
-        self._positions[taken], self._is_used[taken] = lengths, True
-        whole: NDArray[np.float32] = logits.asnumpy()
-        return whole[:, : self._steps[""].entries]
+        self._fill(rows, keys_values, time)
+        filled = np.array(rows)
+        self._positions[filled], self._is_used[filled] = lengths, True
+        padded_logits: NDArray[np.float32] = logits.asnumpy()
+        return padded_logits[:, : self._steps[""].entries]
 
     def _fill(self, rows: Sequence[int], held: Sequence[Tensor], time: int) -> None:
-        """Write keys and values of rows' first tokens, layer by layer, each ``[b n t, d]``."""
-        at = self._places(rows, np.arange(time))
+        """Write keys and values of the rows' first tokens, layer by layer, each ``[b n t, d]``."""
+        places = self._places(rows, np.arange(time))
         for parameter, values in zip(self._parameters, held, strict=True):
-            self._write(parameter, at, values)
+            self._write(parameter, places, values)
 
     def _places(self, rows: Sequence[int], positions: NDArray[np.int64], length: int = 0) -> Tensor:
-        """Return where positions of rows are in caches of a length, else of the present one.
+        """Return the cache rows of token positions, ``[b n t]``.
 
-        They are ``[b n t]``.
+        Caches are those of ``length``, or of the current length if it is 0.
         """
         heads = np.array(rows)[:, None] * self._network.heads + np.arange(self._network.heads)
         places = heads[..., None] * (length or self._length) + positions  # [b, n, t]
@@ -250,12 +254,12 @@ class Decoder:
 
     @device.turn()
     def adopt(self, row: int, held: Sequence[Tensor], tokens: int) -> None:
-        """Begin a row with keys and values of a prompt.
+        """Start a row from the keys and values of a prefilled prompt.
 
         Args:
-            row: it.
-            held: of ``ChunkedPrefill.prompt``: layer by layer, each ``[n t, d]``.
-            tokens: of the prompt; what lies past them does not count.
+            row: index of the row.
+            held: result of ``ChunkedPrefill.prompt``: layer by layer, each ``[n t, d]``.
+            tokens: length of the prompt; positions past it are ignored.
         """
         time = held[0].shape[0] // self._network.heads
         self._grow(time)
@@ -264,16 +268,16 @@ class Decoder:
 
     @device.turn()
     def clear(self, row: int) -> None:
-        """Release a row, and forget it: what is no number would reach others through masks.
+        """Release a row and zero it: a NaN left in it would reach later texts through masks.
 
-        Shorter caches have it too, where they were left for longer ones.
+        Shorter caches that were outgrown are zeroed too.
         """
         self.release(row)
         for length in self._caches:
             self._erase(row, np.arange(length), length)
 
     def _erase(self, row: int, positions: NDArray[np.int64], length: int) -> None:
-        """Write zeros at positions of a row in the caches of a length."""
+        """Zero positions of a row in the caches of a length."""
         width = self._network.geometry.head_width
         zeros = Tensor(np.zeros((self._network.heads * len(positions), width), np.float32))
         places = self._places([row], positions, length)
@@ -282,7 +286,7 @@ class Decoder:
 
     @property
     def lengths(self) -> list[int]:
-        """Lengths that its caches may come to have, the shortest first."""
+        """Possible cache lengths in tokens, shortest first."""
         lengths = [cache_length(1, self._limit)]
         while lengths[-1] < self._limit:
             lengths.append(cache_length(lengths[-1] + 1, self._limit))
@@ -295,14 +299,14 @@ class Decoder:
         rows: Sequence[int] | None = None,
         adapter: str = "",
     ) -> NDArray[np.float32]:
-        """Take in one token a row, ``[b]``; ``[b, entries]`` of the token after it.
+        """Decode one token per row, ``[b]``; return next-token logits, ``[b, entries]``.
 
-        A row that is full overwrites its last token: it must be done with.
+        A full row overwrites its last token, so it must be finished.
 
         Args:
-            ids: the tokens; of rows that take none, any that the network has.
-            rows: that take one; all where it is not said. Logits of others mean nothing.
-            adapter: the name of the network that takes the step.
+            ids: token ids; any valid id for rows that take no token.
+            rows: rows that take a token; all by default. Logits of the others are meaningless.
+            adapter: name of the adapter to step with; "" for the base network.
         """
         positions = np.minimum(self._positions, self._limit - 1)
         self._grow(int(positions.max()) + 1)
@@ -319,22 +323,22 @@ class Decoder:
     def _forget(
         self, rows: NDArray[np.int64], positions: NDArray[np.int32], logits: NDArray[np.float32]
     ) -> None:
-        """Undo what a step wrote for rows that took none, where it is no number.
+        """Erase non-finite keys and values that a step wrote for rows that took no token.
 
-        All else is overwritten by the next step of such a row before anything looks at it; but if
-        it takes none any more, what is no number would reach the next text there through masks.
+        Finite ones are overwritten by the row's next step before they are read; but if there is no
+        next step, a NaN would reach the next text of the row through masks.
         """
         for row in rows:
             if not np.isfinite(logits[row]).all():
                 self._erase(int(row), positions[[row]].astype(np.int64), self._length)
 
     def release(self, row: int) -> None:
-        """A row that is done with: it stays at its first position, and no cache grows for it."""
+        """Mark a row as finished: it stays at position 0 and no longer makes the caches grow."""
         self._positions[row], self._is_used[row] = 0, False
 
     @device.turn()
     def reorder(self, source: NDArray[np.int64]) -> None:
-        """Give each row what the row ``source[row]`` holds."""
+        """Copy the state of row ``source[row]`` to each row."""
         self._positions, self._is_used = self._positions[source], self._is_used[source]
         size = self._network.heads * self._length
         places = source[:, None] * size + np.arange(size)  # [b, n s]
@@ -344,7 +348,7 @@ class Decoder:
 
     @property
     def _parameters(self) -> list[Parameter]:
-        """Keys and values of the present length."""
+        """Keys and values of the current cache length, layer by layer."""
         return parameters_of(self._of_length(self._length))
 
     def _of_length(self, length: int) -> list[Cache]:
@@ -353,11 +357,11 @@ class Decoder:
         return self._caches[length]
 
     def _grow(self, tokens: int) -> None:
-        """Move to longer caches where so many tokens do not fit."""
+        """Move to longer caches if ``tokens`` do not fit."""
         if tokens <= self._length:
             return
         before, old = self._parameters if self._length else [], self._length
         self._length = cache_length(tokens, self._limit)
         places = self._places(range(self._batch), np.arange(old))
         for short, long in zip(before, self._parameters, strict=False):
-            self._write(long, places, short)  # what lies past them is masked until it is written
+            self._write(long, places, short)  # later positions are masked until they are written

@@ -1,7 +1,8 @@
-"""Dropout masks as a function of (seed, step, layer, place, row, head): no state, no MindSpore.
+"""Stateless dropout masks: a pure function of (seed, step, layer, place, row, head), in NumPy.
 
-Each mask is cut from a stream of Philox (Salmon et al. 2011) whose key is the seed and the step,
-and whose counter starts at the place: masks are the same in any layout and after any resume.
+Each mask is cut from a Philox stream (Salmon et al. 2011) keyed by seed and step, with a counter
+that starts at (layer, place, row, head): masks are the same in any parallel layout and after any
+resume.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from gpt2dsl.layout.shard_spec import ShardSpec, is_column
 Mask = NDArray[np.bool_]
 
 LEVELS = 2**16
-"""Masks compare 16 random bits with a threshold."""
+"""Number of thresholds: masks compare 16 random bits with one."""
 
 EMBEDDING, ATTENTION, ATTENTION_OUT, MLP_OUT, ADAPTERS = range(5)
-"""The places of a layer; the embedding stands before layer 0."""
+"""Dropout places within a layer; the embedding counts as layer 0."""
 
 
 def keep(probability: float) -> float:
-    """Return the exact probability with which masks keep an element, for a dropout probability."""
+    """Return the exact keep probability of masks drawn for a dropout probability."""
     return _threshold(probability) / LEVELS
 
 
 def masks_of_block(geometry: GPT2Config) -> int:
-    """Return how many masks of its own a block takes: of attention, of both projections."""
+    """Return the number of dropout masks of a block, adapters excluded."""
     drops = geometry.dropouts
     return (1 if drops.attention else 0) + (2 if drops.residual else 0)
 
@@ -49,23 +50,23 @@ def masks(
     shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
     layers: range | None = None,
 ) -> Iterator[Mask]:
-    """Yield the masks of a step, in the order in which the network takes them; True is kept.
+    """Yield a step's dropout masks in the order in which the network uses them; True means keep.
 
     Args:
-        geometry: the network; no masks where one of its dropouts is 0.
-        seed: of the run.
-        step: steps done before this one.
-        rows: places of the rows in the step's global batch.
-        time: tokens of a row.
-        adapters: of the network.
-        adapter_dropout: probability on their inputs.
-        shard: the rank's part: its heads, its inputs of row linears.
-        layers: the blocks of its stage; all where it is not said.
+        geometry: the network; a dropout probability of 0 yields no masks.
+        seed: the run's seed.
+        step: number of steps completed before this one.
+        rows: indices of the rows in the step's global batch.
+        time: tokens per row.
+        adapters: the network's LoRA adapters.
+        adapter_dropout: dropout probability on adapter inputs.
+        shard: the rank's tensor parallel group: its heads, its inputs of row-parallel linears.
+        layers: the blocks of the rank's pipeline stage; all by default.
 
     Yields:
-        ``[b t, h]`` of the embedding, then for each layer ``[b n, t, t]`` of the attention,
-        ``[b t, h]`` of its projection and ``[b t, h]`` of the MLP's, then ``[b t, in]`` of each
-        adapter of the layer.
+        ``[b t, h]`` for the embedding, then for each layer ``[b n, t, t]`` for the attention,
+        ``[b t, h]`` for its projection, ``[b t, h]`` for the MLP's projection, and ``[b t, in]``
+        for each adapter.
     """
     draw = _Draw(seed, step, rows, time)
     part, of_rows = (shard.mp, shard.index), ShardSpec(0 if shard.sequence else None)
@@ -78,15 +79,17 @@ def masks(
             yield draw.of_attention(geometry, layer, shard)
         for place in (ATTENTION_OUT, MLP_OUT) if drops.residual else ():
             yield of_rows.cut(draw.flat(drops.residual, hidden, layer, place), *part)
-        own = (one for one in adapters if one.layer == layer and adapter_dropout)
-        for one in own:
-            mask = draw.flat(adapter_dropout, one.inputs, layer, ADAPTERS + one.slot)
-            yield mask if is_column(one.module) else ShardSpec(1).cut(mask, *part)
+        layer_adapters = (
+            adapter for adapter in adapters if adapter.layer == layer and adapter_dropout
+        )
+        for adapter in layer_adapters:
+            mask = draw.flat(adapter_dropout, adapter.inputs, layer, ADAPTERS + adapter.slot)
+            yield mask if is_column(adapter.module) else ShardSpec(1).cut(mask, *part)
 
 
 @attrs.frozen
 class _Draw:
-    """Masks of one step's rows."""
+    """Mask generator for the rows of one step."""
 
     seed: int
     step: int
@@ -94,7 +97,7 @@ class _Draw:
     time: int
 
     def flat(self, probability: float, width: int, layer: int, place: int) -> Mask:
-        """``[b t, width]``."""
+        """Draw a mask of activations, ``[b t, width]``."""
         mask = np.empty((len(self.rows), self.time, width), np.bool_)
         threshold = _threshold(probability)
         for i, row in enumerate(self.rows):
@@ -102,7 +105,7 @@ class _Draw:
         return mask.reshape(-1, width)
 
     def of_attention(self, geometry: GPT2Config, layer: int, shard: TensorParallelGroup) -> Mask:
-        """``[b n, t, t]``, of a rank's heads."""
+        """Draw the attention mask of a rank's heads, ``[b n, t, t]``."""
         time, count = self.time, geometry.heads // shard.mp
         heads = range(shard.index * count, (shard.index + 1) * count)
         mask = np.empty((len(self.rows), len(heads), time, time), np.bool_)
@@ -117,7 +120,7 @@ class _Draw:
 def _fill(
     mask: Mask, threshold: int, seed: int, step: int, layer: int, place: int, row: int, head: int
 ) -> None:
-    """Draw one row's and one head's part of a mask, in place."""
+    """Fill one row's and head's part of a mask in place."""
     counter = np.array([0, head, row, layer << 8 | place], np.uint64)
     stream = np.random.Philox(key=np.array([seed, step], np.uint64), counter=counter)
     words = stream.random_raw(-(-mask.size // 4))

@@ -1,4 +1,4 @@
-"""What a network makes of rows, without dropout and without gradients."""
+"""Evaluation of rows: token losses and class scores, without dropout and gradients."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Ids = NDArray[np.int32]
 
 
 class Losses(Protocol):
-    """What finds the loss of every token."""
+    """Interface of a computation of per-token losses."""
 
     def losses(self, ids: Ids, labels: Ids) -> NDArray[np.float32]:
-        """``[b, t], [b, t] → [b, t]``, nats."""
+        """Return the loss of each token in nats: ``[b, t], [b, t] → [b, t]``."""
 
 
 class TokenLosses:
@@ -36,18 +36,21 @@ class TokenLosses:
 
     @device.turn()
     def losses(self, ids: Ids, labels: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
-        """``[b, t], [b, t] → [b, t]``, nats; ``x``: ``[b t, h]`` from a stage before."""
-        walk = self._forward.walk(MicroBatch(ids, labels), x, remembers=False)
-        portions = LossChunks(labels.size, self._shard)
-        found = [
-            self._head(x, Tensor(some), *self._weights)[0].asnumpy()
-            for x, some in zip(portions.rows(walk.x), portions.labels(labels), strict=True)
+        """Return the loss of each token in nats: ``[b, t], [b, t] → [b, t]``.
+
+        ``x``: ``[b t, h]`` from the previous pipeline stage, if there is one.
+        """
+        state = self._forward.walk(MicroBatch(ids, labels), x, remembers=False)
+        chunks = LossChunks(labels.size, self._shard)
+        chunk_losses = [
+            self._head(x, Tensor(chunk_labels), *self._weights)[0].asnumpy()
+            for x, chunk_labels in zip(chunks.rows(state.x), chunks.labels(labels), strict=True)
         ]
-        return portions.joined_losses(found).reshape(labels.shape)
+        return chunks.joined_losses(chunk_losses).reshape(labels.shape)
 
 
 class ClassScores:
-    """The scores of rows' classes."""
+    """Class scores of each row."""
 
     def __init__(self, network: GPT2) -> None:
         self._forward, self._head = Forward(network), _ClassHead(network)
@@ -55,9 +58,12 @@ class ClassScores:
 
     @device.turn()
     def logits(self, ids: Ids, last: Ids) -> NDArray[np.float32]:
-        """``[b, t], [b] → [b, labels]``; ``last``: the place of each row's last real token."""
-        walk = self._forward.walk(MicroBatch(ids, ids), remembers=False)
-        return np.array(self._head(walk.x, Tensor(last), *self._weights).asnumpy())
+        """Return class scores: ``[b, t], [b] → [b, labels]``.
+
+        ``last``: index of each row's last real token.
+        """
+        state = self._forward.walk(MicroBatch(ids, ids), remembers=False)
+        return np.array(self._head(state.x, Tensor(last), *self._weights).asnumpy())
 
 
 class _TokenHead(NetworkGraph):

@@ -1,7 +1,7 @@
-"""Forward through a network, one graph call a block.
+"""Forward pass of a network, one graph call per block.
 
-Blocks of a kind share a graph, which is given the parameters of their layer: what is compiled does
-not grow with the layers. Letters in shapes are those of block.py.
+Blocks of one kind share a graph, which takes the layer's parameters as arguments: compile time does
+not grow with the number of layers. Letters in shapes are those of block.py.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ G = TypeVar("G")
 
 @attrs.frozen
 class MicroBatch:
-    """A part of a batch.
+    """A micro-batch: rows of a batch that are processed together.
 
     Attributes:
         ids: ``[b, t]``.
-        labels: ``[b, t]``, negative where a token is not predicted; of a classifier ``[b, 2]``, as
-            its loss has it.
-        kept: the masks of ``dropout.masks``.
-        weight: tokens of the whole batch over those of it that are predicted.
+        labels: ``[b, t]``, negative where a token is not predicted; for a classifier ``[b, 2]``, as
+            its loss takes them.
+        kept: dropout masks from ``dropout_masks.masks``.
+        weight: ratio of all tokens to predicted tokens, over the whole batch.
     """
 
     ids: NDArray[np.int32]
@@ -47,16 +47,16 @@ class MicroBatch:
 
 @attrs.define
 class ForwardState:
-    """A micro-batch on its way.
+    """State of a micro-batch between its forward and backward passes.
 
     Attributes:
-        x: what the last block gave, ``[b t, h]``.
-        mask: what is added to scores, ``[b n, t, t]``.
-        kept: dropout masks of the stem, then of each block.
-        rows: of the word table, that were taken, ``[b t]``; None on a stage but the first.
-        stem: what the stem was given.
-        inputs: of each block that has not been gone back through.
-        tapes: of the same blocks.
+        x: output of the last block so far, ``[b t, h]``.
+        mask: attention mask, added to the scores, ``[b n, t, t]``.
+        kept: dropout masks of the embeddings, then of each block.
+        rows: rows gathered from the word table, ``[b t]``; None except on the first stage.
+        stem: inputs of the embeddings graph.
+        inputs: input of each block whose backward pass is still to come.
+        tapes: saved activations of the same blocks.
     """
 
     x: Tensor
@@ -69,7 +69,7 @@ class ForwardState:
 
 
 class Forward:
-    """The forward pass of one stage: of all layers where there is one."""
+    """Forward pass of one pipeline stage; of all layers without pipeline parallelism."""
 
     def __init__(self, network: GPT2) -> None:
         self._network = network
@@ -87,24 +87,24 @@ class Forward:
         remembers: bool = True,
         lowest: int = 0,
     ) -> ForwardState:
-        """Through the blocks, with dropout if there are masks.
+        """Run the blocks, with dropout if the micro-batch has masks.
 
         Args:
             part: the micro-batch.
-            x: ``[b t, h]`` from the stage before; None on the first.
-            remembers: whether inputs and tapes are kept for the way back.
-            lowest: block that it leads to.
+            x: ``[b t, h]`` from the previous stage; None on the first.
+            remembers: whether to save inputs and activations for the backward pass.
+            lowest: lowest block that the backward pass reaches; only blocks from it on are saved.
         """
-        walk = self._embedded(part) if x is None else self._entered(part, x)
+        state = self._embedded(part) if x is None else self._entered(part, x)
         for layer, forward in enumerate(self._blocks):
-            weights, kept = self._network.weights(layer), walk.kept[layer + 1]
-            y, *tape, _ = forward(walk.x, walk.mask, *weights, *kept)
+            weights, masks = self._network.weights(layer), state.kept[layer + 1]
+            y, *tape, _ = forward(state.x, state.mask, *weights, *masks)
             if remembers and layer >= lowest:
-                walk.inputs.append(walk.x)
-                walk.tapes.append(tuple(tape))
-            walk.x = y
-            del tape, y  # before the next block's
-        return walk
+                state.inputs.append(state.x)
+                state.tapes.append(tuple(tape))
+            state.x = y
+            del tape, y  # free them before the next block runs
+        return state
 
     def _embedded(self, part: MicroBatch) -> ForwardState:
         batch, time = part.ids.shape
@@ -115,22 +115,22 @@ class Forward:
         words = self._gather(embedding.words, rows, 0)  # [b t, h]
         places = Tensor(np.tile(np.arange(time, dtype=np.int32), batch))
         stem = (words, Tensor(is_inside.astype(np.float32)), positions, places)
-        kept = self._by_block(part)
-        return ForwardState(self._stem(*stem, *kept[0]), self._causal(part), kept, rows, stem)
+        masks = self._by_block(part)
+        return ForwardState(self._stem(*stem, *masks[0]), self._causal(part), masks, rows, stem)
 
     def _entered(self, part: MicroBatch, x: Tensor) -> ForwardState:
         return ForwardState(self._network.own_rows(x), self._causal(part), self._by_block(part))
 
     def _by_block(self, part: MicroBatch) -> tuple[Tensors, ...]:
-        """Masks of the stem, then of each block."""
-        bounds, kept = self._network.mask_bounds, tuple(map(Tensor, part.kept))
-        some = (kept[first:last] for first, last in itertools.pairwise(bounds))
-        return (kept[: bounds[0]], *some)
+        """Return the dropout masks grouped by embeddings, then by block."""
+        bounds, masks = self._network.mask_bounds, tuple(map(Tensor, part.kept))
+        block_masks = (masks[first:last] for first, last in itertools.pairwise(bounds))
+        return (masks[: bounds[0]], *block_masks)
 
     def _causal(self, part: MicroBatch) -> Tensor:
-        """What hides later tokens, ``[b n, t, t]``; the last one is kept.
+        """Return the causal mask, ``[b n, t, t]``; the last one is cached.
 
-        It is laid out whole: adding it so is three times as fast as a broadcast.
+        The mask is materialised: adding it is three times as fast as broadcasting.
         """
         batch, time = part.ids.shape
         shape = (batch * self._network.heads, time, time)
@@ -141,27 +141,27 @@ class Forward:
 
 
 class NetworkGraph(ParameterizedCell):
-    """A part of the network, in one direction.
+    """Graph of one part of the network, forward or backward.
 
     Args:
-        network: of which it is one.
-        depends: what fixes it besides the network.
+        network: the network.
+        depends: all else that determines the graph.
     """
 
     def __init__(self, network: GPT2, *depends: object) -> None:
-        # a graph with groups of ranks in it is a process's own
+        # graphs that name communication groups can't be reused by another process
         super().__init__(*network.signature, *depends, is_kept=network.shard.mp == 1)
 
 
 def by_kind(network: GPT2, made: Callable[[GPT2, int], G]) -> list[G]:
-    """Return a graph for each block, one object for all of a kind."""
+    """Return one graph per block; blocks of one kind share the object."""
     firsts = {kind: layer for layer, kind in reversed(list(enumerate(network.kinds)))}
     graphs = {kind: made(network, layer) for kind, layer in firsts.items()}
     return [graphs[kind] for kind in network.kinds]
 
 
 class BlockForward(NetworkGraph):
-    """A block."""
+    """Forward graph of a block."""
 
     def __init__(self, network: GPT2, layer: int) -> None:
         tape = SAVED_ACTIVATIONS[network.recompute]
@@ -170,13 +170,13 @@ class BlockForward(NetworkGraph):
         self.block = network.blocks[layer]
 
     def construct(self, x: Tensor, mask: Tensor, *rest: Tensor) -> Tensors:
-        """``[b t, h], [b n, t, t]``, weights, dropout masks → ``[b t, h]``, tape, padding."""
+        """Input, mask, weights, dropout masks → ``[b t, h]``, saved activations, padding."""
         y, tape = self.block(x, mask, rest[: self.weights], rest[self.weights :], ())
         return (y, *tape[: self.tape], self.padding(x, 80))
 
 
 class StemForward(NetworkGraph):
-    """The stem."""
+    """Forward graph of the embeddings."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
@@ -185,5 +185,5 @@ class StemForward(NetworkGraph):
     def construct(
         self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
     ) -> Tensor:
-        """As ``Embeddings``."""
+        """Return the first block's input, as ``Embeddings`` does."""
         return self.stem(words, inside, positions, places, *kept)

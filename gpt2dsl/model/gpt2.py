@@ -1,6 +1,6 @@
-"""The network: GPT-2 (Radford et al. 2019): embedding, blocks, a last norm.
+"""GPT-2 (Radford et al. 2019): embeddings, blocks, final norm.
 
-Parameters have Hugging Face's names. Letters in shapes are those of block.py, and v the padded
+Parameters have Hugging Face's names. Letters in shapes are those of block.py; v is the padded
 vocabulary.
 """
 
@@ -55,14 +55,14 @@ from gpt2dsl.model.block import Block, ParamSlots
 Arrays = Mapping[str, NDArray[np.float32]]
 
 LOADERS = 2
-"""Threads that take over arrays; each holds one of them and its part."""
+"""Threads that load weights; each holds one array and this rank's shard of it."""
 
 LENGTH_MULTIPLE = 64
-"""Lengths of what is not trained are rounded up to a multiple of this: few graphs are compiled."""
+"""Sequence lengths outside training are rounded up to a multiple of this: few graphs to compile."""
 
 
 class Embedding(nn.Cell):
-    """Word plus position: the sum of two rows. A rank finds the words of its rows, others 0."""
+    """Sum of word and position embeddings; tensor parallel ranks shard the word table."""
 
     def __init__(
         self, weights: dict[str, Parameter], precision: PrecisionPolicy, shard: TensorParallelGroup
@@ -78,9 +78,9 @@ class Embedding(nn.Cell):
         self.first = self.count * shard.index
 
     def sum(self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor) -> Tensor:
-        """``[b t, h], [b t], [positions, h], [b t] → [b t, h]``: rows of the tables, added.
+        """Add word and position rows: ``[b t, h], [b t], [positions, h], [b t] → [b t, h]``.
 
-        ``inside``: 1 where a word is among this rank's, else 0.
+        ``inside``: 1 where a word is in this rank's shard of the table, else 0.
         """
         words = self.held(words)
         if self.is_shared:
@@ -97,20 +97,20 @@ class Embedding(nn.Cell):
 
 
 class GPT2(nn.Cell):
-    """Ids to hidden states; ``Logits`` or ``HeadLoss`` take it from there.
+    """GPT-2 network from token ids to hidden states; the head and losses are separate.
 
-    Tables of the vocabulary have ``geometry.padded_vocab`` rows, the padded ones zero. A
-    stage of a pipeline has some of the blocks; ``forward.Forward`` goes through them.
+    Vocabulary tables have ``geometry.padded_vocab`` rows, the padded ones zero. A pipeline stage
+    has some of the blocks; ``forward.Forward`` runs them.
 
     Args:
-        geometry: the network's numbers.
-        adapters: of LoRA; without values until ``load_adapters``.
-        adapter_dropout: probability on their inputs in training.
-        precision: number formats.
-        recompute: none, full or selective: what a training's backward pass computes again.
-        shard: this rank's part of each layer. Parameters are those parts.
-        stages: which of them it has.
-        shared: another network's parameters that are this one's too, by name.
+        geometry: the network's configuration.
+        adapters: LoRA adapters; zero until ``load_adapters``.
+        adapter_dropout: dropout probability on adapter inputs in training.
+        precision: the precision policy.
+        recompute: none, full or selective: activations that the backward pass recomputes.
+        shard: this rank's tensor parallel group; parameters are this rank's shards.
+        stages: this rank's pipeline group.
+        shared: parameters shared with another network, by name.
     """
 
     @device.turn()
@@ -137,14 +137,16 @@ class GPT2(nn.Cell):
         self.splits = shard_specs(geometry, adapters)
         self.shapes = _shapes(geometry)
         self.adapter_shapes = {
-            name: shape for one in adapters for name, shape in one.shapes.items()
+            name: shape for spec in adapters for name, shape in spec.shapes.items()
         }
-        held = [one.name for one in stage_tensors(geometry, stages.index, stages.pp)]
+        names = [spec.name for spec in stage_tensors(geometry, stages.index, stages.pp)]
         self._shared = shared or {}
-        new = self._zeros({name: self.shapes[name] for name in held if name not in self._shared})
-        self.by_name = {name: (new if name in new else self._shared)[name] for name in held}
-        own = [one for one in adapters if one.layer in self.layers]
-        self.of_adapters = self._zeros({name: s for one in own for name, s in one.shapes.items()})
+        new = self._zeros({name: self.shapes[name] for name in names if name not in self._shared})
+        self.by_name = {name: (new if name in new else self._shared)[name] for name in names}
+        stage_adapters = [spec for spec in adapters if spec.layer in self.layers]
+        self.of_adapters = self._zeros(
+            {name: s for spec in stage_adapters for name, s in spec.shapes.items()}
+        )
         if self.is_first:
             self.embedding = Embedding(self.by_name, precision, shard)
         layers = [_Layer(self, layer, adapter_dropout) for layer in self.layers]
@@ -166,26 +168,26 @@ class GPT2(nn.Cell):
         self.of_g, self.of_b = (
             all_reduce_sequence_grad(shard),
             all_reduce_sequence_grad(shard),
-        )  # one each, as in block.Norm
+        )  # one each, as in block.BlockNorm
 
     def trained(self) -> dict[str, Parameter]:
-        """What training changes, by name: all, or the adapters and the head of the classes."""
-        held = self.by_name | self.of_adapters
-        return {name: held[name] for name in self.trained_names if name in held}
+        """Return trained parameters by name: all, or the adapters and the classification head."""
+        parameters = self.by_name | self.of_adapters
+        return {name: parameters[name] for name in self.trained_names if name in parameters}
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What fixes its graphs, the values of its parameters apart."""
+        """Key of the compiled graphs: all that determines them except parameter values."""
         return self.geometry, self.precision, self.adapters, self._variant
 
     def weights(self, layer: int) -> tuple[Parameter, ...]:
-        """Return the parameters of a block, by its place in this stage, then its adapters'."""
+        """Return the parameters of this stage's ``layer``-th block, then those of its adapters."""
         return self.of_blocks[self.bounds[layer] : self.bounds[layer + 1]]
 
     def causal(self, batch: int, time: int) -> Tensor:
-        """What is added to the scores: ``[b n, t, t]``, 0 where a token may look.
+        """Return the causal mask to add to scores: ``[b n, t, t]``, 0 where attention is allowed.
 
-        It is laid out whole: adding it so is three times as fast as a broadcast.
+        The mask is materialised: adding it is three times as fast as broadcasting.
         """
         order = ms.ops.arange(time)
         later = (order.reshape((1, time, 1)) < order.reshape((1, 1, time))).astype(ms.float32)
@@ -202,31 +204,30 @@ class GPT2(nn.Cell):
         return self.normal(x, self.g, self.b)
 
     def normal(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """Return the last norm, of all rows: ``[b t, h], [h], [h] → [b t, h]``."""
+        """Apply the final norm and gather all rows: ``[b t, h], [h], [h] → [b t, h]``."""
         y, _, _ = self.norm(x, self.of_g(g), self.of_b(b))
         return self.all_rows(y)
 
     def load(self, arrays: Arrays) -> None:
-        """Take over the values of files.
+        """Load weights in the shapes of whole files.
 
         Args:
-            arrays: name → array, of all tensors of ``layout.tensors`` that it does not share, and
-                no others.
+            arrays: name → array: exactly the tensors of ``param_specs`` that are not shared.
 
         Raises:
-            ValueError: a tensor is missing, is not one of the network, or has another shape; those
-                before it may be taken over.
+            ValueError: a tensor is missing, unknown to the network or has another shape; tensors
+                before it may already be loaded.
         """
-        own = {name: weight for name, weight in self.by_name.items() if name not in self._shared}
+        unshared = {name: w for name, w in self.by_name.items() if name not in self._shared}
         shapes = {
             tensor.name: tensor.shape
             for tensor in param_specs(self.geometry)
             if tensor.name not in self._shared
         }
-        self._take(own, shapes, arrays)
+        self._take(unshared, shapes, arrays)
 
     def load_adapters(self, arrays: Arrays) -> None:
-        """Take over the values of the adapters, by the names of ``layout.adapters``.
+        """Load the adapters' weights, by the names of ``LoRASpec.shapes``.
 
         Raises:
             ValueError: as for ``load``.
@@ -240,7 +241,7 @@ class GPT2(nn.Cell):
         shapes: Mapping[str, tuple[int, ...]],
         arrays: Arrays,
     ) -> None:
-        """Give parameters this rank's parts of arrays, each of which is asked for once."""
+        """Set parameters to this rank's shards of arrays; each array is read once."""
         _agree(shapes.keys(), arrays.keys())
 
         def part(name: str) -> NDArray[np.float32]:
@@ -252,11 +253,11 @@ class GPT2(nn.Cell):
             return self._own(name, array)
 
         with ThreadPoolExecutor(LOADERS) as pool:
-            for parameter, found in zip(own.values(), pool.map(part, own), strict=True):
-                parameter.set_data(Tensor.from_numpy(found))
+            for parameter, shard in zip(own.values(), pool.map(part, own), strict=True):
+                parameter.set_data(Tensor.from_numpy(shard))
 
     def part(self, name: str, array: NDArray[np.float32]) -> Tensor:
-        """This rank's part of a parameter, or of what has its shape; the table's is padded."""
+        """Return this rank's shard of an array of a parameter's (padded) shape."""
         return Tensor.from_numpy(self._own(name, array))
 
     def _own(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -264,41 +265,41 @@ class GPT2(nn.Cell):
         return np.array(part, np.float32, order="C")
 
     def whole(self, name: str, part: Tensor | None) -> NDArray[np.float32]:
-        """Return a parameter, or what has its shape, of which this rank has a part, or nothing.
+        """Gather a parameter, or its optimizer state, from all ranks (collective).
 
-        All ranks ask at once. Tables of the vocabulary have their padded rows.
+        ``part`` is this rank's shard, or None. Vocabulary tables include their padded rows.
         """
         shape = self.shapes.get(name) or self.adapter_shapes[name]
-        found = np.zeros(shape, np.float32)
+        array = np.zeros(shape, np.float32)
         if part is not None:
-            found = gather_shards(part, self.splits[name], self.shard)
+            array = gather_shards(part, self.splits[name], self.shard)
         if self.stages.pp == 1:
-            return found
+            return array
         if name == WTE and not self.is_first:
-            found = np.zeros(shape, np.float32)  # the last stage's is the same
-        return np.array(P.AllReduce(group=self.stages.group)(Tensor(found)).asnumpy())
+            array = np.zeros(shape, np.float32)  # tied: the last stage contributes it
+        return np.array(P.AllReduce(group=self.stages.group)(Tensor(array)).asnumpy())
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The values, in the shapes that files have; without adapters. All ranks ask at once."""
+        """Gather all weights except adapters, in the shapes of files (collective)."""
         return self._of_files(self.shapes)
 
     def trained_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """As ``arrays``, of what training changes."""
+        """Gather the trained weights, in the shapes of files (collective)."""
         return self._of_files(self.trained_names)
 
     @property
     def trained_names(self) -> tuple[str, ...]:
-        """What training changes, on all stages: all, or the adapters and the classes' head."""
+        """Names of trained parameters on all stages: all, or adapters and classification head."""
         if not self.adapters:
             return tuple(self.shapes)
         return (*self.adapter_shapes, *(name for name in (SCORE,) if name in self.shapes))
 
     def _of_files(self, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        held = self.by_name | self.of_adapters
-        found = {name: self.whole(name, held.get(name)) for name in names}
-        for name in found.keys() & set(VOCAB_TABLES):
-            found[name] = found[name][: self.geometry.vocab]
-        return found
+        parameters = self.by_name | self.of_adapters
+        arrays = {name: self.whole(name, parameters.get(name)) for name in names}
+        for name in arrays.keys() & set(VOCAB_TABLES):
+            arrays[name] = arrays[name][: self.geometry.vocab]
+        return arrays
 
     def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
         mp = self.shard.mp
@@ -308,7 +309,7 @@ class GPT2(nn.Cell):
 
 
 class TokenLogits(nn.Cell):
-    """Ids to logits, for every token."""
+    """Graph from token ids to the logits of every token."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
@@ -316,33 +317,33 @@ class TokenLogits(nn.Cell):
         self.head = network.by_name[head_of(network.geometry)]
 
     def construct(self, ids: Tensor) -> Tensor:
-        """``[b, t] → [b t, v]``."""
+        """Return logits: ``[b, t] → [b t, v]``."""
         return self.network.logits_of(self.network(ids), self.head)
 
     @device.turn()
     def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """``[b, t] → [b, t, vocab]``.
+        """Return logits: ``[b, t] → [b, t, vocab]``.
 
-        Rows are padded on the right to a bucket of lengths, each of which is compiled once; no
-        token sees what comes after it.
+        Rows are padded on the right to one of a few lengths, each compiled once; attention is
+        causal, so padding changes nothing.
         """
         batch, time = ids.shape
         geometry = self.network.geometry
         padded = np.zeros((batch, min(padded_length(time), geometry.positions)), np.int32)
         padded[:, :time] = ids
-        found: NDArray[np.float32] = self(Tensor(padded)).asnumpy()
-        return found.reshape((*padded.shape, -1))[:, :time, : geometry.vocab]
+        flat_logits: NDArray[np.float32] = self(Tensor(padded)).asnumpy()
+        return flat_logits.reshape((*padded.shape, -1))[:, :time, : geometry.vocab]
 
 
 def padded_length(length: int) -> int:
-    """Return the length that is compiled for: the next multiple of ``LENGTH_MULTIPLE``."""
+    """Return the compiled length: ``length`` rounded up to a multiple of ``LENGTH_MULTIPLE``."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def gather_shards(
     part: Tensor, split: ShardSpec, shard: TensorParallelGroup
 ) -> NDArray[np.float32]:
-    """What ranks that share a layer hold together; all of them ask at once."""
+    """Gather a tensor's shards over the tensor parallel group (collective)."""
     if shard.mp == 1 or split.axis is None:
         return np.array(part.asnumpy())
     shape = list(part.shape)
@@ -353,7 +354,7 @@ def gather_shards(
 
 
 def _shapes(geometry: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """Of every parameter of the network, by Hugging Face's name."""
+    """Return the padded shape of every parameter, by Hugging Face's name."""
     return {tensor.name: padded_shape(tensor, geometry) for tensor in param_specs(geometry)}
 
 
@@ -363,42 +364,41 @@ def _agree(wanted: Set[Any], found: Set[Any]) -> None:
 
 
 class _Layer:
-    """What a block is built from.
+    """Parameters and slots of one layer, from which its block is built.
 
     Attributes:
-        parameters: its own and those of its adapters, in the order of ``ParamSlots.weights``, and
-            the layer's scale of attention, where it has one.
-        masks: dropout masks that it takes in training.
-        kind: equal for layers whose blocks differ in the values of their parameters alone.
+        parameters: the block's, its adapters' and any attention scale, in slot order.
+        masks: number of dropout masks in training.
+        kind: key that is equal for layers whose blocks differ only in parameter values.
     """
 
     def __init__(self, network: GPT2, layer: int, adapter_dropout: float) -> None:
         self._network = network
         prefix = f"transformer.h.{layer}."
-        adapters = [one for one in network.adapters if one.layer == layer]
-        own = {name: value for name, value in network.by_name.items() if name.startswith(prefix)}
-        added = {name: network.of_adapters[name] for one in adapters for name in one.shapes}
-        self.parameters = [*own.values(), *added.values()]
-        places = {name.removeprefix(prefix): i for i, name in enumerate([*own, *added])}
+        adapters = [adapter for adapter in network.adapters if adapter.layer == layer]
+        base = {name: value for name, value in network.by_name.items() if name.startswith(prefix)}
+        lora = {name: network.of_adapters[name] for adapter in adapters for name in adapter.shapes}
+        self.parameters = [*base.values(), *lora.values()]
+        places = {name.removeprefix(prefix): i for i, name in enumerate([*base, *lora])}
         scale = None
-        if network.geometry.scale_by_layer:  # a value that is given: one graph serves all layers
+        if network.geometry.scale_by_layer:  # an argument, so that one graph serves all layers
             scale = len(self.parameters)
             value = Tensor(np.array([1 / (layer + 1)], np.float32))
             self.parameters.append(Parameter(value, f"{prefix}attn.scale", requires_grad=False))
-        before = dropout_masks.masks_of_block(network.geometry)
-        self.masks = before + (len(adapters) if adapter_dropout else 0)
+        block_masks = dropout_masks.masks_of_block(network.geometry)
+        self.masks = block_masks + (len(adapters) if adapter_dropout else 0)
         self._slots = ParamSlots(
             weights=places,
             adapters=adapters,
-            masks={one.name: before + i for i, one in enumerate(adapters)},
+            masks={adapter.name: block_masks + i for i, adapter in enumerate(adapters)},
             keep=dropout_masks.keep(adapter_dropout),
             shard=network.shard,
             scale=scale,
         )
-        scales = tuple(one.scale for one in adapters)
+        scales = tuple(adapter.scale for adapter in adapters)
         self.kind = (tuple(places), tuple(weight.shape for weight in self.parameters), scales)
 
     def block(self) -> Block:
-        """Return the block."""
+        """Build the block."""
         network = self._network
         return Block(network.geometry, self._slots, network.precision)

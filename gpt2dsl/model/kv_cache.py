@@ -1,7 +1,7 @@
-"""The cache of keys and values that decoding writes to and looks at.
+"""KV cache for decoding.
 
-It is one Parameter for keys and one for values a layer, laid out as rows of one head's width: row
-``(row of the batch * heads + head) * length + position``. Rows are overwritten in place. Letters in
+Each layer has one Parameter for keys and one for values, with rows of one head's width; a token is
+at row ``(batch row * heads + head) * length + position``. Rows are overwritten in place. Letters in
 shapes are those of decoding.py.
 """
 
@@ -17,7 +17,7 @@ from gpt2dsl.model.gpt2 import GPT2
 
 
 class Cache(nn.Cell):
-    """Keys and values of one layer."""
+    """KV cache of one layer."""
 
     def __init__(self, network: GPT2, layer: int, batch: int, length: int) -> None:
         super().__init__(auto_prefix=False)
@@ -29,7 +29,7 @@ class Cache(nn.Cell):
         self.write = P.ScatterUpdate()
 
     def construct(self, places: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write ``[b n, 1, d]`` at rows ``[b n]``; gives all of them, ``2 x [b n, s, d]``."""
+        """Write ``[b n, 1, d]`` at rows ``[b n]``; return the whole cache, ``2 x [b n, s, d]``."""
         width = self.shape[2]
         keys = self.write(self.keys, places, k.reshape((-1, width)))
         values = self.write(self.values, places, v.reshape((-1, width)))
@@ -37,10 +37,10 @@ class Cache(nn.Cell):
 
 
 def new_caches(network: GPT2, batch: int, length: int) -> list[Cache]:
-    """Return a cache for each layer."""
+    """Return a KV cache for each layer."""
     return [Cache(network, layer, batch, length) for layer in range(network.geometry.layers)]
 
 
 def parameters_of(caches: Iterable[Cache]) -> list[Parameter]:
-    """Return keys and values layer by layer, each ``[b n s, d]``."""
+    """Return the keys and values, layer by layer, each ``[b n s, d]``."""
     return [parameter for cache in caches for parameter in (cache.keys, cache.values)]

@@ -1,7 +1,7 @@
-"""What stands before and after the blocks in training: the embedding, and the losses.
+"""Embeddings and training losses, the network's parts before and after the blocks.
 
-As a block, they are given the parameters that they compute with. Letters in shapes are those of
-block.py, and v the padded vocabulary.
+Like a block, the losses take their parameters as arguments. Letters in shapes are those of
+block.py; v is the padded vocabulary.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NORM = ("transformer.ln_f.weight", "transformer.ln_f.bias")
 
 
 class Embeddings(nn.Cell):
-    """From rows of the word table to the first block's input."""
+    """Embeddings: word and position rows, summed, with dropout; the first block's input."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
@@ -34,7 +34,7 @@ class Embeddings(nn.Cell):
     def construct(
         self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
     ) -> Tensor:
-        """As ``Embedding.sum``; ``kept``: a mask, or nothing."""
+        """Apply ``Embedding.sum``, then dropout if ``kept`` has a mask."""
         x = self.embedding.sum(words, inside, positions, places)
         if kept and self.drops:
             x = self.dropout(x, kept[0])
@@ -42,7 +42,7 @@ class Embeddings(nn.Cell):
 
 
 class LanguageModelLoss(nn.Cell):
-    """Mean cross-entropy of a batch's tokens, times a scale; that of a negative label is 0."""
+    """Scaled mean cross-entropy over a batch's tokens; 0 for tokens with a negative label."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
@@ -62,7 +62,7 @@ class LanguageModelLoss(nn.Cell):
 
 
 class ClassificationLoss(nn.Cell):
-    """Mean cross-entropy of a batch's rows, times a scale."""
+    """Scaled mean cross-entropy over a batch's rows."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
@@ -76,7 +76,7 @@ class ClassificationLoss(nn.Cell):
     ) -> Tensor:
         """``[b t, h], [b, 2], [], [h], [h], [classes, h] → []``.
 
-        ``labels``: class and place of the last real token.
+        ``labels``: class and index of the last real token.
         """
         x = self.network.normal(x, g, b)
         classes, last = self.split(labels)  # 2 x [b, 1]
@@ -85,7 +85,7 @@ class ClassificationLoss(nn.Cell):
 
 
 class RegressionLoss(nn.Cell):
-    """Mean squared error of a batch's rows, times a scale."""
+    """Scaled mean squared error over a batch's rows."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
@@ -98,7 +98,7 @@ class RegressionLoss(nn.Cell):
     ) -> Tensor:
         """``[b t, h], [b, 2], [], [h], [h], [1, h] → []``.
 
-        ``labels``: number and place of the last real token, both float32.
+        ``labels``: target value and index of the last real token, both float32.
         """
         x = self.network.normal(x, g, b)
         numbers, last = self.split(labels)  # 2 x [b, 1]
@@ -110,10 +110,10 @@ Loss = LanguageModelLoss | ClassificationLoss | RegressionLoss
 
 
 def training_loss(network: GPT2) -> Loss:
-    """Return what a network is trained on.
+    """Return the training loss of a network.
 
     Raises:
-        NotImplementedError: outputs of its head each say whether a class applies.
+        NotImplementedError: the head is for multi-label classification.
     """
     geometry = network.geometry
     if not geometry.labels:

@@ -1,4 +1,4 @@
-"""Some tokens of a batch at a time: the logits of all would be the largest tensors of a step."""
+"""Loss in chunks of tokens: the logits of a whole batch would be a step's largest tensors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gpt2dsl.layout.loss_chunks import chunk_count
 
 
 class LossChunks:
-    """The portions that the tokens of a batch are taken in.
+    """Partition of a batch's tokens into equal chunks.
 
-    Where each rank works on some tokens, a portion has as many of each rank's.
+    With sequence parallelism a chunk has equally many tokens of each rank.
 
     Args:
-        tokens: of the batch.
-        shard: ranks that share the layers.
+        tokens: number of tokens in the batch.
+        shard: the tensor parallel group.
     """
 
     def __init__(self, tokens: int, shard: TensorParallelGroup) -> None:
@@ -30,26 +30,26 @@ class LossChunks:
         self._gather, self._concat = P.Gather(), P.Concat(0)
 
     def rows(self, x: Tensor) -> Iterator[Tensor]:
-        """This rank's rows, ``[rows, h]``, as ``count`` times ``[rows / count, h]``."""
+        """Split this rank's rows, ``[rows, h]``, into ``count`` times ``[rows / count, h]``."""
         if self.count == 1:
             yield x
             return
-        # a slice could be a view, which a graph takes for what it is a view of
+        # a slice could be a view, which a graph mistakes for its base tensor
         for rows in np.split(np.arange(x.shape[0], dtype=np.int32), self.count):
             yield self._gather(x, Tensor(rows), 0)
 
     def joined_rows(self, found: Sequence[Tensor]) -> Tensor:
-        """Return the opposite of ``rows``."""
+        """Concatenate chunks: the inverse of ``rows``."""
         return found[0] if self.count == 1 else self._concat(found)
 
     def labels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """``[b, t] → [count, b t / count]``, of all ranks' tokens."""
+        """Split the labels of all ranks' tokens: ``[b, t] → [count, b t / count]``."""
         return self._swapped(labels, self._ranks, self.count).reshape(self.count, -1)
 
     def joined_losses(self, found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """``count`` times ``[b t / count] → [b t]``, in the order of the batch."""
+        """Join the losses in batch order: ``count`` times ``[b t / count] → [b t]``."""
         return self._swapped(np.concatenate(found), self.count, self._ranks).reshape(-1)
 
     def _swapped(self, array: NDArray[Any], outer: int, inner: int) -> NDArray[Any]:
-        """``outer`` times ``inner`` pieces, the other way around."""
+        """Transpose an array of ``outer`` x ``inner`` pieces."""
         return np.ascontiguousarray(array.reshape(outer, inner, -1).swapaxes(0, 1))

@@ -1,1 +1,1 @@
-"""A training step: gradients, their exchange between ranks, optimizers, the pipeline."""
+"""Training step: gradients, their all-reduce, optimizers, the pipeline."""

@@ -1,7 +1,7 @@
-"""Forward and back through a network, one graph call a block, each way.
+"""Forward and backward passes of a network, one graph call per block and direction.
 
-Between both a walk keeps what the backward pass needs, and lets go of it once it was used. Letters
-in shapes are those of block.py.
+A ``ForwardState`` keeps what the backward pass needs and frees it after use. Letters in shapes are
+those of block.py.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Tensors = tuple[Tensor, ...]
 
 
 class Passes:
-    """The passes of one stage: of all layers where there is one.
+    """Forward and backward passes of one pipeline stage; of all layers without a pipeline.
 
     Args:
-        network: whose trained parameters get gradients.
+        network: the network whose trained parameters get gradients.
     """
 
     def __init__(self, network: GPT2) -> None:
@@ -48,24 +48,24 @@ class Passes:
     def forward(
         self, part: MicroBatch, x: Tensor | None = None, *, remembers: bool = True
     ) -> ForwardState:
-        """As ``Forward.walk``."""
+        """Run the forward pass, as ``Forward.walk``."""
         return self._forward.walk(part, x, remembers=remembers, lowest=self._lowest)
 
     def loss(
         self, walk: ForwardState, labels: NDArray[Any], scale: float, gradients: Gradients
     ) -> tuple[float, Tensor]:
-        """The loss times the scale, and its gradient for what the last block gave, ``[b t, h]``."""
+        """Return the scaled loss and its gradient for the last block's output, ``[b t, h]``."""
         weights = [self._network.by_name[name] for name in self._loss.weights]
         if self._network.geometry.labels:
             return self._of_portion(walk.x, labels, scale, weights, gradients)
-        portions = LossChunks(labels.size, self._network.shard)
-        share = scale / portions.count
+        chunks = LossChunks(labels.size, self._network.shard)
+        share = scale / chunks.count
         total, back = 0.0, []
-        for x, some in zip(portions.rows(walk.x), portions.labels(labels), strict=True):
-            found, dx = self._of_portion(x, some, share, weights, gradients)
-            total += found
+        for x, chunk_labels in zip(chunks.rows(walk.x), chunks.labels(labels), strict=True):
+            chunk_loss, dx = self._of_portion(x, chunk_labels, share, weights, gradients)
+            total += chunk_loss
             back.append(dx)
-        return total, portions.joined_rows(back)
+        return total, chunks.joined_rows(back)
 
     def _of_portion(
         self,
@@ -75,19 +75,21 @@ class Passes:
         weights: Sequence[Tensor],
         gradients: Gradients,
     ) -> tuple[float, Tensor]:
-        found, dx, *more, _ = self._loss(x, Tensor(labels), Tensor(scale, ms.float32), *weights)
-        gradients.add_all(self._loss.trained, more)
-        return float(found.asnumpy()), dx
+        loss, dx, *weight_grads, _ = self._loss(
+            x, Tensor(labels), Tensor(scale, ms.float32), *weights
+        )
+        gradients.add_all(self._loss.trained, weight_grads)
+        return float(loss.asnumpy()), dx
 
     def backward(self, walk: ForwardState, dx: Tensor, gradients: Gradients) -> Tensor:
-        """Back through the blocks: from the gradient of their output to that of their input.
+        """Run the backward pass: return the blocks' input gradient from their output gradient.
 
-        Not further than to the lowest that anything is trained in or below.
+        It stops at the lowest block with a trained parameter in or below it.
         """
         for layer, back in reversed(list(enumerate(self._blocks))[self._lowest :]):
             x, tape, weights = walk.inputs.pop(), walk.tapes.pop(), self._network.weights(layer)
-            dx, *more, _ = back(dx, x, walk.mask, *weights, *walk.kept[layer + 1], *tape)
-            gradients.add_all([weights[slot].name for slot in back.trained], more)
+            dx, *weight_grads, _ = back(dx, x, walk.mask, *weights, *walk.kept[layer + 1], *tape)
+            gradients.add_all([weights[slot].name for slot in back.trained], weight_grads)
         if self._trains_stem:
             assert walk.rows is not None
             words, positions = self._stem(dx, *walk.stem, *walk.kept[0])
@@ -97,11 +99,11 @@ class Passes:
 
 
 class _Loss(NetworkGraph):
-    """The loss and its gradients.
+    """Graph of the loss and its gradients.
 
     Attributes:
-        weights: names of what it is given.
-        trained: of these, whose gradients it gives.
+        weights: names of its parameter arguments.
+        trained: names of those whose gradients it returns.
     """
 
     def __init__(self, network: GPT2) -> None:
@@ -115,24 +117,24 @@ class _Loss(NetworkGraph):
     def construct(self, x: Tensor, labels: Tensor, scale: Tensor, *weights: Tensor) -> Tensors:
         """``[b t, h]``, labels, ``[]``, weights → ``[]``, gradients, padding.
 
-        Gradients are those of ``x`` and of trained weights.
+        Gradients are of ``x`` and of the trained weights.
         """
-        value, found = self.value_and_gradients(x, labels, scale, *weights)
+        value, gradients = self.value_and_gradients(x, labels, scale, *weights)
         if not self.trained:
-            return value, found, self.padding(x, 100)  # a single gradient is in no tuple
-        return (value, *found, self.padding(x, 100))
+            return value, gradients, self.padding(x, 100)  # a single gradient is not in a tuple
+        return (value, *gradients, self.padding(x, 100))
 
 
 class _BlockBackward(NetworkGraph):
-    """A block, backward.
+    """Backward graph of a block.
 
     Attributes:
-        trained: slots of the weights whose gradients it gives.
+        trained: slots of the weights whose gradients it returns.
     """
 
     def __init__(self, network: GPT2, layer: int) -> None:
         weights, names = network.weights(layer), network.trained()
-        trained = tuple(i for i, one in enumerate(weights) if one.name in names)
+        trained = tuple(i for i, weight in enumerate(weights) if weight.name in names)
         tape = SAVED_ACTIVATIONS[network.recompute]
         super().__init__(network, network.kinds[layer], tape, trained)
         self.weights, self.trained = len(weights), trained
@@ -140,23 +142,23 @@ class _BlockBackward(NetworkGraph):
         self.gradients = GradOperation(get_all=True, sens_param=True)
 
     def construct(self, dy: Tensor, x: Tensor, mask: Tensor, *rest: Tensor) -> Tensors:
-        """``[b t, h]``, and what the block was given and found → gradients, padding.
+        """``[b t, h]``, the block's inputs and saved activations → gradients, padding.
 
-        Gradients are those of ``x`` and of trained weights.
+        Gradients are of ``x`` and of the trained weights.
         """
-        weights, more = rest[: self.weights], rest[self.weights :]
-        found = self.gradients(self.replay)(x, mask, weights, more, dy)
+        weights, masks_tape = rest[: self.weights], rest[self.weights :]
+        all_grads = self.gradients(self.replay)(x, mask, weights, masks_tape, dy)
         gradients: Tensors = ()
         for slot in self.trained:
-            gradients = (*gradients, found[2][slot])
-        return (found[0], *gradients, self.padding(x, 40))
+            gradients = (*gradients, all_grads[2][slot])
+        return (all_grads[0], *gradients, self.padding(x, 40))
 
 
 class _Replay(nn.Cell):
-    """A block whose tape is known.
+    """Block replayed with its saved activations.
 
-    Dropout masks and the tape are one tuple: MindSpore 2.10 takes the next argument of a gradient
-    for one that is an empty tuple.
+    Dropout masks and saved activations share one tuple: MindSpore 2.10 confuses an argument that is
+    an empty tuple with the next one when it differentiates.
     """
 
     def __init__(self, block: Block, tape: int) -> None:
@@ -170,7 +172,7 @@ class _Replay(nn.Cell):
 
 
 class _StemBackward(NetworkGraph):
-    """The stem, backward."""
+    """Backward graph of the embeddings."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
@@ -181,6 +183,6 @@ class _StemBackward(NetworkGraph):
         self, dx: Tensor, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor,
         *kept: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """``[b t, h]`` → of the words' rows ``[b t, h]``, of the positions ``[positions, h]``."""
-        found = self.gradients(self.stem)(words, inside, positions, places, *kept, dx)
-        return found[0], found[2]
+        """``[b t, h]`` → gradients of word rows ``[b t, h]``, of positions ``[positions, h]``."""
+        gradients = self.gradients(self.stem)(words, inside, positions, places, *kept, dx)
+        return gradients[0], gradients[2]

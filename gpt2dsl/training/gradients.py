@@ -1,4 +1,4 @@
-"""The gradients of a step: summed over micro-batches and ranks, and their norm."""
+"""Gradients of a step: accumulation over micro-batches, all-reduce over ranks, global norm."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from gpt2dsl.layout.params import WTE, by_layer
 from gpt2dsl.layout.shard_spec import ShardSpec
 
 ALLREDUCE_BUCKET = 2**23
-"""Elements that are exchanged at once, where one tensor does not have more: 32 MB."""
+"""Elements per all-reduce, unless one tensor is larger: 32 MB."""
 
 SQUARED = 2**21
-"""Elements that are squared at once: 8 MB, which stay in the processor's cache."""
+"""Elements squared at a time: 8 MB, which fit in the CPU cache."""
 
 
 class Gradients:
-    """Sums of gradients, by the name of the parameter."""
+    """Gradient accumulators, by parameter name."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self._add, self._add_rows = P.AssignAdd(), P.ScatterAdd()
 
     def add_all(self, names: Iterable[str], values: Iterable[Tensor]) -> None:
-        """Add a micro-batch's. The first become the sums, to which others are added in place."""
+        """Add a micro-batch's gradients; the first become the accumulators, updated in place."""
         for name, value in zip(names, values, strict=True):
             if name in self.sums:
                 self._add(self.sums[name], value)
@@ -37,19 +37,19 @@ class Gradients:
                 self.sums[name] = value
 
     def add_rows(self, name: str, shape: Sequence[int], rows: Tensor, values: Tensor) -> None:
-        """Add to rows of a table: ``[rows], [rows, h]``."""
+        """Add gradients of table rows: ``[rows], [rows, h]``."""
         if name not in self.sums:
             self.sums[name] = Tensor(np.zeros(shape, np.float32))
         self._add_rows(self.sums[name], rows, values)
 
 
 class GradientAllReduce:
-    """The sums and the loss of all ranks: of both ends of a pipeline, then of all copies.
+    """All-reduce of gradients and loss: tied embeddings over the pipeline, then all over replicas.
 
     Args:
-        copies: the ranks that compute the other rows of a batch.
-        stages: of the pipeline.
-        ties: whether both ends hold the word table.
+        copies: the data parallel group.
+        stages: the pipeline group.
+        ties: whether the first and last stage tie the word table.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GradientAllReduce:
         self._sums = [P.AllReduce(group=group) for group in groups]
 
     def run(self, sums: dict[str, Tensor], loss: float) -> float:
-        """Add what the others have to the sums; the sum of the losses."""
+        """All-reduce gradients in ``sums``; return the summed loss."""
         if self._of_ends and WTE in sums:
             tied = {WTE: sums.pop(WTE)}
             self._of_ends.add(tied)
@@ -75,10 +75,10 @@ class GradientAllReduce:
 
 
 class BucketedAllReduce:
-    """Sums over a group of ranks, in buckets: a few large exchanges, not many small ones.
+    """All-reduce over a group of ranks in buckets: a few large messages, not many small ones.
 
-    Tensors of one width are laid under each other. Outside of a graph MindSpore 2.10 complains of
-    NumPy 2 where it reshapes or slices.
+    Tensors of one width are concatenated by rows. No reshapes or slices: outside a graph MindSpore
+    2.10 warns about NumPy 2 there.
     """
 
     def __init__(self, group: str) -> None:
@@ -86,24 +86,24 @@ class BucketedAllReduce:
         self._concat, self._gather = P.Concat(0), P.Gather()
 
     def add(self, values: dict[str, Tensor]) -> None:
-        """Put sums in place of values; all ranks name the same ones."""
+        """Replace values by their sums over the group; all ranks must pass the same names."""
         for names in buckets({name: value.shape for name, value in values.items()}):
-            some = [values.pop(name) for name in names]
-            total = self._sum(self._concat(some) if len(some) > 1 else some[0])
-            at = 0
-            for name, value in zip(names, some, strict=True):
-                rows = np.arange(at, at + value.shape[0], dtype=np.int32)
-                values[name] = self._gather(total, Tensor(rows), 0) if len(some) > 1 else total
-                at += len(rows)
+            tensors = [values.pop(name) for name in names]
+            total = self._sum(self._concat(tensors) if len(tensors) > 1 else tensors[0])
+            start = 0
+            for name, value in zip(names, tensors, strict=True):
+                rows = np.arange(start, start + value.shape[0], dtype=np.int32)
+                values[name] = self._gather(total, Tensor(rows), 0) if len(tensors) > 1 else total
+                start += len(rows)
 
 
 class GlobalGradNorm:
-    """The norm of gradients, each counted once: parts of what ranks share are added, and stages.
+    """Global gradient norm over all ranks, each element counted once.
 
     Args:
-        splits: how each is cut over the ranks that share layers.
-        shard: those ranks.
-        stages: of the pipeline.
+        splits: tensor parallel sharding of each parameter.
+        shard: the tensor parallel group.
+        stages: the pipeline group.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class GlobalGradNorm:
         self._of_stages = P.AllReduce(group=stages.group) if stages.pp > 1 else None
 
     def of(self, sums: Mapping[str, Tensor]) -> float:
-        """Return the square root of the sum of all squares."""
-        # what both ends of a pipeline hold is counted by the first
+        """Return the global L2 norm; NaN if the sum of squares is not a number."""
+        # the first stage counts the word table that it ties with the last
         counted = [name for name in sums if name != WTE or self._is_first]
         cut = [name for name in counted if self._is_cut and self._splits[name].axis is not None]
         whole = [name for name in counted if name not in cut]
@@ -128,17 +128,20 @@ class GlobalGradNorm:
         return math.sqrt(total) if total >= 0 else math.nan
 
     def _of(self, sums: Mapping[str, Tensor], names: Sequence[str]) -> float:
-        """Return the sum of squares of some of them."""
-        found = [self._squares(*(sums[names[i]] for i in layer)) for layer in by_layer(names)]
-        return sum(float(squares.asnumpy()) for squares in found)
+        """Return the sum of squares of the named gradients."""
+        layer_squares = [
+            self._squares(*(sums[names[i]] for i in layer)) for layer in by_layer(names)
+        ]
+        return sum(float(squares.asnumpy()) for squares in layer_squares)
 
 
 class SumOfSquares(ParameterizedCell):
-    """The sum of the squares of all elements of several tensors.
+    """Sum of squares over all elements of several tensors.
 
-    Row by row, then of the rows' sums: in one sum of 38 million squares float32 loses three digits.
-    Some rows at a time: the squares of a whole word table would be a copy of it.
-    Why with ReduceSum: a batch of products of rows with themselves takes 8 times as long.
+    Rows are summed first, then their sums: one float32 sum of 38 million squares would lose three
+    digits.
+    Rows are taken in pieces: squaring a whole word table at once would take a copy of it.
+    Why ReduceSum: a batched product of rows with themselves takes 8 times as long.
     """
 
     def __init__(self) -> None:
@@ -146,20 +149,20 @@ class SumOfSquares(ParameterizedCell):
         self.reduce, self.add = P.ReduceSum(), P.AddN()
 
     def pieces(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """Some rows at a time."""
+        """Split a tensor into pieces of at most ``SQUARED`` elements, by rows."""
         count = tensor.shape[0]
         step = max(1, SQUARED // (tensor.size // count))
         if step >= count:
             return (tensor,)
-        found: tuple[Tensor, ...] = ()
+        row_blocks: tuple[Tensor, ...] = ()
         for first in range(0, count, step):
             begin = (first,) + (0,) * (tensor.ndim - 1)
             size = (min(step, count - first), *tensor.shape[1:])
-            found = (*found, self.slice(tensor, begin, size))
-        return found
+            row_blocks = (*row_blocks, self.slice(tensor, begin, size))
+        return row_blocks
 
     def construct(self, *tensors: Tensor) -> Tensor:
-        """``→ []``."""
+        """Return the sum of squares, ``[]``."""
         sums: tuple[Tensor, ...] = ()
         for tensor in tensors:
             for rows in self.pieces(tensor):
@@ -172,15 +175,18 @@ def _over(add: P.AllReduce, value: float) -> float:
 
 
 def buckets(shapes: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
-    """Group tensors of one width into buckets of ``ALLREDUCE_BUCKET`` elements, or one larger."""
-    found: list[list[str]] = []
+    """Group tensors of one width into buckets of at most ``ALLREDUCE_BUCKET`` elements.
+
+    A larger tensor has a bucket of its own.
+    """
+    groups: list[list[str]] = []
     for width in dict.fromkeys(shape[1:] for shape in shapes.values()):
         total = ALLREDUCE_BUCKET
         for name in (name for name, shape in shapes.items() if shape[1:] == width):
             size = math.prod(shapes[name])
             if total + size > ALLREDUCE_BUCKET:
-                found.append([])
+                groups.append([])
                 total = 0
-            found[-1].append(name)
+            groups[-1].append(name)
             total += size
-    return found
+    return groups

@@ -1,4 +1,4 @@
-"""The dynamic loss scale of float16 training (Micikevicius et al. 2018, section 3.2)."""
+"""Dynamic loss scale of float16 training (Micikevicius et al. 2018, section 3.2)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ FIRST, FACTOR, WINDOW = 2.0**16, 2.0, 1000
 
 @attrs.define
 class LossScale:
-    """The scale: an overflow halves it, a window of clean steps doubles it.
+    """Dynamic loss scale: an overflow halves it, ``WINDOW`` clean steps double it.
 
     Attributes:
-        value: what the loss is multiplied with.
-        clean: steps without an overflow since the last change.
-        skipped: steps that an overflow made skip.
+        value: factor on the loss.
+        clean: steps without overflow since the last change.
+        skipped: steps skipped because of an overflow.
     """
 
     value: float = FIRST
@@ -22,13 +22,13 @@ class LossScale:
     skipped: int = 0
 
     def overflowed(self) -> None:
-        """A step was skipped."""
+        """Record a skipped step and lower the scale."""
         self.value = max(1.0, self.value / FACTOR)
         self.clean = 0
         self.skipped += 1
 
     def passed(self) -> None:
-        """A step was done."""
+        """Record a completed step; raise the scale after a clean window."""
         self.clean += 1
         if self.clean == WINDOW:
             self.value *= FACTOR

@@ -1,6 +1,6 @@
-"""Optimizers: they change parameters in place, each with float32 state of its own.
+"""Optimizers with float32 state, which update parameters in place.
 
-A graph updates the parameters of one layer: it is compiled once for all layers that are alike.
+A graph updates one layer's parameters and is compiled once for all layers of the same shapes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gpt2dsl.parts import Optim
 
 
 class Optimizer:
-    """Updates of parameters, and their state.
+    """Optimizer over named parameters: updates and state.
 
     Args:
         trained: name → parameter.
-        optim: the recipe's.
+        optim: the recipe's optimizer settings.
     """
 
     def __init__(self, trained: Mapping[str, Parameter], optim: Optim) -> None:
@@ -41,33 +41,33 @@ class Optimizer:
         self._graph = {"adamw": AdamW, "sgd": SGD}[optim.name](optim)
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
-        """Change the parameters.
+        """Update the parameters in place.
 
         Args:
-            gradients: of the weights, in their order.
+            gradients: gradients, in the order of the weights.
             lr: learning rate.
-            updates: how many this makes, from 1.
+            updates: number of this update, from 1.
         """
         self._touching.join()
         shrink(self._decaying, lr * self._optim.weight_decay)
-        given = [Tensor(number, ms.float32) for number in (lr, *self._graph.numbers(updates))]
+        scalars = [Tensor(number, ms.float32) for number in (lr, *self._graph.numbers(updates))]
         for layer in self._layers:
-            some = [[values[i] for i in layer] for values in (self.weights, *self._state)]
-            self._graph(*given, *itertools.chain(*some), *(gradients[i] for i in layer))
+            layer_tensors = [[values[i] for i in layer] for values in (self.weights, *self._state)]
+            self._graph(*scalars, *itertools.chain(*layer_tensors), *(gradients[i] for i in layer))
 
     def states(self) -> tuple[Parameter, ...]:
-        """Return the state, ``<kind>.<name>``."""
+        """Return the state tensors, named ``<kind>.<name>``."""
         self._touching.join()
         return tuple(itertools.chain(*self._state))
 
 
 class Update(ParameterizedCell):
-    """An update of some parameters, without the decay.
+    """Update graph of some parameters, without weight decay.
 
-    It gives its rate, because a graph has to give something.
+    It returns the learning rate, because a graph must return something.
 
     Args:
-        optim: of the recipe; the rate is given with each call.
+        optim: the recipe's optimizer settings; the learning rate is an argument of each call.
     """
 
     def __init__(self, optim: Optim) -> None:
@@ -75,7 +75,7 @@ class Update(ParameterizedCell):
         self.optim = optim
 
     def numbers(self, updates: int) -> tuple[float, ...]:
-        """What it is given after the rate, for an update with its number, from 1."""
+        """Return the scalar arguments after the learning rate, for update number ``updates``."""
         raise NotImplementedError
 
 
@@ -90,7 +90,7 @@ class AdamW(Update):
     def construct(
         self, lr: Tensor, power1: Tensor, power2: Tensor, eps: Tensor, *rest: Tensor
     ) -> Tensor:
-        """Numbers, then weights, both moments and gradients, as many of each."""
+        """Apply Adam; ``rest`` is equally many weights, ``m``, ``v`` and gradients."""
         count = len(rest) // 4
         for i in range(count):
             self.adam(
@@ -100,10 +100,10 @@ class AdamW(Update):
         return lr
 
     def numbers(self, updates: int) -> tuple[float, ...]:
-        """Powers of both betas, and eps.
+        """Return the powers of both betas, and eps.
 
-        Powers are 0 where nothing is corrected, as in MindFormers. MindSpore's Adam adds eps before
-        the correction of ``v``, the paper and torch after it: ``eps sqrt(1 - power2)`` before is
+        Powers are 0 without bias correction, as in MindFormers. MindSpore's Adam adds eps before
+        correcting ``v``, the paper and torch after it: ``eps sqrt(1 - power2)`` before equals
         ``eps`` after.
         """
         optim, powers = self.optim, (0.0, 0.0)
@@ -113,19 +113,19 @@ class AdamW(Update):
 
 
 class SGD(Update):
-    """Gradient descent with momentum, ``u = momentum u + g; p -= lr u``, as torch has it."""
+    """SGD with momentum, ``u = momentum u + g; p -= lr u``, as in torch."""
 
     def __init__(self, optim: Optim) -> None:
         super().__init__(optim)
         self.momentum, self.apply = optim.momentum, P.ApplyMomentum()
 
     def construct(self, lr: Tensor, *rest: Tensor) -> Tensor:
-        """Numbers, then weights, momentum and gradients, as many of each."""
+        """Apply momentum SGD; ``rest`` is equally many weights, ``u`` and gradients."""
         count = len(rest) // 3
         for i in range(count):
             self.apply(rest[i], rest[count + i], lr, rest[2 * count + i], self.momentum)
         return lr
 
     def numbers(self, updates: int) -> tuple[float, ...]:
-        """None."""
+        """Return no scalars."""
         return ()

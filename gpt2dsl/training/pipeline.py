@@ -1,7 +1,7 @@
-"""A pipeline stage's forward and backward passes, and what crosses between stages.
+"""Pipeline parallel training and evaluation: passes of a stage, transfers between stages.
 
-A stage's backward pass computes its forward pass again: what it keeps of a micro-batch is its
-input. Letters in shapes are those of block.py.
+A stage's backward pass recomputes its forward pass, so only the input of a micro-batch is saved.
+Letters in shapes are those of block.py.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ from gpt2dsl.training.gradients import Gradients
 
 Array = NDArray[np.float32]
 MOST_MICRO_BATCHES = 2**14
-"""Of a step, so that every transfer has a number of its own that float32 holds exactly."""
+"""Limit per step, so that every transfer has a unique tag that float32 represents exactly."""
 
 
 class P2PChannel:
-    """To or from a neighbour, by a sum in which one of both gives zeros: exact on every device.
+    """Point-to-point channel to a neighbouring stage: an all-reduce in which one side adds zeros.
 
-    MindSpore's CPU collectives match by the order of calls alone, and don't notice other sizes:
-    what crosses is checked by the tags that it begins and ends with.
+    It is exact on every device. MindSpore's CPU collectives match by call order alone and don't
+    notice differing sizes, so each message begins and ends with a tag, which the receiver checks.
     """
 
     def __init__(self, group: str, what: str) -> None:
         self._what, self._sum = what, P.AllReduce(group=group)
 
     def send(self, array: Array, tag: int) -> None:
-        """Give an array; returns when it has arrived."""
+        """Send an array; return when it has arrived."""
         ends = np.array([tag], np.float32)
         self._sum(Tensor(np.concatenate([ends, array.reshape(-1), ends]))).asnumpy()
 
     def receive(self, shape: tuple[int, ...], tag: int) -> Array:
-        """Take an array.
+        """Receive an array.
 
         Raises:
-            RunError: it is another than the schedule says.
+            RunError: the message is not the one that the schedule expects (G2-402).
         """
         size = int(np.prod(shape))
-        found = self._sum(Tensor(np.zeros(size + 2, np.float32))).asnumpy()
-        if not found[0] == found[-1] == tag:
-            said = f"expected transfer {tag}, found {found[0]:g} and {found[-1]:g}"
-            raise RunError(f"the {self._what} sent something else: {said} [G2-402]")
-        return np.array(found[1:-1]).reshape(shape)
+        message = self._sum(Tensor(np.zeros(size + 2, np.float32))).asnumpy()
+        if not message[0] == message[-1] == tag:
+            mismatch = f"expected transfer {tag}, found {message[0]:g} and {message[-1]:g}"
+            raise RunError(f"the {self._what} sent something else: {mismatch} [G2-402]")
+        return np.array(message[1:-1]).reshape(shape)
 
 
 class Pipeline:
-    """Micro-batches through this rank's stage, in the order that all stages agree on.
+    """Execution of the pipeline schedule on this rank's stage.
 
     Args:
-        network: the stage.
-        micro_batches: of a step.
+        network: the stage's part of the network.
+        micro_batches: number of micro-batches per step.
     """
 
     def __init__(self, network: GPT2, micro_batches: int) -> None:
@@ -73,7 +73,7 @@ class Pipeline:
         self._steps = 0
 
     def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
-        """Sum the gradients of a batch; its loss times the scale on the last stage, else 0."""
+        """Accumulate a batch's gradients; return the scaled loss on the last stage, else 0."""
         self._steps += 1
         work = _Work(iter(batch), gradients)
         loss = 0.0
@@ -89,19 +89,19 @@ class Pipeline:
         return loss
 
     def _forward(self, work: _Work, micro: int) -> None:
-        walk = self._walk(work.part(micro), work.inputs.get(micro), remembers=False)
-        work.ready[FORWARD, micro] = self._network.all_rows(walk.x).asnumpy()
+        state = self._walk(work.part(micro), work.inputs.get(micro), remembers=False)
+        work.ready[FORWARD, micro] = self._network.all_rows(state.x).asnumpy()
 
     def _back(self, work: _Work, micro: int) -> None:
-        walk = self._walk(work.take(micro), work.inputs.pop(micro, None))
+        state = self._walk(work.take(micro), work.inputs.pop(micro, None))
         dout = self._network.own_rows(Tensor(work.given.pop(micro)))
-        self._backward(work, micro, walk, dout)
+        self._backward(work, micro, state, dout)
 
     def _back_from_loss(self, work: _Work, micro: int, scale: float) -> float:
         part = work.take(micro)
-        walk = self._walk(part, work.inputs.pop(micro))
-        loss, dx = self._passes.loss(walk, part.labels, scale * part.weight, work.gradients)
-        self._backward(work, micro, walk, dx)
+        state = self._walk(part, work.inputs.pop(micro))
+        loss, dx = self._passes.loss(state, part.labels, scale * part.weight, work.gradients)
+        self._backward(work, micro, state, dx)
         return loss
 
     def _backward(self, work: _Work, micro: int, walk: ForwardState, dout: Tensor) -> None:
@@ -110,8 +110,8 @@ class Pipeline:
             work.ready[BACKWARD, micro] = self._network.all_rows(dx).asnumpy()
 
     def _walk(self, part: MicroBatch, x: Array | None, *, remembers: bool = True) -> ForwardState:
-        given = None if x is None else Tensor(x)
-        return self._passes.forward(part, given, remembers=remembers)
+        hidden = None if x is None else Tensor(x)
+        return self._passes.forward(part, hidden, remembers=remembers)
 
     def _transfer(self, work: _Work, act: PipelineAction) -> None:
         sends = act.kind == SEND
@@ -129,13 +129,13 @@ class Pipeline:
 
 
 class _Work:
-    """What a stage holds of the micro-batches that are under way, by their number.
+    """A stage's state of the micro-batches in flight, by number.
 
     Attributes:
-        gradients: of the parameters.
-        inputs: from the stage before.
-        given: gradients from the next stage.
-        ready: what is to be sent.
+        gradients: accumulators of the parameters' gradients.
+        inputs: activations received from the previous stage.
+        given: gradients received from the next stage.
+        ready: tensors to be sent.
     """
 
     def __init__(self, batch: Iterator[MicroBatch], gradients: Gradients) -> None:
@@ -146,20 +146,20 @@ class _Work:
         self.ready: dict[tuple[str, int], Array] = {}
 
     def part(self, micro: int) -> MicroBatch:
-        """Return a micro-batch; they are made one after the other, when each is needed first."""
+        """Return a micro-batch; they are drawn from the batch in order, on first use."""
         while micro not in self._parts:
             number, part = next(self._batch)
             self._parts[number] = part
         return self._parts[micro]
 
     def take(self, micro: int) -> MicroBatch:
-        """Return a micro-batch that is needed no more."""
+        """Return a micro-batch and forget it."""
         self.part(micro)
         return self._parts.pop(micro)
 
 
 class PipelineTokenLosses:
-    """The loss of each token, through all stages; every rank gets it (see ``TokenLosses``)."""
+    """Per-token losses through all pipeline stages, on every rank (see ``TokenLosses``)."""
 
     def __init__(self, network: GPT2) -> None:
         self._network, self._stages = network, network.stages
@@ -169,24 +169,24 @@ class PipelineTokenLosses:
         self._everyone = P.AllReduce(group=network.stages.group)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
-        """``[b, t], [b, t] → [b, t]``, nats."""
+        """Return the loss of each token in nats: ``[b, t], [b, t] → [b, t]``."""
         stages, hidden = self._stages, self._network.geometry.hidden
-        x, found = None, np.zeros(ids.shape, np.float32)
+        x, losses = None, np.zeros(ids.shape, np.float32)
         if stages.index:
             x = Tensor(self._pipes[stages.index - 1].receive((ids.size, hidden), 1))
         if self._last:
-            found = self._last.losses(ids, labels, x)
+            losses = self._last.losses(ids, labels, x)
         elif self._forward:
             y = self._forward.walk(MicroBatch(ids, labels), x, remembers=False).x
             self._pipes[stages.index + 1].send(self._network.all_rows(y).asnumpy(), 1)
-        return np.array(self._everyone(Tensor(found)).asnumpy())
+        return np.array(self._everyone(Tensor(losses)).asnumpy())
 
 
 def p2p_channels(stages: PipelineGroup) -> dict[int, P2PChannel]:
-    """To the neighbours, by stage."""
-    found = {}
+    """Return the channels to neighbouring stages, by stage."""
+    channels = {}
     if stages.before:
-        found[stages.index - 1] = P2PChannel(stages.before, "stage before")
+        channels[stages.index - 1] = P2PChannel(stages.before, "stage before")
     if stages.after:
-        found[stages.index + 1] = P2PChannel(stages.after, "next stage")
-    return found
+        channels[stages.index + 1] = P2PChannel(stages.after, "next stage")
+    return channels

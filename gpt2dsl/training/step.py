@@ -1,4 +1,4 @@
-"""Optimizer steps: loss, gradients, clip, update; whole, or in micro-batches."""
+"""Training step: loss, gradients, clipping and update, over one or several micro-batches."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ from gpt2dsl.training.pipeline import Pipeline
 from gpt2dsl.training.zero import Updates, ZeroOptimizer, is_split, parts, rows_of
 
 CLIP_EPS = 1e-6
-"""Added to the norm before the division, as torch does it."""
+"""Added to the norm before dividing, as in torch."""
 
 
 class Batch(Protocol):
-    """What sums the gradients of a batch's parts."""
+    """Interface of gradient accumulation over a batch's micro-batches."""
 
     def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
-        """Do so; the batch's loss times the scale, as far as this rank computes it."""
+        """Accumulate the gradients; return this rank's share of the scaled loss."""
 
 
 class OneStage:
-    """Micro-batches through the whole network, one after the other."""
+    """Gradient accumulation through the whole network, without a pipeline."""
 
     def __init__(self, network: GPT2) -> None:
         self._passes = Passes(network)
 
     def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
-        """Sum the gradients of a batch; its loss times the scale."""
+        """Accumulate a batch's gradients; return its scaled loss."""
         total = 0.0
         for part in batch:
-            walk = self._passes.forward(part)
-            loss, dx = self._passes.loss(walk, part.labels, scale * part.weight, gradients)
-            self._passes.backward(walk, dx, gradients)
+            state = self._passes.forward(part)
+            loss, dx = self._passes.loss(state, part.labels, scale * part.weight, gradients)
+            self._passes.backward(state, dx, gradients)
             total += loss
-            del walk, part, dx  # before the next micro-batch is made
+            del state, part, dx  # free them before the next micro-batch
         return total
 
 
 class TrainStep:
-    """Optimizer steps: loss, gradients, a clip by global norm, an update.
+    """Training step: loss, gradients, clipping by global norm, optimizer update.
 
-    An update is left out where the loss or the norm is no number.
+    The update is skipped if the loss or the norm is not finite.
 
     Args:
-        network: whose parameters are trained, its adapters alone where it has some.
-        optim: the optimizer.
-        clip: largest gradient norm; 0 for none.
-        scale: of the loss, None where there is none.
-        micro_batches: parts that a rank's rows come in, all of one size.
-        copies: the ranks that compute the other rows of a batch.
+        network: the network to train; only its adapters if it has some.
+        optim: optimizer settings.
+        clip: maximum gradient norm; 0 for no clipping.
+        scale: dynamic loss scale, or None.
+        micro_batches: number of equal micro-batches of a rank's rows.
+        copies: the data parallel group.
     """
 
     def __init__(
@@ -98,22 +98,22 @@ class TrainStep:
         self.steps = self.updates = 0
 
     def step(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
-        """Do one step.
+        """Run one training step.
 
         Args:
-            batch: its micro-batches.
+            batch: the step's micro-batches.
             lr: learning rate.
 
         Returns:
-            The batch's loss before the step, and the norm of its gradient before the clip; one of
-            both is not finite where the step was skipped.
+            The batch's loss before the update and its gradient norm before clipping; one of them is
+            not finite if the update was skipped.
         """
         self.steps += 1
         scale = self.scale.value if self.scale else 1.0
         share = scale / self.micro_batches / self.copies.dp
         gradients = Gradients()
-        found = self._batch.run(batch, share, gradients)
-        loss = self._exchange.run(gradients.sums, found) / scale
+        local_loss = self._batch.run(batch, share, gradients)
+        loss = self._exchange.run(gradients.sums, local_loss) / scale
         sums = {name: gradients.sums.pop(name) for name in self.network.trained()}
         norm = self._norm.of(sums) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -129,23 +129,23 @@ class TrainStep:
         return loss, norm
 
     def state(self) -> dict[str, NDArray[np.float32]]:
-        """Return the optimizer's tensors, whole: ``m.<name>``, ``v.<name>``, ``u.<name>``.
+        """Gather the optimizer state from all ranks (collective).
 
-        All ranks ask at once.
+        Names are ``m.<name>``, ``v.<name>``, ``u.<name>``.
         """
-        held = {value.name: value for value in self.optimizer.states()}
+        states = {value.name: value for value in self.optimizer.states()}
         names = [
             f"{kind}.{name}" for kind in self.optimizer.kinds for name in self.network.trained_names
         ]
-        return {name: self._whole_state(name, held.get(name)) for name in names}
+        return {name: self._whole_state(name, states.get(name)) for name in names}
 
     def _whole_state(self, name: str, value: Tensor | None) -> NDArray[np.float32]:
-        of = name.partition(".")[2]
-        if value is not None and is_split(self.network.trained()[of].shape, self.copies):
+        parameter = name.partition(".")[2]
+        if value is not None and is_split(self.network.trained()[parameter].shape, self.copies):
             copies = self.copies
             rows = TensorParallelGroup(copies.dp, copies.index, copies.group)
             value = Tensor(gather_shards(value, ShardSpec(0), rows))
-        return self.network.whole(of, value)
+        return self.network.whole(parameter, value)
 
     def _state_part(self, name: str, array: NDArray[np.float32]) -> Tensor:
         part = self.network.part(name, array)
@@ -154,7 +154,7 @@ class TrainStep:
         return part
 
     def weights_changed(self) -> None:
-        """To be called when the network got other values: parts of them may be held twice."""
+        """Refresh the optimizer's shards after new values were loaded into the network."""
         for part, weight in zip(
             self.optimizer.weights, self.network.trained().values(), strict=True
         ):
@@ -162,15 +162,15 @@ class TrainStep:
                 part.set_data(Tensor(rows_of(weight.asnumpy(), self.copies)))
 
     def progress(self) -> dict[str, Any]:
-        """Steps, updates and the loss scale, as JSON has them."""
+        """Return steps, updates and loss scale as a JSON-compatible dict."""
         scale = attrs.asdict(self.scale) if self.scale else None
         return {"step": self.steps, "updates": self.updates, "loss_scale": scale}
 
     def load_state(self, arrays: Arrays, progress: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` and ``progress`` gave.
+        """Restore what ``state`` and ``progress`` returned.
 
         Raises:
-            ValueError: they are those of another network, optimizer or precision.
+            ValueError: they belong to another network, optimizer or precision.
         """
         for value in self.optimizer.states():
             name = value.name.partition(".")[2]

@@ -1,4 +1,4 @@
-"""An update that copies of a network share (ZeRO-1), and who of them updates what."""
+"""Sharded optimizer updates (ZeRO-1): partition of the parameters, update, gather."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from gpt2dsl.training.optimizers import Optimizer
 
 
 class Updates(Protocol):
-    """What changes the parameters: ``Optimizer``, or ``ZeroOptimizer``."""
+    """Interface of ``Optimizer`` and ``ZeroOptimizer``."""
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
-        """As ``Optimizer.update``."""
+        """Update the parameters, as ``Optimizer.update``."""
 
 
 class ZeroOptimizer:
-    """An update of which each copy does a part, and then has all (ZeRO-1, Rajbhandari et al. 2020).
+    """ZeRO-1 (Rajbhandari et al. 2020): each replica updates a shard, then all gather the weights.
 
     Args:
-        weights: all parameters, whole.
-        optimizer: of the parts that this copy updates, as ``parts`` makes them.
-        copies: that do the others.
+        weights: all parameters, unsharded.
+        optimizer: optimizer of this replica's shards, as returned by ``parts``.
+        copies: the data parallel group.
     """
 
     def __init__(
         self, weights: Sequence[Parameter], optimizer: Optimizer, copies: DataParallelGroup
     ) -> None:
         self._optimizer, self._copies = optimizer, copies
-        both = zip(weights, optimizer.weights, strict=True)
-        self._split = {one.name: (one, part) for one, part in both if part is not one}
-        self._buckets = buckets({name: one.shape for name, (one, _) in self._split.items()})
+        pairs = zip(weights, optimizer.weights, strict=True)
+        self._split = {weight.name: (weight, part) for weight, part in pairs if part is not weight}
+        self._buckets = buckets({name: weight.shape for name, (weight, _) in self._split.items()})
         self._total, self._assign, self._concat = (
             BucketedAllReduce(copies.group),
             P.Assign(),
@@ -45,9 +45,9 @@ class ZeroOptimizer:
         )
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
-        """Update this copy's rows, and take over those of the others."""
-        mine = [self._mine(gradient) for gradient in gradients]
-        self._optimizer.update(mine, lr, updates)
+        """Update this replica's rows and gather those of the others."""
+        shards = [self._mine(gradient) for gradient in gradients]
+        self._optimizer.update(shards, lr, updates)
         for names in self._buckets:
             wholes = {name: self._padded(self._split[name][1]) for name in names}
             self._total.add(wholes)
@@ -55,38 +55,38 @@ class ZeroOptimizer:
                 self._assign(self._split[name][0], whole)
 
     def _mine(self, gradient: Tensor) -> Tensor:
-        """Return the rows that this copy updates."""
+        """Return this replica's rows of a gradient, or all of one that is not sharded."""
         if not is_split(gradient.shape, self._copies):
             return gradient
         divided: tuple[Tensor, ...] = P.Split(0, self._copies.dp)(gradient)
         return divided[self._copies.index]
 
     def _padded(self, part: Tensor) -> Tensor:
-        """This copy's rows among zeros for the others': a sum with zeros is exact."""
-        copies, (count, *rest) = self._copies, part.shape
-        before = np.zeros((copies.index * count, *rest), np.float32)
-        after = np.zeros(((copies.dp - 1 - copies.index) * count, *rest), np.float32)
-        some = [Tensor(before), part, Tensor(after)]
-        return self._concat([one for one in some if one.shape[0]])
+        """Pad this replica's rows with zeros for the others': a sum with zeros is exact."""
+        copies, (count, *trailing) = self._copies, part.shape
+        before = np.zeros((copies.index * count, *trailing), np.float32)
+        after = np.zeros(((copies.dp - 1 - copies.index) * count, *trailing), np.float32)
+        pieces = [Tensor(before), part, Tensor(after)]
+        return self._concat([piece for piece in pieces if piece.shape[0]])
 
 
 def parts(trained: dict[str, Parameter], copies: DataParallelGroup) -> dict[str, Parameter]:
-    """What this copy updates: rows of each parameter, or all of one that can't be divided."""
-    found = {}
+    """Return this replica's shards: rows of each parameter, or all of an indivisible one."""
+    shards = {}
     for name, weight in trained.items():
-        found[name] = weight
+        shards[name] = weight
         if is_split(weight.shape, copies):
             value = Tensor(rows_of(weight.asnumpy(), copies))
-            found[name] = Parameter(value, name=f"part.{name}", requires_grad=False)
-    return found
+            shards[name] = Parameter(value, name=f"part.{name}", requires_grad=False)
+    return shards
 
 
 def is_split(shape: tuple[int, ...], copies: DataParallelGroup) -> bool:
-    """Return whether each copy updates some rows of a parameter."""
+    """Return whether the replicas shard a parameter's update by rows."""
     return copies.shards_state and has_equal_rows(shape, copies.dp)
 
 
 def rows_of(array: np.ndarray, copies: DataParallelGroup) -> np.ndarray:
-    """This copy's rows of an array, a copy of them."""
+    """Copy this replica's rows of an array."""
     count = array.shape[0] // copies.dp
     return np.array(array[copies.index * count : (copies.index + 1) * count], order="C")
