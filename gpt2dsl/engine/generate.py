@@ -29,10 +29,10 @@ def run(job: Job) -> Result:
     continuations = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
     if (
-        cut := sum(continuation.ended == "positions" for continuation in continuations)
+        full := sum(continuation.ended == "positions" for continuation in continuations)
     ) and team.is_main_process:
         stop = f"stopped at the model's {model.geometry.positions:,} positions"
-        say(f"{cut} of {len(continuations)} texts {stop}, before their own length")
+        say(f"{full} of {len(continuations)} texts {stop}, before their own length")
     result = Result.generated(continuations, seconds, directory=job.directory, notes=job.notes)
     return finished(job, result, writes=team.is_main_process)
 

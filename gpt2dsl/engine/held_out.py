@@ -123,7 +123,7 @@ def best_step(evaluations: Sequence[Metrics]) -> int | None:
 
 
 def warnings(evaluations: Sequence[Metrics]) -> list[str]:
-    """Return a warning if training never improved the held-out loss of the initial weights."""
+    """Return a warning if training only worsened the held-out loss of the initial weights."""
     best = best_step(evaluations)
     losses = {evaluation["step"]: evaluation["eval_loss"] for evaluation in evaluations}
     if best is None or 0 not in losses or losses[best] <= losses[0]:

@@ -45,13 +45,13 @@ def held() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in STOPS}
     # Signals without a Python handler end the process as before.
     handlers = {number: handler for number, handler in before.items() if callable(handler)}
-    noted: list[int] = []
+    received: list[int] = []
     for number in handlers:
-        signal.signal(number, lambda number, _: noted.append(number))
+        signal.signal(number, lambda number, _: received.append(number))
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if noted:
+    if received:
         raise KeyboardInterrupt

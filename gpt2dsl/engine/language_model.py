@@ -82,14 +82,14 @@ class LanguageModel(TextModel):
         Raises:
             InputError: the weights do not exist, or they or their tokenizer are damaged.
         """
-        read = reading.read(weights, hints or Overrides(fetch=True))
-        if read.geometry.labels:
+        loaded_weights = reading.read(weights, hints or Overrides(fetch=True))
+        if loaded_weights.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-306", weights, message)
-        words = _tokenizer(read, tokenizer)
-        arrays = Arrays(filled(read, seed))
-        network = network_of(read.geometry, arrays, on, precision, shard=shard)
-        return cls(network, words, read.defaults)
+        loaded_tokenizer = _tokenizer(loaded_weights, tokenizer)
+        arrays = Arrays(filled(loaded_weights, seed))
+        network = network_of(loaded_weights.geometry, arrays, on, precision, shard=shard)
+        return cls(network, loaded_tokenizer, loaded_weights.defaults)
 
     @classmethod
     def of_job(cls, job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> LanguageModel:
@@ -133,12 +133,15 @@ class LanguageModel(TextModel):
         """
         if not name or name in self.adapters:
             raise ValueError(f"expected the name of a new adapter, found {name!r}")
-        read = adapted.read(weights, base)
-        words = _tokenizer(read, tokenizer)
-        if isinstance(words, InputError) and read.geometry.vocab == self.geometry.vocab:
-            words = self._tokenizer
-        network = adapted.network_with(self._network, read)
-        model = LanguageModel(network, words, read.defaults)
+        merged = adapted.read(weights, base)
+        loaded_tokenizer = _tokenizer(merged, tokenizer)
+        if (
+            isinstance(loaded_tokenizer, InputError)
+            and merged.geometry.vocab == self.geometry.vocab
+        ):
+            loaded_tokenizer = self._tokenizer
+        network = adapted.network_with(self._network, merged)
+        model = LanguageModel(network, loaded_tokenizer, merged.defaults)
         model.adapter = name
         self.adapters[name], self._adapted[name] = model, network
         return model

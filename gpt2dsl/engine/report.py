@@ -57,7 +57,7 @@ def training_report(
         body.append(section("Classes that were said", _confusion(result.scores)))
     body.append(section("Where the time went", _system(clock, attempts)))
     steps = [line for line in metrics if "loss" in line]
-    small = []
+    charts = []
     for key, label in (
         ("tokens_per_second", "tokens/s"),
         ("lr", "learning rate"),
@@ -65,9 +65,9 @@ def training_report(
     ):
         points = [line for line in steps if key in line]
         line = Line("", [point["step"] for point in points], [point[key] for point in points])
-        drawn = pictures.curves([line], "step", label, height=2.6, bottom=True)
-        small.append(section(label.capitalize(), drawn))
-    body.append(f'<div class="pair">{"".join(small)}</div>')
+        chart = pictures.curves([line], "step", label, height=2.6, bottom=True)
+        charts.append(section(label.capitalize(), chart))
+    body.append(f'<div class="pair">{"".join(charts)}</div>')
     body += [section("Result", pre(str(result))), section("Plan", pre(job.plan_text))]
     body.append(section("Recipe", pre(job.documents["recipe.toml"])))
     body.append(section("Identity: what decides the result", _identity(job.identity)))
@@ -158,17 +158,11 @@ def _loss(
             Line("training batch", x, losses[: len(x)], "pale"),
             Line("training, smoothed", x, pictures.smooth(losses)[: len(x)]),
         ]
-        evaluations = [line for line in held_out if line["step"] in place]
-        if evaluations:
-            where = [place[line["step"]] for line in evaluations]
+        logged = [line for line in held_out if line["step"] in place]
+        if logged:
+            where = [place[line["step"]] for line in logged]
             lines.append(
-                Line(
-                    "held out",
-                    where,
-                    [evaluation["eval_loss"] for evaluation in evaluations],
-                    "other",
-                    True,
-                )
+                Line("held out", where, [row["eval_loss"] for row in logged], "other", True)
             )
         marks = "went on after a stop", [place[step] for step in joints if step in place]
         drawn[f"over {name}"] = pictures.curves(lines, name, "loss, nats", marks=marks)

@@ -112,13 +112,13 @@ class TextModel(ShownAsCode, ABC):
             ValueError: several continuations of a single string are requested.
             InputError: a prompt exceeds the model's positions, or an id exceeds its vocabulary.
         """
-        asked = Generation(**generation)
+        settings = Generation(**generation)
         if isinstance(prompts, str):
-            if self.defaults.completed(asked).num_return_sequences > 1:
+            if self.defaults.completed(settings).num_return_sequences > 1:
                 raise ValueError("several continuations come for a list: generate([text])")
-            (continuation,) = self.continuations([prompts], asked)
+            (continuation,) = self.continuations([prompts], settings)
             return continuation.prompt + continuation.text
-        return [result.prompt + result.text for result in self.continuations(prompts, asked)]
+        return [result.prompt + result.text for result in self.continuations(prompts, settings)]
 
     def stream(self, prompt: Prompt, **generation: Any) -> Iterator[str]:
         """Continue one text and yield pieces of whole characters as they are generated.
@@ -132,11 +132,11 @@ class TextModel(ShownAsCode, ABC):
             ValueError: several texts are requested.
             InputError: the prompt exceeds the model's positions.
         """
-        asked = Generation(**generation)
-        if asked.num_return_sequences > 1:
+        settings = Generation(**generation)
+        if settings.num_return_sequences > 1:
             raise ValueError("a stream is one text; generate gives several of a prompt")
-        asked = asked.evolve(num_return_sequences=1, stream=True)
-        return self.pieces(self.row(prompt, asked))
+        settings = settings.evolve(num_return_sequences=1, stream=True)
+        return self.pieces(self.row(prompt, settings))
 
     def continuations(
         self,
@@ -183,9 +183,9 @@ class TextModel(ShownAsCode, ABC):
             stops_in_prompt: whether a stop string may begin in the prompt, as in transformers.
             generates: whether to continue it; else it may fill all of the model's positions.
         """
-        asked = self.defaults.completed(generation)
+        settings = self.defaults.completed(generation)
         request = self._request(
-            prompt, asked, number, stops_in_prompt=stops_in_prompt, generates=generates
+            prompt, settings, number, stops_in_prompt=stops_in_prompt, generates=generates
         )
         return Row(request)
 

@@ -42,13 +42,13 @@ class TextGeneration(ShownAsCode):
             SpecError: a key or value of ``generation`` is wrong.
             InputError: a text leaves no room to continue it.
         """
-        several = [texts] if isinstance(texts, str) else list(texts)
+        prompts = [texts] if isinstance(texts, str) else list(texts)
         length = {"max_length", "max_new_tokens"}
         lengths = length & generation.keys()
         defaults = {k: v for k, v in self._defaults.items() if not (lengths and k in length)}
-        asked = self.model.defaults.completed(Generation(**{**defaults, **generation}))
-        continuations = self.model.continuations(several, asked)
-        copies = asked.num_return_sequences
+        settings = self.model.defaults.completed(Generation(**{**defaults, **generation}))
+        continuations = self.model.continuations(prompts, settings)
+        copies = settings.num_return_sequences
         return [
             {
                 RESULT: [
@@ -56,5 +56,5 @@ class TextGeneration(ShownAsCode):
                     for continuation in continuations[i * copies : (i + 1) * copies]
                 ]
             }
-            for i in range(len(several))
+            for i in range(len(prompts))
         ]

@@ -56,7 +56,7 @@ def _network(job: Job, team: ParallelContext) -> GPT2:
 
 
 def config_of(job: Job) -> dict[str, Any]:
-    """Return config.json of the initial weights, {} for new weights.
+    """Return config.json of the initial weights, {} without one.
 
     Its token ids belong to its own tokenizer: they are dropped if another one is used.
     """

@@ -93,7 +93,7 @@ def recipes(*sides: Parts) -> list[ComparedKey]:
 
 
 def chains(*sides: Sequence[Parts]) -> list[ComparedKey]:
-    """Compare as ``recipes`` by stage, ``stage.2.optim.lr``; only tasks where a side lacks one."""
+    """Return ``recipes`` of each stage, ``stage.2.optim.lr``; or tasks if a side lacks one."""
     rows = []
     for number, stages in enumerate(itertools.zip_longest(*sides), 1):
         if all(stages):

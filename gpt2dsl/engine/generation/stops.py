@@ -10,7 +10,7 @@ Text = TypeVar("Text", str, bytes)
 
 
 class Stops(Generic[Text]):
-    """A set of stop strings; search time does not grow with their number or length.
+    """A set of stop strings; searching stays fast for any number and length of them.
 
     Args:
         texts: strings or bytes; empty ones are ignored.

@@ -41,8 +41,8 @@ class Pieces:
     def _out(self, text: str, *, last: bool) -> str:
         if self._cut:
             return ""
-        new, text = len(text), self._waiting + text
-        if (place := self._held.find(text, new)) is not None:
+        added, text = len(text), self._waiting + text
+        if (place := self._held.find(text, added)) is not None:
             self._cut = True
             return text[:place]
         # Text that starts no held string now never will once it is longer.
