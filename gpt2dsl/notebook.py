@@ -1,4 +1,4 @@
-"""How objects and progress look in a notebook."""
+"""Display of objects and progress in notebooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 
 class ShownAsText:
-    """An object that notebooks show as its text, ``str(object)``."""
+    """A mixin for objects that notebooks show as ``str(object)``."""
 
     __slots__ = ()
 
@@ -20,7 +20,7 @@ class ShownAsText:
 
 
 class ShownAsCode:
-    """An object that notebooks show as ``repr(object)``, mostly the Python that makes it."""
+    """A mixin for objects that notebooks show as ``repr(object)``, mostly their Python code."""
 
     __slots__ = ()
 
@@ -29,25 +29,25 @@ class ShownAsCode:
 
 
 def preformatted(text: str) -> str:
-    """Return text as HTML that keeps its columns."""
+    """Return text as HTML with its columns preserved."""
     return f'<pre style="white-space: pre; overflow-x: auto">{html.escape(text)}</pre>'
 
 
 class Cell:
-    """A place in a notebook's output that is written again and again.
+    """An updatable region in a notebook's output.
 
-    A place can't be taken away: one that was cleared is taken by the next of the same cell.
+    A region can't be removed: once cleared, it is reused by the next one of the same cell.
 
     Args:
         display: IPython's function of that name.
-        count: of the cell that is carried out.
+        count: execution count of the running cell.
     """
 
     _free: ClassVar[tuple[object, list[Any]]] = None, []
-    """The places that were cleared, and of which cell."""
+    """Execution count of a cell, and its cleared regions."""
 
     PAUSE = 0.1
-    """Seconds between two pictures of a bar: each is a message to the browser."""
+    """Minimum seconds between two updates of a bar: each is a message to the browser."""
 
     def __init__(self, display: Any, count: object) -> None:
         self._display, self._count = display, count
@@ -55,7 +55,7 @@ class Cell:
         self._shown = -self.PAUSE
 
     def bar(self, what: str, share: float, words: str) -> None:
-        """Show how much of something is done, and words beside it."""
+        """Show a progress bar with a label and details."""
         now = time.monotonic()
         if share < 1 and now - self._shown < self.PAUSE:
             return
@@ -64,11 +64,11 @@ class Cell:
         self._write(f"{html.escape(what)} {bar} {html.escape(words)}")
 
     def say(self, words: str) -> None:
-        """Show words."""
+        """Show a text."""
         self._write(html.escape(words))
 
     def clear(self) -> None:
-        """Show nothing any more."""
+        """Clear the region."""
         if self._handle:
             self._write("")
             if self._free[0] != self._count:
@@ -88,23 +88,25 @@ class Cell:
 
 
 def cell() -> Cell | None:
-    """Return a place in the output of a notebook's cell; None where no notebook is."""
+    """Return a region in the output of the running cell; None outside notebooks."""
     shell = _shell()
-    # only shells whose front end speaks messages have a kernel: not the one of a terminal
+    # only shells with a message-based front end have a kernel; a terminal's has none
     if getattr(shell, "kernel", None) is None:
         return None
     return Cell(sys.modules["IPython.display"].display, getattr(shell, "execution_count", None))
 
 
 def place(file: str, line: int) -> str:
-    """Return where a line of a cell is, ``cell [5], line 3``; "" where the file is of no cell."""
-    named = getattr(getattr(_shell(), "compile", None), "format_code_name", lambda _: None)(file)
-    number = re.search(r"\[\d+\]", named[1]) if named else None
+    """Return the location of a cell's line, ``cell [5], line 3``; "" for other files."""
+    cell_name = getattr(getattr(_shell(), "compile", None), "format_code_name", lambda _: None)(
+        file
+    )
+    number = re.search(r"\[\d+\]", cell_name[1]) if cell_name else None
     return f"cell {number[0]}, line {line}" if number else ""
 
 
 def file_of(origin: str) -> str:
-    """Return the file of a place, ``mine.py`` of ``mine.py:8``; of a cell that of the notebook."""
+    """Return the file of a location, ``mine.py`` for ``mine.py:8``; for a cell, its notebook."""
     if _CELL.match(origin):
         return os.environ.get("JPY_SESSION_NAME", "notebook")
     return origin.rpartition(":")[0]
@@ -114,5 +116,5 @@ _CELL = re.compile(r"cell \[\d+\], line \d+")
 
 
 def _shell() -> Any:
-    """Return IPython's shell, None where nothing runs in one."""
+    """Return IPython's shell; None outside IPython."""
     return getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()

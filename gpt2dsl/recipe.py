@@ -1,4 +1,4 @@
-"""The algebra: parts joined by ``|`` into a recipe, and its doors to TOML, library and plans."""
+"""The recipe algebra: parts joined by ``|``, with conversion to and from TOML, and plans."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ class Recipe:
     """A frozen set of parts, at most one of each kind.
 
     ``|`` is associative and commutative, and ``Recipe()`` is its identity. Two recipes are equal
-    if their parts are, wherever these were written.
+    if their parts are, regardless of their origins.
 
     Attributes:
-        name: what runs of it are called, which decides no result; "" for what names it elsewhere:
-            a file, a variable, or its size and task.
+        name: name of its runs, without influence on results; "" to derive it from the file, the
+            variable, or the model size and task.
 
     Raises:
-        SpecError: a kind of part is there twice, or no directory can have the name.
+        SpecError: a kind of part appears twice, or no directory can have the name.
     """
 
     __slots__ = ("_parts", "name")
 
     def __init__(self, *parts: Part, name: str = "") -> None:
-        found: dict[str, Part] = {}
+        by_table: dict[str, Part] = {}
         for part in parts:
             if not isinstance(part, Part):
                 raise TypeError(f"a recipe is made of parts, not of {type(part).__name__}")
-            if part.table in found:
-                raise SpecError([_twice(found[part.table], part)])
-            found[part.table] = part
-        self._parts = {table: found[table] for table in TABLES if table in found}
+            if part.table in by_table:
+                raise SpecError([_twice(by_table[part.table], part)])
+            by_table[part.table] = part
+        self._parts = {table: by_table[table] for table in TABLES if table in by_table}
         self.name = finding.checked_name(name)
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """Return table → part, in the order in which recipes are written."""
+        """Mapping table → part, in the order of the tables."""
         return MappingProxyType(self._parts)
 
     def __or__(self, other: Part | Recipe) -> Recipe:
@@ -70,12 +70,12 @@ class Recipe:
     def _repr_html_(self) -> str:
         return preformatted(self.to_toml())
 
-    if TYPE_CHECKING:  # gpt2dsl.chain, which stands above recipes, gives them their `>>`
+    if TYPE_CHECKING:  # `>>` is assigned by gpt2dsl.chain, a layer above recipes
 
         def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
 
     def named(self, name: str) -> Recipe:
-        """Return the recipe under another name: ``(model | task).named("wiki")``.
+        """Return the recipe with another name: ``(model | task).named("wiki")``.
 
         Raises:
             SpecError: no directory can have the name.
@@ -83,7 +83,7 @@ class Recipe:
         return Recipe(*self._parts.values(), name=name)
 
     def replace(self, *parts: Part) -> Recipe:
-        """Return the recipe with these parts added, or replacing those of the same kind."""
+        """Return the recipe with these parts added, replacing parts of the same kind."""
         new = Recipe(*parts)
         return Recipe(*{**self._parts, **new._parts}.values(), name=self.name)
 
@@ -91,21 +91,21 @@ class Recipe:
         """Return the recipe with one value changed: ``recipe.set("optim.lr", 3e-4)``.
 
         Raises:
-            SpecError: there is no such key, or the value is wrong for it.
+            SpecError: the key is unknown, or the value is invalid.
         """
         return self.override({key: (value, caller())})
 
     def override(self, values: Mapping[str, tuple[object, str]]) -> Recipe:
-        """Return the recipe with several values changed: key → value, and where it was written.
+        """Return the recipe with several values changed: key → value and its origin.
 
         Raises:
-            SpecError: with every fault of the values.
+            SpecError: values are invalid; lists every fault.
         """
-        above = read.values({key: tables.Value(*said) for key, said in values.items()})
+        above = read.values({key: tables.Value(*pair) for key, pair in values.items()})
         return _whole(structured(above.over(self.draft()), self.name))
 
     def draft(self) -> tables.RawConfig:
-        """Return its values, and where each was written."""
+        """Return its values with their origins."""
         return tables.of_parts(self._parts, self.name)
 
     def to_toml(self) -> str:
@@ -114,10 +114,10 @@ class Recipe:
 
     @classmethod
     def from_toml(cls, text: str, name: str = "recipe.toml") -> Recipe:
-        """Read a recipe from TOML; ``name`` is the file name in its messages.
+        """Read a recipe from TOML; ``name`` is the file name in error messages.
 
         Raises:
-            SpecError: with every fault of the text, or it is a chain.
+            SpecError: the text is invalid, with every fault listed, or it is a chain.
         """
         return _whole(structured(finding.recipe_text(text, name), ""))
 
@@ -126,11 +126,11 @@ class Recipe:
         """Load a recipe from a .toml file, from ``module:name``, or from the library.
 
         Args:
-            spec: which; as on the command line.
-            settings: ``table.key=value``, laid over it.
+            spec: file, ``module:name`` or library name, as on the command line.
+            settings: overrides, ``table.key=value``.
 
         Raises:
-            SpecError: with every fault of it.
+            SpecError: the recipe is invalid; lists every fault.
         """
         spec = os.fspath(spec)
         draft = finding.recipe(spec)
@@ -139,12 +139,12 @@ class Recipe:
 
     @property
     def completed(self) -> Parts:
-        """One part of each kind, those with defaults that it leaves out too."""
+        """One part of each kind, with defaults for missing ones."""
         return Parts.of(self._parts.values())
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of what decides the result: not ``[parallel]`` or ``[runtime]``."""
+        """SHA-256 of everything that decides the result: not ``[parallel]`` or ``[runtime]``."""
         return self.completed.digest()
 
     def why(self) -> list[tuple[str, Any, str]]:
@@ -152,50 +152,54 @@ class Recipe:
         return self.completed.why()
 
     def plan(self, *, prepare: bool = False) -> Plan:
-        """Check the recipe as a whole, and plan what will run; without MindSpore.
+        """Validate the complete recipe and plan its run, without MindSpore.
 
         Args:
-            prepare: fetch weights from the Hub and tokenise the data first, where that was never
-                done, so that the plan's numbers of rows and steps are exact and not estimates.
+            prepare: fetch weights from the Hub and tokenise the data first, unless cached, so that
+                the plan's numbers of rows and steps are exact instead of estimates.
 
         Raises:
-            SpecError: with every fault of the recipe as a whole.
+            SpecError: the recipe is invalid; lists every fault.
         """
         from gpt2dsl.plan.plan import make  # noqa: PLC0415  # a recipe is built without planning
 
         return make(self.completed, self.to_toml(), self.name, prepare=prepare)
 
     def faults(self) -> tuple[Fault, ...]:
-        """Return every fault of the recipe as a whole, and of the inputs that it names."""
+        """Return every fault of the complete recipe and of its inputs."""
         from gpt2dsl.plan.faults import faults  # noqa: PLC0415  # a recipe is built without planning
 
         return faults(self.completed)
 
 
 def callbacks_of(spec: str) -> list[tuple[Callback, ...]]:
-    """Return the list ``callbacks`` beside each stage of a spec, of a recipe one.
+    """Return the list ``callbacks`` from the module of each stage of a spec, one for a recipe.
 
     Args:
-        spec: as on the command line; a chain in Python has one list for all of its stages, one in
-            TOML has those of the recipes that its stages extend.
+        spec: as on the command line; a Python chain has one list for all of its stages, a TOML
+            chain has the lists of the recipes that its stages extend.
 
     Raises:
-        SpecError: one is no list, or something in it is no callback.
+        SpecError: ``callbacks`` is not a list of callbacks.
     """
     return list(map(_callbacks, finding.modules_of(spec)))
 
 
 def _callbacks(module: ModuleType | None) -> tuple[Callback, ...]:
-    """Return the list ``callbacks`` of a module; () where there is none."""
+    """Return the list ``callbacks`` of a module; () without one."""
     if module is None or not hasattr(module, "callbacks"):
         return ()
-    from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have some
+    from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have callbacks
 
     listed = module.callbacks
     wrong = (
         [listed]
         if not isinstance(listed, list | tuple)
-        else [one for one in listed if isinstance(one, type) or not isinstance(one, Callback)]
+        else [
+            callback
+            for callback in listed
+            if isinstance(callback, type) or not isinstance(callback, Callback)
+        ]
     )
     if wrong:
         advice = "expected a list of objects of subclasses of gpt2dsl.Callback"
@@ -205,7 +209,7 @@ def _callbacks(module: ModuleType | None) -> tuple[Callback, ...]:
 
 
 def structured(draft: tables.RawConfig, name: str) -> tuple[Recipe, tuple[Fault, ...]]:
-    """Return the recipe of what is good in a draft, and every fault of the rest."""
+    """Return the recipe of a draft's valid parts, and every fault of the others."""
     parts, faults = tables.structure(draft)
     return Recipe(*parts.values(), name=name), faults
 
@@ -234,5 +238,5 @@ def _parts_of(side: Part | Recipe) -> tuple[Part, ...]:
     return tuple(side.parts.values()) if isinstance(side, Recipe) else (side,)
 
 
-# The algebra stands above the parts, so it is here that they get their `|`.
+# Parts are in a layer below, so they get their `|` here.
 Part.__or__ = _joined  # type: ignore[method-assign]

@@ -1,1 +1,1 @@
-"""Engines carry a plan's steps out on MindSpore: one file a task."""
+"""Engines that execute plans on MindSpore, one module for each task."""

@@ -1,4 +1,4 @@
-"""An adapter beside its base: a network that shares what the adapter leaves as it is."""
+"""An adapter on its base network: parameters that the adapter does not change are shared."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def read(weights: str, base: str) -> Weights:
 
     Args:
         weights: as in ``reading.read``.
-        base: the weights that it belongs to, where its files name none.
+        base: the base weights, if the adapter's files name none.
 
     Raises:
-        InputError: they are no adapter of a language model, or can't be used.
+        InputError: the weights are no adapter of a language model, or are unusable.
     """
-    own = opening.adapter(weights, Overrides(fetch=True), contents=False)
-    names_none = own.origin is not None and not own.base
+    adapter = opening.adapter(weights, Overrides(fetch=True), contents=False)
+    names_none = adapter.origin is not None and not adapter.base
     merged = reading.read(weights, Overrides(fetch=True, base=base if names_none else ""))
     if merged.geometry.labels:
         raise InputError("G2-306", weights, "it is an adapter of a classifier, and this is none")
@@ -35,32 +35,32 @@ def network_with(base: GPT2, weights: Weights) -> GPT2:
     """Return a network with an adapter.
 
     Args:
-        base: the network without it, whole; parameters that are alike are shared.
-        weights: of ``read``.
+        base: the complete base network; unchanged parameters are shared with it.
+        weights: merged weights from ``read``.
 
     Raises:
-        InputError: the adapter's base is another one (G2-306).
+        InputError: the adapter belongs to another base (G2-306).
     """
     assert weights.base
     _refuse_other_base(base, weights.base, weights)
     unchanged = {
-        name for name, one in weights.tensors.items() if weights.base.tensors.get(name) is one
+        name for name, tensor in weights.tensors.items() if weights.base.tensors.get(name) is tensor
     }
-    own = {name: one for name, one in weights.tensors.items() if name not in unchanged}
+    changed = {name: tensor for name, tensor in weights.tensors.items() if name not in unchanged}
     shared = {name: base.by_name[name] for name in unchanged}
     with device.turn():
         network = GPT2(weights.geometry, precision=base.precision, shared=shared)
-        network.load(Arrays(own))
+        network.load(Arrays(changed))
     return network
 
 
 def _refuse_other_base(network: GPT2, named: Weights, adapter: Weights) -> None:
-    """Refuse an adapter of other weights than a network has.
+    """Refuse an adapter whose base weights differ from the network's.
 
     Args:
-        network: the one that has them.
-        named: the base that the adapter belongs to.
-        adapter: it, for messages.
+        network: the network.
+        named: base weights of the adapter.
+        adapter: the adapter, for messages.
     """
     differing = [
         f"{key} is {theirs} there and {ours} here"
@@ -75,11 +75,11 @@ def _refuse_other_base(network: GPT2, named: Weights, adapter: Weights) -> None:
 
 
 def _other_values(network: GPT2, named: Weights) -> list[str]:
-    """Return the names of parameters that have other values than weights say."""
+    """Return the names of parameters whose values differ from these weights."""
     names = []
     with device.turn():
         for name, array in named.arrays.items():
-            held = network.by_name[name].asnumpy()[: len(array)]  # the vocabulary is padded
-            if not np.array_equal(held, array):
+            values = network.by_name[name].asnumpy()[: len(array)]  # the vocabulary is padded
+            if not np.array_equal(values, array):
                 names.append(name)
     return names

@@ -1,4 +1,4 @@
-"""What code of a team's own is told while a training runs."""
+"""Callbacks: the interface of user code to a training run."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Start(ShownAsText):
-    """What is known of a training before its first step.
+    """The state of a training run before its first step.
 
     Attributes:
-        name: of the run.
-        directory: of the run.
-        step: steps that were done before, 0 unless it goes on from a checkpoint.
-        steps: planned in all.
-        recipe: the recipe as TOML, ``Recipe.from_toml`` reads it.
+        name: name of the run.
+        directory: directory of the run.
+        step: number of steps done before, 0 unless the run resumes from a checkpoint.
+        steps: total number of planned steps.
+        recipe: the recipe as TOML, for ``Recipe.from_toml``.
     """
 
     name: str
@@ -44,42 +44,44 @@ class Start(ShownAsText):
 
 
 class Callback(ShownAsCode):
-    """Told of the start, steps, evaluations, checkpoints and the end.
+    """Base class of callbacks on the start, steps, evaluations, checkpoints and the end.
 
-    A subclass overrides what it needs.
+    Subclasses override the methods that they need.
 
-    ``plan.run(callbacks=[...])`` takes them, or a list ``callbacks`` beside a recipe in its module.
-    An exception stops the run; the checkpoints that were written stay.
+    Pass callbacks to ``plan.run(callbacks=[...])``, or put a list ``callbacks`` beside a recipe in
+    its module. An exception stops the run; checkpoints written before remain.
     """
 
     def __repr__(self) -> str:
-        told = [name for name in _HOOKS if getattr(type(self), name) is not getattr(Callback, name)]
+        hooks = [
+            name for name in _HOOKS if getattr(type(self), name) is not getattr(Callback, name)
+        ]
         kind = type(self)
-        return f"<{kind.__module__}.{kind.__qualname__}: {', '.join(told) or 'told of nothing'}>"
+        return f"<{kind.__module__}.{kind.__qualname__}: {', '.join(hooks) or 'told of nothing'}>"
 
     def on_start(self, start: Start) -> None:
-        """Before the first step, once the weights and the data are there."""
+        """Run before the first step, once the weights and the data are loaded."""
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """After an optimizer step: loss, lr, gradient_norm, tokens_per_second, loss_scale."""
+        """Run after an optimizer step: loss, lr, gradient_norm, tokens_per_second, loss_scale."""
 
     def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """After an evaluation: eval_loss and what goes with it."""
+        """Run after an evaluation, with eval_loss and related metrics."""
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """After a checkpoint is whole."""
+        """Run after a checkpoint is complete."""
 
     def on_end(self, result: Result) -> None:
-        """After the last step, once the report is written."""
+        """Run after the last step, once the report is written."""
 
 
 _HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class Named(Callback):
-    """A user's callback on the command line, whose exceptions are reported as the user's own.
+    """A wrapper of a user's callback that turns its exceptions into RunError with their source.
 
-    In Python it is not wrapped: whoever passes a callback may wait for its exception.
+    Only the command line wraps callbacks: in Python, the caller may expect the exception itself.
     """
 
     def __init__(self, inner: Callback) -> None:
@@ -112,7 +114,7 @@ class Named(Callback):
 
     @contextmanager
     def _named(self, event: str, when: str) -> Iterator[None]:
-        """Raise RunError for whatever the callback raises, with its file and line."""
+        """Raise RunError for any exception of the callback, with its file and line."""
         try:
             yield
         except Exception as error:
@@ -122,25 +124,25 @@ class Named(Callback):
 
 
 def _line(error: Exception, kind: type) -> str:
-    """Return file and line of a callback's own code where an error passed through it."""
+    """Return file and line of the callback's own code that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [frame for frame in frames if not frame.filename.startswith(PACKAGE)]
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    own = [frame for frame in outside if frame.filename == file]
-    last = (own or outside[:1] or frames)[-1]
+    frames_of_callback = [frame for frame in outside if frame.filename == file]
+    last = (frames_of_callback or outside[:1] or frames)[-1]
     return f"{last.filename}:{last.lineno}"
 
 
 class ReportForwarder(Callback):
-    """Tells the process that started the ranks, whose callbacks are the user's."""
+    """Forwards events to the parent process of the ranks, which has the user's callbacks."""
 
     def __init__(self, reports: Reporter) -> None:
         self.reports = reports
 
     @override
     def on_start(self, start: Start) -> None:
-        said = attrs.asdict(start) | {"directory": str(start.directory)}
-        self._told("on_start", start.step, said)
+        fields = attrs.asdict(start) | {"directory": str(start.directory)}
+        self._told("on_start", start.step, fields)
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -159,37 +161,37 @@ class ReportForwarder(Callback):
 
 
 class Callbacks(Callback):
-    """Several, told in turn."""
+    """A callback that calls several callbacks in order."""
 
     def __init__(self, several: Iterable[Callback]) -> None:
         self.several = tuple(several)
 
     @override
     def on_start(self, start: Start) -> None:
-        """Each."""
-        for one in self.several:
-            one.on_start(start)
+        """Call each callback."""
+        for callback in self.several:
+            callback.on_start(start)
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Each."""
-        for one in self.several:
-            one.on_step(step, metrics)
+        """Call each callback."""
+        for callback in self.several:
+            callback.on_step(step, metrics)
 
     @override
     def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Each."""
-        for one in self.several:
-            one.on_evaluation(step, metrics)
+        """Call each callback."""
+        for callback in self.several:
+            callback.on_evaluation(step, metrics)
 
     @override
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """Each."""
-        for one in self.several:
-            one.on_checkpoint(step, folder)
+        """Call each callback."""
+        for callback in self.several:
+            callback.on_checkpoint(step, folder)
 
     @override
     def on_end(self, result: Result) -> None:
-        """Each."""
-        for one in self.several:
-            one.on_end(result)
+        """Call each callback."""
+        for callback in self.several:
+            callback.on_end(result)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole, found again, resumed from."""
+"""Checkpoints of a training run: atomic writes, lookup and resume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KINDS = {name: kind for kind, name in NAMES.items()}
 _MASTER = f"{MASTER}."
 
 LEGACY = {"data": "task.data", "tokenizer": "data.tokenizer"}
-"""Key in the state of a checkpoint that a release before 0.2 wrote → that of an identity."""
+"""Key in the checkpoint state of releases before 0.2 → key of an identity."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,16 +38,16 @@ class Checkpoints:
 
     Attributes:
         parent: their folder.
-        step: what they keep.
-        tokenizer: goes with the weights.
+        step: the training step whose state they store.
+        tokenizer: tokenizer saved with the weights.
         identity: everything that the run's result depends on.
-        keep: how many stay, the best one not counted.
-        writes: whether this rank does; all ranks save at once, and hold the parts that are written.
-        classes: names of a classifier's classes.
-        base: what adapters belong to, as their files name it.
-        config: config.json of the weights that training started from; {} of new ones.
-        generation: generation_config.json of whole weights; None for one that says little.
-        adapter_dropout: probability on their inputs, which their files say too.
+        keep: number of checkpoints to keep, besides the best one.
+        writes: whether this rank writes; all ranks must call ``save``, which gathers their parts.
+        classes: class names of a classifier.
+        base: base weights of adapters, as named in their files.
+        config: config.json of the initial weights; {} for new ones.
+        generation: generation_config.json of full weights; None for a minimal one.
+        adapter_dropout: dropout probability of adapters, recorded in their files.
     """
 
     parent: Path
@@ -63,7 +63,7 @@ class Checkpoints:
     adapter_dropout: float = 0.0
 
     def save(self, best: int | None = None) -> Path:
-        """Write ``step-<N>`` and drop all but the newest, and the one of step ``best``."""
+        """Write ``step-<N>``; delete all but the newest checkpoints and that of step ``best``."""
         folder = self.parent / f"step-{self.step.steps}"
         values, state = self.step.network.trained_arrays(), self.step.state()
         if not self.writes:
@@ -78,7 +78,7 @@ class Checkpoints:
         return folder
 
     def _write_weights(self, folder: Path, values: Values) -> dict[str, str]:
-        """Return all weights as transformers reads them, or adapters as PEFT does."""
+        """Write full weights for transformers, or adapters for PEFT; return file digests."""
         network = self.step.network
         geometry = network.geometry
         if network.adapters:
@@ -87,8 +87,8 @@ class Checkpoints:
             adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
             self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
             if geometry.labels:
-                own = huggingface.config_of(geometry, self.tokenizer, self.classes, self.config)
-                huggingface.write_classes(folder, own)
+                content = huggingface.config_of(geometry, self.tokenizer, self.classes, self.config)
+                huggingface.write_classes(folder, content)
             return peft_writing.write(folder, adapter)
         kind = KINDS[network.precision.params]
         return huggingface.write(
@@ -103,24 +103,24 @@ class Checkpoints:
         )
 
     def _masters(self, values: Values) -> Values:
-        """Parameters in float32, where the weights' file rounds them."""
+        """Return float32 master parameters, if the weights file rounds them."""
         network = self.step.network
         if network.adapters or network.precision.params == "float32":
             return {}
         return {f"{_MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> list[Difference]:
-        """Go on from a checkpoint; return the differences that are allowed.
+        """Restore a checkpoint; return the differences of identity that are allowed.
 
         Raises:
-            InputError: it is damaged, or of another network.
+            InputError: the checkpoint is damaged, or of another network.
             RunError: something that must be equal has changed since it was written.
         """
         arrays, state = training_state.read(folder)
         differences = [
             difference
             for difference in self._differences(state)
-            # What a run begins at was itself written by another one.
+            # The checkpoint that a run starts from was written by another run.
             if folder.parent == self.parent
             or (difference.is_content, difference.key) != (True, "train.resume")
         ]
@@ -143,7 +143,7 @@ class Checkpoints:
         return [difference for difference in differences if difference.rule.kind == "differ"]
 
     def _differences(self, state: Mapping[str, Any]) -> list[Difference]:
-        """Return what has changed since a checkpoint's state was written."""
+        """Return how the identity has changed since a checkpoint was written."""
         if "identity" in state:
             return list(self.identity.differences(Identity.from_json(state["identity"])))
         # Releases before 0.2 recorded two digests.
@@ -169,13 +169,13 @@ class Checkpoints:
 
 
 def find(parent: Path, resume: str) -> Path | None:
-    """Return the checkpoint to go on from, None to start anew.
+    """Return the checkpoint to resume from, None to start anew.
 
-    A checkpoint that is named is where a run begins; one that was stopped goes on from its own.
+    A named checkpoint is where a run starts; after a stop, the run resumes from its own newest one.
 
     Args:
-        parent: the run's checkpoints.
-        resume: auto, never, or a checkpoint's folder.
+        parent: folder of the run's checkpoints.
+        resume: auto, never, or the folder of a checkpoint.
     """
     if resume == "never":
         return None
@@ -192,13 +192,13 @@ def find(parent: Path, resume: str) -> Path | None:
 
 
 def step_of(folder: Path) -> int:
-    """Return the step of a checkpoint, -1 where it does not say."""
+    """Return the step of a checkpoint, -1 if unknown."""
     step = store.recorded(folder).get("step", -1)
     return step if isinstance(step, int) else -1
 
 
 def set_aside(parent: Path, step: int) -> None:
-    """Move checkpoints of later steps to a neighbour of ``parent``, where no resume finds them."""
+    """Move checkpoints of later steps to a sibling of ``parent``, out of reach of resume."""
     later = [folder for number, folder in store.steps(parent) if number > step]
     if not later:
         return

@@ -1,4 +1,4 @@
-"""A network with a classification head and its tokenizer: outputs for texts, and their scores."""
+"""A network with a classification head and its tokenizer: outputs for texts, and metrics."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights import opening
 
 AT_ONCE = 8
-"""Texts that are classified together."""
+"""Batch size of classification."""
 
 
 class TextClassifier:
     """A network with a classification head.
 
     Args:
-        network: has classes.
-        tokenizer: of its weights.
-        names: of the classes.
-        seq_length: tokens of a text that are read at most, as in training.
-        skipped: the id that no text is read at, as ``pad_of`` gives it.
+        network: a network with a classification head.
+        tokenizer: tokenizer of the weights.
+        names: class names.
+        seq_length: maximum tokens of a text, as in training; longer ones are truncated.
+        skipped: id at which no text is classified, from ``pad_of``.
     """
 
     def __init__(
@@ -50,18 +50,18 @@ class TextClassifier:
             self._logits = ClassScores(network)
 
     def outputs(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return ``[texts, classes]``; of a text that is too long the beginning is read.
+        """Return the outputs ``[texts, classes]``; texts that are too long are truncated.
 
-        They are probabilities of which a row's sum is 1; of several labels probabilities of their
-        own; of a regression the head's numbers.
+        Outputs are probabilities that sum to 1 in each row; for multi-label heads, independent
+        probabilities; for a regression, the raw values.
         """
-        found = [np.zeros((0, len(self.names)))]
+        batches = [np.zeros((0, len(self.names)))]
         for start in range(0, len(texts), AT_ONCE):
             rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.length)
             length = min(self.length, -(-max(map(len, rows)) // BUCKET) * BUCKET)
             ids, last = padded(rows, length, self.tokenizer.filler, self._skipped)
-            found.append(self._activated(self._logits.logits(ids, last)))
-        return np.concatenate(found)
+            batches.append(self._activated(self._logits.logits(ids, last)))
+        return np.concatenate(batches)
 
     def _activated(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         if self._problem == REGRESSION:
@@ -78,15 +78,15 @@ class TextClassifier:
         until: Callable[[], bool] = lambda: False,
         pause: float = SPARSE,
     ) -> RegressionScores | None:
-        """Return how near the numbers of rows are met; else as ``scores``."""
-        given: list[NDArray[np.float32]] = []
+        """Return the regression metrics of examples; arguments as for ``scores``."""
+        predictions: list[NDArray[np.float32]] = []
         with Bar("evaluating", -(-len(examples) // batch_size), pause=pause) as bar:
             for ids, last, numbers in examples.batches(batch_size):
-                given.append(self._logits.logits(ids, last)[: len(numbers), 0])
+                predictions.append(self._logits.logits(ids, last)[: len(numbers), 0])
                 bar.step("")
                 if until():
                     return None
-        scores = RegressionScores.of(examples.classes, np.concatenate(given))
+        scores = RegressionScores.of(examples.classes, np.concatenate(predictions))
         if not np.isfinite(scores.loss):
             raise _unusable(examples.name, scores.loss)
         return scores
@@ -99,38 +99,38 @@ class TextClassifier:
         until: Callable[[], bool] = lambda: False,
         pause: float = SPARSE,
     ) -> ClassificationMetrics | None:
-        """Return how well the classes of rows are told.
+        """Return the classification metrics of examples.
 
         Args:
-            examples: the rows.
-            batch_size: rows at once.
-            until: asked after each batch; once it is true the evaluation is given up, for None.
-            pause: seconds between printed lines.
+            examples: the examples.
+            batch_size: number of examples in a batch.
+            until: called after each batch; True aborts the evaluation, which then returns None.
+            pause: minimum seconds between printed lines.
 
         Raises:
-            RunError: the loss is no number.
+            RunError: the loss is not finite.
         """
-        said: list[NDArray[np.int64]] = []
+        predictions: list[NDArray[np.int64]] = []
         loss = 0.0
         with Bar("evaluating", -(-len(examples) // batch_size), pause=pause) as bar:
             for ids, last, classes in examples.batches(batch_size):
                 shares = softmax(self._logits.logits(ids, last))[: len(classes)]
                 loss -= float(np.log(shares[np.arange(len(classes)), classes] + 1e-300).sum())
-                said.append(shares.argmax(1))
-                bar.step(f"loss {loss / sum(map(len, said)):.4f}")
+                predictions.append(shares.argmax(1))
+                bar.step(f"loss {loss / sum(map(len, predictions)):.4f}")
                 if until():
                     return None
         if not np.isfinite(loss):
             raise _unusable(examples.name, loss)
         return ClassificationMetrics.of(
-            self.names, examples.classes, np.concatenate(said), loss / len(examples)
+            self.names, examples.classes, np.concatenate(predictions), loss / len(examples)
         )
 
 
 def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:
-    """Return the id that no text is read at: ``pad_token_id`` of the weights, None without one.
+    """Return the id at which no text is classified: ``pad_token_id`` of the weights, or None.
 
-    A training counts with the one that its checkpoints will have, which a new head always has.
+    Training uses the one that its checkpoints will have, which a new head always has.
     """
     weights = opening.opened(job.weights, job.hints) if job.weights else None
     pad = weights.config.get("pad_token_id") if weights else None
@@ -147,7 +147,7 @@ def _unusable(name: str, loss: float) -> RunError:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities along the last axis."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
-    found: NDArray[np.float64] = shifted / shifted.sum(-1, keepdims=True)
-    return found
+    """Return the probabilities along the last axis."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(-1, keepdims=True)
+    return probabilities

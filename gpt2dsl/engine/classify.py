@@ -1,4 +1,4 @@
-"""The task classify: texts in; classes, or numbers, out."""
+"""The classify task: texts in, classes or regression values out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpt2dsl.parts.task import Classify
 
 
 def run(job: Job) -> Result:
-    """Return the name the classes of the task's texts, or give the numbers of a regression."""
+    """Classify the texts of the task, or predict the values of a regression."""
     task = job.parts.task
     assert isinstance(task, Classify)
     texts, team = prompts.read(task.texts, "text"), parallel_context(job.parts)
@@ -28,8 +28,8 @@ def run(job: Job) -> Result:
         outputs = classifier.outputs(texts)
     result = Result(task="classify", directory=job.directory, texts=tuple(texts))
     if job.geometry.problem:
-        named = (dict(zip(job.classes, map(float, row), strict=True)) for row in outputs)
-        result = attrs.evolve(result, outputs=tuple(named))
+        values = (dict(zip(job.classes, map(float, row), strict=True)) for row in outputs)
+        result = attrs.evolve(result, outputs=tuple(values))
     else:
         best = outputs.argmax(1)
         result = attrs.evolve(

@@ -1,4 +1,4 @@
-"""What a run spends its time on."""
+"""Wall-clock accounting of a run by activity."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class Clock:
-    """Adds up seconds by what they were spent on.
+    """A stopwatch that sums seconds by activity.
 
     Attributes:
-        seconds: what → how many.
+        seconds: activity → seconds.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Clock:
 
     @contextmanager
     def of(self, what: str) -> Iterator[None]:
-        """Count the time within, but for what is counted further inside."""
+        """Count the time within under ``what``, without the time of nested calls."""
         began, around, self._inside = time.perf_counter(), self._inside, 0.0
         try:
             yield
@@ -32,5 +32,5 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since construction."""
         return time.perf_counter() - self._began

@@ -1,4 +1,4 @@
-"""The ranks of a job, met as its recipe lays them out."""
+"""The parallel context of a recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gpt2dsl.parts.bundle import Parts
 
 
 def parallel_context(parts: Parts) -> ParallelContext:
-    """Meet the other ranks of a recipe; in a process that no launcher started it is alone."""
+    """Join the ranks of a recipe; a process without a launcher is a single rank."""
     parallel = parts.parallel
     return context.parallel_context(
         parallel.grid,

@@ -1,4 +1,4 @@
-"""The task convert: weights from one format to another, without MindSpore."""
+"""The convert task: weights from one format to another, without MindSpore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2dsl.weights.initial import filled
 
 
 def run(job: Job) -> Result:
-    """Convert the task's source."""
+    """Convert the source of the task."""
     task = job.parts.task
     assert isinstance(task, Convert)
     started = time.perf_counter()

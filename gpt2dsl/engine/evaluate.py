@@ -1,4 +1,4 @@
-"""The task evaluate: token-weighted loss and perplexity of weights on a text."""
+"""The evaluate task: token-weighted loss and perplexity of weights on a text."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def _text(
     job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: ParallelContext
 ) -> Result:
     rows = rows_of(job, task.data, tokenizer)
-    found = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size, team)
-    assert found is not None
-    loss, tokens = found
+    measured = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size, team)
+    assert measured is not None
+    loss, tokens = measured
     return Result(task="evaluate", loss=loss, perplexity=perplexity(loss), tokens=tokens)
 
 
@@ -67,7 +67,7 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
 
 
 def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
-    """Return the rows of a classifier's data, in the form that a recipe says."""
+    """Return the examples of a classifier's data, in the recipe's format."""
     source, length = Source.open(name, Form.of(job.parts.data)), job.parts.train.seq_length
     is_regression = job.geometry.problem == REGRESSION
     if source.form.format != "mindrecord":
@@ -77,32 +77,32 @@ def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
         message = "a MindRecord has classes, and this head gives a number: use jsonl, csv or tsv"
         raise InputError("G2-309", name, message)
     ids, sizes, classes = mindrecord.read_classes(source)
-    found = Examples.of_rows(ids, sizes, classes, length, name)
-    found.require_ids(job.geometry.vocab, len(job.classes))
-    return found
+    examples = Examples.of_rows(ids, sizes, classes, length, name)
+    examples.require_ids(job.geometry.vocab, len(job.classes))
+    return examples
 
 
 def rows_of(job: Job, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows:
-    """Return the rows of a text, in the form and of the length that a recipe says.
+    """Return the rows of a text, in the recipe's format and sequence length.
 
     Args:
-        job: has the recipe.
-        name: of the text.
-        tokenizer: of it.
-        trains: whether the rows are trained on, and must be of that length; an evaluation reads
-            shorter ones too.
+        job: a job with the recipe.
+        name: name of the text.
+        tokenizer: tokenizer of the text.
+        trains: whether the rows are for training, which requires the exact length; evaluation
+            reads shorter rows too.
 
     Raises:
-        InputError: rows that were cut before are of another length (G2-309), or have ids that the
-            word table lacks (G2-205).
+        InputError: prepared rows have another length (G2-309), or ids beyond the vocabulary
+            (G2-205).
     """
     source = Source.open(name, Form.of(job.parts.data))
     if source.form.format != "mindrecord":
         return Rows(stream(source, tokenizer), job.parts.train.seq_length, name)
     rows, length = mindrecord.read(source), job.parts.train.seq_length
     if rows.seq_length != length and (trains or rows.seq_length > length):
-        found = f"{rows.seq_length + 1:,} tokens"
-        message = f"its rows have {found}; train.seq_length = {length} needs {length + 1:,}"
+        size = f"{rows.seq_length + 1:,} tokens"
+        message = f"its rows have {size}; train.seq_length = {length} needs {length + 1:,}"
         if rows.seq_length == length - 1:
             message += " for training: data prepare writes them without --evaluation"
         raise InputError("G2-309", name, message)
@@ -120,27 +120,29 @@ def mean_loss(
     until: Callable[[], bool] = lambda: False,
     pause: float = SPARSE,
 ) -> tuple[float, int] | None:
-    """Loss per token over all rows, the incomplete last one too, and the number of tokens.
+    """Return the mean loss per token over all rows, and the number of tokens.
 
-    Every token but the text's first is predicted once. Batches weigh what they have in tokens.
-    Copies of the network take batches in turns.
+    Every token but the first of the text is predicted once, the incomplete last row included.
+    Batches are weighted by their tokens and distributed round-robin over data parallel replicas.
 
     Args:
-        losses: of the network.
+        losses: per-token losses of the network.
         rows: the text.
-        batch_size: rows at once.
-        team: the ranks; all ask at once.
-        until: asked after each batch; once it is true the evaluation is given up, for None.
-        pause: seconds between printed lines.
+        batch_size: number of rows in a batch.
+        team: the ranks; all of them must call.
+        until: called after each batch; True aborts the evaluation, which then returns None.
+        pause: minimum seconds between printed lines.
     """
     total, tokens = 0.0, 0
-    copies = team.copies
-    batches = itertools.islice(rows.evaluation_batches(batch_size), copies.index, None, copies.dp)
-    count = len(range(copies.index, rows.evaluation_count(batch_size), copies.dp))
+    replicas = team.copies
+    batches = itertools.islice(
+        rows.evaluation_batches(batch_size), replicas.index, None, replicas.dp
+    )
+    count = len(range(replicas.index, rows.evaluation_count(batch_size), replicas.dp))
     with Bar("evaluating", count, pause=pause) as bar:
         for ids, labels, mask in batches:
-            found = losses.losses(ids, labels)
-            total += float((found.astype("float64") * mask).sum())
+            batch_losses = losses.losses(ids, labels)
+            total += float((batch_losses.astype("float64") * mask).sum())
             tokens += int(mask.sum())
             bar.step(f"loss {total / tokens:.4f}")
             if until():
@@ -152,14 +154,14 @@ def mean_loss(
 
 
 def _over_copies(team: ParallelContext, total: float, tokens: int) -> tuple[float, int]:
-    """Return the sums of all copies; ranks that share layers have found the same."""
+    """Return the sums over data parallel replicas, one rank of each: its other ranks agree."""
     every = team.gathered(total, tokens)
     firsts = [every[team.ranks.rank(RankCoordinates(0, i, 0))] for i in range(team.ranks.dp)]
-    return sum(one[0] for one in firsts), int(sum(one[1] for one in firsts))
+    return sum(pair[0] for pair in firsts), int(sum(pair[1] for pair in firsts))
 
 
 def perplexity(loss: float) -> float:
-    """``exp(loss)``, infinite where that is no number any more."""
+    """Return ``exp(loss)``, infinity on overflow."""
     try:
         return math.exp(loss)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The task export: graphs for deployment, which are run and compared before they get their name."""
+"""The export task: graphs for deployment, verified against MindSpore before publication."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.initial import filled
 
 REAL = 2000
-"""Characters of the built-in text that graphs are compared on."""
+"""Characters of the built-in text that verifies exported graphs."""
 
 
 def run(job: Job) -> Result:
-    """Export the task's source."""
+    """Export the source of the task."""
     task = job.parts.task
     assert isinstance(task, Export)
     started = time.perf_counter()
@@ -46,30 +46,30 @@ def run(job: Job) -> Result:
     batch = COMPARED_ROWS if task.format == ONNX else task.batch
     shapes = Shapes(weights.geometry.with_dropout(0.0), batch, length)
     dtype = task.dtype or "float32"
-    whole = filled(weights, job.parts.train.seed)
-    content = writing.Content.of(weights, writing.in_dtype(whole, dtype))
-    if (named := job.parts.data.tokenizer) not in ("auto", TRAIN):
-        own = None if named == PUBLISHED else cache.expanded(named)
-        content = attrs.evolve(content, tokenizer=own)
+    tensors = filled(weights, job.parts.train.seed)
+    content = writing.Content.of(weights, writing.in_dtype(tensors, dtype))
+    if (name := job.parts.data.tokenizer) not in ("auto", TRAIN):
+        folder = None if name == PUBLISHED else cache.expanded(name)
+        content = attrs.evolve(content, tokenizer=folder)
     target = cache.expanded(task.target)
     names = lite.names_of(task.format, shapes, cache=task.cache)
     needed = lite.room(task.format, names, parameter_count(weights.geometry), dtype)
     writing.find_room(target, sum(needed))
-    with writing.unfinished(target, task.source, task.dtype, lambda _: None) as new:
-        watched = new.watch.over(content.tensors)
+    with writing.unfinished(target, task.source, task.dtype, lambda _: None) as unfinished:
+        watched = unfinished.watch.over(content.tensors)
         graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)
-        described = _written(new, graphs, task, class_names(weights.config))
-        new.watch.refuse(task.source, task.dtype)
-        described = _verified(new.folder, described, content, job)
-        rounded = _rounding(described, content, whole, job)
+        described = _written(unfinished, graphs, task, class_names(weights.config))
+        unfinished.watch.refuse(task.source, task.dtype)
+        described = _verified(unfinished.folder, described, content, job)
+        rounded = _rounding(described, content, tensors, job)
         if task.ge:
-            (new.folder / "config.ini").write_text(lite.ge_config(task.ge), "utf-8")
+            (unfinished.folder / "config.ini").write_text(lite.ge_config(task.ge), "utf-8")
         if task.format == ONNX:
-            export_beside.write(new.folder, described, content)
+            export_beside.write(unfinished.folder, described, content)
         else:
-            writing.copy_beside(content, new.folder)
-        described.write(new.folder)
-        new.meta.update(digest=described.digest)
+            writing.copy_beside(content, unfinished.folder)
+        described.write(unfinished.folder)
+        unfinished.meta.update(digest=described.digest)
     return Result(
         task="export",
         target=target,
@@ -82,10 +82,10 @@ def run(job: Job) -> Result:
 def _written(
     new: writing.Unfinished, graphs: Graphs, task: Export, classes: tuple[str, ...]
 ) -> Description:
-    """Return the graphs in the target's folder, and what they are."""
+    """Write the graphs into the target's folder and return their description."""
     size = sum(tensor.size for tensor in graphs.tensors.values())
     with ByteBar(f"writing {task.target}", size) as bar:
-        new.watch.moved = bar.move  # not earlier: the bar is over before graphs are compared
+        new.watch.moved = bar.move  # only here: the bar ends before graphs are compared
         files = lite.write(new.folder, task.format, graphs)
     return Description(
         format=task.format,
@@ -100,7 +100,7 @@ def _written(
 def _verified(
     folder: Path, described: Description, content: writing.Content, job: Job
 ) -> Description:
-    """Return the description with what the comparison gave, or why there was none."""
+    """Return the description with the result of the comparison, or why there was none."""
     if why := opening.missing(described.format):
         return attrs.evolve(described, unverified=why)
     graphs = tuple(described.files)
@@ -114,7 +114,7 @@ def _verified(
 def _rounding(
     described: Description, content: writing.Content, source: Mapping[str, LazyTensor], job: Job
 ) -> list[str]:
-    """What float16 does to logits, where the source is wider."""
+    """Return a note on how float16 changes logits, if the source is wider."""
     widths = {tensor.kind for tensor in source.values()}
     if described.dtype != "float16" or widths == {"F16"}:
         return []
@@ -122,12 +122,12 @@ def _rounding(
     ids = np.resize(np.array(_real(content), np.int32), (shapes.batch, shapes.length))
     valid = np.full(shapes.batch, shapes.length, np.int32)
     rounded = _reference(shapes, content.tensors, device)(ids, valid)
-    whole = _reference(shapes, source, device)(ids, valid)
-    return [f"rounding to float16 moves logits by up to {np.abs(rounded - whole).max():.1e}"]
+    exact = _reference(shapes, source, device)(ids, valid)
+    return [f"rounding to float16 moves logits by up to {np.abs(rounded - exact).max():.1e}"]
 
 
 def _reference(shapes: Shapes, tensors: Mapping[str, LazyTensor], device: str) -> Reference:
-    """MindSpore's logits of weights."""
+    """Return MindSpore's logits of these weights, as a function."""
     network = network_of(shapes.geometry, Arrays(tensors), device)
     if shapes.geometry.labels:
         classes = ClassScores(network)
@@ -141,7 +141,7 @@ def _reference(shapes: Shapes, tensors: Mapping[str, LazyTensor], device: str) -
 
 
 def _real(content: writing.Content) -> list[int]:
-    """Ids of a text."""
+    """Return the ids of a real text."""
     text = next(Source.open("sample:valid").documents())[:REAL]
     ids = Tokenizer.load(content.tokenizer or PUBLISHED).encode(text)
     return [i for i in ids if i < content.geometry.vocab] or [0]

@@ -1,4 +1,4 @@
-"""The files beside an exported ONNX model: Hugging Face's, the tokenizer's, a README."""
+"""Companion files of an exported ONNX model: Hugging Face's, the tokenizer's and a README."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from gpt2dsl.weights import location, writing
 from gpt2dsl.weights.formats import huggingface
 
 _JAVASCRIPT = {"transformers.js_config": {"use_external_data_format": {"model.onnx": 1}}}
-"""Tells transformers.js that the weights lie in a file of their own."""
+"""config.json entry for transformers.js: the weights are in an external data file."""
 
 
 def write(folder: Path, described: Description, content: writing.Content) -> None:
-    """Write the files that make a folder complete for optimum, transformers.js and people.
+    """Write the files that optimum, transformers.js and human readers need beside the model.
 
     Args:
-        folder: with the model.
-        described: what the model is.
-        content: the weights that it was made of.
+        folder: folder of the model.
+        described: description of the model.
+        content: weights that it was exported from.
 
     Raises:
         OSError: the disk is full or can't be written.
@@ -48,9 +48,9 @@ def write(folder: Path, described: Description, content: writing.Content) -> Non
 
 
 def _example(folder: Path, tokenizer: Tokenizer | None, length: int) -> Example:
-    """Return what the README's examples use: prompts that fit, and the ends of their texts."""
-    said = location.read_json(folder / location.GENERATION)
-    ends = generation_config.stated(said).get("eos", ((), ""))[0]
+    """Return the data of the README's examples: prompts that fit, and end-of-text ids."""
+    config = location.read_json(folder / location.GENERATION)
+    ends = generation_config.stated(config).get("eos", ((), ""))[0]
     if tokenizer is None:
         return Example((), ((0, 1), (1,)) if length > 1 else ((0,), (1,)), False, tuple(ends))
     rows = [tokenizer.encode(prompt) for prompt in PROMPTS]

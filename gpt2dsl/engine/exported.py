@@ -1,4 +1,4 @@
-"""Exported graphs with their tokenizer, ready to use."""
+"""Exported graphs with their tokenizer, ready to generate."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from gpt2dsl.weights.defaults import Defaults
 
 
 class ExportedModel(TextModel, Closing):
-    """What continues texts with exported graphs; a context manager.
+    """A text model that runs exported graphs; a context manager.
 
     Args:
-        runtime: of the graphs.
-        described: what they are.
-        tokenizer: of the weights.
-        beside: what the files beside the graphs say of keys of ``[generation]``.
+        runtime: runtime of the graphs.
+        described: description of the graphs.
+        tokenizer: tokenizer of the weights.
+        beside: ``[generation]`` defaults from the files beside the graphs.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class ExportedModel(TextModel, Closing):
 
     @classmethod
     def load(cls, name: str | Path) -> ExportedModel:
-        """Return the model of an exported folder.
+        """Load the model of an exported folder.
 
         Raises:
-            InputError: it is no export (G2-301), a damaged one (G2-304), one that can't generate
-                (G2-306) or has another vocabulary than its tokenizer (G2-205), or its runtime is
-                not there (G2-531).
+            InputError: the folder is no export (G2-301), is damaged (G2-304), can't generate
+                (G2-306), has another vocabulary than its tokenizer (G2-205), or its runtime is
+                missing (G2-531).
         """
         folder = cache.expanded(name)
         described = description.read(folder)
@@ -64,8 +64,8 @@ class ExportedModel(TextModel, Closing):
             graphs = ", ".join(described.files)
             message = f"it has no graphs with a cache, which generate: {graphs}"
             raise InputError("G2-306", folder, message)
-        own = folder if tokenizer_files.is_beside(folder) else None
-        tokenizer = of_weights(own, described.shapes.geometry.vocab, folder)
+        tokenizer_folder = folder if tokenizer_files.is_beside(folder) else None
+        tokenizer = of_weights(tokenizer_folder, described.shapes.geometry.vocab, folder)
         beside = defaults.read(None, folder / location.GENERATION, described.shapes.geometry)
         return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
@@ -86,5 +86,5 @@ class ExportedModel(TextModel, Closing):
         return ExportedDecoder(self.runtime, shapes, shapes.geometry.vocab)
 
     def close(self) -> None:
-        """Give back what the runtime holds."""
+        """Release the resources of the runtime."""
         self.runtime.close()

@@ -1,4 +1,4 @@
-"""The task generate: prompts in, texts out."""
+"""The generate task: prompts in, texts out."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def run(job: Job) -> Result:
     with saying(f"loading {job.weights}"):
         model = LanguageModel.of_job(job, team.shard)
     started = time.perf_counter()
-    found = _generated(job, model, texts, team)
+    continuations = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
-    if (full := sum(one.ended == "positions" for one in found)) and team.is_main_process:
+    if (
+        full := sum(continuation.ended == "positions" for continuation in continuations)
+    ) and team.is_main_process:
         stop = f"stopped at the model's {model.geometry.positions:,} positions"
-        say(f"{full} of {len(found)} texts {stop}, before their own length")
-    result = Result.generated(found, seconds, directory=job.directory, notes=job.notes)
+        say(f"{full} of {len(continuations)} texts {stop}, before their own length")
+    result = Result.generated(continuations, seconds, directory=job.directory, notes=job.notes)
     return finished(job, result, writes=team.is_main_process)
 
 
@@ -48,9 +50,15 @@ def _generated(
 def _shared_out(
     model: LanguageModel, texts: Sequence[str], generation: Generation, team: ParallelContext
 ) -> list[Continuation]:
-    """Copy of the network take prompts in turns; every rank gets all continuations."""
+    """Distribute prompts over data parallel replicas; every rank gets all continuations."""
     dp, each = team.copies.dp, generation.num_return_sequences
-    mine = range(team.copies.index, len(texts), dp)
-    found = model.continuations([texts[i] for i in mine], generation, mine) if mine else []
-    shares = team.of_copies(found)
-    return [one for i in range(len(texts)) for one in shares[i % dp][i // dp * each :][:each]]
+    indices = range(team.copies.index, len(texts), dp)
+    continuations = (
+        model.continuations([texts[i] for i in indices], generation, indices) if indices else []
+    )
+    shares = team.of_copies(continuations)
+    return [
+        continuation
+        for i in range(len(texts))
+        for continuation in shares[i % dp][i // dp * each :][:each]
+    ]

@@ -1,4 +1,4 @@
-"""Held-out data of a training run: its metrics, the best step so far, and when to stop early."""
+"""Evaluation on held-out data during training: metrics, the best step and early stopping."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Metrics = dict[str, float]
 
 
 class HeldOut:
-    """A network measured on data that it is not trained on.
+    """Evaluator of a network on held-out data.
 
     Args:
-        job: of the run.
-        network: as it is when a method is called.
-        tokenizer: of both.
+        job: job of the run.
+        network: the network; each method evaluates its current weights.
+        tokenizer: tokenizer of the network and the data.
         rows: the data.
-        wanted: asked after each batch whether the user stops, which gives an evaluation up.
+        wanted: called after each batch; True aborts the evaluation because the user stops.
         team: the ranks that share the work.
     """
 
@@ -53,16 +53,16 @@ class HeldOut:
         self.scores: ClassificationMetrics | RegressionScores | None = None
 
     def metrics(self, step: int) -> Metrics | None:
-        """Of all rows; None where the user stopped it."""
+        """Return the metrics over all rows; None if the user stopped the evaluation."""
         if isinstance(self._rows, Examples):
             return self._of_classes(self._rows, step)
         batch = self._job.parts.train.batch_size
-        found = mean_loss(
+        measured = mean_loss(
             self._losses, self._rows, batch, self._team, until=self._wanted, pause=RARE
         )
-        if found is None:
+        if measured is None:
             return None
-        loss, tokens = found
+        loss, tokens = measured
         words = f"held-out loss {loss:.4f}, perplexity {perplexity(loss):,.2f}"
         say(f"step {step}: {words}")
         return {"eval_loss": loss, "eval_perplexity": perplexity(loss), "eval_tokens": tokens}
@@ -91,7 +91,7 @@ class HeldOut:
         return {"eval_loss": scores.loss, "eval_pearson": scores.pearson}
 
     def showcase(self) -> Showcase | None:
-        """What the network makes of the text now; None for classes."""
+        """Return samples of the network's current state; None for classifiers."""
         if isinstance(self._rows, Examples):
             return None
         with saying("generating samples for the report"):
@@ -113,29 +113,33 @@ class HeldOut:
 
 
 def best_step(evaluations: Sequence[Metrics]) -> int | None:
-    """Return the step after which the held-out loss was lowest, the first of equal ones."""
-    found = [one for one in evaluations if one["step"] > 0]
-    return int(min(found, key=lambda one: one["eval_loss"])["step"]) if found else None
+    """Return the step with the lowest held-out loss, the first of equal ones."""
+    candidates = [evaluation for evaluation in evaluations if evaluation["step"] > 0]
+    return (
+        int(min(candidates, key=lambda evaluation: evaluation["eval_loss"])["step"])
+        if candidates
+        else None
+    )
 
 
 def warnings(evaluations: Sequence[Metrics]) -> list[str]:
-    """Where training made the weights worse on held-out data, which the best of them hides."""
+    """Return a warning if training only worsened the held-out loss of the initial weights."""
     best = best_step(evaluations)
-    losses = {one["step"]: one["eval_loss"] for one in evaluations}
+    losses = {evaluation["step"]: evaluation["eval_loss"] for evaluation in evaluations}
     if best is None or 0 not in losses or losses[best] <= losses[0]:
         return []
     return ["no checkpoint is as good on eval_data as the weights were at the start"]
 
 
 def is_out_of_patience(evaluations: Sequence[Metrics], patience: int) -> bool:
-    """Whether the last so many evaluations gave no lower loss than one before them; 0 never is."""
-    losses = [one["eval_loss"] for one in evaluations]
+    """Return whether the last ``patience`` evaluations brought no lower loss; never for 0."""
+    losses = [evaluation["eval_loss"] for evaluation in evaluations]
     if not patience or len(losses) <= patience:
         return False
     return min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def kept_checkpoint(parent: Path, step: int | None) -> Path | None:
-    """Return the checkpoint of a step, where it is there."""
+    """Return the checkpoint of a step, if it exists."""
     folder = parent / f"step-{step}"
     return folder if step is not None and folder.exists() else None

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals of batch systems and closing terminals, as a wish to stop after a step."""
+"""Ctrl-C and the stop signals of batch systems and terminals, as a request to stop cleanly."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gpt2dsl.terminal import say
 
 
 class StopRequest(Signals):
-    """Within this block the first signal sets ``wanted``; a second one ends the process at once."""
+    """A context in which the first signal sets ``wanted`` and a second one interrupts at once."""
 
     @property
     def wanted(self) -> bool:
-        """Whether the user wants to stop."""
+        """True once the user has asked to stop."""
         return self.count > 0
 
     @override
@@ -34,24 +34,24 @@ class StopRequest(Signals):
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Make Ctrl-C and its kin wait for the end of this block, and be Python's own again afterwards.
+    """Defer Ctrl-C and other stop signals to the end of this block, then restore Python's handlers.
 
-    Why: MindSpore's import can't be interrupted without damage, and it leaves a handler of its own
-    that ends the process without a word.
+    MindSpore's import can't be interrupted safely, and installs a handler that ends the process
+    without a message.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in STOPS}
-    # What ends the process without any Python may do so now as well.
-    held = {number: handler for number, handler in before.items() if callable(handler)}
-    noted: list[int] = []
-    for number in held:
-        signal.signal(number, lambda number, _: noted.append(number))
+    # Signals without a Python handler end the process as before.
+    handlers = {number: handler for number, handler in before.items() if callable(handler)}
+    received: list[int] = []
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
     try:
         yield
     finally:
-        for number, handler in held.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-    if noted:
+    if received:
         raise KeyboardInterrupt

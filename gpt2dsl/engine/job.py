@@ -1,4 +1,4 @@
-"""What an engine is given, and what it gives back."""
+"""The input and the result of an engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.infer_config import Overrides
 
 BETWEEN = "\n---\n"
-"""Between texts that are shown."""
+"""Separator between printed texts."""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,25 +26,25 @@ class Job:
     """One planned run.
 
     Attributes:
-        parts: the whole recipe.
-        name: of the run.
-        geometry: the network.
+        parts: the complete recipe.
+        name: name of the run.
+        geometry: dimensions of the network.
         tokenizer: gpt2, or a folder.
-        weights: where they are; "" for new ones.
-        hints: what their files may not say.
-        steps: optimizer steps, 0 where nothing is trained.
-        directory: of the run; None where nothing is kept.
+        weights: location of the weights; "" for new ones.
+        hints: properties of the weights that their files may lack.
+        steps: number of optimizer steps, 0 without training.
+        directory: directory of the run; None if nothing is kept.
         documents: file name → text that describes the run: ``plan.json``, ``recipe.toml``.
         plan_text: the plan as a table, for the report.
-        resume_command: what goes on after an interruption.
-        notes: what a reader must know of the result.
-        classes: the names of a classifier's classes.
-        base: the weights as an adapter's files name them: a hub's name, or an absolute path.
+        resume_command: the command that resumes an interrupted run.
+        notes: remarks for readers of the result.
+        classes: class names of a classifier.
+        base: name of the weights in an adapter's files: a Hub name, or an absolute path.
         identity: everything that the result depends on.
-        callbacks: told while a training runs.
-        generation_config: what is written as generation_config.json beside trained weights; None
-            for one that says little.
-        on_text: gets generated text as it comes, where the recipe streams.
+        callbacks: callbacks of a training run.
+        generation_config: contents of generation_config.json beside trained weights; None for a
+            minimal one.
+        on_text: receives generated text in pieces, if the recipe streams.
     """
 
     parts: Parts
@@ -69,35 +69,36 @@ class Job:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Result(ShownAsText):
-    """What a run gave. Fields that its task has no use for are None or empty.
+    """The result of a run. Fields that do not apply to its task are None or empty.
 
     Attributes:
         task: the kind of task.
-        directory: of the run.
-        checkpoint: the last one.
-        best: the checkpoint with the lowest held-out loss, where it was to be kept.
-        steps: optimizer steps that were done.
-        skipped: of them, because the gradients overflowed.
-        stopped_early: evaluations ceased to improve before the last planned step.
-        loss: per token, in nats: on ``eval_data`` or ``data`` of evaluate, else of the last steps.
-        perplexity: ``exp(loss)`` where the loss is one of held-out text.
-        loss_before: of the held-out text before training.
+        directory: directory of the run.
+        checkpoint: the last checkpoint.
+        best: the checkpoint with the lowest held-out loss, if the recipe keeps it.
+        steps: number of optimizer steps done.
+        skipped: number of steps skipped because gradients overflowed.
+        stopped_early: whether evaluations stopped improving before the last planned step.
+        loss: loss per token in nats, on ``eval_data`` or evaluate's ``data``, else of the last
+            training steps.
+        perplexity: ``exp(loss)`` if the loss is that of held-out text.
+        loss_before: loss on the held-out text before training.
         perplexity_before: ``exp(loss_before)``.
-        tokens: that were evaluated.
-        tokens_per_second: of training or generation, compilation left out.
-        texts: prompt and continuation.
-        continuations: of generate, with what is known of each.
-        target: what was written, of conversions.
-        size: its tensors' bytes.
-        digest: of the whole weights, of reshard.
-        seconds: that it took.
-        notes: what a reader must know of the result.
-        scores: how well a classifier tells the classes of ``eval_data``, or of evaluate's data.
-        classes: the class of each text.
-        probabilities: of those classes.
-        url: of what was served, until it was stopped.
-        outputs: of each text, where a head tells no class of several: name of an output → its
-            value, of a regression the number itself, of several labels the probability of each.
+        tokens: number of evaluated tokens.
+        tokens_per_second: speed of training or generation, without compilation.
+        texts: prompts with their continuations; the texts of classify.
+        continuations: full results of generate.
+        target: output path of a conversion.
+        size: size of its tensors in bytes.
+        digest: digest of the complete weights, for reshard.
+        seconds: duration.
+        notes: remarks for readers of the result.
+        scores: metrics of a classifier on ``eval_data`` or evaluate's data.
+        classes: predicted class of each text.
+        probabilities: probabilities of those classes.
+        url: address of a server, until it was stopped.
+        outputs: outputs for each text of a regression or multi-label head: name → value, for
+            several labels the probability of each.
     """
 
     task: str
@@ -128,32 +129,34 @@ class Result(ShownAsText):
 
     @classmethod
     def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
-        """That of generate.
+        """Return the result of generate.
 
         Args:
-            found: the texts.
-            seconds: that they took.
+            found: the continuations.
+            seconds: duration of generation.
             more: other fields.
         """
-        tokens = sum(one.tokens for one in found)
+        tokens = sum(continuation.tokens for continuation in found)
         return cls(
             task="generate",
             tokens=tokens,
             tokens_per_second=tokens / seconds,
-            texts=tuple(one.prompt + one.text for one in found),
+            texts=tuple(continuation.prompt + continuation.text for continuation in found),
             continuations=tuple(found),
             **more,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that say something, as JSON has them."""
-        found = attrs.asdict(self, recurse=False)
+        """Return the non-empty fields as a JSON object."""
+        fields = attrs.asdict(self, recurse=False)
         if self.scores:
-            found["scores"] = self.scores.to_json()
-        found["continuations"] = tuple(one.to_json() for one in self.continuations)
+            fields["scores"] = self.scores.to_json()
+        fields["continuations"] = tuple(
+            continuation.to_json() for continuation in self.continuations
+        )
         return {
             name: str(value) if isinstance(value, Path) else value
-            for name, value in found.items()
+            for name, value in fields.items()
             if value not in (None, (), "") and not (isinstance(value, int) and not value)
         }
 
@@ -186,7 +189,7 @@ class Result(ShownAsText):
         if self.target and self.seconds is not None:
             rate = f" at {self.size / 1e6 / self.seconds:,.0f} MB/s"
             lines.append(f"wrote       {self.target}")
-            shown = "" if self.task == "export" else rate  # most of an export's time is comparing
+            shown = "" if self.task == "export" else rate  # an export mostly verifies
             lines.append(f"size        {self.size / 1e6:,.1f} MB{shown}")
         if self.digest:
             lines.append(f"weights     xxh3 {self.digest}, in any layout")
@@ -201,7 +204,7 @@ class Result(ShownAsText):
         return "\n".join(lines)
 
     def _classified(self) -> str:
-        """Return a line for each text."""
+        """Return one line for each text."""
         if self.outputs:
             pairs = zip(self.outputs, self.texts, strict=True)
             return "\n".join(f"{_listed(outputs)}\t{text}" for outputs, text in pairs)
@@ -209,21 +212,21 @@ class Result(ShownAsText):
         return "\n".join(f"{name}\t{share:.4f}\t{text}" for name, share, text in rows)
 
     def _of_what(self) -> str:
-        """What the loss is the mean of."""
+        """Return what the loss is averaged over."""
         if self.tokens:
             return f" over {self.tokens:,} tokens"
         return " of the last training steps" if self.steps and self.perplexity is None else ""
 
 
 def _listed(outputs: Mapping[str, float]) -> str:
-    """Return outputs with their names, a single one alone."""
+    """Return outputs with their names, a single one without."""
     if len(outputs) == 1:
         return f"{next(iter(outputs.values())):.4f}"
     return ", ".join(f"{name} {value:.4f}" for name, value in outputs.items())
 
 
 def _change(before: float, after: float) -> str:
-    """Return how much lower or higher a perplexity became."""
+    """Return the relative change of a perplexity."""
     word = "lower" if after < before else "higher"
     share, times = abs(after - before) / before, max(before / after, after / before)
     if before == after or share < 0.0005:

@@ -1,4 +1,4 @@
-"""A network with its tokenizer, ready to use: what ``gpt2dsl.load`` gives."""
+"""A network with its tokenizer, ready to use: the result of ``gpt2dsl.load``."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from gpt2dsl.weights.initial import filled
 
 
 class LanguageModel(TextModel):
-    """GPT-2 with its tokenizer. Threads may share it: see ``TextModel``.
+    """GPT-2 with its tokenizer. It is thread-safe, see ``TextModel``.
 
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
-        geometry (Geometry): the network's numbers.
-        adapters: the models that ``load_adapter`` gave, by name.
+        geometry (Geometry): dimensions of the network.
+        adapters: models loaded by ``load_adapter``, by name.
     """
 
     def __init__(
@@ -68,36 +68,36 @@ class LanguageModel(TextModel):
         shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
         tokenizer: str = "auto",
     ) -> LanguageModel:
-        """Return the model of weights of any format.
+        """Load a model from weights of any format.
 
         Args:
             weights: as in ``reading.read``.
-            hints: what their files may not say.
+            hints: properties of the weights that their files may lack.
             on: the device.
-            seed: of new values, where the hints allow that some are missing.
-            shard: this rank's part of each layer.
-            precision: number formats; float32 where it is not said.
+            seed: seed of new values, if the hints allow missing tensors.
+            shard: tensor parallel group of this rank.
+            precision: mixed precision policy; float32 by default.
             tokenizer: auto for the one beside the weights, gpt2, or a folder.
 
         Raises:
-            InputError: there are no such weights, or they or their tokenizer are damaged.
+            InputError: the weights do not exist, or they or their tokenizer are damaged.
         """
-        read = reading.read(weights, hints or Overrides(fetch=True))
-        if read.geometry.labels:
+        loaded_weights = reading.read(weights, hints or Overrides(fetch=True))
+        if loaded_weights.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-306", weights, message)
-        words = _tokenizer(read, tokenizer)
-        arrays = Arrays(filled(read, seed))
-        network = network_of(read.geometry, arrays, on, precision, shard=shard)
-        return cls(network, words, read.defaults)
+        loaded_tokenizer = _tokenizer(loaded_weights, tokenizer)
+        arrays = Arrays(filled(loaded_weights, seed))
+        network = network_of(loaded_weights.geometry, arrays, on, precision, shard=shard)
+        return cls(network, loaded_tokenizer, loaded_weights.defaults)
 
     @classmethod
     def of_job(cls, job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> LanguageModel:
-        """Return the model that a job is about.
+        """Load the model of a job.
 
         Args:
-            job: it.
-            shard: this rank's part of each layer.
+            job: the job.
+            shard: tensor parallel group of this rank.
 
         Raises:
             InputError: as ``load`` does.
@@ -116,36 +116,38 @@ class LanguageModel(TextModel):
     def load_adapter(
         self, name: str, weights: str, *, base: str = "", tokenizer: str = "auto"
     ) -> LanguageModel:
-        """Load an adapter of these weights, which shares the parameters that it leaves as they are.
+        """Load an adapter of these weights; parameters that it does not change are shared.
 
         Args:
-            name: under which it is among ``adapters``.
-            weights: a folder of PEFT's, a run with ``[lora]``, or a MindFormers checkpoint with
-                LoRA.
-            base: these weights' name, for an adapter whose files name no base.
+            name: its key in ``adapters``.
+            weights: a PEFT folder, a run with ``[lora]``, or a MindFormers checkpoint with LoRA.
+            base: name of these weights, for an adapter whose files name no base.
             tokenizer: auto for the one beside it or its base, else this model's; gpt2, or a folder.
 
         Returns:
-            What ``load`` of the adapter gives.
+            The same model as ``load`` of the adapter.
 
         Raises:
-            InputError: there is no such adapter, it is damaged, or its base is another one.
+            InputError: the adapter does not exist, is damaged, or belongs to another base.
             ValueError: the name is empty or taken.
         """
         if not name or name in self.adapters:
             raise ValueError(f"expected the name of a new adapter, found {name!r}")
-        read = adapted.read(weights, base)
-        words = _tokenizer(read, tokenizer)
-        if isinstance(words, InputError) and read.geometry.vocab == self.geometry.vocab:
-            words = self._tokenizer
-        network = adapted.network_with(self._network, read)
-        model = LanguageModel(network, words, read.defaults)
+        merged = adapted.read(weights, base)
+        loaded_tokenizer = _tokenizer(merged, tokenizer)
+        if (
+            isinstance(loaded_tokenizer, InputError)
+            and merged.geometry.vocab == self.geometry.vocab
+        ):
+            loaded_tokenizer = self._tokenizer
+        network = adapted.network_with(self._network, merged)
+        model = LanguageModel(network, loaded_tokenizer, merged.defaults)
         model.adapter = name
         self.adapters[name], self._adapted[name] = model, network
         return model
 
     def logits(self, ids: ArrayLike) -> NDArray[np.float32]:
-        """Scores of every next token.
+        """Return the next-token logits at every position.
 
         Args:
             ids: integers ``[batch, time]``, time at most ``geometry.positions``.
@@ -154,21 +156,21 @@ class LanguageModel(TextModel):
             float32 ``[batch, time, vocab]``.
 
         Raises:
-            ValueError: the shape, the type or an id is not as above.
+            ValueError: the shape, the type or an id is invalid.
         """
         array = np.asarray(ids)
         positions, vocab = self.geometry.positions, self.geometry.vocab
         if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
-            found = f"{array.dtype} {list(array.shape)}"
-            raise ValueError(f"expected integers [batch, time], found {found}")
+            actual = f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"expected integers [batch, time], found {actual}")
         if array.shape[1] > positions:
             raise ValueError(f"expected at most {positions} tokens, found {array.shape[1]}")
         if array.min() < 0 or array.max() >= vocab:
-            found = f"{array.min()} to {array.max()}"
-            raise ValueError(f"expected ids from 0 to {vocab - 1}, found {found}")
+            actual = f"{array.min()} to {array.max()}"
+            raise ValueError(f"expected ids from 0 to {vocab - 1}, found {actual}")
         return self._scores.logits(array.astype(np.int32))
 
-    @overload  # a text is a sequence of texts too: the first that fits counts
+    @overload  # a str is a sequence of str too: the first match counts
     def loglikelihood(  # type: ignore[overload-overlap]
         self, context: str | Sequence[int], continuation: str | Sequence[int]
     ) -> Likelihood: ...
@@ -179,31 +181,31 @@ class LanguageModel(TextModel):
     ) -> list[Likelihood]: ...
 
     def loglikelihood(self, context: Any, continuation: Any) -> Any:
-        """Return how likely texts are after others, as lm-eval's ``LM.loglikelihood`` defines it.
+        """Return log-likelihoods of continuations, as lm-eval's ``LM.loglikelihood`` defines them.
 
-        Spaces at the end of a context count to what follows it, an empty context is the token that
-        begins a text, and of one that is too long the beginning is cut off. What contexts begin
-        with alike is computed once.
+        Trailing spaces of a context move to its continuation, an empty context becomes the token
+        that begins a text, and a context that is too long is truncated on the left. Shared prefixes
+        of contexts are computed once.
 
         Args:
             context: a text or its ids, or a list of them.
-            continuation: what follows it, or a list as long.
+            continuation: the continuation, or a list of the same length.
 
         Returns:
             ``(logprob, is_greedy)``: the sum of the log-probabilities of the continuation's tokens
-            in nats, and whether each of them is the likeliest; a list of them for lists.
+            in nats, and whether each is the most likely one; a list of them for lists.
 
         Raises:
-            InputError: a continuation has more tokens than the model takes, or an id is none.
-            ValueError: the lists differ in length, or one is a list and the other is none.
+            InputError: a continuation exceeds the model's positions, or an id is invalid.
+            ValueError: the lists differ in length, or only one argument is a list.
         """
         if _is_one(context) != _is_one(continuation) and len(context) + len(continuation):
             raise ValueError("expected a context and a continuation, or a list of each")
         if _is_one(context):
             return self._likelihoods([self._pair(context, continuation)])[0]
         if len(context) != len(continuation):
-            found = f"{len(context)} and {len(continuation)}"
-            raise ValueError(f"expected as many contexts as continuations, found {found}")
+            counts = f"{len(context)} and {len(continuation)}"
+            raise ValueError(f"expected as many contexts as continuations, found {counts}")
         return self._likelihoods(list(map(self._pair, context, continuation)))
 
     @overload
@@ -215,34 +217,34 @@ class LanguageModel(TextModel):
     def loglikelihood_rolling(self, text: Sequence[Prompt]) -> list[float]: ...
 
     def loglikelihood_rolling(self, text: Any) -> Any:
-        """Return how likely whole texts are, as lm-eval's ``LM.loglikelihood_rolling`` defines it.
+        """Return log-likelihoods of texts, as lm-eval's ``LM.loglikelihood_rolling`` defines them.
 
-        A text begins after the token that begins texts. One that is longer than the model's
-        positions is cut into windows; each token counts once, after as many as fit.
+        The first token is predicted from the token that begins texts. A text longer than the
+        model's positions is cut into windows; each token counts once, with the longest context.
 
         Args:
-            text: it or its ids, or a list of them.
+            text: a text or its ids, or a list of them.
 
         Returns:
             The sum of its tokens' log-probabilities in nats, 0 for an empty one; a list for a list.
 
         Raises:
-            InputError: an id is none.
+            InputError: an id is invalid.
         """
         if _is_one(text):
             return self.loglikelihood_rolling([text])[0]
         positions = self.geometry.positions
-        cut = [list(windows(self._ids(one), self._begin, positions)) for one in text]
-        found = iter(self._likelihoods([pair for pairs in cut for pair in pairs]))
-        return [sum(next(found).logprob for _ in pairs) for pairs in cut]
+        cut = [list(windows(self._ids(item), self._begin, positions)) for item in text]
+        scores = iter(self._likelihoods([pair for pairs in cut for pair in pairs]))
+        return [sum(next(scores).logprob for _ in pairs) for pairs in cut]
 
     def _pair(self, context: Prompt, continuation: Prompt) -> Pair:
-        """Return the ids of a context and of what follows it, as lm-eval splits both."""
+        """Return the ids of a context and its continuation, split as lm-eval does."""
         if isinstance(context, str) and isinstance(continuation, str):
             bare = context.rstrip()
             continuation, context = context[len(bare) :] + continuation, bare
             before = self._ids(context)
-            # Tokens may span both: the whole text is encoded, and cut where the context ends.
+            # Tokens may span both: encode the whole text, then cut at the length of the context.
             after = self._ids(context + continuation)[len(before) :]
         else:
             before, after = self._ids(context), self._ids(continuation)
@@ -252,7 +254,7 @@ class LanguageModel(TextModel):
         return before or [self._begin], after
 
     def _ids(self, text: Prompt) -> list[int]:
-        """Return the ids of a text, or ids as they are; none of an empty one."""
+        """Return the ids of a text, or ids unchanged; none for an empty text."""
         if isinstance(text, str):
             self.tokenizer.require(self.geometry.vocab, "data.tokenizer")
             return self.tokenizer.encode(text)
@@ -265,15 +267,15 @@ class LanguageModel(TextModel):
         try:
             return likelihoods(self._prefill, pairs, self.geometry.positions)
         except RunError:
-            self._prefill.clear()  # of what is no number
+            self._prefill.clear()  # its cache may hold NaN
             raise
 
     def chunked_slots(self, batch: int, cache: int) -> ChunkedSlots:
-        """Places of a server's texts, these weights' and those of its adapters.
+        """Return batch slots of a server, for these weights and their adapters.
 
         Args:
-            batch: texts at once.
-            cache: bytes that are kept of prompts.
+            batch: number of slots.
+            cache: maximum size of the prefix cache in bytes.
         """
         decoder = Decoder(self._network, batch, adapted=self._adapted)
         prefill = ChunkedPrefill(self._network, self._adapted)
@@ -284,12 +286,12 @@ class LanguageModel(TextModel):
 
 
 def _is_one(text: Any) -> bool:
-    """Return whether this is one text or its ids, and no list of them."""
+    """Return whether this is a single text or its ids, not a list of them."""
     return isinstance(text, str) or (len(text) > 0 and isinstance(text[0], int | np.integer))
 
 
 def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
-    """Load the tokenizer of weights, or return why there is none: with ids none is needed."""
+    """Load the tokenizer of weights, or return an error: prompts of ids need none."""
     vocab = weights.geometry.vocab
     if name != "auto":
         tokenizer = Tokenizer.load(name)
@@ -304,13 +306,13 @@ def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
 
 
 def loaded(job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> GPT2:
-    """Return the network of a job, or a rank's part of it, with the values of its weights."""
-    on, precision = job.parts.runtime.device, job.parts.precision.policy
-    return network_of(job.geometry, values_of(job), on, precision, shard=shard)
+    """Return the network of a job, or this rank's part of it, with its weights loaded."""
+    target, precision = job.parts.runtime.device, job.parts.precision.policy
+    return network_of(job.geometry, values_of(job), target, precision, shard=shard)
 
 
 def values_of(job: Job) -> Arrays:
-    """Return the values of a job's weights, and new ones for those that they may lack."""
+    """Return the values of a job's weights, with new ones for missing tensors."""
     weights = reading.read(job.weights, job.hints)
     return Arrays(filled(weights, job.parts.train.seed, job.geometry))
 
@@ -318,14 +320,14 @@ def values_of(job: Job) -> Arrays:
 def network_of(
     geometry: GPT2Config, arrays: Values, on: str, precision: PrecisionPolicy = FLOAT32, **more: Any
 ) -> GPT2:
-    """Return the network with values, on a device.
+    """Return a network with loaded weights, on a device.
 
     Args:
-        geometry: its numbers.
-        arrays: its values.
+        geometry: dimensions of the network.
+        arrays: values of its parameters.
         on: the device.
-        precision: number formats; float32 where it is not said.
-        more: adapters, recomputing and the rank's part, as ``GPT2`` has them.
+        precision: mixed precision policy; float32 by default.
+        more: other arguments of ``GPT2``: adapters, recompute, shard, stages.
     """
     with device.turn():
         device.use(on)

@@ -1,4 +1,4 @@
-"""Log-probabilities of given texts, as lm-eval's ``LM`` interface defines them."""
+"""Log-likelihoods of given texts, as lm-eval's ``LM`` interface defines them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gpt2dsl.model.chunked_prefill import ChunkedPrefill
 
 Ids = Sequence[int]
 Pair = tuple[Ids, Ids]
-"""The ids of a context, at least one, and of what follows it."""
+"""The ids of a context, at least one, and of its continuation."""
 
 
 class Likelihood(NamedTuple):
-    """How likely a text is after another.
+    """The likelihood of a continuation given its context.
 
     Attributes:
-        logprob: the sum of its tokens' log-probabilities, nats.
-        is_greedy: whether each token is the likeliest in its place.
+        logprob: sum of its tokens' log-probabilities, in nats.
+        is_greedy: whether each token is the most likely one at its position.
     """
 
     logprob: float
@@ -30,30 +30,30 @@ class Likelihood(NamedTuple):
 
 
 def likelihoods(prefill: ChunkedPrefill, pairs: Sequence[Pair], positions: int) -> list[Likelihood]:
-    """Return how likely each continuation is; what contexts begin with alike is computed once.
+    """Return the likelihood of each continuation; shared prefixes of contexts are computed once.
 
     Args:
-        prefill: computes their logits.
-        pairs: contexts, of which the beginning is cut off where both do not fit, and continuations
-            of at most ``positions`` tokens.
-        positions: tokens that the model takes.
+        prefill: computes the logits.
+        pairs: contexts, truncated on the left if both do not fit, and continuations of at most
+            ``positions`` tokens.
+        positions: maximum positions of the model.
     """
     inputs = [[*context, *continuation][-positions - 1 :][:-1] for context, continuation in pairs]
-    found = [Likelihood(0.0, is_greedy=True)] * len(pairs)
-    held: list[int] = []
-    # In this order each shares as much with the one before it as with any.
+    scores = [Likelihood(0.0, is_greedy=True)] * len(pairs)
+    cached: list[int] = []
+    # In sorted order, each input shares its longest common prefix with the one before it.
     for i in sorted(range(len(pairs)), key=inputs.__getitem__):
         ids, continuation = inputs[i], pairs[i][1]
         if continuation:
-            found[i] = _likelihood(prefill, ids, continuation, _common(held, ids))
-            held = ids
-    return found
+            scores[i] = _likelihood(prefill, ids, continuation, _common(cached, ids))
+            cached = ids
+    return scores
 
 
 def _likelihood(prefill: ChunkedPrefill, ids: Ids, continuation: Ids, common: int) -> Likelihood:
-    """Score a continuation, whose last token is not among ``ids``, nor ``common`` ones computed.
+    """Score a continuation whose last token is not in ``ids``; skip ``common`` cached tokens.
 
-    Chunks begin at multiples of their size, so that what they give depends on ``ids`` alone.
+    Chunks begin at multiples of their size, so that their results depend on ``ids`` alone.
     """
     first = len(ids) - len(continuation)  # the token after which the continuation begins
     logprob, is_greedy = 0.0, True
@@ -62,11 +62,11 @@ def _likelihood(prefill: ChunkedPrefill, ids: Ids, continuation: Ids, common: in
         begin, end = max(start, first), min(start + CHUNK, len(ids))
         if begin >= end:
             continue
-        wanted = continuation[begin - first : end - first]
+        targets = continuation[begin - first : end - first]
         logits = prefill.all_logits(hidden)[begin - start : end - start]
         refuse_nan(logits)
-        logprob += float(_of_tokens(logits, wanted).sum())
-        is_greedy = is_greedy and bool((logits.argmax(-1) == np.array(wanted)).all())
+        logprob += float(_of_tokens(logits, targets).sum())
+        is_greedy = is_greedy and bool((logits.argmax(-1) == np.array(targets)).all())
     return Likelihood(logprob, is_greedy)
 
 
@@ -77,18 +77,18 @@ def _of_tokens(logits: NDArray[np.float32], tokens: Ids) -> NDArray[np.float64]:
 
 
 def _common(one: Ids, other: Ids) -> int:
-    """Return how many tokens both begin with."""
+    """Return the length of the common prefix."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 def windows(ids: Ids, begin: int, positions: int) -> Iterator[Pair]:
-    """Cut a text into continuations of as many tokens as fit, each with as long a context as fits.
+    """Yield windows of a text: continuations of maximal length, each with the longest context.
 
-    The first one's context is ``begin``, a whole window's the token before it.
+    The first window's context is ``begin``; that of a full window is the token before it.
     """
-    whole = [begin, *ids]
+    tokens = [begin, *ids]
     for start in range(0, len(ids), positions):
         end = min(start + positions, len(ids))
         first = max(0, end - positions)
-        yield whole[first : start + 1], whole[start + 1 : end + 1]
+        yield tokens[first : start + 1], tokens[start + 1 : end + 1]

@@ -1,4 +1,4 @@
-"""The learning rate of each step, as MindFormers r0.8 and transformers define the shapes."""
+"""Learning rate schedules, with the formulas of MindFormers r0.8 and transformers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> flo
     """Return the learning rate of a step.
 
     Args:
-        schedule: its shape.
-        peak: the highest rate, reached after the warm-up.
-        step: updates that were done; steps that were skipped do not count.
-        total: number of steps; from there on the rate stays what it is at the end.
+        schedule: the schedule.
+        peak: the peak rate, reached after the warm-up.
+        step: number of updates done, without skipped steps.
+        total: number of steps; afterwards the rate stays at its final value.
     """
     warmup = warmup_steps(schedule, total)
     if step < warmup:
         return peak * step / warmup
-    share = min(1.0, (step - warmup) / max(1, total - warmup))  # of the way after the warm-up
+    share = min(1.0, (step - warmup) / max(1, total - warmup))  # progress after the warm-up
     if schedule.kind == "constant":
         return peak
     if schedule.kind == "linear":
@@ -32,5 +32,5 @@ def learning_rate(schedule: Schedule, peak: float, step: int, total: int) -> flo
 
 
 def warmup_steps(schedule: Schedule, total: int) -> int:
-    """Steps of the warm-up, whether it is said in steps or as a fraction of all."""
+    """Return the number of warm-up steps, set as a count or as a fraction of all steps."""
     return round(schedule.warmup * total) if schedule.warmup < 1 else int(schedule.warmup)

@@ -1,4 +1,4 @@
-"""Several runs over each other, on one page."""
+"""A page that compares the loss curves of several runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Metrics = Sequence[Mapping[str, float]]
 
 
 def overlay(runs: Sequence[tuple[str, Metrics]], differences: Sequence[Sequence[str]]) -> str:
-    """Return a page with the losses of runs in one picture.
+    """Return a page with the losses of several runs in one chart.
 
     Args:
-        runs: name of each, and the lines of its metrics.jsonl; A, B and so on in ``differences``.
-        differences: rows of a table, of which some begin a section and name the columns.
+        runs: name and metrics.jsonl lines of each run, called A, B, ... in ``differences``.
+        differences: rows of a table; section rows name the columns.
     """
     short = _short([name for name, _ in runs])
     labels = [f"{letter}  {name}" for letter, name in zip(ascii_uppercase, short, strict=False)]
@@ -28,12 +28,14 @@ def overlay(runs: Sequence[tuple[str, Metrics]], differences: Sequence[Sequence[
         colour = COLOURS[number % len(COLOURS)]
         style = STYLES[number // len(COLOURS) % len(STYLES)]
         steps = [line for line in metrics if "loss" in line]
-        told = [line for line in metrics if "eval_loss" in line]
+        evaluations = [line for line in metrics if "eval_loss" in line]
         losses = pictures.smooth([line["loss"] for line in steps])
         training.append(Line(label, [line["step"] for line in steps], losses, colour, style=style))
-        if told:
-            where, values = zip(*((line["step"], line["eval_loss"]) for line in told), strict=True)
-            held_out.append(Line(label, where, values, colour, dots=True, style=style))
+        if evaluations:
+            at, values = zip(
+                *((line["step"], line["eval_loss"]) for line in evaluations), strict=True
+            )
+            held_out.append(Line(label, at, values, colour, dots=True, style=style))
     drawn = {"training, smoothed": _picture(training, "loss, nats")}
     if held_out:
         drawn["held out"] = _picture(held_out, "held-out loss, nats")
@@ -47,7 +49,7 @@ def _picture(lines: Sequence[Line], y: str) -> str:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Return names without the folders that all have."""
+    """Return names without their common parent folders."""
     paths = [PurePath(name).parts for name in names]
     while len({path[0] for path in paths}) == 1 and all(len(path) > 1 for path in paths):
         paths = [path[1:] for path in paths]
@@ -55,7 +57,7 @@ def _short(names: Sequence[str]) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose sections begin where a row is not set back."""
+    """Return a table in which rows without indentation start a section."""
     lines = []
     for label, *values in (tuple(map(html.escape, row)) for row in rows):
         cell = "td" if label.startswith(" ") else "th"

@@ -1,4 +1,4 @@
-"""The page of a report: one file without scripts that needs nothing else, in light and dark."""
+"""The HTML page of a report: one self-contained file without scripts, in light and dark."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ $body
 _T = TypeVar("_T")
 
 _MOST = 4
-"""Pictures of a switch."""
+"""Maximum number of pictures in a switch."""
 
 _RULES = "".join(
     f".switch > input:nth-of-type({n}):checked ~ div:nth-of-type({n}) {{ display: block }}\n"
@@ -79,7 +79,7 @@ _RULES = "".join(
 
 
 def page(title: str, body: str) -> str:
-    """Return the whole document.
+    """Return the complete document.
 
     Args:
         title: plain text.
@@ -89,12 +89,12 @@ def page(title: str, body: str) -> str:
 
 
 def section(heading: str, body: str) -> str:
-    """Return a part with its heading."""
+    """Return a section with its heading."""
     return f"<section><h2>{html.escape(heading)}</h2>\n{body}</section>"
 
 
 def figures(values: Mapping[str, str]) -> str:
-    """Return tiles, each a value over what it is."""
+    """Return tiles, each with a value above its name."""
     tiles = (
         f"<div><b>{html.escape(value)}</b><small>{html.escape(name)}</small></div>"
         for name, value in values.items()
@@ -103,11 +103,11 @@ def figures(values: Mapping[str, str]) -> str:
 
 
 def switch(name: str, pictures: Mapping[str, str]) -> str:
-    """Return pictures of which the reader chooses one; radio buttons do it without a script.
+    """Return pictures with radio buttons that select the visible one, without a script.
 
     Args:
-        name: of the choice, once on the page.
-        pictures: what the button says → HTML.
+        name: name of the radio group, unique on the page.
+        pictures: label of the button → HTML.
     """
     buttons = "".join(
         f'<input type="radio" name="{name}" id="{name}-{n}"{"" if n else " checked"}>'
@@ -119,7 +119,7 @@ def switch(name: str, pictures: Mapping[str, str]) -> str:
 
 
 def pre(text: str, kind: str = "") -> str:
-    """Return text that keeps its lines."""
+    """Return text with its line breaks preserved."""
     return (
         f'<pre class="{kind}">{html.escape(text)}</pre>'
         if kind
@@ -128,5 +128,5 @@ def pre(text: str, kind: str = "") -> str:
 
 
 def ends(rows: Sequence[_T]) -> Sequence[_T]:
-    """Return rows of a table, the first and the last of many."""
+    """Return the rows of a table, shortened to the first and last ones if there are many."""
     return [*rows[:3], *rows[-5:]] if len(rows) > 8 else rows

@@ -1,4 +1,4 @@
-"""A job on several ranks: processes of their own, each of which runs the task's engine."""
+"""A job on several ranks: one process each, which runs the engine of the task."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.weights import store
 
 PATIENCE = 120.0
-"""Seconds that ranks wait for one another, besides what a checkpoint takes."""
+"""Seconds that ranks wait for each other, in addition to the time of a checkpoint."""
 
 BYTES_OF_STATE, DISK = 16, 50e6
-"""Bytes a parameter that a checkpoint gathers and writes, and bytes a second of a slow disk."""
+"""Checkpoint bytes per parameter, and bytes per second of a slow disk."""
 
 RESULT = "result.pickle"
 
 
 def run(job: Job) -> Result:
-    """Run a job on all its ranks, on this machine.
+    """Run a job with all its ranks on this machine.
 
     Raises:
-        RunError: a rank failed; all others are ended.
-        Interrupted: the user stopped it; a checkpoint has what was done.
+        RunError: a rank failed; all others are terminated.
+        Interrupted: the user stopped the job; a checkpoint has its state.
     """
     ranks = job.parts.parallel.ranks
     node = Node(ranks=ranks, local=ranks, port=free_port())
@@ -43,15 +43,15 @@ def run(job: Job) -> Result:
 
 
 def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
-    """Run a job's ranks of one machine; raises as ``run`` does.
+    """Run the ranks of a job on one machine; raises as ``run`` does.
 
     Args:
-        job: the whole one.
-        node: which ranks run here. All machines of a job see the same run directory.
-        orders: a pipe of a launcher's words.
+        job: the job, identical on all machines.
+        node: the ranks of this machine. All machines of a job share the run directory.
+        orders: a pipe with the launcher's orders.
 
     Returns:
-        The result on the machine with rank 0; elsewhere it has the task and the directory.
+        The full result on the machine with rank 0; elsewhere only its task and directory.
     """
     node = _on_table(job, node)
     is_main_process = node.first == 0
@@ -61,37 +61,37 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
         if is_main_process:
             result.unlink(missing_ok=True)
         file.write_bytes(pickle.dumps(attrs.evolve(job, callbacks=(), on_text=None)))
-        heard = _Heard(job.callbacks)
+        reports = _Heard(job.callbacks)
         command = [sys.executable, "-m", "gpt2dsl.engine.rank", str(file)]
         try:
             supervise(
-                command, node, folder / "logs", limits(job), on_report=heard.take, orders=orders
+                command, node, folder / "logs", limits(job), on_report=reports.take, orders=orders
             )
         except RunError as error:
-            # what a rank says itself it would say again
-            if isinstance(error, Interrupted) or heard.an_error:
+            # an error that a rank reported itself would recur: no hint to resume
+            if isinstance(error, Interrupted) or reports.an_error:
                 raise
             raise RunError(f"{str(error).rstrip()}\n{_what_next(job)}") from error
         if not is_main_process:
             assert job.parts.task is not None
             return Result(task=job.parts.task.kind, directory=job.directory)
-        found: Result = pickle.loads(result.read_bytes())  # noqa: S301  # our own rank's
+        outcome: Result = pickle.loads(result.read_bytes())  # noqa: S301  # our own rank's
     if job.parts.trains:
-        heard.told.on_end(found)
+        reports.told.on_end(outcome)
     elif job.on_text:
-        job.on_text(str(found) + "\n")
-    return found
+        job.on_text(str(outcome) + "\n")
+    return outcome
 
 
 class _Heard:
-    """What ranks report: events for the user's callbacks, and whether one said why it failed."""
+    """Receiver of the ranks' reports: forwards events to callbacks, and notes reported errors."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.told = Callbacks(callbacks)
         self.an_error = False
 
     def take(self, report: dict[str, Any]) -> None:
-        """A report of any kind."""
+        """Process a report of any kind."""
         if report.get("kind") == "error":
             self.an_error = True
         elif report.get("kind") == "event":
@@ -104,24 +104,24 @@ class _Heard:
 
 
 def limits(job: Job) -> Timeouts:
-    """How long ranks may wait: one may gather and write a checkpoint while the others do nothing.
+    """Return how long ranks may wait: one may write a checkpoint while the others are idle.
 
-    A rank that dies is seen at once, whatever they are.
+    The death of a rank is detected at once, whatever the timeouts.
     """
     checkpoint = parameter_count(job.geometry) * BYTES_OF_STATE / DISK
     return Timeouts(collective=PATIENCE + checkpoint, start=PATIENCE + checkpoint)
 
 
 def _what_next(job: Job) -> str:
-    """Return how to go on after a rank was lost."""
-    saved = None
+    """Return how to continue after the loss of a rank."""
+    checkpoint = None
     if job.directory and job.parts.trains:
-        saved = store.newest(RunDirectory(job.directory).checkpoints, contents=False).folder
-    return f"{'go on' if saved else 'start again'} with: {job.resume_command}"
+        checkpoint = store.newest(RunDirectory(job.directory).checkpoints, contents=False).folder
+    return f"{'go on' if checkpoint else 'start again'} with: {job.resume_command}"
 
 
 def _on_table(job: Job, node: Node) -> Node:
-    """With a rank table HCCL knows where each rank is: no scheduler, and the table's devices."""
+    """Return the node with devices from a rank table, by which HCCL works without a scheduler."""
     runtime = job.parts.runtime
     if not (runtime.rank_table and runtime.device == "ascend"):
         return node
@@ -140,7 +140,7 @@ def _on_table(job: Job, node: Node) -> Node:
 
 @contextmanager
 def _folder(job: Job, *, is_main_process: bool) -> Iterator[Path]:
-    """Yield where the ranks find their job and leave their logs and result."""
+    """Yield the folder of the ranks' job, logs and result."""
     with ExitStack() as stack:
         if job.directory is None:
             yield Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpt2dsl-ranks-")))

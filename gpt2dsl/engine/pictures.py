@@ -1,4 +1,4 @@
-"""The pictures of reports, as SVG text drawn by matplotlib in the colours of the page."""
+"""Charts of reports, as SVG text drawn by matplotlib in the colours of the page."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import attrs
 Values = Sequence[float]
 
 COLOURS = ("line", "other", "third", "fourth", "fifth", "sixth")
-"""The page's colours for lines that are told apart; ``pale`` is for what lies behind one."""
+"""The page's colours for distinct lines; ``pale`` is for a line behind another one."""
 
 STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
-"""Of lines that have a colour in common, as matplotlib writes them."""
+"""matplotlib line styles that distinguish lines of the same colour."""
 
 _DRAWN = {name: f"#01010{n}" for n, name in enumerate(("ink", "pale", *COLOURS), 1)}
-"""The page's colours, which are others in the dark → what stands for them while it is drawn."""
+"""CSS variable of the page → placeholder colour while drawing: dark mode changes the values."""
 
 _INK = _DRAWN["ink"]
 
 
 @attrs.frozen
 class Line:
-    """A curve of a picture.
+    """A curve of a chart.
 
     Attributes:
-        label: in the legend; "" for none.
-        x: where its values are.
-        y: its values.
+        label: legend label; "" for none.
+        x: x values.
+        y: y values.
         colour: one of ``COLOURS``, or ``pale``.
-        dots: whether each value is marked.
+        dots: whether to mark each value.
         style: one of ``STYLES``.
     """
 
@@ -54,16 +54,16 @@ def curves(
     marks: tuple[str, Values] = ("", ()),
     legend_below: bool = False,
 ) -> str:
-    """Draw lines over each other.
+    """Draw curves into one chart and return it as SVG.
 
     Args:
-        lines: those behind come first.
-        x: the label of that axis.
-        y: the label of that axis.
-        height: inches, of 5.4 in width.
-        bottom: whether the axis of y begins at 0.
-        marks: what thin upright lines mean, and where they are.
-        legend_below: whether the legend has a line for each, below; else it is where it fits.
+        lines: curves, from back to front.
+        x: label of the x axis.
+        y: label of the y axis.
+        height: height in inches; the width is 5.4.
+        bottom: whether the y axis starts at 0.
+        marks: label and x values of thin vertical lines.
+        legend_below: whether to put the legend below, one line per curve; else where it fits.
     """
     # Figure without pyplot: no global state, no display.
     from matplotlib.figure import Figure  # noqa: PLC0415  # only reports draw
@@ -83,7 +83,7 @@ def curves(
         )  # fmt: skip
     name, places = marks
     for number, place in enumerate(places):
-        label = None if number else name  # one line of the legend for all
+        label = None if number else name  # one legend entry for all
         axes.axvline(place, color=_INK, alpha=0.8, linewidth=0.9, linestyle="--", label=label)
     axes.set_xlabel(x, color=_INK)
     axes.set_ylabel(y, color=_INK)
@@ -103,14 +103,13 @@ def curves(
 
 
 def smooth(values: Values, keep: float = 0.95) -> list[float]:
-    """Return the exponential mean from both sides, which does not lag behind its values.
+    """Return the two-sided exponential moving average, which does not lag behind its values.
 
-    Each side is freed of its bias towards its start (Kingma & Ba 2014); in a short run it forgets
-    sooner.
+    Each side is corrected for its initial bias (Kingma & Ba 2014); short runs use a faster decay.
     """
     keep = min(keep, 1 - 5 / (len(values) + 5))
     forth, back = _means(values, keep), _means(values[::-1], keep)[::-1]
-    return [(one + other) / 2 for one, other in zip(forth, back, strict=True)]
+    return [(forward + backward) / 2 for forward, backward in zip(forth, back, strict=True)]
 
 
 def _means(values: Values, keep: float) -> list[float]:
@@ -122,7 +121,7 @@ def _svg(figure: Any, title: str) -> str:
     import matplotlib as mpl  # noqa: PLC0415  # only reports draw
 
     buffer = io.StringIO()
-    # the salt keeps the names of two pictures on one page apart
+    # the salt makes ids unique across the charts of a page
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 12}):
         figure.savefig(
             buffer, format="svg", transparent=True, metadata={"Date": None, "Title": title}

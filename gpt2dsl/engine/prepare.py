@@ -1,4 +1,4 @@
-"""Data ahead of time: texts into MindRecord, and vocabularies."""
+"""Data preparation: texts into MindRecord files, and tokenizer training."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def opened(
     max_bad_rows: int,
     label_column: str = "label",
 ) -> Source:
-    """Return the data that a command line names.
+    """Open the data that a command line names.
 
     Args:
-        name: as in a recipe.
-        form: ``data.format``; text where it is not said, unless names of files say another one.
-        text_column: a column's name; a number where it looks like one.
+        name: data source, as in a recipe.
+        form: ``data.format``; None for text, which refuses file names of another format.
+        text_column: name of the text column; digits are its index.
         header: ``data.header``.
         quotes: ``data.quotes``.
         max_bad_rows: ``data.max_bad_rows``.
-        label_column: as ``text_column``.
+        label_column: name of the label column, as ``text_column``.
 
     Raises:
-        InputError: it is absent or empty.
+        InputError: the data is absent or empty.
     """
     text, label = (
         int(column) if column.isdigit() else column for column in (text_column, label_column)
@@ -74,19 +74,19 @@ def prepare(
 
     Args:
         source: the texts.
-        target: the folder; it must not be there.
-        seq_length: tokens that a model reads at once; rows for training hold one more.
-        evaluation: rows of ``seq_length`` tokens, and what is left at the end, masked.
+        target: the folder; it must not exist.
+        seq_length: sequence length of the model; rows for training have one more token.
+        evaluation: write rows of ``seq_length`` tokens, with a masked incomplete last row.
         tokenizer: gpt2, or a folder.
-        shards: files.
+        shards: number of files.
 
     Raises:
-        InputError: the data or the tokenizer can't be used, or there is too little text (G2-305).
-        RunError: the target is there already or can't be written.
+        InputError: the data or the tokenizer is unusable, or there is too little text (G2-305).
+        RunError: the target exists already or can't be written.
     """
-    words = Tokenizer.load(tokenizer)
+    vocabulary = Tokenizer.load(tokenizer)
     with ByteBar("encoding", source.size) as bar:
-        tokens = stream(source, words, bar.to)
+        tokens = stream(source, vocabulary, bar.to)
     length = seq_length if evaluation else seq_length + 1
     rows = len(tokens) // length + (evaluation and len(tokens) % length > 1)
     if rows < shards:
@@ -113,54 +113,54 @@ def prepare_classes(
     tokenizer: str = "gpt2",
     shards: int = 1,
 ) -> dict[str, Any]:
-    """Tokenise texts with classes into a folder of MindRecord files.
+    """Tokenise labelled texts into a folder of MindRecord files.
 
     Args:
-        source: the texts, in a form that has classes.
-        target: the folder; it must not be there.
-        names: of the classes.
-        seq_length: tokens of a row; of a longer text the beginning is written, a shorter one is
-            padded on the right.
+        source: the texts, in a format with classes.
+        target: the folder; it must not exist.
+        names: class names.
+        seq_length: tokens of a row; longer texts are truncated, shorter ones padded on the right.
         tokenizer: gpt2, or a folder.
-        shards: files.
+        shards: number of files.
 
     Raises:
-        SpecError: rows can't be used, or name no class of these (G2-309).
-        InputError: the data or the tokenizer can't be used, it has other classes (G2-306), or there
-            are too few rows (G2-305).
-        RunError: the target is there already or can't be written.
+        SpecError: rows are invalid, or have a label that is not in ``names`` (G2-309).
+        InputError: the data or the tokenizer is unusable, the data has other classes (G2-306), or
+            too few rows (G2-305).
+        RunError: the target exists already or can't be written.
     """
-    wanted = CLASSES.get(source.form.format, len(names))
-    if wanted != len(names):
-        message = f"{source.form.format} has {wanted} classes, --labels says {len(names)}"
+    expected = CLASSES.get(source.form.format, len(names))
+    if expected != len(names):
+        message = f"{source.form.format} has {expected} classes, --labels says {len(names)}"
         raise InputError("G2-306", source.name, message)
-    words = Tokenizer.load(tokenizer)
-    found = Examples.read(source, words, Classes(names, source.form), seq_length)
-    if len(found) < shards:
-        message = f"{len(found)} rows, {shards} files need more"
+    vocabulary = Tokenizer.load(tokenizer)
+    examples = Examples.read(source, vocabulary, Classes(names, source.form), seq_length)
+    if len(examples) < shards:
+        message = f"{len(examples)} rows, {shards} files need more"
         raise InputError("G2-305", source.name, message)
-    with _folder(target) as folder, Bar("writing rows", len(found)) as steps:
+    with _folder(target) as folder, Bar("writing rows", len(examples)) as steps:
         mindrecord_writing.write(
             folder,
             mindrecord_writing.with_classes(
-                found.ids, found.classes.tolist(), seq_length, found.pad
+                examples.ids, examples.classes.tolist(), seq_length, examples.pad
             ),
-            (len(found), seq_length),
+            (len(examples), seq_length),
             shards=shards,
             integers=mindrecord_writing.CLASSES,
             moved=lambda n: steps.step("", n),
         )
     return {
-        "target": str(target), "rows": len(found), "row_tokens": seq_length, "classes": len(names),
+        "target": str(target),
+        "rows": len(examples), "row_tokens": seq_length, "classes": len(names),
     }  # fmt: skip
 
 
 def train_tokenizer(source: Source, target: Path, vocab: int) -> int:
-    """Train a vocabulary into a folder; gives its size.
+    """Train a tokenizer, save it in a folder and return its vocabulary size.
 
     Raises:
-        InputError: the text can't be used.
-        RunError: the target is there already or can't be written.
+        InputError: the text is unusable.
+        RunError: the target exists already or can't be written.
     """
     tokenizer = Tokenizer.train(source.documents(), vocab)
     with _folder(target) as folder:
@@ -170,7 +170,7 @@ def train_tokenizer(source: Source, target: Path, vocab: int) -> int:
 
 @contextmanager
 def _folder(target: Path) -> Iterator[Path]:
-    """Yield a folder to write into, which gets its name once all of it is there."""
+    """Yield a temporary folder that gets its final name once it is complete."""
     final = cache.expanded(target).absolute()
     if final.exists():
         raise RunError(f"{target}: it is there already")

@@ -1,4 +1,4 @@
-"""What some steps spent their time on, from MindSpore's profiler."""
+"""Operator times of some training steps, from MindSpore's profiler."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from gpt2dsl.engine.job import Result
 
 FIRST, STEPS = 3, 5
-"""Steps that are left to warm up, and steps that are profiled."""
+"""Number of warm-up steps, and of profiled steps."""
 
 SHOWN = 12
-"""Operators that are shown."""
+"""Number of operators shown."""
 
 
 class Profile(Callback):
-    """Profiles some steps of a training, and says which operators took the time.
+    """A callback that profiles some training steps and prints the slowest operators.
 
     Args:
-        folder: gets the profiler's files: operator times, and a trace for chrome://tracing.
+        folder: output folder: operator times, and a trace for chrome://tracing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Profile(Callback):
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Start after the first steps of this process, and stops some later."""
+        """Start the profiler after this process's first steps, and stop it some steps later."""
         if not self._until:
             self._until = step + FIRST + STEPS
         if step == self._until - STEPS:
@@ -49,7 +49,7 @@ class Profile(Callback):
 
     @override
     def on_end(self, result: Result) -> None:
-        """A short run ends before that."""
+        """Stop the profiler, or explain why a short run has no profile."""
         if self._profiler:
             self._stop()
         elif not self._until:
@@ -58,7 +58,7 @@ class Profile(Callback):
             say(f"not profiled: the run ended within {FIRST} steps of its start")
 
     def _start(self) -> None:
-        from mindspore import profiler  # noqa: PLC0415  # slow, and only where it is asked for
+        from mindspore import profiler  # noqa: PLC0415  # slow, and needed only for profiling
 
         activities = [profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.NPU]
         self._profiler = profiler.profile(
@@ -77,27 +77,27 @@ class Profile(Callback):
 
 @contextmanager
 def _on_stderr() -> Iterator[None]:
-    """Yield the profiler and its processes print on stdout, which is the result's."""
+    """Redirect stdout to stderr: the profiler's processes print, but stdout is for the result."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def table(folder: Path) -> str:
-    """Return the operators that took the most time, of the newest profile in a folder.
+    """Return a table of the slowest operators of the newest profile in a folder.
 
-    Of the columns: milliseconds a step, the share of all operators, calls a step, the type.
+    Columns: milliseconds per step, share of the total, calls per step, operator type.
     """
-    found = sorted(folder.rglob("cpu_op_type_info_*.csv"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    files = sorted(folder.rglob("cpu_op_type_info_*.csv"), key=lambda path: path.stat().st_mtime)
+    if not files:
         return f"profile: {folder}"
-    with found[-1].open(encoding="utf-8", newline="") as file:
+    with files[-1].open(encoding="utf-8", newline="") as file:
         rows = [
             (float(row["total_compute_time"]), int(row["type_occurrences"]), row["op_type"])
             for row in csv.DictReader(file)

@@ -1,7 +1,7 @@
-"""Progress on stderr, or in a notebook's cell: a bar with what goes with it and the time left.
+"""Progress on stderr, or in a notebook's cell: a bar with details and the time left.
 
-At a terminal and in a notebook it is one line that changes and goes when its work is done;
-elsewhere lines are printed now and then. Within ``terminal.quietly`` nothing is shown.
+On a terminal and in a notebook, progress is one line that updates in place and disappears at the
+end; elsewhere lines are printed at intervals. Within ``terminal.quietly`` nothing is shown.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from typing_extensions import Self
 from gpt2dsl import notebook, terminal
 
 SHORT = 5.0
-"""Seconds up to which nothing is said of the time that is left."""
+"""Remaining seconds below which the time left is not shown."""
 
 SPARSE = 5.0
-"""Seconds between two lines of an evaluation, where lines are printed."""
+"""Minimum seconds between two printed lines of an evaluation."""
 RARE = 60.0
-"""The same of one within a training, which has one line when it is done."""
+"""The same for an evaluation during training, which prints one line at its end."""
 
 __all__ = ["RARE", "SPARSE", "Bar", "ByteBar", "say", "saying"]
 
 
 def say(line: str) -> None:
-    """Write a line of progress to stderr, unless it is to be quiet; never raise."""
+    """Write a line of progress to stderr, unless output is to be quiet; never raise."""
     if not terminal.is_quiet():
         terminal.say(line)
 
 
 _MOVING: list[Progress | Status] = []
-"""What moves on the terminal, the last of it in front; the others have stopped until it is done."""
+"""Stack of live displays on the terminal: only the last one is active, the others are paused."""
 
 
 @contextmanager
 def _in_front(line: Progress | Status) -> Iterator[None]:
-    """Hold up what moves on the terminal already: it has one line."""
+    """Pause the live display on the terminal: only one can be active."""
     if _MOVING:
         _MOVING[-1].stop()
     _MOVING.append(line)
@@ -65,14 +65,14 @@ def _in_front(line: Progress | Status) -> Iterator[None]:
 
 
 def _console() -> Console:
-    """Return stderr; FORCE_COLOR, which ipykernel sets, makes no terminal of a pipe."""
+    """Return a console on stderr; ignore FORCE_COLOR, which ipykernel sets, on a pipe."""
     stream = terminal.stderr()
     moves = getattr(stream, "isatty", lambda: False)()
     return Console(file=stream, force_jupyter=False, force_terminal=None if moves else False)
 
 
 class _Shown:
-    """A bar: it moves on a terminal and in a notebook; elsewhere lines are printed now and then."""
+    """A bar that updates in place on a terminal and in a notebook, and else prints lines."""
 
     def __init__(self, what: str, total: int, done: int, *columns: str | ProgressColumn) -> None:
         console = _console()
@@ -110,22 +110,22 @@ class _Shown:
             self._cell.clear()
 
     def _move(self, done: int, detail: str, words: str) -> None:
-        """Show how much is done.
+        """Show the progress.
 
         Args:
-            done: of the total.
-            detail: beside a terminal's bar.
-            words: what a notebook has beside it.
+            done: amount done of the total.
+            detail: text beside the bar on a terminal.
+            words: text beside the bar in a notebook.
         """
         self._done = done
         self._bar.update(self._task, completed=done, detail=detail)
         if self._cell:
             self._cell.bar(self._what, done / self._total, f"{words}{self._left()}")
-        if self._first is None:  # which may have waited for a compilation
+        if self._first is None:  # the first step may include a compilation
             self._first = done, time.perf_counter()
 
     def _left(self) -> str:
-        """Return how long the rest takes, where that is worth a word."""
+        """Return the estimated time left, if it is long enough to show."""
         if self._first is None or self._done == self._first[0]:
             return ""
         done, since = self._first
@@ -134,13 +134,13 @@ class _Shown:
 
 
 class Bar(_Shown):
-    """A bar of steps; where lines are printed, one every tenth.
+    """A bar of steps; printed lines appear at every tenth of the total.
 
     Args:
-        what: is done.
-        total: of its steps.
-        done: of them already.
-        pause: the least number of seconds before a printed line.
+        what: the activity.
+        total: total number of steps.
+        done: number of steps done before.
+        pause: minimum number of seconds between printed lines.
     """
 
     def __init__(self, what: str, total: int, done: int = 0, *, pause: float = 0.0) -> None:
@@ -149,7 +149,7 @@ class Bar(_Shown):
         self._pause, self._said = pause, time.perf_counter()
 
     def step(self, detail: str, count: int = 1) -> None:
-        """``count`` more are done; ``detail`` is shown beside the bar."""
+        """Advance by ``count`` steps; ``detail`` is shown beside the bar."""
         tenth = max(1, self._total // 10)
         before, done = self._done, self._done + count
         crossed = before // tenth != done // tenth or done == self._total
@@ -162,21 +162,21 @@ class Bar(_Shown):
 
 
 class ByteBar(_Shown):
-    """A bar of bytes with their speed; where lines are printed, one every few seconds."""
+    """A bar of bytes with their rate; printed lines appear every few seconds."""
 
     PAUSE = 5.0
-    """Seconds between two lines."""
+    """Seconds between two printed lines."""
 
     def __init__(self, what: str, total: int) -> None:
         super().__init__(what, max(1, total), 0, DownloadColumn(), TransferSpeedColumn())
         self._started = self._said = time.perf_counter()
 
     def move(self, count: int) -> None:
-        """``count`` more bytes are done."""
+        """Advance by ``count`` bytes."""
         self.to(self._done + count)
 
     def to(self, done: int) -> None:
-        """So many bytes are done."""
+        """Set the number of bytes done."""
         now = time.perf_counter()
         rate = done / 1e6 / max(now - self._started, 1e-9)
         words = f"{done / self._total:.0%} of {self._total / 1e6:,.1f} MB, {rate:,.0f} MB/s"
@@ -188,7 +188,7 @@ class ByteBar(_Shown):
 
 @contextmanager
 def saying(what: str) -> Iterator[None]:
-    """Say what takes the time now: with a spinner on a terminal, in a notebook until it is done."""
+    """Show the current activity: a spinner on a terminal, a line elsewhere."""
     console = _console()
     if terminal.is_quiet():
         yield

@@ -1,4 +1,4 @@
-"""The program of one rank: ``python -m gpt2dsl.engine.rank JOB``."""
+"""Entry point of one rank: ``python -m gpt2dsl.engine.rank JOB``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gpt2dsl.engine.run import carried_out
 from gpt2dsl.errors import Gpt2DslError, Interrupted
 
 INTERRUPTED = 130
-"""Exit code of a process that Ctrl-C ended."""
+"""Exit code of a process ended by Ctrl-C."""
 
 
 def main() -> int:
-    """Run this rank's part of a job; its exit code.
+    """Run this rank's part of a job, and return its exit code.
 
-    What went wrong is told to the supervisor, which tells it to the user; a traceback of what is
-    not foreseen is in this rank's log.
+    Errors go to the supervisor, which reports them to the user; the traceback of an unexpected one
+    is in this rank's log.
     """
     file = Path(sys.argv[1])
     job: Job = pickle.loads(file.read_bytes())  # noqa: S301  # written by our own parent
@@ -35,7 +35,7 @@ def main() -> int:
         reports.done()
         return STOPPED
     except KeyboardInterrupt:
-        return INTERRUPTED  # before there was a step to stop after; the supervisor says so
+        return INTERRUPTED  # before the first step; the supervisor reports it
     except Gpt2DslError as error:
         reports.error(str(error))
         return 1

@@ -1,4 +1,4 @@
-"""``report.html``: what a training run learned, in one file that needs nothing else."""
+"""``report.html``: the results of a training run in one self-contained file."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def training_report(
     attempts: Sequence[Attempt],
     tokens: int,
 ) -> str:
-    """Return the page.
+    """Return the report of a training run as HTML.
 
     Args:
-        job: what ran.
-        result: what it gave.
+        job: the job.
+        result: its result.
         metrics: the lines of metrics.jsonl.
-        before: what the model made of held-out text before training, if there was any.
+        before: held-out losses and samples before training, if there is held-out text.
         after: the same after training.
-        clock: what the time of this start was spent on.
-        attempts: processes that trained in this run, the first one first.
-        tokens: of a step, of which ``tokens_per_second`` counts.
+        clock: how this process spent its time.
+        attempts: processes that trained in this run, in order.
+        tokens: tokens of a step, the unit of ``tokens_per_second``.
     """
     spent = _seconds(metrics, tokens)
     body = [_summary(job, result, spent), _commands(result)]
@@ -57,17 +57,17 @@ def training_report(
         body.append(section("Classes that were said", _confusion(result.scores)))
     body.append(section("Where the time went", _system(clock, attempts)))
     steps = [line for line in metrics if "loss" in line]
-    small = []
+    charts = []
     for key, label in (
         ("tokens_per_second", "tokens/s"),
         ("lr", "learning rate"),
         ("gradient_norm", "gradient norm"),
     ):
-        told = [line for line in steps if key in line]
-        line = Line("", [one["step"] for one in told], [one[key] for one in told])
-        drawn = pictures.curves([line], "step", label, height=2.6, bottom=True)
-        small.append(section(label.capitalize(), drawn))
-    body.append(f'<div class="pair">{"".join(small)}</div>')
+        points = [line for line in steps if key in line]
+        line = Line("", [point["step"] for point in points], [point[key] for point in points])
+        chart = pictures.curves([line], "step", label, height=2.6, bottom=True)
+        charts.append(section(label.capitalize(), chart))
+    body.append(f'<div class="pair">{"".join(charts)}</div>')
     body += [section("Result", pre(str(result))), section("Plan", pre(job.plan_text))]
     body.append(section("Recipe", pre(job.documents["recipe.toml"])))
     body.append(section("Identity: what decides the result", _identity(job.identity)))
@@ -75,7 +75,7 @@ def training_report(
 
 
 def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
-    """Return what came out, in a sentence and in figures."""
+    """Return the outcome as a sentence and as tiles."""
     if result.perplexity is not None and result.perplexity_before is not None:
         subject = "The perplexity of held-out text"
         what = _moved(subject, result.perplexity_before, result.perplexity, ",.2f")
@@ -104,7 +104,7 @@ def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
 
 
 def _moved(subject: str, before: float, after: float, form: str) -> str:
-    """Return in words how a figure changed."""
+    """Return a sentence on how a figure changed."""
     first, last = format(before, form), format(after, form)
     if first == last:
         return f"{subject} stayed at {last}"
@@ -117,7 +117,7 @@ def _change(before: float | None, after: float, form: str) -> str:
 
 
 def _commands(result: Result) -> str:
-    """Return where the weights are, and what uses them."""
+    """Return where the weights are, with commands that use them."""
     weights = str(result.best or result.checkpoint)
     name = shlex.quote(weights)
     use = "classify" if result.scores else "generate"
@@ -126,13 +126,13 @@ def _commands(result: Result) -> str:
     if not result.scores:
         lines.insert(1, f"gpt2dsl serve {name}")
     lines.append(f"lm = gpt2dsl.load({weights!r})  # in Python")
-    kept = "best" if result.best else "last"
-    where = f"The weights of the {kept} checkpoint are in <code>{html.escape(weights)}</code>:"
+    kind = "best" if result.best else "last"
+    where = f"The weights of the {kind} checkpoint are in <code>{html.escape(weights)}</code>:"
     return section("Use it", f"<p>{where}</p>" + pre("\n".join(lines), "commands"))
 
 
 def _seconds(metrics: Metrics, tokens: int) -> list[float]:
-    """Return the time up to the end of each step that has a line."""
+    """Return the elapsed training time at the end of each logged step."""
     steps = (line for line in metrics if "tokens_per_second" in line)
     return list(accumulate(tokens / line["tokens_per_second"] for line in steps))
 
@@ -140,7 +140,7 @@ def _seconds(metrics: Metrics, tokens: int) -> list[float]:
 def _loss(
     metrics: Metrics, tokens: int, spent: Sequence[float], attempts: Sequence[Attempt] = ()
 ) -> str:
-    """Return the curve of the loss over steps, tokens and time."""
+    """Return the loss curve over steps, tokens and time."""
     steps = [line for line in metrics if "loss" in line]
     held_out = [line for line in metrics if "eval_loss" in line]
     numbers = [line["step"] for line in steps]
@@ -158,26 +158,28 @@ def _loss(
             Line("training batch", x, losses[: len(x)], "pale"),
             Line("training, smoothed", x, pictures.smooth(losses)[: len(x)]),
         ]
-        told = [line for line in held_out if line["step"] in place]
-        if told:
-            where = [place[line["step"]] for line in told]
-            lines.append(Line("held out", where, [one["eval_loss"] for one in told], "other", True))
+        logged = [line for line in held_out if line["step"] in place]
+        if logged:
+            where = [place[line["step"]] for line in logged]
+            lines.append(
+                Line("held out", where, [row["eval_loss"] for row in logged], "other", True)
+            )
         marks = "went on after a stop", [place[step] for step in joints if step in place]
         drawn[f"over {name}"] = pictures.curves(lines, name, "loss, nats", marks=marks)
     return switch("loss", drawn) + _evaluations(held_out)
 
 
 def _joints(attempts: Sequence[Attempt]) -> list[int]:
-    """Return the steps after which the curve is another process's, but where it begins anew."""
+    """Return the steps at which the curve continues from another process."""
     joints: list[int] = []
-    for attempt in reversed(attempts):  # what one went back behind is no part of the curve
+    for attempt in reversed(attempts):  # steps that a later process repeated are not on the curve
         if attempt.reached and 0 < attempt.step < min(joints, default=math.inf):
             joints.append(attempt.step)
     return joints[::-1]
 
 
 def _evaluations(held_out: Metrics) -> str:
-    """Return a table of the evaluations, the first and the last of many."""
+    """Return a table of the evaluations, shortened if there are many."""
     if not held_out:
         return ""
     shown = ends(held_out)
@@ -193,7 +195,7 @@ def _evaluations(held_out: Metrics) -> str:
 
 
 def _system(clock: Clock, attempts: Sequence[Attempt]) -> str:
-    """Return shares of the time of this process, its memory, and those before it."""
+    """Return how this process spent its time, its peak memory and earlier restarts."""
     known = sum(clock.seconds.values())
     total = max(clock.total, known, 1e-9)
     spent = {**clock.seconds, "everything else": total - known}
@@ -202,7 +204,7 @@ def _system(clock: Clock, attempts: Sequence[Attempt]) -> str:
         f"<td>{seconds / total:.0%}</td></tr>"
         for what, seconds in spent.items()
     )
-    # kilobytes, but on macOS bytes
+    # ru_maxrss is in kilobytes, on macOS in bytes
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     memory = f"Peak memory of the process: {peak / 1e9:.2f} GB."
@@ -212,7 +214,7 @@ def _system(clock: Clock, attempts: Sequence[Attempt]) -> str:
 
 
 def _restarts(attempts: Sequence[Attempt]) -> str:
-    """Return when a run began and went on, in words and a table; "" if it never stopped."""
+    """Return a sentence and a table on when a run started and resumed; "" if it never stopped."""
     restarts = [attempt for attempt in attempts if attempt.reached is not None]
     if not restarts:
         return ""
@@ -233,7 +235,7 @@ def _restarts(attempts: Sequence[Attempt]) -> str:
 
 
 def _what(attempt: Attempt) -> str:
-    """Return in words how a process came to train."""
+    """Return how a process began or resumed training."""
     if attempt.reached is None:
         return f"began at step {attempt.step:,}" if attempt.step else "began"
     where = f"went on from step {attempt.step:,}" if attempt.step else "began again"
@@ -247,7 +249,7 @@ def _when(time: str) -> str:
 
 
 def _confusion(scores: ClassificationMetrics) -> str:
-    """A table of the true classes by those that were said, the darker the more of its row."""
+    """Return the confusion matrix as a table, cells shaded by their share of the row."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in scores.names)
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th>"
@@ -263,7 +265,7 @@ def _confusion(scores: ClassificationMetrics) -> str:
 
 
 def _identity(identity: Identity) -> str:
-    """Return a table of the entries of an identity, as ``plan --why`` lists them."""
+    """Return a table of identity entries, as ``plan --why`` lists them."""
     rows = "".join(
         f"<tr><td>{html.escape(key)}</td><td>{html.escape(words)}</td></tr>"
         for key, words in identity.rows()
@@ -293,22 +295,22 @@ def _coloured(tokens: Sequence[str], losses: Sequence[float]) -> str:
 
 
 def _samples(before: Showcase, after: Showcase) -> str:
-    """Continuations; a part of the run under a layout that generates nothing has none."""
-    both = {
+    """Return continuations before and after; layouts that can't generate have none."""
+    showcases = {
         label: dict(zip(shown.prompts, shown.continuations, strict=True))
         for label, shown in (("Before", before), ("After", after))
     }
     return "".join(
         f'<p>{label}:</p><div class="passage">{html.escape(prompt)}'
-        f'<span class="said">{_told(written[prompt])}</span></div>'
+        f'<span class="said">{_told(continuations[prompt])}</span></div>'
         for prompt in dict.fromkeys((*before.prompts, *after.prompts))
-        for label, written in both.items()
-        if prompt in written
+        for label, continuations in showcases.items()
+        if prompt in continuations
     )
 
 
 def _told(text: str) -> str:
-    """Return a continuation, or words where nothing of it would be seen."""
+    """Return a continuation, or a note if it would be invisible."""
     if text.strip():
         return html.escape(text)
     words = f"only blanks, {len(text)} of them" if text else "nothing: it ends the text at once"

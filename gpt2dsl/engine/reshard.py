@@ -1,4 +1,4 @@
-"""The task reshard: a checkpoint from one layout of ranks into another, without MindSpore."""
+"""The reshard task: convert a checkpoint between parallel layouts, without MindSpore."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpt2dsl.weights.initial import filled
 
 
 def run(job: Job) -> Result:
-    """Reshard the task's source."""
+    """Reshard the source of the task."""
     task = job.parts.task
     assert isinstance(task, Reshard)
     started = time.perf_counter()
@@ -28,7 +28,7 @@ def run(job: Job) -> Result:
     path = cache.expanded(task.target)
     size = resharding.size(content.geometry, content.tensors, states, target)
     writing.find_room(path, size)
-    read = content.size + sum(one.size for one in states.values())
+    read = content.size + sum(state.size for state in states.values())
     with ByteBar(f"writing {path}", read) as bar:
         digest = resharding.write(
             path,

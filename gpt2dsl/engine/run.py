@@ -1,4 +1,4 @@
-"""Carries a job out with the engine of its task."""
+"""Dispatch of a job to the engine of its task."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ENGINES = {
     "export": "gpt2dsl.engine.export",
     "serve": "gpt2dsl.serve.task",
 }
-"""Task → the module that carries it out. Only the task's is imported; those that compute
-import MindSpore. A server's stands above the engines: modules are named, not imported."""
+"""Task → module of its engine, by name: only the task's module is imported, since most import
+MindSpore, and the server's is in a layer above the engines."""
 
 
 def run(job: Job, node: Node | None = None) -> Result:
-    """Carry a job out.
+    """Run a job.
 
     Args:
-        job: the whole one.
-        node: this machine's share of it, given by a launcher that speaks through stdin.
+        job: the job, identical on all machines.
+        node: this machine's share of it, from a launcher that sends orders through stdin.
 
     Raises:
-        RunError: it failed, or the device is not here.
+        RunError: the job failed, or the device is unavailable.
     """
     if reason := devices.refusal(job.parts):
         raise RunError(f"{reason}; --set runtime.device=cpu runs here")
@@ -46,7 +46,7 @@ def run(job: Job, node: Node | None = None) -> Result:
 
 
 def carried_out(job: Job) -> Result:
-    """Carry a job out in this process, which may be one of its ranks; raises as ``run`` does."""
+    """Run a job in this process, possibly one of its ranks; raises as ``run`` does."""
     assert job.parts.task is not None
     with held():
         module = importlib.import_module(ENGINES[job.parts.task.kind])

@@ -1,4 +1,4 @@
-"""The directory of a run: what ran, its metrics as they come, its result."""
+"""The run directory: documents of the run, metrics as they are logged, and the result."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from gpt2dsl.files import lock
 from gpt2dsl.layout.parallel_dims import ParallelDims
 
 BEFORE = "before.json"
-"""What the model made of held-out text before training."""
+"""Held-out losses and samples of the model before training."""
 
 
 @attrs.frozen(kw_only=True)
 class Attempt:
-    """A process that trained in a run, from its beginning or on from where one was stopped.
+    """A process that trained in a run, from the start or resumed from a checkpoint.
 
     Attributes:
-        time: when its first step began, in UTC, as ISO 8601 has it.
-        step: steps that were done before.
-        reached: the last step of the one before it, which may have been done after the checkpoint
-            that this one went on from; None of one that began the run.
+        time: start of its first step, in UTC, as ISO 8601.
+        step: number of steps done before.
+        reached: last step of the previous process, which may be later than the checkpoint resumed
+            from; None for the process that started the run.
+        layout: its parallel layout; "" if unknown.
     """
 
     time: str
@@ -40,7 +41,7 @@ class Attempt:
 
     @property
     def again(self) -> int:
-        """Steps that were lost, and done again."""
+        """Number of steps that were lost and repeated."""
         return max(0, (self.reached or 0) - self.step)
 
 
@@ -54,13 +55,14 @@ class RunDirectory:
 
     @classmethod
     def of(cls, job: Job, *, writes: bool = True) -> RunDirectory:
-        """Return the directory of a job, made if need be.
+        """Return the directory of a job, created if necessary.
 
-        A new one is described; one that is there stays what it is until a run goes on in it.
+        A new directory gets the job's documents; an existing one stays unchanged until a run
+        continues in it.
 
         Args:
-            job: has a directory.
-            writes: whether this process does; of several ranks one speaks for all.
+            job: a job with a directory.
+            writes: whether this process writes; of several ranks, only the main process does.
         """
         assert job.directory is not None
         run = cls(job.directory, writes=writes)
@@ -71,16 +73,16 @@ class RunDirectory:
         return run
 
     def describe(self, job: Job) -> None:
-        """Write the documents that describe what runs; raises as ``write`` does."""
+        """Write the documents that describe the run; raises as ``write`` does."""
         for name, text in job.documents.items():
             self.write(name, text)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Refuse a second process that would write here; a killed one leaves no lock behind.
+        """Lock the directory against a second writer; a killed process leaves no lock behind.
 
         Raises:
-            InUseError: another process is running here.
+            InUseError: another process runs in this directory.
         """
         if not self._writes:
             yield
@@ -89,7 +91,7 @@ class RunDirectory:
             yield
 
     def write(self, name: str, text: str) -> None:
-        """A file, whole or not at all.
+        """Write a file atomically.
 
         Raises:
             RunError: the disk is full or can't be written.
@@ -102,25 +104,25 @@ class RunDirectory:
             unfinished.replace(self.path / name)
 
     def log(self, **metrics: float) -> None:
-        """A line of metrics.jsonl; raises as ``write`` does."""
+        """Append a line to metrics.jsonl; raises as ``write`` does."""
         if not self._writes:
             return
-        # The exponential of a loss may be no number any more.
+        # The exponential of a loss may overflow.
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         with _writing(self._metrics), self._metrics.open("a", encoding="utf-8") as file:
             file.write(documents.dumps(finite) + "\n")
 
     def metrics(self) -> list[dict[str, float]]:
-        """Return the lines of metrics.jsonl; one that a crash cut short is left out."""
+        """Return the lines of metrics.jsonl; skip a line truncated by a crash."""
         return _lines(self._metrics)
 
     def attempt(self, step: int, reached: int | None, layout: ParallelDims) -> None:
-        """Note in attempts.jsonl that training begins, or goes on; raises as ``write`` does.
+        """Record in attempts.jsonl that training starts or resumes; raises as ``write`` does.
 
         Args:
             step: as in ``Attempt``.
-            reached: as in ``Attempt``; None forgets earlier ones.
-            layout: of the ranks.
+            reached: as in ``Attempt``; None discards earlier attempts.
+            layout: the parallel layout.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         earlier = [] if reached is None else self.attempts()
@@ -129,11 +131,11 @@ class RunDirectory:
         self.write(self._attempts.name, "".join(lines))
 
     def attempts(self) -> list[Attempt]:
-        """What ``attempt`` noted, the first one first; early releases noted none."""
+        """Return the recorded attempts in order; early releases recorded none."""
         return [Attempt(**line) for line in _lines(self._attempts)]
 
     def relaid(self, layout: ParallelDims) -> str:
-        """Say that the process that trained here last had another layout; "" where it had not."""
+        """Return a note that the previous process had another layout; "" if it had not."""
         attempts = self.attempts()
         before = attempts[-1].layout if attempts else ""
         if before in ("", str(layout)):
@@ -141,31 +143,31 @@ class RunDirectory:
         return f"; {layout}, before {before}: equal but for rounding"
 
     def forget_after(self, step: int, *, evaluations_after: int | None = None) -> None:
-        """Drop the metrics of what a resumed run does again.
+        """Drop the metrics of steps that a resumed run repeats.
 
         Args:
-            step: the last one that counts.
-            evaluations_after: the last one whose evaluation counts; ``step`` where it is not given.
+            step: last step to keep.
+            evaluations_after: last step whose evaluation to keep; ``step`` by default.
         """
         last = step if evaluations_after is None else evaluations_after
-        kept = [
+        lines = [
             line
             for line in self.metrics()
             if line["step"] <= (last if "eval_loss" in line else step)
         ]
-        text = "".join(documents.dumps(line) + "\n" for line in kept)
-        # A run that has nothing left to do is as new as it was.
+        text = "".join(documents.dumps(line) + "\n" for line in lines)
+        # A run without steps left keeps its modification time.
         if not self._metrics.exists() or self._metrics.read_text(encoding="utf-8") != text:
             self.write(self._metrics.name, text)
 
     def forget_outcome(self) -> None:
-        """Drop what the model made of held-out text before training, and what came of it."""
+        """Delete the samples from before training, and the result."""
         if self._writes:
             (self.path / BEFORE).unlink(missing_ok=True)
             (self.path / "result.json").unlink(missing_ok=True)
 
     def finished_steps(self) -> int | None:
-        """Return the steps of result.json, which is written last; None where there is none."""
+        """Return the steps in result.json, which is written last; None if there is none."""
         try:
             content = json.loads((self.path / "result.json").read_bytes())
         except (OSError, ValueError):
@@ -178,7 +180,7 @@ class RunDirectory:
 
 
 def finished(job: Job, result: Result, *, writes: bool) -> Result:
-    """Return the result, written where the job has a directory; of several ranks one writes."""
+    """Return the result, after the main process has written it if the job has a directory."""
     if job.directory:
         directory = RunDirectory.of(job, writes=writes)
         directory.describe(job)
@@ -187,7 +189,7 @@ def finished(job: Job, result: Result, *, writes: bool) -> Result:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """The documents of a file that has one a line; a line that a crash cut short is left out."""
+    """Return the documents of a JSON Lines file; skip a line truncated by a crash."""
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)

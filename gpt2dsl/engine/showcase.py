@@ -1,4 +1,4 @@
-"""What a model makes of held-out text: the cost of each token, and continuations."""
+"""Held-out samples of a model: the loss of each token of a passage, and continuations."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHOWN_TOKENS = 40
 
 @attrs.frozen
 class Showcase:
-    """Taken before and after training, it shows what was learned.
+    """Samples that, taken before and after training, show what was learned.
 
     Attributes:
-        tokens: the text of each token of a passage.
-        losses: what each cost the model, nats.
+        tokens: text of each token of a passage.
+        losses: cross-entropy of each token, in nats.
         prompts: beginnings of held-out rows.
-        continuations: what the model writes after them.
+        continuations: text that the model generates after them.
     """
 
     tokens: tuple[str, ...]
@@ -39,31 +39,31 @@ class Showcase:
     continuations: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the showcase as a JSON object."""
         return attrs.asdict(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Showcase:
-        """What ``to_json`` gave."""
+        """Return the showcase from the output of ``to_json``."""
         return cls(**{name: tuple(values) for name, values in document.items()})
 
 
 def show(
     tokenizer: Tokenizer, losses: Losses, rows: Rows, parts: Parts, generate: Generate | None
 ) -> Showcase:
-    """Take it.
+    """Return a showcase of the network's current state.
 
     Args:
-        tokenizer: of the text.
-        losses: of the network as it is now.
+        tokenizer: tokenizer of the text.
+        losses: per-token losses of the network.
         rows: held-out text.
-        parts: the recipe, for the batch and for how to generate.
-        generate: continues texts; None where the network can't.
+        parts: the recipe, for the batch size and the generation settings.
+        generate: continues texts; None if the network can't.
     """
     batch = parts.train.batch_size
     ids, labels, mask = next(rows.evaluation_batches(batch))
-    told = np.flatnonzero(mask[0])  # a row of MindRecord may leave some out
-    cost = losses.losses(ids, labels)[0, told]
+    places = np.flatnonzero(mask[0])  # a MindRecord row may mask some out
+    cost = losses.losses(ids, labels)[0, places]
     starts = [row for row in range(batch) if mask[row, :PROMPT_TOKENS].all()][:PROMPTS]
     prompts = [tokenizer.decode(ids[row, :PROMPT_TOKENS]) for row in starts]
     shorter = parts.generation.evolve(
@@ -76,10 +76,10 @@ def show(
         num_return_sequences=1,
         logprobs=None,
     )
-    found = generate(prompts, shorter) if generate and prompts else []
+    results = generate(prompts, shorter) if generate and prompts else []
     return Showcase(
-        tokens=tuple(tokenizer.decode([token]) for token in labels[0, told]),
+        tokens=tuple(tokenizer.decode([token]) for token in labels[0, places]),
         losses=tuple(round(float(value), 4) for value in cost),
-        prompts=tuple(one.prompt for one in found),
-        continuations=tuple(one.text for one in found),
+        prompts=tuple(result.prompt for result in results),
+        continuations=tuple(result.text for result in results),
     )

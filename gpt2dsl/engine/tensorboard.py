@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, in the run's folder."""
+"""TensorBoard event files in the run directory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class TensorBoard(Callback):
-    """Every number of ``metrics.jsonl`` as a scalar: ``train/loss``, ``eval/loss``.
+    """A callback that logs all metrics as scalars: ``train/loss``, ``eval/loss``.
 
     Args:
-        folder: of the event files.
+        folder: folder of the event files.
 
     Raises:
         RunError: the package tensorboard is not installed.
@@ -42,18 +42,18 @@ class TensorBoard(Callback):
 
     @override
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Of the step."""
+        """Log the metrics of a step."""
         self._add(step, {f"train/{name}": value for name, value in metrics.items()})
 
     @override
     def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Of the evaluation."""
-        named = {f"eval/{name.removeprefix('eval_')}": value for name, value in metrics.items()}
-        self._add(step, named)
+        """Log the metrics of an evaluation."""
+        scalars = {f"eval/{name.removeprefix('eval_')}": value for name, value in metrics.items()}
+        self._add(step, scalars)
 
     @override
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """What was written so far is on disk when a checkpoint is."""
+        """Flush the file, so that events are on disk whenever a checkpoint is."""
         self._writer.flush()
 
     @override
@@ -65,6 +65,6 @@ class TensorBoard(Callback):
         from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415  # as above
         from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415  # as above
 
-        values = [Summary.Value(tag=tag, simple_value=one) for tag, one in scalars.items()]
+        values = [Summary.Value(tag=tag, simple_value=scalar) for tag, scalar in scalars.items()]
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         self._writer.add_event(event)

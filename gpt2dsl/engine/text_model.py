@@ -1,4 +1,4 @@
-"""Texts in, texts out, whatever computes the scores: a network here, or exported graphs."""
+"""Text generation independent of what computes the logits: a network or exported graphs."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from gpt2dsl.parts import Generation
 from gpt2dsl.weights.defaults import Defaults
 
 AT_ONCE = 8
-"""Texts that are generated together."""
+"""Default batch size of generation."""
 
 LONG_TEXT = 100_000
-"""Characters up to which the tokens of a prompt that is too long are counted, to be told."""
+"""Length in characters up to which an overlong prompt is tokenised for its error message."""
 
 KEPT_DECODERS = 4
-"""Decoders that are kept with their compiled graphs and caches; streams have one each."""
+"""Number of idle decoders kept with their compiled graphs and caches; each stream uses one."""
 
 Prompt = str | Sequence[int]
-"""A text, or the ids of its tokens, which are taken as they are; NumPy's integers too."""
+"""A text, or token ids, which are used unchanged; NumPy integers are accepted."""
 
 
 class TextModel(ShownAsCode, ABC):
-    """Continues texts. Threads may share it: their calls are carried out one after another.
+    """A model that continues texts. It is thread-safe: concurrent calls run one after another.
 
-    A stream takes its turn for each token, so that others go on while its reader does not.
+    A stream takes its turn for each token, so that an idle reader does not block other calls.
 
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
-        geometry: the network's numbers.
-        at_once: texts that are generated together.
-        defaults: what the files beside the weights say of keys of ``[generation]``.
-        adapter: its name beside its base in a server; "" for the base.
+        geometry: dimensions of the network.
+        at_once: batch size of generation.
+        defaults: ``[generation]`` defaults from the files beside the weights.
+        adapter: name of the adapter in a server; "" for the base.
     """
 
     adapter: str = ""
@@ -73,7 +73,7 @@ class TextModel(ShownAsCode, ABC):
         """The tokenizer.
 
         Raises:
-            InputError: nobody knows it (G2-205).
+            InputError: the tokenizer is unknown (G2-205).
         """
         if isinstance(self._tokenizer, InputError):
             raise self._tokenizer
@@ -86,7 +86,7 @@ class TextModel(ShownAsCode, ABC):
 
     @abstractmethod
     def _new_decoder(self, batch: int) -> Decoder:
-        """What generates so many texts at once."""
+        """Return a decoder with ``batch`` rows."""
 
     @overload
     def generate(self, prompts: str, **generation: Any) -> str: ...
@@ -98,30 +98,30 @@ class TextModel(ShownAsCode, ABC):
         """Continue texts.
 
         Args:
-            prompts: a text; or texts, or the ids of each, in a list. An empty one begins at the
-                first token of a text, bos or eos.
-            generation: the keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...;
-                those that are left out are as the files beside the weights say.
+            prompts: a text, or a list of texts or of token ids. An empty prompt starts from the
+                bos or eos token.
+            generation: keys of ``[generation]``: max_new_tokens, do_sample, temperature, ...;
+                defaults come from the files beside the weights.
 
         Returns:
-            Each prompt with its continuation, ``num_return_sequences`` of each; a text for a text.
+            Each prompt with its continuation, ``num_return_sequences`` of each; a string for a
+            string.
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
-            ValueError: several continuations of a text that is in no list are asked for.
-            InputError: a prompt is longer than the model has positions, or has an id that its word
-                table lacks.
+            ValueError: several continuations of a single string are requested.
+            InputError: a prompt exceeds the model's positions, or an id exceeds its vocabulary.
         """
-        asked = Generation(**generation)
+        settings = Generation(**generation)
         if isinstance(prompts, str):
-            if self.defaults.completed(asked).num_return_sequences > 1:
+            if self.defaults.completed(settings).num_return_sequences > 1:
                 raise ValueError("several continuations come for a list: generate([text])")
-            (continuation,) = self.continuations([prompts], asked)
+            (continuation,) = self.continuations([prompts], settings)
             return continuation.prompt + continuation.text
-        return [one.prompt + one.text for one in self.continuations(prompts, asked)]
+        return [result.prompt + result.text for result in self.continuations(prompts, settings)]
 
     def stream(self, prompt: Prompt, **generation: Any) -> Iterator[str]:
-        """Continue one text; gives its pieces as they come, whole characters only.
+        """Continue one text and yield pieces of whole characters as they are generated.
 
         Args:
             prompt: the text, or its ids; the pieces do not repeat it.
@@ -129,14 +129,14 @@ class TextModel(ShownAsCode, ABC):
 
         Raises:
             SpecError: a key or value of ``generation`` is wrong.
-            ValueError: several texts are asked for.
-            InputError: the prompt is longer than the model has positions.
+            ValueError: several texts are requested.
+            InputError: the prompt exceeds the model's positions.
         """
-        asked = Generation(**generation)
-        if asked.num_return_sequences > 1:
+        settings = Generation(**generation)
+        if settings.num_return_sequences > 1:
             raise ValueError("a stream is one text; generate gives several of a prompt")
-        asked = asked.evolve(num_return_sequences=1, stream=True)
-        return self.pieces(self.row(prompt, asked))
+        settings = settings.evolve(num_return_sequences=1, stream=True)
+        return self.pieces(self.row(prompt, settings))
 
     def continuations(
         self,
@@ -144,12 +144,13 @@ class TextModel(ShownAsCode, ABC):
         generation: Generation,
         numbers: Sequence[int] | None = None,
     ) -> list[Continuation]:
-        """As ``generate``, with what is known of each text.
+        """Continue texts as ``generate`` does, and return full results.
 
         Args:
             prompts: the texts, or the ids of each.
-            generation: how.
-            numbers: of the prompts among all, where these are some; they tell equal ones apart.
+            generation: generation settings.
+            numbers: indices of the prompts if these are a subset; equal prompts are sampled
+                differently.
         """
         generation = self.defaults.completed(generation)
         numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
@@ -176,24 +177,24 @@ class TextModel(ShownAsCode, ABC):
         """Return a text to be generated.
 
         Args:
-            prompt: it, or its ids.
-            generation: how.
-            number: tells equal prompts apart.
+            prompt: the prompt, or its ids.
+            generation: generation settings.
+            number: index that makes equal prompts sample differently.
             stops_in_prompt: whether a stop string may begin in the prompt, as in transformers.
-            generates: whether it is continued; else it may be as long as the model's positions.
+            generates: whether to continue it; else it may fill all of the model's positions.
         """
-        asked = self.defaults.completed(generation)
+        settings = self.defaults.completed(generation)
         request = self._request(
-            prompt, asked, number, stops_in_prompt=stops_in_prompt, generates=generates
+            prompt, settings, number, stops_in_prompt=stops_in_prompt, generates=generates
         )
         return Row(request)
 
     def show(
         self, prompts: Sequence[Prompt], generation: Generation, say: Callable[[str], None]
     ) -> list[Continuation]:
-        """Continue texts one after another, and show each as it comes, the prompt included."""
+        """Continue texts one after another, and print each with its prompt as it is generated."""
         generation = self.defaults.completed(generation)
-        found: list[Continuation] = []
+        continuations: list[Continuation] = []
         copies = [prompt for prompt in prompts for _ in range(generation.num_return_sequences)]
         for number, prompt in enumerate(copies):
             row = self.row(prompt, generation, number)
@@ -201,12 +202,12 @@ class TextModel(ShownAsCode, ABC):
             say(text if number == 0 else BETWEEN + text)
             for piece in self.pieces(row):
                 say(piece)
-            found.append(row.continuation())
+            continuations.append(row.continuation())
         say("\n")
-        return found
+        return continuations
 
     def pieces(self, row: Row) -> Iterator[str]:
-        """Yield the text of a row as it comes."""
+        """Yield the text of a row as it is generated."""
         pieces, shown = Pieces(self.tokenizer), 0
         with self._lent(1) as decoder:
             slots = Slots(decoder, 1)
@@ -222,11 +223,11 @@ class TextModel(ShownAsCode, ABC):
     @TURNS
     def _run(self, rows: Sequence[Row]) -> None:
         """Generate until every text is over."""
-        waiting, told = deque(rows), 0
+        waiting, reported = deque(rows), 0
         batch = min(self.at_once, 1 << (len(rows) - 1).bit_length())
-        # what fits at once is over soon, and is asked for in loops
-        shown = Bar("generating", len(rows)) if len(rows) > batch else nullcontext()
-        with self._lent(batch) as decoder, shown as bar:
+        # no bar for a single batch, which is short and often called in loops
+        progress = Bar("generating", len(rows)) if len(rows) > batch else nullcontext()
+        with self._lent(batch) as decoder, progress as bar:
             slots = Slots(decoder, batch)
             while waiting or slots.busy:
                 moved: list[Row] = []
@@ -238,22 +239,22 @@ class TextModel(ShownAsCode, ABC):
                 for row in moved:
                     row.check()
                 ended = len(rows) - len(waiting) - len(slots.busy)
-                if bar and ended > told:
-                    bar.step("texts", ended - told)
-                    told = ended
+                if bar and ended > reported:
+                    bar.step("texts", ended - reported)
+                    reported = ended
 
     @TURNS
     def _searched(
         self, prompts: Sequence[tuple[int, Prompt]], generation: Generation
     ) -> list[Continuation]:
-        """Beam search; as many prompts at once as there is room for."""
-        groups = [Beams(self._request(one, generation, number)) for number, one in prompts]
+        """Run beam search, on as many prompts at once as fit."""
+        groups = [Beams(self._request(prompt, generation, number)) for number, prompt in prompts]
         at_once = max(1, self.at_once // generation.beams)
         for start in range(0, len(groups), at_once):
-            some = groups[start : start + at_once]
-            with self._lent(len(some) * generation.beams) as decoder:
-                search(decoder, some)
-        return [one for group in groups for one in group.continuations()]
+            batch = groups[start : start + at_once]
+            with self._lent(len(batch) * generation.beams) as decoder:
+                search(decoder, batch)
+        return [result for group in groups for result in group.continuations()]
 
     def _request(
         self,
@@ -288,7 +289,7 @@ class TextModel(ShownAsCode, ABC):
         )
 
     def _encoded(self, prompt: str) -> list[int]:
-        """Return the ids of a text; an empty one begins at an end-of-text token."""
+        """Return the ids of a text; an empty one becomes an end-of-text token."""
         positions = self.geometry.positions
         if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
@@ -296,13 +297,13 @@ class TextModel(ShownAsCode, ABC):
         return self.tokenizer.encode(prompt) or [self._begin]
 
     def _checked(self, prompt: Any) -> list[int]:
-        """Return ids as they are, if all are in the word table."""
+        """Return ids unchanged, if all are within the vocabulary."""
         is_list = isinstance(prompt, Sequence | np.ndarray)
         is_list = is_list and not isinstance(prompt, bytes | bytearray)
         kinds = set(map(type, prompt)) if is_list else {object}
         if not all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
-            found = f"{type(prompt).__name__} {prompt!r:.40}"
-            raise TypeError(f"expected a text, found {found}; ids are a list of integers")
+            description = f"{type(prompt).__name__} {prompt!r:.40}"
+            raise TypeError(f"expected a text, found {description}; ids are a list of integers")
         ids = list(map(int, prompt))
         for wrong in {min(ids, default=0), max(ids, default=0)}:
             if not 0 <= wrong < self.geometry.vocab:
@@ -311,17 +312,17 @@ class TextModel(ShownAsCode, ABC):
         return ids
 
     def _refuse_unknown(self, generation: Generation) -> None:
-        """Refuse ids of settings that the word table lacks."""
+        """Refuse ids in settings that exceed the vocabulary."""
         vocab = self.geometry.vocab
-        for key, named in generation.ids.items():
-            if any(i >= vocab for i in named):
-                message = f"{max(named)} is no id: there are {vocab}"
+        for key, ids in generation.ids.items():
+            if any(i >= vocab for i in ids):
+                message = f"{max(ids)} is no id: there are {vocab}"
                 raise InputError("G2-204", f"generation.{key}", message)
 
     def _refuse_long(
         self, prompt: Prompt, ids: Sequence[int], generation: Generation, *, generates: bool
     ) -> None:
-        """Refuse a prompt that has no room, or leaves none to continue it."""
+        """Refuse a prompt that exceeds the positions, or leaves no room for a continuation."""
         positions = self.geometry.positions
         if not generates:
             if len(ids) > positions:
@@ -337,28 +338,28 @@ class TextModel(ShownAsCode, ABC):
 
     @property
     def _begin(self) -> int:
-        """The id that an empty prompt begins at."""
+        """Id that replaces an empty prompt."""
         return self.tokenizer.start if self.defaults.begin is None else self.defaults.begin
 
     @contextmanager
     def _lent(self, batch: int) -> Iterator[Decoder]:
-        """Lend a decoder for one use at a time; it is kept after it with its compiled graphs."""
+        """Lend a decoder for one exclusive use; keep it afterwards with its compiled graphs."""
         with TURNS:
             decoder = self._kept_decoder(batch) or self._new_decoder(batch)
         is_sound = True
         try:
             yield decoder
         except Exception:
-            is_sound = False  # its caches may hold what is no number, which masks do not hide
+            is_sound = False  # its caches may hold NaN, which masks do not hide
             raise
         finally:
-            # Without a turn: a generator that nobody reads on is closed in whatever thread it was
-            # forgotten in, in the middle of anything.
+            # Without a turn: an abandoned generator is closed by the garbage collector, in any
+            # thread and at any time.
             if is_sound:
                 self._decoders.append((batch, decoder))
 
     def _kept_decoder(self, batch: int) -> Decoder | None:
-        """Take out the last decoder of a batch size that was used; forget the oldest of all."""
+        """Take out the most recent decoder of a batch size; drop the oldest of all."""
         fitting = [entry for entry in self._decoders if entry[0] == batch]
         for entry in fitting[-1:]:
             self._decoders.remove(entry)
@@ -367,17 +368,17 @@ class TextModel(ShownAsCode, ABC):
 
 
 def refuse(generation: Generation) -> None:
-    """Refuse values that do not go together.
+    """Refuse contradictory generation settings.
 
     Raises:
-        SpecError: with every fault.
+        SpecError: some contradict each other; lists all of them.
     """
-    found = [
+    faults = [
         Fault("G2-107", generation.why(key), f"generation.{key}", why)
         for key, why in generation.contradictions()
     ]
-    if found:
-        raise SpecError(found)
+    if faults:
+        raise SpecError(faults)
 
 
 def _shown(prompt: Prompt) -> str:

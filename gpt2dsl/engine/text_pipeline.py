@@ -1,4 +1,4 @@
-"""Text in, text out, as the pipelines of MindFormers have it."""
+"""A text generation pipeline with the interface of MindFormers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ RESULT = "text_generation_text"
 
 
 class TextGeneration(ShownAsCode):
-    """Continues texts.
+    """A pipeline that continues texts.
 
     Args:
-        model: that continues them.
-        defaults: keys of ``[generation]``.
+        model: the model.
+        defaults: default values of ``[generation]`` keys.
     """
 
     def __init__(self, model: TextModel, **defaults: Any) -> None:
@@ -25,15 +25,15 @@ class TextGeneration(ShownAsCode):
         self.model, self._defaults = model, defaults
 
     def __repr__(self) -> str:
-        said = "".join(f", {name}={value!r}" for name, value in self._defaults.items())
-        return f"<{type(self).__name__} of {self.model!r}{said}>"
+        options = "".join(f", {name}={value!r}" for name, value in self._defaults.items())
+        return f"<{type(self).__name__} of {self.model!r}{options}>"
 
     def __call__(self, texts: str | Sequence[str], **generation: Any) -> list[dict[str, list[str]]]:
         """Continue a text, or several.
 
         Args:
-            texts: one or several.
-            generation: keys of ``[generation]``, before the defaults.
+            texts: one text or several.
+            generation: keys of ``[generation]``, which override the defaults.
 
         Returns:
             For each text ``{"text_generation_text": [prompt and continuation, ...]}``.
@@ -42,14 +42,19 @@ class TextGeneration(ShownAsCode):
             SpecError: a key or value of ``generation`` is wrong.
             InputError: a text leaves no room to continue it.
         """
-        several = [texts] if isinstance(texts, str) else list(texts)
+        prompts = [texts] if isinstance(texts, str) else list(texts)
         length = {"max_length", "max_new_tokens"}
-        given = length & generation.keys()
-        kept = {k: v for k, v in self._defaults.items() if not (given and k in length)}
-        asked = self.model.defaults.completed(Generation(**{**kept, **generation}))
-        found = self.model.continuations(several, asked)
-        copies = asked.num_return_sequences
+        lengths = length & generation.keys()
+        defaults = {k: v for k, v in self._defaults.items() if not (lengths and k in length)}
+        settings = self.model.defaults.completed(Generation(**{**defaults, **generation}))
+        continuations = self.model.continuations(prompts, settings)
+        copies = settings.num_return_sequences
         return [
-            {RESULT: [one.prompt + one.text for one in found[i * copies : (i + 1) * copies]]}
-            for i in range(len(several))
+            {
+                RESULT: [
+                    continuation.prompt + continuation.text
+                    for continuation in continuations[i * copies : (i + 1) * copies]
+                ]
+            }
+            for i in range(len(prompts))
         ]

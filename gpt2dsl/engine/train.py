@@ -1,4 +1,4 @@
-"""The tasks pretrain and finetune: steps, evaluations, checkpoints, and a report at the end."""
+"""The pretrain and finetune tasks: training steps, evaluations, checkpoints and a final report."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def run(job: Job) -> Result:
     """Train the network of the recipe on the task's data.
 
     Raises:
-        Interrupted: the user stopped it; a checkpoint has what was done.
+        Interrupted: the user stopped the run; a checkpoint has its state.
         RunError: the loss is not finite, or a checkpoint can't be written.
     """
     training = Training(job)
-    # of several ranks the process that started them holds the directory
+    # with several ranks, their parent process locks the directory
     with training.directory.alone() if training.team.is_alone else nullcontext():
         return training.run()
 
@@ -106,11 +106,11 @@ class Training:
         return [*self.job.callbacks, *board, *forward]
 
     def _gives_up(self) -> bool:
-        """Whether an evaluation is given up; ranks that compute other rows can't agree on it."""
+        """Return whether to abort an evaluation; several ranks can't agree on it and never do."""
         return self.stop.wanted and self.team.is_alone
 
     def run(self) -> Result:
-        """From the newest checkpoint, or from the start, to the end."""
+        """Train from the newest checkpoint, or from the start, to the end."""
         with self.stop:
             self._begin()
             self.told.on_start(self._start())
@@ -130,7 +130,7 @@ class Training:
         return result
 
     def _begin(self) -> None:
-        """Go on from a checkpoint or start anew, and note which."""
+        """Resume from a checkpoint or start anew, and record the attempt."""
         metrics = self.directory.metrics()
         reached = metrics[-1]["step"] if metrics else 0
         folder = self._resume()
@@ -146,7 +146,7 @@ class Training:
         self.directory.attempt(self.step.steps, before, self.parts.parallel.grid)
 
     def _start(self) -> Start:
-        """Return what callbacks are told at the start."""
+        """Return the start event of callbacks."""
         return Start(
             name=self.job.name,
             directory=self.directory.path,
@@ -156,17 +156,17 @@ class Training:
         )
 
     def _read(self, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows | Examples:
-        """Rows of a text, or of texts with their classes."""
+        """Return rows of a text, or labelled examples for a classifier."""
         if self.job.geometry.labels:
             return examples_of(self.job, name, tokenizer)
         return rows_of(self.job, name, tokenizer, trains=trains)
 
     def _is_own(self, folder: Path | None) -> bool:
-        """Return whether a checkpoint is one of this run."""
+        """Return whether a checkpoint belongs to this run."""
         return folder is not None and folder.parent == self.directory.checkpoints
 
     def _resume(self) -> Path | None:
-        """Go on from a checkpoint, if there is one, and return its folder."""
+        """Restore a checkpoint, if there is one, and return its folder."""
         resume = self.parts.train.resume
         folder = checkpoints.find(self.directory.checkpoints, resume)
         differences = self.checkpoints.restore(folder) if folder else []
@@ -193,7 +193,7 @@ class Training:
         metrics = self.directory.metrics()
         self.evaluations = [line for line in metrics if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
-            # The scores of the end are not in a line of metrics: they are found again.
+            # Final scores are not in metrics.jsonl: repeat the last evaluation.
             self.team.wait()
             self.directory.forget_after(step, evaluations_after=step - 1)
             self.evaluations = [line for line in self.evaluations if line["step"] < step]
@@ -207,20 +207,20 @@ class Training:
         return folder
 
     def _has_finished(self) -> bool:
-        """Whether an earlier start came to the end of these steps, as the leading rank sees it."""
+        """Return whether an earlier process finished these steps; False off the main process."""
         if not self.team.is_main_process or self._evaluation_is_due() or not self._is_over():
             return False
         return self.directory.finished_steps() == self.step.steps
 
     def _is_over(self) -> bool:
-        """Return whether all steps are done, or evaluations stopped to improve."""
+        """Return whether all steps are done, or training stops early."""
         patience = self.parts.train.patience
         return self.step.steps >= self.job.steps or (
             held_out.is_out_of_patience(self.evaluations, patience)
         )
 
     def _steps(self) -> None:
-        """Every step that is left."""
+        """Do all remaining steps."""
         if not self._is_over():
             with saying("compiling the training step, then the first step"):
                 self.reports.phase("compiling the training step", long=True)
@@ -235,11 +235,11 @@ class Training:
             say(f"stopped early: {self.parts.train.patience} evaluations without a lower loss")
 
     def _one(self) -> None:
-        """One optimizer step, and its line of metrics."""
+        """Do one optimizer step, and log its metrics."""
         train, done = self.parts.train, self.step.steps
         started = time.perf_counter()
         indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
-        # A step that an overflow skips does not use up the schedule, as in transformers' Trainer.
+        # A step skipped by an overflow does not advance the schedule, as in transformers' Trainer.
         updates = self.step.updates
         lr = learning_rate(self.parts.schedule, self.parts.optim.lr, updates, self.job.steps)
         scale = self.step.scale.value if self.step.scale else None
@@ -262,16 +262,16 @@ class Training:
         self.reports.step(done + 1)
 
     def _batch(self, done: int, indices: Indices) -> Iterator[MicroBatch]:
-        """Yield the micro-batches of a step, made as they are wanted: masks are large."""
+        """Yield the micro-batches of a step lazily: dropout masks are large."""
         parts = self.parts
-        copies = self.team.copies
-        own = len(indices) // copies.dp
-        size = own // parts.parallel.micro_batches
+        replicas = self.team.copies
+        local_rows = len(indices) // replicas.dp
+        size = local_rows // parts.parallel.micro_batches
         weight = self.rows.weight(indices)
-        for first in range(copies.index * own, (copies.index + 1) * own, size):
+        for first in range(replicas.index * local_rows, (replicas.index + 1) * local_rows, size):
             with self.clock.of("data and dropout masks"):
                 ids, labels = self.rows.batch(indices[first : first + size])
-                kept = masks(
+                dropout_masks = masks(
                     self.job.geometry,
                     parts.train.seed,
                     done,
@@ -282,10 +282,10 @@ class Training:
                     shard=self.team.shard,
                     layers=self.step.network.layers,
                 )
-            yield MicroBatch(ids, labels, tuple(kept), weight)
+            yield MicroBatch(ids, labels, tuple(dropout_masks), weight)
 
     def _refuse(self, indices: Indices, norm: float) -> None:
-        """Stop at a loss or a gradient that is no number."""
+        """Raise RunError for a loss or a gradient that is not finite."""
         raise RunError(
             f"step {self.step.steps}: loss {self.loss}, gradient norm {norm}; rows "
             f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
@@ -293,11 +293,11 @@ class Training:
         )
 
     def _speed(self) -> float:
-        """Return the tokens a second, without the step that compiled."""
+        """Return the median speed in tokens per second, without the step that compiles."""
         return median(self.speeds[1:][-50:] or self.speeds)
 
     def _after(self) -> None:
-        """What is due after a step: a checkpoint, an evaluation, the end."""
+        """Save a checkpoint, evaluate or stop, if due after a step."""
         every, done = self.parts.train.save_every, self.step.steps
         if done and (done == self.job.steps or (every and done % every == 0)):
             self._save()
@@ -310,33 +310,33 @@ class Training:
             )
 
     def _evaluation_is_due(self) -> bool:
-        """Before the first step, after the last one, and every so many steps."""
+        """Return whether to evaluate now: before training, after it and at intervals."""
         every, done = self.parts.train.evaluate_every, self.step.steps
-        wanted = done in (0, self.job.steps) or (every > 0 and done % every == 0)
-        evaluated = any(one["step"] == done for one in self.evaluations)
-        return self.held_out is not None and wanted and not evaluated
+        is_due = done in (0, self.job.steps) or (every > 0 and done % every == 0)
+        evaluated = any(evaluation["step"] == done for evaluation in self.evaluations)
+        return self.held_out is not None and is_due and not evaluated
 
     def _evaluate(self) -> None:
-        """A line of metrics on held-out data; given up when the user stops."""
+        """Evaluate on held-out data and log the metrics, unless the user stops it."""
         assert self.held_out is not None
         done = self.step.steps
         self.reports.phase("evaluating", long=True)
         with self.clock.of("evaluation"):
-            found = self.held_out.metrics(done)
-        if found is None:
+            metrics = self.held_out.metrics(done)
+        if metrics is None:
             return
-        self.evaluations.append({"step": done, **found})
-        self.directory.log(step=done, **found)
+        self.evaluations.append({"step": done, **metrics})
+        self.directory.log(step=done, **metrics)
         if self.parts.train.best and done and done == self._best():
             self._save()
-        self.told.on_evaluation(done, found)
+        self.told.on_evaluation(done, metrics)
 
     def _best(self) -> int | None:
-        """Return the best step so far, where its checkpoint is to be kept."""
+        """Return the best step so far, if its checkpoint is to be kept."""
         return held_out.best_step(self.evaluations) if self.parts.train.best else None
 
     def _save(self) -> Path:
-        """Return the checkpoint of this step, written unless it is there already."""
+        """Return the checkpoint of this step; write it unless it exists already."""
         if self.saved is None or self.saved[0] != self.step.steps:
             self.reports.phase("saving a checkpoint", long=True)
             with self.clock.of("checkpoints"):
@@ -373,7 +373,7 @@ class Training:
         )
 
     def _remember(self, name: str) -> Showcase | None:
-        """What the model makes of held-out text now, kept for the report."""
+        """Save the showcase of the model's current state for the report, and return it."""
         self.reports.phase("generating samples", long=True)
         now = self.held_out.showcase() if self.held_out else None
         if now:

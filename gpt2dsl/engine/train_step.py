@@ -1,4 +1,4 @@
-"""The network and the optimizer of a training run, as its recipe describes them."""
+"""The network and the optimizer of a training run, built from its recipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gpt2dsl.weights.opening import Opened
 
 
 def train_step(job: Job, team: ParallelContext) -> TrainStep:
-    """Steps on this rank's part of the network, with the weights that training starts from."""
+    """Return the training step of this rank, with the initial weights."""
     parts = job.parts
     scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
     return TrainStep(
@@ -35,40 +35,42 @@ def train_step(job: Job, team: ParallelContext) -> TrainStep:
 def _network(job: Job, team: ParallelContext) -> GPT2:
     parts, seed = job.parts, job.parts.train.seed
     added = lora_specs(job.geometry, parts.lora.settings()) if parts.lora else []
-    more = {
+    options = {
         "adapters": added,
         "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
         "recompute": parts.parallel.recompute,
         "shard": team.shard,
         "stages": team.stages,
     }
-    on = parts.runtime.device
+    target = parts.runtime.device
     if job.weights:
         with saying(f"loading {job.weights}"):
-            network = network_of(job.geometry, values_of(job), on, parts.precision.policy, **more)
+            network = network_of(
+                job.geometry, values_of(job), target, parts.precision.policy, **options
+            )
     else:
         values = initial(job.geometry, seed)
-        network = network_of(job.geometry, values, on, parts.precision.policy, **more)
+        network = network_of(job.geometry, values, target, parts.precision.policy, **options)
     network.load_adapters(initial_adapters(added, seed))
     return network
 
 
 def config_of(job: Job) -> dict[str, Any]:
-    """Return config.json of the weights that training starts from, {} where it says nothing.
+    """Return config.json of the initial weights, {} without one.
 
-    Ids of tokens are those of its own tokenizer: they are left out where another one is used.
+    Its token ids belong to its own tokenizer: they are dropped if another one is used.
     """
     if not job.weights:
         return {}
-    came = opening.opened(job.weights, job.hints)
-    is_own = _has_own_tokenizer(job, came)
-    return {k: v for k, v in came.config.items() if is_own or not k.endswith("_token_id")}
+    weights = opening.opened(job.weights, job.hints)
+    is_own = _has_own_tokenizer(job, weights)
+    return {k: v for k, v in weights.config.items() if is_own or not k.endswith("_token_id")}
 
 
 def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
-    """Return what is written as generation_config.json, None for one that says little.
+    """Return the contents of generation_config.json, None for a minimal one.
 
-    Its ids of bos, eos and pad are the tokenizer's, where that is not the one of the weights.
+    Its bos, eos and pad ids come from the tokenizer, if that is not the one of the weights.
     """
     if job.generation_config is None:
         return None
@@ -77,8 +79,8 @@ def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
         return content
     for token in ("bos", "eos", "pad"):
         content.pop(f"{token}_token_id", None)
-        if (own := getattr(tokenizer, token)) is not None:
-            content[f"{token}_token_id"] = own
+        if (token_id := getattr(tokenizer, token)) is not None:
+            content[f"{token}_token_id"] = token_id
     return content
 
 

@@ -1,4 +1,4 @@
-"""Exported graphs against MindSpore, on random ids and on real text, whatever a converter said."""
+"""Verification of exported graphs against MindSpore, on random ids and on real text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from gpt2dsl.lite.runtimes.base import Runtime
 from gpt2dsl.lite.shapes import CLASSIFY, IDS, LOGITS, PREFILL, VALID, WHOLE, Shapes
 
 TOLERANCE = 1e-3
-"""Of a logit, or of a hundredth of the largest one where that is more; what is right differs by
-about 1e-6."""
+"""Absolute tolerance of logits, scaled by a hundredth of the largest one if that is above 1.
+
+Correct exports differ by about 1e-6."""
 
 STEPS = 3
-"""Tokens that are taken in one by one after each prompt."""
+"""Decoding steps that are compared after each prompt."""
 
 Ids = NDArray[np.int32]
 Logits = NDArray[np.float32]
@@ -31,26 +32,26 @@ Reference = Callable[[Ids, Ids], Logits]
 def verify(
     runtime: Runtime, shapes: Shapes, graphs: tuple[str, ...], reference: Reference, real: list[int]
 ) -> float:
-    """Return the largest difference of a logit.
+    """Return the largest difference between exported and reference logits.
 
     Args:
-        runtime: of the graphs.
-        shapes: the sizes that they are for.
-        graphs: that there are.
-        reference: MindSpore's logits.
+        runtime: runtime of the graphs.
+        shapes: shapes of the graphs.
+        graphs: names of the exported graphs.
+        reference: computes MindSpore's logits.
         real: ids of a text.
 
     Raises:
-        RunError: they differ by more than the tolerance, or are no numbers (G2-533).
+        RunError: logits differ by more than the tolerance, or are not finite (G2-533).
     """
     largest, allowed = 0.0, TOLERANCE
     for ids, valid in _rows(shapes, real):
         expected = reference(ids, valid)
         allowed = max(allowed, TOLERANCE * float(np.abs(expected).max()) / 100)
-        for found, wanted in _pairs(
+        for actual, desired in _pairs(
             runtime, shapes, graphs, ids=ids, valid=valid, expected=expected
         ):
-            difference = np.abs(found - wanted).max()
+            difference = np.abs(actual - desired).max()
             largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
     if not largest <= allowed:
         raise RunError(
@@ -61,7 +62,7 @@ def verify(
 
 
 def _rows(shapes: Shapes, real: list[int]) -> Iterator[tuple[Ids, Ids]]:
-    """Random ids, then real ones, each with rows of several lengths."""
+    """Yield random ids, then real ones, each with rows of several lengths."""
     random = np.random.default_rng(0)
     size = (shapes.batch, shapes.length)
     text = np.resize(np.array(real, np.int32), size)
@@ -81,7 +82,7 @@ def _pairs(
     valid: Ids,
     expected: Logits,
 ) -> Iterator[tuple[Logits, Logits]]:
-    """What the graphs say, and what they should."""
+    """Yield the logits of the graphs, each with the expected logits."""
     rows = np.arange(shapes.batch)
     if CLASSIFY in graphs:
         yield runtime.run(CLASSIFY, {IDS: ids, VALID: valid})[LOGITS], expected
@@ -111,7 +112,7 @@ def _pairs(
 
 
 def _left_filled(ids: Ids, valid: Ids) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """Return rows that are filled up on their left, as inputs, and where their tokens are."""
+    """Return left-padded rows as graph inputs, and a mask of their tokens."""
     length = ids.shape[1]
     is_token = np.arange(length) >= length - valid[:, None]
     filled = np.zeros(ids.shape, np.int64)

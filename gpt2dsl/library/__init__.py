@@ -1,10 +1,10 @@
 """Shared recipes: packages that register under the entry point ``gpt2dsl.recipes``.
 
-A package's modules are its recipes: ``gpt2_124m_finetune.py`` holds ``recipe`` and is found as
-``gpt2-124m-finetune``. Ours is ``recipes``.
+Each module of a package is a recipe: ``gpt2_124m_finetune.py`` defines ``recipe`` and is found as
+``gpt2-124m-finetune``. The built-in package is ``recipes``.
 
-Packages are imported from where they are installed, under names of our own: a folder of the same
-name where somebody works is another package, and both may be wanted at once.
+Packages are imported from their installed location under an alias: the working directory may have
+another package of the same name, and both may be needed at once.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Entry:
 
     Attributes:
         name: ``gpt2-124m-finetune``.
-        target: ``module:name`` that holds it.
-        package: the distribution that brings it.
-        version: of that distribution.
+        target: its ``module:name``.
+        package: the distribution that provides it.
+        version: version of that distribution.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """Yield every shared recipe that is installed; a package that can't be used is named once."""
+    """Yield every installed shared recipe; report each unusable package once."""
     for point in sorted(set(entry_points(group=_GROUP)), key=lambda point: point.value):
         try:
             modules = list(pkgutil.iter_modules(_package(point).__path__))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a package does
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # packages may raise anything
             _tell(_described(point), f"{type(error).__name__}: {error}")
             continue
         for module in modules:
@@ -67,9 +67,9 @@ def entries() -> Iterator[Entry]:
 
 
 def load(entry: Entry) -> object:
-    """Return a shared recipe; None if its module has none.
+    """Return a shared recipe; None if its module defines none.
 
-    Raises whatever the module does.
+    Exceptions of the module propagate.
     """
     return getattr(module(entry), entry.target.partition(":")[2], None)
 
@@ -77,14 +77,14 @@ def load(entry: Entry) -> object:
 def module(entry: Entry) -> ModuleType:
     """Import the module of a shared recipe.
 
-    Raises whatever the module does.
+    Exceptions of the module propagate.
     """
     package, _, name = entry.target.partition(":")[0].rpartition(".")
     return import_module(f"{_alias(package)}.{name}")
 
 
 def _package(point: EntryPoint) -> ModuleType:
-    """Return the package that an entry point names, imported under a name of our own."""
+    """Import the package of an entry point under an alias."""
     alias = _alias(point.module)
     if alias in sys.modules:
         return sys.modules[alias]
@@ -105,15 +105,15 @@ def _package(point: EntryPoint) -> ModuleType:
 
 
 def _alias(package: str) -> str:
-    """Return our name of a package: one word, so that it has no parent."""
+    """Return the alias of a package: a single name, so that it has no parent package."""
     return f"{_ALIAS}{package.replace('.', '_')}"
 
 
 def _folder(point: EntryPoint) -> Path:
-    """Return where the package of an entry point is installed.
+    """Return the installed folder of an entry point's package.
 
     Raises:
-        ModuleNotFoundError: nowhere; or it is a module, and no package of them.
+        ModuleNotFoundError: it is not installed, or is a module instead of a package.
     """
     within = Path(*point.module.split("."))
     places = [Path(str(point.dist.locate_file(within)))] if point.dist else []
@@ -130,16 +130,16 @@ def _folder(point: EntryPoint) -> Path:
 
 
 def _elsewhere(name: str) -> ModuleSpec | None:
-    """Find a package that is installed to be edited, if need be where somebody works."""
+    """Find a package in editable installs, and last in the working directory."""
     before, here = sys.path.copy(), Path.cwd()
     parent = name.rpartition(".")[0]
     path = _search_path(parent) if parent else None
     try:
-        for kept in ([folder for folder in before if Path(folder).resolve() != here], before):
-            sys.path[:] = kept
+        for folders in ([folder for folder in before if Path(folder).resolve() != here], before):
+            sys.path[:] = folders
             for finder in sys.meta_path:
-                if found := finder.find_spec(name, path):
-                    return found
+                if spec := finder.find_spec(name, path):
+                    return spec
     finally:
         sys.path[:] = before
     return None
@@ -157,22 +157,22 @@ def _described(point: EntryPoint) -> str:
 
 @functools.cache
 def _tell(what: str, why: str) -> None:
-    """Name what is passed over, once a process."""
+    """Report a package that is skipped, once per process."""
     terminal.say(f"passed over: {what} can't be imported: {why}")
 
 
 def find(name: str) -> Entry:
-    """Return the shared recipe of that name.
+    """Return the shared recipe with this name.
 
     Raises:
-        SpecError: there is none, or there are several.
+        SpecError: no recipe has the name, or several do.
     """
     known = list(entries())
-    found = [entry for entry in known if entry.name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        message = f"is in {' and in '.join(entry.package for entry in found)}; say module:name"
+    matches = [entry for entry in known if entry.name == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        message = f"is in {' and in '.join(entry.package for entry in matches)}; say module:name"
     else:
         near = did_you_mean(name, [entry.name for entry in known])
         hint = near or "; gpt2dsl list shows the library"
@@ -181,5 +181,5 @@ def find(name: str) -> Entry:
 
 
 def _name(module: str) -> str:
-    """``gpt2_1_5b_finetune`` → ``gpt2-1.5b-finetune``."""
+    """Return the name of a recipe: ``gpt2_1_5b_finetune`` → ``gpt2-1.5b-finetune``."""
     return regex.sub(r"(?<=-\d)-(?=\d+b)", ".", module.replace("_", "-"))

@@ -1,4 +1,4 @@
-"""What differs between recipes, and between the plans and results of runs."""
+"""Differences between recipes, and between the plans and results of runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt2dsl.parts import TABLES
 from gpt2dsl.parts.bundle import Parts
 
 TOLERANCE = 1e-6
-"""Training losses that differ by more, relative to the larger one, are not the same curve."""
+"""Relative tolerance within which two training losses are on the same curve."""
 
 
 class _Absent:
@@ -26,34 +26,34 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
-"""The value of a key that one side does not have; None is a value."""
+"""The value of a key that a side lacks; None is a value."""
 
 
 SIDES: Final = string.ascii_lowercase
-"""Names of what is compared, in JSON."""
+"""Names of the compared sides in JSON."""
 
 
 @attrs.frozen
 class ComparedKey:
-    """A key and its value on each side, ``ABSENT`` where one does not have it."""
+    """A key and its value on each side, ``ABSENT`` where a side lacks it."""
 
     key: str
     values: tuple[Any, ...]
 
     @property
     def differs(self) -> bool:
-        """Whether a side is unlike the first."""
+        """True if any side differs from the first."""
         return any(value != self.values[0] for value in self.values)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it, without a side that is absent."""
+        """Return the values as a JSON object, without sides that lack the key."""
         sides = zip(SIDES, self.values, strict=False)
         return {"key": self.key} | {side: value for side, value in sides if value is not ABSENT}
 
 
 @attrs.frozen
 class CommonStep:
-    """A step that both runs did, and the training loss of each."""
+    """A step that both runs did, with the training loss of each."""
 
     step: int
     a: float
@@ -62,12 +62,12 @@ class CommonStep:
 
 @attrs.frozen
 class LossCurves:
-    """How far two curves of training losses go together.
+    """Agreement of two training loss curves.
 
     Attributes:
-        common: how many steps both have.
-        unequal: the first of them at which the losses are not equal bit for bit.
-        apart: the first of them at which they differ by more than ``TOLERANCE``.
+        common: number of common steps.
+        unequal: first common step at which the losses are not bit-identical.
+        apart: first common step at which they differ by more than ``TOLERANCE``.
     """
 
     common: int
@@ -75,7 +75,7 @@ class LossCurves:
     apart: CommonStep | None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the agreement as a JSON object."""
         return {
             "common_steps": self.common,
             "tolerance": TOLERANCE,
@@ -85,44 +85,46 @@ class LossCurves:
 
 
 def recipes(*sides: Parts) -> list[ComparedKey]:
-    """Every value that differs, defaults included, in the order in which recipes are written."""
-    said = [_values(parts) for parts in sides]
-    return [row for table in TABLES for row in _unlike(*(one.get(table, {}) for one in said))]
+    """Return every value that differs, defaults included, in the order of the tables."""
+    side_values = [_values(parts) for parts in sides]
+    return [
+        row for table in TABLES for row in _unlike(*(side.get(table, {}) for side in side_values))
+    ]
 
 
 def chains(*sides: Sequence[Parts]) -> list[ComparedKey]:
-    """As ``recipes``, stage by stage: ``stage.2.optim.lr``; the task of one that a side lacks."""
+    """Return ``recipes`` of each stage, ``stage.2.optim.lr``; or tasks if a side lacks one."""
     rows = []
     for number, stages in enumerate(itertools.zip_longest(*sides), 1):
         if all(stages):
-            found = recipes(*stages)
+            differences = recipes(*stages)
         else:
-            tasks = (one.task.kind if one and one.task else ABSENT for one in stages)
-            found = [ComparedKey("task.kind", tuple(tasks))]
-        rows += [attrs.evolve(row, key=f"stage.{number}.{row.key}") for row in found]
+            tasks = (stage.task.kind if stage and stage.task else ABSENT for stage in stages)
+            differences = [ComparedKey("task.kind", tuple(tasks))]
+        rows += [attrs.evolve(row, key=f"stage.{number}.{row.key}") for row in differences]
     return rows
 
 
 def plans(*sides: Document) -> list[ComparedKey]:
-    """What plans make of their recipes and inputs, where that differs."""
+    """Return the differences of what plans derive from recipes and inputs."""
     return _unlike(*map(_planned, sides))
 
 
 def results(*sides: Run) -> list[ComparedKey]:
-    """What runs gave, equal or not.
+    """Return the results of runs, equal or not.
 
     Raises:
-        InputError: the metrics of one are damaged.
+        InputError: the metrics of a run are damaged.
     """
     rows = _rows(*map(_given, sides))
     return [row for row in rows if any(value is not ABSENT for value in row.values)]
 
 
 def losses(a: Run, b: Run) -> LossCurves | None:
-    """Return how far the training losses of two runs go together; None where neither trained.
+    """Return the agreement of two runs' training losses; None if neither trained.
 
     Raises:
-        InputError: the metrics of one are damaged.
+        InputError: the metrics of a run are damaged.
     """
     ours, theirs = _curve(a, "loss"), _curve(b, "loss")
     if not (ours or theirs):
@@ -130,20 +132,20 @@ def losses(a: Run, b: Run) -> LossCurves | None:
     common = [CommonStep(step, ours[step], theirs[step]) for step in sorted(ours) if step in theirs]
     return LossCurves(
         common=len(common),
-        unequal=next((one for one in common if one.a != one.b), None),
-        apart=next((one for one in common if not _close(one)), None),
+        unequal=next((pair for pair in common if pair.a != pair.b), None),
+        apart=next((pair for pair in common if not _close(pair)), None),
     )
 
 
 def _values(parts: Parts) -> dict[str, dict[str, Any]]:
-    """Table → key → value, in the form in which digests compare them."""
+    """Return table → key → value, in the form in which digests compare them."""
     values: dict[str, dict[str, Any]] = {
         part.table: {name: getattr(part, name) for name in part.rules()} for part in parts
     }
     tables = {**values, **parts.identity()}
     return {
-        table: {f"{table}.{key}": value for key, value in found.items()}
-        for table, found in tables.items()
+        table: {f"{table}.{key}": value for key, value in settings.items()}
+        for table, settings in tables.items()
     }
 
 
@@ -157,31 +159,31 @@ def _unlike(*sides: Mapping[str, Any]) -> list[ComparedKey]:
 
 
 def _planned(plan: Document) -> dict[str, Any]:
-    """What follows from a recipe and its inputs."""
-    found = {
+    """Return what a plan derives from its recipe and inputs."""
+    counts = {
         "parameters": runs.count(plan, "parameters"),
         "trained": runs.count(plan, "trained"),
         "rows": runs.count(plan, "batches", "rows"),
         "steps": runs.count(plan, "batches", "steps"),
     }
-    numbers = {key: value for key, value in found.items() if value is not None}
+    numbers = {key: value for key, value in counts.items() if value is not None}
     return {**numbers, **_digests(plan.get("inputs"))}
 
 
 def _digests(inputs: Any) -> dict[str, Any]:
-    """Key of each input → its digest; its state where it has none: absent, or not read so far."""
+    """Return input key → digest, or its state, absent or not yet read, without a digest."""
     listed = inputs if isinstance(inputs, list) else []
     return {
-        f"{one['key']} (sha256)": one.get("digest") or one.get("state")
-        for one in listed
-        if isinstance(one, dict) and "key" in one
+        f"{entry['key']} (sha256)": entry.get("digest") or entry.get("state")
+        for entry in listed
+        if isinstance(entry, dict) and "key" in entry
     }
 
 
 def _given(run: Run) -> dict[str, Any]:
-    """What a run gave so far; ABSENT where it gave no such thing."""
+    """Return the results of a run so far; ABSENT for missing ones."""
     evaluated = [{"step": step, "loss": loss} for step, loss in _curve(run, "eval_loss").items()]
-    found = {
+    fields = {
         "state": str(run),
         "loss": run.loss,
         "perplexity": run.perplexity,
@@ -189,11 +191,11 @@ def _given(run: Run) -> dict[str, Any]:
         "best_evaluation": min(evaluated, key=itemgetter("loss"), default=None),
         "last_evaluation": max(evaluated, key=itemgetter("step"), default=None),
     }
-    return {key: ABSENT if value is None else value for key, value in found.items()}
+    return {key: ABSENT if value is None else value for key, value in fields.items()}
 
 
 def _curve(run: Run, key: str) -> dict[int, float]:
-    """Step → value; the last one where a step was done again."""
+    """Return step → value; the last value of a repeated step."""
     lines = runs.metrics(run.path)
     return {line["step"]: value for line in lines if (value := runs.number(line, key)) is not None}
 

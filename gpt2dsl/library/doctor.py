@@ -1,4 +1,4 @@
-"""Whether this machine is ready, and what to do where it is not; without MindSpore."""
+"""Diagnosis of the machine, with remedies; without MindSpore."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ EXTRAS = {
     "serve": "gpt2dsl serve",
     "tensorboard": "runtime.tensorboard",
 }
-"""Extra of the package → what needs it."""
+"""Extra of the package → features that need it."""
 
 ROOM = 20e9
-"""Bytes of a disk below which checkpoints of the middle sizes do not fit."""
+"""Free disk space in bytes below which checkpoints of medium models do not fit."""
 
 
 @attrs.frozen
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: it.
-        state: ok; not here, where nothing needs it; wrong, where runs will fail.
-        detail: what was found.
-        mend: what to do; "" where nothing is.
+        what: what was checked.
+        state: ok; not here, if optional; wrong, if runs will fail.
+        detail: the finding.
+        mend: the remedy; "" if none is needed.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Everything that runs need."""
+    """Check everything that runs need."""
     return [*_packages(), *_extras(), _lite(), _devices(), _memory(), *_disks()]
 
 
@@ -61,12 +61,14 @@ def _packages() -> Iterator[Finding]:
         requirement = Requirement(text)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
-        found = _version(requirement.name)
-        if found and requirement.specifier.contains(found, prereleases=True):
+        installed = _version(requirement.name)
+        if installed and requirement.specifier.contains(installed, prereleases=True):
             if requirement.name in ("mindspore", "numpy"):
-                yield Finding(requirement.name, GOOD, found)
+                yield Finding(requirement.name, GOOD, installed)
             continue
-        state = f"{found}, and {requirement.specifier} is needed" if found else "not installed"
+        state = (
+            f"{installed}, and {requirement.specifier} is needed" if installed else "not installed"
+        )
         yield Finding(requirement.name, WRONG, state, f"pip install '{text.partition(';')[0]}'")
 
 
@@ -82,8 +84,8 @@ def _extras() -> Iterator[Finding]:
             lacks = f"{', '.join(lacking)}: {use}"
             yield Finding(extra, MISSING, lacks, extras.install(extra))
         else:
-            found = ", ".join(f"{name} {_version(name)}" for name in names)
-            yield Finding(extra, GOOD, f"{found}: {use}")
+            versions = ", ".join(f"{name} {_version(name)}" for name in names)
+            yield Finding(extra, GOOD, f"{versions}: {use}")
 
 
 def _version(name: str) -> str:
@@ -94,10 +96,10 @@ def _version(name: str) -> str:
 
 
 def _lite() -> Finding:
-    found = door.find()
-    if found is None:
+    installation = door.find()
+    if installation is None:
         return Finding("MindSpore Lite", MISSING, "runs exports as .ms", door.SETUP)
-    return Finding("MindSpore Lite", GOOD, f"{door.VERSION} in {found.python}")
+    return Finding("MindSpore Lite", GOOD, f"{door.VERSION} in {installation.python}")
 
 
 def _devices() -> Finding:
@@ -112,16 +114,16 @@ def _memory() -> Finding:
     except OSError:
         return Finding("memory", GOOD, "not known here")
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if "kB" in line}
-    free, whole = sizes.get("MemAvailable", 0), sizes.get("MemTotal", 0)
-    return Finding("memory", GOOD, f"{free / 1e9:.1f} of {whole / 1e9:.1f} GB are free")
+    free, total = sizes.get("MemAvailable", 0), sizes.get("MemTotal", 0)
+    return Finding("memory", GOOD, f"{free / 1e9:.1f} of {total / 1e9:.1f} GB are free")
 
 
 def _disks() -> Iterator[Finding]:
     for what, folder in (("working folder", Path.cwd()), ("cache", cache.folder(""))):
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
         words = f"{folder}: {free / 1e9:.1f} GB are free"
-        if not os.access(there, os.W_OK):
+        if not os.access(existing, os.W_OK):
             mend = "GPT2DSL_CACHE names another" if what == "cache" else "work elsewhere"
             yield Finding(what, WRONG, f"{folder} can't be written", mend)
         elif free < ROOM:

@@ -1,4 +1,4 @@
-"""What SPEC on the command line, and ``extends`` in a spec, stand for."""
+"""Resolution of SPEC on the command line, and of ``extends`` in a spec."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from gpt2dsl.spec.tables import ChainDrafts, RawConfig
 
 _NAME = re.compile(r"[^/\x00-\x1f\x7f]*")
 _MOST_BYTES = 240
-"""Of a name; file systems end at 255, and a digest follows."""
+"""Maximum size of a name in bytes: file systems allow 255, and a digest is appended."""
 
 _UNTELLING = ("recipe", "chain")
-"""Variables' names that tell what they hold, not which."""
+"""Variable names too generic to name a run."""
 
 
 @runtime_checkable
 class Built(Protocol):
-    """A recipe or a chain that was built in Python."""
+    """A recipe or a chain built in Python."""
 
     def draft(self) -> RawConfig | ChainDrafts:
-        """Return its values, and where each was written."""
+        """Return its values with their origins."""
 
 
 def find(spec: str) -> RawConfig | ChainDrafts:
-    """Return the draft of a .toml file, of ``module:name``, or of a recipe of the library.
+    """Return the draft of a .toml file, of ``module:name``, or of a library recipe.
 
     Raises:
-        SpecError: there is none, or it can't be read.
+        SpecError: it does not exist or can't be read.
     """
     return _Finder().find(spec, "")
 
 
 def recipe(spec: str) -> RawConfig:
-    """As ``find``, of one recipe.
+    """Return the draft of a recipe, as ``find`` does.
 
     Raises:
-        SpecError: it is a chain, too.
+        SpecError: as ``find``, or it is a chain.
     """
     return _one(find(spec), spec)
 
 
 def find_text(text: str, name: str) -> RawConfig | ChainDrafts:
-    """Return the draft of a spec's text; ``name`` is what its lines are called in messages.
+    """Return the draft of a spec's text; ``name`` is its file name in messages.
 
     Raises:
         SpecError: it is not TOML.
@@ -64,18 +64,18 @@ def find_text(text: str, name: str) -> RawConfig | ChainDrafts:
 
 
 def recipe_text(text: str, name: str) -> RawConfig:
-    """As ``find_text``, of one recipe.
+    """Return the draft of a recipe's text, as ``find_text`` does.
 
     Raises:
-        SpecError: it is a chain, too.
+        SpecError: as ``find_text``, or it is a chain.
     """
     return _one(find_text(text, name), name)
 
 
 def name_of(spec: str) -> str:
-    """Return what runs of it are called, where it has no name of its own.
+    """Return the default name of runs of a spec.
 
-    A variable that is called ``recipe`` or ``chain`` says nothing: its module's name does.
+    A variable named ``recipe`` or ``chain`` is too generic: the module's name is used instead.
     """
     if spec.endswith(".toml"):
         return Path(spec).stem
@@ -84,14 +84,14 @@ def name_of(spec: str) -> str:
 
 
 def modules_of(spec: str) -> list[ModuleType | None]:
-    """Return the module of each stage of a spec, of a recipe one; None where there is none.
+    """Return the module of each stage of a spec, one for a recipe; None for a stage without one.
 
-    That of a file is the module of the Python recipe that it extends.
+    The module of a file is that of the Python recipe that it extends.
     """
     if not spec.endswith(".toml"):
         return [_module(spec)]
-    found = find(spec)
-    drafts = [found] if isinstance(found, RawConfig) else found.drafts
+    config = find(spec)
+    drafts = [config] if isinstance(config, RawConfig) else config.drafts
     return [_module(draft.extends) if draft.extends else None for draft in drafts]
 
 
@@ -102,10 +102,10 @@ def _module(spec: str) -> ModuleType | None:
 
 
 def checked_name(name: object) -> str:
-    """Return the name of a recipe or a chain, which names a directory.
+    """Return the name of a recipe or a chain, if valid as a directory name.
 
     Raises:
-        SpecError: no directory can have it.
+        SpecError: no directory can have the name.
     """
     if (
         not isinstance(name, str)
@@ -121,7 +121,7 @@ def checked_name(name: object) -> str:
 
 
 def file_of(spec: str) -> str:
-    """Return the file that says what ``spec`` stands for: ``mine.toml``, ``team.py:chain``."""
+    """Return the file of a spec: ``mine.toml``, ``team.py:chain``."""
     if spec.endswith(".toml"):
         return spec
     module, _, name = (spec if ":" in spec else library.find(spec).target).partition(":")
@@ -129,7 +129,7 @@ def file_of(spec: str) -> str:
 
 
 class _Finder:
-    """Finds a draft by name, and follows ``extends``, but not in circles."""
+    """A resolver of drafts by name that follows ``extends`` and refuses cycles."""
 
     def __init__(self) -> None:
         self._chain: list[str] = []
@@ -164,7 +164,7 @@ class _Finder:
 
 
 def _of_python(path: Path) -> str:
-    """Return how a recipe in a Python file is named; "" where there is no such file."""
+    """Return a hint on how to name a recipe in a Python file; "" if no such file exists."""
     file = path if path.suffix == ".py" else Path(f"{path}.py")
     if not file.is_file():
         return ""
@@ -176,9 +176,9 @@ def _of_python(path: Path) -> str:
     except (OSError, ValueError, SyntaxError):
         statements = []
     assigned = [
-        one.targets[0] if isinstance(one, ast.Assign) else one.target
-        for one in statements
-        if isinstance(one, ast.Assign | ast.AnnAssign)
+        statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        for statement in statements
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
     ]
     names = [target.id for target in assigned if isinstance(target, ast.Name)]
     return f"{file} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
@@ -192,46 +192,46 @@ def _one(found: RawConfig | ChainDrafts, name: str) -> RawConfig:
 
 
 def shared(entry: library.Entry) -> RawConfig | ChainDrafts:
-    """Return the draft of a shared recipe, under the name that it is shared by.
+    """Return the draft of a shared recipe, under its shared name.
 
     Raises:
-        SpecError: its module can't be imported, or holds none.
+        SpecError: its module can't be imported, or defines no recipe.
     """
     try:
         recipe = library.load(entry)
     except SpecError:
         raise
-    except (Exception, SystemExit) as error:  # whatever somebody's module does
+    except (Exception, SystemExit) as error:  # modules may raise anything
         raise _failed(entry.target, error) from error
     return attrs.evolve(_draft(recipe, entry.target, ""), name=entry.name)
 
 
 def _imported(target: str) -> RawConfig | ChainDrafts:
-    """Return the draft of what ``module:name`` holds.
+    """Return the draft of the object ``module:name``.
 
-    The working directory is a place of modules from now on, as it is for ``python recipe.py``:
-    what a recipe's callbacks import is found when they do.
+    The working directory stays on ``sys.path``, as for ``python recipe.py``: a recipe's callbacks
+    may import from it later.
     """
     module_name, _, attribute = target.partition(":")
     if sys.path[:1] != [here := str(Path.cwd())]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-        found = getattr(module, attribute, _ABSENT)
+        member = getattr(module, attribute, _ABSENT)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise SpecError([Fault("G2-002", "", target, f"no module {module_name}")]) from None
         raise _failed(target, error) from error
     except SpecError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a user's own module does
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise _failed(target, error) from error
-    there = [
+    known = [
         name
         for name, value in vars(module).items()
         if isinstance(value, Built) and not isinstance(value, type)
     ]
-    return _draft(found, target, f"; it has {', '.join(there)}" if there else "")
+    return _draft(member, target, f"; it has {', '.join(known)}" if known else "")
 
 
 _ABSENT = object()
@@ -246,13 +246,13 @@ def _draft(value: object, target: str, known: str) -> RawConfig | ChainDrafts:
 
 
 def _failed(target: str, error: BaseException) -> SpecError:
-    """Return an error of a user's module, with the line of it."""
-    own = [
+    """Return a SpecError for an exception of a user's module, with its file and line."""
+    frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(("<frozen", PACKAGE))
     ]
-    origin = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    origin = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, SyntaxError):
         origin = f"{Path(error.filename or target).name}:{error.lineno}"
     return SpecError([Fault("G2-002", origin, target, f"{type(error).__name__}: {error}")])

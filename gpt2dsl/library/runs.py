@@ -1,4 +1,4 @@
-"""Run directories as they lie on disk: what ran, how far it came, what it gave."""
+"""Run directories on disk: what ran, its progress and its results."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ Document = Mapping[str, Any]
 _PLAN, _RECIPE, _METRICS, _RESULT = "plan.json", "recipe.toml", "metrics.jsonl", "result.json"
 _DIGEST = re.compile(r"(?<=.)-[0-9a-f]{8}\Z")
 _TAIL = 1 << 16
-"""Bytes of metrics.jsonl that tell where a run is: some 400 steps, however many there are."""
+"""Bytes read from the end of metrics.jsonl to tell the progress: some 400 steps."""
 _RECENT = 20
-"""Steps over which the loss of a run without held-out text is the mean, as in its result."""
+"""Steps over which the training loss is averaged, as in the result of a run."""
 
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """A run directory. What its task has no use for, or what is damaged, is None or "".
+    """A run directory. Fields that do not apply to its task, or are damaged, are None or "".
 
     Attributes:
         path: the directory.
-        state: a stopped run has no result, or one of before it was started anew.
-        task: its kind.
-        digest: of the recipe, as it was planned.
-        steps: optimizer steps that were done.
-        planned: optimizer steps that there are to do.
-        loss: of the result; of the last training steps where it is not done.
-        loss_of: what that loss is of: ``held out``, or ``training``.
-        perplexity: of the result.
-        tokens_per_second: of the result; of the last training steps where it is not done.
-        modified: when its newest file was written, in seconds since 1970.
-        problem: what is damaged.
+        state: done, stopped, running or damaged; a stopped run has no result, or an outdated one.
+        task: kind of the task.
+        digest: digest of the planned recipe.
+        steps: number of optimizer steps done.
+        planned: number of planned optimizer steps.
+        loss: loss of the result; of the last training steps if the run is not done.
+        loss_of: data of that loss: ``held out``, or ``training``.
+        perplexity: perplexity of the result.
+        tokens_per_second: speed of the result; of the last training steps if the run is not done.
+        modified: modification time of its newest file, in seconds since 1970.
+        problem: description of the damage.
     """
 
     path: Path
@@ -66,15 +66,15 @@ class Run:
             return f"done early, at step {self.steps:,} of {self.planned:,}"
         if self.state == "done" or self.steps is None:
             return self.state
-        of = "" if self.planned is None else f" of {self.planned:,}"
-        return f"{self.state} at step {self.steps:,}{of}"
+        total = "" if self.planned is None else f" of {self.planned:,}"
+        return f"{self.state} at step {self.steps:,}{total}"
 
 
 def below(folder: Path) -> list[Run]:
-    """Return the runs in a folder and in its folders, whole or not, the newest last.
+    """Return the runs in a folder and its subfolders, damaged ones included, newest last.
 
     Raises:
-        InputError: there is no such folder (G2-301), or it is none (G2-304).
+        InputError: the folder does not exist (G2-301), or is a file (G2-304).
     """
     if _written(folder) is None:
         raise InputError("G2-301", folder, "there is no such folder")
@@ -84,7 +84,7 @@ def below(folder: Path) -> list[Run]:
 
 
 def look(path: Path) -> Run:
-    """Return a run that may be damaged."""
+    """Return a run; a damaged one has state ``damaged``."""
     try:
         return read(path)
     except InputError as error:
@@ -97,16 +97,16 @@ def read(path: Path) -> Run:
     """Return a run.
 
     Raises:
-        InputError: a file that every run has is absent (G2-301), or one is damaged (G2-304).
+        InputError: a required file is absent (G2-301), or a file is damaged (G2-304).
     """
     if _written(path / _RECIPE) is None:
         raise InputError("G2-301", path / _RECIPE, "it is absent")
-    described, given = plan(path), result(path)
+    described, outcome = plan(path), result(path)
     lines = None if _written(path / _METRICS) is None else _tail(path)
     planned = count(described, "batches", "steps") or None
-    finished = _finished(given, lines, planned)
+    finished = _finished(outcome, lines, planned)
     state: State = "running" if lock.is_held(path) else "done" if finished else "stopped"
-    now = given if given and state == "done" else _interim(lines)
+    now = outcome if outcome and state == "done" else _interim(lines)
     return Run(
         path=path,
         state=state,
@@ -128,10 +128,10 @@ def stem(path: Path) -> Path:
 
 
 def newest(wanted: Path) -> Path | None:
-    """Return the run that started last among those that a name without its digest may mean.
+    """Return the run that started last among those with a path that differs only by the digest.
 
     Args:
-        wanted: ``runs/quickstart`` for ``runs/quickstart-0c66bb14`` and its like.
+        wanted: the path without digest, ``runs/quickstart`` for ``runs/quickstart-0c66bb14``.
     """
     try:
         started = [
@@ -147,7 +147,7 @@ def newest(wanted: Path) -> Path | None:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder has a file of a run; it may be damaged."""
+    """Return whether a folder has a file of a run, possibly a damaged one."""
     return _modified(path) is not None
 
 
@@ -166,7 +166,7 @@ def plan(path: Path) -> Document:
 
 
 def identity(described: Document) -> Identity | None:
-    """What decides the result of a run, by its plan; releases before 0.2 recorded nothing."""
+    """Return the identity in a run's plan; None for releases before 0.2, which recorded none."""
     try:
         return Identity.from_json(described.get("identity"))
     except ValueError:
@@ -174,7 +174,7 @@ def identity(described: Document) -> Identity | None:
 
 
 def result(path: Path) -> Document | None:
-    """Return a run's ``result.json``; None where there is none yet.
+    """Return a run's ``result.json``; None if it does not exist yet.
 
     Raises:
         InputError: it is damaged (G2-304).
@@ -183,22 +183,22 @@ def result(path: Path) -> Document | None:
 
 
 def metrics(path: Path) -> list[Document]:
-    """Return the lines of a run's ``metrics.jsonl``; one that is cut short is left out.
+    """Return the lines of a run's ``metrics.jsonl``, without a truncated last line.
 
     Raises:
-        InputError: one is damaged (G2-304).
+        InputError: a line is damaged (G2-304).
     """
     return _lines(path, start=0)
 
 
 def number(document: Document, *keys: str) -> float | None:
-    """Return the number in tables of tables; None where there is none, or something else."""
+    """Return a number from nested tables; None if it is missing or of another type."""
     value = _value(document, keys)
     return value if type(value) in (int, float) else None
 
 
 def count(document: Document, *keys: str) -> int | None:
-    """Return the whole number in tables of tables; None where there is none, or something else."""
+    """Return an integer from nested tables; None if it is missing or of another type."""
     value = _value(document, keys)
     return value if type(value) is int else None
 
@@ -210,16 +210,16 @@ def _value(document: Any, keys: Sequence[str]) -> Any:
 
 
 def _directories(folder: Path) -> Iterator[Path]:
-    # `plan --out plan.json` may have left a plan where the user works: that alone is no run.
+    # `plan --out plan.json` may leave a plan in the working directory: that alone is no run.
     if all(_written(folder / name) is not None for name in (_PLAN, _RECIPE)):
         yield folder
     for name, folders, _ in os.walk(folder):
-        folders[:] = [one for one in folders if one != "checkpoints" and not one.startswith(".")]
-        yield from (path for one in folders if is_run(path := Path(name, one)))
+        folders[:] = [sub for sub in folders if sub != "checkpoints" and not sub.startswith(".")]
+        yield from (path for sub in folders if is_run(path := Path(name, sub)))
 
 
 def document(path: Path) -> Document:
-    """Return a plan, or what else has a task, as JSON.
+    """Return a JSON document with a task: a plan or a result.
 
     Raises:
         InputError: it is absent (G2-301) or damaged (G2-304).
@@ -246,7 +246,7 @@ def _tail(path: Path) -> list[Document]:
 
 
 def _lines(path: Path, *, start: int) -> list[Document]:
-    """Return the whole lines of metrics.jsonl from a byte on."""
+    """Return the complete lines of metrics.jsonl from a byte offset on."""
     file = path / _METRICS
     try:
         with file.open("rb") as stream:
@@ -273,12 +273,12 @@ def _line(file: Path, line: bytes) -> Document:
 def _finished(
     given: Document | None, lines: Sequence[Document] | None, planned: int | None
 ) -> bool:
-    """Whether a result is there and is the one of these steps: a new start leaves the old one."""
+    """Return whether the result belongs to these steps: a new start leaves the old one."""
     if given is None:
         return False
     steps = count(given, "steps") or 0
-    whole = given.get("stopped_early") is True or steps >= (planned or 0)
-    return whole and (lines is None or _step(lines) >= steps)
+    is_complete = given.get("stopped_early") is True or steps >= (planned or 0)
+    return is_complete and (lines is None or _step(lines) >= steps)
 
 
 def _step(lines: Sequence[Document]) -> int:
@@ -286,11 +286,11 @@ def _step(lines: Sequence[Document]) -> int:
 
 
 def _interim(lines: Sequence[Document] | None) -> Document:
-    """What a result would say so far, of training."""
+    """Return the fields of a result so far, from training metrics."""
     if lines is None:
         return {}
-    losses = [one for line in lines if (one := number(line, "loss")) is not None][-_RECENT:]
-    speeds = [one for line in lines if (one := number(line, "tokens_per_second")) is not None]
+    losses = [value for line in lines if (value := number(line, "loss")) is not None][-_RECENT:]
+    speeds = [rate for line in lines if (rate := number(line, "tokens_per_second")) is not None]
     return {
         "steps": _step(lines),
         "loss": sum(losses) / len(losses) if losses else None,
@@ -299,7 +299,7 @@ def _interim(lines: Sequence[Document] | None) -> Document:
 
 
 def _loss_of(given: Document) -> str:
-    """What the loss of a result is of; that of held-out text has more beside it."""
+    """Return the data of a result's loss: results on held-out data have more metrics."""
     if number(given, "loss") is None:
         return ""
     is_held_out = any(key in given for key in ("perplexity", "tokens", "scores"))
@@ -312,7 +312,7 @@ def _modified(path: Path) -> float | None:
 
 
 def _written(file: Path) -> float | None:
-    """When a file was written; None where it is not there, or nobody may know."""
+    """Return the modification time of a file; None if it is missing or inaccessible."""
     try:
         return file.stat().st_mtime
     except OSError:

@@ -1,4 +1,4 @@
-"""A team's own package of recipes, ready to be installed and shared."""
+"""Scaffolding of an installable package of a team's recipes."""
 
 from __future__ import annotations
 
@@ -88,18 +88,18 @@ def test_there_are_recipes() -> None:
 
 
 def write(name: str, parent: Path) -> Path:
-    """Write a package into a folder of its name.
+    """Write a package into a folder with its name.
 
     Args:
-        name: of the package: lower case letters, digits and dashes.
-        parent: where the folder is to be.
+        name: name of the package: lower case letters, digits and dashes.
+        parent: parent of the folder.
 
     Returns:
         The folder.
 
     Raises:
-        SpecError: the name is none for a package, or the folder is there already.
-        RunError: it can't be written.
+        SpecError: the name is invalid, or the folder exists already.
+        RunError: the folder can't be written.
     """
     if not _NAME.fullmatch(name):
         message = f"expected lower case letters, digits and dashes, found {name!r}"

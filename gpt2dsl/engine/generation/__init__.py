@@ -1,1 +1,1 @@
-"""From logits to texts: processors, choice of tokens, beams, ends, and rows that share a batch."""
+"""Text generation: logits processors, token choice, beam search, stop criteria and batched rows."""

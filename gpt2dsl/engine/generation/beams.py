@@ -1,4 +1,4 @@
-"""Beam search, as transformers 4.57.6 has it."""
+"""Beam search with the semantics of transformers 4.57.6."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.generation.scores import Scores, log_softmax, refuse_nan
 
 NEVER = -1e9
-"""The score of what has none: beams before they differ, and beams that have ended."""
+"""The score of beams without one: initial duplicates of the prompt, and beams that have ended."""
 
 
 @attrs.frozen
 class Beam:
-    """A text on the way, or one that is over.
+    """A running or finished hypothesis.
 
     Attributes:
-        ids: the prompt's and what follows.
-        score: the sum of log-probabilities; of one that is over, divided for its length.
-        source: the beam of the step before that it continues.
-        ended: why it is over.
+        ids: ids of the prompt and the continuation.
+        score: the sum of log-probabilities; for a finished beam, normalised by its length.
+        source: index of the beam of the previous step that it continues.
+        ended: the reason why it is over; "" while it runs.
     """
 
     ids: list[int]
@@ -36,16 +36,16 @@ class Beams:
     """The beams of one prompt.
 
     Attributes:
-        request: what is asked for.
-        running: the best on the way, the best first.
-        finished: the best that are over, the best first.
-        is_over: whether the search is.
+        request: the prompt and its generation settings.
+        running: the best running beams, best first.
+        finished: the best finished beams, best first.
+        is_over: whether the search is over.
     """
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self._generation = request.generation
-        # All begin with the same prompt: only the first counts, or all would say the same.
+        # All beams begin with the same prompt: only the first counts, or all would be identical.
         scores = [0.0, *[NEVER] * (request.generation.beams - 1)]
         self.running = [Beam(list(request.ids), score) for score in scores]
         self.finished: list[Beam] = []
@@ -53,7 +53,7 @@ class Beams:
         self.is_over = False
 
     def take(self, logits: NDArray[np.float32]) -> list[int]:
-        """Go on by a token, from ``[beams, vocab]``; gives the beam that each continues."""
+        """Advance by a token with logits ``[beams, vocab]``; return each new beam's source beam."""
         refuse_nan(logits)
         candidates = self._candidates(logits)
         count = self._generation.beams
@@ -65,17 +65,19 @@ class Beams:
         self.running = sorted(alive, key=lambda beam: -beam.score)[:count]
         self._can_improve = self._can_improve and self._improvement_is_likely()
         stops = self._is_full and self._generation.early_stopping is True
-        self.is_over = not self._can_improve or stops or all(one.ended for one in candidates)
+        self.is_over = (
+            not self._can_improve or stops or all(candidate.ended for candidate in candidates)
+        )
         return [beam.source for beam in self.running]
 
     def _candidates(self, logits: NDArray[np.float32]) -> list[Beam]:
-        """The best continuations of all beams, or drawn ones: enough even if many are over."""
+        """Return the best or sampled continuations of all beams, enough even if many end here."""
         scores = log_softmax(logits.astype(np.float64))
         for row, beam in zip(scores, self.running, strict=True):
-            found: Scores = row
+            processed: Scores = row
             for process in self.request.processors:
-                found = process(found, beam.ids)
-            row[:] = found + beam.score
+                processed = process(processed, beam.ids)
+            row[:] = processed + beam.score
         vocab = scores.shape[1]
         chosen = self._chosen(scores.reshape(-1))
         texts = [[*self.running[at // vocab].ids, int(at % vocab)] for at in chosen]
@@ -90,17 +92,17 @@ class Beams:
         ]
 
     def _chosen(self, scores: Scores) -> NDArray[np.int64]:
-        """Places of candidates, the best first; drawn without replacement where sampling is on."""
+        """Return flat indices of candidates, best first; sampling draws without replacement."""
         count = max(2, 1 + len(self.request.ending.ids)) * self._generation.beams
         if self._generation.do_sample:
-            # The largest sums with Gumbel noise are draws without replacement, in their order.
+            # Gumbel top-k: the largest noisy scores are draws without replacement, in order.
             scores = scores + self.request.random.gumbel(size=scores.shape)
         count = min(count, len(scores))
         best = np.argpartition(-scores, count - 1)[:count]
         return best[np.argsort(-scores[best], kind="stable")]
 
     def _finish(self, ended: list[Beam]) -> None:
-        """Keep the best of those that are over."""
+        """Keep the best finished beams."""
         if not self._can_improve or (self._is_full and self._generation.early_stopping is True):
             return
         scored = [
@@ -114,7 +116,7 @@ class Beams:
         return len(self.finished) == self._generation.beams
 
     def _improvement_is_likely(self) -> bool:
-        """Whether the best running beam may still become better than the worst that is over."""
+        """Return whether the best running beam may still beat the worst finished one."""
         if not self._is_full:
             return True
         g = self._generation
@@ -123,13 +125,13 @@ class Beams:
         return self.running[0].score / self._divisor(length) > self.finished[-1].score
 
     def _divisor(self, length: int) -> float:
-        """For a text of so many tokens, the prompt's included."""
+        """Return the length normalisation of a text of ``length`` tokens, prompt included."""
         return float((length - len(self.request.ids)) ** self._generation.length_penalty)
 
     def continuations(self) -> list[Continuation]:
-        """Return the best texts."""
+        """Return the best finished texts."""
         count = self._generation.num_return_sequences
-        return [self._continuation(one) for one in self.finished[:count]]
+        return [self._continuation(beam) for beam in self.finished[:count]]
 
     def _continuation(self, beam: Beam) -> Continuation:
         ids = beam.ids[len(self.request.ids) :]

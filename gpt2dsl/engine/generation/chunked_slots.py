@@ -1,4 +1,4 @@
-"""Slots of a server: prompts come in a chunk at a time, between the steps of other texts."""
+"""Batch slots of a server: prompts are prefilled in chunks between decoding steps."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from gpt2dsl.model.decoding import Decoder
 
 
 class ChunkedSlots(Slots):
-    """Slots that take in one prompt at a time, and know prompts that begin alike.
+    """Slots with chunked prefill of one prompt at a time, and prefix caching.
 
-    A text is the same to the bit whatever is generated beside it, and whether the beginning of its
-    prompt was known or not: a chunk's keys and values depend on nothing but its tokens and those
-    before it, and a row of a step on nothing but its own. Texts of several adapters share the
-    places; a step is one of each network that has texts.
+    A text is bit-identical whatever is generated beside it and whether or not a prefix of its
+    prompt was cached: a chunk's keys and values depend only on its own and earlier tokens, and a
+    row of a decoding step only on itself. Texts of several adapters share the slots; a step runs
+    each network that has texts once.
 
     Args:
-        decoder: whose rows they are; what it held is gone.
-        batch: rows.
-        prefill: takes in prompts.
-        prefixes: what is kept of prompts.
-        adapters: names of those that texts may ask for.
+        decoder: the decoder whose rows are the slots; its previous contents are discarded.
+        batch: number of rows.
+        prefill: computes the keys and values of prompts.
+        prefixes: the prefix cache.
+        adapters: names of the adapters that texts may request.
 
     Attributes:
-        taking: the text whose prompt is being taken in; None where there is none.
-        cached_tokens: tokens of prompts that were known, since the beginning.
-        prefilled_tokens: tokens of prompts that were computed, likewise.
+        taking: the text whose prompt is being prefilled; None without one.
+        cached_tokens: prompt tokens found in the prefix cache, since the start.
+        prefilled_tokens: prompt tokens computed, since the start.
     """
 
     _decoder: Decoder
@@ -55,44 +55,44 @@ class ChunkedSlots(Slots):
         self.cached_tokens = self.prefilled_tokens = 0
 
     def warm_up(self, *, all_lengths: bool = True) -> Iterator[str]:
-        """Compile graphs before anyone waits for them; says before each what it is for.
+        """Compile graphs before the first request; yield a description before each one.
 
         Args:
-            all_lengths: whether texts of any length find theirs; else short ones.
+            all_lengths: whether to compile for texts of any length, not only short ones.
         """
         lengths = self._decoder.lengths if all_lengths else self._decoder.lengths[:1]
         for adapter in ("", *self._adapters):
-            of = f" of {adapter}" if adapter else ""
-            yield f"prompts{of}"
+            suffix = f" of {adapter}" if adapter else ""
+            yield f"prompts{suffix}"
             hidden = self._prefill.take([0], 0, adapter)
             self._prefill.logits(hidden, 0, adapter)
             self._prefill.all_logits(hidden, adapter)
             for length in lengths:
-                yield f"texts{of} of up to {length} tokens"
+                yield f"texts{suffix} of up to {length} tokens"
                 self._decoder.reserve(length)
                 self._decoder.adopt(0, self._prefill.prompt(1), 1)
-                # the first step of a graph takes a second more than later ones
+                # the first step of a graph takes a second longer than later ones
                 self._decoder.step(np.zeros(len(self._rows), np.int32), [0], adapter)
                 self._decoder.release(0)
 
     def begin(self, row: Row) -> None:
-        """Start to take in a prompt, after what is known of it; a place must be free."""
+        """Start to prefill a prompt after its cached prefix; a slot must be free."""
         if not self.busy:
             self._decoder.reserve(row.request.room)
         self.taking, self._taken, self._unscored = row, 0, None
-        if row.request.scores_prompt:  # which needs the logits of every token
+        if row.request.scores_prompt:  # needs the logits of every token
             return
-        # the last token is computed in any case, for what comes after it
-        if kept := self.prefixes.find(row.request.ids[:-1], row.request.adapter):
-            self._prefill.restore(kept)
-            self._taken = len(kept) * CHUNK
+        # the last token is always computed: its logits give the next one
+        if blocks := self.prefixes.find(row.request.ids[:-1], row.request.adapter):
+            self._prefill.restore(blocks)
+            self._taken = len(blocks) * CHUNK
             self.cached_tokens += self._taken
 
     def advance(self) -> Row | None:
-        """Take in the next chunk, or score it where that was asked for, which takes as long.
+        """Prefill the next chunk, or score the last one if requested, which takes as long.
 
         Returns:
-            The text once its first token is chosen, or it failed.
+            The text once its first token is chosen or it has failed, else None.
         """
         row = self.taking
         assert row
@@ -127,12 +127,12 @@ class ChunkedSlots(Slots):
         row.take(self._prefill.logits(hidden, (len(prompt) - 1) % CHUNK, adapter))
         if not row.ended:
             place = self._rows.index(None)
-            held = self._prefill.prompt(len(prompt))
-            self._decoder.adopt(place, held, len(prompt))
+            keys_values = self._prefill.prompt(len(prompt))
+            self._decoder.adopt(place, keys_values, len(prompt))
             self._rows[place] = row
 
     def _take_chunk(self, prompt: Sequence[int], adapter: str) -> Tensor:
-        """Take in the next chunk, and return its hidden states."""
+        """Prefill the next chunk and return its hidden states."""
         start = self._taken
         chunk = prompt[start : start + CHUNK]
         hidden = self._prefill.take(chunk, start, adapter)
@@ -146,20 +146,20 @@ class ChunkedSlots(Slots):
     def step(self) -> list[Row]:
         moved = self.busy
         for adapter in dict.fromkeys(row.request.adapter for row in moved):
-            mine = {
+            rows = {
                 place: row
                 for place, row in enumerate(self._rows)
                 if row and row.request.adapter == adapter
             }
             ids = np.zeros(len(self._rows), np.int32)
-            ids[list(mine)] = [row.ids[-1] for row in mine.values()]
-            logits = self._decoder.step(ids, list(mine), adapter)
-            for place, row in mine.items():
+            ids[list(rows)] = [row.ids[-1] for row in rows.values()]
+            logits = self._decoder.step(ids, list(rows), adapter)
+            for place, row in rows.items():
                 self._choose(place, row, logits[place])
         return moved
 
     def drop(self, row: Row) -> None:
-        """Free a text's place, whether it is over or not; or take in its prompt no further."""
+        """Free a text's slot, finished or not; or abandon the prefill of its prompt."""
         if row is self.taking:
             self.taking = None
             self._prefill.clear()
@@ -167,7 +167,7 @@ class ChunkedSlots(Slots):
             super().drop(row)
 
     def clear(self) -> None:
-        """Free all places."""
+        """Free all slots."""
         self.taking = None
         for row in self.busy:
             super().drop(row)

@@ -1,4 +1,4 @@
-"""What generation gives."""
+"""Results of generation."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gpt2dsl.engine.generation.ending import Reason
 
 @attrs.frozen
 class TokenScore:
-    """How likely a token was, before temperature and the like.
+    """The log-probability of a token, before temperature and other processors.
 
     Attributes:
-        token: its text; of a part of a character its bytes, as OpenAI's API shows them.
-        logprob: of it, nats.
-        best: texts of the most likely tokens in its place, and its own → their log-probabilities.
+        token: its text; for part of a character its bytes, as OpenAI's API shows them.
+        logprob: its log-probability, in nats.
+        best: texts of the most likely tokens at its position, and its own → log-probabilities.
     """
 
     token: str
@@ -26,18 +26,18 @@ class TokenScore:
 
 @attrs.frozen(kw_only=True)
 class Continuation:
-    """A prompt and what was generated after it.
+    """A prompt and the text generated after it.
 
     Attributes:
-        prompt: as it was given; the text of one that was given as ids.
-        text: that follows it; an end-of-text token is left out, a stop string is not.
-        tokens: how many were generated, an end-of-text token counted.
-        prompt_tokens: of the prompt.
-        ended: eos, stop, length or positions, as :meth:`Ending.reason` has them.
-        ids: what was generated.
-        score: of beam search: the sum of log-probabilities over length to the power of
+        prompt: the prompt as passed; decoded if it was passed as ids.
+        text: the generated text, without an end-of-text token but with a stop string.
+        tokens: number of generated tokens, including an end-of-text token.
+        prompt_tokens: number of tokens of the prompt.
+        ended: eos, stop, length or positions, see :meth:`Ending.reason`.
+        ids: generated ids.
+        score: for beam search, the sum of log-probabilities over length to the power of
             ``length_penalty``.
-        scores: of each token, where they were asked for.
+        scores: log-probabilities of each token, if requested.
     """
 
     prompt: str
@@ -50,6 +50,6 @@ class Continuation:
     scores: tuple[TokenScore, ...] = attrs.field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that say something, as JSON has them."""
-        found = attrs.asdict(self)
-        return {name: value for name, value in found.items() if value not in (None, ())}
+        """Return the non-empty fields as a JSON object."""
+        fields = attrs.asdict(self)
+        return {name: value for name, value in fields.items() if value not in (None, ())}

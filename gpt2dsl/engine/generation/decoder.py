@@ -1,4 +1,4 @@
-"""What texts are generated with: a network that has taken in what they say so far."""
+"""The protocol of incremental decoders: networks with a KV cache for each row of a batch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 
 class Decoder(Protocol):
-    """Decodes the rows of a batch, each at its own position."""
+    """An incremental decoder of a batch of rows, each at its own position."""
 
     def reserve(self, tokens: int) -> None:
-        """Start anew, for rows of so many tokens; what rows held is gone."""
+        """Discard all rows and make room for rows of up to ``tokens`` tokens."""
 
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Take in prompts as these rows; ``[prompts, entries]`` of the token after each."""
+        """Prefill prompts into these rows; return next-token logits ``[prompts, vocab]``."""
 
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Take in one token a row, ``[rows]``; ``[rows, entries]`` of the token after it."""
+        """Append a token to each row, ids ``[rows]``; return next logits ``[rows, vocab]``."""
 
     def release(self, row: int) -> None:
-        """A row that is done with."""
+        """Release a finished row."""
 
     def clear(self, row: int) -> None:
-        """Release a row, and forget what it held: what is no number would reach later ones."""
+        """Release a row and erase its cache: NaN in it would reach later rows."""
 
     def reorder(self, source: NDArray[np.int64]) -> None:
-        """Give each row what the row ``source[row]`` holds."""
+        """Copy to each row the contents of row ``source[row]``."""

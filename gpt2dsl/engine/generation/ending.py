@@ -1,4 +1,4 @@
-"""When a text is over."""
+"""Stop criteria of generated texts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Reason = Literal["", "eos", "stop", "length", "positions"]
 
 
 class Ending:
-    """The ends of texts that continue one prompt.
+    """The stop criteria of texts that continue one prompt.
 
     Args:
-        generation: how.
-        tokenizer: of the stop strings.
-        prompt: tokens of the prompt.
-        positions: tokens that the model takes.
-        ends: ids after which it ends, where the generation says none; the tokenizer's end-of-text
-            where they are None.
-        in_prompt: whether a stop string may begin in the prompt, as in transformers; for OpenAI's
-            API generated text alone counts.
+        generation: generation settings.
+        tokenizer: decodes ids to find stop strings.
+        prompt: number of tokens of the prompt.
+        positions: maximum positions of the model.
+        ends: ids that end a text if ``generation`` sets none; None for the tokenizer's
+            end-of-text token.
+        in_prompt: whether a stop string may begin in the prompt, as in transformers; OpenAI's API
+            searches only generated text.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Ending:
         ends: Sequence[int] | None = None,
         in_prompt: bool = True,
     ) -> None:
-        unsaid = (tokenizer.eos,) if ends is None else tuple(ends)
-        self.ids = tuple(generation.eos) or tuple(i for i in unsaid if i is not None)
+        defaults = (tokenizer.eos,) if ends is None else tuple(ends)
+        self.ids = tuple(generation.eos) or tuple(i for i in defaults if i is not None)
         self._first = 0 if in_prompt else prompt
         self._tokenizer = tokenizer
         self._limit, self._positions = generation.limit(prompt), positions
@@ -45,14 +45,14 @@ class Ending:
 
     @property
     def longest(self) -> int:
-        """Tokens with the prompt at most."""
+        """Maximum number of tokens, prompt included."""
         return min(self._limit, self._positions)
 
     def reason(self, ids: Sequence[int]) -> Reason:
-        """Why the text is over after its last token; "" where it is not.
+        """Return why the text is over after its last token; "" if it is not.
 
-        eos: an end token; stop: a stop string ends within the last token; length: as many tokens
-        as were asked for; positions: as many as the model takes.
+        eos: an end token; stop: a stop string ends within the last token; length: the requested
+        number of tokens is reached; positions: the model's maximum length is reached.
         """
         if ids[-1] in self.ids:
             return "eos"
@@ -66,7 +66,7 @@ class Ending:
         """Return whether a stop string ends within the last token."""
         last = len(self._tokenizer.bytes_of(ids[-1:]))
         start, size, pieces = len(ids), 0, []
-        # an id that the tokenizer does not know has no bytes
+        # an id unknown to the tokenizer has no bytes
         while start > self._first and size < last + self._stops.longest - 1:
             start -= 1
             pieces.append(self._tokenizer.bytes_of(ids[start : start + 1]))

@@ -1,4 +1,4 @@
-"""Keys and values of prompts that were taken in, for those that begin alike (prefix caching)."""
+"""Prefix caching: keys and values of prompts, reused by prompts with the same prefix."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Key = tuple[str, bytes]
 
 
 class PrefixCache:
-    """Blocks of tokens, each under all tokens up to its end; the least recently used go first.
+    """An LRU cache of KV blocks, each keyed by all tokens up to its end.
 
-    Each adapter's are its own: no other network has the same keys and values.
+    Adapters have separate entries: no two networks compute the same keys and values.
 
     Args:
-        limit: bytes that they may take.
+        limit: maximum size in bytes.
 
     Attributes:
-        bytes: that they take.
+        bytes: current size in bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -31,23 +31,23 @@ class PrefixCache:
         self._blocks: OrderedDict[Key, Block] = OrderedDict()
 
     def find(self, ids: Sequence[int], adapter: str = "") -> list[Block]:
-        """Return the blocks that a prompt begins with, as far as there are any."""
+        """Return the cached blocks of a prompt's longest known prefix."""
         keys: list[Key] = []
         for end in range(CHUNK, len(ids) + 1, CHUNK):
             key = _key(ids[:end], adapter)
             if key not in self._blocks:
                 break
             keys.append(key)
-        for key in reversed(keys):  # without its beginning a block is of no use: that goes last
+        for key in reversed(keys):  # a block is useless without its prefix, which is evicted last
             self._blocks.move_to_end(key)
         return [self._blocks[key] for key in keys]
 
     def knows(self, ids: Sequence[int], adapter: str = "") -> bool:
-        """Return whether it has the block that ends with these tokens of a prompt."""
+        """Return whether the block that ends with these tokens of a prompt is cached."""
         return _key(ids, adapter) in self._blocks
 
     def keep(self, ids: Sequence[int], block: Block, adapter: str = "") -> None:
-        """Keep the block that ends with these tokens of a prompt, where there is room for it."""
+        """Cache the block that ends with these tokens of a prompt, if it fits."""
         if block.nbytes > self._limit:
             return
         replaced = self._blocks.pop(key := _key(ids, adapter), None)
@@ -59,5 +59,5 @@ class PrefixCache:
 
 
 def _key(ids: Sequence[int], adapter: str) -> Key:
-    """Return the adapter and the tokens themselves: no two prompts have the same."""
+    """Return the adapter and the tokens themselves, which identify a prefix without collisions."""
     return adapter, np.array(ids, np.int32).tobytes()

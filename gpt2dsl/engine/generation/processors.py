@@ -1,4 +1,4 @@
-"""Logits processors: change the scores of the next token, in the order of transformers 4.57.6."""
+"""Logits processors: modify next-token scores, in the order of transformers 4.57.6."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpt2dsl.engine.generation.warpers import warpers
 from gpt2dsl.parts import Generation
 
 _RANGE = np.finfo(np.float32)
-"""The range of transformers' scores, which are float32."""
+"""The range of float32, the type of scores in transformers."""
 
 
 def processors(
@@ -30,14 +30,14 @@ def processors(
     ends: Sequence[int],
     longest: int | None = None,
 ) -> list[Processor]:
-    """Return the processors that change something; each takes scores and the ids so far.
+    """Return the active processors; each takes scores and the ids so far.
 
     Args:
-        generation: how.
-        tokenizer: of the bad words.
-        prompt: tokens of it.
-        ends: ids after which the text is over.
-        longest: tokens with the prompt at most; what the generation says where it is None.
+        generation: generation settings.
+        tokenizer: encodes the bad words.
+        prompt: number of tokens of the prompt.
+        ends: ids that end the text.
+        longest: maximum number of tokens, prompt included; None for the limit of ``generation``.
     """
     g = generation
     active = [
@@ -76,8 +76,10 @@ def _of_sequences(
         active.append(lambda scores, tokens: penalised(scores, tokens, g.repetition_penalty))
     if size := g.no_repeat_ngram_size:
         active.append(lambda scores, tokens: without_repeats(scores, tokens, size, tokens))
-    if own := g.encoder_no_repeat_ngram_size:
-        active.append(lambda scores, tokens: without_repeats(scores, tokens, own, tokens[:prompt]))
+    if prompt_size := g.encoder_no_repeat_ngram_size:
+        active.append(
+            lambda scores, tokens: without_repeats(scores, tokens, prompt_size, tokens[:prompt])
+        )
     if g.bad_words or g.bad_words_ids:
         bad = [*map(list, g.bad_words_ids), *bad_sequences(g.bad_words, tokenizer)]
         bad = [ids for ids in bad if ids not in [[end] for end in ends]]
@@ -111,7 +113,7 @@ def _of_ends(g: Generation, prompt: int, ends: Sequence[int], longest: int) -> l
 def biased(
     scores: Scores, tokens: Sequence[int], biases: Mapping[tuple[int, ...], float]
 ) -> Scores:
-    """Add its bias to the token that would complete a sequence."""
+    """Add a sequence's bias to the score of the token that would complete it."""
     scores = scores.copy()
     for ids, bias in biases.items():
         if _would_end(ids, tokens):
@@ -122,7 +124,7 @@ def biased(
 def penalised(
     scores: Scores, tokens: Sequence[int], penalty: float, key: str = "repetition_penalty"
 ) -> Scores:
-    """Divide positive scores of tokens so far, multiply negative ones (Keskar et al. 2019)."""
+    """Divide positive scores of tokens so far and multiply negative ones (Keskar et al. 2019)."""
     scores = scores.copy()
     seen = np.unique(np.asarray(tokens, dtype=np.int64))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -133,7 +135,7 @@ def penalised(
 def discouraged(
     scores: Scores, generated: Sequence[int], presence: float, frequency: float
 ) -> Scores:
-    """Lower the scores of tokens that were generated: once, and each time, as OpenAI's API does."""
+    """Apply OpenAI's presence and frequency penalties to the scores of generated tokens."""
     scores = scores.copy()
     ids, counts = np.unique(np.asarray(generated, dtype=np.int64), return_counts=True)
     scores[ids] -= presence + frequency * counts
@@ -143,7 +145,7 @@ def discouraged(
 def hastened(
     scores: Scores, tokens: Sequence[int], *, ends: Sequence[int], start: int, factor: float
 ) -> Scores:
-    """Raise the scores of ends by a factor with each token after ``start``."""
+    """Raise the scores of end tokens exponentially with each token after ``start``."""
     if len(tokens) <= start:
         return scores
     scores, places = scores.copy(), np.unique(np.asarray(ends, dtype=np.int64))
@@ -156,7 +158,7 @@ def hastened(
 def without_repeats(
     scores: Scores, tokens: Sequence[int], size: int, seen: Sequence[int]
 ) -> Scores:
-    """Rule out tokens that would repeat ``size`` tokens of ``seen`` (Paulus et al. 2017)."""
+    """Rule out tokens that would repeat an n-gram of ``seen`` (Paulus et al. 2017)."""
     if len(tokens) + 1 < size:
         return scores
     last = list(tokens[len(tokens) - size + 1 :])
@@ -167,7 +169,7 @@ def without_repeats(
 
 
 def bad_sequences(words: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """Return the ids of words, at the start of a text and after a space."""
+    """Return the ids of words, both at the start of a text and after a space."""
     spelled = [spelling for word in words for spelling in (word, f" {word}")]
     return tokenizer.encode_batch(spelled, special=False)
 
@@ -178,6 +180,6 @@ def without(scores: Scores, tokens: Sequence[int], sequences: Sequence[Sequence[
 
 
 def _would_end(ids: Sequence[int], tokens: Sequence[int]) -> bool:
-    """Return whether a sequence's last id would complete it; it must be no longer than the text."""
+    """Return whether a sequence's last id would complete it; longer sequences never match."""
     size = len(ids) - 1
     return not size or (size < len(tokens) and list(tokens[len(tokens) - size :]) == list(ids[:-1]))

@@ -1,4 +1,4 @@
-"""A prompt that is to be continued, and how."""
+"""A prompt with its generation settings."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from gpt2dsl.engine.generation.scores import Processor, Scores
 from gpt2dsl.parts import Generation
 
 RESERVED = 256
-"""Tokens for which caches have room from the start, where so many are allowed."""
+"""Initial capacity of KV caches in tokens, if the text may become that long."""
 
 
 @attrs.frozen(kw_only=True, slots=False)
 class Request:
-    """One prompt.
+    """A generation request for one prompt.
 
     Attributes:
-        prompt: as it was given; the text of one that was given as ids.
-        ids: of it, at least one.
-        generation: how to go on.
-        tokenizer: of the ids.
-        positions: tokens that the model takes.
-        number: among the texts that are asked for at once, so that equal prompts draw differently.
-        ends: ids after which its texts end, where the generation says none; the tokenizer's
-            end-of-text where they are None.
+        prompt: the prompt as passed; decoded if it was passed as ids.
+        ids: ids of the prompt, at least one.
+        generation: generation settings.
+        tokenizer: tokenizer of the ids.
+        positions: maximum positions of the model.
+        number: index among texts requested together, so that equal prompts are sampled differently.
+        ends: ids that end its texts if ``generation`` sets none; None for the tokenizer's
+            end-of-text token.
         stops_in_prompt: whether a stop string may begin in the prompt.
-        presence_penalty: is taken off the scores of tokens that were generated.
-        frequency_penalty: likewise, for each time that they were.
-        scores_prompt: whether the prompt's tokens get log-probabilities too.
-        generates: whether there is a text; else the prompt alone is taken in, and scored.
-        adapter: the name of the adapter that continues it, where several share a server's batch; ""
-            for the base.
+        presence_penalty: subtracted from the scores of tokens that were generated.
+        frequency_penalty: subtracted once for each time that a token was generated.
+        scores_prompt: whether to compute log-probabilities of the prompt's tokens too.
+        generates: whether to generate a text; else the prompt is only prefilled and scored.
+        adapter: name of the adapter to use, where several share a server's batch; "" for the base.
     """
 
     prompt: str
@@ -56,7 +55,7 @@ class Request:
 
     @cached_property
     def ending(self) -> Ending:
-        """When its texts are over."""
+        """Stop criteria of its texts."""
         return Ending(
             self.generation,
             self.tokenizer,
@@ -68,7 +67,7 @@ class Request:
 
     @cached_property
     def processors(self) -> list[Processor]:
-        """What is done to scores."""
+        """Logits processors, applied in order."""
         ending, prompt = self.ending, len(self.ids)
         active = processors(self.generation, self.tokenizer, prompt, ending.ids, ending.longest)
         return [self._discouraged, *active] if self._discourages else active
@@ -83,10 +82,10 @@ class Request:
 
     @cached_property
     def random(self) -> np.random.Generator:
-        """What its texts are drawn with."""
+        """Random generator that samples its texts."""
         return np.random.default_rng([self.generation.seed, self.number])
 
     @property
     def room(self) -> int:
-        """Tokens for which there must be room at the start."""
+        """Number of tokens to reserve in the KV cache at the start."""
         return max(len(self.ids), min(self.ending.longest, RESERVED))

@@ -1,4 +1,4 @@
-"""One text being generated, a token at a time."""
+"""A text being generated, one token at a time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gpt2dsl.engine.generation.scores import NoChoiceError, log_softmax, refuse_
 
 
 class Row:
-    """One text.
+    """A text of a batch.
 
     Attributes:
-        request: what is asked for.
-        ids: the prompt's and what follows.
-        ended: why it is over; "" where it is not.
-        failure: why it never will be complete; None where nothing failed.
-        scores: of each token after the prompt, where they were asked for.
-        prompt_scores: of each token of the prompt, where they were asked for; the first has none.
+        request: the prompt and its generation settings.
+        ids: ids of the prompt and the continuation.
+        ended: why the text is over; "" if it is not.
+        failure: the error that ended it early; None without one.
+        scores: log-probabilities of each generated token, if requested.
+        prompt_scores: log-probabilities of each prompt token, if requested; None for the first.
     """
 
     def __init__(self, request: Request) -> None:
@@ -35,12 +35,12 @@ class Row:
 
     @property
     def generated(self) -> list[int]:
-        """The ids after the prompt."""
+        """Ids after the prompt."""
         return self.ids[len(self.request.ids) :]
 
     @property
     def said(self) -> list[int]:
-        """The ids after the prompt that are text: without the end-of-text token."""
+        """Ids after the prompt, without an end-of-text token."""
         ids = self.generated
         return ids[:-1] if self.ended == "eos" else ids
 
@@ -55,18 +55,18 @@ class Row:
         return token
 
     def take_safely(self, logits: NDArray[np.float32]) -> None:
-        """Choose the next token; what fails is this text's ``failure``, and nobody else's."""
+        """Choose the next token; store an error as ``failure`` so that other texts go on."""
         try:
             self.take(logits)
         except Exception as error:  # noqa: BLE001  # other texts of the batch go on
             self.failure = error
 
     def score_prompt(self, logits: NDArray[np.float32], start: int) -> None:
-        """Score the prompt's tokens that come after some of it.
+        """Score the prompt tokens that follow a chunk's tokens.
 
         Args:
-            logits: ``[tokens, vocab]`` after each of some tokens, and of padding.
-            start: place of the first of them.
+            logits: ``[tokens, vocab]`` after each token of the chunk, padding included.
+            start: position of the chunk's first token.
         """
         for scores, token in zip(logits, self.request.ids[start + 1 :], strict=False):
             refuse_nan(scores)
@@ -74,16 +74,16 @@ class Row:
             self.prompt_scores.append(self._score(scores, token, best))
 
     def finish(self) -> None:
-        """End a text that is the prompt alone."""
+        """Mark a request that only scores its prompt as finished."""
         self.ended = "length"
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing follows any more."""
+        """True if the text has ended or failed."""
         return bool(self.ended or self.failure)
 
     def check(self) -> None:
-        """Raise what has failed, where something has."""
+        """Raise the row's failure, if any."""
         if self.failure:
             raise self.failure
 
@@ -103,7 +103,7 @@ class Row:
     def _score(self, logits: NDArray[np.float32], token: int, count: int) -> TokenScore:
         logs = log_softmax(logits.astype(np.float64))
         least = np.partition(logs, -count)[-count] if count else np.inf
-        likely = np.flatnonzero(logs >= least)  # all would take milliseconds to sort
+        likely = np.flatnonzero(logs >= least)  # sorting the whole vocabulary takes milliseconds
         best = [*likely[np.argsort(-logs[likely], kind="stable")][:count], token]
         return TokenScore(
             self.name(token),
@@ -112,7 +112,7 @@ class Row:
         )
 
     def continuation(self) -> Continuation:
-        """What it is so far."""
+        """Return the text so far."""
         return Continuation(
             prompt=self.request.prompt,
             text=self.request.tokenizer.decode(self.said),
@@ -126,19 +126,19 @@ class Row:
     def name(self, token: int) -> str:
         r"""Return a token's text, or ``bytes:\xe4`` for part of a character: names are unique.
 
-        An id that the tokenizer does not know has no text: it is called ``token_id:310``.
+        An id unknown to the tokenizer has no text: it is named ``token_id:310``.
         """
         if token >= len(self.request.tokenizer):
             return f"token_id:{token}"
-        held = self.request.tokenizer.bytes_of([token])
+        content = self.request.tokenizer.bytes_of([token])
         try:
-            return held.decode()
+            return content.decode()
         except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in held)
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in content)
 
 
 def bytes_named(name: str) -> bytes | None:
-    """Return the bytes of a token by its name, as ``Row.name`` gives it; None where it has none."""
+    """Return the bytes of a token by its name from ``Row.name``; None for an unknown id."""
     if name.startswith("token_id:"):
         return None
     if re.fullmatch(r"bytes:(\\x[0-9a-f]{2})+", name):
@@ -147,12 +147,12 @@ def bytes_named(name: str) -> bytes | None:
 
 
 def _best(scores: NDArray[Any]) -> int:
-    """Return the best of scores ``[vocab]``.
+    """Return the id with the highest score of ``[vocab]``.
 
     Raises:
-        NoChoiceError: none may come.
+        NoChoiceError: all tokens are ruled out.
     """
     best = int(scores.argmax())
-    if not scores[best] > -np.inf:  # minus infinity, or no number where a processor made one of it
+    if not scores[best] > -np.inf:  # minus infinity, or NaN from a processor
         raise NoChoiceError("no token can be chosen by its score: all are ruled out [G2-402]")
     return best

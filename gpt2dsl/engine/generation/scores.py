@@ -1,6 +1,6 @@
-"""Scores of the next token, and functions of them.
+"""Next-token scores, and functions on them.
 
-Scores are float64 ``[vocab]``, of one text; a token that is ruled out has minus infinity.
+Scores are float64 ``[vocab]`` of one text; tokens that are ruled out score minus infinity.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Processor = Callable[[Scores, Sequence[int]], Scores]
 
 
 class NoChoiceError(RunError):
-    """No token of a text can be chosen for what its settings make of the scores."""
+    """Settings that leave a text no token to choose."""
 
 
 def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
-    """Rule out some ids."""
+    """Rule out these ids."""
     if not ids:
         return scores
     scores = scores.copy()
@@ -30,27 +30,27 @@ def blocked(scores: Scores, ids: Sequence[int]) -> Scores:
 
 
 def forced(scores: Scores, ids: Sequence[int]) -> Scores:
-    """Rule out all other ids."""
+    """Rule out all ids but these."""
     chosen = np.full_like(scores, -np.inf)
     chosen[list(ids)] = 0.0
     return chosen
 
 
 def refuse_nan(logits: NDArray[np.float32]) -> None:
-    """Refuse logits, of any shape, by which no token can be chosen.
+    """Refuse logits of any shape that contain NaN.
 
     Raises:
-        RunError: a score is no number.
+        RunError: a logit is NaN.
     """
     if np.isnan(logits.max()):
         raise RunError("no token can be chosen by its score: the model gives none [G2-402]")
 
 
 def finite(scores: Scores, key: str, value: object) -> Scores:
-    """Return the scores, unless a key's value has made one infinite or no number.
+    """Return the scores, unless the value of a key has made one infinite or NaN.
 
     Raises:
-        NoChoiceError: one is.
+        NoChoiceError: a score is infinite or NaN.
     """
     if not scores.max() < np.inf:
         message = f"generation.{key} = {value} makes it infinite or no number"
@@ -59,15 +59,15 @@ def finite(scores: Scores, key: str, value: object) -> Scores:
 
 
 def softmax(scores: Scores) -> Scores:
-    """Return the probabilities."""
-    with np.errstate(over="ignore"):  # the difference of two that are far apart
+    """Return the probabilities of scores."""
+    with np.errstate(over="ignore"):  # scores that are far apart
         weights = np.exp(scores - scores.max())
     probabilities: Scores = weights / weights.sum()
     return probabilities
 
 
 def log_softmax(scores: Scores) -> Scores:
-    """Return the log-probabilities over the last axis."""
+    """Return log-probabilities over the last axis."""
     with np.errstate(over="ignore"):  # as above
         shifted = scores - scores.max(-1, keepdims=True)
     logs: Scores = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Texts that share a batch: each begins as a place is free, and leaves as it is over."""
+"""Continuous batching: a text joins as soon as a slot is free and leaves once it is over."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gpt2dsl.engine.generation.row import Row
 
 
 class Slots:
-    """The rows of a decoder, each free or with a text.
+    """The rows of a decoder, each free or occupied by a text.
 
     Args:
-        decoder: whose rows they are; what it held is gone.
-        batch: rows.
+        decoder: the decoder whose rows are the slots; its previous contents are discarded.
+        batch: number of rows.
     """
 
     def __init__(self, decoder: Decoder, batch: int) -> None:
@@ -25,18 +25,18 @@ class Slots:
 
     @property
     def busy(self) -> list[Row]:
-        """The texts that are being generated."""
+        """Texts that are being generated."""
         return [row for row in self._rows if row]
 
     @property
     def free(self) -> int:
-        """Places that are free."""
+        """Number of free slots."""
         return self._rows.count(None)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take in prompts and choose their first tokens; no more than there are places.
+        """Prefill prompts and choose their first tokens; at most one for each free slot.
 
-        A text that is over at once takes none, and neither does one that fails (``Row.failure``).
+        A text that ends at once or fails (``Row.failure``) occupies no slot.
         """
         if not self.busy:
             self._decoder.reserve(max(row.request.room for row in rows))
@@ -47,7 +47,7 @@ class Slots:
             self._choose(place, row, scores)
 
     def step(self) -> list[Row]:
-        """One token more for each text; gives them. One that fails (``Row.failure``) is over."""
+        """Generate a token for each text and return the texts; failures set ``Row.failure``."""
         ids = [row.ids[-1] if row else 0 for row in self._rows]
         logits = self._decoder.step(np.array(ids, np.int32))
         moved = self.busy
@@ -57,7 +57,7 @@ class Slots:
         return moved
 
     def _choose(self, place: int, row: Row, scores: NDArray[np.float32]) -> None:
-        """Choose a text's next token; the place of one that is over becomes free."""
+        """Choose a text's next token, and free the slot of a text that is over."""
         row.take_safely(scores)
         if row.failure:
             self._rows[place] = None
@@ -66,7 +66,7 @@ class Slots:
             self.drop(row)
 
     def drop(self, row: Row) -> None:
-        """Free a text's place, whether it is over or not."""
+        """Free a text's slot, finished or not."""
         place = self._rows.index(row)
         self._rows[place] = None
         self._decoder.release(place)

@@ -1,4 +1,4 @@
-"""Texts that end another one, found as it grows."""
+"""Incremental search for stop strings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Text = TypeVar("Text", str, bytes)
 
 
 class Stops(Generic[Text]):
-    """Any number of texts to look for; neither their number nor their length makes it slow.
+    """A set of stop strings; searching stays fast for any number and length of them.
 
     Args:
-        texts: characters or bytes; empty ones are left out.
+        texts: strings or bytes; empty ones are ignored.
 
     Attributes:
-        longest: the length of the longest; 0 where there is none.
+        longest: length of the longest one; 0 without any.
     """
 
     def __init__(self, texts: Sequence[Text]) -> None:
@@ -27,7 +27,7 @@ class Stops(Generic[Text]):
         self.longest = max(self._by_length, default=0)
 
     def find(self, text: Text, new: int) -> int | None:
-        """Return where the first one begins that ends within the last ``new`` places of a text."""
+        """Return the start of the first match that ends within the last ``new`` items of a text."""
         starts = (
             end - length
             for end in range(max(1, len(text) - new + 1), len(text) + 1)
@@ -37,6 +37,6 @@ class Stops(Generic[Text]):
         return min(starts, default=None)
 
     def begin_with(self, text: Text) -> bool:
-        """Return whether one of them begins with a text."""
+        """Return whether any of them starts with this text."""
         place = bisect_left(self._sorted, text)
         return place < len(self._sorted) and self._sorted[place].startswith(text)

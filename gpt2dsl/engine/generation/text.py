@@ -1,4 +1,4 @@
-"""The text of tokens as they come: whole characters only."""
+"""Streaming detokenization: whole characters only."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gpt2dsl.engine.generation.stops import Stops
 
 
 class Pieces:
-    """Turns tokens into pieces of text. Joined they are what ``tokenizer.decode`` gives.
+    """An incremental detokenizer. Its joined pieces equal ``tokenizer.decode`` of all tokens.
 
     Args:
-        tokenizer: of the tokens.
-        held: texts before which the text is cut; what may be the beginning of one is held back.
+        tokenizer: tokenizer of the ids.
+        held: strings that cut the text off; possible beginnings of one are held back.
     """
 
     def __init__(self, tokenizer: Tokenizer, held: Sequence[str] | Stops[str] = ()) -> None:
@@ -32,7 +32,7 @@ class Pieces:
         return self._out(self._cleaning.add(text) if self._cleaning else text, last=False)
 
     def rest(self) -> str:
-        """What is left at the end: a broken character becomes U+FFFD."""
+        """Return the remaining text at the end; an incomplete character becomes U+FFFD."""
         text = self._decoder.decode(b"", final=True)
         if self._cleaning:
             text = self._cleaning.add(text) + self._cleaning.rest()
@@ -41,11 +41,11 @@ class Pieces:
     def _out(self, text: str, *, last: bool) -> str:
         if self._cut:
             return ""
-        new, text = len(text), self._waiting + text
-        if (place := self._held.find(text, new)) is not None:
+        added, text = len(text), self._waiting + text
+        if (place := self._held.find(text, added)) is not None:
             self._cut = True
             return text[:place]
-        # What no held text begins with now, none will once it is longer.
+        # Text that starts no held string now never will once it is longer.
         start = len(text) if last else 0
         while start < len(text) and not self._held.begin_with(text[start:]):
             start += 1
