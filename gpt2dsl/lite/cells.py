@@ -211,9 +211,9 @@ class Increment(_Network):
         for i, block in enumerate(self.blocks):
             weights = self.inner[i]()
             q, k, v = block.project(x, weights)  # [B H, 1, D], [B H, D, 1], [B H, 1, D]
-            before = self.batched(q, caches[2 * i]) + mask  # [B H, 1, S]
-            current = self.batched(q, k)  # [B H, 1, 1]
-            shares = self.softmax(self.concat((before, current)))
+            cached_scores = self.batched(q, caches[2 * i]) + mask  # [B H, 1, S]
+            own_score = self.batched(q, k)  # [B H, 1, 1]
+            shares = self.softmax(self.concat((cached_scores, own_score)))
             cached = self.batched(shares[:, :, : self.length], caches[2 * i + 1])
             x = block.after(x, cached + shares[:, :, self.length :] * v, weights)
             new = (*new, k, v)

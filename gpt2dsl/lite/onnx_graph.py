@@ -139,9 +139,9 @@ class _Graph(Nodes):
     def _looked_up(self, q: str, k: str, v: str, layer: int, mask: str) -> str:
         """Add attention of a token to the cache and itself, ``[B, H, 1, D]``."""
         keys = self.shaped(f"key_{layer}", *self._key[:-1], self.shapes.length)
-        before = self.op("Add", self.op("MatMul", q, keys), mask)  # [B, H, 1, S]
-        current = self.op("MatMul", q, k)  # [B, H, 1, 1]
-        shares = self.op("Softmax", self.op("Concat", before, current, axis=-1), axis=-1)
+        cached_scores = self.op("Add", self.op("MatMul", q, keys), mask)  # [B, H, 1, S]
+        own_score = self.op("MatMul", q, k)  # [B, H, 1, 1]
+        shares = self.op("Softmax", self.op("Concat", cached_scores, own_score, axis=-1), axis=-1)
         length = self.shapes.length
         of_cache = self.cut(shares, 0, length)  # [B, H, 1, S]
         of_own = self.cut(shares, length, length + 1)  # [B, H, 1, 1]

@@ -203,12 +203,12 @@ class _Model(Nodes):
 
     def _cached(self, new: str, layer: int, kind: str) -> str:
         """Append to the cache, ``[B, H, T, D] → [B, H, S, D]``; the result is an output."""
-        before, after = past(layer, kind), present(layer, kind)
-        words = f"{before} has other rows than input_ids"
-        both = self.named("Concat", before, new, name=words, axis=2)
+        input_name, output_name = past(layer, kind), present(layer, kind)
+        words = f"{input_name} has other rows than input_ids"
+        joined = self.named("Concat", input_name, new, name=words, axis=2)
         # Else a cache of another length could silently be broadcast to that of the others.
-        words = f"{before} is not as long as {past(0, 'key')}"
-        return self.named("Reshape", both, self.of_cache, name=words, output=after)
+        words = f"{input_name} is not as long as {past(0, 'key')}"
+        return self.named("Reshape", joined, self.of_cache, name=words, output=output_name)
 
     def _logits(self, x: str) -> None:
         """Add the logits of each token, or of each row's last, for ``x [B T, h]``."""

@@ -147,10 +147,8 @@ def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str,
     for name, file in files.items():
         with plain(folder) as safe:
             cells.export(graphs.shapes, name, values, safe / file, float16=narrow)
-        for path in folder.rglob("*"):
-            path.chmod(
-                0o755 if path.is_dir() else 0o644
-            )  # MindSpore makes it readable only for its owner
+        for path in folder.rglob("*"):  # MindSpore makes files readable only for their owner
+            path.chmod(0o755 if path.is_dir() else 0o644)
         # above 2 GB MindSpore writes weights to a folder, and adds _graph to the file name
         split = f"{name}_graph{SUFFIX['mindir']}"
         result[name] = file if (folder / file).exists() else split

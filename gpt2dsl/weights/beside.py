@@ -114,8 +114,8 @@ def deciding(weights: CheckpointLocation) -> list[tuple[str, Path]]:
         if path.is_file() and path not in weights.files and _decides(path.name)
     }
     # Files that are only copied are part of the result too.
-    beside = read | tokenizer_files.kept_paths(weights.folder)
-    return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *beside.items()]
+    others = read | tokenizer_files.kept_paths(weights.folder)
+    return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *others.items()]
 
 
 def _decides(name: str) -> bool:

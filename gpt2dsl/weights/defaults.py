@@ -123,20 +123,22 @@ class Defaults:
         values: dict[str, Stated] = {}
         ends: tuple[int, ...] | None = ()
         notes = []
-        for key, (value, theirs) in generation_config.stated(content).items():
+        for key, (value, file_key) in generation_config.stated(content).items():
             if key == "eos":
                 inside = [i for i in value if 0 <= i < vocab]
                 if beyond := [i for i in value if i not in inside]:
                     words = f"{', '.join(map(str, beyond))} ends no text: there are {vocab} ids"
-                    notes.append(f"{document.origin(theirs)}: eos_token_id {words}")
+                    notes.append(f"{document.origin(file_key)}: eos_token_id {words}")
                 if not inside:
                     continue
                 ends, value = None, inside  # noqa: PLW2901  # ids within the vocabulary
             elif any(i >= vocab for i in _ids(key, value)):
                 words = f"there are {vocab} ids"
-                refused.append(KeyFate(document.path, theirs, content[theirs], "refused", words))
+                refused.append(
+                    KeyFate(document.path, file_key, content[file_key], "refused", words)
+                )
                 continue
-            values[_TABLE + key] = Stated(value, document.origin(theirs))
+            values[_TABLE + key] = Stated(value, document.origin(file_key))
         if content.get("eos_token_id") is None:
             words = "texts end by their length alone, as in transformers; generation.eos says more"
             notes.append(f"{document.path.name} names no eos_token_id: {words}")
@@ -249,6 +251,6 @@ def _ids(key: str, value: Any) -> list[int]:
 def _network(config: Document, geometry: GPT2Config) -> Iterator[tuple[str, Stated]]:
     """Yield each key of ``[model]`` with its value from config.json."""
     words = {"inner": "inner_width"}
-    for key, theirs in _NETWORK.items():
+    for key, file_keys in _NETWORK.items():
         value = getattr(geometry, words.get(key, key))
-        yield f"model.{key}", Stated(value, config.origin(*theirs))
+        yield f"model.{key}", Stated(value, config.origin(*file_keys))

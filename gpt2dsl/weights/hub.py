@@ -65,8 +65,8 @@ def canonical(name: str) -> str | None:
         ``owner/model``, or None if it can only be a path. A path like ``weights/gpt2`` is also a
         legal name: check the disk first.
     """
-    if known := PUBLISHED.get(ALIASES.get(name, name)) or _SHORT.get(name):
-        return known
+    if repo := PUBLISHED.get(ALIASES.get(name, name)) or _SHORT.get(name):
+        return repo
     return name if _LEGAL.fullmatch(name) and not name.lower().endswith(_FILES) else None
 
 
@@ -165,14 +165,14 @@ class _Commit:
         # One file at a time: snapshot_download does not report which file failed.
         try:
             path = Path(hf_hub_download(self.repo, name, revision=self.name))
-            wrong = _difference(path, self.listed[name])
-            if wrong:
+            fault = _difference(path, self.listed[name])
+            if fault:
                 path.resolve().unlink()
                 path.unlink(missing_ok=True)
         except _failures() as error:
             raise _explained(self.repo, error, name) from error
-        if wrong:
-            raise InputError("G2-304", f"{self.repo}/{name}", f"{wrong}; run the command again")
+        if fault:
+            raise InputError("G2-304", f"{self.repo}/{name}", f"{fault}; run the command again")
         return path
 
     def find_room(self, names: Collection[str]) -> None:
@@ -309,15 +309,15 @@ def _quiet() -> Iterator[None]:
     )
 
     logger = logging.getLogger("huggingface_hub")
-    before, shows = logger.level, not are_progress_bars_disabled()
+    level, shows_bars = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
-    if shows and terminal.is_quiet():
+    if shows_bars and terminal.is_quiet():
         disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
-        if shows:
+        logger.setLevel(level)
+        if shows_bars:
             enable_progress_bars()

@@ -87,9 +87,9 @@ def infer_config(
         geometry = from_config(config, said.path)
         _agreeing(geometry, derived, said.path, "the tensors")
         # MindFormers has no gelu with erf, so its YAML names the tanh form.
-        written = "gelu_new" if geometry.activation == "gelu" else geometry.activation
+        mf_activation = "gelu_new" if geometry.activation == "gelu" else geometry.activation
         drops = {key: yaml[key] for key in _DROPOUTS if key in yaml}
-        yaml_geometry = attrs.evolve(geometry, activation=written, **drops)
+        yaml_geometry = attrs.evolve(geometry, activation=mf_activation, **drops)
         _agreeing(yaml_geometry, yaml, said.path, "hugging_face and model_config")
         return geometry, config
     if hints.size:
@@ -147,7 +147,7 @@ def _of_settings(said: Settings) -> dict[str, Any]:
         "positions": "seq_length", "vocab": "vocab_size",
     }  # fmt: skip
     values: dict[str, Any] = {
-        ours: said.model[theirs] for ours, theirs in keys.items() if theirs in said.model
+        ours: said.model[yaml_key] for ours, yaml_key in keys.items() if yaml_key in said.model
     }
     for key, value in values.items():
         if type(value) is not int or value < 1:
@@ -158,10 +158,10 @@ def _of_settings(said: Settings) -> dict[str, Any]:
         message = f"hidden_act is {activation!r}, one of {', '.join(ACTIVATIONS)} is expected"
         raise InputError("G2-306", said.path, message)
     values["activation"] = ACTIVATIONS[activation]
-    for key, theirs in zip(
+    for key, yaml_key in zip(
         _DROPOUTS, ("hidden_dropout_rate", "attention_dropout_rate"), strict=True
     ):
-        rate = said.model.get(theirs, 0.1)
+        rate = said.model.get(yaml_key, 0.1)
         if type(rate) in {int, float} and 0 <= rate < 1:
             values[key] = float(rate)
     if values.get("attention_dropout") == values.get("dropout", 0.1):

@@ -125,9 +125,9 @@ def _refuse_run(name: str | Path, path: Path) -> None:
         InputError: it lists the runs in the folder (G2-301).
     """
     folder = path.parent
-    there = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
-    if folder != Path() and (there or str(folder) == Runtime().output):
-        near = difflib.get_close_matches(path.name, there, n=len(there) or 1, cutoff=0)
+    runs = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
+    if folder != Path() and (runs or str(folder) == Runtime().output):
+        near = difflib.get_close_matches(path.name, runs, n=len(runs) or 1, cutoff=0)
         words = some(near) or "none"
         raise InputError("G2-301", name, f"there is no such run; those in {folder}: {words}")
 
@@ -243,8 +243,8 @@ def rank_folders(folder: Path) -> list[Path]:
 
 def _split(folder: Path, ranks: list[Path]) -> CheckpointLocation:
     """Return the files in the ranks' folders; ``rank_0`` alone may also contain whole weights."""
-    beside = (folder / STRATEGY, folder.parent / STRATEGY)
-    strategy = next((path for path in beside if path.is_dir()), None)
+    candidates = (folder / STRATEGY, folder.parent / STRATEGY)
+    strategy = next((path for path in candidates if path.is_dir()), None)
     files = tuple(map(_of_rank, ranks))
     return CheckpointLocation(
         path=folder,

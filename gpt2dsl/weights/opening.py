@@ -313,8 +313,8 @@ def _with_adapter(
         base=base,
         tokenizer=found.tokenizer or base.tokenizer,
     )
-    beside = found.folder / location.CONFIG
-    return _merged(combined, loaded, words, location.read_json(beside) if beside.exists() else {})
+    file = found.folder / location.CONFIG
+    return _merged(combined, loaded, words, location.read_json(file) if file.exists() else {})
 
 
 def _revision(config: Mapping[str, Any], hints: Overrides) -> str:
@@ -340,10 +340,10 @@ def _merged(
     """Return weights with an adapter merged; ``classes`` is the config.json with its labels."""
     geometry, config = _with_heads(base, own, classes or {})
     shapes = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
-    wrong = low_rank.misfits(shapes, own)
-    faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
+    misfits = low_rank.misfits(shapes, own)
+    faults = (*base.faults, *([_count(misfits, "that do not fit the base")] if misfits else ()))
     needed = {f"{name}.weight" for name in own.modules} | set(own.rows)
-    usable = not wrong and needed <= {*base.tensors, *own.full, *own.own}
+    usable = not misfits and needed <= {*base.tensors, *own.full, *own.own}
     merged = low_rank.merged(base.tensors, own) if usable else base.tensors
     return attrs.evolve(
         base,

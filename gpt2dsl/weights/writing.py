@@ -217,10 +217,10 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
     with unfinished(target, source, dtype, moved) as new:
         watched = new.watch.over
         new.meta.update(nearby.noted(target, adapter.base))
-        written = peft_writing.write(
+        checksums = peft_writing.write(
             new.folder, adapter, lambda held: watched(in_dtype(held, dtype))
         )
-        new.digests.update(written)
+        new.digests.update(checksums)
         if adapter.origin:
             _copy(adapter.origin.folder, new.folder)
             config = adapter.origin.folder / location.CONFIG

@@ -161,11 +161,11 @@ def _layout(path: Path, name: str, item: Any) -> TensorLayout:
         raise InputError("G2-304", path, message)
     if not devices or 0 in devices or any(not -1 <= axis < len(devices) for axis in axes):
         raise InputError("G2-304", path, f"{name} has the devices {devices} and the axes {axes}")
-    whole = TensorLayout(devices, axes)
-    left = whole.count // _product(whole.parts)
-    shared = left if item.opt_weight_shard_size == -1 else item.opt_weight_shard_size
-    if not 0 <= shared <= left or (shared and left % shared) or (shared > 1 and not axes):
-        raise InputError("G2-304", path, f"{name} is shared by {shared} ranks of {left}")
+    unsharded = TensorLayout(devices, axes)
+    replicas = unsharded.count // _product(unsharded.parts)
+    shared = replicas if item.opt_weight_shard_size == -1 else item.opt_weight_shard_size
+    if not 0 <= shared <= replicas or (shared and replicas % shared) or (shared > 1 and not axes):
+        raise InputError("G2-304", path, f"{name} is shared by {shared} ranks of {replicas}")
     return TensorLayout(devices, axes, shared if shared > 1 else 0)
 
 

@@ -38,24 +38,27 @@ def to_config(
     source_classes = class_names(source)
     new = _new(geometry, eos, classes or (source_classes if has_same_head else ()))
     original_keys = _new(original, eos, source_classes)
-    kept = {
+    source_keys = {
         key: value
         for key, value in source.items()
         if has_same_head or key not in ("num_labels", "problem_type")
     }
     # A token id that the file leaves out keeps transformers' default, so it is not added.
-    absent = {key: new[key] for key in new.keys() - _IDS - {"n_ctx"} if key not in kept}
-    absent = {key: value for key, value in absent.items() if ALIASES.get(key, key) not in kept}
+    absent = {key: new[key] for key in new.keys() - _IDS - {"n_ctx"} if key not in source_keys}
+    absent = {
+        key: value for key, value in absent.items() if ALIASES.get(key, key) not in source_keys
+    }
     changed = {
         key: value
         for key, value in new.items()
-        if original_keys.get(key) != value and not (key in _IDS and kept.get(key) is not None)
+        if original_keys.get(key) != value
+        and not (key in _IDS and source_keys.get(key) is not None)
     }
     for key, other in ALIASES.items():
-        if key in changed and other in kept:
+        if key in changed and other in source_keys:
             changed[other] = changed.pop(key)
-            kept.pop(key, None)
-    return {**absent, **kept, **changed}
+            source_keys.pop(key, None)
+    return {**absent, **source_keys, **changed}
 
 
 _IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}

@@ -67,9 +67,9 @@ def from_files(slots: Sequence[LoRASpec], adapter: Adapter) -> dict[str, NDArray
         ValueError: the files contain other adapters.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    wanted = {slot.module for slot in slots}
-    if wanted != set(adapter.modules):
-        other = sorted(wanted ^ set(adapter.modules))
+    expected = {slot.module for slot in slots}
+    if expected != set(adapter.modules):
+        other = sorted(expected ^ set(adapter.modules))
         raise ValueError(f"adapters on other modules: {', '.join(other[:3])}")
     for module, group in itertools.groupby(slots, key=lambda slot: slot.module):
         a, b = adapter.modules[module].a.load(), adapter.modules[module].b.load()

@@ -156,7 +156,7 @@ class Third(Whole):
 
 def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Return the network's tensors under MindFormers' names."""
-    theirs = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
+    mf_names = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
     last = _Last()
     result: dict[str, LazyTensor] = {}
     for full, tensor in tensors.items():
@@ -167,8 +167,8 @@ def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         block, inner = "", name
         if match := re.fullmatch(r"h\.(\d+)\.(.+)", name):
             block, inner = f"blocks.{match[1]}.", match[2]
-        if inner in theirs:
-            result[f"backbone.{block}{theirs[inner]}"] = tensor
+        if inner in mf_names:
+            result[f"backbone.{block}{mf_names[inner]}"] = tensor
             continue
         end = inner.rpartition(".")[2]
         shape = (tensor.shape[-1] // 3, *tensor.shape[:-1])

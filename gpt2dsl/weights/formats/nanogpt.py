@@ -46,8 +46,8 @@ def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
     """Return the fate of each key of a checkpoint and of its model_args."""
     inner = fates(path, document["model_args"], MODEL_ARGS)
     named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in inner)
-    beside = {key: "..." for key in document if key != "model_args"}
-    return [*fates(path, beside, TABLE), *named]
+    other_keys = {key: "..." for key in document if key != "model_args"}
+    return [*fates(path, other_keys, TABLE), *named]
 
 
 def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Config:

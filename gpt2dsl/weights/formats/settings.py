@@ -103,7 +103,7 @@ def to_settings(
             MindFormers when the file is read here.
         generation: generation_config.json, embedded too; None if there is none.
     """
-    theirs = {ours: name for name, ours in ACTIVATIONS.items()}
+    mf_names = {ours: name for name, ours in ACTIVATIONS.items()}
     model: dict[str, Any] = {
         "type": "GPT2Config",
         "seq_length": geometry.positions,
@@ -112,7 +112,7 @@ def to_settings(
         "num_layers": geometry.layers,
         "num_heads": geometry.heads,
         "expand_ratio": geometry.inner_width // geometry.hidden,
-        "hidden_act": (theirs | TOLD)[geometry.activation],
+        "hidden_act": (mf_names | TOLD)[geometry.activation],
         "hidden_dropout_rate": geometry.dropouts.residual,
         "attention_dropout_rate": geometry.dropouts.attention,
         "param_init_type": "float32",
