@@ -53,8 +53,8 @@ def joined(found: location.CheckpointLocation, hints: Overrides) -> Joined:
         hints: the strategy files or the layout, if there are none beside the checkpoint.
 
     Raises:
-        InputError: the layout is unknown (G2-307), ranks are missing or surplus (G2-301, G2-304),
-            or the files contradict the strategy (G2-306).
+        InputError: the layout is unknown (G2-307), ranks are missing (G2-301), the strategy is
+            damaged (G2-304), or the files contradict it (G2-306).
     """
     formats = [detect_format.stored(file) for file in found.files]
     ranks = [mindformers.own_names(rank_tensors) for _, rank_tensors in formats]

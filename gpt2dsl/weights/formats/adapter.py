@@ -243,9 +243,9 @@ def misfits(shapes: Mapping[str, tuple[int, ...]], adapter: Adapter) -> list[str
 def _misfit(stored: tuple[int, ...], part: StoredLoRA, *, transposed: bool) -> str:
     """Return why an update does not fit a weight; "" if it does."""
     shape = stored[::-1] if transposed else stored  # [in, out]
-    expected = (*part.a.shape[-1:], *part.b.shape[:1])
-    if shape != expected or part.b.shape[-1] != part.rank:
-        return f"{expected} for a weight of {shape}"
+    adapter_shape = (*part.a.shape[-1:], *part.b.shape[:1])
+    if shape != adapter_shape or part.b.shape[-1] != part.rank:
+        return f"{adapter_shape} for a weight of {shape}"
     for word, tensor in {"magnitude": part.magnitude, "bias": part.bias}.items():
         if tensor and tensor.shape != shape[-1:]:
             return f"its {word} is {tensor.shape} for {shape[-1]} outputs"
