@@ -1,1 +1,1 @@
-"""Graphs for deployment, and the runtimes that run them."""
+"""Export of graphs for deployment, and their runtimes."""

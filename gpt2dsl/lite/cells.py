@@ -1,7 +1,8 @@
-"""GPT-2 as MindSpore cells for MindIR: what ``onnx_graph`` has, with the same inputs and outputs.
+"""GPT-2 as MindSpore cells for export to MindIR, with the inputs and outputs of ``onnx_graph``.
 
-No training and no writing to Parameters: caches come in and new keys and values go out. The layer
-norm is made of means, which every converter of MindIR gets right. Letters are those of ``shapes``.
+Inference only, without updates of Parameters: KV caches are inputs, new keys and values outputs.
+The layer norm is built from means, which every converter of MindIR computes correctly. Letters are
+those of ``shapes``.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ Values = Mapping[str, NDArray[np.float32]]
 def export(
     shapes: Shapes, graph: str, values: Values, path: Path, *, float16: bool = False
 ) -> None:
-    """Write a graph as MindIR.
+    """Export a graph as MindIR.
 
     Args:
         shapes: the sizes.
         graph: prefill, increment, whole or classify.
-        values: of the network's tensors.
-        path: ends in .mindir; above 2 GB MindSpore puts the weights into a folder beside it.
-        float16: whether the weights are held so; they are widened where they are used.
+        values: values of the network's tensors, by name.
+        path: a file ending in .mindir; above 2 GB MindSpore writes weights to a folder beside it.
+        float16: whether weights are stored in float16; they are cast to float32 for use.
     """
     device.use("cpu")
     kind = Increment if graph == INCREMENT else Prefill
@@ -44,13 +45,13 @@ def export(
     try:
         ms.export(cell, *inputs, file_name=str(path.with_suffix("")), file_format="MINDIR")
     except RuntimeError as error:
-        if "KeyboardInterrupt" in str(error):  # the compiler makes an error of its own of Ctrl-C
+        if "KeyboardInterrupt" in str(error):  # the compiler turns Ctrl-C into a RuntimeError
             raise KeyboardInterrupt from error
         raise
 
 
 class _Weights(nn.Cell):
-    """Tensors by name, float32 where they are used."""
+    """Weights by name, cast to float32 for use."""
 
     def __init__(self, values: Values, names: list[str], *, float16: bool) -> None:
         super().__init__(auto_prefix=False)
@@ -61,14 +62,14 @@ class _Weights(nn.Cell):
         )
 
     def construct(self) -> tuple[Tensor, ...]:
-        found: tuple[Tensor, ...] = ()
-        for one in self.held:
-            found = (*found, one.astype(ms.float32) if self.is_narrow else one)
-        return found
+        tensors: tuple[Tensor, ...] = ()
+        for parameter in self.held:
+            tensors = (*tensors, parameter.astype(ms.float32) if self.is_narrow else parameter)
+        return tensors
 
 
 class _Norm(nn.Cell):
-    """``(x - mean) / sqrt(var + epsilon) * g + b``."""
+    """Layer norm: ``(x - mean) / sqrt(var + epsilon) * g + b``."""
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
@@ -77,14 +78,14 @@ class _Norm(nn.Cell):
         self.epsilon = epsilon
 
     def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """``[rows, h] → [rows, h]``."""
+        """Normalize rows: ``[rows, h] → [rows, h]``."""
         centred = x - self.mean(x, -1)
         variance = self.mean(centred * centred, -1)
         return centred / self.sqrt(variance + self.epsilon) * g + b
 
 
 class _Block(nn.Cell):
-    """One layer, in halves around what attention looks at."""
+    """A transformer layer, split before and after the attention product."""
 
     def __init__(self, geometry: GPT2Config, layer: int, batch: int, time: int) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class _Block(nn.Cell):
         self.split = P.Split(1, 3)
 
     def project(self, x: Tensor, w: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """``[B T, h]`` → query ``[B H, T, D]``, key ``[B H, D, T]``, value ``[B H, T, D]``."""
+        """Project ``[B T, h]`` to q ``[B H, T, D]``, k ``[B H, D, T]``, v ``[B H, T, D]``."""
         n = self.norm(x, w[0], w[1])
         q, k, v = self.split(self.product(n, w[2]) + w[3])  # 3 x [B T, h]
         q = self._heads(q, (0, 2, 1, 3)).reshape((-1, self.time, self.width)) * self.scale
@@ -110,7 +111,7 @@ class _Block(nn.Cell):
         return self.transpose(split, order)
 
     def after(self, x: Tensor, context: Tensor, w: tuple[Tensor, ...]) -> Tensor:
-        """Return the rest of the layer; ``context [B H, T, D]``."""
+        """Return the layer's output ``[B T, h]`` for an attention context ``[B H, T, D]``."""
         by_head = context.reshape((self.batch, self.heads, self.time, self.width))
         rows = self.transpose(by_head, (0, 2, 1, 3)).reshape((-1, self.hidden))  # [B T, h]
         x = x + self.product(rows, w[4]) + w[5]
@@ -126,7 +127,7 @@ _IN_BLOCK = (
 
 
 class _Network(nn.Cell):
-    """What all graphs share."""
+    """Base class of all graphs."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
         super().__init__(auto_prefix=False)
@@ -154,13 +155,14 @@ class _Network(nn.Cell):
         self.product_bt = P.MatMul(transpose_b=True)
 
     def logits(self, x: Tensor, outer: tuple[Tensor, ...]) -> Tensor:
-        """``[rows, h] → [rows, V]``, or the classes'; a head of its own is the last tensor."""
+        """Return logits ``[rows, V]`` or ``[rows, C]`` for ``[rows, h]``."""
+        # An untied head or the score is the fifth tensor.
         head = outer[4] if len(outer) > 4 else outer[0]
         return self.product_bt(self.norm(x, outer[2], outer[3]), head)
 
 
 class Prefill(_Network):
-    """Whole rows; gives logits and caches, or logits alone."""
+    """A pass over whole rows, with logits and caches or only logits as outputs."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
         super().__init__(shapes, graph, values, float16)
@@ -171,7 +173,7 @@ class Prefill(_Network):
         self.starts = Tensor(np.arange(self.batch, dtype=np.int32) * self.length - 1)
 
     def construct(self, ids: Tensor, *valid: Tensor) -> tuple[Tensor, ...]:
-        """As ``Shapes.inputs`` and ``Shapes.outputs`` have it."""
+        """Compute ``Shapes.outputs`` from ``Shapes.inputs``."""
         outer = self.outer()
         x = self.gather(outer[0], ids, 0) + self.gather(outer[1], self.order, 0)  # [B, S, h]
         x = x.reshape((-1, self.hidden))
@@ -190,7 +192,7 @@ class Prefill(_Network):
 
 
 class Increment(_Network):
-    """A token of each row, over the caches of those before it."""
+    """A decoding step: one token of each row, attending to the KV cache."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
         super().__init__(shapes, graph, values, float16)
@@ -200,7 +202,7 @@ class Increment(_Network):
         self.concat = P.Concat(-1)
 
     def construct(self, ids: Tensor, position: Tensor, *caches: Tensor) -> tuple[Tensor, ...]:
-        """As ``Shapes.inputs`` and ``Shapes.outputs`` have it."""
+        """Compute ``Shapes.outputs`` from ``Shapes.inputs``."""
         outer = self.outer()
         x = self.gather(outer[0], ids.reshape((-1,)), 0) + self.gather(outer[1], position, 0)
         hidden = (self.order >= position.reshape((-1, 1))).astype(ms.float32) * HIDDEN  # [B, S]
@@ -209,9 +211,9 @@ class Increment(_Network):
         for i, block in enumerate(self.blocks):
             weights = self.inner[i]()
             q, k, v = block.project(x, weights)  # [B H, 1, D], [B H, D, 1], [B H, 1, D]
-            before = self.batched(q, caches[2 * i]) + mask  # [B H, 1, S]
-            own = self.batched(q, k)  # [B H, 1, 1]
-            shares = self.softmax(self.concat((before, own)))
+            cached_scores = self.batched(q, caches[2 * i]) + mask  # [B H, 1, S]
+            own_score = self.batched(q, k)  # [B H, 1, 1]
+            shares = self.softmax(self.concat((cached_scores, own_score)))
             cached = self.batched(shares[:, :, : self.length], caches[2 * i + 1])
             x = block.after(x, cached + shares[:, :, self.length :] * v, weights)
             new = (*new, k, v)

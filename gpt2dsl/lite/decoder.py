@@ -1,4 +1,4 @@
-"""Decoding with exported graphs: what ``model.decoding.Decoder`` is to the network."""
+"""Decoder for exported graphs of fixed shapes, with the interface of ``model.decoding.Decoder``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gpt2dsl.lite.shapes import IDS, INCREMENT, LOGITS, POSITION, PREFILL, VALID
 
 
 class ExportedDecoder:
-    """Decodes the rows of a batch, each at its own position; caches lie here, not in the runtime.
+    """Batched decoder, with a position per row; it owns the KV caches, not the runtime.
 
     Args:
-        runtime: runs the graphs.
-        shapes: the sizes that they are for.
-        entries: ids of which logits are wanted.
+        runtime: the runtime of the graphs.
+        shapes: the graphs' shapes.
+        entries: number of leading ids to return logits for.
     """
 
     def __init__(self, runtime: Runtime, shapes: Shapes, entries: int) -> None:
@@ -29,57 +29,57 @@ class ExportedDecoder:
             port.name: np.zeros(port.shape, np.float32) for port in shapes.inputs(INCREMENT)[2:]
         }
 
-    def reserve(self, tokens: int) -> None:  # noqa: ARG002  # its caches have one length
-        """Start anew; what rows held is gone."""
+    def reserve(self, tokens: int) -> None:  # noqa: ARG002  # its caches have a fixed length
+        """Reset all rows and their caches."""
         self._positions[:] = 0
 
     @TURNS
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Take in prompts as these rows; ``[prompts, entries]`` of the token after each."""
+        """Prefill these rows with prompts; return next-token logits ``[prompts, entries]``."""
         batch, length = self._shapes.batch, self._shapes.length
         ids, valid = np.zeros((batch, length), np.int32), np.ones(batch, np.int32)
         for row, prompt in zip(rows, prompts, strict=True):
             ids[row, : len(prompt)], valid[row] = prompt, len(prompt)
-        found = self._runtime.run(PREFILL, {IDS: ids, VALID: valid})
-        taken = np.array(rows)
+        outputs = self._runtime.run(PREFILL, {IDS: ids, VALID: valid})
+        selected = np.array(rows)
         for name, cache in self._caches.items():
-            self._by_row(cache)[taken] = self._by_row(found[f"new_{name}"])[taken]
-        self._positions[taken] = valid[taken]
-        return self._of(found)[taken]
+            self._by_row(cache)[selected] = self._by_row(outputs[f"new_{name}"])[selected]
+        self._positions[selected] = valid[selected]
+        return self._of(outputs)[selected]
 
     @TURNS
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Take in one token a row, ``[rows]``; ``[rows, entries]`` of the token after it.
+        """Append one token per row, ``[rows]``; return next-token logits ``[rows, entries]``.
 
-        Rows may be fewer than the graph's. One that is full overwrites its last token: it must be
-        done with.
+        There may be fewer rows than in the graph. A full row overwrites its last token, so it must
+        have been released.
         """
         rows = np.arange(self._shapes.batch)
         all_ids = np.zeros((len(rows), 1), np.int32)
         all_ids[: len(ids), 0] = ids
-        at = np.minimum(self._positions, self._shapes.length - 1)
-        found = self._runtime.run(INCREMENT, {IDS: all_ids, POSITION: at, **self._caches})
+        slots = np.minimum(self._positions, self._shapes.length - 1)
+        outputs = self._runtime.run(INCREMENT, {IDS: all_ids, POSITION: slots, **self._caches})
         for name, cache in self._caches.items():
-            new, old = self._by_row(found[f"new_{name}"]), self._by_row(cache)  # [B, H, ., .]
+            new, old = self._by_row(outputs[f"new_{name}"]), self._by_row(cache)  # [B, H, ., .]
             if name.startswith("key"):
-                old[rows, :, :, at] = new[..., 0]
+                old[rows, :, :, slots] = new[..., 0]
             else:
-                old[rows, :, at] = new[:, :, 0]
-        self._positions = at + 1
-        return self._of(found)[: len(ids)]
+                old[rows, :, slots] = new[:, :, 0]
+        self._positions = slots + 1
+        return self._of(outputs)[: len(ids)]
 
     def release(self, row: int) -> None:
-        """A row that is done with."""
+        """Mark a row as finished."""
         self._positions[row] = 0
 
     def clear(self, row: int) -> None:
-        """Release a row, and forget what it held."""
+        """Release a row and zero its cache."""
         self.release(row)
         for cache in self._caches.values():
             self._by_row(cache)[row] = 0
 
     def reorder(self, source: NDArray[np.int64]) -> None:
-        """Give each row what the row ``source[row]`` holds."""
+        """Copy to each row the state of row ``source[row]``."""
         rows = np.arange(len(source))
         self._positions[rows] = self._positions[source]
         for cache in self._caches.values():
@@ -87,7 +87,7 @@ class ExportedDecoder:
             by_row[rows] = by_row[source]
 
     def _by_row(self, cache: NDArray[Any]) -> NDArray[Any]:
-        """``[B H, ., .] → [B, H, ., .]``, without a copy."""
+        """Return a view ``[B H, ., .] → [B, H, ., .]``."""
         return cache.reshape(self._shapes.batch, self._shapes.geometry.heads, *cache.shape[1:])
 
     def _of(self, found: Arrays) -> NDArray[np.float32]:

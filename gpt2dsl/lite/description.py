@@ -1,4 +1,4 @@
-"""export.json: what an exported folder holds, for whoever runs it."""
+"""export.json, the description of an exported folder for its runtimes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,24 @@ from gpt2dsl.weights import store
 FILE = "export.json"
 ONNX = "onnx"
 COMPARED_ROWS = 2
-"""Rows that an export of any number of rows is compared with, one longer than the other."""
+"""Batch size for verifying an export with dynamic axes, with rows of different lengths."""
 
 SUFFIX = {ONNX: ".onnx", "mindir": ".mindir", "ms": ".ms"}
 
 
 @attrs.frozen(kw_only=True)
 class Description:
-    """What an export is.
+    """The description of an export.
 
     Attributes:
         format: mindir, onnx or ms.
-        shapes: the sizes that its graphs are for; of a dynamic export the batch is that of the
-            comparison alone.
-        files: graph → its file.
-        dtype: of the weights.
-        digest: of the whole weights, as resharding has it.
+        shapes: the shapes of its graphs; with dynamic axes the batch is only used to verify.
+        files: graph → file.
+        dtype: element type of the weights.
+        digest: digest of the whole weights, as in resharding.
         classes: names of a classifier's classes.
-        verified: runtime → the largest difference of a logit from MindSpore's.
-        unverified: what was not verified, and why.
+        verified: runtime → largest difference of a logit from MindSpore's.
+        unverified: the reason if the export was not verified; else "".
     """
 
     format: str
@@ -53,11 +52,11 @@ class Description:
 
     @property
     def task(self) -> str:
-        """Return the task of a model with dynamic axes; "" where the graphs have fixed shapes."""
+        """The task of a model with dynamic axes; "" for graphs of fixed shapes."""
         return next((graph for graph in self.files if graph in onnx_ports.TASKS), "")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the content of export.json."""
         geometry = self.shapes.geometry
         return {
             "gpt2dsl": metadata.version("gpt2dsl"),
@@ -76,7 +75,7 @@ class Description:
         }
 
     def _ports(self, graph: str) -> dict[str, list[dict[str, Any]]]:
-        """Return what a graph takes and gives."""
+        """Return the inputs and outputs of a graph."""
         sides: dict[str, tuple[Port, ...] | tuple[DynamicPort, ...]]
         if graph == self.task:
             geometry = self.shapes.geometry
@@ -89,33 +88,33 @@ class Description:
         return {side: [attrs.asdict(port) for port in ports] for side, ports in sides.items()}
 
     def write(self, folder: Path) -> None:
-        """Write it into an export's folder."""
+        """Write export.json into an export's folder."""
         text = documents.dumps(self.to_json(), indent=2) + "\n"
         (folder / FILE).write_text(text, "utf-8")
 
 
 def read(folder: Path) -> Description:
-    """What an export's folder says, once its files have proven to be whole.
+    """Verify an export's folder and return its description.
 
     Raises:
-        InputError: it is no export (G2-301), or damaged (G2-304).
+        InputError: it is not an export (G2-301), or is damaged (G2-304).
     """
     path = folder / FILE
     if not path.is_file():
         raise InputError("G2-301", folder, f"it is no export: it has no {FILE}")
     store.verify(folder)
     try:
-        said = json.loads(path.read_bytes())
-        geometry = GPT2Config(**said["network"])
+        content = json.loads(path.read_bytes())
+        geometry = GPT2Config(**content["network"])
         return Description(
-            format=said["format"],
-            shapes=Shapes(geometry, said["batch"] or COMPARED_ROWS, said["seq_length"]),
-            files={graph: one["file"] for graph, one in said["graphs"].items()},
-            dtype=said["dtype"],
-            digest=said["digest"],
-            classes=tuple(said["classes"]),
-            verified=said["verified"],
-            unverified=said["unverified"],
+            format=content["format"],
+            shapes=Shapes(geometry, content["batch"] or COMPARED_ROWS, content["seq_length"]),
+            files={graph: entry["file"] for graph, entry in content["graphs"].items()},
+            dtype=content["dtype"],
+            digest=content["digest"],
+            classes=tuple(content["classes"]),
+            verified=content["verified"],
+            unverified=content["unverified"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("G2-304", path, f"it is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""The door to MindSpore Lite: in this process, or in a Python of its own."""
+"""Location and installation of MindSpore Lite, in this Python or a separate one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gpt2dsl.files import atomic, cache
 
 VERSION = "2.0.0"
 PYTHON = "python3.7"
-"""PyPI has mindspore-lite 2.0.0 for CPython 3.7 alone."""
+"""PyPI has mindspore-lite 2.0.0 only for CPython 3.7."""
 
 SETUP = "gpt2dsl lite setup"
 _COMPLETE = "complete"
-"""A file of the environment that is written last: one that was killed on the way has none."""
+"""Marker file of a complete environment, written last."""
 
 
 @attrs.frozen
 class Door:
-    """Where Lite is.
+    """An installation of Lite.
 
     Attributes:
-        python: the interpreter that has it.
-        is_own: whether it is this process's.
+        python: its interpreter.
+        is_own: whether that is the interpreter of this process.
     """
 
     python: Path
@@ -37,22 +37,22 @@ class Door:
 
 
 def environment() -> Path:
-    """Return the environment that ``set_up`` makes."""
+    """Return the path of the environment that ``set_up`` creates."""
     return cache.folder("lite") / f"mindspore-lite-{VERSION}"
 
 
 def find() -> Door | None:
-    """Return the door, None where Lite is nowhere."""
+    """Return the installation of Lite; None if there is none."""
     if importlib.util.find_spec("mindspore_lite"):
         return Door(Path(sys.executable), is_own=True)
     return Door(_interpreter(), is_own=False) if _is_complete() else None
 
 
 def found() -> Door:
-    """Return the door.
+    """Return the installation of Lite.
 
     Raises:
-        InputError: Lite is nowhere (G2-531).
+        InputError: Lite is not installed (G2-531).
     """
     door = find()
     if door is None:
@@ -62,10 +62,10 @@ def found() -> Door:
 
 
 def set_up(python: str = "") -> Path:
-    """Make the environment with mindspore-lite, or leave the one that is there.
+    """Create the environment with mindspore-lite, unless it exists.
 
     Args:
-        python: of version 3.7; the one on PATH or under ~/.pyenv where it is not said.
+        python: a Python 3.7; "" for the one on PATH or under ~/.pyenv.
 
     Returns:
         The environment.
@@ -81,7 +81,7 @@ def set_up(python: str = "") -> Path:
     atomic.remove(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # not beside its place and renamed: an environment knows where it lies
+        # created in place rather than renamed: environments contain their own path
         _run([interpreter, "-m", "venv", str(final)], "it can't be made")
         pip = [str(final / "bin" / "python"), "-m", "pip", "install", "-q"]
         pip += ["--disable-pip-version-check", f"mindspore-lite=={VERSION}"]
@@ -104,20 +104,20 @@ def _is_complete() -> bool:
 
 
 def _python(named: str) -> str:
-    """Return an interpreter of 3.7 that works: one on PATH may be pyenv's shim for none."""
+    """Return a working Python 3.7; the one on PATH may be a pyenv shim without that version."""
     beside = sorted(Path("~/.pyenv/versions").expanduser().glob("3.7*/bin/python3.7"))
     candidates = [named] if named else [PYTHON, *map(str, beside)]
     for candidate in candidates:
         path = shutil.which(candidate)
         code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
-        done = path and subprocess.run(  # noqa: S603  # the user's Python
+        process = path and subprocess.run(  # noqa: S603  # the user's Python
             [path, "-c", code], capture_output=True, text=True, check=False
         )
-        if path and done and done.returncode == 0:
-            if done.stdout.strip() == "3.7":
+        if path and process and process.returncode == 0:
+            if process.stdout.strip() == "3.7":
                 return path
             if named:
-                message = f"expected Python 3.7, found {done.stdout.strip()}"
+                message = f"expected Python 3.7, found {process.stdout.strip()}"
                 raise InputError("G2-531", named, message)
     if named:
         raise InputError("G2-531", named, "there is no such Python")
@@ -126,10 +126,10 @@ def _python(named: str) -> str:
 
 
 def _run(command: list[str], problem: str) -> None:
-    done = subprocess.run(  # noqa: S603  # pip, in an environment of our own
+    process = subprocess.run(  # noqa: S603  # pip, in an environment of our own
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
     )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        said = next((line for line in reversed(lines) if "ERROR" in line), (lines or ["?"])[-1])
-        raise RunError(f"{environment()}: {problem}: {said.strip()}")
+    if process.returncode:
+        lines = [line for line in process.stderr.splitlines() if line.strip()]
+        reason = next((line for line in reversed(lines) if "ERROR" in line), (lines or ["?"])[-1])
+        raise RunError(f"{environment()}: {problem}: {reason.strip()}")

@@ -1,4 +1,4 @@
-"""The activations of the MLP as nodes of an ONNX graph."""
+"""Activations of the MLP as nodes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gpt2dsl.lite.onnx_nodes import Nodes
 
 
 def activation(graph: Nodes, x: str, name: str) -> str:
-    """Add an activation of ``layout.geometry.ACTIVATIONS``; return the name of its output.
+    """Add an activation of ``layout.config.ACTIVATIONS``; return the name of its output.
 
     Raises:
-        KeyError: there is none of this name.
+        KeyError: the activation is unknown.
     """
     return FORMULAS[name](graph, x)
 
@@ -22,10 +22,10 @@ def _relu(graph: Nodes, x: str) -> str:
 
 
 def _gelu(graph: Nodes, x: str) -> str:
-    """``0.5 x (1 + erf(x / sqrt(2)))``."""
+    """Add ``0.5 x (1 + erf(x / sqrt(2)))``."""
     erf = graph.op("Erf", graph.op("Mul", x, graph.number(math.sqrt(0.5))))
-    grown = graph.op("Add", erf, graph.number(1.0))
-    return graph.op("Mul", graph.op("Mul", x, graph.number(0.5)), grown)
+    factor = graph.op("Add", erf, graph.number(1.0))
+    return graph.op("Mul", graph.op("Mul", x, graph.number(0.5)), factor)
 
 
 def _gelu_10(graph: Nodes, x: str) -> str:
@@ -33,7 +33,7 @@ def _gelu_10(graph: Nodes, x: str) -> str:
 
 
 def _gelu_new(graph: Nodes, x: str) -> str:
-    """``x sigmoid(2 sqrt(2/pi) (x + 0.044715 x³))``."""
+    """Add ``x sigmoid(2 sqrt(2/pi) (x + 0.044715 x³))``."""
     cube = graph.op("Mul", graph.op("Mul", x, x), x)
     inner = graph.op("Add", x, graph.op("Mul", cube, graph.number(0.044715)))
     u = graph.op("Mul", inner, graph.number(2 * math.sqrt(2 / math.pi)))
@@ -50,7 +50,7 @@ def _silu(graph: Nodes, x: str) -> str:
 
 
 def _laplace(graph: Nodes, x: str) -> str:
-    """``0.5 (1 + erf((x - mu) / (sigma sqrt(2))))``."""
+    """Add ``0.5 (1 + erf((x - mu) / (sigma sqrt(2))))``."""
     centred = graph.op("Sub", x, graph.number(0.707107))
     erf = graph.op("Erf", graph.op("Mul", centred, graph.number(1 / (0.282095 * math.sqrt(2)))))
     return graph.op("Mul", graph.op("Add", erf, graph.number(1.0)), graph.number(0.5))
@@ -65,7 +65,7 @@ def _linear(_: Nodes, x: str) -> str:
 
 
 def _mish(graph: Nodes, x: str) -> str:
-    """``x n / (n + 2)``, ``n = e (e + 2)``, ``e = exp(x)``; above 20 the quotient is 1."""
+    """Add ``x n / (n + 2)``, ``n = e (e + 2)``, ``e = exp(x)``; the quotient is 1 above 20."""
     e = graph.op("Exp", graph.op("Clip", x, graph.number(-3e38), graph.number(20.0)))
     n = graph.op("Mul", e, graph.op("Add", e, graph.number(2.0)))
     quotient = graph.op("Div", n, graph.op("Add", n, graph.number(2.0)))
@@ -86,7 +86,7 @@ def _sigmoid(graph: Nodes, x: str) -> str:
 
 
 def _tanh(graph: Nodes, x: str) -> str:
-    """``2 sigmoid(2x) - 1``."""
+    """Add ``2 sigmoid(2x) - 1``."""
     s = graph.op("Sigmoid", graph.op("Mul", x, graph.number(2.0)))
     return graph.op("Sub", graph.op("Mul", s, graph.number(2.0)), graph.number(1.0))
 
@@ -107,4 +107,4 @@ FORMULAS: dict[str, Callable[[Nodes, str], str]] = {
     "silu": _silu,
     "tanh": _tanh,
 }
-"""Name of ``layout.geometry.ACTIVATIONS`` → its nodes."""
+"""Name in ``layout.config.ACTIVATIONS`` → function that adds its nodes."""

@@ -1,4 +1,4 @@
-"""Decoding with an ONNX model: what ``model.decoding.Decoder`` is to the network."""
+"""Decoder for ONNX models with dynamic axes, with the interface of ``model.decoding.Decoder``."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from gpt2dsl.lite.onnx_ports import ATTENTION_MASK, GENERATES, INPUT_IDS, LOGITS
 from gpt2dsl.lite.runtimes.base import Arrays, Runtime
 
 CHUNK = 64
-"""Tokens of prompts that go in at once, as the logits of each come out."""
+"""Prompt tokens per run, limited as the model returns logits of each."""
 
 _SLACK = 64
-"""Slots without a token that the cache may have before it is packed."""
+"""Maximum number of unused slots in the cache before it is packed."""
 
 Ids = NDArray[np.int64]
 Logits = NDArray[np.float32]
 
 
 class OnnxDecoder:
-    """Decodes the rows of a batch, each at its own position.
+    """Batched decoder, with a position per row.
 
-    What comes out of the model goes in again: each step gives all rows one more slot of the cache,
-    and the mask says which slots of a row hold its tokens.
+    The model's present keys and values become its next past: each step adds one slot to the cache
+    of all rows, and the mask marks the slots with a row's tokens.
 
     Args:
-        runtime: runs the model.
+        runtime: the runtime of the model.
         geometry: the network.
-        limit: tokens of the longest row.
-        rows: of the batch.
+        limit: maximum tokens of a row.
+        rows: number of rows of the batch.
     """
 
     def __init__(self, runtime: Runtime, geometry: GPT2Config, limit: int, rows: int) -> None:
@@ -43,15 +43,15 @@ class OnnxDecoder:
         self._is_live = np.zeros(rows, bool)
         self._caches = empty_caches(self._geometry, rows)
 
-    def reserve(self, tokens: int) -> None:  # noqa: ARG002  # caches grow as they need
-        """Start anew; what rows held is gone."""
+    def reserve(self, tokens: int) -> None:  # noqa: ARG002  # caches grow on demand
+        """Reset all rows and their caches."""
         self._mask = self._mask[:, :0]
         self._is_live[:] = False
         self._caches = empty_caches(self._geometry, len(self._mask))
 
     @TURNS
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> Logits:
-        """Take in prompts as these rows; ``[prompts, entries]`` of the token after each."""
+        """Prefill these rows with prompts; return next-token logits ``[prompts, entries]``."""
         lengths = np.array([len(prompt) for prompt in prompts])
         whole = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         ids = np.zeros_like(whole)
@@ -70,10 +70,10 @@ class OnnxDecoder:
 
     @TURNS
     def step(self, ids: NDArray[np.int32]) -> Logits:
-        """Take in one token a row, ``[rows]``; ``[rows, entries]`` of the token after it.
+        """Append one token per row, ``[rows]``; return next-token logits ``[rows, entries]``.
 
-        Rows may be fewer than the batch's. One that is full overwrites its last token: it must be
-        done with.
+        There may be fewer rows than in the batch. A full row overwrites its last token, so it must
+        have been released.
         """
         if self._mask.shape[1] > self._mask.sum(1).max() + _SLACK:
             self._pack()
@@ -85,24 +85,24 @@ class OnnxDecoder:
         return logits[: len(ids), 0]
 
     def release(self, row: int) -> None:
-        """A row that is done with."""
+        """Mark a row as finished."""
         self._mask[row], self._is_live[row] = 0, False
 
     def clear(self, row: int) -> None:
-        """Release a row, and forget what it held."""
+        """Release a row and zero its cache."""
         self.release(row)
         for cache in self._caches.values():
             cache[row] = 0
 
     def reorder(self, source: NDArray[np.int64]) -> None:
-        """Give each row what the row ``source[row]`` holds."""
+        """Copy to each row the state of row ``source[row]``."""
         rows = np.arange(len(self._mask))
         rows[: len(source)] = source
         self._mask, self._is_live = self._mask[rows], self._is_live[rows]
         self._caches = {name: cache[rows] for name, cache in self._caches.items()}
 
     def _run(self, ids: Ids, mask: Ids, caches: Arrays) -> tuple[Logits, Arrays]:
-        """Return the logits of all new tokens, and the caches with them."""
+        """Return the logits of all new tokens, and the extended caches."""
         numbers = np.clip(mask.cumsum(1) - 1, 0, self._limit - 1)
         positions = numbers[:, mask.shape[1] - ids.shape[1] :]
         feeds = {INPUT_IDS: ids, ATTENTION_MASK: mask, POSITION_IDS: positions, **caches}
@@ -111,7 +111,7 @@ class OnnxDecoder:
         return logits, dict(zip(caches, outputs.values(), strict=True))
 
     def _insert(self, rows: Sequence[int], mask: Ids, caches: Arrays) -> None:
-        """Put rows that were filled by themselves in the place of rows of the batch."""
+        """Replace rows of the batch with separately prefilled ones."""
         length = max(mask.shape[1], self._mask.shape[1])
         self._mask = _widened(self._mask, length, 1)
         self._mask[list(rows)] = _widened(mask, length, 1)
@@ -122,7 +122,7 @@ class OnnxDecoder:
             self._caches[name] = widened
 
     def _pack(self) -> None:
-        """Move the slots that hold tokens to the front, and drop the others."""
+        """Move used slots of the cache to the front and drop the others."""
         length = self._mask.sum(1).max()
         order = np.argsort(1 - self._mask, axis=1, kind="stable")[:, :length]
         self._mask = np.take_along_axis(self._mask, order, 1)
@@ -131,7 +131,7 @@ class OnnxDecoder:
 
 
 def empty_caches(geometry: GPT2Config, rows: int) -> Arrays:
-    """Return the caches of rows without tokens, as a model takes them."""
+    """Return empty KV caches as inputs of a model."""
     shape = (rows, geometry.heads, 0, geometry.head_width)
     return {
         onnx_ports.past(layer, kind): np.zeros(shape, np.float32)
@@ -141,7 +141,7 @@ def empty_caches(geometry: GPT2Config, rows: int) -> Arrays:
 
 
 def _widened(array: NDArray[Any], length: int, axis: int) -> NDArray[Any]:
-    """Return a copy with zeros behind an axis."""
+    """Return a copy padded with zeros at the end of an axis."""
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, length - array.shape[axis])
     return np.pad(array, widths)

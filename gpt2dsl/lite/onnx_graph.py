@@ -1,7 +1,7 @@
-"""GPT-2 as ONNX of fixed shapes, which MindSpore Lite's converter makes a ``.ms`` of.
+"""GPT-2 as ONNX graphs of fixed shapes, the input of MindSpore Lite's converter to ``.ms``.
 
-Operators are those that MindSpore Lite 2.0.0's converter computes right: its layer norm is wrong
-where the sum of squares is one operator, so that it is two means here. Opset 13 has all of them.
+Only operators that MindSpore Lite 2.0.0 computes correctly are used: a layer norm with the sum of
+squares as one operator is wrong there, so it is built from two means. Opset 13 has all of them.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def graph(shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> Any:
     """Return the ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it.
 
     Args:
-        shapes: the sizes.
+        shapes: the static shapes.
         name: prefill, increment, whole or classify.
-        weights: as ``write_weights`` gave them.
+        weights: tensor → place, from ``write_weights``.
     """
     return _Graph(shapes, name, weights).model()
 
 
 class _Graph(Nodes):
-    """Nodes one after another; each method gives the name of what it computes."""
+    """Builder of a graph; each method returns the name of its output."""
 
     def __init__(self, shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> None:
         super().__init__(weights)
@@ -66,7 +66,7 @@ class _Graph(Nodes):
             kind = onnx.TensorProto.INT32 if port.dtype == "int32" else onnx.TensorProto.FLOAT
             return helper.make_tensor_value_info(port.name, kind, port.shape)
 
-        made = helper.make_graph(
+        proto = helper.make_graph(
             self.nodes,
             self.name,
             [described(port) for port in self.shapes.inputs(self.name)],
@@ -74,14 +74,14 @@ class _Graph(Nodes):
             list(self.held.values()),
         )
         return helper.make_model(
-            made,
+            proto,
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=8,
             producer_name="gpt2dsl",
         )
 
     def _embedded(self) -> str:
-        """``[B T, h]``."""
+        """Add the embeddings, ``[B T, h]``."""
         h = self.geometry.hidden
         words = self.op("Gather", self.weight(WTE), IDS)  # [B, T, h]
         if self.name == INCREMENT:
@@ -103,20 +103,20 @@ class _Graph(Nodes):
         return x
 
     def _mask(self) -> str:
-        """What may not be looked at: ``[T, T]`` later tokens, or ``[B, 1, 1, S]`` of the cache."""
+        """Add the attention mask: causal ``[T, T]``, or ``[B, 1, 1, S]`` over the cache."""
         length = self.shapes.length
         if self.name != INCREMENT:
             later = np.triu(np.full((length, length), HIDDEN, np.float32), 1)
             return self.constant(later)
         at = self.shaped(self.op("Cast", POSITION, to=1), self.shapes.batch, 1)  # [B, 1]
         order = self.constant(np.arange(1, length + 1, dtype=np.float32)[None])  # [1, S]
-        past = self.op("Sub", order, at)  # above 0 from the token's own position on
+        past = self.op("Sub", order, at)  # positive from the token's own position on
         low, high = (self.constant(np.array(n, np.float32)) for n in (0, 1))
         hidden = self.op("Mul", self.op("Clip", past, low, high), self.number(HIDDEN))
         return self.shaped(hidden, self.shapes.batch, 1, 1, length)
 
     def _attention(self, n: str, layer: int, mask: str) -> str:
-        """``[B T, h] → [B T, h]``."""
+        """Add attention, ``[B T, h] → [B T, h]``."""
         block = f"transformer.h.{layer}.attn"
         q, k, v = (self.linear(n, f"{block}.{third}") for third in THIRDS)
         q = self._heads(q, 0, 2, 1, 3)  # [B, H, T, D]
@@ -137,11 +137,11 @@ class _Graph(Nodes):
         return self.linear(self.shaped(context, self.rows, self.geometry.hidden), f"{block}.c_proj")
 
     def _looked_up(self, q: str, k: str, v: str, layer: int, mask: str) -> str:
-        """Return a token over the cache and itself: ``[B, H, 1, D]``."""
+        """Add attention of a token to the cache and itself, ``[B, H, 1, D]``."""
         keys = self.shaped(f"key_{layer}", *self._key[:-1], self.shapes.length)
-        before = self.op("Add", self.op("MatMul", q, keys), mask)  # [B, H, 1, S]
-        own = self.op("MatMul", q, k)  # [B, H, 1, 1]
-        shares = self.op("Softmax", self.op("Concat", before, own, axis=-1), axis=-1)
+        cached_scores = self.op("Add", self.op("MatMul", q, keys), mask)  # [B, H, 1, S]
+        own_score = self.op("MatMul", q, k)  # [B, H, 1, 1]
+        shares = self.op("Softmax", self.op("Concat", cached_scores, own_score, axis=-1), axis=-1)
         length = self.shapes.length
         of_cache = self.cut(shares, 0, length)  # [B, H, 1, S]
         of_own = self.cut(shares, length, length + 1)  # [B, H, 1, 1]
@@ -152,36 +152,36 @@ class _Graph(Nodes):
 
     @property
     def _key(self) -> tuple[int, ...]:
-        """``[B, H, D, T]``."""
+        """Shape of the keys, ``[B, H, D, T]``."""
         g = self.geometry
         return (self.shapes.batch, g.heads, g.head_width, self.time)
 
     @property
     def _value(self) -> tuple[int, ...]:
-        """``[B, H, T, D]``."""
+        """Shape of the values, ``[B, H, T, D]``."""
         g = self.geometry
         return (self.shapes.batch, g.heads, self.time, g.head_width)
 
     def _heads(self, x: str, *order: int) -> str:
-        """``[B T, h] → [B, T, H, D]``, its axes in an order."""
+        """Split ``[B T, h]`` into ``[B, T, H, D]`` and transpose it."""
         g = self.geometry
         split = self.shaped(x, self.shapes.batch, self.time, g.heads, g.head_width)
         return self.op("Transpose", split, perm=list(order))
 
     def _logits(self, x: str) -> str:
-        """``[B T, h]`` → of the last token of each row, or of all."""
+        """Add the logits of each row's last token, or of all tokens, for ``x [B T, h]``."""
         if self.name not in (INCREMENT, WHOLE):
             starts = np.arange(self.shapes.batch, dtype=np.int32) * self.time - 1
             x = self.op("Gather", x, self.op("Add", VALID, self.constant(starts)))  # [B, h]
         n = self.norm(x, "transformer.ln_f")
         table = self.weight(head_of(self.geometry))
-        found = self.op("Gemm", n, table, transB=1)
+        logits = self.op("Gemm", n, table, transB=1)
         if self.name == WHOLE:
-            return self.shaped(found, self.shapes.batch, self.time, self.geometry.vocab)
-        return found
+            return self.shaped(logits, self.shapes.batch, self.time, self.geometry.vocab)
+        return logits
 
     def norm(self, x: str, name: str) -> str:
-        """``(x - mean) / sqrt(var + epsilon) * g + b``."""
+        """Add ``(x - mean) / sqrt(var + epsilon) * g + b``."""
         centred = self.op("Sub", x, self.op("ReduceMean", x, axes=[-1], keepdims=1))
         square = self.op("Mul", centred, centred)
         variance = self.op("ReduceMean", square, axes=[-1], keepdims=1)
@@ -191,6 +191,6 @@ class _Graph(Nodes):
         return self.op("Add", scaled, self.weight(f"{name}.bias"))
 
     def cut(self, x: str, first: int, last: int) -> str:
-        """``[first:last]`` of the last axis."""
+        """Slice the last axis, ``[first:last]``."""
         edges = (np.array([edge], np.int64) for edge in (first, last, 3))
         return self.op("Slice", x, *map(self.constant, edges))

@@ -1,7 +1,7 @@
-"""GPT-2 as one ONNX model that Hugging Face's tools run: optimum, transformers.js, onnxruntime.
+"""GPT-2 as one ONNX model for optimum, transformers.js and onnxruntime.
 
-Its ports are those of ``onnx_ports``, whose letters are used here, with S = P + T. Rows are filled
-up on whichever side attention_mask says.
+Inputs, outputs and letters are those of ``onnx_ports``, with S = P + T. Rows may be padded on
+either side, as given by attention_mask.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from gpt2dsl.lite.onnx_weights import THIRDS, Placed
 from gpt2dsl.lite.shapes import HIDDEN
 
 OPSET = 17
-"""The first that has LayerNormalization."""
+"""First opset with LayerNormalization."""
 
 IR_VERSION = 8
-"""That of opset 17: whatever reads the operators reads the file."""
+"""IR version of opset 17: readers of these operators support it."""
 
 FILE = "model.onnx"
 WEIGHTS = "model.onnx_data"
@@ -54,9 +54,9 @@ def model(geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, Pla
 
     Args:
         geometry: the network.
-        task: of ``onnx_ports``.
-        limit: tokens of the longest row that is taken.
-        weights: as ``write_weights`` placed them.
+        task: one of ``onnx_ports.TASKS``.
+        limit: maximum tokens of a row.
+        weights: tensor → place, from ``write_weights``.
     """
     return _Model(geometry, task, limit, weights).proto()
 
@@ -107,7 +107,7 @@ class _Model(Nodes):
         )
 
     def _embedded(self) -> str:
-        """``[B T, h]``, of inputs that were checked."""
+        """Add the embeddings of checked inputs, ``[B T, h]``."""
         mask = self._mask()  # [B, S]
         is_token = self.op("Slice", mask, self.past, self.whole, self.integers(1))
         is_token = self.op("Cast", is_token, to=_BOOL)  # [B, T]
@@ -119,7 +119,7 @@ class _Model(Nodes):
         return self.shaped(self.op("Add", words, places), -1, self.geometry.hidden)
 
     def _mask(self) -> str:
-        """Return attention_mask once it is known to be one, ``[B, S]``."""
+        """Return the checked attention_mask, ``[B, S]``."""
         empty = self.op("Equal", self.time, self.integers(0))
         checks = [refuse(self, empty, "input_ids has no token")]
         expected, words = self._shape(self.batch, self.whole), "[batch_size, sequence_length]"
@@ -139,7 +139,7 @@ class _Model(Nodes):
         return self._after(mask, checks)
 
     def _positions(self, mask: str) -> str:
-        """``[B, T]``."""
+        """Return the positions of new tokens, ``[B, T]``."""
         if self.task == CLASSIFIES:
             count = self.op("CumSum", mask, self.integers(1))
             return self.op("Sub", count, self.integers(1))
@@ -148,7 +148,7 @@ class _Model(Nodes):
         return self._after(POSITION_IDS, [refuse_shape(self, POSITION_IDS, expected, words)])
 
     def _checked(self, x: str, is_token: str, limit: int, name: str = INPUT_IDS) -> str:
-        """Return integers that are indices, 0 where no token is."""
+        """Return indices checked against a limit, with 0 for padding."""
         wrong = self.op("And", is_token, outside(self, x, limit))
         words = f"{name} has a value outside of 0 to {limit - 1}"
         if self.task == CLASSIFIES and name == POSITION_IDS:
@@ -157,13 +157,13 @@ class _Model(Nodes):
         return self.op("Where", is_token, self._after(x, [check]), self.integers(0))
 
     def _after(self, x: str, checks: list[str]) -> str:
-        """Return integers unchanged, after checks."""
+        """Return integers unchanged, dependent on checks."""
         for check in checks:
             x = self.op("Add", x, check)
         return x
 
     def _bias(self, mask: str) -> str:
-        """Return what is added to scores, ``[B, 1, T, S]``: 0 for tokens of the row so far."""
+        """Return the bias of attention scores, ``[B, 1, T, S]``: 0 for the row's tokens so far."""
         zero, step = (self.integer(n) for n in (0, 1))
         first, end = (self.op("Squeeze", n, self.integers(0)) for n in (self.past, self.whole))
         keys = self.op("Range", zero, end, step)  # [S]
@@ -183,7 +183,7 @@ class _Model(Nodes):
         return x
 
     def _attention(self, n: str, layer: int) -> str:
-        """``[B T, h] → [B T, h]``."""
+        """Add attention, ``[B T, h] → [B T, h]``."""
         block = f"transformer.h.{layer}.attn"
         q, k, v = (self._heads(self.linear(n, f"{block}.{third}")) for third in THIRDS)
         scale = self.geometry.attention_scale(layer)
@@ -198,20 +198,20 @@ class _Model(Nodes):
         return self.linear(self.shaped(context, -1, self.geometry.hidden), f"{block}.c_proj")
 
     def _heads(self, x: str) -> str:
-        """``[B T, h] → [B, H, T, D]``."""
+        """Split ``[B T, h]`` into heads, ``[B, H, T, D]``."""
         return self.op("Transpose", self.op("Reshape", x, self.by_head), perm=[0, 2, 1, 3])
 
     def _cached(self, new: str, layer: int, kind: str) -> str:
-        """``[B, H, T, D] → [B, H, S, D]``, which is an output."""
-        before, after = past(layer, kind), present(layer, kind)
-        words = f"{before} has other rows than input_ids"
-        both = self.named("Concat", before, new, name=words, axis=2)
-        # A cache of another length could be stretched to that of the others in silence.
-        words = f"{before} is not as long as {past(0, 'key')}"
-        return self.named("Reshape", both, self.of_cache, name=words, output=after)
+        """Append to the cache, ``[B, H, T, D] → [B, H, S, D]``; the result is an output."""
+        input_name, output_name = past(layer, kind), present(layer, kind)
+        words = f"{input_name} has other rows than input_ids"
+        joined = self.named("Concat", input_name, new, name=words, axis=2)
+        # Else a cache of another length could silently be broadcast to that of the others.
+        words = f"{input_name} is not as long as {past(0, 'key')}"
+        return self.named("Reshape", joined, self.of_cache, name=words, output=output_name)
 
     def _logits(self, x: str) -> None:
-        """``[B T, h]`` → of each token, or of each row's last."""
+        """Add the logits of each token, or of each row's last, for ``x [B T, h]``."""
         if self.task == CLASSIFIES:
             x = self.op("Gather", x, self._last())  # [B, h]
         n = self.norm(x, "transformer.ln_f")
@@ -223,7 +223,7 @@ class _Model(Nodes):
         self.named("Reshape", self.op("Gemm", n, head, transB=1), shape, name=LOGITS)
 
     def _last(self) -> str:
-        """Return the number of each row's last token among all, ``[B]``."""
+        """Return the flat index of each row's last token, ``[B]``."""
         zero, step = (self.integer(n) for n in (0, 1))
         time, batch = (self.op("Squeeze", n, self.integers(0)) for n in (self.time, self.batch))
         order = self.op("Range", zero, time, step)
@@ -232,12 +232,12 @@ class _Model(Nodes):
         return self.op("Add", last, self.op("Mul", self.op("Range", zero, batch, step), time))
 
     def norm(self, x: str, name: str) -> str:
-        """``(x - mean) / sqrt(var + epsilon) * g + b``."""
+        """Add ``(x - mean) / sqrt(var + epsilon) * g + b``."""
         weights = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
         return self.op("LayerNormalization", x, *weights, epsilon=self.geometry.epsilon)
 
     def _axis(self, shape: str, axis: int) -> str:
-        """Return a length of a shape, ``[1]``."""
+        """Return one length of a shape, ``[1]``."""
         return self.op("Gather", shape, self.integers(axis))
 
     def _shape(self, *lengths: str) -> str:

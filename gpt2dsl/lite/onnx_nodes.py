@@ -1,4 +1,4 @@
-"""ONNX graphs, node by node: each method adds nodes and returns the name of what they compute."""
+"""Builder of ONNX graphs: each method adds nodes and returns the name of their output."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _TYPES = {"F32": "FLOAT", "F16": "FLOAT16"}
 
 
 class Nodes:
-    """The nodes of a graph and what they read besides its inputs.
+    """The nodes, constants and weights of a graph.
 
     Args:
-        weights: tensor → where it lies.
+        weights: tensor → its place in the weights file.
 
     Attributes:
-        nodes: NodeProtos, in an order in which they can be computed.
-        held: name → TensorProto of each constant and weight that a node reads.
+        nodes: NodeProtos, in topological order.
+        held: name → TensorProto of each constant and weight in use.
     """
 
     def __init__(self, weights: Mapping[str, Placed]) -> None:
@@ -35,7 +35,7 @@ class Nodes:
         return self.named(kind, *inputs, name=f"{kind}_{len(self.nodes)}", **attributes)
 
     def named(self, kind: str, *inputs: str, name: str, output: str = "", **attributes: Any) -> str:
-        """Add a node under a name; its output has that name too where ``output`` is left out."""
+        """Add a node under a name, which is also its output's unless ``output`` is given."""
         from onnx import helper  # noqa: PLC0415  # an extra
 
         output = output or name
@@ -44,27 +44,27 @@ class Nodes:
         return output
 
     def linear(self, x: str, name: str) -> str:
-        """``x W + b``."""
+        """Add ``x W + b``."""
         return self.op("Gemm", x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
 
     def shaped(self, x: str, *shape: int) -> str:
-        """Return the same elements in another shape."""
+        """Add a reshape."""
         return self.op("Reshape", x, self.integers(*shape))
 
     def integers(self, *values: int) -> str:
-        """Add a constant of int64, ``[values]``."""
+        """Add an int64 constant, ``[values]``."""
         return self.constant(np.array(values, np.int64))
 
     def integer(self, value: int) -> str:
-        """Add a constant of int64 that is one number."""
+        """Add an int64 scalar."""
         return self.constant(np.array(value, np.int64))
 
     def number(self, value: float) -> str:
-        """Add a constant of float32 that is one number."""
+        """Add a float32 scalar."""
         return self.constant(np.array(value, np.float32))
 
     def constant(self, array: NDArray[Any]) -> str:
-        """Add an array to the graph, once."""
+        """Add a constant, unless the graph has it already."""
         from onnx import numpy_helper  # noqa: PLC0415
 
         digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
@@ -74,7 +74,7 @@ class Nodes:
         return name
 
     def weight(self, name: str) -> str:
-        """Return a tensor of the file of weights, as float32."""
+        """Add a tensor of the weights file, cast to float32."""
         import onnx  # noqa: PLC0415
 
         placed = self.weights[name]

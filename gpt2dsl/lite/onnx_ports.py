@@ -1,7 +1,7 @@
-"""What an ONNX model takes and gives: Hugging Face's names, dynamic axes, and what each means.
+"""Inputs and outputs of ONNX models: Hugging Face's names, dynamic axes and descriptions.
 
-A model's task has the name that optimum gives it. Letters: B rows, T new tokens of each, P tokens
-of each that the cache holds already, H heads of the width D, V the vocabulary, C classes.
+Tasks have optimum's names. Letters: B batch size, T new tokens of each row, P tokens of each row in
+the KV cache, H heads, D head width, V vocabulary size, C classes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class DynamicPort:
     """An input or an output.
 
     Attributes:
-        name: in the model.
-        shape: an int for each axis of one size, a name for each other.
+        name: its name in the model.
+        shape: an int for each static axis, a name for each dynamic one.
         dtype: int64 or float32.
-        words: what it is.
+        words: its description.
     """
 
     name: str
@@ -44,27 +44,29 @@ class DynamicPort:
 
 
 def task_of(geometry: GPT2Config, *, cache: bool) -> str:
-    """Return the task of a network's model."""
+    """Return the task of a network."""
     if geometry.labels:
         return CLASSIFIES
     return GENERATES if cache else SCORES
 
 
 def past(layer: int, kind: str) -> str:
-    """Return the name of a layer's keys or values that go in."""
+    """Return the input name of a layer's keys or values."""
     return f"past_key_values.{layer}.{kind}"
 
 
 def present(layer: int, kind: str) -> str:
-    """Return the name of a layer's keys or values that come out."""
+    """Return the output name of a layer's keys or values."""
     return f"present.{layer}.{kind}"
 
 
 def inputs(geometry: GPT2Config, task: str) -> tuple[DynamicPort, ...]:
-    """Return what a model takes."""
+    """Return the inputs of a model."""
     ids = DynamicPort(INPUT_IDS, ("batch_size", "sequence_length"), "int64", _IDS_WORDS)
-    seen = "past_sequence_length + sequence_length" if task == GENERATES else "sequence_length"
-    mask = DynamicPort(ATTENTION_MASK, ("batch_size", seen), "int64", _MASK_WORDS)
+    mask_length = (
+        "past_sequence_length + sequence_length" if task == GENERATES else "sequence_length"
+    )
+    mask = DynamicPort(ATTENTION_MASK, ("batch_size", mask_length), "int64", _MASK_WORDS)
     if task == CLASSIFIES:
         return (ids, mask)
     position = DynamicPort(POSITION_IDS, ids.shape, "int64", _POSITION_WORDS)
@@ -75,7 +77,7 @@ def inputs(geometry: GPT2Config, task: str) -> tuple[DynamicPort, ...]:
 
 
 def outputs(geometry: GPT2Config, task: str) -> tuple[DynamicPort, ...]:
-    """Return what a model gives."""
+    """Return the outputs of a model."""
     if task == CLASSIFIES:
         words = "A score of each class, from the last token of each row."
         return (DynamicPort(LOGITS, ("batch_size", geometry.labels), "float32", words),)

@@ -1,4 +1,4 @@
-"""The README of an ONNX export: what it is, and examples that run as they stand."""
+"""README of an ONNX export, with a description and runnable examples."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TEMPLATES = Path(__file__).parent / "readme"
 
 @attrs.frozen
 class Example:
-    """What the examples of a README continue or classify.
+    """Inputs of the README's examples.
 
     Attributes:
-        prompts: texts, () where the folder has no tokenizer.
-        rows: the ids of each.
-        library: whether the folder has a tokenizer.json, which the library ``tokenizers`` reads.
-        ends: ids after which a text is over.
+        prompts: prompt texts; () if the folder has no tokenizer.
+        rows: token ids of each prompt.
+        library: whether the folder has a tokenizer.json, for the library ``tokenizers``.
+        ends: end-of-text ids.
     """
 
     prompts: tuple[str, ...]
@@ -71,11 +71,13 @@ def _compared(described: Description) -> str:
     if described.unverified:
         return f"not, as {described.unverified}"
     differences = described.verified.items()
-    return ", ".join(f"in {name} logits differ by up to {most:.1e}" for name, most in differences)
+    return ", ".join(
+        f"in {name} logits differ by up to {largest:.1e}" for name, largest in differences
+    )
 
 
 def _ports(geometry: GPT2Config, task: str) -> str:
-    """Return the rows of the table; of caches those of the first layer."""
+    """Return the rows of the table of inputs and outputs, with caches of the first layer only."""
     sides = {"in": onnx_ports.inputs(geometry, task), "out": onnx_ports.outputs(geometry, task)}
     return "".join(
         f"| {side} | `{_name(port)}` | `[{', '.join(map(str, port.shape))}]` | {port.dtype} "
@@ -91,7 +93,7 @@ def _name(port: DynamicPort) -> str:
 
 
 def _texts(example: Example, task: str) -> dict[str, str]:
-    """Return the lines that differ where there is a tokenizer, of the library or another."""
+    """Return the lines that depend on the tokenizer: that of the library, another, or none."""
     if not example.prompts:
         rows = [list(row) for row in example.rows]
         return {
@@ -133,12 +135,12 @@ def _texts(example: Example, task: str) -> dict[str, str]:
 
 
 def _tensors(rows: list[list[int]], task: str) -> str:
-    """Return the lines that make optimum's inputs of ids."""
+    """Return the lines that build optimum's inputs from ids."""
     longest = max(map(len, rows))
 
     def filled(values: list[int]) -> list[int]:
-        more = [0] * (longest - len(values))
-        return values + more if task == CLASSIFIES else more + values
+        padding = [0] * (longest - len(values))
+        return values + padding if task == CLASSIFIES else padding + values
 
     ids, mask = ([filled(row) for row in rows], [filled([1] * len(row)) for row in rows])
     return (
@@ -152,7 +154,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _answer(geometry: GPT2Config, classes: Sequence[str]) -> str:
-    """Return the expression that shows a classifier's answer."""
+    """Return the expression for a classifier's answer."""
     if geometry.problem or geometry.labels < 2:
         return "row.tolist()"
     names = classes or [f"LABEL_{i}" for i in range(geometry.labels)]

@@ -1,8 +1,8 @@
-"""Nodes that end a run on inputs that a model would answer wrongly: their names say what is wrong.
+"""Nodes that make a run fail on invalid inputs; the name of the failing node is the message.
 
-ONNX has no operator that raises. A Reshape of one element into two does in every runtime, and the
-error that onnxruntime raises begins with the node's name. Shapes are computed on the host, so that
-this holds for accelerators too.
+ONNX has no operator that raises an error. A Reshape of one element into two fails in every runtime,
+and onnxruntime's error begins with the node's name. Shapes are computed on the host, so this works
+on accelerators too.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ _BOOL, _INT64 = 9, 7
 
 
 def refuse(graph: Nodes, wrong: str, words: str) -> str:
-    """End the run where a condition holds.
+    """Add nodes that fail if a condition is true.
 
     Args:
-        graph: to add nodes to.
-        wrong: the condition, bool of any shape; one element is enough.
+        graph: the graph to add nodes to.
+        wrong: the condition, bool of any shape; one true element is enough.
         words: the name of the node that fails.
 
     Returns:
-        A 0 of int64, ``[1]``: what it is added to is not computed before the condition is known.
+        A zero, int64 ``[1]``: values that it is added to depend on the check.
     """
     count = graph.op("ReduceSum", graph.op("Cast", wrong, to=_INT64), keepdims=0)
     is_wrong = graph.op("Cast", graph.op("Cast", count, to=_BOOL), to=_INT64)
@@ -30,13 +30,13 @@ def refuse(graph: Nodes, wrong: str, words: str) -> str:
 
 
 def refuse_shape(graph: Nodes, x: str, shape: str, words: str) -> str:
-    """End the run unless an input has a shape; else as ``refuse``."""
+    """Add nodes that fail unless an input has a shape; otherwise as ``refuse``."""
     is_equal = graph.op("Equal", graph.op("Shape", x), shape)
     return refuse(graph, graph.op("Not", is_equal), words)
 
 
 def outside(graph: Nodes, x: str, limit: int) -> str:
-    """Return whether integers are below 0 or not below a limit, element by element."""
+    """Return the elementwise test of integers for ``x < 0 or x >= limit``."""
     below = graph.op("Less", x, graph.integers(0))
     above = graph.op("Less", graph.integers(limit - 1), x)
     return graph.op("Or", below, above)

@@ -1,4 +1,4 @@
-"""The weights of ONNX graphs: one file beside them, which all graphs of a folder share."""
+"""Weights of ONNX graphs, in one external file shared by all graphs of a folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _ALIGNED = 64
 
 @attrs.frozen
 class Placed:
-    """A tensor in a file of weights.
+    """The place of a tensor in a weights file.
 
     Attributes:
         kind: F32 or F16.
-        shape: of the tensor.
-        offset: of its first byte.
-        size: in bytes.
-        file: the name of the file.
+        shape: its shape.
+        offset: offset of its first byte.
+        size: size in bytes.
+        file: name of the file.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Placed:
 
 
 def thirds(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Return the tensors with c_attn as three: slicing its output would copy it for each token."""
+    """Return tensors with c_attn split in three, as slicing its output would copy it per token."""
     split: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
         if ".c_attn." not in name:
@@ -52,7 +52,7 @@ def thirds(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
 
 
 def write_weights(path: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, Placed]:
-    """Write all tensors into one file, and return where each lies."""
+    """Write all tensors to one file; return each tensor's place in it."""
     placed: dict[str, Placed] = {}
     offset = 0
     with hashed(path) as file:

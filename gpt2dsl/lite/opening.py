@@ -1,4 +1,4 @@
-"""An exported folder with its runtime."""
+"""Runtimes of exported folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RUNTIMES: dict[str, type[AnyRuntime]] = {
 
 
 def missing(form: str) -> str:
-    """Why a format can't be run here, in words; "" where it can."""
+    """Return the reason why a format can't be run here; "" if it can."""
     if form == "onnx" and not importlib.util.find_spec("onnxruntime"):
         return f"onnxruntime is not installed: {extras.install('onnx')}"
     if form == "ms" and door.find() is None:
@@ -31,17 +31,17 @@ def missing(form: str) -> str:
 
 
 def unwritable(form: str) -> str:
-    """Why a format can't be written here, in words; "" where it can."""
+    """Return the reason why a format can't be written here; "" if it can."""
     if form in ("onnx", "ms") and not importlib.util.find_spec("onnx"):
         return f"onnx is not installed: {extras.install('onnx')}"
     return missing(form) if form == "ms" else ""
 
 
 def runtime(folder: Path, described: Description) -> AnyRuntime:
-    """What runs the graphs of a folder.
+    """Return the runtime of an exported folder.
 
     Raises:
-        InputError: its library is not there (G2-531).
+        InputError: its library is not installed (G2-531).
     """
     if why := missing(described.format):
         raise InputError("G2-531", folder, why)

@@ -1,4 +1,4 @@
-"""Paths as MindSpore takes them."""
+"""Paths that MindSpore accepts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PLAIN = re.compile(r"[0-9a-zA-Z@_\-./:]+")
-"""MindSpore 2.10 writes and reads MindIR under names of these characters alone."""
+"""The only characters that MindSpore 2.10 accepts in paths of MindIR."""
 
 
 @contextmanager
 def plain(folder: Path) -> Iterator[Path]:
-    """Yield the folder under a name that MindSpore takes: its own, or that of a link to it."""
+    """Yield the folder under a path that MindSpore accepts: its own, or a link to it."""
     folder = folder.absolute()
     if _PLAIN.fullmatch(str(folder)):
         yield folder

@@ -1,7 +1,7 @@
-"""What exported graphs take and give: names, shapes and types, in the order of the graphs.
+"""Inputs and outputs of exported graphs: names, shapes and types, in order.
 
-Letters: B rows of a batch, S tokens of the cache, T tokens of a prompt (padded on the right to S),
-H heads, D the width of a head, V the vocabulary, C classes.
+Letters: B batch size, S length of the cache, T length of a prompt (padded on the right to S), H
+heads, D head width, V vocabulary size, C classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 from gpt2dsl.layout.config import GPT2Config
 
 HIDDEN = -1e9
-"""Added to the score of what may not be looked at."""
+"""Bias of masked attention scores."""
 
 PREFILL, INCREMENT, WHOLE, CLASSIFY = "prefill", "increment", "whole", "classify"
 IDS, VALID, POSITION, LOGITS = "ids", "valid", "position", "logits"
@@ -24,8 +24,8 @@ class Port:
     """An input or an output.
 
     Attributes:
-        name: in the graph.
-        shape: static.
+        name: its name in the graph.
+        shape: its static shape.
         dtype: int32 or float32.
     """
 
@@ -36,7 +36,7 @@ class Port:
 
 @attrs.frozen
 class Shapes:
-    """The sizes that a graph is exported for.
+    """The static shapes of exported graphs.
 
     Attributes:
         geometry: the network.
@@ -50,30 +50,30 @@ class Shapes:
 
     @property
     def key(self) -> tuple[int, ...]:
-        """Of a layer's keys, ``[B H, D, S]``, as the product with a query wants them.
+        """Shape of a layer's keys, ``[B H, D, S]``, ready for the product with a query.
 
-        Of three axes: Lite's converter takes four for an image, and puts them into another order.
+        Three axes: Lite's converter treats four as an image, and transposes them.
         """
         g = self.geometry
         return (self.batch * g.heads, g.head_width, self.length)
 
     @property
     def value(self) -> tuple[int, ...]:
-        """Of a layer's values, ``[B H, S, D]``."""
+        """Shape of a layer's values, ``[B H, S, D]``."""
         g = self.geometry
         return (self.batch * g.heads, self.length, g.head_width)
 
     def graphs(self, *, cache: bool) -> tuple[str, ...]:
-        """Return the graphs of an export."""
+        """Return the names of an export's graphs."""
         if self.geometry.labels:
             return (CLASSIFY,)
         return (PREFILL, INCREMENT) if cache else (WHOLE,)
 
     def inputs(self, graph: str) -> tuple[Port, ...]:
-        """What a graph takes.
+        """Return the inputs of a graph.
 
-        prefill, classify: ``ids [B, S]`` and ``valid [B]``, the tokens of each row. whole: ``ids``.
-        increment: ``ids [B, 1]``, ``position [B]`` of each, and the caches of the positions before.
+        prefill, classify: ``ids [B, S]`` and ``valid [B]``, the length of each row. whole: ``ids``.
+        increment: ``ids [B, 1]``, their ``position [B]``, and the KV cache of earlier positions.
         """
         ids = Port(IDS, (self.batch, 1 if graph == INCREMENT else self.length), "int32")
         if graph == WHOLE:
@@ -83,10 +83,10 @@ class Shapes:
         return (ids, Port(POSITION, (self.batch,), "int32"), *self._caches("", self.length))
 
     def outputs(self, graph: str) -> tuple[Port, ...]:
-        """What a graph gives.
+        """Return the outputs of a graph.
 
-        prefill: ``logits [B, V]`` after each row, and the caches. increment: ``logits [B, V]``, and
-        the keys and values of the token alone. whole: ``logits [B, S, V]``. classify: ``[B, C]``.
+        prefill: ``logits [B, V]`` after each row, and the KV cache. increment: ``logits [B, V]``,
+        and the new token's keys and values. whole: ``logits [B, S, V]``. classify: ``[B, C]``.
         """
         g = self.geometry
         if graph == WHOLE:
@@ -97,7 +97,7 @@ class Shapes:
         return (logits, *self._caches("new_", 1 if graph == INCREMENT else self.length))
 
     def _caches(self, prefix: str, length: int) -> Iterator[Port]:
-        found = attrs.evolve(self, length=length)
+        shapes = attrs.evolve(self, length=length)
         for layer in range(self.geometry.layers):
-            yield Port(f"{prefix}key_{layer}", found.key)
-            yield Port(f"{prefix}value_{layer}", found.value)
+            yield Port(f"{prefix}key_{layer}", shapes.key)
+            yield Port(f"{prefix}value_{layer}", shapes.value)

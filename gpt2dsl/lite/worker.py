@@ -1,8 +1,8 @@
-"""MindSpore Lite in a Python of its own: the program that the door starts there.
+"""Worker process for MindSpore Lite in a separate Python.
 
-This source stays valid Python 3.7 and imports nothing of this project. Each line on stdin is a
-request in JSON, each line on the pipe whose number is the argument its answer. Tensors lie in files
-that both sides have mapped into memory, in the folder that a request names.
+This source must stay valid Python 3.7 and must not import this project. Each line on stdin is a
+request in JSON; its answer is a line on the pipe whose file descriptor is the argument. Tensors are
+in memory-mapped files shared by both processes, in the folder given by the request.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ DTYPES = {"FLOAT32": "float32", "INT32": "int32"}
 
 
 class Worker:
-    """Converts and runs graphs."""
+    """Converter and runtime of graphs."""
 
     def __init__(self) -> None:
         self.models: dict[str, Any] = {}
 
     def convert(self, source: str, target: str) -> dict[str, Any]:
-        """ONNX into .ms, whatever the converter thinks of the result."""
+        """Convert ONNX to .ms; the caller checks whether a file was written."""
         converter = mslite.Converter()
         converter.save_type = mslite.ModelType.MINDIR_LITE
         converter.convert(mslite.FmkType.ONNX, source, target)
@@ -35,9 +35,9 @@ class Worker:
     def load(
         self, graph: str, path: str, folder: str, threads: int, outputs: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        """Load a graph, and maps its inputs and outputs; gives the inputs as they are.
+        """Load a graph and map its inputs and outputs; return a description of the inputs.
 
-        Lite says of outputs only once they are there: the caller knows them.
+        Lite only describes outputs once they are computed, so the caller passes them.
         """
         context = mslite.Context()
         context.target = ["cpu"]
@@ -56,31 +56,31 @@ class Worker:
         return {"inputs": described}
 
     def run(self, graph: str) -> dict[str, Any]:
-        """Run a graph on what its mapped inputs hold."""
+        """Run a graph on its mapped inputs."""
         model, inputs, arrays = self.models[graph]
         for tensor in inputs:
             tensor.set_data_from_numpy(arrays["inputs"][tensor.name])
-        found = {tensor.name: tensor.get_data_to_numpy() for tensor in model.predict(inputs)}
+        values = {tensor.name: tensor.get_data_to_numpy() for tensor in model.predict(inputs)}
         for name, array in arrays["outputs"].items():
-            np.copyto(array, found[name].reshape(array.shape))
+            np.copyto(array, values[name].reshape(array.shape))
         return {}
 
 
 def _mapped(folder: str, graph: str, side: str, port: dict[str, Any]) -> Any:
-    """Return a file of the tensor's size, mapped; the other side maps it too."""
+    """Create a mapped file of the tensor's size, which the caller maps too."""
     path = Path(folder) / f"{graph}.{side}.{port['name']}"
     return np.memmap(path, port["dtype"], "w+", shape=tuple(port["shape"]))
 
 
 def main(answers: int) -> None:
-    """Answers requests until stdin ends."""
+    """Answer requests until stdin ends."""
     worker = Worker()
     with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
             request = json.loads(line)
             try:
                 answer = getattr(worker, request.pop("do"))(**request)
-            except Exception as error:  # noqa: BLE001  # whatever the library raises is an answer
+            except Exception as error:  # noqa: BLE001  # any error of the library is an answer
                 answer = {"error": f"{type(error).__name__}: {str(error).strip()}"}
             out.write(json.dumps(answer) + "\n")
             out.flush()

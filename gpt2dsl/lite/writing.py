@@ -1,4 +1,4 @@
-"""An export's folder: graphs and weights in a format, and what converts one into another."""
+"""Writing of graphs and weights of an export in each format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GE = {
     "910A": "",
     "910B": "ge.exec.formatMode=1\n",
 }
-"""Ascend processor → what its config.ini says besides (mindformers 0.8, docs on inference)."""
+"""Ascend processor → further lines of its config.ini (mindformers 0.8, docs on inference)."""
 
 _GE = """[ascend_context]
 plugin_custom_ops=All
@@ -40,12 +40,12 @@ ge.exec.precision_mode=must_keep_origin_dtype
 
 @attrs.frozen(kw_only=True)
 class Graphs:
-    """What is written.
+    """The graphs of an export.
 
     Attributes:
-        shapes: the sizes.
-        names: of the graphs.
-        tensors: the network's, in the element type of the export.
+        shapes: their shapes.
+        names: their names.
+        tensors: the network's tensors, in the element type of the export.
         dtype: float32 or float16.
     """
 
@@ -56,32 +56,32 @@ class Graphs:
 
 
 def names_of(form: str, shapes: Shapes, *, cache: bool) -> tuple[str, ...]:
-    """Return the names of the graphs that an export in a format has."""
+    """Return the names of the graphs of an export in a format."""
     if form == ONNX:
         return (onnx_ports.task_of(shapes.geometry, cache=cache),)
     return shapes.graphs(cache=cache)
 
 
 def room(form: str, names: Sequence[str], parameters: int, dtype: str) -> tuple[int, int]:
-    """Return bytes of the graphs' weights, and of what lies beside them until they are made.
+    """Return the bytes of the graphs' weights, and of temporary files.
 
     Args:
         form: the format.
-        names: of the graphs.
-        parameters: how many each has.
-        dtype: of the export.
+        names: names of the graphs.
+        parameters: number of parameters of each.
+        dtype: element type of the export.
     """
     width = 2 if dtype == "float16" else 4
-    if form == "ms":  # its converter widens float16, and takes ONNX
+    if form == "ms":  # its converter widens float16, and reads ONNX
         return 4 * parameters * len(names), width * parameters
     return width * parameters * len(names), 0
 
 
 def write(folder: Path, form: str, graphs: Graphs) -> dict[str, str]:
-    """Write the graphs of a format; graph → its file.
+    """Write the graphs in a format; return graph → file.
 
     Raises:
-        InputError: onnx is not installed, or Lite is nowhere (G2-531).
+        InputError: onnx or Lite is not installed (G2-531).
         RunError: a converter failed.
     """
     if form == ONNX:
@@ -103,7 +103,7 @@ def ge_config(processor: str) -> str:
 
 
 def _onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
-    """Write one model that takes rows of any number and length."""
+    """Write one model with dynamic batch size and length; return task → file."""
     placed = _placed(folder / onnx_model.WEIGHTS, graphs)
     shapes, (task,) = graphs.shapes, graphs.names
     model = onnx_model.model(shapes.geometry, task, shapes.length, placed)
@@ -112,7 +112,7 @@ def _onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
 
 
 def fixed_onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
-    """Write graphs of fixed shapes, as Lite's converter takes them; graph → its file."""
+    """Write ONNX graphs of fixed shapes, for Lite's converter; return graph → file."""
     placed = _placed(folder / onnx_graph.WEIGHTS, graphs)
     for name in graphs.names:
         _checked(folder / f"{name}.onnx", onnx_graph.graph(graphs.shapes, name, placed))
@@ -120,7 +120,7 @@ def fixed_onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
 
 
 def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.Placed]:
-    """Write the weights of ONNX graphs, whose names they have beside them."""
+    """Write the weights file of ONNX graphs; return each tensor's place in it."""
     if not importlib.util.find_spec("onnx"):
         message = f"it is not installed: {extras.install('onnx')}"
         raise InputError("G2-531", "onnx", message)
@@ -128,7 +128,7 @@ def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.Placed]:
 
 
 def _checked(path: Path, model: Any) -> None:
-    """Write a ModelProto that the ONNX project's own checker takes."""
+    """Write a ModelProto and validate it with ONNX's own checker."""
     import onnx  # noqa: PLC0415  # an extra
 
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -142,14 +142,14 @@ def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str,
     from gpt2dsl.lite import cells  # noqa: PLC0415  # imports MindSpore
 
     values = dict(Arrays(graphs.tensors).items())
-    found = {}
+    result = {}
     narrow = graphs.dtype == "float16"
     for name, file in files.items():
-        with plain(folder) as there:
-            cells.export(graphs.shapes, name, values, there / file, float16=narrow)
-        for path in folder.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # MindSpore leaves it to its owner alone
-        # above 2 GB MindSpore puts the weights into a folder, and names the graph so
+        with plain(folder) as safe:
+            cells.export(graphs.shapes, name, values, safe / file, float16=narrow)
+        for path in folder.rglob("*"):  # MindSpore makes files readable only for their owner
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        # above 2 GB MindSpore writes weights to a folder, and adds _graph to the file name
         split = f"{name}_graph{SUFFIX['mindir']}"
-        found[name] = file if (folder / file).exists() else split
-    return found
+        result[name] = file if (folder / file).exists() else split
+    return result

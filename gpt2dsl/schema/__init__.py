@@ -1,1 +1,1 @@
-"""The keys of the files beside weights, and the fate of each: one table a file."""
+"""Tables of the keys of files beside weights and their fates, one module per file."""

@@ -1,4 +1,4 @@
-"""The names of activations: transformers' ACT2FN → ours, which say what each computes."""
+"""Names of activations: transformers' ACT2FN → ours."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_new",
     "gelu_python_tanh": "gelu_new",
     "gelu_accurate": "gelu_new",
-    # other names of what stands above
+    # other names of activations above
     "gelu_python": "gelu",
     "swish": "silu",
 }
-"""Name in transformers → name in a geometry; the first one of equal values is written."""
+"""Name in transformers → name in GPT2Config; the first name of each is the one written."""
 
 HAVE_PARAMETERS = ("prelu", "xielu")
-"""Names in transformers of activations that have parameters of their own."""
+"""Names in transformers of activations with trainable parameters."""
 
 NAMES = tuple(dict.fromkeys(ACTIVATIONS.values()))
-"""Names in a geometry, each of which every backend has an operator for."""
+"""Names in GPT2Config, each implemented by all backends."""
 
 WRITTEN = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
-"""Name in a geometry → name in a config.json."""
+"""Name in GPT2Config → name in config.json."""
 
 
 def refusal(name: object) -> str:
-    """Return why an activation can't be computed, and what to do; "" where it can be."""
+    """Return why an activation is unsupported, and the remedy; "" if it is supported."""
     if name in HAVE_PARAMETERS:
         return "it has parameters of its own, which no GPT-2 file holds; choose another activation"
     if not isinstance(name, str) or name not in ACTIVATIONS:

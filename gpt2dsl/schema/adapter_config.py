@@ -1,4 +1,4 @@
-"""The keys of PEFT 0.21's adapter_config.json for LoRA, and the fate of each."""
+"""Keys of PEFT 0.21's adapter_config.json for LoRA, and their fates."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from gpt2dsl.schema.fate import Table, no_effect, only, used
 
 PLAIN = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "lora_ga")
-"""Ways to begin an adapter after which PEFT loads it without a change of its base."""
+"""Values of init_lora_weights with which PEFT leaves the base unchanged on loading."""
 
 _BEGINNING = "how the adapter began; its matrices are in the file"
 
 
 def _unset(cure: str) -> Callable[[Any], str]:
-    """Return a refusal of every value that sets something."""
+    """Return a check that refuses every true value."""
 
     def refusal(value: Any) -> str:
         return cure if value else ""
@@ -23,7 +23,7 @@ def _unset(cure: str) -> Callable[[Any], str]:
 
 
 def _absent(cure: str) -> Callable[[Any], str]:
-    """Return a refusal of every value but null: PEFT takes an empty table for a set one."""
+    """Return a check that refuses all but null, as PEFT treats an empty table as set."""
 
     def refusal(value: Any) -> str:
         return "" if value is None else cure

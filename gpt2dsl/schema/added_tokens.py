@@ -1,4 +1,4 @@
-"""The keys of added_tokens.json: every one is a token, and its value the id."""
+"""Keys of added_tokens.json: each is a token, its value the token's id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _id(value: Any) -> str:
 
 
 class _EveryKey(Mapping[str, Key]):
-    """A table that has the same row for every key."""
+    """A table with the same row for every key."""
 
     def __init__(self, row: Key) -> None:
         self._row = row

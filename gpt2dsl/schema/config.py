@@ -1,4 +1,4 @@
-"""The keys of config.json, and the fate of each: transformers 4.57's GPT2Config, and others.
+"""Keys of config.json and their fates: those of transformers 4.57's GPT2Config, and others.
 
 Source: transformers' configuration_gpt2.py, configuration_utils.py and modeling_gpt2.py.
 """
@@ -14,7 +14,7 @@ from gpt2dsl.schema import activations, generation_config
 from gpt2dsl.schema.fate import Key, Table, any_value, no_effect, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
-"""Limits of a network's numbers; the tensors of larger ones would take long to refuse."""
+"""Limits of a network's numbers; checking the tensors of larger networks would take long."""
 
 CLASSIFIER = "GPT2ForSequenceClassification"
 
@@ -26,7 +26,7 @@ ALIASES = {
     "n_embd": "hidden_size",
     "n_positions": "max_position_embeddings",
 }
-"""Key → its other name in transformers, which counts if a file has both."""
+"""Key → alias in transformers, which wins if a file has both."""
 
 OTHER_HEADS = (
     "GPT2DoubleHeadsModel",
@@ -38,7 +38,7 @@ Refusal = Callable[[Any], str]
 
 
 def whole(most: int = LARGEST, *, optional: bool = False) -> Refusal:
-    """Return a refusal of all but whole numbers above 0."""
+    """Return a check that refuses all but whole numbers from 1 to ``most``."""
 
     def refusal(value: Any) -> str:
         if (optional and value is None) or (type(value) is int and 1 <= value <= most):
@@ -49,10 +49,10 @@ def whole(most: int = LARGEST, *, optional: bool = False) -> Refusal:
 
 
 def real(below: float) -> Refusal:
-    """Return a refusal of all but numbers from 0 to below a limit."""
+    """Return a check that refuses all but numbers from 0 to below a limit."""
 
     def refusal(value: Any) -> str:
-        # Larger whole numbers are no floats.
+        # Larger whole numbers do not fit a float.
         if type(value) in {int, float} and 0 <= value < min(below, sys.float_info.max):
             return ""
         return f"it is out of range: a number from 0 to below {below:g} is expected"
@@ -61,7 +61,7 @@ def real(below: float) -> Refusal:
 
 
 def false(cure: str) -> Refusal:
-    """Return a refusal of what counts as true in transformers' conditions."""
+    """Return a check that refuses every true value, as transformers tests it."""
     return lambda value: cure if value else ""
 
 
@@ -87,7 +87,7 @@ def _problem_type(value: Any) -> str:
 
 
 def _labels(value: Any) -> str:
-    """Refuse names of classes that are not numbered from 0."""
+    """Refuse names of classes unless they are numbered from 0."""
     if value is None:
         return ""
     if not isinstance(value, dict) or {str(key) for key in value} != set(
@@ -227,17 +227,17 @@ _OF_NETWORK: Table = {
 
 
 def _of_generation(key: str) -> Key:
-    """Return the row of a generation setting; whoever generates refuses its values."""
+    """Return the row of a generation setting; its values are only checked by generation."""
     row = generation_config.TABLE[key]
     is_idle = row.fate == "no effect" and row.refusal is any_value
     return no_effect(row.words) if is_idle else used(_GENERATION)
 
 
 SETTINGS = frozenset(generation_config.IN_CONFIG) - set(_OF_NETWORK)
-"""Keys of generation that old files have; where generation_config.json speaks, they do not."""
+"""Generation keys in old files, ignored if there is a generation_config.json."""
 
 TABLE: Table = {
     **_OF_NETWORK,
     **{key: _of_generation(key) for key in generation_config.IN_CONFIG if key in SETTINGS},
 }
-"""Key → its row; the table of generation_config.json says what a generation setting does."""
+"""Key → row; effects of generation settings are in the table of generation_config.json."""

@@ -1,7 +1,7 @@
-"""The fate of a key: used, without effect here, refused by name, or unknown.
+"""The fate of a key: used, without effect here, refused, or unknown.
 
-Each module beside this one has the table of one file. A reader asks its table before it uses a
-file, so that no key is ignored without a word; ``gpt2dsl inspect`` prints what the tables say.
+Each module of this package has the table of one file. Readers check a file against its table first,
+so that no key is ignored silently; ``gpt2dsl inspect`` prints the fates.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from gpt2dsl.errors import Fault, InputError
 Fate = Literal["used", "no effect", "refused", "unknown"]
 REFUSED = "G2-306"
 LONGEST_VALUE = 60
-"""Characters of a value that a message shows."""
+"""Maximum characters of a value in a message."""
 
 
-def any_value(value: Any) -> str:  # noqa: ARG001  # as every refusal is called
-    """Refuse no value."""
+def any_value(value: Any) -> str:  # noqa: ARG001  # signature of all checks
+    """Accept every value."""
     return ""
 
 
@@ -30,10 +30,10 @@ class Key:
     """One row of a table.
 
     Attributes:
-        fate: used or no effect, for values that ``refusal`` does not refuse.
-        words: what it is used for, or why it has no effect.
-        refusal: takes the value; returns what was expected and the cure, "" for a value that is
-            accepted.
+        fate: used or no effect, for values that ``refusal`` accepts.
+        words: its use, or the reason why it has no effect.
+        refusal: a check of the value that returns what was expected and the remedy; "" if the
+            value is accepted.
     """
 
     fate: Fate
@@ -50,10 +50,10 @@ class KeyFate:
 
     Attributes:
         path: the file.
-        key: its name in the file; of nested keys joined by dots.
-        value: as the file has it.
+        key: its name in the file; nested keys are joined by dots.
+        value: its value in the file.
         fate: used, no effect, refused or unknown.
-        words: what it is used for, why it has no effect, or why it is refused.
+        words: its use, or the reason why it has no effect or is refused.
     """
 
     path: Path
@@ -72,12 +72,12 @@ def used(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
 
 
 def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
-    """Return the row of a key that changes nothing here."""
+    """Return the row of a key without effect here."""
     return Key("no effect", words, refusal)
 
 
 def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
-    """Return a refusal of every value but those that leave things as they are."""
+    """Return a check that refuses all but the accepted values."""
 
     def refusal(value: Any) -> str:
         # 0 and False are equal in Python and in transformers' conditions alike.
@@ -87,7 +87,7 @@ def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
 
 
 def fates(path: Path, content: Mapping[str, Any], table: Table) -> Iterator[KeyFate]:
-    """Yield what becomes of each key of a file, in the file's order."""
+    """Yield the fate of each key of a file, in the file's order."""
     for key, value in content.items():
         row = table.get(key)
         if row is None:
@@ -100,10 +100,10 @@ def fates(path: Path, content: Mapping[str, Any], table: Table) -> Iterator[KeyF
 
 
 def refuse(keys: Iterable[KeyFate]) -> None:
-    """Refuse a file that asks for what is not built here.
+    """Raise an error if any key is refused.
 
     Raises:
-        InputError: with every key that is refused (G2-306).
+        InputError: it lists every refused key (G2-306).
     """
     faults = [
         Fault(REFUSED, "", str(key.path), f"{key.key} is {shown(key.value)}: {key.words}")
@@ -115,6 +115,6 @@ def refuse(keys: Iterable[KeyFate]) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it."""
+    """Return a value for a message, shortened."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 3]}..."

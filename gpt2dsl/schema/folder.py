@@ -1,6 +1,6 @@
-"""The files of a folder of weights, by name: which are read, and which have no effect here.
+"""Names of files in a folder of weights, and their fates: used or no effect here.
 
-Source: what transformers 4.57, PEFT, the Hub and MindFormers 0.8 write beside weights.
+Source: files that transformers 4.57, PEFT, the Hub and MindFormers 0.8 write beside weights.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ FILES: tuple[tuple[str, Key], ...] = (
     ("*.jpg", no_effect(_DOCUMENT)),
     (".*", no_effect("a hidden file")),
 )
-"""Pattern of a file's or folder's name → its row; the first that matches counts."""
+"""Pattern of a file's or folder's name → row; the first match wins."""
 
 
 def file_row(name: str) -> Key | None:
-    """Return the row of a file's name, None of a name that no row is about."""
+    """Return the row of a file's name; None if no pattern matches."""
     return next((row for pattern, row in FILES if fnmatchcase(name, pattern)), None)

@@ -1,7 +1,7 @@
-"""The keys of generation_config.json, as transformers 4.57.6 has them, and the fate of each.
+"""Keys of transformers 4.57.6's generation_config.json, and their fates.
 
-The same keys are read from config.json where there is no generation_config.json, as transformers'
-``GenerationConfig.from_model_config`` does.
+Without a generation_config.json the same keys are read from config.json, as in transformers'
+``GenerationConfig.from_model_config``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gpt2dsl.schema.fate import Table, no_effect, only, used
 Refusal = Callable[[Any], str]
 
 DEFAULT_LENGTH = 20
-"""transformers' default of ``max_length``, which counts tokens after the prompt."""
+"""transformers' default of ``max_length``, counted without the prompt."""
 
 DEFAULT_TOP_K = 50
-"""transformers' default of ``top_k``, where ``do_sample`` is set."""
+"""transformers' default of ``top_k`` when ``do_sample`` is set."""
 
 FROM_CONFIG = "_from_model_config"
-"""The key by which generation settings in config.json override the file."""
+"""Key with which generation settings in config.json override the file."""
 
 
 def _whole(low: int, *, null: bool = True) -> Refusal:
@@ -38,7 +38,7 @@ def _above_zero(value: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    """Refuse what is no number; its range matters only where it is used."""
+    """Refuse anything but a number; its range is checked on use."""
     return "" if value is None or _is_number(value) else "expected a number"
 
 
@@ -47,7 +47,7 @@ def _integer(value: Any) -> str:
 
 
 def _flag(value: Any) -> str:
-    # 0 and 1 are as good as false and true in transformers' conditions.
+    # transformers tests the truth value, so 0 and 1 count as false and true.
     accepted = value is None or (type(value) in (bool, int) and value in (0, 1))
     return "" if accepted else "expected true or false"
 
@@ -75,7 +75,7 @@ def _id_or_ids(value: Any) -> str:
 
 
 def _any_id(value: Any) -> str:
-    # transformers takes -1 for no end, which no token can be.
+    # In transformers, -1 means no end-of-text id.
     ids = value if isinstance(value, list) else [value]
     accepted = value is None or all(type(i) is int for i in ids)
     return "" if accepted else "expected an id or a list of ids"
@@ -121,7 +121,7 @@ def _are_ids(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     if type(value) is int:
-        return abs(value) < 2**63  # as large as a recipe can say it
+        return abs(value) < 2**63  # the largest integer in a recipe
     return type(value) is float and math.isfinite(value)
 
 
@@ -134,8 +134,8 @@ def _not_built(what: str, *accepted: Any) -> Refusal:
 
 
 def _cache(value: Any) -> str:
-    rounded = value == "quantized"
-    return "a cache of fewer bits gives other texts; take it out" if rounded else ""
+    is_quantized = value == "quantized"
+    return "a cache of fewer bits gives other texts; take it out" if is_quantized else ""
 
 
 _SAMPLING = "of draws"
@@ -217,7 +217,7 @@ TABLE: Table = {
     "_original_object_hash": no_effect(_ORIGIN),
     "transformers_version": no_effect(_ORIGIN),
 }
-"""Key of transformers' GenerationConfig → its row."""
+"""Key of transformers' GenerationConfig → row."""
 
 IN_CONFIG = tuple(
     key
@@ -225,7 +225,7 @@ IN_CONFIG = tuple(
     if not key.startswith("_")
     and key not in ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version")
 )
-"""Keys that config.json has too, in old files; ``of_config`` reads them there."""
+"""Keys also present in config.json of old models, where ``of_config`` reads them."""
 
 GLOBAL = {
     "max_length": 20, "min_length": 0, "do_sample": False, "early_stopping": False, "num_beams": 1,
@@ -241,12 +241,12 @@ GLOBAL = {
 
 
 def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of generation that a config.json says."""
+    """Return the generation keys of a config.json."""
     return {key: value for key, value in config.items() if key in TABLE and value is not None}
 
 
 def goes_before(content: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Return whether config.json goes before the file, which transformers made of it once."""
+    """Return whether config.json overrides a file that transformers derived from it."""
     changed = any(
         config.get(key) is not None and config[key] != default for key, default in GLOBAL.items()
     )
@@ -254,10 +254,9 @@ def goes_before(content: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
 
 
 def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
-    """Return what a file says of ``[generation]``: key there → value, and the file's own key.
+    """Return key of ``[generation]`` → value in a file, and the file's own key.
 
-    Values that change nothing in transformers are left out, and so are those that the table
-    refuses.
+    Values without effect in transformers are left out, and so are refused ones.
     """
     accepted = {
         key: value
@@ -282,28 +281,28 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
 
 
 def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a file that says what a recipe does.
+    """Return the content of a file, updated with a recipe's settings.
 
     Args:
-        content: the file's own.
-        given: keys of ``[generation]`` and their values, which go before.
+        content: the original content.
+        given: keys of ``[generation]`` and their values, which override it.
     """
     names = {ours: key for key, (ours, _) in _OURS.items()}
     added = {names[key]: _json(value) for key, value in given.items() if key in names}
-    kept = dict(content)
+    original = dict(content)
     if "max_new_tokens" in given:
-        kept.pop("max_length", None)
+        original.pop("max_length", None)
     if "max_length" in given:
-        kept.pop("max_new_tokens", None)
+        original.pop("max_new_tokens", None)
     if added:
-        kept.pop(FROM_CONFIG, None)
+        original.pop(FROM_CONFIG, None)
     if "eos_token_id" in added and len(added["eos_token_id"]) == 1:
         added["eos_token_id"] = added["eos_token_id"][0]
-    return {**kept, **added}
+    return {**original, **added}
 
 
 def theirs(keys: Iterable[str]) -> list[str]:
-    """Return the file's keys of some of ``[generation]``."""
+    """Return the file's keys for keys of ``[generation]``."""
     names = {ours: key for key, (ours, _) in _OURS.items()}
     return [names[key] for key in keys if key in names]
 
@@ -369,4 +368,4 @@ _OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "early_stopping": ("early_stopping", _same),
     "num_return_sequences": ("num_return_sequences", _same),
 }
-"""Key of the file → key of ``[generation]``, and the conversion of its value."""
+"""Key of the file → key of ``[generation]``, and a conversion of its value."""

@@ -1,4 +1,4 @@
-"""The line of each key of a JSON object."""
+"""Line numbers of the keys of a JSON object."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]\n:]', re.DOTALL)
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Return the line of each key of the outermost object, counted from 1.
+    """Return each key of the outermost object → its line, counted from 1.
 
     Args:
-        text: a JSON object; of a key that is there twice the last one counts, as for ``json``.
+        text: a JSON object; the last of duplicate keys wins, as in ``json``.
     """
     lines: dict[str, int] = {}
     line, depth = 1, 0

@@ -1,4 +1,4 @@
-"""The model_args and the other keys of nanoGPT's ckpt.pt, and the fate of each."""
+"""Keys of nanoGPT's ckpt.pt and of its model_args, and their fates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metadata of a safetensors file or of an index of shards, and the fate of each key."""
+"""Metadata keys of a safetensors file or an index of shards, and their fates."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ TABLE: Table = {
 
 
 def tied(content: Mapping[str, Any], names: Collection[str]) -> dict[str, str]:
-    """Return tensors that a file leaves out → the one of its tensors that they are one with.
+    """Return tied tensors that a file leaves out → the tensor in the file.
 
     Args:
-        content: the metadata, as ``save_model`` of the safetensors library writes it.
-        names: of the tensors in the file.
+        content: the metadata, as written by the safetensors library's ``save_model``.
+        names: names of the tensors in the file.
     """
-    return {name: kept for name, kept in content.items() if kept in names and name not in names}
+    return {
+        name: target for name, target in content.items() if target in names and name not in names
+    }
 
 
 def table(content: Mapping[str, Any], names: Collection[str]) -> Table:
-    """Return the rows for one file: those that all have, and one for each tied tensor."""
+    """Return the table for a file: the common rows, and one for each tied tensor."""
     words = "it is one tensor with the one that is named"
     return {**TABLE, **{name: used(words) for name in tied(content, names)}}

@@ -1,7 +1,7 @@
-"""The keys of special_tokens_map.json.
+"""Keys of special_tokens_map.json.
 
-transformers reads it where tokenizer_config.json has no ``added_tokens_decoder``, and lets any
-key of it stand for the one of tokenizer_config.json.
+transformers reads it if tokenizer_config.json has no ``added_tokens_decoder``; its keys then
+override those of tokenizer_config.json.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The keys of tokenizer_config.json, as transformers reads and writes them for GPT-2."""
+"""Keys of tokenizer_config.json for GPT-2, as in transformers, and their fates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpt2dsl.schema.fate import Table, no_effect, only, used
 ROLES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
 )  # fmt: skip
-"""Keys of one special token each, in the order in which transformers adds them."""
+"""Keys of special tokens, in the order in which transformers adds them."""
 
 ADDITIONAL = "additional_special_tokens"
 EXTRA = "extra_special_tokens"
@@ -21,7 +21,7 @@ CLASSES = {
     "PreTrainedTokenizerFast": None,
     "TokenizersBackend": None,
 }
-"""Classes whose tokenizers are understood, and what they take for bos, eos and unk by default."""
+"""Supported tokenizer classes, and their default of bos, eos and unk."""
 
 _OWN_FILES = "the folder's own files are read; take the key out"
 _READABLE = "a byte-level BPE of one of these classes is read here: " + ", ".join(CLASSES)
@@ -34,7 +34,7 @@ def _class(value: Any) -> str:
 
 
 def is_token(value: Any) -> bool:
-    """Return whether a value is a token: a text, or an object with its content and flags."""
+    """Return whether a value is a token: a string, or an object with content and flags."""
     if isinstance(value, dict):
         flags = ("lstrip", "rstrip", "single_word", "normalized", "special")
         content = isinstance(value.get("content"), str)
@@ -58,11 +58,11 @@ def _extra(value: Any) -> str:
 
 
 def _by_id(value: Any) -> str:
-    right = isinstance(value, dict) and all(
+    is_valid = isinstance(value, dict) and all(
         key.isdecimal() and isinstance(token, dict) and is_token(token)
         for key, token in value.items()
     )
-    return "" if right else "id → token with its content and flags is expected"
+    return "" if is_valid else "id → token with its content and flags is expected"
 
 
 def _flag(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The keys of tokenizer.json, as the ``tokenizers`` library writes them."""
+"""Keys of tokenizer.json, as in the ``tokenizers`` library, and their fates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CURE = "a byte-level BPE is read here; data.tokenizer names another folder"
 
 
 def steps(part: Any) -> Iterator[str]:
-    """Yield the types of a normalizer, pre-tokenizer or decoder; of a sequence those within."""
+    """Yield the type of a normalizer, pre-tokenizer or decoder, or those within a sequence."""
     if not isinstance(part, Mapping):
         return
     inner = next((part[key] for key in _LISTS if isinstance(part.get(key), list)), None)
@@ -57,7 +57,7 @@ TABLE: Table = {
 
 
 def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a tokenizer.json, with those of its model as ``model.<key>``."""
+    """Return the content of a tokenizer.json with the model's keys as ``model.<key>``."""
     model = content.get("model")
     inner = (
         {f"model.{key}": value for key, value in model.items()} if isinstance(model, dict) else {}

@@ -1,1 +1,1 @@
-"""Weights on disk: Hugging Face's layout, in a store whose folders are whole or not there."""
+"""Weights on disk, in Hugging Face's layout and an atomic store."""

@@ -1,4 +1,4 @@
-"""The fate of each file in a folder of weights, and of every key in it."""
+"""Fates of the files in a folder of weights, and of their keys."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ TABLES: Mapping[str, Table] = {
     "special_tokens_map.json": special_tokens_map.TABLE,
     "added_tokens.json": added_tokens.TABLE,
 }
-"""File → the table of its keys."""
+"""File name → table of its keys."""
 
 LARGEST_VALUE = 1000
-"""Characters of a value that a document of JSON has whole; a vocabulary has a million."""
+"""Maximum characters of a value printed in full; a vocabulary has a million."""
 
 _NO_PART = (store.MANIFEST, "optimizer.safetensors", "state.json")
 
@@ -50,9 +50,9 @@ class FileFate:
 
     Attributes:
         path: the file, or a folder within the folder.
-        fate: used, no effect, unknown, or refused where it is damaged.
-        words: what it is used for, why it has no effect, or what is wrong with it.
-        keys: what becomes of each of its keys, where it has keys.
+        fate: used, no effect, unknown, or refused if it is damaged.
+        words: its use, the reason why it has no effect, or the fault.
+        keys: the fates of its keys, if it has keys.
     """
 
     path: Path
@@ -62,16 +62,16 @@ class FileFate:
 
     @property
     def unknown(self) -> Iterator[str]:
-        """A line for the file, or for each key of it, that no table knows."""
+        """A line for the file if it is unknown, and for each unknown key."""
         if self.fate == "unknown":
             yield f"{self.path.name}: {self.words}"
         yield from (str(key) for key in self.keys if key.fate == "unknown")
 
 
 def fates_of(weights: CheckpointLocation) -> list[FileFate]:
-    """Return what becomes of each file of the folder that weights lie in, by name.
+    """Return the fate of each file in the folder of weights, sorted by name.
 
-    Where a file was named, only what is read beside it counts.
+    If a single file was named, only the files read beside it are included.
     """
     paths = sorted(weights.folder.iterdir())
     if not weights.path.is_dir():
@@ -80,11 +80,11 @@ def fates_of(weights: CheckpointLocation) -> list[FileFate]:
 
 
 def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
-    """Return a file's fate with those of its settings of generation, as whoever generates has them.
+    """Return a file's fate with those of its generation settings, as they apply to generation.
 
     Args:
-        file: as ``fates_of`` gives it.
-        defaults: what the files beside the weights say of generation.
+        file: the fate, from ``fates_of``.
+        defaults: the generation defaults from the files beside the weights.
     """
     refused = {(key.path.name, key.key): key for key in defaults.refused}
     keys = (refused.get((key.path.name, key.key), key) for key in file.keys)
@@ -100,9 +100,9 @@ def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
 
 
 def deciding(weights: CheckpointLocation) -> list[tuple[str, Path]]:
-    """Return every file that decides what weights are, each under its role for the reader.
+    """Return every file that determines the weights, under its role.
 
-    A manifest and the state of a training decide nothing: they say how the weights came to be.
+    A manifest and training state are left out: they only record how the weights came about.
     """
     tensors = [(f"tensors {i}", path) for i, path in enumerate(weights.files)]
     if not weights.folder.is_dir():
@@ -113,9 +113,9 @@ def deciding(weights: CheckpointLocation) -> list[tuple[str, Path]]:
         for path in sorted(weights.folder.iterdir())
         if path.is_file() and path not in weights.files and _decides(path.name)
     }
-    # What is only copied is a part of the result too.
-    beside = read | tokenizer_files.kept_paths(weights.folder)
-    return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *beside.items()]
+    # Files that are only copied are part of the result too.
+    others = read | tokenizer_files.kept_paths(weights.folder)
+    return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *others.items()]
 
 
 def _decides(name: str) -> bool:
@@ -136,7 +136,7 @@ def _fate(weights: CheckpointLocation, path: Path) -> FileFate:
         return FileFate(path, row.fate, row.words)
     try:
         content = location.read_json(path)
-    except InputError as error:  # Whoever needs the file refuses it; this only tells.
+    except InputError as error:  # Only reported here; readers of the file raise it.
         return FileFate(path, "refused", error.faults[0].message)
     if table is tokenizer_json.TABLE:
         content = tokenizer_json.flattened(content)
@@ -152,7 +152,7 @@ def _of_metadata(path: Path) -> Iterator[KeyFate]:
 
 
 def to_json(files: list[FileFate]) -> dict[str, Any]:
-    """Return file → its fate and those of its keys, as JSON has them."""
+    """Return each file's fate and those of its keys, as JSON values."""
     return {
         file.path.name: {
             "fate": file.fate,

@@ -21,12 +21,12 @@ from gpt2dsl.schema.lines import lines_of
 from gpt2dsl.weights import location
 
 GPT2_END = GPT2_VOCAB - 1
-"""The id that begins and ends texts where a config.json does not say it."""
+"""Default of bos_token_id and eos_token_id in a config.json."""
 
 _TABLE = "generation."
 
 _RIVALS = (("max_new_tokens", "max_length"), ("min_new_tokens", "min_length"))
-"""Pairs of keys: one that a recipe sets overrides the other one of a file."""
+"""Pairs of keys; the one set in a recipe overrides the other one from a file."""
 
 _NETWORK = {
     "layers": ("num_hidden_layers", "n_layer"),
@@ -38,7 +38,7 @@ _NETWORK = {
     "activation": ("activation_function",),
     "dropout": ("resid_pdrop",),
 }
-"""Key of ``[model]`` → those of config.json that decide it, first the one that counts of both."""
+"""Key of ``[model]`` → its keys in config.json, in order of precedence."""
 
 
 @attrs.frozen
@@ -51,12 +51,12 @@ class Stated:
 
 @attrs.frozen
 class Document:
-    """The content of a file of keys beside weights.
+    """A configuration file beside weights.
 
     Attributes:
         path: the file.
-        content: its keys.
-        lines: the line of each.
+        content: its keys and values.
+        lines: key → line number.
     """
 
     path: Path
@@ -65,32 +65,30 @@ class Document:
 
     @classmethod
     def of_json(cls, path: Path, content: Mapping[str, Any]) -> Document:
-        """Return the document of a JSON file parsed already, with the lines of its keys."""
+        """Return the document of a parsed JSON file, with line numbers of its keys."""
         raw = path.read_bytes()
         return cls(path, content, lines_of(raw.decode(json.detect_encoding(raw), "surrogatepass")))
 
     def origin(self, *keys: str) -> str:
-        """Return where the first of some keys that the file has is written, or the file's name."""
+        """Return file and line of the first of these keys that is present, or the file's name."""
         line = next((self.lines[key] for key in keys if key in self.lines), 0)
         return f"{self.path.name}:{line}" if line else self.path.name
 
 
 @attrs.frozen(kw_only=True)
 class Defaults:
-    """The defaults that the files beside weights give.
+    """Defaults from the files beside weights.
 
     Attributes:
-        values: ``table.key`` of a recipe → what they say of it.
-        ends: ids after which texts end where neither recipe nor files say some; None for the
-            tokenizer's end-of-text.
-        top_k: that of draws where neither recipe nor files say it; None where there are no files.
-        begin: the id that an empty prompt begins at; None for the tokenizer's end-of-text.
-        refused: keys of generation that ask for what can't be had, and why.
-        notes: what a reader must know of texts that are generated.
-        generation: the content of their generation_config.json, or what a config.json says in its
-            place; None where neither is there.
-        file: the generation_config.json itself; None where there is none, or config.json goes
-            before it.
+        values: ``table.key`` of a recipe → its default.
+        ends: end-of-text ids if neither recipe nor files set them; None for the tokenizer's.
+        top_k: top_k of sampling if neither recipe nor files set it; None if there are no files.
+        begin: the first id of an empty prompt; None for the tokenizer's end-of-text.
+        refused: generation keys that ask for an unsupported feature, with the reason.
+        notes: remarks for users on generated texts.
+        generation: the content of generation_config.json, or the corresponding keys of config.json;
+            None if neither exists.
+        file: the generation_config.json; None if it is absent or overridden by config.json.
     """
 
     values: Mapping[str, Stated] = attrs.field(factory=dict)
@@ -106,13 +104,13 @@ class Defaults:
     def of(
         cls, config: Document | None, generation: Document | None, geometry: GPT2Config
     ) -> Defaults:
-        """Return the defaults that a network's files give; either may be absent."""
+        """Return the defaults from a network's files, each of which may be absent."""
         values = dict(_network(config, geometry)) if config else {}
-        says = config.content if config else {}
-        if generation and not generation_config.goes_before(generation.content, says):
+        keys = config.content if config else {}
+        if generation and not generation_config.goes_before(generation.content, keys):
             defaults = cls._of_generation(generation, generation.content, geometry.vocab)
         elif config:
-            ids = {"bos_token_id": GPT2_END, "eos_token_id": GPT2_END, **says}
+            ids = {"bos_token_id": GPT2_END, "eos_token_id": GPT2_END, **keys}
             defaults = cls._of_generation(config, generation_config.of_config(ids), geometry.vocab)
         else:
             return cls()
@@ -125,20 +123,22 @@ class Defaults:
         values: dict[str, Stated] = {}
         ends: tuple[int, ...] | None = ()
         notes = []
-        for key, (value, theirs) in generation_config.stated(content).items():
+        for key, (value, file_key) in generation_config.stated(content).items():
             if key == "eos":
                 inside = [i for i in value if 0 <= i < vocab]
                 if beyond := [i for i in value if i not in inside]:
                     words = f"{', '.join(map(str, beyond))} ends no text: there are {vocab} ids"
-                    notes.append(f"{document.origin(theirs)}: eos_token_id {words}")
+                    notes.append(f"{document.origin(file_key)}: eos_token_id {words}")
                 if not inside:
                     continue
-                ends, value = None, inside  # noqa: PLW2901  # the part that can come
+                ends, value = None, inside  # noqa: PLW2901  # ids within the vocabulary
             elif any(i >= vocab for i in _ids(key, value)):
                 words = f"there are {vocab} ids"
-                refused.append(KeyFate(document.path, theirs, content[theirs], "refused", words))
+                refused.append(
+                    KeyFate(document.path, file_key, content[file_key], "refused", words)
+                )
                 continue
-            values[_TABLE + key] = Stated(value, document.origin(theirs))
+            values[_TABLE + key] = Stated(value, document.origin(file_key))
         if content.get("eos_token_id") is None:
             words = "texts end by their length alone, as in transformers; generation.eos says more"
             notes.append(f"{document.path.name} names no eos_token_id: {words}")
@@ -154,44 +154,46 @@ class Defaults:
         )
 
     def refuse(self, asked: Generation) -> None:
-        """Refuse files that ask for what can't be had, unless it is asked for otherwise.
+        """Raise an error for unsupported keys of the files, unless the request overrides them.
 
         Raises:
-            SpecError: with every such key (G2-306).
+            SpecError: it lists every such key (G2-306).
         """
-        given = set(generation_config.theirs(asked.given()))
-        refuse(fate for fate in self.refused if fate.key not in given)
+        overridden_keys = set(generation_config.theirs(asked.given()))
+        refuse(fate for fate in self.refused if fate.key not in overridden_keys)
 
     def overridden(self, said: Generation) -> Defaults:
-        """Return the defaults where a recipe says some of them."""
-        own = {key: value for key, value in said.given().items() if value is not None}
-        rivals = {b if a in own else a for a, b in _RIVALS if a in own or b in own} - own.keys()
+        """Return the defaults, overridden by the keys that a recipe sets."""
+        stated = {key: value for key, value in said.given().items() if value is not None}
+        rivals = {
+            b if a in stated else a for a, b in _RIVALS if a in stated or b in stated
+        } - stated.keys()
         values = {
             key: entry
             for key, entry in self.values.items()
             if key.removeprefix(_TABLE) not in rivals
         }
-        values |= {_TABLE + key: Stated(value, said.why(key)) for key, value in own.items()}
+        values |= {_TABLE + key: Stated(value, said.why(key)) for key, value in stated.items()}
         named = set(generation_config.theirs(said.given()))
         refused = tuple(fate for fate in self.refused if fate.key not in named)
         return attrs.evolve(self, values=values, refused=refused)
 
     def completed(self, asked: Generation) -> Generation:
-        """Return how text is generated: keys that are not set come from the files.
+        """Return the generation settings, with keys that are not set taken from the files.
 
         Raises:
-            SpecError: a value of the files can't be (G2-202), or does not go with what is asked.
+            SpecError: a value of the files is invalid (G2-202), or contradicts the request.
         """
-        own = {key: value for key, value in asked.given().items() if value is not None}
+        requested = {key: value for key, value in asked.given().items() if value is not None}
         stated = {
             key.removeprefix(_TABLE): value
             for key, value in self.values.items()
-            if key.startswith(_TABLE) and key.removeprefix(_TABLE) not in own
+            if key.startswith(_TABLE) and key.removeprefix(_TABLE) not in requested
         }
         for key, rival in (*_RIVALS, *(pair[::-1] for pair in _RIVALS)):
-            if key in own:
+            if key in requested:
                 stated.pop(rival, None)
-        values = {**{key: entry.value for key, entry in stated.items()}, **own}
+        values = {**{key: entry.value for key, entry in stated.items()}, **requested}
         if self.top_k and values.get("do_sample") and "top_k" not in values:
             stated["top_k"] = self.top_k
             values["top_k"] = self.top_k.value
@@ -199,13 +201,15 @@ class Defaults:
         values = {
             key: value
             for key, value in values.items()
-            if key in own or key not in unused or not Generation.rules()[key].problem(value)
+            if key in requested or key not in unused or not Generation.rules()[key].problem(value)
         }
         for least, most in (("min_new_tokens", "max_new_tokens"), ("min_length", "max_length")):
-            # transformers warns of a text that is over before it may end
+            # A minimum above the maximum: transformers only warns about it.
             if least in stated and most in values:
                 values[least] = min(values[least], values[most])
-        origins = {key: asked.why(key) if key in own else stated[key].origin for key in values}
+        origins = {
+            key: asked.why(key) if key in requested else stated[key].origin for key in values
+        }
         if faults := check(Generation, values, origins, asked.origin):
             raise SpecError(faults)
         generation = Generation(**values).written(asked.origin, origins)
@@ -217,8 +221,8 @@ def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
     """Read the defaults from the files in a folder.
 
     Args:
-        config: the config.json, read; None where there is none.
-        path: the generation_config.json, which may not be there.
+        config: the content of config.json; None if there is none.
+        path: the generation_config.json, which may be absent.
         geometry: the network.
 
     Raises:
@@ -226,27 +230,27 @@ def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
     """
     if not path.is_file():
         return Defaults.of(config, None, geometry)
-    own = Document.of_json(path, location.read_json(path))
-    found = Defaults.of(config, own, geometry)
-    return attrs.evolve(found, file=path if found.generation is own.content else None)
+    document = Document.of_json(path, location.read_json(path))
+    result = Defaults.of(config, document, geometry)
+    return attrs.evolve(result, file=path if result.generation is document.content else None)
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:
-    """Return the keys that have no effect beside the others, whatever their values."""
+    """Return the keys without effect, given the others."""
     of_draws = frozenset[str]() if values.get("do_sample") else SAMPLING
     return of_draws if values.get("beams", 1) > 1 else of_draws | OF_BEAMS
 
 
 def _ids(key: str, value: Any) -> list[int]:
-    """Return the ids that a key's value names."""
+    """Return the token ids in a key's value."""
     rule = Generation.rules()[key]
     asked = Generation(**{key: value}) if not rule.problem(value) else Generation()
     return asked.ids.get(key, [])
 
 
 def _network(config: Document, geometry: GPT2Config) -> Iterator[tuple[str, Stated]]:
-    """Yield the keys of ``[model]`` that a config.json decides."""
+    """Yield each key of ``[model]`` with its value from config.json."""
     words = {"inner": "inner_width"}
-    for key, theirs in _NETWORK.items():
+    for key, file_keys in _NETWORK.items():
         value = getattr(geometry, words.get(key, key))
-        yield f"model.{key}", Stated(value, config.origin(*theirs))
+        yield f"model.{key}", Stated(value, config.origin(*file_keys))

@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face Hub: what a name stands for, what is in the cache, and fetching."""
+"""Weights on the Hugging Face Hub: name resolution, cache look-up and download."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SHORT = {
     "gpt2-xl": "openai-community/gpt2-xl",
     "distilgpt2": "distilbert/distilgpt2",
 }
-"""Names without an owner, which the Hub still knows."""
+"""Legacy names without an owner, still resolved by the Hub."""
 
 _LEGAL = re.compile(r"(?!.*(--|\.\.))\b[\w.-]+\b/\b[\w.-]{1,96}\b(?<!\.git)", re.ASCII)
-"""What huggingface_hub's validate_repo_id takes, of names with an owner."""
+"""Names with an owner that huggingface_hub's validate_repo_id accepts."""
 
 _FILES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".h5", ".json", ".npz", ".gguf")
 
@@ -49,37 +49,37 @@ _LAYOUTS = {
     ),
     "adapter_config.json": ("adapter_model.safetensors", "adapter_model.bin"),
 }
-"""Configuration → the weights that may lie beside it; the first that is there is the one read."""
+"""Configuration → file names of its weights, in order of precedence."""
 
 _TEMPLATES = f"{tokenizer_files.TEMPLATES}/*.jinja"
 _EXTRAS = ("generation_config.json", *tokenizer_files.KEPT, *tokenizer_files.FOREIGN)
 
 
 def canonical(name: str) -> str | None:
-    """Return the Hub's name that a name stands for: of a size, an alias, or one of its own.
+    """Return the Hub's full name of a size, an alias or a Hub name.
 
     Args:
-        name: of weights, as in a recipe.
+        name: name of weights, as in a recipe.
 
     Returns:
-        ``owner/model``, or None where it can only be a path. A path like ``weights/gpt2`` is a
-        legal name too: look on the disk first.
+        ``owner/model``, or None if it can only be a path. A path like ``weights/gpt2`` is also a
+        legal name: check the disk first.
     """
-    if known := PUBLISHED.get(ALIASES.get(name, name)) or _SHORT.get(name):
-        return known
+    if repo := PUBLISHED.get(ALIASES.get(name, name)) or _SHORT.get(name):
+        return repo
     return name if _LEGAL.fullmatch(name) and not name.lower().endswith(_FILES) else None
 
 
 def cached(repo: str, revision: str = "") -> Path | None:
-    """The folder in huggingface_hub's cache that has whole weights. Nothing goes to the network.
+    """Return the folder of complete weights in huggingface_hub's cache, without network access.
 
     Args:
-        repo: the Hub's name of it, ``owner/model``.
+        repo: the Hub's full name, ``owner/model``.
         revision: the commit, branch or tag; "" for the newest.
     """
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  # plans rarely need it
 
-    # transformers keeps what it was asked for by a short name under that.
+    # transformers caches models requested by a legacy name under that name.
     for name in (repo, *(short for short, full in _SHORT.items() if full == repo)):
         for config in _LAYOUTS:
             path = try_to_load_from_cache(name, config, revision=revision or None)
@@ -89,17 +89,17 @@ def cached(repo: str, revision: str = "") -> Path | None:
 
 
 def fetch(repo: str, revision: str = "") -> Path:
-    """Download the weights with their configuration and tokenizer, and no other file.
+    """Download weights with their configuration and tokenizer, and no other file.
 
-    What is in huggingface_hub's cache is not downloaded again, and a download that broke off goes
-    on. Size and, where the Hub has it, SHA-256 of each file are compared with the Hub's.
+    Cached files are not downloaded again, and interrupted downloads resume. Size and, if the Hub
+    has it, SHA-256 of each file are compared with the Hub's.
 
     Args:
-        repo: the Hub's name of it, ``owner/model``.
+        repo: the Hub's full name, ``owner/model``.
         revision: the commit, branch or tag; "" for the newest.
 
     Returns:
-        The cache's folder of that commit; where the Hub gives none, that of ``cached``.
+        The cache's folder of that commit; if the Hub can't be asked, that of ``cached``.
 
     Raises:
         InputError: the Hub can't be reached or has no such weights (G2-301), or damaged ones
@@ -110,7 +110,7 @@ def fetch(repo: str, revision: str = "") -> Path:
 
     with _quiet():
         try:
-            # The library's other calls have this limit; this one would wait without end.
+            # The library's other calls have this timeout; this one would wait forever.
             limit = constants.HF_HUB_ETAG_TIMEOUT
             info = HfApi().model_info(
                 repo, revision=revision or None, files_metadata=True, timeout=limit
@@ -128,7 +128,7 @@ def fetch(repo: str, revision: str = "") -> Path:
 
 @attrs.frozen
 class _Commit:
-    """One commit of a model on the Hub, with the files that it has."""
+    """A commit of a model on the Hub, with its list of files."""
 
     repo: str
     name: str
@@ -136,7 +136,7 @@ class _Commit:
     branch: str = "main"
 
     def fetch(self) -> Path:
-        """Download what is needed."""
+        """Download the needed files and return their folder."""
         chosen = _choose(self.listed)
         if chosen is None:
             known = " or ".join(f"{config} with {names[0]}" for config, names in _LAYOUTS.items())
@@ -151,7 +151,7 @@ class _Commit:
             raise InputError("G2-304", self.repo, f"{weights} names {lacking[0]}, which is absent")
         self.find_room(names)
         paths = [self.file(name) for name in names]
-        # The branch is named last, so that `cached` finds nothing that was not compared.
+        # The branch is written last, so that `cached` only finds verified files.
         if self.branch != self.name:
             branch = paths[0].parents[2] / "refs" / self.branch
             branch.parent.mkdir(parents=True, exist_ok=True)
@@ -159,24 +159,28 @@ class _Commit:
         return paths[0].parent
 
     def file(self, name: str) -> Path:
-        """One file, downloaded where it is not there, and compared with the Hub's."""
+        """Return the path of a file, downloaded if not cached, and compared with the Hub's."""
         from huggingface_hub import hf_hub_download  # noqa: PLC0415  # plans do without
 
-        # One at a time: snapshot_download would not say which of its files failed.
+        # One file at a time: snapshot_download does not report which file failed.
         try:
             path = Path(hf_hub_download(self.repo, name, revision=self.name))
-            wrong = _difference(path, self.listed[name])
-            if wrong:
+            fault = _difference(path, self.listed[name])
+            if fault:
                 path.resolve().unlink()
                 path.unlink(missing_ok=True)
         except _failures() as error:
             raise _explained(self.repo, error, name) from error
-        if wrong:
-            raise InputError("G2-304", f"{self.repo}/{name}", f"{wrong}; run the command again")
+        if fault:
+            raise InputError("G2-304", f"{self.repo}/{name}", f"{fault}; run the command again")
         return path
 
     def find_room(self, names: Collection[str]) -> None:
-        """Refuse what does not fit on the disk before any of it is downloaded."""
+        """Raise an error before downloading if the disk has too little room.
+
+        Raises:
+            RunError: the files need more bytes than are free.
+        """
         from huggingface_hub import constants, try_to_load_from_cache  # noqa: PLC0415  # as above
 
         cache = Path(constants.HF_HUB_CACHE)
@@ -196,7 +200,7 @@ class _Commit:
 
 
 def _choose(names: Collection[str]) -> tuple[str, str] | None:
-    """Of a folder's files the configuration, and the weights or their index."""
+    """Return a folder's configuration file, and its weights or their index; None if absent."""
     for config, layouts in _LAYOUTS.items():
         for weights in layouts:
             if config in names and weights in names:
@@ -223,7 +227,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def _difference(path: Path, listed: RepoSibling) -> str:
-    """What of a file is not as the Hub has it; "" where all is."""
+    """Return the difference between a file and the Hub's; "" if there is none."""
     size = path.stat().st_size
     if listed.size is not None and size != listed.size:
         return f"{size} bytes arrived, the Hub has {listed.size}"
@@ -238,11 +242,11 @@ def _difference(path: Path, listed: RepoSibling) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What huggingface_hub may raise."""
+    """Return the exceptions that huggingface_hub may raise."""
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415  # plans do without
 
-    # The bases are those of the HTTP library: requests before 1.0, httpx since. RuntimeErrors are
-    # those of Xet, the Hub's own protocol.
+    # The bases belong to the HTTP library: requests before 1.0, httpx since. RuntimeErrors come
+    # from Xet, the Hub's own protocol.
     return (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
 
 
@@ -256,7 +260,7 @@ def _absent(repo: str, why: str) -> InputError:
 
 
 def _explained(repo: str, error: Exception, file: str = "") -> Gpt2DslError:
-    """What the user is told where the library failed: at one file, or at asking for the list."""
+    """Return the error for a failure of the library, at one file or at the file list."""
     from huggingface_hub import errors  # noqa: PLC0415  # plans do without
 
     status, reason = _cause(error)
@@ -279,7 +283,7 @@ def _explained(repo: str, error: Exception, file: str = "") -> Gpt2DslError:
 
 
 def _cause(error: Exception) -> tuple[int, str]:
-    """Return the status that the Hub answered, or 0; and in few words why there was no answer."""
+    """Return the Hub's HTTP status, or 0 if it did not answer, and a short reason."""
     from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415  # plans do without
 
     chain: list[BaseException] = [error]
@@ -290,14 +294,14 @@ def _cause(error: Exception) -> tuple[int, str]:
     for link in chain:
         if (response := getattr(link, "response", None)) is not None:
             return response.status_code, f"status {response.status_code}"
-    # The operating system's words are short; the library's have addresses and advice.
-    said = [link.strerror for link in chain if isinstance(link, OSError) and link.strerror]
-    return 0, (said or [*str(chain[-1]).splitlines(), type(chain[-1]).__name__])[0][:100]
+    # The operating system's messages are short; the library's contain URLs and advice.
+    messages = [link.strerror for link in chain if isinstance(link, OSError) and link.strerror]
+    return 0, (messages or [*str(chain[-1]).splitlines(), type(chain[-1]).__name__])[0][:100]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the library's warnings, whose cause our own errors name, and its bars if asked to."""
+    """Silence the library's warnings, which our errors replace, and its bars in quiet mode."""
     from huggingface_hub.utils.tqdm import (  # noqa: PLC0415  # plans do without
         are_progress_bars_disabled,
         disable_progress_bars,
@@ -305,15 +309,15 @@ def _quiet() -> Iterator[None]:
     )
 
     logger = logging.getLogger("huggingface_hub")
-    before, shows = logger.level, not are_progress_bars_disabled()
+    level, shows_bars = logger.level, not are_progress_bars_disabled()
     logger.setLevel(logging.ERROR)
-    if shows and terminal.is_quiet():
+    if shows_bars and terminal.is_quiet():
         disable_progress_bars()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
-        if shows:
+        logger.setLevel(level)
+        if shows_bars:
             enable_progress_bars()

@@ -1,4 +1,4 @@
-"""The network of a file that does not describe it: from its tensors, its YAML and hints."""
+"""Inference of a network from tensors, YAML and overrides, for files that do not describe it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from gpt2dsl.weights.formats.config import from_config
 from gpt2dsl.weights.formats.settings import ACTIVATIONS, Settings
 
 _OF_SIZE = ("layers", "hidden", "positions")
-"""What fixes a named size; a vocabulary may be the data's."""
+"""Settings that identify a named size; the vocabulary may come from the data."""
 
 
 @attrs.frozen(kw_only=True)
 class Overrides:
-    """What a user knows of weights that their files may not say.
+    """The user's settings for weights whose files may lack them.
 
     Attributes:
-        size: the network of a named size; its heads and activation are theirs.
-        heads: attention heads.
-        activation: one of ``layout.geometry.ACTIVATIONS``.
-        base: the weights that an adapter belongs to, in the place of those that it names.
-        allow_missing: regex on the names of parameters that may be missing, and get new values.
-        fetch: whether what is on the Hub and not in its cache here is downloaded.
-        strategy: the file or folder that says how they are split over ranks.
-        split: the same as dp, mp and pp.
-        zero: whether the optimizer's state is shared out over dp.
+        size: the network of a named size, which gives heads and activation.
+        heads: number of attention heads.
+        activation: one of ``layout.config.ACTIVATIONS``.
+        base: an adapter's base, instead of the one that it names.
+        allow_missing: regex for the names of parameters that may be missing, and are initialised.
+        fetch: whether to download weights that are on the Hub and not cached.
+        strategy: the file or folder of strategy files.
+        split: the layout as dp, mp and pp.
+        zero: whether optimizer state is sharded over dp.
     """
 
     size: GPT2Config | None = None
@@ -51,18 +51,18 @@ class Overrides:
         """Return whether a parameter may be missing."""
         try:
             return bool(self.allow_missing) and bool(re.fullmatch(self.allow_missing, name))
-        except re.error:  # The plan has a fault for it.
+        except re.error:  # The plan reports an invalid regex.
             return False
 
     def contradictions(self, geometry: GPT2Config) -> list[str]:
-        """Return where a network is another one than the user says, in words."""
-        said: dict[str, Any] = {"heads": self.heads, "activation": self.activation}
+        """Return a message for each contradiction between a network and these settings."""
+        expected: dict[str, Any] = {"heads": self.heads, "activation": self.activation}
         if self.size:
-            said |= {key: getattr(self.size, key) for key in _OF_SIZE}
-            said["heads"] = self.heads or self.size.heads
+            expected |= {key: getattr(self.size, key) for key in _OF_SIZE}
+            expected["heads"] = self.heads or self.size.heads
         return [
             f"{key} is {getattr(geometry, key)}, not {value}"
-            for key, value in said.items()
+            for key, value in expected.items()
             if value and value != getattr(geometry, key)
         ]
 
@@ -70,55 +70,57 @@ class Overrides:
 def infer_config(
     named: Mapping[str, LazyTensor], said: Settings | None, hints: Overrides, path: Path
 ) -> tuple[GPT2Config, dict[str, Any]]:
-    """The network of a MindFormers checkpoint, and the config.json that its YAML carries, or {}.
+    """Return the network of a MindFormers checkpoint, and the config.json in its YAML, or {}.
 
     Args:
         named: the tensors, under Hugging Face's names.
-        said: the YAML beside them.
-        hints: what the user knows.
+        said: the YAML beside them; None if there is none.
+        hints: the user's settings.
         path: the file, for messages.
 
     Raises:
-        InputError: heads or activation are not known (G2-307), or contradict the tensors (G2-306).
+        InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-306).
     """
-    seen = _seen(named, path)
-    theirs = _of_settings(said) if said else None
-    if said and theirs and (config := said.hugging_face):
-        found = from_config(config, said.path)
-        _agreeing(found, seen, said.path, "the tensors")
-        # MindFormers has no word for erf, and is told the tanh form.
-        told = "gelu_new" if found.activation == "gelu" else found.activation
-        drops = {key: theirs[key] for key in _DROPOUTS if key in theirs}
-        own = attrs.evolve(found, activation=told, **drops)
-        _agreeing(own, theirs, said.path, "hugging_face and model_config")
-        return found, config
+    derived = _seen(named, path)
+    yaml = _of_settings(said) if said else None
+    if said and yaml and (config := said.hugging_face):
+        geometry = from_config(config, said.path)
+        _agreeing(geometry, derived, said.path, "the tensors")
+        # MindFormers has no gelu with erf, so its YAML names the tanh form.
+        mf_activation = "gelu_new" if geometry.activation == "gelu" else geometry.activation
+        drops = {key: yaml[key] for key in _DROPOUTS if key in yaml}
+        yaml_geometry = attrs.evolve(geometry, activation=mf_activation, **drops)
+        _agreeing(yaml_geometry, yaml, said.path, "hugging_face and model_config")
+        return geometry, config
     if hints.size:
-        _agreeing(hints.size, {k: v for k, v in seen.items() if k in _OF_SIZE}, path, "the size")
-    heads = hints.heads or (theirs or {}).get("heads") or (hints.size.heads if hints.size else None)
+        _agreeing(hints.size, {k: v for k, v in derived.items() if k in _OF_SIZE}, path, "the size")
+    heads = hints.heads or (yaml or {}).get("heads") or (hints.size.heads if hints.size else None)
     if heads is None:
         message = "how many heads it has is not in the file: a YAML beside it, --size or --heads"
         raise InputError("G2-307", path, message)
-    if seen["hidden"] % heads:
-        raise InputError("G2-306", path, f"{heads} heads do not divide the width {seen['hidden']}")
+    if derived["hidden"] % heads:
+        raise InputError(
+            "G2-306", path, f"{heads} heads do not divide the width {derived['hidden']}"
+        )
     activation = (
         hints.activation
-        or (theirs or {}).get("activation")
+        or (yaml or {}).get("activation")
         or (hints.size.activation if hints.size else "gelu_new")
     )
-    drops = {key: (theirs or {})[key] for key in _DROPOUTS if key in (theirs or {})}
-    width = seen.pop("inner_width")
-    inner = 0 if width == 4 * seen["hidden"] else width
-    found = GPT2Config(heads=heads, activation=activation, inner=inner, **drops, **seen)
-    if said and theirs:
-        _agreeing(found, theirs, said.path, "the tensors")
-    return found, {}
+    drops = {key: (yaml or {})[key] for key in _DROPOUTS if key in (yaml or {})}
+    width = derived.pop("inner_width")
+    inner = 0 if width == 4 * derived["hidden"] else width
+    geometry = GPT2Config(heads=heads, activation=activation, inner=inner, **drops, **derived)
+    if said and yaml:
+        _agreeing(geometry, yaml, said.path, "the tensors")
+    return geometry, {}
 
 
 _DROPOUTS = ("dropout", "attention_dropout")
 
 
 def _seen(named: Mapping[str, LazyTensor], path: Path) -> dict[str, Any]:
-    """What the shapes of the tensors say."""
+    """Return the network's settings that follow from the shapes of its tensors."""
     table, rows = WTE, WPE
     inner = "transformer.h.0.mlp.c_fc.weight"
     for name in (table, rows, inner):
@@ -139,15 +141,15 @@ def _seen(named: Mapping[str, LazyTensor], path: Path) -> dict[str, Any]:
 
 
 def _of_settings(said: Settings) -> dict[str, Any]:
-    """What the YAML says, as far as it does."""
+    """Return the network's settings in the YAML."""
     keys = {
         "layers": "num_layers", "heads": "num_heads", "hidden": "hidden_size",
         "positions": "seq_length", "vocab": "vocab_size",
     }  # fmt: skip
-    found: dict[str, Any] = {
-        ours: said.model[theirs] for ours, theirs in keys.items() if theirs in said.model
+    values: dict[str, Any] = {
+        ours: said.model[yaml_key] for ours, yaml_key in keys.items() if yaml_key in said.model
     }
-    for key, value in found.items():
+    for key, value in values.items():
         if type(value) is not int or value < 1:
             message = f"{keys[key]} is {value!r}, a positive whole number is expected"
             raise InputError("G2-306", said.path, message)
@@ -155,23 +157,23 @@ def _of_settings(said: Settings) -> dict[str, Any]:
     if activation not in ACTIVATIONS:
         message = f"hidden_act is {activation!r}, one of {', '.join(ACTIVATIONS)} is expected"
         raise InputError("G2-306", said.path, message)
-    found["activation"] = ACTIVATIONS[activation]
-    for key, theirs in zip(
+    values["activation"] = ACTIVATIONS[activation]
+    for key, yaml_key in zip(
         _DROPOUTS, ("hidden_dropout_rate", "attention_dropout_rate"), strict=True
     ):
-        rate = said.model.get(theirs, 0.1)
+        rate = said.model.get(yaml_key, 0.1)
         if type(rate) in {int, float} and 0 <= rate < 1:
-            found[key] = float(rate)
-    if found.get("attention_dropout") == found.get("dropout", 0.1):
-        found["attention_dropout"] = None
-    return found
+            values[key] = float(rate)
+    if values.get("attention_dropout") == values.get("dropout", 0.1):
+        values["attention_dropout"] = None
+    return values
 
 
 def _agreeing(found: GPT2Config, said: Mapping[str, Any], path: Path, whose: str) -> GPT2Config:
-    """Refuse a network of which two sources say different things."""
+    """Return a network, or raise an error if it contradicts another source."""
     for key, value in said.items():
-        own = getattr(found, key)
-        if own != value:
-            message = f"{key} is {value} in one place and {own} in another ({whose})"
+        actual = getattr(found, key)
+        if actual != value:
+            message = f"{key} is {value} in one place and {actual} in another ({whose})"
             raise InputError("G2-306", path, message)
     return found

@@ -1,4 +1,4 @@
-"""New weights, as GPT-2's paper says; no MindSpore."""
+"""Initialisation of weights as in GPT-2's paper, without MindSpore."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ DEVIATION = 0.02
 """Radford et al. 2018, section 4.1."""
 
 RESIDUAL = ("attn.c_proj.weight", "mlp.c_proj.weight")
-"""Projections onto the residual stream; divided by sqrt(2 layers) (Radford et al. 2019, 2.3)."""
+"""Projections onto the residual stream, scaled by 1 / sqrt(2 layers) (Radford et al. 2019, 2.3)."""
 
 
 def initial(geometry: GPT2Config, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Name → values of new weights. Each tensor's depend on the seed and its name alone."""
+    """Return new weights by name; each tensor depends only on the seed and its name."""
     shapes = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # NumPy lets others work while it draws
-        made = pool.map(lambda name: _values(name, shapes[name], geometry, seed), shapes)
-        return dict(zip(shapes, made, strict=True))
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # NumPy releases the GIL while it draws
+        values = pool.map(lambda name: _values(name, shapes[name], geometry, seed), shapes)
+        return dict(zip(shapes, values, strict=True))
 
 
 def initial_adapters(adapters: Sequence[LoRASpec], seed: int) -> dict[str, NDArray[np.float32]]:
-    """Return the name → values of new adapters, as PEFT and MindPet have them: B is zero.
+    """Return new LoRA adapters by name, initialised as in PEFT and MindPet: B is zero.
 
-    A is uniform within ``1 / sqrt(in)``, which is He's bound for a slope of sqrt(5).
+    A is uniform within ``1 / sqrt(in)``, He's bound for a slope of sqrt(5).
     """
-    found = {}
-    for one in adapters:
-        for name, shape in one.shapes.items():
-            bound = np.float32(1 / math.sqrt(one.inputs)) if name.endswith("lora_A") else 0
+    arrays = {}
+    for adapter in adapters:
+        for name, shape in adapter.shapes.items():
+            bound = np.float32(1 / math.sqrt(adapter.inputs)) if name.endswith("lora_A") else 0
             uniform = _random(name, seed).random(shape, np.float32)
-            found[name] = (2 * uniform - 1) * np.float32(bound)
-    return found
+            arrays[name] = (2 * uniform - 1) * np.float32(bound)
+    return arrays
 
 
 @attrs.frozen(eq=False)
 class _New(Whole):
-    """A new tensor, made when it is asked for."""
+    """A new tensor, initialised on access."""
 
     name: str
     geometry: GPT2Config
@@ -62,13 +62,13 @@ class _New(Whole):
 def filled(
     weights: Weights, seed: int, geometry: GPT2Config | None = None
 ) -> dict[str, LazyTensor]:
-    """Return the tensors of weights, with new ones for those that they may lack.
+    """Return the tensors of weights, with new ones in place of those missing.
 
     Args:
-        weights: as they were read.
-        seed: of new values.
-        geometry: the network that they are for, which may have a classification head that they
-            lack; their own where it is not said.
+        weights: the weights.
+        seed: seed of the new values.
+        geometry: the network, which may have a classification head that the weights lack; None for
+            the weights' own.
     """
     wanted = geometry or weights.geometry
     shapes = {tensor.name: tensor.shape for tensor in param_specs(wanted)}
@@ -94,6 +94,6 @@ def _values(
 
 
 def _random(name: str, seed: int) -> np.random.Generator:
-    """Return a stream of a tensor's own."""
+    """Return a tensor's own random generator."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     return np.random.Generator(np.random.Philox(key=np.array([seed, key], np.uint64)))

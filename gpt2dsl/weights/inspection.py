@@ -1,4 +1,4 @@
-"""What weights are, in words and numbers, whether they can be used or not."""
+"""Description of weights as JSON, usable or not."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.opening import Opened
 
 WORDS = {"layout": "layout", "digest": "recorded_digest"}
-"""What the manifest of a checkpoint may say of it → its name here: it is not computed again."""
+"""Key of a checkpoint's manifest → key of the description; the recorded value is copied."""
 
 
 def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
     """Describe weights, and the fate of each file and key beside them, as JSON.
 
-    Values are not read, and checksums of ours are not compared. Where a key is refused, the
-    network is left out and ``faults`` says why.
+    Values are not read, and checksums of our checkpoints are not compared. If a key is refused, the
+    network is left out and ``faults`` gives the reason.
 
     Args:
-        name: as in ``place.find``.
-        hints: what the files may not say.
+        name: as in ``location.find``.
+        hints: settings that the files may lack.
 
     Raises:
-        InputError: as :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
+        InputError: as in :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """
     files = beside.fates_of(location.find(name, contents=False, fetch=hints.fetch))
     try:
-        found = opening.opened(name, hints)
-        description = _described(name, found, hints)
-        files = [beside.for_texts(file, found.defaults) for file in files]
+        weights = opening.opened(name, hints)
+        description = _described(name, weights, hints)
+        files = [beside.for_texts(file, weights.defaults) for file in files]
     except SpecError:
         if not _refused(files):
             raise
@@ -51,13 +51,13 @@ def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
 
 
 def _refused(files: Sequence[FileFate]) -> list[str]:
-    """Return a line for each file and key that is refused."""
+    """Return a line for each refused file and key."""
     refused = [f"{file.path.name}: {file.words}" for file in files if file.fate == "refused"]
     return refused + [str(key) for file in files for key in file.keys if key.fate == "refused"]
 
 
 def _numbers(geometry: GPT2Config) -> dict[str, Any]:
-    """Return the network's numbers as they are, without what stands for others."""
+    """Return the network's settings, with defaults resolved."""
     dropouts = geometry.dropouts
     resolved = attrs.evolve(
         geometry,
@@ -72,32 +72,32 @@ def _numbers(geometry: GPT2Config) -> dict[str, Any]:
 
 
 def _moments(folder: Path) -> int:
-    """Return how many tensors of an optimizer lie beside a checkpoint of ours."""
+    """Return the number of optimizer tensors in a checkpoint of ours."""
     path = folder / training_state.TENSORS
     return len(tensorfile.stored(path)) if path.is_file() else 0
 
 
 def _described(name: str | Path, found: Opened, hints: Overrides) -> dict[str, Any]:
     geometry = found.geometry
-    held = (*found.tensors.values(), *([found.head] if found.head else []))
-    types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in held)
+    tensors = (*found.tensors.values(), *([found.head] if found.head else []))
+    types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in tensors)
     description: dict[str, Any] = {
         "weights": str(name),
         "format": found.format,
         "size": size_of(geometry),
         "network": _numbers(geometry),
         "parameters": parameter_count(geometry),
-        "tensors": len(held),
+        "tensors": len(tensors),
         "types": dict(types),
-        "bytes": sum(tensor.size for tensor in held),
+        "bytes": sum(tensor.size for tensor in tensors),
         "files": [str(path) for path in found.place.files],
         "tokenizer": str(found.tokenizer) if found.tokenizer else None,
         "training_state": len(found.aside) or _moments(found.place.folder),
         "missing": list(found.missing),
         "faults": [*found.faults, *hints.contradictions(geometry)],
     }
-    meta = store.recorded(found.place.folder)
-    description |= {name: meta[word] for word, name in WORDS.items() if word in meta}
+    manifest = store.recorded(found.place.folder)
+    description |= {name: manifest[word] for word, name in WORDS.items() if word in manifest}
     if found.adapter:
         modules = found.adapter.modules
         description["adapter"] = {

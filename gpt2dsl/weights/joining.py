@@ -1,7 +1,7 @@
-"""Weights that are split over ranks, as whole tensors that are read from where their parts lie.
+"""Lazy whole tensors, assembled from checkpoints sharded over ranks.
 
-The layout comes from MindSpore's strategy files, or from dp, mp and pp. Ranks that hold the same
-part must hold the same values, unless a manifest has proven the files already.
+The layout comes from MindSpore's strategy files, or from dp, mp and pp. Replicas of a shard must be
+equal; they are not compared if a manifest has already verified the files.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Tensors = dict[str, LazyTensor]
 
 @attrs.frozen
 class Joined:
-    """The tensors of all ranks.
+    """The joined tensors of all ranks.
 
     Attributes:
-        kind: of the files, in words.
-        tensors: the weights; what is MindFormers' has its names, and its optimizer's state too.
-        states: of the optimizer, where the files are ours: ``m.transformer.wte.weight``.
+        kind: description of the files' format.
+        tensors: the weights; MindFormers' under its names, optimizer state included.
+        states: optimizer state, for our own files: ``m.transformer.wte.weight``.
     """
 
     kind: str
@@ -46,48 +46,51 @@ class Joined:
 
 
 def joined(found: location.CheckpointLocation, hints: Overrides) -> Joined:
-    """Whole tensors.
+    """Join the tensors of a sharded checkpoint, without reading their values.
 
     Args:
-        found: a place that is split.
-        hints: the strategy or the layout, where none lies beside the files.
+        found: the location of a sharded checkpoint.
+        hints: the strategy files or the layout, if there are none beside the checkpoint.
 
     Raises:
-        InputError: nothing says how they are split (G2-307), ranks are missing or there are too
-            many (G2-301, G2-304), or the files do not fit what the strategy says (G2-306).
+        InputError: the layout is unknown (G2-307), ranks are missing (G2-301), the strategy is
+            damaged (G2-304), or the files contradict it (G2-306).
     """
-    read = [detect_format.stored(file) for file in found.files]
-    ranks = [mindformers.own_names(held) for _, held in read]
-    theirs = any(map(mindformers.is_mindformers, ranks))
-    geometry = None if theirs else _geometry(found)
+    formats = [detect_format.stored(file) for file in found.files]
+    ranks = [mindformers.own_names(rank_tensors) for _, rank_tensors in formats]
+    is_mindformers = any(map(mindformers.is_mindformers, ranks))
+    geometry = None if is_mindformers else _geometry(found)
     stages = _stages(found, ranks, hints, geometry)
     _check_ranks(found)
-    # what a manifest has proven, is joined by the strategy that it has proven too
+    # The manifest covers the strategy files beside it, but not one named by the user.
     proven = bool(found.checkpoint) and not hints.strategy
     whole = _Joiner(found.files, ranks, proven=proven).join(stages)
-    kind = f"{' and '.join(sorted({kind for kind, _ in read}))} of {len(ranks)} ranks"
+    kind = f"{' and '.join(sorted({kind for kind, _ in formats}))} of {len(ranks)} ranks"
     if geometry is None:
         return Joined(kind, whole, {})
     _check_shapes(whole, geometry, found)
-    ours = {name: _as_in_whole_files(name, one, geometry) for name, one in whole.items()}
-    states = {name: one for name, one in ours.items() if checkpoint_tensors.state_of(name)}
-    return Joined(kind, {name: one for name, one in ours.items() if name not in states}, states)
+    ours = {name: _as_in_whole_files(name, tensor, geometry) for name, tensor in whole.items()}
+    states = {name: tensor for name, tensor in ours.items() if checkpoint_tensors.state_of(name)}
+    return Joined(
+        kind, {name: tensor for name, tensor in ours.items() if name not in states}, states
+    )
 
 
 def _check_ranks(found: location.CheckpointLocation) -> None:
-    """Refuse a file of ours that lies in another rank's folder."""
+    """Raise an error for a file of ours that is in another rank's folder."""
     for number, file in enumerate(found.files):
         if file.suffix == ".safetensors":
-            said = tensorfile.metadata(file).get("rank", str(number))
-            if said != str(number):
-                message = f"it is the file of rank {said}, and lies in {file.parent.name}"
+            recorded = tensorfile.metadata(file).get("rank", str(number))
+            if recorded != str(number):
+                message = f"it is the file of rank {recorded}, and lies in {file.parent.name}"
                 raise InputError("G2-306", file, message)
 
 
 def _check_shapes(whole: Tensors, geometry: GPT2Config, found: location.CheckpointLocation) -> None:
-    """Refuse what the strategy joins into something else than the network's tensors."""
+    """Raise an error if the joined shapes are not the network's."""
     shapes = {
-        one.name: checkpoint_tensors.shape_in_files(one, geometry) for one in param_specs(geometry)
+        spec.name: checkpoint_tensors.shape_in_files(spec, geometry)
+        for spec in param_specs(geometry)
     }
     for name, tensor in whole.items():
         state = checkpoint_tensors.state_of(name)
@@ -108,7 +111,7 @@ def _stages(
     hints: Overrides,
     geometry: GPT2Config | None,
 ) -> Stages:
-    """Return the layouts of each stage, which fit the number of ranks."""
+    """Return the layouts of each pipeline stage, checked against the number of ranks."""
     path = Path(hints.strategy) if hints.strategy else found.strategy
     if path:
         stages = strategyfile.read(path)
@@ -123,8 +126,8 @@ def _stages(
     source = path or found.path
     counts = {layout.count for layouts in stages.values() for layout in layouts.values()}
     if len(counts) != 1 or sorted(stages) != list(range(len(stages))):
-        said = f"stages {sorted(stages)} of {sorted(counts)} ranks"
-        raise InputError("G2-304", source, f"its stages do not fit each other: {said}")
+        summary = f"stages {sorted(stages)} of {sorted(counts)} ranks"
+        raise InputError("G2-304", source, f"its stages do not fit each other: {summary}")
     _check_count(found, len(ranks), len(stages) * counts.pop(), source)
     if path and hints.split:
         _check_named(hints.split, stages, source, is_ours=geometry is not None)
@@ -132,14 +135,16 @@ def _stages(
 
 
 def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: bool) -> None:
-    """Refuse a layout that was named and is another one than the strategy files say."""
+    """Raise an error if the user's layout contradicts the strategy files."""
     devices = {layout.devices for layouts in stages.values() for layout in layouts.values()}
     count = len(stages) * math.prod(next(iter(devices)))
     fits = split.count == count and split.pp == len(stages)
     if not fits or (is_ours and devices != {(split.dp, split.mp)}):
-        said = " and ".join("x".join(map(str, one)) for one in sorted(devices))
+        dimensions = " and ".join("x".join(map(str, matrix)) for matrix in sorted(devices))
         named = f"dp={split.dp},mp={split.mp},pp={split.pp}"
-        message = f"it is of {count} ranks, {len(stages)} stages of {said}, and {named} was named"
+        message = (
+            f"it is of {count} ranks, {len(stages)} stages of {dimensions}, and {named} was named"
+        )
         raise InputError("G2-306", source, message)
 
 
@@ -164,38 +169,38 @@ def _of_layout(
     geometry: GPT2Config | None,
     found: location.CheckpointLocation,
 ) -> Stages:
-    """Return the layouts that dp, mp and pp give; which tensors a stage holds its files say."""
+    """Return the layouts for dp, mp and pp; the tensors of each stage are those of its files."""
     split = hints.split
     assert split
     if geometry is None and hints.zero:
         message = "how MindFormers shared the optimizer, only its strategy files say: --strategy"
         raise InputError("G2-307", found.path, message)
     _check_count(found, len(ranks), split.count, found.path)
-    own = {}
+    layouts = {}
     if geometry:
-        filed = checkpoint_tensors.filed(
+        specs = checkpoint_tensors.filed(
             geometry, split, checkpoint_tensors.STATES, zero=hints.zero
         )
-        own = {one.name: one.layout for one in filed}
+        layouts = {spec.name: spec.layout for spec in specs}
     stages: Stages = {}
-    for number, held in enumerate(ranks):
+    for number, rank_tensors in enumerate(ranks):
         stage = stages.setdefault(number // (split.dp * split.mp), {})
-        for name, tensor in held.items():
+        for name, tensor in rank_tensors.items():
             if geometry is None:
                 stage[name] = mindformers_split.layout_of(name, len(tensor.shape), split)
-            elif name in own:
-                stage[name] = own[name]
+            elif name in layouts:
+                stage[name] = layouts[name]
     return stages
 
 
 @attrs.frozen
 class _Joiner:
-    """Joins what ranks hold.
+    """Joiner of the ranks' tensors.
 
     Attributes:
-        files: of the ranks.
+        files: the files of the ranks.
         ranks: their tensors.
-        proven: whether copies need not be compared.
+        proven: whether the files are verified, so that replicas need not be compared.
     """
 
     files: Sequence[Path]
@@ -203,15 +208,15 @@ class _Joiner:
     proven: bool
 
     def join(self, stages: Stages) -> Tensors:
-        """Whole tensors; those of several stages are one."""
-        found: Tensors = {}
+        """Return whole tensors by name, with those of several stages tied."""
+        whole: Tensors = {}
         for stage, layouts in sorted(stages.items()):
             count = next(iter(layouts.values())).count
             numbers = range(stage * count, (stage + 1) * count)
             for name in dict.fromkeys(name for i in numbers for name in self.ranks[i]):
                 tensor = self._of_stage(name, layouts.get(name), numbers)
-                found[name] = self._tied(name, found[name], tensor) if name in found else tensor
-        return found
+                whole[name] = self._tied(name, whole[name], tensor) if name in whole else tensor
+        return whole
 
     def _of_stage(self, name: str, layout: TensorLayout | None, numbers: range) -> LazyTensor:
         if lacking := [i for i in numbers if name not in self.ranks[i]]:
@@ -220,7 +225,7 @@ class _Joiner:
         parts = {i: self.ranks[i][name] for i in numbers}
         first = parts[numbers[0]]
         if layout is None:
-            if mindformers.is_aside(name):  # a counter, which each rank has
+            if mindformers.is_aside(name):  # a counter, equal on all ranks
                 return first
             message = f"the strategy does not know {name}: it is of another network"
             raise InputError("G2-306", self.files[numbers[0]], message)
@@ -244,14 +249,14 @@ class _Joiner:
         for i in parts:
             holders.setdefault(layout.box(shape, i - start), []).append(i)
         pieces = []
-        for box, held in holders.items():
-            own = held[:1] if self.proven else held
-            names = tuple(f"{self.files[i]}: {name}" for i in own)
-            pieces.append(Piece(box, tuple(parts[i] for i in own), names))
+        for box, replicas in holders.items():
+            compared = replicas[:1] if self.proven else replicas
+            names = tuple(f"{self.files[i]}: {name}" for i in compared)
+            pieces.append(Piece(box, tuple(parts[i] for i in compared), names))
         return _simple(Assembled(kind, shape, tuple(pieces)))
 
     def _tied(self, name: str, one: LazyTensor, other: LazyTensor) -> LazyTensor:
-        """Return a tensor that two stages hold."""
+        """Return a tensor that two pipeline stages share."""
         if one.shape != other.shape or one.kind != other.kind:
             shapes = f"{list(one.shape)} and {list(other.shape)}"
             raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
@@ -267,7 +272,7 @@ def _other(numbers: range, lacking: Sequence[int]) -> int:
 
 
 def _simple(tensor: Assembled) -> LazyTensor:
-    """Return the one part itself, where it is the whole and nothing is to be compared."""
+    """Return the only part if it is the whole tensor and has no replicas to compare."""
     only = tensor.pieces[0]
     is_whole = len(tensor.pieces) == 1 and len(only.copies) == 1
     return only.copies[0] if is_whole or not only.copies[0].readable else tensor

@@ -1,4 +1,4 @@
-"""Where weights are: a name → the files to read, without reading the tensors."""
+"""Resolution of a name of weights to its files, without reading tensors."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 CHECKPOINTS = "checkpoints"
 
 STRATEGY = "strategy"
-"""The folder of MindSpore's strategy files, in that of the ranks or, as MindFormers has it, beside
-it."""
+"""Folder of MindSpore's strategy files, in the ranks' folder or, as in MindFormers, beside it."""
 
 _RANK = re.compile(r"rank_(\d+)")
 _BASE = (WEIGHTS, "pytorch_model.bin")
@@ -36,17 +35,17 @@ _INDEX = ".index.json"
 
 @attrs.frozen(kw_only=True)
 class CheckpointLocation:
-    """Where weights are.
+    """The location of weights.
 
     Attributes:
         path: the folder, or the file that was named.
-        files: more than one where they are sharded.
-        checkpoint: the name of a checkpoint of ours, "" of foreign weights.
-        index: tensor → its file, where they are sharded.
-        ranks: the folder of ``rank_0`` and so on, where they lie in those.
-        is_split: whether each file is a rank's part, ``rank_0`` first.
-        strategy: the folder that says how, where one lies beside them.
-        passed: newer checkpoints of the run that are damaged, and what is wrong with each.
+        files: the files with tensors, several if sharded.
+        checkpoint: the name of a checkpoint of ours; "" for foreign weights.
+        index: tensor → file, if sharded; else None.
+        ranks: the folder of ``rank_0`` and so on; None if there are no such folders.
+        is_split: whether each file is the shard of a rank, ``rank_0`` first.
+        strategy: the folder of strategy files; None if there is none.
+        passed: the faults of newer, damaged checkpoints of the run, which were skipped.
     """
 
     path: Path
@@ -60,36 +59,37 @@ class CheckpointLocation:
 
     @property
     def folder(self) -> Path:
-        """The folder, with config.json in it."""
+        """The folder of config.json."""
         return self.ranks or self.files[0].parent
 
     @property
     def is_adapter(self) -> bool:
-        """Whether they are an adapter of other weights."""
+        """True for an adapter of other weights."""
         return self.files[0].name.startswith("adapter_model.")
 
     @property
     def tokenizer(self) -> Path | None:
-        """The folder, where it holds a tokenizer too, of whatever kind."""
+        """The folder, if it contains a tokenizer of any kind; else None."""
         return self.folder if tokenizer_files.is_beside(self.folder) else None
 
 
 def find(
     name: str | Path, *, contents: bool = True, fetch: bool = False, revision: str = ""
 ) -> CheckpointLocation:
-    """Return where the weights of a name are.
+    """Return the location of weights.
 
-    A folder that has a base and an adapter_config.json is that adapter's, as in transformers.
+    A folder with both a base and an adapter_config.json counts as the adapter, as in transformers.
 
     Args:
         name: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours, a
             size, or a name on the Hub.
-        contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
-        fetch: whether what is on the Hub and not in its cache here is downloaded.
+        contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
+        fetch: whether to download weights that are on the Hub and not cached.
         revision: the commit, branch or tag of a name on the Hub; "" for the newest.
 
     Raises:
-        InputError: it is absent (G2-301), empty (G2-302), damaged or of another kind (G2-304).
+        InputError: it is absent (G2-301), empty (G2-302), or damaged or of no known format
+            (G2-304).
     """
     path = cache.expanded(name)
     try:
@@ -119,15 +119,15 @@ def find(
 
 
 def _refuse_run(name: str | Path, path: Path) -> None:
-    """Raise where a name can only be that of a run: runs lie where it says, and it is none of them.
+    """Raise an error if the name can only be that of a run, but no such run exists.
 
     Raises:
-        InputError: it lists those that are there (G2-301).
+        InputError: it lists the runs in the folder (G2-301).
     """
     folder = path.parent
-    there = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
-    if folder != Path() and (there or str(folder) == Runtime().output):
-        near = difflib.get_close_matches(path.name, there, n=len(there) or 1, cutoff=0)
+    runs = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
+    if folder != Path() and (runs or str(folder) == Runtime().output):
+        near = difflib.get_close_matches(path.name, runs, n=len(runs) or 1, cutoff=0)
         words = some(near) or "none"
         raise InputError("G2-301", name, f"there is no such run; those in {folder}: {words}")
 
@@ -182,12 +182,12 @@ def _checkpoint(folder: Path, *, contents: bool) -> CheckpointLocation:
 
 
 def base_beside(adapter: CheckpointLocation) -> CheckpointLocation:
-    """Return the base that lies in one folder with an adapter, the adapter where there is none."""
+    """Return the base in the same folder as an adapter, or the adapter if there is none."""
     return _hugging_face(adapter.folder, _BASE) or adapter
 
 
 def _hugging_face(folder: Path, names: tuple[str, ...]) -> CheckpointLocation | None:
-    """Return weights under one of the names, in one file or in shards."""
+    """Return weights under the first of these names that exists, in one file or in shards."""
     for name in names:
         if (folder / name).exists():
             return CheckpointLocation(path=folder, files=(folder / name,))
@@ -197,7 +197,7 @@ def _hugging_face(folder: Path, names: tuple[str, ...]) -> CheckpointLocation | 
 
 
 def _whole(folder: Path) -> CheckpointLocation:
-    """Find the weights of a folder: in one file, in shards, or MindFormers'."""
+    """Return the weights of a folder: in one file, in shards, or MindFormers'."""
     is_adapter = (folder / ADAPTER_CONFIG).exists()
     if weights := _hugging_face(folder, _ADAPTER if is_adapter else _BASE + _ADAPTER):
         return weights
@@ -226,25 +226,25 @@ def _whole(folder: Path) -> CheckpointLocation:
 
 
 def rank_folders(folder: Path) -> list[Path]:
-    """Return the folders ``rank_<N>`` in a folder, by number.
+    """Return the subfolders ``rank_<N>`` of a folder, sorted by number.
 
     Raises:
-        InputError: a number is left out (G2-301).
+        InputError: a number is missing (G2-301).
     """
-    found = {
+    folders = {
         int(match[1]): path for path in folder.iterdir() if (match := _RANK.fullmatch(path.name))
     }
-    for number in range(max(found, default=-1)):
-        if number not in found:
-            message = f"there is no such folder, but rank_{max(found)} is there"
+    for number in range(max(folders, default=-1)):
+        if number not in folders:
+            message = f"there is no such folder, but rank_{max(folders)} is there"
             raise InputError("G2-301", folder / f"rank_{number}", message)
-    return [found[number] for number in sorted(found)]
+    return [folders[number] for number in sorted(folders)]
 
 
 def _split(folder: Path, ranks: list[Path]) -> CheckpointLocation:
-    """One file in each of the ranks' folders. A whole one may lie in ``rank_0`` too."""
-    beside = (folder / STRATEGY, folder.parent / STRATEGY)
-    strategy = next((path for path in beside if path.is_dir()), None)
+    """Return the files in the ranks' folders; ``rank_0`` alone may also contain whole weights."""
+    candidates = (folder / STRATEGY, folder.parent / STRATEGY)
+    strategy = next((path for path in candidates if path.is_dir()), None)
     files = tuple(map(_of_rank, ranks))
     return CheckpointLocation(
         path=folder,

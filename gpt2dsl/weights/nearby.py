@@ -1,9 +1,9 @@
-"""The way from an adapter to its base, which stays true in a copied or moved project.
+"""Relative path from an adapter to its base, which survives a copy or move of the project.
 
-adapter_config.json names a base by its absolute path, since PEFT takes a relative one from the
-working directory. A manifest beside it has the way from the adapter's folder to the base, so that
-an adapter in a project that was copied or moved belongs to the base there, and not to the one that
-the project came from.
+adapter_config.json names the base by absolute path, since PEFT resolves a relative path against the
+working directory. The manifest beside it also records the path relative to the adapter's folder, so
+that an adapter in a copied or moved project uses the base there, not the one in the original
+project.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _KEY, _NAMED, _NEAR = "base", "named", "near"
 
 
 def noted(folder: Path, base: str) -> dict[str, Any]:
-    """Return the entries of an adapter's manifest about its base; {} for a base that is no path.
+    """Return the manifest entries for an adapter's base; {} if the base is not an absolute path.
 
     Args:
-        folder: where the adapter will be.
-        base: as its configuration names it.
+        folder: the future folder of the adapter.
+        base: the base, as in its configuration.
     """
     if not Path(base).is_absolute():
         return {}
@@ -32,11 +32,11 @@ def noted(folder: Path, base: str) -> dict[str, Any]:
 
 
 def base_of(folder: Path, named: str) -> str:
-    """Return an adapter's base: by the way in its manifest if that leads to one, else as named.
+    """Return an adapter's base: the manifest's relative path if it exists, else as named.
 
     Args:
-        folder: of the adapter.
-        named: the base, as its configuration has it.
+        folder: the adapter's folder.
+        named: the base, as in its configuration.
     """
     record = store.recorded(folder).get(_KEY)
     if not isinstance(record, dict) or record.get(_NAMED) != named:
@@ -51,5 +51,5 @@ def base_of(folder: Path, named: str) -> str:
 
 @functools.cache
 def _tell(folder: Path, near: Path, named: str) -> None:
-    """Say once which of two bases is taken."""
+    """Print once which of two bases is used."""
     terminal.say(f"{folder}: its base is {near}, in its own project, and not {named}")

@@ -1,4 +1,4 @@
-"""Weights of any format with their files open: what they are of, and what does not fit."""
+"""Opening of weights of any format: identify the network and list mismatches."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ from gpt2dsl.weights.location import CheckpointLocation
 
 @attrs.frozen(kw_only=True)
 class Opened:
-    """Weights whose files are open, and what is wrong with them.
+    """Open weights of any format, and their mismatches with the network.
 
     Attributes:
-        place: where they are.
-        format: in words.
+        place: their location.
+        format: description of the format.
         geometry: the network.
-        config: what config.json said; {} where there is none.
-        tensors: the network's, in the order of the forward pass, as far as they are there; an
-            adapter is merged into its base.
-        head: the language-model head, where it is held although it is the word table.
-        missing: names that the network has and the files do not.
-        faults: what is wrong besides, in words.
-        aside: tensors that are no weights, such as an optimizer's state.
-        adapter: the adapter that was merged.
-        base: the weights that it was merged into, as they were.
-        tokenizer: the folder of the tokenizer that came with them, None where none did.
-        defaults: what the files beside them say of a recipe's keys; those of an adapter's base.
+        config: the content of config.json; {} if there is none.
+        tensors: those of the network that are present, in forward order, with an adapter merged.
+        head: lm_head, if the files contain it although it is tied to the wte.
+        missing: names of the network's tensors that are absent.
+        faults: messages about all other mismatches.
+        aside: tensors that are not weights, such as optimizer state.
+        adapter: the merged adapter.
+        base: the weights before it was merged.
+        tokenizer: the folder of their tokenizer; None if there is none.
+        defaults: recipe defaults from the files beside them, or beside an adapter's base.
     """
 
     place: CheckpointLocation
@@ -59,29 +58,28 @@ class Opened:
     defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
     def refuse(self) -> None:
-        """Refuse weights that are not whole.
+        """Raise an error for weights that are incomplete or do not match the network.
 
         Raises:
-            InputError: it lists what is wrong (G2-306).
+            InputError: it lists the mismatches (G2-306).
         """
-        said = [*([_count(self.missing, "missing")] if self.missing else []), *self.faults]
-        if said and self.place.is_split:
-            said.append(f"so {self.place.strategy or 'the layout that was named'} joins them")
-        if said:
-            raise InputError("G2-306", self.place.files[0], "; ".join(said))
+        messages = [*([_count(self.missing, "missing")] if self.missing else []), *self.faults]
+        if messages and self.place.is_split:
+            messages.append(f"so {self.place.strategy or 'the layout that was named'} joins them")
+        if messages:
+            raise InputError("G2-306", self.place.files[0], "; ".join(messages))
 
 
 def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Opened:
-    """Weights, whole or not.
+    """Open weights, complete or not.
 
     Args:
-        name: as in ``place.find``.
-        hints: what the files may not say.
-        contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
+        name: as in ``location.find``.
+        hints: settings that the files may lack.
+        contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
 
     Raises:
-        InputError: a file is absent (G2-301), empty (G2-302), damaged (G2-304), or not enough is
-            known of the network (G2-306, G2-307).
+        InputError: absent (G2-301), empty (G2-302), damaged (G2-304) or unclear (G2-306, G2-307).
     """
     return _opened_at(location.find(name, contents=contents, fetch=hints.fetch), hints, contents)
 
@@ -115,37 +113,37 @@ def _defaults(
     try:
         return defaults.read(config, found.folder / location.GENERATION, geometry)
     except InputError:
-        if found.checkpoint:  # of a checkpoint it is known what was written
+        if found.checkpoint:  # the manifest tells a damaged file from an invalid one
             store.verify(found.folder, but=".safetensors")
         raise
 
 
 def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Adapter:
-    """Return the adapter that weights are, or hold.
+    """Return the adapter of a PEFT folder or of a MindFormers checkpoint with LoRA.
 
     Args:
-        name: a folder of PEFT's, or a MindFormers checkpoint with LoRA.
-        hints: what the files may not say.
-        contents: as in ``place.find``.
+        name: the folder or checkpoint.
+        hints: settings that the files may lack.
+        contents: as in ``location.find``.
 
     Raises:
-        InputError: it can't be read, or is none (G2-306).
+        InputError: it can't be read, or contains no adapter (G2-306).
     """
-    found = location.find(name, contents=contents, fetch=hints.fetch)
-    _, stored, _ = _stored(found, hints)
-    if found.is_adapter:
-        path = found.folder / location.ADAPTER_CONFIG
-        read = peft.adapter(peft.read_config(path), path, stored)
-        return attrs.evolve(read, base=nearby.base_of(found.folder, read.base))
+    source = location.find(name, contents=contents, fetch=hints.fetch)
+    _, stored, _ = _stored(source, hints)
+    if source.is_adapter:
+        path = source.folder / location.ADAPTER_CONFIG
+        peft_adapter = peft.adapter(peft.read_config(path), path, stored)
+        return attrs.evolve(peft_adapter, base=nearby.base_of(source.folder, peft_adapter.base))
     if mindformers.is_mindformers(stored):
-        said = _settings(found)
-        if own := mindformers.adapter(stored, said.alpha if said else None, found.files[0]):
-            return attrs.evolve(own, base=hints.base)
-    raise InputError("G2-306", found.files[0], "it holds no LoRA adapter")
+        yaml = _settings(source)
+        if lora := mindformers.adapter(stored, yaml.alpha if yaml else None, source.files[0]):
+            return attrs.evolve(lora, base=hints.base)
+    raise InputError("G2-306", source.files[0], "it holds no LoRA adapter")
 
 
 def _settings(found: CheckpointLocation) -> settings.Settings | None:
-    """MindFormers' YAML."""
+    """Return MindFormers' YAML beside the weights; None if there is none."""
     file = found.files[0]
     return settings.beside(file) or settings.beside(found.folder / file.name)
 
@@ -153,7 +151,7 @@ def _settings(found: CheckpointLocation) -> settings.Settings | None:
 def _stored(
     found: CheckpointLocation, hints: Overrides
 ) -> tuple[str, dict[str, LazyTensor], tuple[str, ...]]:
-    """The kind of the files in words, their tensors, and the names of those that are no weights."""
+    """Return the format's description, the tensors, and the names of those that are not weights."""
     if found.is_split:
         joined = joining.joined(found, hints)
         return joined.kind, joined.tensors, tuple(joined.states)
@@ -163,9 +161,9 @@ def _stored(
     holder: dict[str, Path] = {}
     kinds = set()
     for file in found.files:
-        kind, own = detect_format.stored(file)
+        kind, file_tensors = detect_format.stored(file)
         kinds.add(kind)
-        for name, tensor in own.items():
+        for name, tensor in file_tensors.items():
             if name in stored:
                 message = f"{name} is in {holder[name].name} too"
                 raise InputError("G2-304", file, message)
@@ -186,9 +184,9 @@ def _opened(
     config: dict[str, Any],
     aside: tuple[str, ...] = (),
 ) -> Opened:
-    """Return the network's tensors, and what does not fit."""
+    """Return open weights, with the mismatches between tensors and network."""
     if HEAD in stored and WTE not in stored and head_of(geometry) == WTE:
-        stored = {WTE: stored[HEAD], **stored}  # They are one, and the file names it once.
+        stored = {WTE: stored[HEAD], **stored}  # The two are tied, and the file names them once.
     expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
     faults = {
         "unexpected": [name for name in stored if name not in expected and name != HEAD],
@@ -219,7 +217,7 @@ def _opened(
 
 
 def _head_misfit(stored: Mapping[str, LazyTensor]) -> list[str]:
-    """Return the head, where it can't be the word table."""
+    """Return a message if the head's shape is not that of the wte it is tied to."""
     if HEAD not in stored or WTE not in stored or stored[HEAD].shape == stored[WTE].shape:
         return []
     return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[WTE].shape)}"]
@@ -228,7 +226,7 @@ def _head_misfit(stored: Mapping[str, LazyTensor]) -> list[str]:
 def _of_nanogpt(
     found: CheckpointLocation, stored: Mapping[str, LazyTensor], hints: Overrides
 ) -> Opened | None:
-    """Return nanoGPT's checkpoint, None where it is another of torch's."""
+    """Return nanoGPT's checkpoint; None if it is another torch file."""
     file = found.files[0]
     document = torchfile.opened(file).document
     if not nanogpt.is_nanogpt(document):
@@ -243,23 +241,23 @@ def _of_nanogpt(
 
 
 def _defaults_beside(found: CheckpointLocation, geometry: GPT2Config, own: Defaults) -> Defaults:
-    """Return what is said of keys by files of transformers beside weights that need none.
+    """Return the recipe defaults from transformers' files beside weights of another format.
 
     Args:
-        found: where the weights are.
-        geometry: the network, as the weights' own files say it.
-        own: what those say of keys, where there is no generation_config.json.
+        found: the location of the weights.
+        geometry: the network, from the weights' own files.
+        own: the defaults from those files, used without a generation_config.json.
 
     Raises:
-        InputError: a config.json is of another network (G2-306), or a file is damaged (G2-304).
+        InputError: config.json describes another network (G2-306), or a file is damaged (G2-304).
     """
     path = found.folder / location.CONFIG
     if path.is_file():
-        said = from_config(location.read_json(path), path)
+        described = from_config(location.read_json(path), path)
         for key in OF_NETWORK:
-            one, other = getattr(said, key), getattr(geometry, key)
-            if one != other:
-                message = f"{key} is {one} here, and {other} as {found.files[0].name} is read"
+            stated, actual = getattr(described, key), getattr(geometry, key)
+            if stated != actual:
+                message = f"{key} is {stated} here, and {actual} as {found.files[0].name} is read"
                 raise InputError("G2-306", path, f"{message}; take the wrong file out")
     path = found.folder / location.GENERATION
     return defaults.read(None, path, geometry) if path.is_file() else own
@@ -269,22 +267,22 @@ OF_NETWORK = (
     "layers", "heads", "hidden", "positions", "vocab", "inner_width", "activation", "epsilon",
     "scale_attention", "scale_by_layer", "tied",
 )  # fmt: skip
-"""What of a network changes its outputs."""
+"""Settings of a network that change its outputs."""
 
 
 def _of_mindformers(
     found: CheckpointLocation, kind: str, stored: dict[str, LazyTensor], hints: Overrides
 ) -> Opened:
     file = found.files[0]
-    said = _settings(found)
-    lora = mindformers.adapter(stored, said.alpha if said else None, file)
+    yaml = _settings(found)
+    lora = mindformers.adapter(stored, yaml.alpha if yaml else None, file)
     renamed = mindformers.renamed(stored, file)
-    geometry, config = infer_config(renamed, said, hints, file)
+    geometry, config = infer_config(renamed, yaml, hints, file)
     aside = tuple(name for name in stored if mindformers.is_aside(name))
     words = f"MindFormers, {kind}"
     opened = attrs.evolve(
         _opened(found, words, geometry, renamed, config=config, aside=aside),
-        defaults=_defaults_beside(found, geometry, said.defaults(geometry) if said else Defaults()),
+        defaults=_defaults_beside(found, geometry, yaml.defaults(geometry) if yaml else Defaults()),
     )
     if not lora:
         return opened
@@ -307,20 +305,20 @@ def _with_adapter(
         first = error.faults[0]
         message = f"its base can't be used: {first.key}: {first.message}"
         raise InputError(first.code, found.path, message) from error
-    own = peft.adapter(config, path, stored, base.geometry)
+    loaded = peft.adapter(config, path, stored, base.geometry)
     words = f"PEFT adapter on {name} ({base.format})"
-    together = attrs.evolve(
+    combined = attrs.evolve(
         base,
         place=attrs.evolve(found, passed=base.place.passed),
         base=base,
         tokenizer=found.tokenizer or base.tokenizer,
     )
-    beside = found.folder / location.CONFIG
-    return _merged(together, own, words, location.read_json(beside) if beside.exists() else {})
+    file = found.folder / location.CONFIG
+    return _merged(combined, loaded, words, location.read_json(file) if file.exists() else {})
 
 
 def _revision(config: Mapping[str, Any], hints: Overrides) -> str:
-    """Return the commit of the base on the Hub, where the adapter's own base is taken."""
+    """Return the commit of the adapter's own base on the Hub; "" if another base is used."""
     revision = config.get("revision")
     return revision if isinstance(revision, str) and not hints.base else ""
 
@@ -339,13 +337,13 @@ def _base(
 def _merged(
     base: Opened, own: Adapter, words: str, classes: Mapping[str, Any] | None = None
 ) -> Opened:
-    """Return weights with an adapter added; ``classes`` is the config.json that names its own."""
+    """Return weights with an adapter merged; ``classes`` is the config.json with its labels."""
     geometry, config = _with_heads(base, own, classes or {})
     shapes = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
-    wrong = low_rank.misfits(shapes, own)
-    faults = (*base.faults, *([_count(wrong, "that do not fit the base")] if wrong else ()))
+    misfits = low_rank.misfits(shapes, own)
+    faults = (*base.faults, *([_count(misfits, "that do not fit the base")] if misfits else ()))
     needed = {f"{name}.weight" for name in own.modules} | set(own.rows)
-    usable = not wrong and needed <= {*base.tensors, *own.full, *own.own}
+    usable = not misfits and needed <= {*base.tensors, *own.full, *own.own}
     merged = low_rank.merged(base.tensors, own) if usable else base.tensors
     return attrs.evolve(
         base,
@@ -361,14 +359,14 @@ def _merged(
 
 
 def _head(base: Opened, own: Adapter) -> LazyTensor | None:
-    """Return the head that an adapter's file, or its base's, holds although it is the table."""
+    """Return the adapter's or base's explicit lm_head that is tied to the wte; None if none."""
     return own.full.get(HEAD, None if WTE in own.full or own.rows else base.head)
 
 
 def _with_heads(
     base: Opened, own: Adapter, classes: Mapping[str, Any]
 ) -> tuple[GPT2Config, dict[str, Any]]:
-    """Return the network with an adapter: its own head, its classes, as many words as it has."""
+    """Return the network and config.json with an adapter's head, classes and vocabulary size."""
     changes: dict[str, Any] = {}
     if own.own and base.geometry.tied:
         changes["tied"] = False
@@ -385,7 +383,7 @@ def _with_heads(
     if config and changes:
         names = class_names(classes) if is_named else ()
         config = to_config(geometry, classes=names, source=config)
-        # Where a classifier reads no more is said, or nowhere: the last id is no one's choice.
+        # Keep only an explicit padding id: the default, the last id, is nobody's choice.
         key = "pad_token_id"
         config.pop(key, None)
         if (pad := classes.get(key, base.config.get(key))) is not None:

@@ -1,4 +1,4 @@
-"""Weights of any format: looked at for a plan, read for a run."""
+"""Weights of any format: summarised for a plan, read for a run."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from gpt2dsl.weights.opening import Opened, opened
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """What is known of weights without reading them.
+    """Summary of weights, without their values.
 
     Attributes:
         path: the folder, or the file that was named.
         geometry: the network.
-        kind: what they are, in words.
-        size: bytes.
-        digest: SHA-256 of the weights' file; None where computing it would take long.
-        tokenizer: the folder of the tokenizer that came with them, None where none did.
-        dtypes: the element types of their tensors.
+        kind: description of the format.
+        size: size of the files in bytes.
+        digest: SHA-256 of the weights' file; None if computing it would take long.
+        tokenizer: the folder of their tokenizer; None if there is none.
+        dtypes: element types of the tensors.
         adapter: whether an adapter is merged into them.
-        classes: names of a classifier's classes; () where there are none.
-        new: parameters that they may lack, and do; they get new values.
-        tensors: in the order of the forward pass, not read.
-        unknown: files and keys beside them that nobody knows, each with its value.
-        defaults: what the files beside them say of a recipe's keys.
-        files: every file that decides what they are, an adapter's base included, under its role.
+        classes: names of a classifier's classes; () if there are none.
+        new: missing parameters that are allowed to be missing, and will be initialised.
+        tensors: lazy tensors, in the order of the forward pass.
+        unknown: unknown files and keys beside them, each key with its value.
+        defaults: recipe defaults from the files beside them.
+        files: every file that determines them, including an adapter's base, under its role.
     """
 
     path: Path
@@ -60,18 +60,18 @@ class Look:
 
 @attrs.frozen(kw_only=True)
 class Weights:
-    """Weights to read.
+    """Weights ready to be read.
 
     Attributes:
         path: the folder, or the file that was named.
         geometry: the network.
-        config: what config.json said; {} where there is none.
-        tensors: in the order of the forward pass.
-        tokenizer: the folder of the tokenizer that came with them, None where none did.
-        new: parameters that they may lack, and do; they get new values.
-        passed: newer checkpoints of the run that are damaged, and what is wrong with each.
-        defaults: what the files beside them say of a recipe's keys.
-        base: the weights that an adapter was merged into, as they were; None where none was.
+        config: the content of config.json; {} if there is none.
+        tensors: lazy tensors, in the order of the forward pass.
+        tokenizer: the folder of their tokenizer; None if there is none.
+        new: missing parameters that are allowed to be missing, and will be initialised.
+        passed: the faults of newer, damaged checkpoints of the run, which were skipped.
+        defaults: recipe defaults from the files beside them.
+        base: the weights before an adapter was merged; None if there is no adapter.
     """
 
     path: Path
@@ -86,75 +86,77 @@ class Weights:
 
     @property
     def arrays(self) -> Arrays:
-        """Name → float32, read at each access."""
+        """Name → float32 values, read at each access."""
         return Arrays(self.tensors)
 
 
 def look(name: str | Path, hints: Overrides | None = None) -> Look:
-    """What weights are, and whether all tensors are there in the right shape; values are not read.
+    """Summarise weights and check names and shapes of their tensors, without reading values.
 
     Args:
-        name: as in ``place.find``.
-        hints: what the files may not say.
+        name: as in ``location.find``.
+        hints: settings that the files may lack.
 
     Raises:
         InputError: they can't be used.
     """
-    found, new = _allowed(name, hints or Overrides(), contents=False)
-    source = Source(str(name), tuple(map(File.at, found.place.files)))
+    weights, new = _allowed(name, hints or Overrides(), contents=False)
+    source = Source(str(name), tuple(map(File.at, weights.place.files)))
     return Look(
-        path=found.place.path,
-        geometry=found.geometry,
-        kind=found.format,
+        path=weights.place.path,
+        geometry=weights.geometry,
+        kind=weights.format,
         size=source.size,
         digest=source.known_digest(),
-        tokenizer=found.tokenizer,
-        dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in found.tensors.values()})),
-        adapter=found.adapter is not None,
-        classes=class_names(found.config) if found.geometry.labels else (),
+        tokenizer=weights.tokenizer,
+        dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in weights.tensors.values()})),
+        adapter=weights.adapter is not None,
+        classes=class_names(weights.config) if weights.geometry.labels else (),
         new=new,
-        tensors=found.tensors,
-        unknown=tuple(note for file in beside.fates_of(found.place) for note in file.unknown),
-        defaults=found.defaults,
-        files=_files(found),
+        tensors=weights.tensors,
+        unknown=tuple(note for file in beside.fates_of(weights.place) for note in file.unknown),
+        defaults=weights.defaults,
+        files=_files(weights),
     )
 
 
 def _files(opened: Opened) -> tuple[tuple[str, Path], ...]:
-    own = beside.deciding(opened.place)
-    if not opened.base or opened.base.place == opened.place:  # both are in one file
-        return tuple(own)
+    deciding = beside.deciding(opened.place)
+    if not opened.base or opened.base.place == opened.place:  # both in one file
+        return tuple(deciding)
     base = beside.deciding(opened.base.place)
-    return (*own, *((f"base {role}", path) for role, path in base))
+    return (*deciding, *((f"base {role}", path) for role, path in base))
 
 
 def read(
     name: str | Path, hints: Overrides | None = None, *, values: bool = True, contents: bool = True
 ) -> Weights:
-    """Weights that are whole.
+    """Return complete weights.
 
     Args:
-        name: as in ``place.find``.
-        hints: what the files may not say.
-        values: whether every value is looked at, and must be finite. Whoever reads them once only
-            looks at them then.
-        contents: whether a checkpoint's checksums are compared, as in ``store.verify``.
+        name: as in ``location.find``.
+        hints: settings that the files may lack.
+        values: whether to check that every value is finite; callers that read each value only once
+            check it then.
+        contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
 
     Raises:
-        InputError: they can't be used: absent (G2-301), empty (G2-302), damaged (G2-304), or not
-            those of the network that they should be of (G2-306).
+        InputError: the weights are absent (G2-301), empty (G2-302), damaged (G2-304), or do not
+            match the network (G2-306).
     """
-    found, new = _allowed(name, hints or Overrides(), contents=contents)
-    if found.head and not _same(found.head, found.tensors[WTE]):
+    loaded, new = _allowed(name, hints or Overrides(), contents=contents)
+    if loaded.head and not _same(loaded.head, loaded.tensors[WTE]):
         message = (
             f"{HEAD} is not the word table, as config.json says: tie_word_embeddings = false makes "
             "it a head of its own; without it transformers drops it"
         )
-        raise InputError("G2-306", found.place.files[0], message)
-    if values and (wrong := [name for name, one in found.tensors.items() if not _finite(one)]):
-        raise InputError("G2-306", found.place.files[0], f"NaN or infinite: {some(wrong)}")
-    weights = _weights(found)
-    return attrs.evolve(weights, new=new, base=_weights(found.base) if found.base else None)
+        raise InputError("G2-306", loaded.place.files[0], message)
+    if values and (
+        wrong := [name for name, tensor in loaded.tensors.items() if not _finite(tensor)]
+    ):
+        raise InputError("G2-306", loaded.place.files[0], f"NaN or infinite: {some(wrong)}")
+    weights = _weights(loaded)
+    return attrs.evolve(weights, new=new, base=_weights(loaded.base) if loaded.base else None)
 
 
 def _weights(opened: Opened) -> Weights:
@@ -172,12 +174,12 @@ def _weights(opened: Opened) -> Weights:
 def _allowed(
     name: str | Path, hints: Overrides, *, contents: bool
 ) -> tuple[Opened, tuple[str, ...]]:
-    """Weights that are whole but for what may be missing, and the names of that."""
-    found = opened(name, hints, contents=contents)
-    new = tuple(missing for missing in found.missing if hints.may_lack(missing))
-    lacking = tuple(missing for missing in found.missing if missing not in new)
-    attrs.evolve(found, missing=lacking).refuse()
-    return found, new
+    """Return weights, and the missing parameters that are allowed to be missing."""
+    weights = opened(name, hints, contents=contents)
+    new = tuple(missing for missing in weights.missing if hints.may_lack(missing))
+    lacking = tuple(missing for missing in weights.missing if missing not in new)
+    attrs.evolve(weights, missing=lacking).refuse()
+    return weights, new
 
 
 def _finite(tensor: LazyTensor) -> bool:
@@ -185,10 +187,10 @@ def _finite(tensor: LazyTensor) -> bool:
 
 
 def _same(one: LazyTensor, other: LazyTensor) -> bool:
-    """Return whether two tensors hold the same bytes, NaN included."""
+    """Return whether two tensors have the same bytes, including NaN."""
     if (one.kind, one.shape) != (other.kind, other.shape):
         return False
-    if one.is_at(other):  # PyTorch writes tied tensors once.
+    if one.is_at(other):  # PyTorch stores tied tensors once.
         return True
     pairs = zip(one.blocks(), other.blocks(), strict=True)
     return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)

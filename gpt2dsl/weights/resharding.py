@@ -1,4 +1,4 @@
-"""Checkpoints from one layout of ranks into another, a block at a time."""
+"""Resharding of checkpoints from one parallel layout to another, block by block."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from gpt2dsl.weights.stream_digest import Moved
 from gpt2dsl.weights.writing import Content
 
 AT_ONCE = 64
-"""Files of ranks that are open together; for more ranks the source is read again."""
+"""Maximum number of rank files open at once; for more ranks the source is read again."""
 
 
 @attrs.frozen(kw_only=True)
 class Target:
-    """The layout of what is written.
+    """The layout to write.
 
     Attributes:
-        ranks: dp, mp and pp; of one rank it is a folder as transformers reads it.
-        zero: whether the optimizer's state is shared out over dp.
+        ranks: dp, mp and pp; a single rank gives a folder that transformers reads.
+        zero: whether optimizer state is sharded over dp.
     """
 
     ranks: ParallelDims
@@ -43,22 +43,22 @@ class Target:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is split."""
+        """True for a single rank."""
         return self.ranks.count == 1
 
     def table(self, geometry: GPT2Config, states: Sequence[str]) -> list[CheckpointTensorSpec]:
-        """Return the tensors of its files; ``states`` are names of the optimizer's."""
+        """Return the specs of the tensors in its files, given the names of optimizer states."""
         kinds = tuple(dict.fromkeys(map(state_of, states)))
         return filed(geometry, self.ranks, kinds, zero=self.zero)
 
 
 @attrs.frozen(kw_only=True)
 class Training:
-    """What a checkpoint holds besides weights.
+    """Training state of a checkpoint.
 
     Attributes:
-        states: the optimizer's tensors.
-        document: the step, and whatever else a resume needs.
+        states: optimizer state.
+        document: the step and everything else needed to resume.
     """
 
     states: Mapping[str, LazyTensor]
@@ -66,23 +66,23 @@ class Training:
 
     @classmethod
     def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> Training:
-        """That of a checkpoint.
+        """Return the training state of a checkpoint.
 
         Args:
-            folder: the checkpoint's.
+            folder: the checkpoint's folder.
             geometry: the network.
-            hints: how it is split, where nothing beside it says so.
+            hints: the layout, if no strategy files are found.
 
         Raises:
-            InputError: it holds none (G2-301), a damaged one (G2-304), or that of another network
-                (G2-306).
+            InputError: the training state is absent (G2-301), damaged (G2-304), or of another
+                network (G2-306).
         """
         if not (folder / training_state.STATE).is_file():
             message = f"it holds no state of a training: there is no {training_state.STATE} in it"
             raise InputError("G2-301", folder, message)
         document = training_state.read_state(folder)
-        if lost := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
-            message = f"it does not say {' and '.join(lost)}"
+        if absent := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
+            message = f"it does not say {' and '.join(absent)}"
             raise InputError("G2-304", folder / training_state.STATE, message)
         states = training_state.stored(folder, hints)
         return cls(states=_whole_states(states, geometry, folder), document=document)
@@ -90,12 +90,12 @@ class Training:
 
 @attrs.frozen
 class Recorded:
-    """The digests that a folder's manifest has of what it holds.
+    """Digests recorded in a folder's manifest.
 
     Attributes:
-        folder: it.
-        weights: "" where there is none.
-        optimizer: "" where there is none.
+        folder: the folder.
+        weights: digest of the weights; "" if none is recorded.
+        optimizer: digest of the optimizer state; "" if none is recorded.
     """
 
     folder: Path
@@ -104,15 +104,15 @@ class Recorded:
 
     @classmethod
     def of(cls, folder: Path) -> Recorded:
-        """Those of a folder."""
-        found = store.recorded(folder)
-        return cls(folder, str(found.get("digest", "")), str(found.get("optimizer_digest", "")))
+        """Return the digests recorded in a folder's manifest."""
+        entries = store.recorded(folder)
+        return cls(folder, str(entries.get("digest", "")), str(entries.get("optimizer_digest", "")))
 
     def prove(self, *, optimizer: bool) -> bool:
-        """Whether they prove the tensors that are read, whose files need not be read twice then.
+        """Return whether the digests verify all tensors, whose files need no second read then.
 
         Raises:
-            InputError: another file is damaged (G2-304).
+            InputError: a file without tensors is damaged (G2-304).
         """
         if not self.weights or (optimizer and not self.optimizer):
             return False
@@ -120,26 +120,26 @@ class Recorded:
         return True
 
     def compare(self, weights: str, optimizer: str) -> None:
-        """Refuse what was read and is not what was written.
+        """Raise an error if the tensors read differ from those recorded.
 
         Raises:
-            InputError: it names the damaged file, where a checksum tells which it is (G2-304).
+            InputError: it names the damaged file if a checksum identifies it (G2-304).
         """
         pairs = {
             "weights": (weights, self.weights),
             "optimizer's state": (optimizer, self.optimizer),
         }
-        for what, (found, known) in pairs.items():
-            if found and known and found != known:
+        for what, (computed, known) in pairs.items():
+            if computed and known and computed != known:
                 store.verify(self.folder)
-                message = f"the digest of its {what} is {found}, {known} is recorded"
+                message = f"the digest of its {what} is {computed}, {known} is recorded"
                 raise InputError("G2-304", self.folder, message)
 
 
 def _whole_states(
     states: Mapping[str, LazyTensor], geometry: GPT2Config, folder: Path
 ) -> dict[str, LazyTensor]:
-    """The states in the order in which trainings write them, each of its parameter's shape."""
+    """Return optimizer states in the order of training, each checked for its parameter's shape."""
     kinds = dict.fromkeys(map(state_of, states))
     shapes = {
         f"{kind}.{tensor.name}": network_shape(tensor, geometry, kind)
@@ -162,21 +162,21 @@ def size(
     states: Mapping[str, LazyTensor],
     target: Target,
 ) -> int:
-    """Return the bytes of the tensors that are written, copies included."""
-    found_in = {**weights, **states}
+    """Return the bytes of the tensors to be written, replicas included."""
+    tensors = {**weights, **states}
     if target.is_whole:
-        return sum(tensor.size for tensor in found_in.values())
-    ranks, found = target.ranks, 0
-    for one in target.table(geometry, tuple(states)):
-        if (tensor := found_in.get(one.name)) is None:
+        return sum(tensor.size for tensor in tensors.values())
+    ranks, total = target.ranks, 0
+    for spec in target.table(geometry, tuple(states)):
+        if (tensor := tensors.get(spec.name)) is None:
             continue
-        part = Part.at(tensor, one.layout.box(one.shape, 0))
-        found += part.size * ranks.dp * ranks.mp * len(one.stages)
-    return found
+        part = Part.at(tensor, spec.layout.box(spec.shape, 0))
+        total += part.size * ranks.dp * ranks.mp * len(spec.stages)
+    return total
 
 
 def memory(target: Target) -> int:
-    """Return the bytes of the blocks that are on their way at once."""
+    """Return the bytes of the blocks in memory at once."""
     return BLOCK * (AHEAD + 2) * min(target.ranks.count, AT_ONCE)
 
 
@@ -190,24 +190,24 @@ def write(
     moved: Moved,
     recorded: Recorded | None = None,
 ) -> str:
-    """Write a checkpoint in a layout: whole under its name, or not there.
+    """Write a checkpoint in a layout, atomically.
 
     Args:
-        path: a folder, which must not be there.
+        path: the new folder.
         content: whole tensors, in Hugging Face's shapes.
-        training: the optimizer's; None to leave it out.
+        training: the training state; None to leave it out.
         target: the layout.
-        source: where it comes from, for messages.
-        moved: is told of the bytes.
-        recorded: the digests of the source; None where it has none.
+        source: name of the source, for messages.
+        moved: callback for the number of bytes read.
+        recorded: the digests of the source; None if it has none.
 
     Returns:
         The digest of the whole weights, the same in every layout.
 
     Raises:
-        InputError: a value is not finite (G2-306), or the source is damaged or has another digest
-            than it has recorded (G2-304).
-        RunError: the target is there already or can't be written.
+        InputError: a value is not finite (G2-306), or the source is damaged or its digest differs
+            from the recorded one (G2-304).
+        RunError: the target exists already or can't be written.
     """
     with writing.unfinished(path, source, "", moved) as new:
         weights = new.watch.over(content.tensors)
@@ -232,7 +232,7 @@ def write(
 
 
 class _Split:
-    """Writes the files of all ranks, each block of the source to all that hold some of it."""
+    """Writer of all ranks' files; each block of the source goes to every rank that needs it."""
 
     def __init__(
         self,
@@ -246,11 +246,11 @@ class _Split:
         names = [name for name in param_specs if state_of(name)]
         self.table = target.table(geometry, names)
         self.tensors = {
-            one.name: _as_in_split_files(one, param_specs[one.name]) for one in self.table
+            spec.name: _as_in_split_files(spec, param_specs[spec.name]) for spec in self.table
         }
 
     def write(self) -> dict[str, str]:
-        """Return all of them and their strategy files; file → checksum."""
+        """Write all ranks' files and their strategy files; return file → checksum."""
         strategies = self.folder / location.STRATEGY
         strategies.mkdir()
         strategyfile.write(strategies, self.table, self.ranks)
@@ -260,24 +260,24 @@ class _Split:
         return digests
 
     def _some(self, numbers: range) -> dict[str, str]:
-        """Return the files of some ranks."""
+        """Write the files of some ranks; return file → checksum."""
         with ExitStack() as stack:
             files = {rank: stack.enter_context(self._begun(rank)) for rank in numbers}
-            for one in self.table:
-                self._spread(one, files)
+            for spec in self.table:
+                self._spread(spec, files)
         return {_file(rank): file.checksum() for rank, file in files.items()}
 
     def _begun(self, rank: int) -> Any:
         (self.folder / _file(rank)).parent.mkdir()
         parts = {
-            one.name: Part.at(self.tensors[one.name], self._box(one, rank))
-            for one in self.table
-            if self._holds(one, rank)
+            spec.name: Part.at(self.tensors[spec.name], self._box(spec, rank))
+            for spec in self.table
+            if self._holds(spec, rank)
         }
         return tensorfile.begun(self.folder / _file(rank), parts, rank=str(rank))
 
     def _spread(self, one: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
-        """A tensor, to all that hold some of it."""
+        """Write a tensor's parts to the files of the ranks that need them."""
         boxes = {rank: self._box(one, rank) for rank in files if self._holds(one, rank)}
         if not boxes:
             return

@@ -1,7 +1,7 @@
-"""Folders that are whole or not there, and that can prove it.
+"""Atomic folders, verifiable by checksums.
 
-A folder is written beside its place under a hidden name, synced, given a manifest of checksums,
-and renamed. A crash at any point leaves what was there before.
+A folder is written beside its target under a hidden name, synced, given a manifest of checksums,
+and renamed. A crash at any point leaves the previous state in place.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def writing(
     *,
     replace: bool = False,
 ) -> Iterator[Path]:
-    """Give a folder to write into, which becomes ``final`` once the block ends without error.
+    """Yield a folder to write into, which is renamed to ``final`` if the block succeeds.
 
     Args:
-        final: where the folder is to be; its parent is made where it is not there.
-        meta: what the manifest says besides; it may be filled in the block.
-        digests: file → checksum where it is known; filled in the block. The rest is computed.
-        replace: whether a folder of that name may be there, and goes.
+        final: the target; its parent is created if missing.
+        meta: further entries of the manifest; the block may add to it.
+        digests: file → checksum, filled in the block if known; all others are computed.
+        replace: whether to replace an existing folder.
 
     Raises:
-        RunError: it can't be written (a full disk), or ``final`` is there already.
+        RunError: the folder can't be written (a full disk), or ``final`` exists already.
     """
     final = final.absolute()
     try:
@@ -61,7 +61,7 @@ def writing(
 
 
 def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:
-    """Syncs everything, and the manifest last: where it is, the rest is."""
+    """Sync all files, the manifest last: if it exists, so do all others."""
     files = {}
     for path in sorted(folder.rglob("*")):
         atomic.sync(path)
@@ -79,7 +79,7 @@ def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:
 
 
 def _put(folder: Path, final: Path) -> None:
-    """Rename the folder to its final name, and what is there out of the way."""
+    """Rename the folder to its final name, moving an existing one out of the way."""
     if not final.exists():
         folder.rename(final)
         atomic.sync(final.parent)
@@ -96,10 +96,10 @@ def _put(folder: Path, final: Path) -> None:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """What a folder's manifest says.
+    """Return the content of a folder's manifest.
 
     Raises:
-        InputError: the folder is absent (G2-301), or it has no manifest or a damaged one (G2-304).
+        InputError: the folder is absent (G2-301), or its manifest is absent or damaged (G2-304).
     """
     path = folder / MANIFEST
     if not folder.exists():
@@ -114,16 +114,16 @@ def manifest(folder: Path) -> dict[str, Any]:
         content = None
     if not _is_manifest(content):
         raise InputError("G2-304", path, "it is damaged: this is no manifest of ours")
-    found: dict[str, Any] = content
-    return found
+    entries: dict[str, Any] = content
+    return entries
 
 
 def recorded(path: Path) -> dict[str, Any]:
-    """What a folder's manifest says of it besides; {} where there is none."""
+    """Return the further entries of a folder's manifest; {} if there is none."""
     if not (path / MANIFEST).is_file():
         return {}
-    found: dict[str, Any] = manifest(path).get("meta") or {}
-    return found
+    entries: dict[str, Any] = manifest(path).get("meta") or {}
+    return entries
 
 
 def _is_manifest(content: Any) -> bool:
@@ -137,15 +137,15 @@ def _is_manifest(content: Any) -> bool:
 
 
 def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
-    """Refuse a folder that is not what was written.
+    """Raise an error if a folder differs from its manifest.
 
     Args:
-        folder: has a manifest.
-        contents: whether checksums are compared too; sizes always are.
-        but: the end of the names of files whose checksums are not; "" for none.
+        folder: a folder with a manifest.
+        contents: whether to compare checksums too; sizes always are compared.
+        but: suffix of files whose checksums are skipped; "" for none.
 
     Raises:
-        InputError: it names the first file that is absent or damaged (G2-304).
+        InputError: it names the first absent or damaged file (G2-304).
     """
     for name, known in manifest(folder)["files"].items():
         path = folder / name
@@ -164,21 +164,21 @@ def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
 
 
 def steps(parent: Path) -> list[tuple[int, Path]]:
-    """Return the folders ``step-<N>`` in a folder, by number, whole or not."""
+    """Return the subfolders ``step-<N>`` sorted by number, damaged ones included."""
     if not parent.is_dir():
         return []
-    found = ((_STEP.fullmatch(path.name), path) for path in parent.iterdir() if path.is_dir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    matches = ((_STEP.fullmatch(path.name), path) for path in parent.iterdir() if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in matches if match)
 
 
 @attrs.frozen
 class Newest:
-    """The newest whole checkpoint.
+    """The newest intact checkpoint.
 
     Attributes:
-        step: its number, -1 where there is none.
-        folder: None where there is none.
-        passed: newer ones that are damaged, and what is wrong with each.
+        step: its step; -1 if there is none.
+        folder: its folder; None if there is none.
+        passed: the faults of newer, damaged checkpoints, which were skipped.
     """
 
     step: int = -1
@@ -187,11 +187,11 @@ class Newest:
 
 
 def newest(parent: Path, *, contents: bool = True) -> Newest:
-    """Return the whole checkpoint of the highest step.
+    """Return the intact checkpoint of the highest step.
 
     Args:
-        parent: holds folders ``step-<N>``.
-        contents: whether checksums are compared, as in :func:`verify`.
+        parent: a folder with subfolders ``step-<N>``.
+        contents: whether to compare checksums, as in :func:`verify`.
     """
     atomic.sweep(parent)
     passed: list[InputError] = []
@@ -207,9 +207,10 @@ def prune(parent: Path, keep: int, spared: int | None = None) -> None:
     """Remove all but the newest checkpoints.
 
     Args:
-        parent: holds folders ``step-<N>``.
-        keep: how many stay. Damaged ones do not count, and go once enough newer ones are whole.
-        spared: the number of one that stays besides.
+        parent: a folder with subfolders ``step-<N>``.
+        keep: number of checkpoints to keep. Damaged ones do not count, and are removed once enough
+            newer ones are intact.
+        spared: step of a further checkpoint to keep.
     """
     whole = 0
     for step, folder in reversed(steps(parent)):
@@ -218,7 +219,7 @@ def prune(parent: Path, keep: int, spared: int | None = None) -> None:
         if whole < keep:
             whole += _fault(folder, contents=False) is None
             continue
-        # The name goes first: no crash may leave half a checkpoint under it.
+        # Renamed first: a crash must not leave half a checkpoint under its name.
         with atomic.neighbour(folder) as going:
             folder.rename(going)
 

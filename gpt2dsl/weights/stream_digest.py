@@ -1,4 +1,4 @@
-"""Tensors that are looked at on their way from one file to another."""
+"""Checks and digests of tensors while they are streamed from one file to another."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from gpt2dsl.errors import InputError, some
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor, all_finite
 
 Moved = Callable[[int], object]
-"""Is told the bytes that were read since it was told last."""
+"""Callback that receives the number of bytes read since its last call."""
 
 
 @attrs.frozen(eq=False)
 class _Watched(LazyTensor):
-    """A tensor of which each block is looked at on its way."""
+    """A tensor that passes each block to an observer."""
 
     of: LazyTensor
     see: Callable[[NDArray[Any]], None]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        found = self.of.rows(first, last)
-        self.see(found)
-        return found
+        block = self.of.rows(first, last)
+        self.see(block)
+        return block
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
         for block in self.of.blocks(first, last):
@@ -36,7 +36,7 @@ class _Watched(LazyTensor):
 
 
 class StreamDigest:
-    """Counts the bytes that pass, notes which tensors are not finite, and takes their digest."""
+    """Byte count, check for finite values and digest of streamed tensors."""
 
     def __init__(self, moved: Moved) -> None:
         self.moved = moved
@@ -44,7 +44,7 @@ class StreamDigest:
         self._seen: dict[str, tuple[LazyTensor, xxhash.xxh3_128]] = {}
 
     def over(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-        """Return the tensors, watched while each is read from its first row to its last, once."""
+        """Return tensors that are observed while each is read once, in row order."""
         return {name: self._one(name, tensor) for name, tensor in tensors.items()}
 
     def _one(self, name: str, tensor: LazyTensor) -> LazyTensor:
@@ -55,7 +55,7 @@ class StreamDigest:
 
         def see(block: NDArray[Any]) -> None:
             nonlocal left
-            if left <= 0:  # it is read again
+            if left <= 0:  # read a second time
                 return
             left -= block.nbytes
             if not all_finite(block, tensor.kind):
@@ -66,16 +66,20 @@ class StreamDigest:
         return _Watched(tensor.kind, tensor.shape, tensor, see)
 
     def refuse(self, source: object, dtype: str) -> None:
-        """Refuse what was not finite, by now: nothing has its final name yet."""
+        """Raise an error for tensors that were not finite; no file has its final name yet.
+
+        Raises:
+            InputError: it lists the tensors (G2-306).
+        """
         if self.wrong:
             large = f", or too large for {dtype}" if dtype else ""
             message = f"NaN or infinite{large}: {some(self.wrong)}"
             raise InputError("G2-306", source, message)
 
     def digest(self, names: Iterable[str]) -> str:
-        """XXH3 (128 bits) of whole tensors, by which the same weights are known in any layout.
+        """Return the XXH3 (128 bits) of whole tensors, which is the same in any layout.
 
-        Of each tensor in the order of the names: its name, element type, shape and its own XXH3.
+        It covers each tensor's name, element type, shape and own XXH3, sorted by name.
         """
         whole = xxhash.xxh3_128()
         for name in sorted(names):

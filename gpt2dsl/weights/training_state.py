@@ -1,4 +1,4 @@
-"""What a checkpoint holds besides the weights: the optimizer's tensors and the state of the run."""
+"""Training state of a checkpoint: the optimizer state and the state of the run."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ def write(
     """Write both files.
 
     Args:
-        folder: of the checkpoint, as :func:`gpt2dsl.weights.store.writing` gives it.
-        arrays: float32.
-        state: the step and whatever else a resume needs, as JSON has it.
+        folder: the checkpoint's folder, from :func:`gpt2dsl.weights.store.writing`.
+        arrays: the optimizer state, float32.
+        state: the step and everything else needed to resume, as JSON values.
 
     Returns:
-        File → checksum of those whose checksum is known, for ``store.writing``.
+        File → checksum of the file with tensors, for ``store.writing``.
     """
     write_state(folder, state)
     return write_tensors(folder, {name: ArrayTensor.of(array) for name, array in arrays.items()})
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, str]:
-    """Write the tensors alone; else as ``write``."""
+    """Write only the optimizer state; otherwise as ``write``."""
     return {TENSORS: tensorfile.write(folder / TENSORS, tensors)}
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the state of the run alone."""
+    """Write only the state of the run."""
     (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Return the tensors, read when they are asked for, and the state.
+    """Return the optimizer state, read on access, and the state of the run.
 
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
@@ -57,7 +57,7 @@ def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return the state of the run alone.
+    """Return only the state of the run.
 
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
@@ -77,11 +77,11 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
-    """Return the tensors where they lie: in a file of their own, or in those of ranks.
+    """Return the optimizer state as lazy tensors, from its own file or those of the ranks.
 
     Args:
-        folder: of the checkpoint.
-        hints: how they are split, where nothing beside them says it.
+        folder: the checkpoint's folder.
+        hints: the layout, if no strategy files are found.
 
     Raises:
         InputError: as in ``read``.

@@ -1,4 +1,4 @@
-"""Weights into any format, a block at a time, whole or not at all."""
+"""Writers of weights in any format: block by block, and atomic."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from gpt2dsl.weights.reading import Weights
 from gpt2dsl.weights.stream_digest import Moved, StreamDigest
 
 MINDFORMERS = "mindspore_model"
-"""The name of both files in a folder that MindFormers writes and reads."""
+"""Stem of both files in a folder for MindFormers."""
 
 
 @attrs.frozen(kw_only=True)
 class Content:
-    """What is to be written.
+    """Weights to be written.
 
     Attributes:
         geometry: the network.
-        config: config.json.
-        tensors: in the order of the forward pass.
-        tokenizer: the folder of the tokenizer, which is copied.
-        defaults: what their files say of generation, which is written beside them.
+        config: the content of config.json.
+        tensors: lazy tensors, in the order of the forward pass.
+        tokenizer: the folder of the tokenizer to copy; None if there is none.
+        defaults: the source's defaults, whose generation settings are written too.
     """
 
     geometry: GPT2Config
@@ -48,7 +48,7 @@ class Content:
 
     @classmethod
     def of(cls, weights: Weights, tensors: Mapping[str, LazyTensor]) -> Content:
-        """Weights that were read, with tensors that are made of theirs."""
+        """Return the content for weights that were read, with tensors derived from theirs."""
         return cls(
             geometry=weights.geometry,
             config=to_config(weights.geometry, source=weights.config),
@@ -59,15 +59,15 @@ class Content:
 
     @property
     def size(self) -> int:
-        """Bytes of the tensors."""
+        """Size of the tensors in bytes."""
         return sum(tensor.size for tensor in self.tensors.values())
 
 
 def find_room(target: Path, size: int) -> None:
-    """Refuse what does not fit on the disk before any of it is written.
+    """Raise an error before writing if the disk has too little room.
 
     Raises:
-        RunError: there is less room than ``size`` bytes.
+        RunError: fewer than ``size`` bytes are free.
     """
     parent = next(path for path in target.absolute().parents if path.exists())
     free = shutil.disk_usage(parent)[2]
@@ -81,7 +81,7 @@ def find_room(target: Path, size: int) -> None:
 
 
 def in_dtype(tensors: Mapping[str, LazyTensor], dtype: str) -> dict[str, LazyTensor]:
-    """Tensors in an element type: float32, float16, bfloat16, or "" for each one's own."""
+    """Return tensors converted to float32, float16 or bfloat16; "" keeps each one's type."""
     kinds = {name: kind for kind, name in NAMES.items()}
     return {
         name: converted(tensor, kinds[dtype] if dtype else _own(tensor))
@@ -90,7 +90,7 @@ def in_dtype(tensors: Mapping[str, LazyTensor], dtype: str) -> dict[str, LazyTen
 
 
 def _own(tensor: LazyTensor) -> str:
-    """Nobody computes GPT-2 in float64: what came in it leaves in float32."""
+    """Return a tensor's element type, with float64, in which nobody computes GPT-2, as float32."""
     return "F32" if tensor.kind == "F64" else tensor.kind
 
 
@@ -106,10 +106,10 @@ class Unfinished:
     """A folder that is being written.
 
     Attributes:
-        folder: to write into.
-        watch: what the tensors are to pass.
-        digests: file → checksum where it is known.
-        meta: what its manifest says besides.
+        folder: the folder to write into.
+        watch: the digest that tensors must pass through.
+        digests: file → checksum, if known.
+        meta: further entries of its manifest.
     """
 
     folder: Path
@@ -120,17 +120,17 @@ class Unfinished:
 
 @contextmanager
 def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterator[Unfinished]:
-    """Yield a folder that is whole at the end of the block, or not there.
+    """Yield a folder that appears under its final name only if the block succeeds.
 
     Args:
         target: the folder.
-        source: where it comes from, for messages.
-        dtype: that was asked for, for messages.
-        moved: is told of the bytes.
+        source: name of the source, for messages.
+        dtype: the requested element type, for messages.
+        moved: callback for the number of bytes read.
 
     Raises:
         InputError: a value is not finite (G2-306).
-        RunError: the target is there already or can't be written.
+        RunError: the target exists already or can't be written.
     """
     digests: dict[str, str] = {}
     meta: dict[str, Any] = {"source": str(source)}
@@ -148,15 +148,15 @@ def to_hugging_face(
 
     Args:
         target: the folder.
-        content: what is to be written.
-        source: where it comes from, for messages.
-        dtype: that was asked for, for messages.
-        shard: bytes of a file at most.
-        moved: is told of the bytes.
+        content: the weights.
+        source: name of the source, for messages.
+        dtype: the requested element type, for messages.
+        shard: maximum bytes per file.
+        moved: callback for the number of bytes read.
 
     Raises:
         InputError: a value is not finite (G2-306).
-        RunError: the target is there already or can't be written.
+        RunError: the target exists already or can't be written.
     """
     with unfinished(target, source, dtype, moved) as new:
         tensors = new.watch.over(content.tensors)
@@ -168,18 +168,18 @@ def to_hugging_face(
 def to_mindformers(
     target: Path, content: Content, *, source: object, dtype: str, moved: Moved
 ) -> None:
-    """Write a .ckpt and the YAML that belongs to it, both in a folder, or beside each other.
+    """Write a .ckpt and its YAML, in a folder or as two files side by side.
 
     Args:
-        target: a folder, or a file where it ends in .ckpt.
-        content: what is to be written.
-        source: where it comes from, for messages.
-        dtype: that was asked for, for messages.
-        moved: is told of the bytes.
+        target: a folder, or a file if it ends in .ckpt.
+        content: the weights.
+        source: name of the source, for messages.
+        dtype: the requested element type, for messages.
+        moved: callback for the number of bytes read.
 
     Raises:
         InputError: a value is not finite (G2-306).
-        RunError: the target is there already or can't be written.
+        RunError: the target exists already or can't be written.
     """
     text = settings.yaml_of(content.geometry, content.config, content.defaults.generation)
     if target.suffix == ".ckpt":
@@ -205,22 +205,22 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
 
     Args:
         target: the folder.
-        adapter: what is to be written.
-        source: where it comes from, for messages.
-        dtype: that is asked for, "" for each tensor's own.
-        moved: is told of the bytes.
+        adapter: the adapter.
+        source: name of the source, for messages.
+        dtype: the element type; "" for each tensor's own.
+        moved: callback for the number of bytes read.
 
     Raises:
         InputError: a value is not finite (G2-306).
-        RunError: the target is there already or can't be written.
+        RunError: the target exists already or can't be written.
     """
     with unfinished(target, source, dtype, moved) as new:
         watched = new.watch.over
         new.meta.update(nearby.noted(target, adapter.base))
-        written = peft_writing.write(
+        checksums = peft_writing.write(
             new.folder, adapter, lambda held: watched(in_dtype(held, dtype))
         )
-        new.digests.update(written)
+        new.digests.update(checksums)
         if adapter.origin:
             _copy(adapter.origin.folder, new.folder)
             config = adapter.origin.folder / location.CONFIG
@@ -230,7 +230,7 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
 
 @contextmanager
 def _file(target: Path) -> Iterator[Path]:
-    """Yield a neighbour of the file to write into."""
+    """Yield a temporary file beside the target."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         atomic.sweep(target.parent)
@@ -244,7 +244,7 @@ def _file(target: Path) -> Iterator[Path]:
 
 
 def copy_beside(content: Content, folder: Path) -> None:
-    """The tokenizer and the generation_config.json of what is written."""
+    """Write the tokenizer and the generation_config.json beside weights."""
     if content.defaults.file:
         shutil.copyfile(content.defaults.file, folder / location.GENERATION)
     elif content.defaults.generation is not None:
@@ -253,7 +253,7 @@ def copy_beside(content: Content, folder: Path) -> None:
 
 
 def _copy(tokenizer: Path | None, folder: Path) -> None:
-    """Copy a tokenizer, with its class where only a config.json names it, which may stay behind."""
+    """Copy a tokenizer, with its class, which may only be named in a config.json not copied."""
     if not tokenizer:
         return
     files = tokenizer_files.kept(tokenizer)

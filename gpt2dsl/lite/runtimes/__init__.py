@@ -1,1 +1,1 @@
-"""What runs exported graphs: onnxruntime, MindSpore, MindSpore Lite."""
+"""Runtimes of exported graphs: onnxruntime, MindSpore, MindSpore Lite."""

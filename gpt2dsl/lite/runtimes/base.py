@@ -1,4 +1,4 @@
-"""What every runtime does."""
+"""Interface of all runtimes."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Runtime(Protocol):
-    """Runs the graphs of an export; a context manager.
+    """Runtime of an export's graphs; a context manager.
 
     Class attributes:
-        name: of the library, with its version.
+        name: name and version of the library.
     """
 
     name: str
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return the outputs of a graph by name. They are the caller's until the next run.
+        """Run a graph and return its outputs by name, which are valid until the next run.
 
         Raises:
             RunError: the runtime failed, or its process ended.
         """
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release its resources."""
 
 
 class Closing:
-    """The context manager of a runtime."""
+    """Mixin that makes a runtime a context manager."""
 
     def __enter__(self) -> Self:
         return self
@@ -47,4 +47,4 @@ class Closing:
         self.close()
 
     def close(self) -> None:
-        """Nothing, where nothing is held."""
+        """Do nothing by default."""

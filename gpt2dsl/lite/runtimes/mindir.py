@@ -1,4 +1,4 @@
-"""MindIR in MindSpore itself."""
+"""Runtime of MindIR in MindSpore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2dsl.lite.runtimes.base import Arrays, Closing
 
 
 class MindirRuntime(Closing):
-    """Graphs that ``mindspore.load`` reads back."""
+    """Runtime of graphs loaded by ``mindspore.load``."""
 
     def __init__(self, folder: Path, described: Description) -> None:
         import mindspore  # noqa: PLC0415  # seconds
@@ -28,14 +28,14 @@ class MindirRuntime(Closing):
         self._cells: dict[str, Any] = {}
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """As ``Runtime.run``."""
+        """Run a graph; see ``Runtime.run``."""
         from mindspore import Tensor  # noqa: PLC0415
 
         shapes = self._described.shapes
-        found = self._cell(graph)(*(Tensor(feeds[port.name]) for port in shapes.inputs(graph)))
-        several = found if isinstance(found, tuple) else (found,)
+        result = self._cell(graph)(*(Tensor(feeds[port.name]) for port in shapes.inputs(graph)))
+        tensors = result if isinstance(result, tuple) else (result,)
         names = (port.name for port in shapes.outputs(graph))
-        return {name: one.asnumpy() for name, one in zip(names, several, strict=True)}
+        return {name: tensor.asnumpy() for name, tensor in zip(names, tensors, strict=True)}
 
     def _cell(self, graph: str) -> Any:
         if graph not in self._cells:

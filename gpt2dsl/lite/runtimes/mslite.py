@@ -1,6 +1,6 @@
-"""MindSpore Lite: in this process where it can be imported, else in a worker.
+"""Runtime of MindSpore Lite, in this process if it can be imported, else in a worker process.
 
-A worker maps the same files as this process: tensors are not sent, they are there.
+A worker maps the same files as this process, so tensors are not copied between them.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.runtimes.base import Arrays, Closing
 from gpt2dsl.lite.shapes import Port
 
-SHARED = Path("/dev/shm")  # noqa: S108  # memory, where there is such a folder
+SHARED = Path("/dev/shm")  # noqa: S108  # in memory, if the system has it
 WORKER = Path(__file__).parents[1] / "worker.py"
 
 
 class Own:
-    """Lite in this process: the worker's code without the worker."""
+    """Lite in this process, running the worker's code directly."""
 
     def __init__(self) -> None:
         module = importlib.import_module("gpt2dsl.lite.worker")
         self._worker: Any = module.Worker()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Return the answer to a request; raises as ``Worker.ask``."""
+        """Return the answer to a request; errors as in ``Worker.ask``."""
         try:
-            found: dict[str, Any] = getattr(self._worker, do)(**request)
+            answer: dict[str, Any] = getattr(self._worker, do)(**request)
         except Exception as error:  # the library has errors of its own
             raise RunError(f"MindSpore Lite: {error} [G2-532]") from error
-        return found
+        return answer
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there is no process to end."""
 
 
 class Worker:
-    """The process that has Lite; one request at a time."""
+    """Client of a worker process with Lite; one request at a time."""
 
     def __init__(self, found: door.Door) -> None:
-        answers, theirs = os.pipe()
-        # what the library prints is no answer; its last words are told where it ends
+        answers, write_end = os.pipe()
+        # the library's output is not an answer; its last line is reported if the worker ends
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(  # noqa: S603  # our own program
-            [str(found.python), str(WORKER), str(theirs)],
+            [str(found.python), str(WORKER), str(write_end)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
-            pass_fds=(theirs,),
+            pass_fds=(write_end,),
             text=True,
             env={**os.environ, "PYTHONPATH": "", "GLOG_v": "3"},
         )
-        os.close(theirs)
+        os.close(write_end)
         self._answers = os.fdopen(answers)
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
@@ -96,32 +96,32 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id of the worker."""
         return self._process.pid
 
     def close(self) -> None:
-        """End it."""
+        """Kill the worker and close its pipes."""
         self._process.kill()
         self._process.wait()
         if self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):  # a request that it died before reading
+            with contextlib.suppress(BrokenPipeError):  # the worker ended before reading a request
                 self._process.stdin.close()
         self._answers.close()
         self._said.close()
 
 
 def started() -> Own | Worker:
-    """What has Lite, ready for requests.
+    """Return Lite, started and ready for requests.
 
     Raises:
-        InputError: Lite is nowhere (G2-531).
+        InputError: Lite is not installed (G2-531).
     """
-    found = door.found()
-    return Own() if found.is_own else Worker(found)
+    installation = door.found()
+    return Own() if installation.is_own else Worker(installation)
 
 
 def convert(source: Path, target: Path) -> None:
-    """An ONNX graph into a ``.ms``; whether it computes the same is to be seen.
+    """Convert an ONNX graph to ``.ms``, without verifying its results.
 
     Raises:
         RunError: the converter failed.
@@ -133,11 +133,11 @@ def convert(source: Path, target: Path) -> None:
         worker.close()
     if not target.exists():
         raise RunError(f"{target}: MindSpore Lite's converter wrote nothing [G2-532]")
-    target.chmod(0o644)  # Lite leaves it to its owner alone
+    target.chmod(0o644)  # Lite makes it readable only for its owner
 
 
 class LiteRuntime(Closing):
-    """Graphs that a worker has loaded."""
+    """Runtime of ``.ms`` graphs in Lite."""
 
     def __init__(self, folder: Path, described: Description) -> None:
         self.name = f"MindSpore Lite {door.VERSION}"
@@ -151,7 +151,7 @@ class LiteRuntime(Closing):
             raise
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """As ``Runtime.run``."""
+        """Run a graph; see ``Runtime.run``."""
         if graph not in self._mapped:
             self._mapped[graph] = self._load(graph)
         inputs, outputs = self._mapped[graph]
@@ -173,9 +173,12 @@ class LiteRuntime(Closing):
             threads=os.cpu_count() or 1,
             outputs=[_described(port) for port in shapes.outputs(graph)],
         )
-        found = {one["name"]: (tuple(one["shape"]), one["dtype"]) for one in answer["inputs"]}
-        if found != {port.name: (port.shape, port.dtype) for port in expected.values()}:
-            message = f"its inputs are {found}, others than export.json says"
+        actual = {
+            port_info["name"]: (tuple(port_info["shape"]), port_info["dtype"])
+            for port_info in answer["inputs"]
+        }
+        if actual != {port.name: (port.shape, port.dtype) for port in expected.values()}:
+            message = f"its inputs are {actual}, others than export.json says"
             raise InputError("G2-304", path, message)
         return (
             {port.name: self._map(graph, "inputs", port) for port in shapes.inputs(graph)},
@@ -187,7 +190,7 @@ class LiteRuntime(Closing):
         return np.memmap(path, port.dtype, "r+", shape=port.shape)
 
     def close(self) -> None:
-        """End the worker, and give the memory back."""
+        """End the worker and release the shared memory."""
         self.worker.close()
         shutil.rmtree(self._shared, ignore_errors=True)
 

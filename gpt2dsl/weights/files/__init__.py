@@ -1,1 +1,1 @@
-"""Files of tensors: what lies in each, a block at a time, and writing them."""
+"""Tensor files: list their tensors, read them block by block, write them."""

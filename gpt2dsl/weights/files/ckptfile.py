@@ -1,4 +1,4 @@
-"""MindSpore's .ckpt: protobuf messages one after another, a tensor or a slice of one in each.
+"""MindSpore's .ckpt format: a sequence of protobuf messages, each a tensor or a slice of one.
 
 ::
 
@@ -6,8 +6,8 @@
     Value { string tag = 1; TensorProto tensor = 2; }
     TensorProto { repeated int64 dims = 1; string tensor_type = 2; bytes tensor_content = 3; }
 
-The protobuf library would read the whole file, and refuses one of 2 GB; what is needed of the wire
-format is little. Source: mindspore/train/serialization.py.
+The protobuf library reads whole files into memory and rejects those above 2 GB, so this module
+decodes the small part of the wire format that it needs. Source: mindspore/train/serialization.py.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from gpt2dsl.weights.files.lazy_tensor import FileTensor, LazyTensor
 _KINDS = {"Float32": "F32", "Float16": "F16", "BFloat16": "BF16", "Float64": "F64"}
 
 SLICE = 512 * 2**20
-"""Bytes of a tensor in one message; MindSpore cuts larger ones as this module does."""
+"""Maximum bytes of a tensor in one message; MindSpore slices larger tensors in the same way."""
 
 _CRC = b"crc_num"
-"""How the checksum begins that MindSpore adds on request: this word and ten bytes."""
+"""Prefix of MindSpore's optional checksum at the end of the file; ten bytes follow."""
 
 _VARINT, _BYTES = 0, 2
 
 
 class _DamageError(Exception):
-    """The bytes are no message."""
+    """Bytes that are not a valid message."""
 
 
 @attrs.frozen
@@ -49,7 +49,7 @@ class _Slice:
 
 
 def is_checkpoint(path: Path, start: bytes) -> bool:
-    """Return whether a file that begins so is one of MindSpore's: its first message must be one."""
+    """Return whether a file is a MindSpore checkpoint: its first message must parse."""
     if start[:1] != b"\n":
         return False
     try:
@@ -60,21 +60,21 @@ def is_checkpoint(path: Path, start: bytes) -> bool:
 
 
 def stored(path: Path) -> dict[str, LazyTensor]:
-    """Return the tensors of a file.
+    """Return the tensors of a file by name.
 
     Raises:
-        InputError: it is damaged or can't be read (G2-304).
+        InputError: the file is damaged or can't be read (G2-304).
     """
-    found: dict[str, list[_Slice]] = {}
+    slices: dict[str, list[_Slice]] = {}
     try:
         with path.open("rb") as file:
             for piece in _slices(file, path.stat().st_size):
-                found.setdefault(piece.tag, []).append(piece)
+                slices.setdefault(piece.tag, []).append(piece)
     except _DamageError as error:
         raise InputError("G2-304", path, f"it is no whole MindSpore checkpoint: {error}") from None
     except OSError as error:
         raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
-    return {tag: _tensor(path, tag, pieces) for tag, pieces in found.items()}
+    return {tag: _tensor(path, tag, pieces) for tag, pieces in slices.items()}
 
 
 def _tensor(path: Path, tag: str, pieces: list[_Slice]) -> LazyTensor:
@@ -82,9 +82,9 @@ def _tensor(path: Path, tag: str, pieces: list[_Slice]) -> LazyTensor:
     if any((piece.kind, piece.shape) != (first.kind, first.shape) for piece in pieces):
         raise InputError("G2-304", path, f"the slices of {tag} contradict each other")
     tensor = FileTensor(first.kind, first.shape, path, tuple((p.offset, p.length) for p in pieces))
-    held = sum(piece.length for piece in pieces)
-    if tensor.readable and held != tensor.size:
-        message = f"{tag} has {held:,} bytes, its shape needs {tensor.size:,}"
+    total = sum(piece.length for piece in pieces)
+    if tensor.readable and total != tensor.size:
+        message = f"{tag} has {total:,} bytes, its shape needs {tensor.size:,}"
         raise InputError("G2-304", path, message)
     return tensor
 
@@ -102,7 +102,7 @@ def _slices(file: BinaryIO, size: int) -> Iterator[_Slice]:
 
 
 def _value(file: BinaryIO, place: range) -> _Slice:
-    """One parameter, or a slice of one."""
+    """Parse one parameter, or a slice of one."""
     fields = dict(_fields(file, place))
     name, tensor = fields.get(1), fields.get(2)
     if not isinstance(name, range) or not isinstance(tensor, range):
@@ -115,25 +115,25 @@ def _value(file: BinaryIO, place: range) -> _Slice:
     if not isinstance(kind, range) or not isinstance(content, range):
         raise _DamageError(f"{tag} is no tensor")
     if dims == [0] and content:
-        dims = []  # That is how MindSpore writes a number.
+        dims = []  # MindSpore's encoding of a scalar.
     if any(not 0 <= n < 2**40 for n in dims):
         raise _DamageError(f"{tag} has the shape {dims}")
-    word = _text(file, kind)
-    return _Slice(tag, _KINDS.get(word, word), tuple(dims), content.start, len(content))
+    type_name = _text(file, kind)
+    return _Slice(tag, _KINDS.get(type_name, type_name), tuple(dims), content.start, len(content))
 
 
 def _fields(file: BinaryIO, place: range) -> Iterator[tuple[int, int | range]]:
-    """Yield the number and value of each field of a message."""
+    """Yield the number and the value of each field of a message."""
     file.seek(place.start)
     while file.tell() < place.stop:
         number, value = _field(file, place.stop)
-        after = file.tell() if isinstance(value, int) else value.stop
+        next_field = file.tell() if isinstance(value, int) else value.stop
         yield number, value
-        file.seek(after)
+        file.seek(next_field)
 
 
 def _field(file: BinaryIO, end: int) -> tuple[int, int | range]:
-    """Return the number of a field, and its value: an integer, or where its bytes lie."""
+    """Return the number of a field and its value: an integer, or the range of its bytes."""
     key = _varint(file, end)
     if key & 7 == _VARINT:
         return key >> 3, _varint(file, end)
@@ -171,13 +171,13 @@ def _text(file: BinaryIO, place: range) -> str:
 
 
 def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
-    """Write tensors in the order given; each is read, written and forgotten in turn.
+    """Write tensors in the given order, with one block in memory at a time.
 
     Returns:
         The file's checksum.
 
     Raises:
-        OSError: the disk is full or can't be written.
+        OSError: the disk is full or not writable.
     """
     with hashed(path) as file:
         for tag, tensor in tensors.items():
@@ -192,7 +192,7 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 
 def _header(tag: str, tensor: LazyTensor, length: int) -> bytes:
-    """Return all of a message but the bytes of its tensor, which end it."""
+    """Return a message without the tensor's bytes, which come last."""
     kind = next(name for name, known in _KINDS.items() if known == tensor.kind)
     inner = b"".join(b"\x08" + _number(n) for n in tensor.shape)
     inner += b"\x12" + _sized(kind.encode()) + b"\x1a" + _number(length)
@@ -205,10 +205,10 @@ def _sized(text: bytes) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """Return a varint."""
-    found = bytearray()
+    """Return an integer encoded as a varint."""
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    encoded.append(value)
+    return bytes(encoded)

@@ -1,4 +1,4 @@
-"""A file of weights of any format → its tensors. The format is recognised from the content."""
+"""Detection of a weight file's format from its content."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ SAFETENSORS, TORCH, CHECKPOINT = "safetensors", "PyTorch .bin", ".ckpt"
 
 
 def format_of(path: Path) -> str:
-    """Which of the formats a file has.
+    """Return the format of a file.
 
     Raises:
-        InputError: it is absent (G2-301), empty (G2-302), unreadable or of another kind (G2-304).
+        InputError: it is absent (G2-301), empty (G2-302), or unreadable or of no known format
+            (G2-304).
     """
     try:
         with path.open("rb") as file:
@@ -30,7 +31,7 @@ def format_of(path: Path) -> str:
         return TORCH
     if ckptfile.is_checkpoint(path, start):
         return CHECKPOINT
-    # These two by their names: the library says best what is wrong with a header.
+    # By suffix as well: the format's own reader gives the best message for a damaged header.
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         return SAFETENSORS
     if path.suffix == ".ckpt":
@@ -43,10 +44,11 @@ def format_of(path: Path) -> str:
 
 
 def stored(path: Path) -> tuple[str, dict[str, LazyTensor]]:
-    """Return the format of a file and its tensors.
+    """Return the format of a file and its tensors by name.
 
     Raises:
-        InputError: as :func:`format_of`; or it is damaged, or would run a command (G2-304).
+        InputError: as in :func:`format_of`; or it is damaged, or its pickle would run code
+            (G2-304).
     """
     kind = format_of(path)
     module = {SAFETENSORS: tensorfile, TORCH: torchfile, CHECKPOINT: ckptfile}[kind]

@@ -1,7 +1,7 @@
-"""A file whose checksum is ready when it is written, and that another thread writes.
+"""File writes in a background thread, with a checksum computed on the way.
 
-The checksum is XXH3 of 128 bits: it proves that bytes are what was written, as SHA-256 would, at
-ten times the speed; against somebody who changes the manifest too neither helps.
+The checksum is 128-bit XXH3: it detects corruption as reliably as SHA-256 at ten times the speed;
+neither protects against an attacker who also changes the manifest.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import BinaryIO
 import xxhash
 
 AHEAD = 4
-"""Blocks that may wait to be written; each is in memory until then."""
+"""Maximum number of blocks queued for writing; each stays in memory until it is written."""
 
 READ = 2**19
-"""Bytes that :func:`checksum` reads at once."""
+"""Bytes per read in :func:`checksum`."""
 
 
 class HashedFile:
-    """A file to write into; one thread reads and computes while the other writes."""
+    """A file open for writing: the caller reads and hashes while a thread writes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -34,10 +34,10 @@ class HashedFile:
         self._thread.start()
 
     def write(self, block: memoryview | bytes) -> None:
-        """Write a block, which must not change any more.
+        """Hash a block and queue it for writing; it must not change afterwards.
 
         Raises:
-            OSError: a block before it could not be written.
+            OSError: an earlier block could not be written.
         """
         if self._error:
             raise self._error
@@ -45,15 +45,15 @@ class HashedFile:
         self._blocks.put(block)
 
     def end(self) -> None:
-        """Wait until all is written."""
+        """Wait until all blocks are written."""
         self._blocks.put(None)
         self._thread.join()
 
     def checksum(self) -> str:
-        """Of all that was written.
+        """Return the checksum of all blocks.
 
         Raises:
-            OSError: it was not.
+            OSError: a block could not be written.
         """
         if self._error:
             raise self._error
@@ -61,30 +61,30 @@ class HashedFile:
 
     def _write_behind(self) -> None:
         while (block := self._blocks.get()) is not None:
-            if self._error:  # What comes after is taken and forgotten, that nobody waits for room.
+            if self._error:  # Drain the queue, so that the writer never blocks on it.
                 continue
             try:
-                rest = memoryview(block).cast("B")
-                while rest:  # One write takes 2 GiB at most, and less where the disk gets full.
-                    rest = rest[self._file.write(rest) :]
+                remaining = memoryview(block).cast("B")
+                while remaining:  # One write takes at most 2 GiB, less when the disk fills up.
+                    remaining = remaining[self._file.write(remaining) :]
             except OSError as error:
                 self._error = error
 
 
 @contextmanager
 def hashed(path: Path) -> Iterator[HashedFile]:
-    """Yield a new file at a path.
+    """Create a file and yield it; wait for its writes on exit.
 
     Raises:
-        OSError: the disk is full or can't be written.
+        OSError: the disk is full or not writable.
     """
     with path.open("wb", buffering=0) as file:
-        written = HashedFile(file)
+        hashed_file = HashedFile(file)
         try:
-            yield written
+            yield hashed_file
         finally:
-            written.end()
-        written.checksum()
+            hashed_file.end()
+        hashed_file.checksum()
 
 
 def checksum(path: Path) -> str:

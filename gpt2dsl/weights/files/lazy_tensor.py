@@ -1,4 +1,4 @@
-"""Tensors where they lie: read a block of rows at a time, in their own element type."""
+"""Lazy tensors, read from file a block of rows at a time, in the stored element type."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from gpt2dsl.errors import InputError
 Array = NDArray[np.float32]
 
 STORAGE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
-"""Element type, as safetensors names it → what NumPy holds it in; bfloat16 as its 16 bits."""
+"""Element type, as safetensors names it → NumPy dtype; bfloat16 as its raw 16 bits."""
 
 NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 """Element type → its name in recipes and in config.json."""
 
 BLOCK = 2**19
-"""Bytes read at once: few enough to stay in the processor's cache until they are written again.
-What is mapped would count as resident memory, so that files are read instead."""
+"""Bytes per read: small enough to stay in the processor's cache until they are written.
+Files are read rather than mapped, as mapped pages would count as resident memory."""
 
 
 AT_ONCE = 2
-"""Tensors that are read, made or copied at the same time; each is in memory twice by then."""
+"""Number of tensors read, made or copied concurrently; each is in memory twice meanwhile."""
 
 
 @attrs.frozen(eq=False)
 class LazyTensor(ABC):
-    """A tensor that is not in memory.
+    """A tensor that is read on demand.
 
     Attributes:
-        kind: its element type, as safetensors names it: F32, F16, BF16, F64, or one not read here.
+        kind: element type as safetensors names it: F32, F16, BF16, F64, or an unsupported one.
         shape: its shape.
     """
 
@@ -46,10 +46,10 @@ class LazyTensor(ABC):
 
     @abstractmethod
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]`` along the first axis, in the stored type."""
+        """Return ``[first:last]`` along the first axis, in the stored type."""
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """Rows ``[first:last]`` in turn, in blocks of about ``BLOCK`` bytes."""
+        """Yield rows ``[first:last]`` in blocks of about ``BLOCK`` bytes."""
         end = self.length if last is None else last
         step = max(1, BLOCK * self.length // max(1, self.size))
         for start in range(first, end, step):
@@ -61,16 +61,16 @@ class LazyTensor(ABC):
 
     @property
     def length(self) -> int:
-        """Number of rows; a number is one row."""
+        """Number of rows; 1 for a scalar."""
         return self.shape[0] if self.shape else 1
 
     def is_at(self, other: LazyTensor) -> bool:
-        """Return whether both are known to be the same bytes, without reading them."""
+        """Return whether both tensors are known to be the same bytes, without reading them."""
         return self is other
 
     @property
     def readable(self) -> bool:
-        """Whether its elements are floats of a kind that is read here."""
+        """Support of the element type, one of ``STORAGE``."""
         return self.kind in STORAGE
 
     @property
@@ -80,17 +80,17 @@ class LazyTensor(ABC):
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.elements * (np.dtype(STORAGE[self.kind]).itemsize if self.readable else 1)
 
 
 @attrs.frozen(eq=False)
 class FileTensor(LazyTensor):
-    """A tensor that lies in a file as it is, row after row.
+    """A tensor stored in a file, row-major.
 
     Attributes:
         path: the file.
-        pieces: where in it: offset and length in bytes of each piece, one after another.
+        pieces: offset and length in bytes of each piece, in order.
     """
 
     path: Path
@@ -98,15 +98,15 @@ class FileTensor(LazyTensor):
 
     @classmethod
     def at(cls, kind: str, shape: tuple[int, ...], path: Path, offset: int) -> FileTensor:
-        """Return a tensor in one piece."""
+        """Return a tensor stored in one piece."""
         empty = cls(kind, shape, path, ())
         return attrs.evolve(empty, pieces=((offset, empty.size),))
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``, read from the file."""
-        found = np.empty((last - first, *self.shape[1:]), STORAGE[self.kind])
-        start = first * math.prod(self.shape[1:]) * found.itemsize
-        view = found.reshape(-1).view(np.uint8).data
+        """Read rows ``[first:last]`` from the file."""
+        rows = np.empty((last - first, *self.shape[1:]), STORAGE[self.kind])
+        start = first * math.prod(self.shape[1:]) * rows.itemsize
+        view = rows.reshape(-1).view(np.uint8).data
         try:
             with self.path.open("rb", buffering=0) as file:
                 for offset, length in self.pieces:
@@ -119,10 +119,10 @@ class FileTensor(LazyTensor):
             raise InputError("G2-304", self.path, f"it can't be read: {error.strerror}") from error
         except EOFError:
             raise InputError("G2-304", self.path, "it ends before its last tensor") from None
-        return found
+        return rows
 
     def is_at(self, other: LazyTensor) -> bool:
-        """Return whether both are the same bytes of the same file."""
+        """Return whether both tensors are the same bytes of the same file."""
         return isinstance(other, FileTensor) and (self.path, self.pieces) == (
             other.path,
             other.pieces,
@@ -131,7 +131,7 @@ class FileTensor(LazyTensor):
 
 def _fill(file: FileIO, offset: int, view: memoryview) -> None:
     file.seek(offset)
-    while view:  # One read gives 2 GiB at most.
+    while view:  # One read returns at most 2 GiB.
         count = file.readinto(view)
         if not count:
             raise EOFError
@@ -140,54 +140,54 @@ def _fill(file: FileIO, offset: int, view: memoryview) -> None:
 
 @attrs.frozen(eq=False)
 class ArrayTensor(LazyTensor):
-    """A tensor that is in memory after all."""
+    """A tensor in memory."""
 
     array: NDArray[Any] = attrs.field(repr=False)
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> ArrayTensor:
-        """Return an array as float32."""
+        """Return an array as a float32 tensor."""
         return cls("F32", array.shape, array)
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``, in one piece."""
+        """Return rows ``[first:last]``, contiguous."""
         rows = self.array[first:last] if self.shape else self.array.reshape(1)
         return np.ascontiguousarray(rows, STORAGE[self.kind])
 
 
 @attrs.frozen(eq=False)
 class Converted(LazyTensor):
-    """A tensor in another element type."""
+    """A tensor converted to another element type."""
 
     of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``, rounded to the nearest; what is too large becomes infinite."""
+        """Return rows ``[first:last]``, rounded to nearest; overflow becomes infinite."""
         return from_float32(to_float32(self.of.rows(first, last), self.of.kind), self.kind)
 
 
 @attrs.frozen(eq=False)
 class Whole(LazyTensor):
-    """A tensor that is made of others, all of it at once.
+    """A tensor computed from others, always as a whole.
 
-    It is one block: parts of it can't be had for less than the whole.
+    It is a single block, as reading a part costs as much as the whole.
     """
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield the one block."""
+        """Yield the single block."""
         yield self.make()[first:last]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]`` of the whole."""
+        """Return rows ``[first:last]`` of the whole."""
         return self.make()[first:last]
 
     @abstractmethod
     def make(self) -> NDArray[Any]:
-        """Return all of it, in the stored type."""
+        """Return the whole tensor, in the stored type."""
 
 
 class Arrays(Mapping[str, Array]):
-    """Tensors by name as float32; each access reads, and no more is in memory than is wanted."""
+    """Tensors by name as float32; each access reads one, and nothing is cached."""
 
     def __init__(self, stored: Mapping[str, LazyTensor]) -> None:
         self._stored = stored
@@ -203,26 +203,26 @@ class Arrays(Mapping[str, Array]):
 
 
 def converted(stored: LazyTensor, kind: str) -> LazyTensor:
-    """Return a tensor in an element type, itself where it has it already."""
+    """Return a tensor converted to an element type, itself if it already has it."""
     return stored if stored.kind == kind else Converted(kind, stored.shape, stored)
 
 
 def to_float32(raw: NDArray[Any], kind: str) -> Array:
-    """Values of a stored type as float32."""
+    """Return values of a stored type as float32."""
     if kind == "BF16":
         # bfloat16 is the upper half of a float32.
         widened: Array = (raw.astype(np.uint32) << 16).view(np.float32)
         return widened
-    with np.errstate(over="ignore"):  # A float64 too large becomes inf, which readers refuse.
+    with np.errstate(over="ignore"):  # A float64 that overflows becomes inf, which readers reject.
         values: Array = raw.astype(np.float32, copy=False)
     return values
 
 
 def from_float32(values: Array, kind: str) -> NDArray[Any]:
-    """Float32 as a stored type, rounded to the nearest, ties to even."""
+    """Return float32 values in a stored type, rounded to nearest, ties to even."""
     if kind == "BF16":
         bits = values.view(np.uint32)
-        # Of what is not finite the upper half alone is kept, as rounding could carry it away.
+        # NaN and inf are truncated: rounding could carry into the exponent or the sign.
         carried = np.where(np.isfinite(values), 0x7FFF + ((bits >> 16) & 1), 0)
         return ((bits + carried) >> 16).astype(np.uint16)
     with np.errstate(over="ignore"):
@@ -233,9 +233,9 @@ def all_finite(raw: NDArray[Any], kind: str) -> bool:
     """Return whether no value of a stored type is NaN or infinite."""
     if kind == "BF16":
         return not bool(((raw & 0x7F80) == 0x7F80).any())
-    if kind == "F64":  # It is used as float32, which it may be too large for.
+    if kind == "F64":  # Used as float32, in which it may overflow.
         raw = to_float32(raw, kind)
-    # A sum is several times faster than a test of each, and NaN or infinite if one of them is.
+    # A sum is several times faster than a test of each value, and not finite if one is not.
     with np.errstate(over="ignore", invalid="ignore"):
         if kind != "F16" and np.isfinite(raw.sum()):
             return True

@@ -1,4 +1,4 @@
-"""Tensors that are made of others without reading them: joined from parts, or of another shape."""
+"""Lazy views of tensors: assembled from parts, sliced, reshaped, padded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Piece:
     """A part of a tensor.
 
     Attributes:
-        box: which one.
-        copies: where it lies; all of them must be equal.
-        names: of the copies, for messages.
+        box: bounds of the part along each axis.
+        copies: the part as stored, once or more; all copies must be equal.
+        names: names of the copies, for messages.
     """
 
     box: Box
@@ -30,37 +30,37 @@ class Piece:
     names: tuple[str, ...]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]`` of the part.
+        """Return rows ``[first:last]`` of the part, and compare its copies.
 
         Raises:
             InputError: the copies differ (G2-304).
         """
-        found = self.copies[0].rows(first, last)
+        values = self.copies[0].rows(first, last)
         for copy, name in zip(self.copies[1:], self.names[1:], strict=True):
-            if not np.array_equal(_bytes(found), _bytes(copy.rows(first, last))):
+            if not np.array_equal(_bytes(values), _bytes(copy.rows(first, last))):
                 message = f"it holds other values than {self.names[0]}, of which it is a copy"
                 raise InputError("G2-304", name, message)
-        return found
+        return values
 
 
 @attrs.frozen(eq=False)
 class Assembled(LazyTensor):
-    """A tensor whose parts lie in several files."""
+    """A tensor assembled from parts in several files."""
 
     pieces: tuple[Piece, ...]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``, of those parts that have some of it."""
+        """Return rows ``[first:last]``, read from the parts that overlap them."""
         if not self.shape:
             return self.pieces[0].rows(first, last)
-        found = np.empty((last - first, *self.shape[1:]), STORAGE[self.kind])
+        values = np.empty((last - first, *self.shape[1:]), STORAGE[self.kind])
         for piece in self.pieces:
             (top, bottom), *others = piece.box
             a, b = max(first, top), min(last, bottom)
             if a < b:
                 place = (slice(a - first, b - first), *(slice(*edges) for edges in others))
-                found[place] = piece.rows(a - top, b - top)
-        return found
+                values[place] = piece.rows(a - top, b - top)
+        return values
 
 
 @attrs.frozen(eq=False)
@@ -72,11 +72,11 @@ class Part(LazyTensor):
 
     @classmethod
     def at(cls, of: LazyTensor, box: Box) -> Part:
-        """What a box holds of a tensor."""
+        """Return the part of a tensor inside a box."""
         return cls(of.kind, tuple(last - first for first, last in box), of, box)
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]`` of the part."""
+        """Return rows ``[first:last]`` of the part."""
         if not self.box:
             return self.of.rows(first, last)
         start = self.box[0][0]
@@ -84,12 +84,12 @@ class Part(LazyTensor):
 
 
 def within(box: Box, rows: NDArray[Any], first: int) -> NDArray[Any]:
-    """What a box holds of some rows of a tensor; none where they lie outside of it.
+    """Return the part of some rows of a tensor inside a box; empty if they lie outside it.
 
     Args:
-        box: of the whole tensor.
-        rows: of it.
-        first: the number of the first of them.
+        box: bounds in the whole tensor.
+        rows: consecutive rows of the tensor.
+        first: index of the first of them in the tensor.
     """
     (top, bottom), *others = box
     edges = ((max(top - first, 0), max(bottom - first, 0)), *others)
@@ -98,18 +98,18 @@ def within(box: Box, rows: NDArray[Any], first: int) -> NDArray[Any]:
 
 @attrs.frozen(eq=False)
 class Reshaped(LazyTensor):
-    """The same elements in another shape."""
+    """A tensor with the same elements in another shape."""
 
     of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``; from the whole where the rows are others."""
+        """Return rows ``[first:last]``; read the whole if the number of rows differs."""
         if self.length == self.of.length:
             return self.of.rows(first, last).reshape(-1, *self.shape[1:])
         return self.of.rows(0, self.of.length).reshape(self.shape)[first:last]
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield the other's blocks, which decides how much is read at once."""
+        """Yield the blocks of the underlying tensor, reshaped."""
         if self.length != self.of.length:
             yield self.rows(first, self.length if last is None else last)
             return
@@ -124,33 +124,33 @@ class FirstRows(LazyTensor):
     of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``."""
+        """Return rows ``[first:last]``."""
         return self.of.rows(first, last)
 
 
 @attrs.frozen(eq=False)
 class Padded(LazyTensor):
-    """A tensor with rows of zeros after its own."""
+    """A tensor padded with rows of zeros at the end."""
 
     of: LazyTensor
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
-        """``[first:last]``."""
+        """Return rows ``[first:last]``."""
         end = self.of.length
-        own = self.of.rows(min(first, end), min(last, end))
-        zeros = np.zeros((last - first - len(own), *self.shape[1:]), own.dtype)
-        return np.concatenate((own, zeros)) if len(zeros) else own
+        rows = self.of.rows(min(first, end), min(last, end))
+        zeros = np.zeros((last - first - len(rows), *self.shape[1:]), rows.dtype)
+        return np.concatenate((rows, zeros)) if len(zeros) else rows
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
-        """Yield the other's blocks, and the zeros."""
+        """Yield the blocks of the underlying tensor, then the zeros."""
         stop = self.length if last is None else last
         end = min(stop, self.of.length)
-        rest = self.rows(max(first, end), stop)
-        return itertools.chain(self.of.blocks(first, end), [rest] if len(rest) else [])
+        zeros = self.rows(max(first, end), stop)
+        return itertools.chain(self.of.blocks(first, end), [zeros] if len(zeros) else [])
 
 
 def reshaped(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
-    """Return a tensor in another shape, itself where it has it already."""
+    """Return a tensor in another shape, itself if it already has it."""
     return stored if stored.shape == shape else Reshaped(stored.kind, shape, stored)
 
 

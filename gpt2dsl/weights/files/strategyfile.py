@@ -1,7 +1,7 @@
-"""MindSpore's strategy files: which rank holds which part of each parameter.
+"""MindSpore's strategy files: the layout of each parameter over ranks.
 
-Source: node_strategy.proto (MindSpore 2.0 to 2.10). A file describes one pipeline stage; those of
-several merged into one have the stage before each name, ``1-backbone.layernorm.gamma``.
+Source: node_strategy.proto (MindSpore 2.0 to 2.10). A file describes one pipeline stage; a
+merged file prefixes each name with its stage, ``1-backbone.layernorm.gamma``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.tensor_layout import TensorLayout
 
 Stages = dict[int, dict[str, TensorLayout]]
-"""Stage → parameter → how it is cut over the ranks of the stage."""
+"""Pipeline stage → parameter → layout over the ranks of the stage."""
 
 PREFIX = "ckpt_strategy"
-"""How MindFormers begins their names: ``ckpt_strategy_rank_0.ckpt``."""
+"""Prefix of MindFormers' file names: ``ckpt_strategy_rank_0.ckpt``."""
 
 _PACKAGE = "mindspore.straspb"
 _MERGED = re.compile(r"(\d+)-(.+)")
@@ -65,15 +65,15 @@ _FIELDS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
 
 
 def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
-    """Return the file of a rank.
+    """Return the content of a rank's strategy file.
 
     Args:
-        stage: of the pipeline.
-        layouts: of the parameters and states that the stage holds.
+        stage: the rank's pipeline stage.
+        layouts: layouts of the parameters and optimizer states of the stage.
     """
     message: Any = _message()
     message.current_stage = stage
-    # MindSpore takes the stage from the first operator, and calls a file without one empty.
+    # MindSpore takes the stage from the first operator, and rejects a file without one as empty.
     operator = message.parallel_strategy_item.add(node_name="gpt2dsl")
     operator.parallel_strategys.stage = stage
     for name, layout in layouts.items():
@@ -86,45 +86,45 @@ def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
         cut = [layout.devices[-1 - axis] for axis in layout.axes if axis >= 0]
         item.opt_weight_shard_step = _product(cut) if layout.shared else 0
         item.opt_weight_shard_size = layout.shared
-    found: bytes = message.SerializeToString(deterministic=True)
-    return found
+    serialized: bytes = message.SerializeToString(deterministic=True)
+    return serialized
 
 
 def write(folder: Path, table: Sequence[CheckpointTensorSpec], ranks: ParallelDims) -> None:
-    """Write the file of every rank into a folder.
+    """Write the strategy file of every rank into a folder.
 
     Args:
-        folder: is there.
+        folder: an existing folder.
         table: the tensors.
         ranks: dp, mp and pp.
 
     Raises:
-        OSError: the disk is full or can't be written.
+        OSError: the disk is full or not writable.
     """
     for rank in range(ranks.count):
         stage = ranks.place(rank).stage
-        held = {one.name: one.layout for one in table if stage in one.stages}
-        (folder / f"{PREFIX}_rank_{rank}.ckpt").write_bytes(content(stage, held))
+        layouts = {tensor.name: tensor.layout for tensor in table if stage in tensor.stages}
+        (folder / f"{PREFIX}_rank_{rank}.ckpt").write_bytes(content(stage, layouts))
 
 
 def read(path: Path) -> Stages:
     """Return the layouts of a file, or of all files of a folder.
 
     Raises:
-        InputError: it is absent (G2-301), empty (G2-302), damaged, of a kind that is not read here,
-            or contradicts another one of the folder (G2-304).
+        InputError: a file is absent (G2-301), empty (G2-302), damaged, of an unsupported kind,
+            or contradicts another file of the folder (G2-304).
     """
     if not path.is_dir():
         return _read_file(path)
-    found: Stages = {}
+    stages: Stages = {}
     for file in sorted(path.glob("*.ckpt")):
         for stage, layouts in _read_file(file).items():
-            if found.setdefault(stage, layouts) != layouts:
+            if stages.setdefault(stage, layouts) != layouts:
                 message = f"it contradicts another file of stage {stage} in {path}"
                 raise InputError("G2-304", file, message)
-    if not found:
+    if not stages:
         raise InputError("G2-301", path, "it holds no strategy file (*.ckpt)")
-    return found
+    return stages
 
 
 def _read_file(path: Path) -> Stages:
@@ -143,13 +143,13 @@ def _read_file(path: Path) -> Stages:
     if not message.parallel_layout_item:
         raise InputError("G2-304", path, "it names no parameter: it is no whole strategy file")
     operators = message.parallel_strategy_item
-    own = operators[0].parallel_strategys.stage if operators else message.current_stage
-    found: Stages = {}
+    file_stage = operators[0].parallel_strategys.stage if operators else message.current_stage
+    stages: Stages = {}
     for item in message.parallel_layout_item:
         match = _MERGED.fullmatch(item.param_name)
-        stage, name = (int(match[1]), match[2]) if match else (own, item.param_name)
-        found.setdefault(stage, {})[name] = _layout(path, name, item.parallel_layouts)
-    return found
+        stage, name = (int(match[1]), match[2]) if match else (file_stage, item.param_name)
+        stages.setdefault(stage, {})[name] = _layout(path, name, item.parallel_layouts)
+    return stages
 
 
 def _layout(path: Path, name: str, item: Any) -> TensorLayout:
@@ -161,11 +161,11 @@ def _layout(path: Path, name: str, item: Any) -> TensorLayout:
         raise InputError("G2-304", path, message)
     if not devices or 0 in devices or any(not -1 <= axis < len(devices) for axis in axes):
         raise InputError("G2-304", path, f"{name} has the devices {devices} and the axes {axes}")
-    whole = TensorLayout(devices, axes)
-    left = whole.count // _product(whole.parts)
-    shared = left if item.opt_weight_shard_size == -1 else item.opt_weight_shard_size
-    if not 0 <= shared <= left or (shared and left % shared) or (shared > 1 and not axes):
-        raise InputError("G2-304", path, f"{name} is shared by {shared} ranks of {left}")
+    unsharded = TensorLayout(devices, axes)
+    replicas = unsharded.count // _product(unsharded.parts)
+    shared = replicas if item.opt_weight_shard_size == -1 else item.opt_weight_shard_size
+    if not 0 <= shared <= replicas or (shared and replicas % shared) or (shared > 1 and not axes):
+        raise InputError("G2-304", path, f"{name} is shared by {shared} ranks of {replicas}")
     return TensorLayout(devices, axes, shared if shared > 1 else 0)
 
 
@@ -179,21 +179,21 @@ def _message() -> Message:
 
 @functools.cache
 def _class() -> type[Message]:
-    """ParallelStrategyMap, in a pool of its own: MindSpore registers the same names."""
+    """Return the message class, from a private pool: MindSpore registers the same names."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
         name="node_strategy.proto", package=_PACKAGE, syntax="proto2"
     )
     for message, fields in _FIELDS.items():
-        described = file.message_type.add(name=message)
+        message_proto = file.message_type.add(name=message)
         for name, number, label, kind in fields:
-            added = described.field.add(name=name, number=number)
-            added.label = getattr(field, f"LABEL_{label.upper()}")
+            field_proto = message_proto.field.add(name=name, number=number)
+            field_proto.label = getattr(field, f"LABEL_{label.upper()}")
             if kind in _FIELDS:
-                added.type, added.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
+                field_proto.type, field_proto.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
             else:
-                added.type = getattr(field, f"TYPE_{kind.upper()}")
+                field_proto.type = getattr(field, f"TYPE_{kind.upper()}")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = pool.FindMessageTypeByName(f"{_PACKAGE}.ParallelStrategyMap")
-    return message_factory.GetMessageClass(found)
+    descriptor = pool.FindMessageTypeByName(f"{_PACKAGE}.ParallelStrategyMap")
+    return message_factory.GetMessageClass(descriptor)

@@ -1,7 +1,7 @@
-"""The .safetensors format: a header in JSON that says where each tensor lies, then the tensors.
+"""The .safetensors format: a JSON header with the offsets of the tensors, then their bytes.
 
-The library checks and describes; it gives NumPy no bfloat16 and holds whole files in memory when it
-writes, so that the bytes themselves go through here.
+The safetensors library validates files; it has no bfloat16 for NumPy and builds whole files in
+memory, so that this module reads and writes the bytes itself.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gpt2dsl.weights.files.lazy_tensor import FileTensor, LazyTensor
 
 
 def stored(path: Path) -> dict[str, LazyTensor]:
-    """Return the tensors of a file, those included that its metadata names as one with another.
+    """Return the tensors of a file by name, including those tied to another by its metadata.
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
-        InputError: its tensors are those of another library (G2-306).
+        InputError: its tensors belong to another library (G2-306).
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # plans may need none
 
@@ -33,7 +33,7 @@ def stored(path: Path) -> dict[str, LazyTensor]:
             raise InputError("G2-301", path, "there is no such file")
         if path.is_file() and path.stat().st_size == 0:
             raise InputError("G2-302", path, "the file is empty")
-        with safe_open(path, "numpy"):  # It checks the header against the file.
+        with safe_open(path, "numpy"):  # Checks the header against the file.
             pass
         header, start = _read_header(path)
     except SafetensorError as error:
@@ -49,11 +49,11 @@ def stored(path: Path) -> dict[str, LazyTensor]:
         for name, entry in header.items()
     }
     tied = safetensors_metadata.tied(entries, header)
-    return tensors | {name: tensors[kept] for name, kept in tied.items()}
+    return tensors | {name: tensors[target] for name, target in tied.items()}
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file that ``stored`` has read."""
+    """Return the metadata of a file that ``stored`` accepted."""
     entries: dict[str, str] = _read_header(path)[0].get("__metadata__") or {}
     return entries
 
@@ -66,7 +66,7 @@ def metadata_fates(path: Path) -> Iterator[KeyFate]:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return a file's header, and the byte at which the tensors begin."""
+    """Return a file's header, and the offset of its first tensor."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header: dict[str, Any] = json.loads(file.read(length))
@@ -74,15 +74,15 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
-    """Write tensors in the order given, in the format's form for PyTorch, as transformers expects.
+    """Write tensors in the given order, marked as PyTorch's, as transformers expects.
 
-    Each is read, written and forgotten in turn.
+    Only one block is in memory at a time.
 
     Returns:
         The file's checksum.
 
     Raises:
-        OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
+        OSError: the disk is full or not writable; ``store.writing`` turns it into a RunError.
     """
     with begun(path, tensors) as file:
         for tensor in tensors.values():
@@ -93,12 +93,12 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 @contextmanager
 def begun(path: Path, tensors: Mapping[str, LazyTensor], **said: str) -> Iterator[HashedFile]:
-    """Yield a new file with its header; the tensors are to be written into it, in the order given.
+    """Create a file, write its header and yield it for the tensors, to be written in order.
 
     Args:
         path: the file.
         tensors: their names, types and shapes.
-        said: what it says of itself besides.
+        said: further entries of the file's metadata.
 
     Raises:
         OSError: as in ``write``.
@@ -110,11 +110,11 @@ def begun(path: Path, tensors: Mapping[str, LazyTensor], **said: str) -> Iterato
 
 def _header(tensors: Mapping[str, LazyTensor], said: Mapping[str, str]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **said}}
-    place = 0
+    offset = 0
     for name, tensor in tensors.items():
-        offsets = [place, place + tensor.size]
+        offsets = [offset, offset + tensor.size]
         header[name] = {"dtype": tensor.kind, "shape": tensor.shape, "data_offsets": offsets}
-        place += tensor.size
+        offset += tensor.size
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # The tensors begin at a multiple of eight bytes.
+    text += b" " * (-len(text) % 8)  # Aligns the tensors to eight bytes.
     return len(text).to_bytes(8, "little") + text

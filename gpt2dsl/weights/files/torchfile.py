@@ -1,4 +1,4 @@
-"""PyTorch's .bin: a pickle, which could run any command, so that torch's own guard opens it."""
+"""PyTorch's .bin format: a pickle, which could run any code, so torch's own guard loads it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from gpt2dsl.weights.files.lazy_tensor import STORAGE, ArrayTensor, FileTensor, 
 
 _KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How files begin that torch wrote before its version 1.6: the magic number, pickled."""
+"""Prefix of files that torch wrote before version 1.6: the pickled magic number."""
 
 
 def is_torch(start: bytes) -> bool:
-    """Return whether a file that begins so is one of torch's."""
+    """Return whether a file with this prefix is a torch file."""
     return start.startswith((b"PK\x03\x04", _LEGACY))
 
 
 @attrs.frozen
 class Checkpoint:
-    """The tensors of a torch file, and what lies beside them.
+    """The content of a torch file.
 
     Attributes:
-        tensors: of the model.
-        document: what the file holds besides, {} where it holds tensors alone.
+        tensors: the model's tensors by name.
+        document: the other entries of the file; {} if it contains only tensors.
     """
 
     tensors: dict[str, LazyTensor]
@@ -41,19 +41,19 @@ class Checkpoint:
 
 
 def stored(path: Path) -> dict[str, LazyTensor]:
-    """Return the tensors of a file, as ``opened`` does."""
+    """Return the tensors of a file by name; errors as in ``opened``."""
     return opened(path).tensors
 
 
 def opened(path: Path) -> Checkpoint:
-    """Return what a file holds; nothing in its pickle but tensors and containers is run.
+    """Return the content of a file, unpickling only tensors and containers.
 
-    Only the pickle is read here, not the tensors, but for files of torch before 1.6, whose tensors
-    can't be told apart without being read: those are held in memory.
+    Tensors are not read here, except from files of torch before 1.6, whose tensors can only be
+    located by reading them: those are in memory.
 
     Raises:
-        InputError: torch is not installed, or the file is damaged, or holds something that is no
-            tensor (G2-304).
+        InputError: torch is not installed, or the file is damaged, or contains something other
+            than tensors (G2-304).
     """
     try:
         with path.open("rb") as file:
@@ -72,14 +72,14 @@ def opened(path: Path) -> Checkpoint:
 
 
 _MODELS = ("state_dict", "model_state_dict", "model", "module")
-"""Where Lightning, plain loops of PyTorch, nanoGPT and DeepSpeed keep the tensors of a model."""
+"""Keys of the model's tensors in checkpoints of Lightning, PyTorch loops, nanoGPT, DeepSpeed."""
 
 
 def _model(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the tensors of the model by name, and what lies beside them.
+    """Return the model's tensors by name, and the other entries of the file.
 
     Raises:
-        InputError: there are none, or two models (G2-304).
+        InputError: the file contains no model, or two (G2-304).
     """
     document: dict[str, Any] = {}
     if isinstance(content, dict):
@@ -103,7 +103,7 @@ def _model(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _tensors_in(content: Any) -> Iterator[Any]:
-    """Yield every tensor of a file, wherever it lies."""
+    """Yield every tensor of a file, at any depth."""
     if hasattr(content, "untyped_storage"):
         yield content
     elif isinstance(content, dict):
@@ -124,10 +124,10 @@ def _loaded(path: Path, *, legacy: bool) -> Any:
 
 
 def _places(path: Path, tensors: Iterable[Any]) -> dict[int, int]:
-    """Address of a storage in the mapped file → its offset there; {} where that is not sure.
+    """Return the address of each storage → its offset in the file; {} if that is not certain.
 
-    Torch does not say where its mapping begins. The storages' addresses and the offsets of the
-    archive's records are the same numbers but for that, and must be so for every one of them.
+    Torch does not expose the start of its mapping. Storage addresses and offsets of the archive's
+    records must differ by one constant, the start, for all storages.
     """
     storages = {s.data_ptr(): s.nbytes() for t in tensors if (s := t.untyped_storage()).nbytes()}
     try:
@@ -142,23 +142,23 @@ def _places(path: Path, tensors: Iterable[Any]) -> dict[int, int]:
 
 
 def _records(path: Path) -> dict[int, int]:
-    """Offset and size of the tensors' bytes in torch's archive, which is a zip file."""
-    found = {}
+    """Return the offset → size of the tensors' bytes in torch's archive, a zip file."""
+    sizes = {}
     with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         for record in archive.infolist():
             if "/data/" not in record.filename or not record.file_size:
                 continue
-            # Name and padding of the local header come before the bytes.
+            # The local header's name and padding precede the bytes.
             file.seek(record.header_offset + 26)
             name, extra = struct.unpack("<HH", file.read(4))
             offset = record.header_offset + 30 + name + extra
-            # What is compressed has no bytes to be read there.
-            found[offset] = -1 if record.compress_type else record.file_size
-    return found
+            # A compressed record can't be read in place.
+            sizes[offset] = -1 if record.compress_type else record.file_size
+    return sizes
 
 
 def _tensor(path: Path, tensor: Any, places: dict[int, int]) -> LazyTensor:
-    """One tensor: where its bytes lie, or where that is not known itself."""
+    """Return a tensor in the file, or in memory if its offset is not known."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     kind, shape = _KINDS.get(dtype, dtype), tuple(tensor.shape)
     if kind not in STORAGE:
@@ -174,30 +174,30 @@ def _tensor(path: Path, tensor: Any, places: dict[int, int]) -> LazyTensor:
 
 
 def _array(tensor: Any, kind: str) -> NDArray[Any]:
-    """Return a tensor's values; NumPy has no bfloat16, and gets its bits."""
-    import torch  # noqa: PLC0415  # an extra, and here by now
+    """Return a tensor's values; bfloat16, which NumPy lacks, as its raw bits."""
+    import torch  # noqa: PLC0415  # an extra; the caller has imported it
 
     bits = tensor.detach().contiguous()
-    found: NDArray[Any] = (bits.view(torch.int16) if kind == "BF16" else bits).numpy()
-    return found.view(STORAGE[kind])
+    array: NDArray[Any] = (bits.view(torch.int16) if kind == "BF16" else bits).numpy()
+    return array.view(STORAGE[kind])
 
 
 @attrs.frozen(eq=False)
 class Strided(Whole):
-    """A tensor whose elements lie in another order than that of its rows, as a transposed one."""
+    """A tensor that is not contiguous in its file, such as a transposed one."""
 
     of: FileTensor
     strides: tuple[int, ...]
 
     def make(self) -> NDArray[Any]:
-        """Return all of it, in its own order."""
+        """Return the whole tensor, contiguous."""
         flat = self.of.rows(0, self.of.shape[0])
         steps = [stride * flat.itemsize for stride in self.strides]
         return np.ascontiguousarray(np.lib.stride_tricks.as_strided(flat, self.shape, steps))
 
 
 def _reason(error: Exception) -> str:
-    """What torch objects to, of its page of advice, which includes how to run it all the same."""
+    """Return the reason from torch's message, without its advice on how to load the file anyway."""
     for line in _lines(error):
         if "Unsupported" in line or "GLOBAL" in line or "Trying to" in line:
             return line.strip()

@@ -1,1 +1,1 @@
-"""Whose files: the names of tensors and the configuration beside them, ours and theirs."""
+"""Foreign weight formats: their tensor names and configurations, mapped to ours and back."""

@@ -1,8 +1,8 @@
-"""Adapters of a network: what they add to its weights, and what they replace.
+"""Adapters: low-rank updates of weights, and tensors that they replace.
 
-LoRA (Hu et al. 2021) adds two thin matrices to a weight, DoRA (Liu et al. 2024) gives each output
-of the sum a length of its own, PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024) take from the
-base what their matrices began as.
+LoRA (Hu et al. 2021) adds the product of two thin matrices to a weight, DoRA (Liu et al. 2024)
+learns the magnitude of each output of the sum, PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024)
+subtract their matrices' initial values from the base.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from gpt2dsl.layout.params import HEAD, SCORE, WTE
 from gpt2dsl.weights.files.lazy_tensor import Array, LazyTensor, Whole, from_float32, to_float32
 
 HEAD_MODULES = ("lm_head", SCORE.removesuffix(".weight"))
-"""Modules whose weights are ``[out, in]``; all others are Conv1D or tables, ``[in, out]``."""
+"""Modules with weights ``[out, in]``; all others are Conv1D or embeddings, ``[in, out]``."""
 
 Beginning = Literal["", "pissa", "olora"]
-"""How an adapter began, where that changed its base."""
+"""Initialisation of an adapter that changed its base; "" for any other."""
 
 
 @attrs.frozen(kw_only=True)
 class StoredLoRA:
-    """What is added to one weight ``[in, out]``: ``scale (B A)^T``.
+    """A low-rank update of one weight ``[in, out]``: ``scale (B A)^T``.
 
     Attributes:
         a: ``[r, in]``.
         b: ``[out, r]``.
-        alpha: what the scale is made of.
-        scale: alpha / r, or alpha / sqrt(r) of rank-stabilised LoRA.
-        magnitude: ``[out]``, the length of each output's column in the sum (DoRA).
-        bias: ``[out]``, which B adds.
-        beginning: pissa takes the r largest singular values from the base first, olora the first r
-            columns of its QR decomposition.
+        alpha: numerator of the scale.
+        scale: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA.
+        magnitude: ``[out]``, the norm of each output's column in the sum (DoRA).
+        bias: ``[out]``, the bias of B.
+        beginning: pissa subtracts the r largest singular values from the base first, olora the
+            first r columns of its QR decomposition.
     """
 
     a: LazyTensor
@@ -50,22 +50,22 @@ class StoredLoRA:
 
     @property
     def rank(self) -> int:
-        """R."""
+        """Rank r of the update."""
         return self.a.shape[0]
 
     @property
     def tensors(self) -> tuple[LazyTensor, ...]:
-        """The matrices, and magnitude and bias if there are any."""
-        more = (tensor for tensor in (self.magnitude, self.bias) if tensor)
-        return (self.a, self.b, *more)
+        """The two matrices, then magnitude and bias if present."""
+        optional = (tensor for tensor in (self.magnitude, self.bias) if tensor)
+        return (self.a, self.b, *optional)
 
 
 @attrs.frozen(kw_only=True)
 class Rows:
-    """Rows of a table that an adapter replaces.
+    """Rows of an embedding table that an adapter replaces.
 
     Attributes:
-        indices: which rows.
+        indices: indices of the rows.
         values: ``[rows, width]``.
     """
 
@@ -75,12 +75,12 @@ class Rows:
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """The files that an adapter was read from, which are written again as they are.
+    """The files an adapter was read from, written back unchanged.
 
     Attributes:
-        folder: what lies beside them belongs to the adapter.
+        folder: their folder; its other files belong to the adapter too.
         config: the content of adapter_config.json.
-        tensors: under the names of the file.
+        tensors: its tensors, under the names of the file.
     """
 
     folder: Path
@@ -93,15 +93,15 @@ class Adapter:
     """An adapter of a network.
 
     Attributes:
-        modules: module's name, ``transformer.h.0.attn.c_attn`` → what is added to its weight.
-        base: the weights that it belongs to, "" where it doesn't say.
-        full: tensors that it holds whole, such as the score of a classifier.
-        rows: a table's name → the rows that it holds.
-        own: those of the word table and the language-model head that it has a copy of for itself,
-            so that the two are no longer one.
-        bare: whether it belongs to GPT2Model without a head, whose names lack ``transformer.``.
-        dropout: probability on the adapters' inputs in training.
-        origin: of an adapter that PEFT's files hold.
+        modules: module's name, ``transformer.h.0.attn.c_attn`` → update of its weight.
+        base: the weights it was trained on; "" if not recorded.
+        full: tensors replaced as a whole, such as the score of a classifier.
+        rows: a table's name → its replaced rows.
+        own: the names among wte and lm_head that the adapter has a copy of its own for, which
+            unties the two.
+        bare: whether its base is GPT2Model without a head, whose names lack ``transformer.``.
+        dropout: dropout probability of the adapters' inputs in training.
+        origin: the files of an adapter read from PEFT's format.
     """
 
     modules: Mapping[str, StoredLoRA]
@@ -115,31 +115,31 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        """How many."""
+        """Number of parameters."""
         return sum(tensor.elements for tensor in self.tensors)
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return sum(tensor.size for tensor in self.tensors)
 
     @property
     def tensors(self) -> tuple[LazyTensor, ...]:
-        """All of them."""
+        """All tensors of the adapter."""
         added = (tensor for module in self.modules.values() for tensor in module.tensors)
         return (*added, *self.full.values(), *(rows.values for rows in self.rows.values()))
 
 
 @attrs.frozen(eq=False)
 class Merged(Whole):
-    """A weight with an adapter's part added, in the weight's own type."""
+    """A weight merged with its adapter, in the weight's element type."""
 
     of: LazyTensor
     part: StoredLoRA
     transposed: bool
 
     def make(self) -> NDArray[Any]:
-        """Return the sum."""
+        """Return the merged tensor."""
         stored = to_float32(self.of.rows(0, self.of.length), self.of.kind)
         weight = _rest(stored, self.part)
         product = self.part.a.load().T @ self.part.b.load().T  # [in, r] [r, out] → [in, out]
@@ -151,21 +151,23 @@ class Merged(Whole):
 
 @attrs.frozen(eq=False)
 class Raised(Whole):
-    """A bias with the one of an adapter added."""
+    """A bias merged with that of an adapter."""
 
     of: LazyTensor
     part: StoredLoRA
 
     def make(self) -> NDArray[Any]:
-        """Return the sum."""
+        """Return the merged bias."""
         assert self.part.bias
-        own = to_float32(self.of.rows(0, self.of.length), self.of.kind)
-        return from_float32(own + np.float32(self.part.scale) * self.part.bias.load(), self.kind)
+        base_bias = to_float32(self.of.rows(0, self.of.length), self.of.kind)
+        return from_float32(
+            base_bias + np.float32(self.part.scale) * self.part.bias.load(), self.kind
+        )
 
 
 @attrs.frozen(eq=False)
 class Patched(Whole):
-    """A table with some of its rows replaced."""
+    """An embedding table with some rows replaced."""
 
     of: LazyTensor
     part: Rows
@@ -178,21 +180,21 @@ class Patched(Whole):
 
 
 def _rest(weight: Array, part: StoredLoRA) -> Array:
-    """Return what an adapter left of its base when it began; ``[in, out]`` or ``[out, in]``."""
+    """Return a base weight minus the adapter's initial values; ``[in, out]`` or ``[out, in]``."""
     if part.beginning == "pissa":
         u, s, vh = np.linalg.svd(weight, full_matrices=False)
-        rest: Array = weight - (u[:, : part.rank] * s[: part.rank]) @ vh[: part.rank]
-        return rest
+        residual: Array = weight - (u[:, : part.rank] * s[: part.rank]) @ vh[: part.rank]
+        return residual
     if part.beginning == "olora":
         q, r = np.linalg.qr(weight)
-        # PEFT decomposes Conv1D's [in, out] as if it were [out, in]; so does this.
-        taken = np.float32(part.scale) * (q[:, : part.rank] @ r[: part.rank])
-        return np.asarray(weight - taken, np.float32)
+        # As in PEFT, Conv1D's [in, out] is decomposed as if it were [out, in].
+        initial = np.float32(part.scale) * (q[:, : part.rank] @ r[: part.rank])
+        return np.asarray(weight - initial, np.float32)
     return weight
 
 
 def merged(tensors: Mapping[str, LazyTensor], adapter: Adapter) -> dict[str, LazyTensor]:
-    """Return the network's tensors with an adapter's parts added; they must fit."""
+    """Return the network's tensors merged with an adapter, whose shapes must fit."""
     result = dict(tensors)
     if adapter.own:
         result.setdefault(HEAD, tensors[WTE])
@@ -210,11 +212,11 @@ def merged(tensors: Mapping[str, LazyTensor], adapter: Adapter) -> dict[str, Laz
 
 
 def misfits(shapes: Mapping[str, tuple[int, ...]], adapter: Adapter) -> list[str]:
-    """Return where an adapter does not fit a network, in words.
+    """Return a message for each mismatch between an adapter and a network.
 
     Args:
-        shapes: of the network's tensors, by name.
-        adapter: whether it fits them.
+        shapes: shapes of the network's tensors by name.
+        adapter: the adapter.
     """
     problems = []
     for module, part in adapter.modules.items():
@@ -239,11 +241,11 @@ def misfits(shapes: Mapping[str, tuple[int, ...]], adapter: Adapter) -> list[str
 
 
 def _misfit(stored: tuple[int, ...], part: StoredLoRA, *, transposed: bool) -> str:
-    """Return why an adapter does not fit a weight, "" where it does."""
+    """Return why an update does not fit a weight; "" if it does."""
     shape = stored[::-1] if transposed else stored  # [in, out]
-    own = (*part.a.shape[-1:], *part.b.shape[:1])
-    if shape != own or part.b.shape[-1] != part.rank:
-        return f"{own} for a weight of {shape}"
+    adapter_shape = (*part.a.shape[-1:], *part.b.shape[:1])
+    if shape != adapter_shape or part.b.shape[-1] != part.rank:
+        return f"{adapter_shape} for a weight of {shape}"
     for word, tensor in {"magnitude": part.magnitude, "bias": part.bias}.items():
         if tensor and tensor.shape != shape[-1:]:
             return f"its {word} is {tensor.shape} for {shape[-1]} outputs"

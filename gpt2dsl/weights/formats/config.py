@@ -13,7 +13,7 @@ from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
 
 _FEWEST_LABELS = 2
-"""Labels of a classifier whose config.json does not mention them, as in transformers."""
+"""Default number of labels, as in transformers."""
 
 
 def to_config(
@@ -26,36 +26,39 @@ def to_config(
 
     Args:
         geometry: the network.
-        eos: the tokenizer's end-of-text id; the last one, as GPT-2 has it, where it is None.
-        classes: names of a classifier's classes; LABEL_0 and so on where there are none.
-        source: the config.json that the network came with, which is kept but for what has
-            changed since.
+        eos: the tokenizer's end-of-text id; None for the last id, as in GPT-2.
+        classes: names of a classifier's classes; LABEL_0 and so on if empty.
+        source: the network's original config.json; keys whose values have not changed since are
+            kept.
     """
     if not source:
         return _new(geometry, eos, classes)
-    came = from_config(source, Path("config.json"))
-    has_same_head = (came.labels, came.problem) == (geometry.labels, geometry.problem)
-    own = class_names(source)
-    new = _new(geometry, eos, classes or (own if has_same_head else ()))
-    before = _new(came, eos, own)
-    kept = {
+    original = from_config(source, Path("config.json"))
+    has_same_head = (original.labels, original.problem) == (geometry.labels, geometry.problem)
+    source_classes = class_names(source)
+    new = _new(geometry, eos, classes or (source_classes if has_same_head else ()))
+    original_keys = _new(original, eos, source_classes)
+    source_keys = {
         key: value
         for key, value in source.items()
         if has_same_head or key not in ("num_labels", "problem_type")
     }
-    # A file that says nothing of a token has transformers' default, which stays so.
-    absent = {key: new[key] for key in new.keys() - _IDS - {"n_ctx"} if key not in kept}
-    absent = {key: value for key, value in absent.items() if ALIASES.get(key, key) not in kept}
+    # A token id that the file leaves out keeps transformers' default, so it is not added.
+    absent = {key: new[key] for key in new.keys() - _IDS - {"n_ctx"} if key not in source_keys}
+    absent = {
+        key: value for key, value in absent.items() if ALIASES.get(key, key) not in source_keys
+    }
     changed = {
         key: value
         for key, value in new.items()
-        if before.get(key) != value and not (key in _IDS and kept.get(key) is not None)
+        if original_keys.get(key) != value
+        and not (key in _IDS and source_keys.get(key) is not None)
     }
     for key, other in ALIASES.items():
-        if key in changed and other in kept:
+        if key in changed and other in source_keys:
             changed[other] = changed.pop(key)
-            kept.pop(key, None)
-    return {**absent, **kept, **changed}
+            source_keys.pop(key, None)
+    return {**absent, **source_keys, **changed}
 
 
 _IDS = {"bos_token_id", "eos_token_id", "pad_token_id"}
@@ -93,7 +96,7 @@ def _new(geometry: GPT2Config, eos: int | None, classes: Sequence[str]) -> dict[
         labels = classes or [f"LABEL_{i}" for i in range(geometry.labels)]
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}
         config["label2id"] = {label: i for i, label in enumerate(labels)}
-        # Without it transformers classifies no more than one text at a time.
+        # Without it, transformers can only classify one text at a time.
         config["pad_token_id"] = end
     if geometry.problem:
         config["problem_type"] = geometry.problem
@@ -101,16 +104,14 @@ def _new(geometry: GPT2Config, eos: int | None, classes: Sequence[str]) -> dict[
 
 
 def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
-    """Return the network that a config.json describes.
-
-    A key that is left out has transformers' default.
+    """Return the network described by a config.json; absent keys have transformers' defaults.
 
     Args:
         config: the content.
         path: its file, for messages.
 
     Raises:
-        InputError: it is another kind of network, or no network (G2-306).
+        InputError: it describes another kind of network, or none (G2-306).
     """
     if "model_type" not in config:
         raise InputError("G2-306", path, "model_type is absent: gpt2 is expected")
@@ -134,7 +135,7 @@ def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
         embedding_dropout=embedding if embedding != residual else None,
         attention_dropout=attention if attention != residual else None,
         epsilon=float(config.get("layer_norm_epsilon", 1e-5)),
-        # as transformers: what counts as true in Python
+        # as in transformers, by truth value
         scale_attention=bool(config.get("scale_attn_weights", True)),
         scale_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx", False)),
         upcast_attention=bool(config.get("reorder_and_upcast_attn", False)),
@@ -149,7 +150,7 @@ def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
 
 
 def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a classifier's classes in a config.json; () where it has none."""
+    """Return the names of a classifier's classes in a config.json; () if it has none."""
     names = config.get("id2label")
     if not isinstance(names, dict):
         return ()
@@ -158,11 +159,11 @@ def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def problem(config: Mapping[str, Any]) -> str:
-    """Return what a classifier's outputs are, as transformers takes them.
+    """Return the problem type of a classifier, as transformers infers it.
 
     Returns:
-        ``regression``: each output is a number; ``multi_label_classification``: each says for
-        itself whether its class applies; "" where they tell one class of several.
+        ``regression``: each output is a number; ``multi_label_classification``: each output is an
+        independent yes or no; "": one class out of several.
     """
     named = config.get("problem_type")
     if named in (REGRESSION, MULTI_LABEL):
@@ -171,16 +172,16 @@ def problem(config: Mapping[str, Any]) -> str:
 
 
 def _number(config: Mapping[str, Any], key: str, default: int) -> int:
-    """Return a number of the network: transformers takes the other name of both."""
+    """Return a number of the network; its alias wins over the key, as in transformers."""
     value: int = config.get(ALIASES.get(key, key), config.get(key, default))
     return value
 
 
 def _labels(config: Mapping[str, Any], path: Path) -> int:
-    """Return the number of outputs of the classification head; 0 where there is none.
+    """Return the number of outputs of the classification head; 0 if there is none.
 
     Raises:
-        InputError: what is said of them contradicts itself (G2-306).
+        InputError: the keys of labels contradict each other (G2-306).
     """
     if CLASSIFIER not in (config.get("architectures") or ()):
         return 0
@@ -197,7 +198,7 @@ def _labels(config: Mapping[str, Any], path: Path) -> int:
 
 
 def _count(config: Mapping[str, Any]) -> int:
-    """Return the number of outputs that a config.json gives a classification head."""
+    """Return the number of labels in a config.json."""
     names, count = config.get("id2label"), config.get("num_labels")
     if names is not None:
         return len(names)

@@ -1,4 +1,4 @@
-"""Hugging Face's names of GPT-2's tensors, and folders that ``transformers`` reads."""
+"""Hugging Face's tensor names of GPT-2, and folders in the layout of ``transformers``."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 _PREFIX = "transformer."
 
-# Causal masks, which old files hold as if they were weights.
+# Causal masks, which old files contain as if they were weights.
 _BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 
 
 def full_names(stored: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
-    """Tensors under the names that GPT2LMHeadModel gives them; causal masks are left out.
+    """Return tensors under the names of GPT2LMHeadModel, without causal masks.
 
     Args:
-        stored: the tensors of a file; DistributedDataParallel puts ``module.`` before each name,
-            ``torch.compile`` ``_orig_mod.``, a LightningModule the name of its attribute, and
-            GPT2Model alone has no ``transformer.``.
+        stored: the tensors of a file; DistributedDataParallel prefixes each name with ``module.``,
+            ``torch.compile`` with ``_orig_mod.``, a LightningModule with the name of its
+            attribute, and GPT2Model alone has no ``transformer.``.
         path: the file, for messages.
 
     Raises:
-        InputError: two of them have one name (G2-304).
+        InputError: two tensors get the same name (G2-304).
     """
-    found: dict[str, LazyTensor] = {}
+    named: dict[str, LazyTensor] = {}
     outer = _wrapper(stored)
     for name, tensor in stored.items():
         inner = name.removeprefix(outer)
         full = inner if inner.startswith((_PREFIX, HEAD, SCORE)) else _PREFIX + inner
         if _BUFFER.fullmatch(full):
             continue
-        if full in found:
+        if full in named:
             raise InputError("G2-304", path, f"{full} is in it under two names")
-        found[full] = tensor
-    return found
+        named[full] = tensor
+    return named
 
 
 def _wrapper(names: Iterable[str]) -> str:
-    """Return what modules around the network put before its names: what is before its positions."""
+    """Return the prefix that wrapper modules add to names, taken from that of the wpe."""
     outer = [
         name.removesuffix("wpe.weight").removesuffix(_PREFIX)
         for name in names
@@ -73,32 +73,32 @@ def write(
     source: Mapping[str, Any] | None = None,
     generation: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
-    """Write a folder that ``transformers`` reads, and this project too.
+    """Write weights as a folder that ``transformers`` and this project read.
 
     Args:
-        folder: as ``store.writing`` gives it.
+        folder: the folder, from ``store.writing``.
         geometry: the network.
-        arrays: every tensor of ``layout.tensors``, by its name there.
-        tokenizer: written beside them.
+        arrays: the values of every parameter of ``param_specs``, by name.
+        tokenizer: the tokenizer, written too.
         classes: names of a classifier's classes.
         kind: element type of the file.
-        source: the config.json that the network came with.
-        generation: generation_config.json; None for one that says little.
+        source: the network's original config.json.
+        generation: the content of generation_config.json; None for token ids alone.
 
     Returns:
-        File → checksum of those whose checksum is known, for ``store.writing``.
+        File → checksum of each file with tensors, for ``store.writing``.
 
     Raises:
-        OSError: the disk is full or can't be written; ``store.writing`` makes it a RunError.
+        OSError: the disk is full or not writable; ``store.writing`` turns it into a RunError.
     """
     shapes = {name: array.shape for name, array in arrays.items()}
     expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
     if shapes != expected:
         raise ValueError(f"not the network's tensors: {shapes.items() ^ expected.items()}")
-    held = {name: converted(ArrayTensor.of(array), kind) for name, array in arrays.items()}
+    tensors = {name: converted(ArrayTensor.of(array), kind) for name, array in arrays.items()}
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
-    digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), held)
+    digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), tensors)
     if generation is not None:
         write_json(folder / location.GENERATION, generation)
     return digests
@@ -110,12 +110,12 @@ def config_of(
     classes: Sequence[str] = (),
     source: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the config.json of weights that were trained; the arguments are those of ``write``."""
+    """Return the config.json of trained weights; arguments as in ``write``."""
     config = to_config(geometry, tokenizer.eos if tokenizer else None, classes, source)
     if tokenizer:
-        own = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
-        ids = {f"{token}_token_id": i for token, i in own.items() if i is not None}
-        # What the network came with says more than its tokenizer does, unless its table lacks it.
+        token_ids = {"bos": tokenizer.bos, "eos": tokenizer.eos, "pad": tokenizer.pad}
+        ids = {f"{token}_token_id": i for token, i in token_ids.items() if i is not None}
+        # The network's original ids win over the tokenizer's if they are within the vocabulary.
         config |= {
             key: i for key, i in ids.items() if (source or {}).get(key) not in range(geometry.vocab)
         }
@@ -128,19 +128,19 @@ def write_stored(
     stored: Mapping[str, LazyTensor],
     shard: int | None = None,
 ) -> dict[str, str]:
-    """Write a folder of tensors that are not in memory, each in its own element type.
+    """Write a folder of lazy tensors, each in its own element type.
 
     Args:
-        folder: as ``store.writing`` gives it.
+        folder: the folder, from ``store.writing``.
         config: the content of config.json; the element type is added.
         stored: the tensors.
-        shard: bytes of a file at most, unless one tensor has more; None for one file.
+        shard: maximum bytes per file, exceeded only by a single larger tensor; None for one file.
 
     Returns:
-        File → checksum of those that hold tensors.
+        File → checksum of each file with tensors.
 
     Raises:
-        OSError: the disk is full or can't be written.
+        OSError: the disk is full or not writable.
     """
     write_config(folder, config, stored)
     shards = _shards(stored, shard)
@@ -158,7 +158,7 @@ def write_stored(
 
 
 def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, LazyTensor]) -> None:
-    """Write config.json and generation_config.json of tensors; else as ``write_stored``."""
+    """Write config.json and generation_config.json; arguments as in ``write_stored``."""
     sizes: dict[str, int] = {}
     for tensor in stored.values():
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
@@ -169,12 +169,12 @@ def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, L
 
 
 def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the config.json of an adapter's classifier, whose names PEFT's own files leave out."""
+    """Write a config.json beside an adapter, for the class names that PEFT's files lack."""
     write_json(folder / location.CONFIG, config)
 
 
 def _shards(stored: Mapping[str, LazyTensor], limit: int | None) -> list[list[str]]:
-    """Return the names of each file's tensors."""
+    """Return the names of the tensors of each shard."""
     shards: list[list[str]] = [[]]
     size = 0
     for name, tensor in stored.items():
@@ -187,5 +187,5 @@ def _shards(stored: Mapping[str, LazyTensor], limit: int | None) -> list[list[st
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file as transformers lays it out."""
+    """Write a JSON file with transformers' formatting."""
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

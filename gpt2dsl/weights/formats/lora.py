@@ -1,7 +1,7 @@
-"""The adapters of a network as PEFT's files hold them, and back.
+"""Conversion of a network's LoRA adapters to PEFT's layout and back.
 
-PEFT knows c_attn as a whole only: adapters on its thirds go out as one whose rank is the sum of
-theirs. Its A stacks theirs, and its B is zero but for their thirds.
+PEFT adapts c_attn only as a whole: adapters on its q, k and v slices become one whose rank is the
+sum of theirs. Its A stacks theirs, and its B is zero outside their slices.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Values = Mapping[str, NDArray[np.float32]]
 def to_files(
     slots: Sequence[LoRASpec], values: Values, full: Values, base: str, dropout: float = 0.0
 ) -> Adapter:
-    """Adapters as files hold them.
+    """Return a network's adapters in PEFT's layout.
 
     Args:
-        slots: of the network.
+        slots: the adapters of the network.
         values: their tensors, by the names of ``LoRASpec.shapes``.
-        full: tensors that are held whole.
-        base: the weights that they belong to.
-        dropout: probability on their inputs in training.
+        full: tensors replaced as a whole.
+        base: the weights they were trained on.
+        dropout: dropout probability of their inputs in training.
     """
     modules = {}
-    for module, own in itertools.groupby(slots, key=lambda slot: slot.module):
-        together = list(own)
+    for module, group in itertools.groupby(slots, key=lambda slot: slot.module):
+        together = list(group)
         a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in together])  # [sum r, in]
         b = np.concatenate([_spread(slot, values) for slot in together], 1)  # [out, sum r]
         scale = together[0].scale
@@ -46,13 +46,13 @@ def to_files(
 
 
 def _spread(slot: LoRASpec, values: Values) -> NDArray[np.float32]:
-    """B over the whole output of its module."""
+    """Return B over all outputs of its module, ``[out, r]``."""
     b = values[f"{slot.name}.lora_B"]
     if not slot.third:
         return b
-    found = np.zeros((len(THIRDS) * slot.outputs, slot.rank), np.float32)
-    found[_rows(slot)] = b
-    return found
+    spread = np.zeros((len(THIRDS) * slot.outputs, slot.rank), np.float32)
+    spread[_rows(slot)] = b
+    return spread
 
 
 def _rows(slot: LoRASpec) -> slice:
@@ -61,25 +61,25 @@ def _rows(slot: LoRASpec) -> slice:
 
 
 def from_files(slots: Sequence[LoRASpec], adapter: Adapter) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a network's adapters.
+    """Return the tensors of a network's adapters, by the names of ``LoRASpec.shapes``.
 
     Raises:
-        ValueError: the files hold other adapters.
+        ValueError: the files contain other adapters.
     """
-    found: dict[str, NDArray[Any]] = {}
-    wanted = {slot.module for slot in slots}
-    if wanted != set(adapter.modules):
-        other = sorted(wanted ^ set(adapter.modules))
+    arrays: dict[str, NDArray[Any]] = {}
+    expected = {slot.module for slot in slots}
+    if expected != set(adapter.modules):
+        other = sorted(expected ^ set(adapter.modules))
         raise ValueError(f"adapters on other modules: {', '.join(other[:3])}")
-    for module, own in itertools.groupby(slots, key=lambda slot: slot.module):
+    for module, group in itertools.groupby(slots, key=lambda slot: slot.module):
         a, b = adapter.modules[module].a.load(), adapter.modules[module].b.load()
-        first = kept = 0
-        for slot in own:
+        first = nonzero = 0
+        for slot in group:
             ranks = slice(first, first + slot.rank)
             part = b[_rows(slot) if slot.third else slice(None), ranks]
-            found[f"{slot.name}.lora_A"], found[f"{slot.name}.lora_B"] = a[ranks], part
+            arrays[f"{slot.name}.lora_A"], arrays[f"{slot.name}.lora_B"] = a[ranks], part
             first += slot.rank
-            kept += np.count_nonzero(part)
-        if first != len(a) or kept != np.count_nonzero(b):
+            nonzero += np.count_nonzero(part)
+        if first != len(a) or nonzero != np.count_nonzero(b):
             raise ValueError(f"{module}: its adapter is not one of rank {first} on these parts")
-    return found
+    return arrays

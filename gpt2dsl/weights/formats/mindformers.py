@@ -1,7 +1,7 @@
-"""MindFormers' names of GPT-2's tensors, and its LoRA adapters.
+"""MindFormers' tensor names of GPT-2, and its LoRA adapters.
 
-Source: mindformers 0.8.0, models/gpt2: its Linear holds ``[out, in]`` for query, key and value, and
-``[in, out]``, as Hugging Face's Conv1D does, for the rest.
+Source: mindformers 0.8.0, models/gpt2: weights of query, key and value are ``[out, in]``, all
+others ``[in, out]``, as in Hugging Face's Conv1D.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NAME = re.compile(r"backbone\.(?:blocks\.(\d+)\.)?(.+)")
 _ADAPTER = re.compile(
     r"backbone\.blocks\.(\d+)\.attention\.(dense[123])\.(?:mindpet|tk)_delta_lora_([abAB])"
 )
-# The optimizer's state, counters, and the caches of keys and values, which are no weights.
+# Optimizer state, counters and KV caches, which are not weights.
 _ASIDE = re.compile(
     r"(adam_[mv]|accum|moment[12]|moments?|stat)\..+|.*\.(key|value)_past|"
     r"(global_step|scale_sense|current_iterator_step|last_overflow_iterator_step|epoch_num|step_num|"
@@ -51,72 +51,72 @@ _ASIDE = re.compile(
 
 
 def is_mindformers(names: Mapping[str, Any]) -> bool:
-    """Return whether tensors have MindFormers' names."""
+    """Return whether these are MindFormers' tensor names."""
     return any(name.startswith("backbone.") for name in names)
 
 
 def is_aside(name: str) -> bool:
-    """Return whether a tensor of a training checkpoint is no weight, but state of the training."""
+    """Return whether a tensor of a checkpoint is training state rather than a weight."""
     return bool(_ASIDE.fullmatch(name))
 
 
 def own_names(found: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Tensors without what cells around the network put before their names: ``network.``."""
+    """Return tensors without the ``network.`` prefix that wrapper cells add to names."""
     return {re.sub(r"^(network\.)+(?=backbone\.|score\.)", "", n): t for n, t in found.items()}
 
 
 def renamed(found: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
-    """Tensors under Hugging Face's names, query, key and value joined; adapters are left out.
+    """Return tensors under Hugging Face's names, with query, key and value joined; no adapters.
 
     Args:
-        found: the tensors.
+        found: the tensors, under MindFormers' names.
         path: the file, for messages.
 
     Raises:
-        InputError: a part of query, key and value is missing, or they do not fit (G2-306).
+        InputError: one of query, key and value is missing, or their shapes differ (G2-306).
     """
     named: dict[str, LazyTensor] = {}
     for name, tensor in found.items():
         if is_aside(name) or _ADAPTER.fullmatch(name):
             continue
         match = _NAME.fullmatch(name)
-        block, rest = (match[1], match[2]) if match else (None, name)
-        head, _, end = rest.rpartition(".")
+        block, inner = (match[1], match[2]) if match else (None, name)
+        head, _, end = inner.rpartition(".")
         if block is not None and head.removeprefix("attention.") in _THIRDS:
             whole = f"transformer.h.{block}.attn.c_attn.{end}"
             named[whole] = named.get(whole) or _thirds(found, block, end, path)
-        elif block is not None and rest in _BLOCK:
-            named[f"transformer.h.{block}.{_BLOCK[rest]}"] = tensor
-        elif match and block is None and rest in _OUTSIDE:
-            named[f"transformer.{_OUTSIDE[rest]}"] = tensor
+        elif block is not None and inner in _BLOCK:
+            named[f"transformer.h.{block}.{_BLOCK[inner]}"] = tensor
+        elif match and block is None and inner in _OUTSIDE:
+            named[f"transformer.{_OUTSIDE[inner]}"] = tensor
         else:
             named[name] = tensor
     return named
 
 
 def _thirds(found: Mapping[str, LazyTensor], block: str, end: str, path: Path) -> LazyTensor:
-    """c_attn's weight or bias."""
+    """Return c_attn's weight or bias."""
     names = [f"backbone.blocks.{block}.attention.{third}.{end}" for third in _THIRDS]
-    if lost := [name for name in names if name not in found]:
-        raise InputError("G2-306", path, f"{len(lost)} missing: {', '.join(lost)}")
+    if missing := [name for name in names if name not in found]:
+        raise InputError("G2-306", path, f"{len(missing)} missing: {', '.join(missing)}")
     parts = [found[name] for name in names]
     shape, kind = parts[0].shape, parts[0].kind
     if any((p.shape, p.kind) != (shape, kind) for p in parts) or not parts[0].readable:
-        said = (f"{t} {list(p.shape)} {p.kind}" for t, p in zip(_THIRDS, parts, strict=True))
-        message = f"backbone.blocks.{block}.attention: the {end} do not fit: {', '.join(said)}"
+        shapes = (f"{t} {list(p.shape)} {p.kind}" for t, p in zip(_THIRDS, parts, strict=True))
+        message = f"backbone.blocks.{block}.attention: the {end} do not fit: {', '.join(shapes)}"
         raise InputError("G2-306", path, message)
-    joined = (*shape[1:], 3 * shape[0]) if len(shape) == 2 else (3 * shape[0],)
-    return Joined(kind, joined, tuple(parts))
+    joined_shape = (*shape[1:], 3 * shape[0]) if len(shape) == 2 else (3 * shape[0],)
+    return Joined(kind, joined_shape, tuple(parts))
 
 
 @attrs.frozen(eq=False)
 class Joined(Whole):
-    """Query, key and value side by side: three of ``[out, in]`` → ``[in, 3 out]``."""
+    """Query, key and value joined: three of ``[out, in]`` → ``[in, 3 out]``."""
 
     parts: tuple[LazyTensor, ...]
 
     def make(self) -> NDArray[Any]:
-        """Return the three, transposed, as the columns of one."""
+        """Return the three, transposed, as column blocks."""
         whole = np.empty(self.shape, self.parts[0].rows(0, 0).dtype)
         width = self.shape[-1] // 3
         for i, part in enumerate(self.parts):
@@ -125,7 +125,7 @@ class Joined(Whole):
 
 
 class _Last:
-    """Keeps what was read last: the three thirds of one tensor are written one after another."""
+    """Cache of the last tensor read, as its three thirds are written one after another."""
 
     def __init__(self) -> None:
         self._of: LazyTensor | None = None
@@ -134,7 +134,7 @@ class _Last:
     def whole(self, tensor: LazyTensor) -> NDArray[Any]:
         """Return all rows of a tensor."""
         if self._of is not tensor or self._rows is None:
-            self._rows = None  # The one before goes first: both together need twice the memory.
+            self._rows = None  # Freed first: both together need twice the memory.
             self._of, self._rows = tensor, tensor.rows(0, tensor.length)
         return self._rows
 
@@ -148,7 +148,7 @@ class Third(Whole):
     last: _Last
 
     def make(self) -> NDArray[Any]:
-        """Return the columns as rows."""
+        """Return the third, transposed."""
         width = self.shape[0]
         columns = self.last.whole(self.of)[..., self.index * width : (self.index + 1) * width]
         return np.ascontiguousarray(columns.T)
@@ -156,41 +156,41 @@ class Third(Whole):
 
 def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Return the network's tensors under MindFormers' names."""
-    theirs = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
+    mf_names = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
     last = _Last()
-    found: dict[str, LazyTensor] = {}
+    result: dict[str, LazyTensor] = {}
     for full, tensor in tensors.items():
         name = full.removeprefix("transformer.")
-        if name == full:  # The score of a classifier has the same name on both sides.
-            found[full] = tensor
+        if name == full:  # A classifier's score has the same name in both.
+            result[full] = tensor
             continue
         block, inner = "", name
         if match := re.fullmatch(r"h\.(\d+)\.(.+)", name):
             block, inner = f"blocks.{match[1]}.", match[2]
-        if inner in theirs:
-            found[f"backbone.{block}{theirs[inner]}"] = tensor
+        if inner in mf_names:
+            result[f"backbone.{block}{mf_names[inner]}"] = tensor
             continue
         end = inner.rpartition(".")[2]
         shape = (tensor.shape[-1] // 3, *tensor.shape[:-1])
         for i, third in enumerate(_THIRDS):
             part = Third(tensor.kind, shape, tensor, i, last)
-            found[f"backbone.{block}attention.{third}.{end}"] = part
-    return found
+            result[f"backbone.{block}attention.{third}.{end}"] = part
+    return result
 
 
 def adapter(found: Mapping[str, LazyTensor], alpha: float | None, path: Path) -> Adapter | None:
-    """Return the LoRA adapter of a checkpoint, None where it has none.
+    """Return the LoRA adapter of a checkpoint; None if it has none.
 
-    Query, key and value have adapters of their own there, and are one tensor here: they become one
-    adapter of the summed rank whose B is zero outside of each one's own third.
+    MindFormers adapts query, key and value separately, which are one tensor here: the adapters are
+    joined into one of the summed rank, with B zero outside each adapter's third.
 
     Args:
         found: the tensors, under MindFormers' names.
-        alpha: of the YAML; None where there is none.
+        alpha: lora_alpha of the YAML; None if there is none.
         path: the file, for messages.
 
     Raises:
-        InputError: half of an adapter is missing (G2-306), or alpha is (G2-304).
+        InputError: half of an adapter is missing (G2-306), or alpha is missing (G2-304).
     """
     halves: dict[str, dict[str, dict[str, LazyTensor]]] = {}
     for name, tensor in found.items():
@@ -214,11 +214,13 @@ def adapter(found: Mapping[str, LazyTensor], alpha: float | None, path: Path) ->
 
 
 def _unlike(parts: Mapping[str, Mapping[str, LazyTensor]]) -> str:
-    """What the adapters of one block are, where they can't be joined; "" where they can."""
+    """Return the shapes of a block's adapters if they can't be joined; "" if they can."""
     a, b = ([pair[half] for pair in parts.values()] for half in "ab")
     fits = all(
-        len(one.shape) == 2 and one.readable and one.shape == other.shape[::-1] == a[0].shape
-        for one, other in zip(a, b, strict=True)
+        len(half_a.shape) == 2
+        and half_a.readable
+        and half_a.shape == half_b.shape[::-1] == a[0].shape
+        for half_a, half_b in zip(a, b, strict=True)
     )
     halves = (f"{name} {list(half.shape)} {half.kind}" for name, half in _named(parts))
     return "" if fits else ", ".join(halves)

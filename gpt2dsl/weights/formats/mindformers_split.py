@@ -1,7 +1,7 @@
-"""How MindFormers cuts GPT-2 over ranks, for checkpoints whose strategy files are lost.
+"""MindFormers' sharding of GPT-2, for checkpoints without strategy files.
 
-Source: mindformers 0.8.0, models/gpt2 and modules/transformer. Where the word table is cut too
-(``vocab_emb_dp`` false, and a vocabulary that mp divides), only the strategy files tell.
+Source: mindformers 0.8.0, models/gpt2 and modules/transformer. A sharded wte (``vocab_emb_dp``
+false, and a vocabulary divisible by mp) can only be detected from strategy files.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _CUT = {
     r"output\.projection\.weight": 0,
     r"attention\.dense[123]\.(mindpet|tk)_delta_lora_[bB]": 0,
 }
-"""The end of a name in a block → the axis that mp cuts; the optimizer's state is cut likewise."""
+"""Suffix of a name in a block → axis sharded over mp; the optimizer state is sharded alike."""
 
 _IN_BLOCK = re.compile(r".*backbone\.blocks\.\d+\.(.+)")
 
 
 def layout_of(name: str, axes: int, ranks: ParallelDims) -> TensorLayout:
-    """Return how a tensor of MindFormers' is cut.
+    """Return the layout of a tensor of MindFormers.
 
     Args:
-        name: MindFormers'.
-        axes: how many the tensor has.
+        name: MindFormers' name of the tensor.
+        axes: number of axes of the tensor.
         ranks: dp, mp and pp.
     """
     match = _IN_BLOCK.fullmatch(name)

@@ -1,4 +1,4 @@
-"""nanoGPT's ckpt.pt: GPT-2 whose linears hold ``[out, in]``, with its network beside it.
+"""nanoGPT's ckpt.pt: GPT-2 with linear weights ``[out, in]``, and its model_args.
 
 Source: github.com/karpathy/nanoGPT, model.py and train.py.
 """
@@ -28,39 +28,39 @@ _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.
 
 @attrs.frozen(eq=False)
 class Transposed(Whole):
-    """A matrix with rows and columns exchanged."""
+    """The transpose of a matrix."""
 
     of: LazyTensor
 
     def make(self) -> NDArray[Any]:
-        """Return all of it."""
+        """Return the transpose."""
         return np.ascontiguousarray(self.of.rows(0, self.of.length).T)
 
 
 def is_nanogpt(document: Mapping[str, Any]) -> bool:
-    """Return whether a torch checkpoint is nanoGPT's, by what lies beside its tensors."""
+    """Return whether a torch checkpoint is nanoGPT's, judging by its entry model_args."""
     return isinstance(document.get("model_args"), dict)
 
 
 def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
-    """Return what becomes of each key of a checkpoint and of its model_args."""
+    """Return the fate of each key of a checkpoint and of its model_args."""
     inner = fates(path, document["model_args"], MODEL_ARGS)
     named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in inner)
-    beside = {key: "..." for key in document if key != "model_args"}
-    return [*fates(path, beside, TABLE), *named]
+    other_keys = {key: "..." for key in document if key != "model_args"}
+    return [*fates(path, other_keys, TABLE), *named]
 
 
 def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Config:
     """Return the network of a checkpoint.
 
     Args:
-        document: what lies beside the tensors.
-        activation: as the user names it, "" for the gelu with erf that nanoGPT has today; that of
-            before August 2023 had the tanh form, gelu_new, and its files do not say so.
+        document: the entries of the file besides the tensors.
+        activation: the user's choice; "" for gelu with erf, as in nanoGPT today. Before August 2023
+            nanoGPT used the tanh form, gelu_new, which its files do not record.
         path: the file, for messages.
 
     Raises:
-        InputError: a number is missing or wrong (G2-306).
+        InputError: a number is missing or invalid (G2-306).
     """
     args = document["model_args"]
     names = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
@@ -82,7 +82,7 @@ def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Con
 
 
 def config(geometry: GPT2Config) -> dict[str, Any]:
-    """Return the network's config.json, with the end of text of GPT-2's vocabulary."""
+    """Return the network's config.json, with the end-of-text id of GPT-2's vocabulary."""
     end = GPT2_VOCAB - 1 if geometry.vocab in GPT2_ROWS else None
     return to_config(geometry) | {"bos_token_id": end, "eos_token_id": end}
 
@@ -90,11 +90,11 @@ def config(geometry: GPT2Config) -> dict[str, Any]:
 def renamed(
     stored: Mapping[str, LazyTensor], document: Mapping[str, Any], geometry: GPT2Config
 ) -> dict[str, LazyTensor]:
-    """Return tensors as Hugging Face's GPT-2 has them.
+    """Return tensors in the layout of Hugging Face's GPT-2.
 
     Args:
-        stored: under the names of GPT2LMHeadModel, which nanoGPT has too.
-        document: what lies beside them.
+        stored: the tensors, under the names of GPT2LMHeadModel, which nanoGPT shares.
+        document: the entries of the file besides the tensors.
         geometry: the network.
     """
     result: dict[str, LazyTensor] = {}

@@ -1,6 +1,6 @@
-"""PEFT's LoRA adapters as they are read: adapter_config.json and adapter_model.safetensors.
+"""Reader of PEFT's LoRA adapters: adapter_config.json and adapter_model.safetensors.
 
-Source: peft 0.21, ``tuners/lora``. Of GPT-2's Conv1D modules A is ``[r, in]`` and B ``[out, r]``.
+Source: peft 0.21, ``tuners/lora``. For GPT-2's Conv1D modules A is ``[r, in]`` and B ``[out, r]``.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _PART = re.compile(
 )
 _ROWS = re.compile(r"(.+)\.token_adapter\.trainable_tokens_delta")
 _OF_TRAINING = re.compile(r".+\.(lora_velora_embed|lora_monteclora_sampler\..+)")
-"""Tensors that act in training alone."""
+"""Tensors used only in training."""
 
 _OF_BASE: Mapping[str, Beginning] = {"pissa": "pissa", "olora": "olora"}
-"""Beginnings that changed the base."""
+"""Initialisations that change the base."""
 
 _RANDOM = (False, "orthogonal")
-"""Beginnings after which an adapter that the file lacks would change its module at random."""
+"""Initialisations with which PEFT would give a missing adapter random values."""
 
 
 @attrs.define
 class _Parts:
-    """The tensors of a file, sorted by kind; modules have their names in the file."""
+    """The tensors of a file, grouped by kind; modules are named as in the file."""
 
     low_rank: dict[str, dict[str, LazyTensor]] = attrs.field(factory=dict)
     tables: set[str] = attrs.field(factory=set)
@@ -53,7 +53,7 @@ class _Parts:
 
     @classmethod
     def of(cls, stored: Mapping[str, LazyTensor]) -> _Parts:
-        """Return a file's tensors sorted."""
+        """Group the tensors of a file."""
         parts = cls()
         for name, tensor in stored.items():
             inner = name.removeprefix(PREFIX)
@@ -73,15 +73,15 @@ class _Parts:
         return parts
 
     def names(self) -> list[str]:
-        """Return the names of modules and tensors."""
+        """Return the names of all modules and tensors."""
         return [*self.low_rank, *self.rows, *self.whole]
 
     def base(self, config: Mapping[str, Any], layers: int | None) -> Base:
-        """Return the network that the adapter was made for.
+        """Return the network that the adapter was trained on.
 
         Args:
             config: the content of adapter_config.json.
-            layers: the base's blocks; None where the base is not known.
+            layers: number of blocks of the base; None if the base is unknown.
         """
         blocks = [int(m[1]) for name in self.names() if (m := re.match(r".*?\bh\.(\d+)\.", name))]
         is_bare = any(name.startswith(("h.", "wte", "wpe", "ln_f")) for name in self.names())
@@ -104,7 +104,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302) or damaged (G2-304).
-        InputError: a key asks for what is not built here (G2-306).
+        InputError: a key asks for an unsupported feature (G2-306).
     """
     config = read_json(path)
     refuse(fates(path, {"peft_type": None} | config, adapter_config.TABLE))
@@ -120,13 +120,13 @@ def adapter(
     """Return the adapter of a folder.
 
     Args:
-        config: the content of adapter_config.json, as ``read_config`` gives it.
+        config: the content of adapter_config.json, from ``read_config``.
         path: its file, for messages.
         stored: the tensors, under PEFT's names.
-        geometry: the base's; None where it is not known.
+        geometry: the base's network; None if unknown.
 
     Raises:
-        InputError: it is not what the configuration says, or half of it is missing (G2-306).
+        InputError: it contradicts the configuration, or half of it is missing (G2-306).
     """
     parts = _Parts.of(stored)
     base = parts.base(config, geometry.layers if geometry else None)
@@ -141,16 +141,20 @@ def adapter(
     rows = _rows(parts, targets.tables(base), base, path)
     for module in saved:
         inside = f"{_full_name(module, base)}."
-        if lost := [
-            one for one in sorted(_network(base)) if one.startswith(inside) and one not in full
+        if missing := [
+            tensor_name
+            for tensor_name in sorted(_network(base))
+            if tensor_name.startswith(inside) and tensor_name not in full
         ]:
-            raise InputError("G2-306", path, f"modules_to_save: {lost[0]} is missing in the file")
+            raise InputError(
+                "G2-306", path, f"modules_to_save: {missing[0]} is missing in the file"
+            )
     if not (modules or full or rows):
         raise InputError("G2-306", path, "the adapter changes nothing: it has no lora_A and lora_B")
-    own: frozenset[str] = frozenset()
+    untied: frozenset[str] = frozenset()
     if base.head == peft_targets.HEAD and (geometry is None or geometry.tied):
-        own = _own((*saved, *modules, *rows), rows)
-        full = _untied(full, own, {f"{module}.weight" for module in saved})
+        untied = _own((*saved, *modules, *rows), rows)
+        full = _untied(full, untied, {f"{module}.weight" for module in saved})
     name = config.get("base_model_name_or_path")
     dropout: Any = config.get("lora_dropout")
     return Adapter(
@@ -158,7 +162,7 @@ def adapter(
         base=name if isinstance(name, str) else "",
         full=full,
         rows={f"{_full_name(module, base)}.weight": part for module, part in rows.items()},
-        own=own,
+        own=untied,
         bare=not base.head,
         dropout=float(dropout) if _is_number(dropout) else 0.0,
         origin=Origin(folder=path.parent, config=config, tensors=stored),
@@ -166,9 +170,9 @@ def adapter(
 
 
 def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
-    """Return the word table and the head, as far as the adapter has one for itself.
+    """Return the names among wte and lm_head of which the adapter has its own copy.
 
-    Rows of the word table are the head's too, as PEFT ties them.
+    Replaced rows of the wte are the head's too, as PEFT ties them.
     """
     table = f"{BODY}wte"
     pair = {table: WTE, peft_targets.HEAD: HEAD}
@@ -179,18 +183,18 @@ def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
 def _untied(
     full: Mapping[str, LazyTensor], own: frozenset[str], saved: Collection[str]
 ) -> dict[str, LazyTensor]:
-    """Return whole tensors, with a new value of the base's one table under both of its names.
+    """Return replaced tensors, with a new value of the tied table under both of its names.
 
     Args:
-        full: as the file has them.
-        own: those of the two that the adapter has for itself.
-        saved: names of tensors that are copies for the adapter alone.
+        full: replaced tensors, as in the file.
+        own: the names among wte and lm_head of which the adapter has its own copy.
+        saved: names of the tensors of modules_to_save.
     """
     shared = [full[name] for name in (WTE, HEAD) if name in full and name not in saved]
     result = dict(full)
     if shared and own:
         result |= {name: shared[0] for name in (WTE, HEAD) if name not in saved}
-    elif shared:  # A head that is held besides is compared with the table.
+    elif shared:  # A head beside it is compared with the table later.
         result.setdefault(WTE, shared[0])
     return result
 
@@ -198,7 +202,7 @@ def _untied(
 def _compare(
     parts: _Parts, adapted: Mapping[str, Kind], config: Mapping[str, Any], path: Path
 ) -> None:
-    """Refuse adapters that PEFT would pass over, and those that it would make up."""
+    """Raise an error for adapters that PEFT would ignore, or initialise at random."""
     for module in parts.low_rank:
         kind = "table" if module in parts.tables else "linear"
         if adapted.get(module) != kind:
@@ -220,10 +224,10 @@ def _compare(
 def _full(
     parts: _Parts, base: Base, adapted: Mapping[str, Kind], path: Path
 ) -> dict[str, LazyTensor]:
-    """Return the tensors that are held whole, by their full names.
+    """Return the tensors replaced as a whole, by full name.
 
     Raises:
-        InputError: PEFT would pass one over, or the network has none such (G2-306).
+        InputError: PEFT would ignore one, or GPT-2 has no such tensor (G2-306).
     """
     full = {}
     for inner, tensor in parts.whole.items():
@@ -243,7 +247,7 @@ def _full(
 def _rows(
     parts: _Parts, tables: Mapping[str, list[int]], base: Base, path: Path
 ) -> dict[str, Rows]:
-    """Return the rows that are held, by the name of their module in the file."""
+    """Return the replaced rows, by the name of their module in the file."""
     table = f"{BODY}wte"
     named = dict(tables)
     if table in named and named.get(peft_targets.HEAD) == named[table]:
@@ -266,13 +270,13 @@ _TABLES = (WTE, f"{BODY}wpe.weight", HEAD)
 
 
 def _network(base: Base) -> set[str]:
-    """Return the names of the tensors of a network with any head."""
+    """Return the tensor names of a network with all heads."""
     smallest = GPT2Config(layers=base.layers, heads=1, hidden=1, positions=1, vocab=1, labels=1)
     return {tensor.name for tensor in param_specs(smallest)} | {HEAD}
 
 
 def _full_name(module: str, base: Base) -> str:
-    """Return a name with ``transformer.``, which an adapter of GPT2Model alone leaves out."""
+    """Return a name with ``transformer.``, which adapters of GPT2Model alone lack."""
     return module if base.head else f"{BODY}{module}"
 
 
@@ -306,12 +310,12 @@ def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) ->
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value is a number that a float can be."""
+    """Return whether a value is a number within the range of a float."""
     return type(value) in {int, float} and abs(value) <= sys.float_info.max
 
 
 def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, LazyTensor]) -> str:
-    """Return what is wrong with the tensors of one module, "" where nothing is."""
+    """Return the fault in the tensors of one module; "" if there is none."""
     if not {"A", "B"} <= pair.keys():
         return "half of its adapter is missing"
     a, b = pair["A"], pair["B"]
@@ -326,7 +330,7 @@ def _problem(config: Mapping[str, Any], module: str, pair: Mapping[str, LazyTens
 
 
 def _disagreement(config: Mapping[str, Any], module: str, pair: Mapping[str, LazyTensor]) -> str:
-    """Return where the configuration and the tensors of one module do not agree."""
+    """Return a contradiction between configuration and tensors of one module; "" if none."""
     if bool(config.get("use_dora")) != ("magnitude" in pair):
         there = "the file has one" if "magnitude" in pair else "the file has none"
         return f"use_dora is {config.get('use_dora')!r}, but of a magnitude {there}"
@@ -338,9 +342,9 @@ def _disagreement(config: Mapping[str, Any], module: str, pair: Mapping[str, Laz
 
 
 def _beginning(config: Mapping[str, Any], path: Path, module: str, parts: _Parts) -> Beginning:
-    """Return how an adapter began, where PEFT changes its base when the adapter is loaded."""
+    """Return the adapter's initialisation if PEFT changes the base when loading it; else ""."""
     start = _OF_BASE.get(str(config.get("init_lora_weights")).lower(), "")
-    # PEFT leaves tables as they are, and a weight in the file is what it left of it.
+    # PEFT leaves tables unchanged, and a base weight in the file is already reduced.
     if module in parts.tables or f"{module}.base_layer.weight" in parts.whole:
         return ""
     if start and module == peft_targets.HEAD:

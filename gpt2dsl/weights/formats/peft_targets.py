@@ -1,4 +1,4 @@
-"""The modules of GPT-2 that an adapter_config.json names, as PEFT matches them.
+"""PEFT's matching of the module names in an adapter_config.json to GPT-2's modules.
 
 Source: peft 0.21, ``tuners/tuners_utils.py`` and ``utils/other.py``.
 """
@@ -15,7 +15,7 @@ import attrs
 from gpt2dsl.errors import InputError
 
 Kind = Literal["linear", "table", "other"]
-"""How PEFT adapts a module: as a linear or as a table; "other" it can't adapt."""
+"""PEFT's kind of a module: linear or embedding table; "other" can't be adapted."""
 
 HEAD, SCORE = "lm_head", "score"
 _BLOCK: dict[str, Kind] = {
@@ -25,16 +25,16 @@ _BLOCK: dict[str, Kind] = {
     "mlp.act": "other", "mlp.dropout": "other",
 }  # fmt: skip
 _DEFAULT = ("c_attn",)
-"""The modules of a GPT-2 that PEFT adapts where target_modules is null."""
+"""PEFT's default target_modules for GPT-2."""
 
 
 @attrs.frozen(kw_only=True)
 class Base:
-    """The network that an adapter was made for, as transformers builds it.
+    """The network that an adapter was trained on, as transformers builds it.
 
     Attributes:
         layers: number of blocks.
-        head: lm_head, score, or "" of GPT2Model alone, whose names lack ``transformer.``.
+        head: lm_head, score, or "" for GPT2Model alone, whose names lack ``transformer.``.
     """
 
     layers: int
@@ -84,10 +84,10 @@ class Targets:
         return names
 
     def saved(self, base: Base) -> list[str]:
-        """Return the modules that are held whole.
+        """Return the modules of modules_to_save.
 
         Raises:
-            InputError: one of them is a part of another (G2-306).
+            InputError: one of them contains another (G2-306).
         """
         ends = self.config.get("modules_to_save") or ()
         if not all(isinstance(end, str) for end in ends):
@@ -99,10 +99,10 @@ class Targets:
         return names
 
     def tables(self, base: Base) -> dict[str, list[int]]:
-        """Return modules of which rows are held → those rows.
+        """Return each module of trainable_token_indices → indices of its rows.
 
         Raises:
-            InputError: they are no table (G2-306).
+            InputError: the key is malformed or names no module (G2-306).
         """
         rows = self.config.get("trainable_token_indices")
         if rows is None:
@@ -128,7 +128,7 @@ class Targets:
         if isinstance(targets, str):
             return bool(re.fullmatch(targets, name))
         ends = _DEFAULT if targets is None else targets
-        if name in ends:  # The keys of layers do not count for it.
+        if name in ends:  # An exact match ignores the keys of layers.
             return True
         return any(name.endswith(f".{end}") for end in ends) and self._in_layers(name)
 
@@ -159,7 +159,7 @@ class Targets:
 
 
 def by_pattern(patterns: Any, module: str, otherwise: Any) -> Any:
-    """Return the value of the first regex that the end of a module's name matches."""
+    """Return the value of the first regex that matches the end of a module's name."""
     for key, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value

@@ -1,4 +1,4 @@
-"""Adapters as folders that PEFT reads."""
+"""Writer of PEFT's adapter folders."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def write(
     adapter: Adapter,
     prepared: Callable[[dict[str, LazyTensor]], dict[str, LazyTensor]] = lambda tensors: tensors,
 ) -> dict[str, str]:
-    """Write a folder that PEFT and ``peft.adapter`` read; what came from PEFT goes as it came.
+    """Write a folder that PEFT and ``peft.adapter`` read; PEFT's own files are kept unchanged.
 
-    Its base alone is named anew: in a project that was copied it is another than the files say.
+    Only the base is updated, as the base of a copied project is another than its files name.
 
     Args:
-        folder: as ``store.writing`` gives it.
-        adapter: the adapter; of one that PEFT did not write each scale is written as alpha / r.
-        prepared: what is done to the tensors before they are written.
+        folder: the folder, from ``store.writing``.
+        adapter: the adapter; unless it came from PEFT, each scale is written as alpha / r.
+        prepared: a transformation applied to the tensors before they are written.
 
     Returns:
-        File → checksum of the one that holds tensors.
+        File → checksum of the file with tensors.
 
     Raises:
-        OSError: the disk is full or can't be written.
+        OSError: the disk is full or not writable.
     """
     config = dict(adapter.origin.config) if adapter.origin else to_config(adapter)
     if adapter.base:
@@ -44,7 +44,7 @@ def write(
 
 
 def _named(adapter: Adapter) -> dict[str, LazyTensor]:
-    """Return plain low-rank adapters and whole tensors under PEFT's names."""
+    """Return low-rank updates and replaced tensors under PEFT's names."""
     named: dict[str, LazyTensor] = {}
     for module, part in adapter.modules.items():
         name = module.removeprefix(BODY) if adapter.bare else module
@@ -54,7 +54,7 @@ def _named(adapter: Adapter) -> dict[str, LazyTensor]:
 
 
 def to_config(adapter: Adapter) -> dict[str, Any]:
-    """Return adapter_config.json, with a pattern for each module that differs from the first."""
+    """Return adapter_config.json, with patterns for modules that differ from the first."""
     first = next(iter(adapter.modules.values()))
     alpha = first.scale * first.rank
     ranks, alphas = {}, {}
@@ -62,8 +62,8 @@ def to_config(adapter: Adapter) -> dict[str, Any]:
         key = module.removeprefix("transformer.")
         if part.rank != first.rank:
             ranks[key] = part.rank
-        if (own := part.scale * part.rank) != alpha:
-            alphas[key] = own
+        if (module_alpha := part.scale * part.rank) != alpha:
+            alphas[key] = module_alpha
     return {
         "base_model_name_or_path": adapter.base or None,
         "peft_type": "LORA",
@@ -90,11 +90,11 @@ def _task(adapter: Adapter) -> str:
 
 
 def _targets(adapter: Adapter) -> list[str]:
-    """Return names by which PEFT finds the modules; without the block if all blocks have them."""
+    """Return PEFT's target_modules, without block numbers if all blocks have the same."""
     inner: dict[str, set[str]] = {}
     for module in adapter.modules:
-        _, _, block, rest = module.split(".", 3)
-        inner.setdefault(rest, set()).add(block)
+        _, _, block, suffix = module.split(".", 3)
+        inner.setdefault(suffix, set()).add(block)
     most = max(map(len, inner.values()))
     whole = all(len(blocks) == most for blocks in inner.values())
     if whole and sorted(map(int, next(iter(inner.values())))) == list(range(most)):

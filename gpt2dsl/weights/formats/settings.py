@@ -1,4 +1,4 @@
-"""MindFormers' YAML beside a checkpoint: what the tensors alone do not say.
+"""MindFormers' YAML beside a checkpoint, with settings that tensors alone lack.
 
 Source: mindformers 0.8.0, models/gpt2/gpt2_config.py and models/base_model.py.
 """
@@ -16,26 +16,26 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights.defaults import Defaults, Document
 
 ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
-"""MindFormers' name → ours; its gelu is the tanh form."""
+"""MindFormers' name of an activation → ours; its gelu is the tanh form."""
 
 TOLD = {"gelu": "gelu"}
-"""Ours → MindFormers' name of one that is near: it has no gelu by erf."""
+"""Our activation → MindFormers' closest; it has no gelu with erf."""
 
 _SPECIAL = ("eos_token_id", "bos_token_id", "pad_token_id", "unk_token_id")
-"""All four are GPT-2's end-of-text token."""
+"""Token keys, all set to GPT-2's end-of-text id."""
 
 _GENERATION = "hugging_face_generation"
 
 
 @attrs.frozen
 class Settings:
-    """What the YAML says.
+    """The content of the YAML.
 
     Attributes:
         path: the file.
         model: its ``model.model_config``.
-        hugging_face: the config.json that :func:`to_settings` wrote along; {} of MindFormers' own.
-        generation: the generation_config.json that it wrote along; None of MindFormers' own.
+        hugging_face: the config.json embedded by :func:`to_settings`; {} in MindFormers' own.
+        generation: the generation_config.json embedded likewise; None in MindFormers' own.
     """
 
     path: Path
@@ -44,24 +44,24 @@ class Settings:
     generation: dict[str, Any] | None = None
 
     def defaults(self, geometry: GPT2Config) -> Defaults:
-        """Return the defaults that the files stored within the YAML give."""
+        """Return the defaults from the files embedded in the YAML."""
         config = Document(self.path, self.hugging_face) if self.hugging_face else None
-        own = None if self.generation is None else Document(self.path, self.generation)
-        return Defaults.of(config, own, geometry)
+        embedded = None if self.generation is None else Document(self.path, self.generation)
+        return Defaults.of(config, embedded, geometry)
 
     @property
     def alpha(self) -> float | None:
-        """The adapter's alpha, None where there is no adapter."""
+        """The adapter's lora_alpha; None if there is no adapter."""
         pet = self.model.get("pet_config")
-        found = pet.get("lora_alpha") if isinstance(pet, dict) else None
-        return float(found) if isinstance(found, int | float) else None
+        value = pet.get("lora_alpha") if isinstance(pet, dict) else None
+        return float(value) if isinstance(value, int | float) else None
 
 
 def beside(checkpoint: Path) -> Settings | None:
-    """The YAML beside a checkpoint: of the same name, or the only one; None where there is none.
+    """Return the YAML beside a checkpoint: of the same name, or the only one; None if absent.
 
     Raises:
-        InputError: it is damaged (G2-304).
+        InputError: the YAML is damaged (G2-304).
     """
     same = [path for end in (".yaml", ".yml") if (path := checkpoint.with_suffix(end)).exists()]
     beside = same[:1] or sorted(checkpoint.parent.glob("*.yaml"))
@@ -80,7 +80,7 @@ def beside(checkpoint: Path) -> Settings | None:
     model = content.get("model") if isinstance(content, dict) else None
     inner = model.get("model_config") if isinstance(model, dict) else None
     if not isinstance(inner, dict) and not same:
-        return None  # It is about something else.
+        return None  # An unrelated file.
     if not isinstance(inner, dict):
         raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
     carried, generation = content.get("hugging_face"), content.get(_GENERATION)
@@ -95,15 +95,15 @@ def beside(checkpoint: Path) -> Settings | None:
 def to_settings(
     geometry: GPT2Config, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the YAML for MindFormers of a network.
+    """Return MindFormers' YAML of a network.
 
     Args:
         geometry: the network.
-        config: Hugging Face's config.json, which is written along and gives what MindFormers has
-            no word for back when the file is read here.
-        generation: generation_config.json, which is written along too; None where there is none.
+        config: Hugging Face's config.json, embedded to restore settings without a counterpart in
+            MindFormers when the file is read here.
+        generation: generation_config.json, embedded too; None if there is none.
     """
-    theirs = {ours: name for name, ours in ACTIVATIONS.items()}
+    mf_names = {ours: name for name, ours in ACTIVATIONS.items()}
     model: dict[str, Any] = {
         "type": "GPT2Config",
         "seq_length": geometry.positions,
@@ -112,7 +112,7 @@ def to_settings(
         "num_layers": geometry.layers,
         "num_heads": geometry.heads,
         "expand_ratio": geometry.inner_width // geometry.hidden,
-        "hidden_act": (theirs | TOLD)[geometry.activation],
+        "hidden_act": (mf_names | TOLD)[geometry.activation],
         "hidden_dropout_rate": geometry.dropouts.residual,
         "attention_dropout_rate": geometry.dropouts.attention,
         "param_init_type": "float32",
@@ -136,7 +136,7 @@ def to_settings(
 def yaml_of(
     geometry: GPT2Config, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None
 ) -> bytes:
-    """:func:`to_settings` as the text of a file."""
+    """Return :func:`to_settings` as the content of a file."""
     import yaml  # noqa: PLC0415  # slow, and seldom needed
 
     content = to_settings(geometry, config, generation)
@@ -145,7 +145,7 @@ def yaml_of(
 
 
 def inexpressible(geometry: GPT2Config) -> list[str]:
-    """What of a network MindFormers has no word for, so that it would compute something else."""
+    """Return the properties of a network that MindFormers can't express and would get wrong."""
     words = {
         f"an inner width of {geometry.inner_width}, which is no multiple of {geometry.hidden}": (
             geometry.inner_width % geometry.hidden != 0
