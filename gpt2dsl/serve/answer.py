@@ -104,7 +104,7 @@ class Answer:
         return dumps(self._form.whole(index, row, span))
 
     def _best(self) -> Iterable[int]:
-        """Yield the indices of the rows to return, the ``n`` likeliest candidates of each prompt."""
+        """Yield the indices of the rows to return, the ``n`` likeliest ones of each prompt."""
         each = self._body.candidates
         for first in range(0, len(self._rows), each):
             group = range(first, first + each)
