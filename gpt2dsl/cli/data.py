@@ -58,7 +58,7 @@ def prepare(
         raise click.UsageError(f"--labels: {kind} has no classes; --format says another")
     if labels is not None and evaluation:
         raise click.UsageError("--evaluation: rows of classes are the same for both")
-    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # it imports MindSpore
+    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # imports MindSpore
 
     data = engine.opened(source, label_column=label_column, **form)
     common: dict[str, Any] = {"seq_length": seq_length, "tokenizer": tokenizer, "shards": shards}

@@ -107,7 +107,7 @@ def main() -> NoReturn:
     with terminal.prepared() as output:
         code = _run(output)
     if any(thread.name == signals.COMPUTING for thread in set(threading.enumerate()) - threads):
-        os._exit(code)  # interpreter shutdown would crash in that thread
+        os._exit(code)  # interpreter shutdown beneath that thread would crash
     sys.exit(code)
 
 

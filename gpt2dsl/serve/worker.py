@@ -251,9 +251,8 @@ class Worker(threading.Thread):
             if row := slots.advance():
                 self._report(row)
             now = time.perf_counter()
-            if (now - began) + (now - before) > self._time_for_prompts(
-                slots
-            ):  # counts another turn of the same length
+            # The next turn is expected to take as long as this one.
+            if (now - began) + (now - before) > self._time_for_prompts(slots):
                 return
             before = now
 
