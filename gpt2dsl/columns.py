@@ -1,4 +1,4 @@
-"""Columns of a terminal: CJK characters and emoji take two, combining marks none."""
+"""Text width in terminal columns: two for CJK characters and emoji, none for combining marks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from rich.cells import cell_len
 
 
 def width(text: str) -> int:
-    """Return how many columns a text takes."""
+    """Return the width of a text in columns."""
     return len(text) if text.isascii() else cell_len(text)
 
 
 def left(text: str, columns: int) -> str:
-    """Return a text, filled with spaces after it."""
+    """Return a text left-aligned in a number of columns."""
     return text + " " * (columns - width(text))
 
 
 def right(text: str, columns: int) -> str:
-    """Return a text, filled with spaces before it."""
+    """Return a text right-aligned in a number of columns."""
     return " " * (columns - width(text)) + text

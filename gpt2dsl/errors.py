@@ -1,4 +1,4 @@
-"""The tree of errors. Whatever a user can cause ends in one of these, never in a traceback.
+"""Exception hierarchy. Every error that a user can cause is one of these, not a traceback.
 
 Gpt2DslError
 ├── SpecError     the spec, the recipe or the command is wrong     exit code 2
@@ -66,7 +66,7 @@ CODES = {
     "G2-533": "an exported graph computes something else than MindSpore",
     "G2-534": "a package that serving needs is not there",
 }
-"""What each code stands for. docs/errors.md explains them; a test holds the two together."""
+"""Code → meaning. docs/errors.md explains each code; a test keeps both consistent."""
 
 
 @attrs.frozen
@@ -75,10 +75,10 @@ class Fault(ShownAsText):
 
     Attributes:
         code: a key of ``CODES``.
-        origin: where the value was written: ``file.toml:7``, ``recipe.py:8``, ``--set``, or "".
-        key: the value's name, ``train.batch_size``; with `` = value`` where that helps.
-        message: what was expected and what was found, or what to do.
-        meant: of an unknown field, the one that was probably meant; "" where none is near.
+        origin: location of the value: ``file.toml:7``, ``recipe.py:8``, ``--set``, or "".
+        key: name of the value, ``train.batch_size``, with `` = value`` where that helps.
+        message: the expected and the actual value, or the remedy.
+        meant: the field that an unknown one is probably a misspelling of; "" if none is close.
     """
 
     code: str
@@ -92,21 +92,21 @@ class Fault(ShownAsText):
         return f"{head}: {self.message} [{self.code}]" if head else f"{self.message} [{self.code}]"
 
     def to_json(self) -> dict[str, str]:
-        """As JSON has it: the key, and what it says now where that is told, in two fields."""
+        """Return the fault as a JSON document, with key and value in two fields."""
         key, _, value = self.key.partition(" = ") if _KEY.match(self.key) else (self.key, "", "")
         named = {"code": self.code, "origin": self.origin, "key": key, "value": value}
         return {**named, "message": self.message}
 
     @property
     def order(self) -> tuple[str, int, str, str]:
-        """Sort key: file, then line as a number, then key."""
+        """Sort key: file, line number, key, code."""
         return (*file_and_line(self.origin), self.key, self.code)
 
 
 def file_and_line(origin: str) -> tuple[str, int]:
-    """Return the two of a place: ``file.toml:7``, or ``cell [5], line 7``; 0 where it has none."""
-    found = _PLACE.fullmatch(origin)
-    return (found[1], int(found[2])) if found else (origin, 0)
+    """Split ``file.toml:7`` or ``cell [5], line 7`` into file and line, 0 if it has no line."""
+    match = _PLACE.fullmatch(origin)
+    return (match[1], int(match[2])) if match else (origin, 0)
 
 
 _KEY = re.compile(r"[^\s=]+ = ")
@@ -114,19 +114,19 @@ _PLACE = re.compile(r"(.*?)(?::|, line )(\d+)", re.DOTALL)
 
 
 class Gpt2DslError(ShownAsText, Exception):
-    """Base of all; its text is what the user reads."""
+    """Base class of all errors, whose text is the message to the user."""
 
     exit_code: ClassVar[int] = 1
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython shows of it: no frames, as on the command line."""
+        """Return the lines that IPython shows: no stack frames, as on the command line."""
         lines = [*str(self).splitlines(), *getattr(self, "__notes__", ())]
         name = f"{type(self).__name__}:"
         return [f"{name} {lines[0]}"] if len(lines) == 1 else [name, *lines]
 
 
 class SpecError(Gpt2DslError):
-    """The spec, the recipe or the command is wrong; ``faults`` has every fault, sorted."""
+    """A wrong spec, recipe or command; ``faults`` contains every fault, sorted."""
 
     exit_code = 2
 
@@ -136,7 +136,7 @@ class SpecError(Gpt2DslError):
 
 
 class InputError(SpecError):
-    """Weights or data can't be used. A line a fault: ``path: what is wrong``."""
+    """Weights or data that can't be used, with a line per fault: ``path: message``."""
 
     def __init__(self, code: str, path: object, message: str) -> None:
         super().__init__([Fault(code, "", str(path), message)])
@@ -150,32 +150,32 @@ class InputError(SpecError):
 
 
 class RunError(Gpt2DslError):
-    """The run failed for a reason that lies in no input."""
+    """A failure of the run for which no input is at fault."""
 
 
-class Interrupted(RunError):  # noqa: N818  # it is what happened, not a fault
-    """The user stopped the run; what was done is in a checkpoint."""
+class Interrupted(RunError):  # noqa: N818  # an event, not a fault
+    """A stop by the user, with the progress saved in a checkpoint."""
 
 
 class InUseError(RunError):
-    """Another process works in the directory of this run; nothing was changed."""
+    """Use of the run directory by another process; nothing was changed."""
 
     exit_code = 3
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` where one of ``known`` is close to ``word``, else ""."""
+    """Return ``; did you mean X?`` if one of ``known`` is close to ``word``, else ""."""
     close = nearest(word, known)
     return f"; did you mean {close}?" if close else ""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the one of ``known`` that is close to ``word``; "" where none is."""
+    """Return the word of ``known`` closest to ``word``, "" if none is close."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")
 
 
 def some(names: Iterable[str]) -> str:
-    """Return the first three of names, and how many more there are."""
+    """Return the first three names and the number of the others."""
     listed = list(names)
-    more = f", and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more
+    others = f", and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + others

@@ -1,4 +1,4 @@
-"""How an extra of the package is added to the environment that runs it."""
+"""Installation commands for the extras of the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 
 def install(extra: str) -> str:
-    """Return the command that adds an extra; of a clone that pip installed with ``-e``, there."""
+    """Return the command that installs an extra, in the clone if pip installed one by ``-e``."""
     folder = _clone()
     if folder is None:
         return f"pip install 'gpt2dsl[{extra}]'"
@@ -19,9 +19,9 @@ def install(extra: str) -> str:
 
 
 def _clone() -> Path | None:
-    """Return the folder that is installed to be edited; None where a copy is installed."""
-    for found in metadata.distributions(name="gpt2dsl"):
-        said = json.loads(found.read_text("direct_url.json") or "{}")
-        if said.get("dir_info", {}).get("editable"):
-            return Path(unquote(urlsplit(said["url"]).path)).resolve()
+    """Return the folder of an editable installation, None if it is not editable."""
+    for distribution in metadata.distributions(name="gpt2dsl"):
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            return Path(unquote(urlsplit(origin["url"]).path)).resolve()
     return None

@@ -1,4 +1,4 @@
-"""Counts signals that ask a job to stop; whoever reads the count decides what happens."""
+"""Counting of signals that ask a job to stop; the reader of the count decides what happens."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from types import FrameType, TracebackType
 from typing_extensions import Self
 
 INSISTENT = (signal.SIGINT, signal.SIGTERM)
-"""Signals that mean what they say: a second one is no echo of the first."""
+"""Signals that count each time: a second one is a second request to stop."""
 
 STOPS = (*INSISTENT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-"""Signals that ask to stop: Ctrl-C, a batch system before its time is up, a closing terminal. The
-others may come several times for one reason, as a shell and the kernel both send SIGHUP."""
+"""Signals that ask to stop: Ctrl-C, a batch system before its time limit, a closing terminal. Those
+not in INSISTENT may repeat for one reason, as both a shell and the kernel send SIGHUP."""
 
 COMPUTING = "generation"
-"""Name of the thread in which a server computes: no signal interrupts what it compiles."""
+"""Name of the computing thread of a server; no signal interrupts its compilation."""
 
 
 def are_ctrl_c() -> None:
-    """Make every signal that asks to stop do what Ctrl-C does: clean up, and end."""
+    """Make every signal that asks to stop raise KeyboardInterrupt, as Ctrl-C does."""
     for number in STOPS:
         if _is_heeded(number):
             signal.signal(number, signal.default_int_handler)
 
 
 def _is_heeded(number: signal.Signals) -> bool:
-    """Return whether a signal is to be handled; nohup has SIGHUP ignored."""
+    """Return whether to handle a signal; SIGHUP stays ignored under nohup."""
     return number in INSISTENT or signal.getsignal(number) is not signal.SIG_IGN
 
 
 class Signals:
-    """A block in which the signals are only counted; it has an effect in the main thread only."""
+    """Context manager that counts the signals instead; effective in the main thread only."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -55,6 +55,6 @@ class Signals:
             signal.signal(number, handler)
 
     def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  # Python's form
-        """Count a signal; one that may be an echo counts only where it is the first."""
+        """Count a signal; one that may be a repetition counts only if it is the first."""
         if number in INSISTENT or not self.count:
             self.count += 1

@@ -1,4 +1,4 @@
-"""The standard streams, safe when they are closed, full, or pipes that nobody reads any more."""
+"""Standard streams that are safe when closed, on full disks and on broken pipes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import IO, Any, cast
 from gpt2dsl.errors import RunError
 
 _LOST = (OSError, ValueError, RuntimeError)
-"""Errors of writing: a broken pipe or a full disk, a closed stream, and a signal's handler that
-writes while the main program does."""
+"""Write errors: a broken pipe or full disk, a closed stream, and a signal handler that writes while
+the main program does."""
 
 
 _LAST = 2
-"""The highest descriptor of the three."""
+"""The highest descriptor of the standard streams."""
 
 
 class Lenient:
-    """A stream that ignores failures to write: nobody may be watching progress any more."""
+    """A stream that ignores write errors, since nobody may be watching progress any more."""
 
     def __init__(self, stream: IO[str] | None) -> None:
         self._stream = stream
@@ -44,16 +44,16 @@ class Lenient:
 
 
 class Output:
-    """A command's stdout, which raises one clear error when a result can't be written.
+    """stdout of a command, which raises a clear error if a result can't be written.
 
-    A pipe whose reader has left is none: nothing more can be said to whoever read it.
+    A broken pipe is passed on unchanged: its reader is gone, so no message can reach it.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write all of it.
+        """Write a text completely.
 
         Raises:
             RunError: the disk is full, stdout is closed, or its encoding lacks a character.
@@ -69,7 +69,7 @@ class Output:
             raise _unwritten(error) from error
 
     def flush(self) -> None:
-        """Flush it; raises as ``write`` does."""
+        """Flush the stream; errors as for ``write``."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -86,13 +86,13 @@ def _unwritten(error: OSError) -> Exception:
 
 
 def stderr() -> IO[str]:
-    """Return stderr as a stream that never raises, below any bar that is drawn on it."""
+    """Return stderr, bypassing any progress bar, as a stream that never raises."""
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
     return cast("IO[str]", stream if isinstance(stream, Lenient) else Lenient(stream))
 
 
 def write(text: str) -> None:
-    """Write to stderr, above any bar that is drawn on it; never raise."""
+    """Write to stderr, above any progress bar; never raise."""
     stream = Lenient(sys.stderr)
     stream.write(text)
     stream.flush()
@@ -104,17 +104,17 @@ def say(line: str) -> None:
 
 
 QUIET = "GPT2DSL_QUIET"
-"""The variable that asks for no progress; processes that are started inherit it."""
+"""Environment variable that disables progress output, here and in child processes."""
 
 
 def is_quiet() -> bool:
-    """Return whether no progress is to be shown."""
+    """Return whether progress output is disabled."""
     return os.environ.get(QUIET, "0") not in ("", "0")
 
 
 @contextmanager
 def quietly(*, wanted: bool = True) -> Iterator[None]:
-    """Show no progress within, here and in processes that are started, where that is wanted."""
+    """Disable progress output within the block, here and in child processes, if wanted."""
     before = os.environ.get(QUIET)
     if wanted:
         os.environ[QUIET] = "1"
@@ -129,11 +129,11 @@ def quietly(*, wanted: bool = True) -> Iterator[None]:
 
 @contextmanager
 def prepared() -> Iterator[Output]:
-    """Make the standard streams safe for a command, and give its stdout.
+    """Make the standard streams safe for a command, and yield its stdout.
 
-    A descriptor that was closed is taken by the next file that is opened, which would then get
-    whatever a library prints: /dev/null takes its place. Writing to a closed stdout is an error
-    when there is something to write, and not before.
+    Closed descriptors are replaced by /dev/null: otherwise the next file to be opened would take
+    one and receive whatever a library prints. A closed stdout is an error only once something is
+    written to it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= _LAST:
         pass
@@ -151,7 +151,7 @@ def prepared() -> Iterator[Output]:
 
 
 def _settle(stream: IO[str]) -> None:
-    """Drop what can't be written, so that the interpreter does not fail at it once more."""
+    """Discard output that can't be written, so that interpreter shutdown does not fail again."""
     try:
         stream.flush()
     except OSError:

@@ -1,1 +1,1 @@
-"""Recipes one after another: the next takes the weights of the last, what is done stays done."""
+"""Chains of recipes: each stage takes the weights of an earlier one; finished stages are reused."""

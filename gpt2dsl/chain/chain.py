@@ -1,4 +1,4 @@
-"""The algebra of chains: recipes joined by ``>>``, and their doors to TOML and plans."""
+"""The algebra of chains: recipes composed by ``>>``, with conversion to TOML and plans."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _KEY = re.compile(r"stage\.(\d+)\.(.+)")
 
 
 class Chain:
-    """Recipes that run one after another.
+    """A sequence of recipes that run one after another.
 
-    A stage that names no weights of its own takes those of the last stage before it that gives
-    some. ``>>`` is associative; two chains are equal if their recipes are.
+    A stage that names no weights takes those of the last stage before it that outputs weights.
+    ``>>`` is associative; two chains are equal if their recipes are.
 
     Attributes:
-        recipes: of the stages, in their order.
-        name: what its runs are called; "" for the name that its tasks give.
-        author: the file that says it, ``mine.toml`` or ``team.py:chain``. Two chains of one name
-            are told apart by it, so that none replaces what the other wrote.
+        recipes: the recipes of the stages, in order.
+        name: the name of its runs; "" to derive it from the tasks.
+        author: the file that defines it, ``mine.toml`` or ``team.py:chain``. It distinguishes two
+            chains of the same name, so that neither overwrites the outputs of the other.
     """
 
     __slots__ = ("_author", "name", "recipes")
@@ -53,7 +53,7 @@ class Chain:
 
     @property
     def author(self) -> str:
-        """The file that it was loaded from, else the one whose code says its first task."""
+        """The file that the chain was loaded from, else the one that defines its first task."""
         tasks = (recipe.parts.get("task") for recipe in self.recipes)
         origin = next((task.origin for task in tasks if task), "")
         return self._author or file_of(origin)
@@ -76,23 +76,25 @@ class Chain:
         return len(self.recipes)
 
     def __repr__(self) -> str:
-        first, *rest = self.recipes
-        begun = f"({first!r})" if len(first.parts) > 1 else repr(first)
-        return " >> ".join((begun, *map(_stage, rest))) if rest else f"Chain({first!r})"
+        first, *later = self.recipes
+        start = f"({first!r})" if len(first.parts) > 1 else repr(first)
+        return " >> ".join((start, *map(_stage, later))) if later else f"Chain({first!r})"
 
     def _repr_html_(self) -> str:
         return preformatted(self.to_toml())
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides the result: of the digests of its recipes, in their order."""
-        return hashlib.sha256(" ".join(one.digest for one in self.recipes).encode()).hexdigest()
+        """SHA-256 of the digests of the recipes, in order, which determine the result."""
+        return hashlib.sha256(
+            " ".join(recipe.digest for recipe in self.recipes).encode()
+        ).hexdigest()
 
     def named(self, name: str) -> Chain:
         """Return the chain under another name.
 
         Raises:
-            SpecError: no directory can have the name.
+            SpecError: the name is not valid as a directory name.
         """
         return Chain(*self.recipes, name=name, author=self._author)
 
@@ -100,52 +102,56 @@ class Chain:
         """Return the chain with one value changed: ``chain.set("stage.1.optim.lr", 3e-4)``.
 
         Raises:
-            SpecError: there is no such stage or key, or the value is wrong for it.
+            SpecError: the stage or key does not exist, or its value is invalid.
         """
         above, faults = said(len(self), {key: tables.Value(value, caller())})
         return _whole(made(laid(above, self.draft()), self.name, self._author), faults)
 
     def to_toml(self) -> str:
-        """Return the chain as a spec; ``Chain.from_toml`` gives it back."""
+        """Return the chain as a TOML spec, which ``Chain.from_toml`` reads back."""
         return stages_to_toml(recipe.parts.values() for recipe in self.recipes)
 
     @classmethod
     def from_toml(cls, text: str, name: str = "chain.toml") -> Chain:
-        """Return the chain of a spec's text; ``name`` is what its lines are called in messages.
+        """Return the chain that the text of a spec defines.
+
+        Args:
+            text: the spec.
+            name: the file name given in messages.
 
         Raises:
-            SpecError: with every fault of the text, or it is one recipe.
+            SpecError: every fault of the text, or the spec defines a single recipe.
         """
-        found = finding.find_text(text, name)
-        if isinstance(found, tables.RawConfig):
+        config = finding.find_text(text, name)
+        if isinstance(config, tables.RawConfig):
             raise SpecError([Fault("G2-108", name, "stage", "missing; this is one recipe")])
-        return _whole(made(found, ""), [])
+        return _whole(made(config, ""), [])
 
     @classmethod
     def load(cls, spec: str | os.PathLike[str], settings: Iterable[str] = ()) -> Chain:
         """Return the chain of a .toml file, of ``module:name``, or of the library.
 
         Args:
-            spec: which; as on the command line.
-            settings: ``stage.N.table.key=value``, laid over it.
+            spec: the chain, as on the command line.
+            settings: overrides, ``stage.N.table.key=value``.
 
         Raises:
-            SpecError: with every fault of it, or it is one recipe.
+            SpecError: every fault of the spec, or it defines a single recipe.
         """
-        from gpt2dsl.chain import specs  # noqa: PLC0415  # it stands above
+        from gpt2dsl.chain import specs  # noqa: PLC0415  # specs imports this module
 
         spec = os.fspath(spec)
-        found = specs.load(spec, settings)
-        if isinstance(found, Chain):
-            return found
+        recipe = specs.load(spec, settings)
+        if isinstance(recipe, Chain):
+            return recipe
         raise SpecError([Fault("G2-108", "", spec, "is one recipe, where a chain is expected")])
 
     def draft(self) -> tables.ChainDrafts:
-        """Return its values, and where each was written."""
+        """Return the values of the stages with the origin of each."""
         return tables.ChainDrafts(tuple(recipe.draft() for recipe in self.recipes), name=self.name)
 
     def why(self) -> list[tuple[str, Any, str]]:
-        """As ``Recipe.why``, of all stages: ``stage.1.optim.lr``."""
+        """Return the rows of ``Recipe.why`` of all stages: ``stage.1.optim.lr``."""
         return [
             (f"stage.{number}.{key}", value, origin)
             for number, recipe in enumerate(self.recipes, 1)
@@ -153,20 +159,20 @@ class Chain:
         ]
 
     def plan(self, *, prepare: bool = False) -> ChainPlan:
-        """What will run, and what need not; without MindSpore.
+        """Return the plan: the stages to run and those that are up to date; without MindSpore.
 
         Args:
-            prepare: as in ``Recipe.plan``, for the stages whose weights are there.
+            prepare: as in ``Recipe.plan``, for the stages whose weights exist.
 
         Raises:
-            SpecError: with every fault of its recipes.
+            SpecError: every fault of the recipes.
         """
         from gpt2dsl.chain.plan import make  # noqa: PLC0415  # a chain is built without planning
 
         return make(self, prepare=prepare)
 
     def faults(self) -> tuple[Fault, ...]:
-        """Return every fault of its recipes as wholes, and of the inputs that they name."""
+        """Return every fault of the complete recipes and of the inputs that they name."""
         from gpt2dsl.chain.plan import faults  # noqa: PLC0415  # as above
 
         return faults(self)
@@ -175,7 +181,7 @@ class Chain:
 def made(
     drafts: tables.ChainDrafts, name: str, author: str = ""
 ) -> tuple[Chain, tuple[Fault, ...]]:
-    """Return the chain of what is good in drafts, and every fault of the rest."""
+    """Build a chain of the valid values of drafts; return it with every fault."""
     stages = [structured(draft, "") for draft in drafts.drafts]
     faults = [at(number, fault) for number, (_, wrong) in enumerate(stages, 1) for fault in wrong]
     chain = Chain(*(recipe for recipe, _ in stages), name=name, author=author)
@@ -183,24 +189,27 @@ def made(
 
 
 def _stage(recipe: Recipe) -> str:
-    """Return the code of a stage that is not the first: a single part may stand alone."""
+    """Return the code of a stage after the first, where a single part needs no brackets."""
     parts = list(recipe.parts.values())
     return repr(parts[0]) if len(parts) == 1 else f"({recipe!r})"
 
 
 def at(number: int, fault: Fault) -> Fault:
-    """Return a fault of a stage's recipe, as one of the chain."""
+    """Return a fault of a stage's recipe with the key that it has in the chain."""
     return attrs.evolve(fault, key=f"stage.{number}.{fault.key}" if fault.key else fault.key)
 
 
 def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.ChainDrafts, list[Fault]]:
-    """Single values as drafts, one a stage: ``stage.2.optim.lr``; ``runtime.output`` is for all."""
+    """Parse ``stage.2.optim.lr`` overrides into one draft per stage.
+
+    ``runtime.output`` applies to every stage.
+    """
     by_stage: list[dict[str, tables.Value]] = [{} for _ in range(count)]
     faults = []
     for key, value in values.items():
-        found = _KEY.fullmatch(key)
-        if found and 1 <= int(found[1]) <= count:
-            by_stage[int(found[1]) - 1][found[2]] = value
+        match = _KEY.fullmatch(key)
+        if match and 1 <= int(match[1]) <= count:
+            by_stage[int(match[1]) - 1][match[2]] = value
         elif key.startswith(f"{read.BESIDE}."):
             for stage in by_stage:
                 stage[key] = value
@@ -211,9 +220,9 @@ def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.ChainDr
 
 
 def laid(above: tables.ChainDrafts, below: tables.ChainDrafts) -> tables.ChainDrafts:
-    """Both, where the first wins."""
+    """Merge two drafts stage by stage; the values of ``above`` take precedence."""
     pairs = zip(above.drafts, below.drafts, strict=True)
-    return tables.ChainDrafts(tuple(one.over(other) for one, other in pairs), below.faults)
+    return tables.ChainDrafts(tuple(upper.over(lower) for upper, lower in pairs), below.faults)
 
 
 def _whole(found: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) -> Chain:
@@ -238,6 +247,6 @@ def _recipes(side: Part | Recipe | Chain) -> tuple[Recipe, ...]:
     return (side if isinstance(side, Recipe) else Recipe(side),)
 
 
-# Chains stand above recipes and parts, so it is here that these get their `>>`.
+# Chains are built on recipes and parts, so `>>` is assigned to these here.
 Recipe.__rshift__ = _followed  # type: ignore[method-assign]
 Part.__rshift__ = _followed  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Runs outside of a chain that have carried out what a stage is to do: it takes their weights."""
+"""Reuse of a finished run outside the chain whose key is that of a stage."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gpt2dsl.weights import store
 
 
 def carried_out(output: Path, number: int, task: str, key: Key) -> Record | None:
-    """Return the record that a stage would have left, of a finished training with the same key.
+    """Return the record of a finished training run that has the key of a stage, or None.
 
     Args:
-        output: the folder under which each run has its own.
-        number: of the stage.
-        task: its kind.
-        key: what decides its result; a stage that takes weights of another is carried out here.
+        output: the folder of all runs, with a subfolder for each.
+        number: the number of the stage.
+        task: the kind of its task.
+        key: its key. A stage that takes the weights of another is never looked up elsewhere.
     """
     if key.taken or key.identity.is_pending:
         return None
@@ -33,10 +33,10 @@ def carried_out(output: Path, number: int, task: str, key: Key) -> Record | None
 
 
 def _record(folder: Path, number: int, task: str, key: Key) -> Record | None:
-    """Return the record of a run; None where it has not come to its end.
+    """Return the record of a run, None if it is unfinished.
 
     Raises:
-        InputError: its checkpoint or its files are damaged.
+        InputError: its checkpoint or its files are corrupt.
     """
     run, result = runs.read(folder), runs.result(folder)
     if run.state != "done" or result is None:
@@ -44,7 +44,7 @@ def _record(folder: Path, number: int, task: str, key: Key) -> Record | None:
     weights = folder / "checkpoints" / Path(result.get("best") or result["checkpoint"]).name
     store.verify(weights, contents=False)
     manifest = weights / store.MANIFEST
-    sealed = manifest.stat().st_mtime_ns  # what changed later has to be read
+    sealed = manifest.stat().st_mtime_ns  # a file changed later must be read again
     files = {
         str(path): Trace(known["size"], min(path.stat().st_mtime_ns, sealed), known["xxh3"])
         for name, known in store.manifest(weights)["files"].items()

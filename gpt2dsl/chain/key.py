@@ -1,4 +1,4 @@
-"""The key of a stage: its identity, and the key of the stage whose weights it takes."""
+"""The cache key of a stage: its identity and the key of the stage whose weights it takes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gpt2dsl.plan.plan import Plan
 
 @attrs.frozen(kw_only=True)
 class Key:
-    """Everything that decides the result of a stage.
+    """Everything that determines the result of a stage.
 
     Attributes:
-        identity: of its recipe, before it is said which weights it takes.
+        identity: the identity of its recipe, before the weights of another stage are filled in.
         taken: the digest of the key of the stage whose weights it takes; "" where it takes none.
     """
 
@@ -29,26 +29,26 @@ class Key:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all of it."""
+        """SHA-256 of the JSON document of the key."""
         document = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
 
     def changes(self, earlier: Key) -> list[str]:
-        """Return the entries that have changed, in words."""
+        """Return a description of each entry that differs from an earlier key."""
         words = [str(difference) for difference in self.identity.differences(earlier.identity)]
         pending = (key for key, digest in self.identity.contents.items() if digest == PENDING)
         return [*words, *(f"the contents of {key}, digest pending" for key in pending)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the key as a JSON document."""
         return {**self.identity.to_json(), "taken": self.taken}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Key:
-        """Return the key that ``to_json`` wrote, or a release before 0.2.
+        """Return the key that ``to_json`` wrote, in this release or one before 0.2.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the document is not a key.
         """
         contents = document.get("contents", document.get("inputs", {}))
         dropped = {*contents, *KEEPING}
@@ -58,19 +58,19 @@ class Key:
 
 
 def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
-    """Return what decides the result of a stage.
+    """Return the key of a stage.
 
     Args:
-        parts: its recipe's, before it is said which weights it takes.
-        plan: of it.
+        parts: the parts of its recipe, before the weights of another stage are filled in.
+        plan: the plan of its recipe.
         taken: as in ``Key``.
-        compute: whether contents that take long to read are read.
+        compute: hash large inputs too, instead of leaving their digests pending.
     """
     tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
     left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}
     inputs = [read for read in plan.inputs if read.key not in left_out]
     identity = identity_of(parts, inputs, plan.network.looked, compute=compute)
-    if taken:  # A dropout that is not said is that of the weights.
+    if taken:  # An unset dropout defaults to that of the weights.
         values = {**identity.values, "model.dropout": parts.model.dropout}
         identity = attrs.evolve(identity, values=values)
     return Key(identity=identity, taken=taken)

@@ -1,4 +1,4 @@
-"""A chain's plan: which stages run, which need not, and why."""
+"""The plan of a chain: the stages to run, those that are up to date, and why."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ State = Literal["=", "~", "+"]
 
 @attrs.frozen(kw_only=True)
 class Stage:
-    """One stage, planned.
+    """The plan of one stage.
 
     Attributes:
-        number: from 1.
+        number: its number, from 1.
         takes: the number of the stage whose weights it takes; None where it takes none.
-        key: what decides its result.
-        state: ``=`` its output is there, verified, and nothing that decides it has changed since;
-            ``~`` something has; ``+`` it never ran to its end.
-        why: in words.
-        plan: of its recipe.
-        directory: of its run, which may be one by itself that did the same.
-        targets: what it writes outside of it.
-        record: of what it left, where its state is ``=``.
-        promise: what is known of the weights that it gives; None where it gives none.
+        key: everything that determines its result.
+        state: ``=`` its output is verified and its key unchanged; ``~`` its key or its output has
+            changed; ``+`` it never finished.
+        why: the reason for its state, as text.
+        plan: the plan of its recipe.
+        directory: its run directory, possibly that of a run outside the chain with the same key.
+        targets: the files that it writes outside its run directory.
+        record: the record of its output, where its state is ``=``.
+        promise: the known properties of the weights that it outputs; None where it outputs none.
         author: as in ``Record``.
     """
 
@@ -69,17 +69,17 @@ class Stage:
     author: str
 
     def writers(self) -> list[Record | Claim]:
-        """Return what this very chain has left, and what it had begun to write when it ended."""
+        """Return the records and unfinished claims that this chain has written."""
         return _writers(self.directory.parent, self.author)
 
     def prepared(self) -> Plan:
-        """Its plan once its inputs are fetched and tokenised, where its weights are there."""
-        if any(one.state == "promised" for one in self.plan.inputs):
+        """Return the plan with its inputs fetched and tokenized, where its weights exist."""
+        if any(item.state == "promised" for item in self.plan.inputs):
             return self.plan
         return _with_targets(self.plan.prepared(), self.targets, self.writers())
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the plan as a JSON document."""
         return {
             "number": self.number,
             "takes": self.takes,
@@ -92,13 +92,13 @@ class Stage:
 
 @attrs.frozen(kw_only=True, repr=False)
 class ChainPlan(ShownAsText):
-    """What will run, in which order, and what need not.
+    """The plan of a chain.
 
     Attributes:
-        name: of the chain.
-        digest: of its recipes.
-        stages: in their order.
-        directory: has one of each stage.
+        name: the name of the chain.
+        digest: the digest of its recipes.
+        stages: the planned stages, in order.
+        directory: the parent of the run directories of the stages.
     """
 
     name: str
@@ -115,7 +115,7 @@ class ChainPlan(ShownAsText):
         return render(self)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the plan as a JSON document."""
         return {
             "name": self.name,
             "digest": self.digest,
@@ -124,7 +124,7 @@ class ChainPlan(ShownAsText):
         }
 
     def to_json_text(self) -> str:
-        """As the text of a JSON document."""
+        """Return the plan as JSON text."""
         return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
@@ -136,12 +136,12 @@ class ChainPlan(ShownAsText):
         ]
 
     def refusals(self) -> tuple[Fault, ...]:
-        """Why check and run refuse the inputs of stages that are to run."""
+        """Return the faults for which check and run refuse the inputs of stages still to run."""
         return tuple(
-            at(one.number, fault)
-            for one in self.stages
-            if one.state != "="
-            for fault in one.plan.refusals()
+            at(stage.number, fault)
+            for stage in self.stages
+            if stage.state != "="
+            for fault in stage.plan.refusals()
         )
 
     def run(
@@ -152,32 +152,34 @@ class ChainPlan(ShownAsText):
         stage_callbacks: Sequence[Sequence[Callback]] = (),
         quiet: bool = False,
     ) -> ChainResult:
-        """Carry it out: every stage whose verified output is not there already.
+        """Run every stage whose verified output does not exist yet.
 
         Args:
-            resume_command: what a user types to go on after an interruption.
-            callbacks: told while a stage trains.
-            stage_callbacks: for each stage, what is told while it trains; () for none.
+            resume_command: the command with which a user resumes after an interruption.
+            callbacks: the callbacks of every training stage.
+            stage_callbacks: the callbacks of each stage; () for none.
             quiet: show no progress.
 
         Raises:
-            SpecError: an input of any stage is absent or can't be used; none has run then.
-            RunError: a stage failed; those before it need not run again.
+            SpecError: an input of any stage is missing or invalid; no stage has run.
+            RunError: a stage failed; finished stages will not run again.
         """
         from gpt2dsl.chain.run import run  # noqa: PLC0415  # a chain is planned without engines
 
         with terminal.quietly(wanted=quiet):
-            told = [(*callbacks, *own) for own in stage_callbacks or [()] * len(self.stages)]
-            return run(self, self._chain, resume_command or "plan.run()", told)
+            by_stage = [
+                (*callbacks, *of_stage) for of_stage in stage_callbacks or [()] * len(self.stages)
+            ]
+            return run(self, self._chain, resume_command or "plan.run()", by_stage)
 
 
 def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
     """Return the plan of a chain; arguments and errors as in ``Chain.plan``."""
-    if found := list(_faults(chain, of_inputs=False)):
-        raise SpecError(found)
+    if wrong := list(_faults(chain, of_inputs=False)):
+        raise SpecError(wrong)
     stages: list[Stage] = []
     for _ in chain.recipes:
-        stages.append(_planned(chain, stages, prepare=prepare))  # it reads them
+        stages.append(_planned(chain, stages, prepare=prepare))  # each depends on those before it
     return ChainPlan(
         name=name_of(chain),
         digest=chain.digest,
@@ -188,7 +190,7 @@ def make(chain: Chain, *, prepare: bool = False) -> ChainPlan:
 
 
 def _planned(chain: Chain, before: Sequence[Stage], *, prepare: bool) -> Stage:
-    """Return the next stage; an error says which one it was."""
+    """Plan the next stage; errors carry its number."""
     try:
         return next_stage(chain, before, prepare=prepare)
     except SpecError as error:
@@ -196,82 +198,86 @@ def _planned(chain: Chain, before: Sequence[Stage], *, prepare: bool) -> Stage:
 
 
 def faults(chain: Chain) -> tuple[Fault, ...]:
-    """Return every fault of a chain's recipes as wholes, and of the inputs that they name."""
+    """Return every fault of the complete recipes of a chain and of the inputs that they name."""
     return tuple(_faults(chain, of_inputs=True))
 
 
 def _faults(chain: Chain, *, of_inputs: bool) -> Iterator[Fault]:
     promised: dict[int, DeferredWeights] = {}
     for number, recipe in enumerate(chain.recipes, 1):
-        parts, given = recipe.completed, None
+        parts, weights = recipe.completed, None
         if takes(parts) and promised:
             giver = max(promised)
-            given = promised[giver]
+            weights = promised[giver]
             parts = _started(recipe, f"stage {giver}", giver).completed
         if number < len(chain) and isinstance(parts.task, Serve):
             message = "it serves until it is stopped: no stage can come after it"
             yield at(number, fault(parts, "G2-107", "task.kind", message))
-        wrong = every_fault(parts, given, of_inputs=of_inputs)
+        wrong = every_fault(parts, weights, of_inputs=of_inputs)
         folder = _folder(chain, parts)
-        own = are_own(targets_of(parts), _writers(folder, _author(chain, folder)))
+        is_own = are_own(targets_of(parts), _writers(folder, _author(chain, folder)))
         yield from (
             at(number, fault)
             for fault in wrong
-            if not (own and fault.code == "G2-308" and fault.key.startswith("task.target"))
+            if not (is_own and fault.code == "G2-308" and fault.key.startswith("task.target"))
         )
         if gives(parts):
             promised[number] = promise(
-                parts, find_network(parts, promised=given), f"stage {number}"
+                parts, find_network(parts, promised=weights), f"stage {number}"
             )
 
 
 def next_stage(
     chain: Chain, before: Sequence[Stage], *, prepare: bool, thorough: bool = False
 ) -> Stage:
-    """Return a stage, planned, with what it has left.
+    """Plan the stage after ``before`` and look up its recorded output.
 
     Args:
-        chain: the whole one.
-        before: the stages before it, which it comes after.
+        chain: the chain.
+        before: the planned stages that precede it.
         prepare: as in ``Recipe.plan``.
-        thorough: read what it has left, and what its inputs hold, whatever time that takes.
+        thorough: verify its outputs and inputs by reading them, however long that takes.
     """
     number, recipe = len(before) + 1, chain.recipes[len(before)]
-    own = recipe.completed
-    giver = next((one for one in reversed(before) if one.promise), None) if takes(own) else None
-    there = giver.record.weights if giver and giver.record else ""
+    original = recipe.completed
+    giver = (
+        next((entry for entry in reversed(before) if entry.promise), None)
+        if takes(original)
+        else None
+    )
+    path = giver.record.weights if giver and giver.record else ""
     if giver:
-        recipe = _started(recipe, there or f"stage {giver.number}", giver.number)
-    if giver and isinstance(own.task, Serve) and not own.task.name:
+        recipe = _started(recipe, path or f"stage {giver.number}", giver.number)
+    if giver and isinstance(original.task, Serve) and not original.task.name:
         recipe = recipe.override({"task.name": (name_of(chain), "the chain")})
-    parts, given = recipe.completed, giver.promise if giver and not there else None
+    parts, weights = recipe.completed, giver.promise if giver and not path else None
     assert parts.task is not None
     folder = _folder(chain, parts)
     plan = plans.make(
         parts,
         recipe.to_toml(),
         f"{name_of(chain)}-{number}-{parts.task.kind}",
-        prepare=prepare and given is None,
-        promised=given,
+        prepare=prepare and weights is None,
+        promised=weights,
     )
-    key = key_of(own, plan, giver.key.digest if giver else "", compute=thorough)
+    key = key_of(original, plan, giver.key.digest if giver else "", compute=thorough)
     directory = folder / f"{parts.task.kind}-{key.digest[:8]}"
     plan = attrs.evolve(plan, digest=key.digest)
     if parts.task.has_directory:
         plan = attrs.evolve(plan, directory=str(directory))
     targets, records, author = targets_of(parts), record.below(folder), _author(chain, folder)
     own_records, writers = _own(records, author), _writers(folder, author)
-    found = next((one for one in records if one.key == key), None)
-    wrong = _wrong(found, giver, thorough=thorough) if found else ""
+    left = next((entry for entry in records if entry.key == key), None)
+    wrong = _wrong(left, giver, thorough=thorough) if left else ""
     if wrong and are_own(targets, writers):
         wrong = f"{targets[0]} holds what it wrote with other values"
-    is_done, why = found is not None and not wrong, ""
+    is_done, why = left is not None and not wrong, ""
     if not is_done and parts.trains and not giver:
         other = elsewhere.carried_out(folder.parent, number, parts.task.kind, key)
         if other and not other.wrong(thorough=thorough):
-            found, is_done, directory = other, True, Path(other.weights).parent.parent
+            left, is_done, directory = other, True, Path(other.weights).parent.parent
             why = f"done already: {directory}"
-    earlier = None if found else _earlier(own_records, number, plan.task, key)
+    earlier = None if left else _earlier(own_records, number, plan.task, key)
     if not is_done:
         why = wrong or _why(key, earlier, directory, giver)
     if isinstance(parts.task, Serve):
@@ -280,41 +286,41 @@ def next_stage(
         number=number,
         takes=giver.number if giver else None,
         key=key,
-        state="=" if is_done else "~" if found or earlier else "+",
+        state="=" if is_done else "~" if left or earlier else "+",
         why=why,
         plan=_with_targets(plan, targets, writers),
         directory=directory,
         targets=targets,
-        record=found if is_done else None,
+        record=left if is_done else None,
         promise=promise(parts, plan.network, f"stage {number}") if gives(parts) else None,
         author=author,
     )
 
 
 def _own(records: Sequence[Record], author: str) -> list[Record]:
-    """Return those of a chain; another one of the same name has its records in the same folder."""
+    """Return the records of this author: chains of the same name share a folder."""
     return [entry for entry in records if entry.author in ("", author)]
 
 
 def _writers(folder: Path, author: str) -> list[Record | Claim]:
-    """Return what a chain has left in its folder, and what it had begun to write."""
+    """Return the records and unfinished claims of a chain in its folder."""
     claims = [claim for claim in record.claims(folder) if claim.author in ("", author)]
     return [*_own(record.below(folder), author), *claims]
 
 
 def _author(chain: Chain, folder: Path) -> str:
-    """Return the file that says a chain, seen from its folder: a project may be moved."""
+    """Return the file that defines a chain, relative to its folder, as a project may be moved."""
     file, colon, name = chain.author.partition(":")
     return f"{os.path.relpath(file, folder)}{colon}{name}" if Path(file).exists() else chain.author
 
 
 def _started(recipe: Recipe, weights: str, number: int) -> Recipe:
-    """Return the recipe that starts from the weights of a stage."""
+    """Return the recipe with the output of a stage as its initial weights."""
     return recipe.override({inputs.weights_key(recipe.completed): (weights, f"stage {number}")})
 
 
 def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
-    """Why what a stage has left of this very key does not count."""
+    """Return why a record with the key of a stage can't be reused, or ""."""
     if wrong := found.wrong(thorough=thorough):
         return wrong
     if giver is None:
@@ -325,19 +331,19 @@ def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
 
 
 def _earlier(records: Sequence[Record], number: int, task: str, key: Key) -> Record | None:
-    """What the stage left when it was another: of its place and task, what is most like it."""
+    """Return the record of the same task most like a stage, preferably of the same number."""
     return min(
-        (one for one in records if one.task == task),
-        key=lambda one: (
-            one.number != number,
-            len(key.changes(one.key)) + (one.key.taken != key.taken),
+        (entry for entry in records if entry.task == task),
+        key=lambda entry: (
+            entry.number != number,
+            len(key.changes(entry.key)) + (entry.key.taken != key.taken),
         ),
         default=None,
     )
 
 
 def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None) -> str:
-    """Why a stage runs that has left nothing of this key."""
+    """Return why a stage without a record of its key is to run."""
     words = key.changes(earlier.key) if earlier else ["it has not run to its end"]
     if earlier and giver and earlier.key.taken != key.taken:
         words.append(f"stage {giver.number} changed")
@@ -347,7 +353,7 @@ def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None)
 
 
 def targets_of(parts: Parts) -> tuple[Path, ...]:
-    """Return what a conversion writes; a .ckpt has its YAML beside it."""
+    """Return the files that a conversion writes: a .ckpt comes with a YAML file."""
     if not isinstance(parts.task, Conversion):
         return ()
     target = cache.expanded(parts.task.target)
@@ -355,27 +361,29 @@ def targets_of(parts: Parts) -> tuple[Path, ...]:
 
 
 def _with_targets(plan: Plan, targets: Sequence[Path], writers: Sequence[Record | Claim]) -> Plan:
-    """The plan that does not refuse targets that the chain itself has written: it replaces them."""
+    """Return the plan without the refusal of targets that the chain itself wrote and replaces."""
     if not are_own(targets, writers):
         return plan
-    kept = tuple(one for one in plan.inputs if one.key != "task.target")
-    return attrs.evolve(plan, inputs=kept)
+    others = tuple(item for item in plan.inputs if item.key != "task.target")
+    return attrs.evolve(plan, inputs=others)
 
 
 def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
-    """Return whether all that lies at targets is what the chain wrote there, unchanged."""
-    there = [target for target in targets if os.path.lexists(target)]
-    return bool(there) and all(any(one.wrote(target) for one in writers) for target in there)
+    """Return whether targets exist and all are unchanged outputs of the chain."""
+    present = [target for target in targets if os.path.lexists(target)]
+    return bool(present) and all(
+        any(writer.wrote(target) for writer in writers) for target in present
+    )
 
 
 def _folder(chain: Chain, parts: Parts) -> Path:
-    """Has the directories of a chain's stages."""
+    """Return the folder of the run directories of a chain."""
     return Path(parts.runtime.output) / name_of(chain)
 
 
 def name_of(chain: Chain) -> str:
-    """What runs of a chain are called."""
+    """Return the name of the runs of a chain."""
     if chain.name:
         return chain.name
-    tasks = [parts.task.kind for one in chain.recipes if (parts := one.completed).task]
+    tasks = [parts.task.kind for recipe in chain.recipes if (parts := recipe.completed).task]
     return "-".join(("gpt2", chain.recipes[0].completed.model.canonical_size, *tasks))

@@ -1,4 +1,4 @@
-"""What a stage has left behind, and whether it is still there: ``stage.json`` in its directory."""
+"""Records of finished stages, ``stage.json`` in the run directory, and their verification."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLAIM = "begun.json"
 
 @attrs.frozen
 class Trace:
-    """A file as it was written."""
+    """Size, modification time and checksum of a file when it was written."""
 
     size: int
     mtime_ns: int
@@ -33,14 +33,14 @@ class Trace:
 
     @classmethod
     def of(cls, path: Path) -> Trace:
-        """Return the file as it is; raises OSError where it can't be read."""
-        found = path.stat()
-        return cls(found.st_size, found.st_mtime_ns, checksum(path))
+        """Return the trace of a file as it is now; OSError if it can't be read."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns, checksum(path))
 
     def is_at(self, path: Path, *, thorough: bool) -> bool:
-        """Return whether the file is as it was.
+        """Return whether the file is unchanged.
 
-        A copy has other times: it is read, as every file is for a thorough look.
+        A copy has another modification time, so it is read; ``thorough`` reads every file.
         """
         try:
             status = path.stat()
@@ -55,18 +55,18 @@ class Trace:
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """A stage that ran to its end.
+    """The record of a finished stage.
 
     Attributes:
-        number: of the stage, from 1.
-        task: its kind.
-        key: what decided its result.
-        taken: digest of the weights that an earlier stage gave; "" where it took none.
-        files: what it wrote.
-        weights: of them the weights that it gives; "" where it gives none.
-        result: as result.json has it.
-        text: the result as people read it.
-        author: the file that says the chain, seen from its folder; "" where that is not known.
+        number: the number of the stage, from 1.
+        task: the kind of its task.
+        key: everything that determined its result.
+        taken: digest of the weights taken from an earlier stage; "" where it took none.
+        files: path → trace of each file that it wrote.
+        weights: path of the weights that it outputs; "" where it outputs none.
+        result: the result, as in result.json.
+        text: the result as readable text.
+        author: the file that defines the chain, relative to its folder; "" where unknown.
     """
 
     number: int
@@ -81,18 +81,18 @@ class Record:
 
     @property
     def given(self) -> str:
-        """Digest of the weights that it gave: of the names and checksums of their files."""
-        found, folder = xxhash.xxh3_128(), Path(self.weights)
+        """Digest of the output weights: of the names and checksums of their files."""
+        digest, folder = xxhash.xxh3_128(), Path(self.weights)
         for name, trace in sorted(self.files.items()):
             if folder in (Path(name), *Path(name).parents):
-                found.update(f"{Path(name).relative_to(folder)} {trace.xxh3}\n".encode())
-        return found.hexdigest()
+                digest.update(f"{Path(name).relative_to(folder)} {trace.xxh3}\n".encode())
+        return digest.hexdigest()
 
     def wrong(self, *, thorough: bool) -> str:
-        """What is no longer as it was written; "" where all is.
+        """Return the first file that has changed or is gone; "" where none has.
 
         Args:
-            thorough: read every file; else sizes and times of change are looked at.
+            thorough: read every file, instead of comparing sizes and modification times.
         """
         for name, trace in self.files.items():
             if not trace.is_at(Path(name), thorough=thorough):
@@ -100,18 +100,18 @@ class Record:
         return ""
 
     def wrote(self, target: Path) -> bool:
-        """Return whether all that lies at a target is what this stage wrote there, unchanged."""
-        there = set(_files([target]))
-        return bool(there) and all(
+        """Return whether a target exists with only unchanged outputs of the stage in it."""
+        present = set(_files([target]))
+        return bool(present) and all(
             str(path) in self.files and self.files[str(path)].is_at(path, thorough=False)
-            for path in there
+            for path in present
         )
 
     def write(self, directory: Path) -> None:
-        """Write it.
+        """Write the record to a run directory.
 
         Raises:
-            RunError: the disk is full or can't be written.
+            RunError: the file can't be written, as when the disk is full.
         """
         document = attrs.asdict(self) | {"key": self.key.to_json()}
         _write(directory / FILE, documents.dumps(document, indent=2) + "\n")
@@ -119,13 +119,15 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Claim:
-    """Targets that a stage has begun to write; where its process was killed, no record follows.
+    """A claim to targets that a stage has begun to write.
+
+    Where the process was killed, no record follows.
 
     Attributes:
-        targets: none of them was there when it began.
+        targets: the targets, which did not exist when the stage began.
         author: as in ``Record``.
-        began_ns: when, by the clock of the file system.
-        path: the file that says so.
+        began_ns: start time by the clock of the file system.
+        path: the file of the claim.
     """
 
     targets: tuple[str, ...]
@@ -134,7 +136,7 @@ class Claim:
     path: Path
 
     def wrote(self, target: Path) -> bool:
-        """Return whether a target came to be there since."""
+        """Return whether a target was created after the claim."""
         try:
             return str(target) in self.targets and target.lstat().st_ctime_ns >= self.began_ns
         except OSError:
@@ -143,10 +145,10 @@ class Claim:
 
 @contextmanager
 def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[None]:
-    """Say that targets are being written, until ``settle``, or until the block fails.
+    """Claim targets from here until ``settle``, or until the block fails without creating any.
 
     Raises:
-        RunError: the disk is full or can't be written.
+        RunError: the file can't be written, as when the disk is full.
     """
     if not targets:
         yield
@@ -162,9 +164,9 @@ def claiming(directory: Path, targets: Sequence[Path], author: str) -> Iterator[
 
 
 def settle(folder: Path, targets: Sequence[Path], author: str) -> None:
-    """Forget what was begun at targets that a record tells of now, by whichever stage.
+    """Remove the claims of any stage to targets that now have a record.
 
-    A word that stayed would make what somebody else puts there later the chain's own.
+    With a stale claim, the chain would take files that somebody else puts there later for its own.
     """
     for claim in claims(folder):
         if claim.author == author and {*claim.targets} & {*map(str, targets)}:
@@ -172,7 +174,7 @@ def settle(folder: Path, targets: Sequence[Path], author: str) -> None:
 
 
 def claims(folder: Path) -> list[Claim]:
-    """Return what killed stages of a chain's folder had begun to write."""
+    """Return the claims that killed stages have left in the folder of a chain."""
     result = []
     for path in folder.glob(f"*/{CLAIM}"):
         with suppress(OSError, ValueError, TypeError, KeyError):
@@ -184,7 +186,7 @@ def claims(folder: Path) -> list[Claim]:
 
 
 def traces(paths: Iterable[Path]) -> dict[str, Trace]:
-    """Every file at and below paths, as it is now; raises OSError where one can't be read."""
+    """Return the trace of every file at and below paths; OSError if one can't be read."""
     return {str(file): Trace.of(file) for file in _files(paths)}
 
 
@@ -197,7 +199,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def read(directory: Path) -> Record | None:
-    """The record of a stage; None where there is none, or it is damaged: the stage runs again."""
+    """Return the record of a stage, None if it is missing or corrupt: the stage then runs again."""
     try:
         document = json.loads((directory / FILE).read_bytes())
         files = {name: Trace(**trace) for name, trace in document.pop("files").items()}
@@ -208,9 +210,9 @@ def read(directory: Path) -> Record | None:
 
 
 def below(folder: Path) -> list[Record]:
-    """Return the records of a chain, the newest first."""
-    found = sorted(folder.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime_ns)
-    return [one for path in found if (one := read(path.parent))]
+    """Return the records in the folder of a chain, newest first."""
+    paths = sorted(folder.glob(f"*/{FILE}"), key=lambda path: -path.stat().st_mtime_ns)
+    return [record for path in paths if (record := read(path.parent))]
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A chain's plan as text for people."""
+"""Readable text of the plan of a chain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def render(plan: ChainPlan) -> str:
-    """Return a line a stage: whether it runs, and why; then the plans of those that run."""
+    """Return one line per stage, with its state and reason, then the plans of those to run."""
     count = f"{len(plan.stages)} stage{'s' if len(plan.stages) > 1 else ''}"
     waiting = sum(stage.state != "=" for stage in plan.stages)
     lines = [

@@ -1,4 +1,4 @@
-"""What a chain gave."""
+"""The result of a chain."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gpt2dsl.notebook import ShownAsText
 
 @attrs.frozen(kw_only=True)
 class StageResult:
-    """What a stage gave, now or when it ran last.
+    """The result of a stage, of this run or of an earlier one.
 
     Attributes:
-        number: from 1.
-        task: its kind.
-        ran: whether it ran now.
-        directory: of its run; None where it has none.
-        weights: those that it gives; None where it gives none.
-        values: of its result, as result.json has them.
-        text: its result, as people read it.
+        number: its number, from 1.
+        task: the kind of its task.
+        ran: whether it ran this time.
+        directory: its run directory; None where it has none.
+        weights: path of the weights that it outputs; None where it outputs none.
+        values: the values of its result, as in result.json.
+        text: its result as readable text.
     """
 
     number: int
@@ -36,7 +36,7 @@ class StageResult:
 
     @classmethod
     def of(cls, found: Record, directory: Path | None, *, ran: bool) -> StageResult:
-        """That of a record."""
+        """Return the result that a record describes."""
         return cls(
             number=found.number,
             task=found.task,
@@ -48,7 +48,7 @@ class StageResult:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the result as a JSON document."""
         return {
             "number": self.number,
             "task": self.task,
@@ -60,12 +60,12 @@ class StageResult:
 
 @attrs.frozen(repr=False)
 class ChainResult(ShownAsText):
-    """What the stages of a chain gave, in their order."""
+    """The results of the stages of a chain, in order."""
 
     stages: tuple[StageResult, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the result as a JSON document."""
         return {"stages": [stage.to_json() for stage in self.stages]}
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ class ChainResult(ShownAsText):
     def __str__(self) -> str:
         lines = []
         for stage in self.stages:
-            kept = "" if stage.ran else "   unchanged, not run again"
-            lines.append(f"{stage.number} {stage.task}{kept}")
+            suffix = "" if stage.ran else "   unchanged, not run again"
+            lines.append(f"{stage.number} {stage.task}{suffix}")
             lines += [f"  {line}" for line in stage.text.splitlines()]
         return "\n".join(lines)

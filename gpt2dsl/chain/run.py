@@ -1,4 +1,4 @@
-"""Carries a chain out, stage after stage."""
+"""Execution of a chain, stage after stage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def run(
     plan: ChainPlan, chain: Chain, resume_command: str, callbacks: Sequence[Sequence[Callback]]
 ) -> ChainResult:
-    """Carry a chain out; callbacks are those of each stage, all else as in ``ChainPlan.run``."""
+    """Run a chain with the callbacks of each stage; otherwise as ``ChainPlan.run``."""
     _refuse(plan)
     if plan.stages[-1].plan.serves:
         serving.refuse_event_loop()
@@ -37,9 +37,9 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
-    with ExitStack() as alone:
-        alone.enter_context(lock.alone(folder))
-        return _run(chain, resume_command, callbacks, alone.close)
+    with ExitStack() as exclusive:
+        exclusive.enter_context(lock.alone(folder))
+        return _run(chain, resume_command, callbacks, exclusive.close)
 
 
 def _run(
@@ -48,28 +48,28 @@ def _run(
     callbacks: Sequence[Sequence[Callback]],
     release: Callable[[], None],
 ) -> ChainResult:
-    """Carry the stages out, one after another; a server writes nothing, and keeps nobody out."""
+    """Run the stages in order; a server writes nothing, so the lock is released before it."""
     _put_back(chain)
     done: list[Stage] = []
     results = []
     for number in range(1, len(chain) + 1):
         with _named(number, len(chain)):
             stage = next_stage(chain, done, prepare=True, thorough=True)
-            found = stage.record
+            entry = stage.record
             if stage.plan.serves:
                 release()
-            if found is None:
+            if entry is None:
                 say(f"stage {number} of {len(chain)}, {stage.plan.task}: {stage.why}")
-                found = _carried_out(stage, done, resume_command, callbacks[number - 1])
+                entry = _carried_out(stage, done, resume_command, callbacks[number - 1])
             record.settle(stage.directory.parent, stage.targets, stage.author)
         directory = None if stage.plan.serves else stage.directory
-        results.append(StageResult.of(found, directory, ran=stage.record is None))
-        done.append(attrs.evolve(stage, record=found, state="="))
+        results.append(StageResult.of(entry, directory, ran=stage.record is None))
+        done.append(attrs.evolve(stage, record=entry, state="="))
     return ChainResult(tuple(results))
 
 
 def _put_back(chain: Chain) -> None:
-    """Put back what a killed process had moved out of the way of its targets."""
+    """Restore the old targets that a killed process had moved aside."""
     for recipe in chain.recipes:
         for target in targets_of(recipe.completed):
             atomic.sweep(target.absolute().parent)
@@ -94,17 +94,17 @@ def _refuse(plan: ChainPlan) -> None:
 def _carried_out(
     stage: Stage, done: Sequence[Stage], resume_command: str, callbacks: Sequence[Callback]
 ) -> Record:
-    """Run a stage, and writes down what it left."""
+    """Run a stage and record its output."""
     with _replacing(stage), record.claiming(stage.directory, stage.targets, stage.author):
         result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
-        left = _left(stage, done, result)
-        if not stage.plan.serves:  # which is never done
-            left.write(stage.directory)
-    return left
+        entry = _left(stage, done, result)
+        if not stage.plan.serves:  # a server never finishes
+            entry.write(stage.directory)
+    return entry
 
 
 def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
-    """Return the record of a stage that ran."""
+    """Return the record of a stage that has run."""
     weights, outputs = _outputs(stage, result)
     giver = done[stage.takes - 1].record if stage.takes else None
     try:
@@ -125,7 +125,7 @@ def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
 
 
 def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
-    """Return the weights that a stage gives, and all that it leaves."""
+    """Return the output weights of a stage, if any, and all its output paths."""
     if weights := result.best or result.checkpoint:
         return weights, [weights]
     if result.target:
@@ -135,13 +135,13 @@ def _outputs(stage: Stage, result: Result) -> tuple[Path | None, list[Path]]:
 
 @contextmanager
 def _replacing(stage: Stage) -> Iterator[None]:
-    """Move what the chain wrote at targets out of the way, until something new is there."""
-    there = [target for target in stage.targets if os.path.lexists(target)]
-    if not are_own(there, stage.writers()):  # the stage refuses what is somebody else's
+    """Move earlier outputs of the chain aside; restore those not replaced if the block fails."""
+    present = [target for target in stage.targets if os.path.lexists(target)]
+    if not are_own(present, stage.writers()):  # the stage refuses to replace files of others
         yield
         return
     with ExitStack() as stack:
-        moved = {target: stack.enter_context(atomic.neighbour(target, "old")) for target in there}
+        moved = {target: stack.enter_context(atomic.neighbour(target, "old")) for target in present}
         for target, old in moved.items():
             target.rename(old)
         try:
@@ -155,7 +155,7 @@ def _replacing(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def _named(number: int, count: int) -> Iterator[None]:
-    """Say of an error in which stage it was."""
+    """Add the number of the stage to errors."""
     try:
         yield
     except SpecError as error:

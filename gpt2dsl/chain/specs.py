@@ -1,4 +1,4 @@
-"""SPEC on the command line, which may be one recipe or a chain."""
+"""SPEC of the command line: a recipe or a chain."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 
 
 def load(spec: str, settings: Iterable[str] = ()) -> Recipe | Chain:
-    """What a .toml file, ``module:name`` or a name of the library stands for.
+    """Return the recipe or chain of a .toml file, ``module:name`` or a name of the library.
 
     Args:
-        spec: which.
-        settings: ``table.key=value``, of chains ``stage.N.table.key=value``, laid over it.
+        spec: the file or name.
+        settings: overrides, ``table.key=value``, for chains ``stage.N.table.key=value``.
 
     Raises:
-        SpecError: with every fault of it.
+        SpecError: every fault of the spec.
     """
-    found, faults = _read(spec, settings)
+    recipe, faults = _read(spec, settings)
     if faults:
-        raise SpecError((*faults, *_of_the_whole(found, faults)))
-    return found
+        raise SpecError((*faults, *_of_the_whole(recipe, faults)))
+    return recipe
 
 
 def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
-    """As ``load``, but gives what is good in it, and every fault of its inputs too."""
-    found, faults = _read(spec, settings)
-    return found, (*faults, *_of_the_whole(found, faults))
+    """Return the valid values of a spec with every fault, those of its inputs included."""
+    recipe, faults = _read(spec, settings)
+    return recipe, (*faults, *_of_the_whole(recipe, faults))
 
 
 def planned(recipe: Recipe | Chain, *, prepare: bool = False) -> Plan | ChainPlan:
     """Return the plan of a recipe or a chain.
 
     Args:
-        recipe: it.
-        prepare: as in ``Recipe.plan``; a chain prepares its stages as it comes to them.
+        recipe: the recipe or chain.
+        prepare: as in ``Recipe.plan``; a chain prepares each stage when it runs.
 
     Raises:
-        SpecError: with every fault of it, those of its inputs too, which a plan alone would show.
+        SpecError: every fault, those of the inputs included.
     """
     try:
         return recipe.plan() if isinstance(recipe, Chain) else recipe.plan(prepare=prepare)
@@ -56,29 +56,31 @@ def planned(recipe: Recipe | Chain, *, prepare: bool = False) -> Plan | ChainPla
 
 
 def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[Fault]:
-    """Yield the faults of a recipe as a whole, and of its inputs.
+    """Yield the faults of a complete recipe and of its inputs.
 
-    Faults of values do not hide them, but a value that is faulty itself is not blamed again; nor is
-    the default of a key that was meant by an unknown one. Where something that a spec extends could
-    not be read, all but the absence of an input may follow from that.
+    Faults of single values do not hide them, but neither a faulty value nor the default of a
+    misspelled key is reported again. If a spec that this one extends could not be read, any fault
+    but a missing input may be a consequence and is left out.
     """
     if faults and isinstance(found, Recipe) and not found.parts:  # nothing could be read
         return
-    parts = tuple(one.key.rpartition("extends")[0] for one in faults if one.code in tables.UNREAD)
-    faulty = {key for one in faults for key in (one.key.partition(" ")[0], _meant(one))}
+    parts = tuple(
+        known.key.rpartition("extends")[0] for known in faults if known.code in tables.UNREAD
+    )
+    faulty = {key for known in faults for key in (known.key.partition(" ")[0], _meant(known))}
     for fault in found.faults():
         key = fault.key.partition(" ")[0]
-        no_task = key.endswith("task") and any(one.startswith(f"{key}.") for one in faulty)
+        no_task = key.endswith("task") and any(known.startswith(f"{key}.") for known in faulty)
         if not (no_task or key in faulty or _follows(fault, parts)):
             yield fault
 
 
 def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:
-    """Return whether a fault may follow from what could not be read.
+    """Return whether a fault may be a consequence of a spec that could not be read.
 
     Args:
-        fault: of a recipe as a whole.
-        unread: what the keys of those stages begin with that are known in part, of a recipe "".
+        fault: a fault of a complete recipe.
+        unread: key prefixes of the stages that were read in part; "" for a recipe.
     """
     is_said = fault.code == "G2-301" and fault.origin and not fault.key.endswith(" = auto")
     passed_on = bool(unread) and fault.key.endswith(".model.weights = auto")
@@ -86,27 +88,27 @@ def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:
 
 
 def _meant(fault: Fault) -> str:
-    """Return the key that an unknown one was probably to be; "" where that is not known."""
+    """Return the key that an unknown key is probably a misspelling of, "" if none is known."""
     return f"{fault.key.rpartition('.')[0]}.{fault.meant}" if fault.meant else ""
 
 
 def _read(spec: str, settings: Iterable[str]) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
-    """Return what is good in what a name stands for, and every fault of its values."""
+    """Return the valid values of a spec with every fault of the others."""
     try:
-        found = finding.find(spec)
+        config = finding.find(spec)
     except SpecError as error:
         return Recipe(), error.faults
-    return _built(found, found.name or finding.name_of(spec), finding.file_of(spec), settings)
+    return _built(config, config.name or finding.name_of(spec), finding.file_of(spec), settings)
 
 
 def shared(entry: library.Entry) -> Recipe | Chain:
-    """Return a shared recipe, whether or not another package has one of its name.
+    """Return a shared recipe, even if another package has one of the same name.
 
     Raises:
-        SpecError: with every fault of it.
+        SpecError: every fault of the recipe.
     """
-    found = finding.shared(entry)
-    recipe, faults = _built(found, found.name or entry.name, entry.target)
+    config = finding.shared(entry)
+    recipe, faults = _built(config, config.name or entry.name, entry.target)
     if faults:
         raise SpecError(faults)
     return recipe

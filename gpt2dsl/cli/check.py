@@ -1,4 +1,4 @@
-"""``gpt2dsl check``: every fault of recipes, in one report."""
+"""``gpt2dsl check``: every fault of the given recipes, in one report."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def command(
 ) -> None:
     """Print every fault of recipes."""
     examined = [specs.examine(name, settings) for name in names]
-    faults = [fault for _, told in examined for fault in told]
+    faults = [fault for _, wrong in examined for fault in wrong]
     if as_json:
-        found = sorted(faults, key=lambda fault: fault.order)
-        options.echo_json([fault.to_json() for fault in found])
+        ordered = sorted(faults, key=lambda fault: fault.order)
+        options.echo_json([fault.to_json() for fault in ordered])
     elif faults:
         click.echo(report(faults))
     else:
@@ -38,6 +38,6 @@ def command(
 
 
 def _absent_devices(recipe: Recipe | Chain) -> Iterator[str]:
-    """Yield why devices that a recipe names are not here; another machine may have them."""
+    """Yield why this machine lacks devices of a recipe; another machine may have them."""
     stages = recipe.recipes if isinstance(recipe, Chain) else (recipe,)
     yield from filter(None, (devices.refusal(stage.completed) for stage in stages))

@@ -1,4 +1,4 @@
-"""``gpt2dsl classify``: name the class of texts with given weights."""
+"""``gpt2dsl classify``: classification of texts with given weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands share that take weights from one place to another."""
+"""Common code of the commands that convert weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
 OF_NETWORK = {name: f"model.{name}" for name in ("size", "heads", "activation")}
-"""The options of ``options.hints`` → their keys."""
+"""Option of ``options.hints`` → its key."""
 
 
 def run(
@@ -23,19 +23,19 @@ def run(
     called: str = "SRC",
     as_json: bool,
 ) -> None:
-    """Carry a task out that the command line says, and print the result.
+    """Run the task of a command and print the result.
 
     Args:
-        kind: of the task, which the command is named after.
-        source: of the task.
-        target: of the task.
-        options_given: option → value, None where it was not given.
+        kind: kind of the task, which is also the name of the command.
+        source: the source weights.
+        target: the target path.
+        options_given: option → value, None if not given.
         keys: option → its key.
-        called: what the command's help calls the source.
-        as_json: whether the result is to be one JSON document.
+        called: name of the source argument in the command's help.
+        as_json: print the result as one JSON document.
 
     Raises:
-        SpecError: with every fault.
+        SpecError: every fault.
     """
     values: dict[str, tuple[object, str]] = {
         "task.kind": (kind, kind),

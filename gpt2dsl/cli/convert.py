@@ -1,4 +1,4 @@
-"""``gpt2dsl convert``: weights from one format to another."""
+"""``gpt2dsl convert``: conversion of weights from one format to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gpt2dsl data prepare``: texts into MindRecord, as MindFormers reads it."""
+"""``gpt2dsl data prepare``: conversion of texts to MindRecord files for MindFormers."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ def prepare(
         raise click.UsageError(f"--labels: {kind} has no classes; --format says another")
     if labels is not None and evaluation:
         raise click.UsageError("--evaluation: rows of classes are the same for both")
-    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # it imports MindSpore
+    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # imports MindSpore
 
     data = engine.opened(source, label_column=label_column, **form)
     common: dict[str, Any] = {"seq_length": seq_length, "tokenizer": tokenizer, "shards": shards}
     if labels is not None:
-        found = engine.prepare_classes(data, Path(target), _names(labels), **common)
+        summary = engine.prepare_classes(data, Path(target), _names(labels), **common)
     else:
-        found = engine.prepare(data, Path(target), evaluation=evaluation, **common)
+        summary = engine.prepare(data, Path(target), evaluation=evaluation, **common)
         if form["form"] in CLASSES:
             click.echo("rows of text: the classes are left out; --labels writes them", err=True)
     if as_json:
-        options.echo_json(found)
+        options.echo_json(summary)
     else:
-        click.echo(f"{found['rows']:,} rows of {found['row_tokens']:,} tokens   {target}")
+        click.echo(f"{summary['rows']:,} rows of {summary['row_tokens']:,} tokens   {target}")
 
 
 def _names(labels: str) -> tuple[str, ...]:
-    """Return the names of classes that are counted or named."""
+    """Return class names from a list of names or a number of classes."""
     if labels.isdigit() and int(labels):
         return tuple(f"LABEL_{i}" for i in range(int(labels)))
     names = tuple(name.strip() for name in labels.split(","))

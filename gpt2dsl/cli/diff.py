@@ -1,4 +1,4 @@
-"""``gpt2dsl diff``: what differs between recipes, plans or runs."""
+"""``gpt2dsl diff``: differences between recipes, plans or runs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.recipe import Recipe
 
 _WIDTH = 40
-"""Characters of a value that are shown beside one other; of several less."""
+"""Maximum characters of a value in a comparison of two; less for several."""
 _LINE = 80
-"""Characters of the values of a line."""
+"""Characters of all values of a line."""
 _LEAST = 22
-"""Characters that a value has at least: those of an evaluation."""
+"""Minimum characters of a value, enough for an evaluation."""
 _FORMS = {
     "loss": ".4f",
     "perplexity": ",.2f",
@@ -37,12 +37,12 @@ _FORMS = {
     "rows": ",d",
     "steps": ",d",
 }
-"""How numbers of plans and results are written."""
+"""Key → format of numbers in plans and results."""
 
 
 @attrs.frozen
 class _Side:
-    """A recipe or a chain, its plan if one is there, and the run of it if it is one's."""
+    """A recipe or a chain, with its plan and its run where these exist."""
 
     name: str
     recipe: Recipe | Chain
@@ -51,12 +51,12 @@ class _Side:
 
     @property
     def digest(self) -> str:
-        """Of a plan the one that it was made with, whatever later versions make of it."""
+        """Digest recorded in the plan, if there is one, else that of the recipe."""
         return str(self.plan.get("digest", "")) if self.plan else self.recipe.digest
 
     @property
     def stages(self) -> list[Parts]:
-        """The parts of its recipes."""
+        """Parts of each of its recipes."""
         recipes = self.recipe.recipes if isinstance(self.recipe, Chain) else (self.recipe,)
         return [recipe.completed for recipe in recipes]
 
@@ -66,12 +66,12 @@ class _Side:
 
 @attrs.frozen
 class _More:
-    """What is compared beside recipes: of plans, and of runs.
+    """The comparison of plans and runs, in addition to that of recipes.
 
     Attributes:
-        plan: where all have one.
-        result: where all are runs.
-        losses: each run's with those of the first; of runs that train None.
+        plan: rows of the plans.
+        result: rows of the results; None unless all sides are runs.
+        losses: losses of each other run against those of the first; None without training losses.
     """
 
     plan: list[ComparedKey]
@@ -81,17 +81,17 @@ class _More:
 
 @attrs.frozen
 class _Resume:
-    """The entries that would differ if a run went on with another recipe.
+    """The differences that resuming a run with another recipe would make.
 
     Attributes:
-        differences: but those without effect.
+        differences: all but those without effect.
     """
 
     differences: list[Difference]
 
     @property
     def is_refused(self) -> bool:
-        """Whether the run could not go on."""
+        """Whether resuming would be refused."""
         return any(difference.is_refused for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
@@ -127,21 +127,21 @@ def command(a: str, b: str, more: tuple[str, ...], page: str | None, as_json: bo
         recipe = compare.chains(*(side.stages for side in sides))
     else:
         recipe = compare.recipes(*(side.stages[0] for side in sides))
-    found, resume = _more(sides), None if more else _resume(*sides)
+    details, resume = _more(sides), None if more else _resume(*sides)
     if page:
-        _draw(Path(page), sides, _rows(sides, recipe, found))
+        _draw(Path(page), sides, _rows(sides, recipe, details))
     if as_json:
-        document = _document(sides, recipe, found)
+        document = _document(sides, recipe, details)
         options.echo_json(document | ({"resume": resume.to_json()} if resume else {}))
     else:
-        _echo(sides, recipe, found)
+        _echo(sides, recipe, details)
         _echo_resume(resume)
 
 
 def _sides(names: Sequence[str]) -> list[_Side]:
-    """Return all sides; the faults of one do not hide those of another."""
+    """Return all sides, or raise the faults of all."""
     examined = [_examined(name) for name in names]
-    faults = [fault for _, found in examined for fault in found]
+    faults = [fault for _, wrong in examined for fault in wrong]
     if faults:
         raise SpecError(dict.fromkeys(faults))
     return [side for side, _ in examined if side]
@@ -155,12 +155,12 @@ def _examined(name: str) -> tuple[_Side | None, tuple[Fault, ...]]:
 
 
 def _side(name: str) -> _Side:
-    """What a name on the command line stands for."""
+    """Return the run, plan or recipe that a name on the command line refers to."""
     name = options.newest_run(name)
     path = Path(name)
     if runs.is_run(path):
-        found = Recipe.load(str(runs.recipe(path)))
-        return _Side(name, found, runs.plan(path), runs.read(path))
+        loaded = Recipe.load(str(runs.recipe(path)))
+        return _Side(name, loaded, runs.plan(path), runs.read(path))
     if path.suffix == ".json":
         plan = runs.document(path)
         return _Side(name, Recipe.from_toml(str(plan.get("toml", "")), name), plan)
@@ -174,16 +174,16 @@ def _more(sides: Sequence[_Side]) -> _More | None:
     if len(plans) < len(sides):
         return None
     plan = compare.plans(*plans)
-    found = [side.run for side in sides if side.run is not None]
-    if len(found) < len(sides):
+    finished = [side.run for side in sides if side.run is not None]
+    if len(finished) < len(sides):
         return _More(plan)
-    first, *others = found
+    first, *others = finished
     losses = [compare.losses(first, other) for other in others]
-    return _More(plan, compare.results(*found), losses)
+    return _More(plan, compare.results(*finished), losses)
 
 
 def _resume(run: _Side, spec: _Side) -> _Resume | None:
-    """Compare a training with a spec that would go on from it; None for anything else."""
+    """Compare a training run with a spec that would resume it; None for anything else."""
     trains = run.run and run.run.task in ("pretrain", "finetune")
     if not trains or not run.plan or spec.plan or isinstance(spec.recipe, Chain):
         return None
@@ -212,18 +212,18 @@ def _echo_resume(resume: _Resume | None) -> None:
 def _document(
     sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         letter: side.to_json() for letter, side in zip(SIDES, sides, strict=False)
     }
-    found["recipe"] = [row.to_json() for row in recipe]
+    document["recipe"] = [row.to_json() for row in recipe]
     if more:
-        found["plan"] = [row.to_json() for row in more.plan]
+        document["plan"] = [row.to_json() for row in more.plan]
     if more and more.result is not None:
-        found["result"] = [row.to_json() for row in more.result]
-        losses = [one.to_json() if one else None for one in more.losses]
-        several = dict(zip(SIDES[1:], losses, strict=False))  # each with those of a
-        found["losses"] = several if len(losses) > 1 else losses[0]
-    return found
+        document["result"] = [row.to_json() for row in more.result]
+        losses = [curves.to_json() if curves else None for curves in more.losses]
+        several = dict(zip(SIDES[1:], losses, strict=False))  # each compared with side a
+        document["losses"] = several if len(losses) > 1 else losses[0]
+    return document
 
 
 def _echo(sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None) -> None:
@@ -239,7 +239,7 @@ def _echo(sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None)
 def _rows(
     sides: Sequence[_Side], recipe: list[ComparedKey], more: _More | None
 ) -> list[tuple[str, ...]]:
-    """Return what differs, a section each of recipe, plan and result."""
+    """Return the differences, with a section each for recipe, plan and result."""
     count = len(sides)
     rows = _section("recipe", recipe, _value, count)
     if more:
@@ -250,17 +250,17 @@ def _rows(
 
 
 def _draw(page: Path, sides: Sequence[_Side], rows: Sequence[Sequence[str]]) -> None:
-    """Write a page with the losses of runs over each other.
+    """Write a page that overlays the losses of runs.
 
     Raises:
-        click.UsageError: one is no run that trained.
+        click.UsageError: a side is not a training run.
         RunError: the page can't be written.
     """
     drawn = [(side.name, runs.metrics(side.run.path) if side.run else []) for side in sides]
     for name, lines in drawn:
         if not any("loss" in line for line in lines):
             raise click.UsageError(f"--html draws the losses of runs; {name} has none")
-    from gpt2dsl.engine.overlay import overlay  # noqa: PLC0415  # matplotlib: only where it draws
+    from gpt2dsl.engine.overlay import overlay  # noqa: PLC0415  # imports matplotlib
 
     try:
         page.write_text(overlay(drawn, rows), encoding="utf-8")
@@ -273,10 +273,10 @@ def _section(
 ) -> list[tuple[str, ...]]:
     if not rows:
         return [(f"{title}: equal", *[""] * count)]
-    said = [(row.key, [words(row.key, value) for value in row.values]) for row in rows]
+    worded = [(row.key, [words(row.key, value) for value in row.values]) for row in rows]
     return [
         (title, *SIDES.upper()[:count]),
-        *((f"  {_label(key)}", *_cut(values)) for key, values in said),
+        *((f"  {_label(key)}", *_cut(values)) for key, values in worded),
     ]
 
 
@@ -285,14 +285,14 @@ def _label(key: str) -> str:
 
 
 def _value(_: str, value: Any) -> str:
-    """Return a value of a recipe, as TOML would have it."""
+    """Return a value of a recipe in the notation of TOML."""
     if value is ABSENT:
         return "absent"
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _figure(key: str, value: Any) -> str:
-    """Return a number or digest of a plan or result, as short as it can be read."""
+    """Return a number or digest of a plan or result in short form."""
     if value is ABSENT:
         return "absent"
     if key.endswith("_evaluation"):
@@ -303,13 +303,13 @@ def _figure(key: str, value: Any) -> str:
 
 
 def _cut(values: Sequence[str]) -> tuple[str, ...]:
-    """Return all values, from where they differ if they are long."""
+    """Return all values, cut around the first difference if they are long."""
     width = max(_LEAST, min(_WIDTH, _LINE // len(values)))
     if max(map(len, values)) <= width:
         return tuple(values)
-    unlike = (i for i, letters in enumerate(zip(*values, strict=False)) if len({*letters}) > 1)
-    same = next(unlike, min(map(len, values)))
-    start = max(0, same - width // 4)
+    differing = (i for i, letters in enumerate(zip(*values, strict=False)) if len({*letters}) > 1)
+    common = next(differing, min(map(len, values)))
+    start = max(0, common - width // 4)
     return tuple(_window(value, start, width) for value in values)
 
 

@@ -1,4 +1,4 @@
-"""``gpt2dsl doctor``: whether this machine is ready."""
+"""``gpt2dsl doctor``: checks of this machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gpt2dsl.cli import options, table
 @click.pass_context
 def command(context: click.Context, /, as_json: bool) -> None:
     """Examine this machine."""
-    from gpt2dsl.library import doctor  # noqa: PLC0415  # only where it is called
+    from gpt2dsl.library import doctor  # noqa: PLC0415  # imported on demand
 
-    found = doctor.examine()
+    findings = doctor.examine()
     if as_json:
-        options.echo_json([attrs.asdict(one) for one in found])
+        options.echo_json([attrs.asdict(finding) for finding in findings])
     else:
-        rows = [(one.what, one.state, one.detail, one.mend) for one in found]
+        rows = [(finding.what, finding.state, finding.detail, finding.mend) for finding in findings]
         table.echo([("what", "state", "found", "what to do"), *rows])
-    context.exit(1 if any(one.state == doctor.WRONG for one in found) else 0)
+    context.exit(1 if any(finding.state == doctor.WRONG for finding in findings) else 0)

@@ -1,4 +1,4 @@
-"""``gpt2dsl export``: graphs for deployment."""
+"""``gpt2dsl export``: export of graphs for deployment."""
 
 from __future__ import annotations
 

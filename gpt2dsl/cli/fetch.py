@@ -1,4 +1,4 @@
-"""``gpt2dsl fetch``: published weights from the Hugging Face Hub into its cache."""
+"""``gpt2dsl fetch``: download of published weights from the Hugging Face Hub to its cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2dsl.errors import InputError
 @options.quiet
 def command(name: str) -> None:
     """Fetch weights, and print the folder that they are in."""
-    from gpt2dsl.weights import hub  # noqa: PLC0415  # NumPy and more: only where it is called
+    from gpt2dsl.weights import hub  # noqa: PLC0415  # imports NumPy and more
 
     repo = hub.canonical(name)
     if repo is None:

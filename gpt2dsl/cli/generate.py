@@ -1,4 +1,4 @@
-"""``gpt2dsl generate``: continue texts with given weights."""
+"""``gpt2dsl generate``: continuation of texts with given weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class _Lists(click.ParamType[list[Any]]):
-    """An option whose value is a list of lists, as TOML and JSON write it."""
+    """An option whose value is a list of lists in JSON or TOML notation."""
 
     name = "list"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Parse the lists that a text holds."""
+        """Parse a text into a list."""
         try:
             lists = json.loads(value)
         except ValueError:
@@ -44,7 +44,7 @@ _REPEATED = {
     "suppress_tokens": "--suppress-token", "begin_suppress_tokens": "--begin-suppress-token",
     "forced_eos_token_id": "--forced-eos-token-id",
 }  # fmt: skip
-"""Lists, and the option that adds to them."""
+"""Key of a list → option that adds an item to it."""
 
 
 @click.command(
@@ -92,12 +92,12 @@ def command(
 
 
 def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
-    """Print what was generated."""
+    """Print the generated texts."""
     if as_json:
         options.echo_json(result.to_json())
     elif jsonl:
-        for one in result.continuations:
-            click.echo(documents.dumps(one.to_json()))
+        for continuation in result.continuations:
+            click.echo(documents.dumps(continuation.to_json()))
     else:
         click.echo(str(result))
 
@@ -105,7 +105,7 @@ def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
 def refuse_unclear(
     prompts: tuple[str, ...], file: str | None, *, as_json: bool, jsonl: bool
 ) -> None:
-    """Refuse options that say two things, or nothing."""
+    """Refuse options that exclude each other, and the lack of a prompt."""
     if bool(prompts) == bool(file):
         found = "both" if file else "neither"
         raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
@@ -114,10 +114,10 @@ def refuse_unclear(
 
 
 def generation(given: dict[str, Any]) -> Generation:
-    """Return the part that the options say.
+    """Return the ``[generation]`` part given by options.
 
     Raises:
-        SpecError: with every fault.
+        SpecError: every fault.
     """
     part = Recipe().override(_keys(given)).parts.get("generation")
     return part if isinstance(part, Generation) else Generation()
@@ -142,11 +142,11 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _option(name: str) -> click.Option:
-    """Return the option of a field of ``[generation]``; its text is the field's own."""
+    """Return the option for a field of ``[generation]``, with the field's help text."""
     default = getattr(Generation(), name)
     kind = _KINDS.get(name, str if name in _REPEATED else type(default))
     shown = "" if default in (None, ()) else f" (default {str(default).lower()})"
-    # what the weights' files turn on must be turned off
+    # --no-X, since the weights' files may turn an option on
     flags = f"{_flag(name)}/--no-{_flag(name)[2:]}" if kind is bool else _flag(name)
     return click.Option(
         [flags, name], is_flag=kind is bool, type=None if kind is bool else kind,

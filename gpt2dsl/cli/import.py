@@ -1,4 +1,4 @@
-"""``gpt2dsl import``: MindFormers' configurations and command lines as recipes."""
+"""``gpt2dsl import``: translation of MindFormers configurations and commands to recipes."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ def command(
     """Import a configuration."""
     if bool(file) == bool(line):
         raise click.UsageError("expected FILE.yaml, or --command TEXT")
-    said = lines.read(line) if line else lines.Command(document.read(file or Path()))
-    found = carrying.carry(said.entries, devices or said.devices)
-    recipe = Recipe(*found.parts())
+    config = lines.read(line) if line else lines.Command(document.read(file or Path()))
+    carried = carrying.carry(config.entries, devices or config.devices)
+    recipe = Recipe(*carried.parts())
     text = recipe.to_toml() if form == "toml" else python_of(recipe)
     if as_json:
         keys = [
-            {"key": one.entry.key, "value": one.entry.value, "origin": one.entry.origin,
-             "fate": one.fate, "words": one.words}
-            for one in found.lines
+            {"key": row.entry.key, "value": row.entry.value, "origin": row.entry.origin,
+             "fate": row.fate, "words": row.words}
+            for row in carried.lines
         ]  # fmt: skip
         options.echo_json({"recipe": text, "keys": keys})
         return
     click.echo(text.rstrip())
-    for words in _told(found.lines):
+    for words in _told(carried.lines):
         click.echo(words, err=True)
 
 
 def _told(lines: Iterable[Line]) -> Iterable[str]:
-    """Return how many keys were carried over, and why each of the others was not."""
+    """Yield how many keys were carried over, and why each of the others was not."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     carried = 0
-    for one in lines:
-        if one.fate == CARRIED:
+    for line in lines:
+        if line.fate == CARRIED:
             carried += 1
-            if ";" in one.words:
-                yield f"{one.entry.origin}  {one.entry.key}  {one.words}"
+            if ";" in line.words:
+                yield f"{line.entry.origin}  {line.entry.key}  {line.words}"
             continue
-        by_reason.setdefault((one.fate, one.words), []).append(one.entry.key)
+        by_reason.setdefault((line.fate, line.words), []).append(line.entry.key)
     yield f"{carried} keys carried over"
     for fate in sorted({fate for fate, _ in by_reason}):
         for (kind, why), names in by_reason.items():

@@ -1,4 +1,4 @@
-"""``gpt2dsl inspect``: what weights are, and what is missing."""
+"""``gpt2dsl inspect``: format and completeness of weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def command(
     context: click.Context, /, weights: str, as_json: bool, size: str | None, **given: Any
 ) -> None:
     """Say what weights are."""
-    from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only where it is called
+    from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # imports NumPy
     from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 
     hints = Overrides(
@@ -37,23 +37,23 @@ def command(
         activation=given["activation"] or "",
         base=given["base"] or "",
     )
-    found = inspect(weights, hints)
+    report = inspect(weights, hints)
     if as_json:
-        options.echo_json(found)
+        options.echo_json(report)
     else:
-        beside = found.pop("beside")
-        found["size"] = found["size"] or "of no published model"
-        if state := found.get("training_state"):
-            found["training_state"] = f"{state:,} tensor{'s' if state > 1 else ''}"
-        for key, value in found.items():
+        beside = report.pop("beside")
+        report["size"] = report["size"] or "of no published model"
+        if state := report.get("training_state"):
+            report["training_state"] = f"{state:,} tensor{'s' if state > 1 else ''}"
+        for key, value in report.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
         for line in _files(beside):
             click.echo(line)
-    context.exit(2 if found["faults"] or found["missing"] else 0)
+    context.exit(2 if report["faults"] or report["missing"] else 0)
 
 
 def _files(beside: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each file of the folder, and one for each of its keys."""
+    """Yield a line for each file beside the weights, and one for each of its keys."""
     for name, file in beside.items():
         yield f"\n{name}   {file['fate']}: {file['words']}"
         rows = [(key, shown(row["value"]), row) for key, row in file["keys"].items()]
@@ -65,10 +65,10 @@ def _files(beside: dict[str, Any]) -> Iterator[str]:
 
 def _words(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_words(one)}" for name, one in value.items()) or "none"
+        return ", ".join(f"{name} {_words(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list):
-        more = f", and {len(value) - 8} more" if len(value) > 8 else ""
-        return ", ".join(map(str, value[:8])) + more or "none"
+        remaining = f", and {len(value) - 8} more" if len(value) > 8 else ""
+        return ", ".join(map(str, value[:8])) + remaining or "none"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "none" if value in (None, "") else str(value)

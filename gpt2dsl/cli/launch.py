@@ -1,4 +1,4 @@
-"""``gpt2dsl launch``: the ranks of a recipe on several machines."""
+"""``gpt2dsl launch``: execution of a recipe on several machines."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ def command(
     program: str,
 ) -> None:
     """Run a recipe on several machines."""
-    found = hosts.read(file)
+    machines = hosts.read(file)
     directory = directory.absolute()
     os.chdir(directory)
     plan = Recipe.load(spec, settings).plan()
     if plan.world == 1:
         raise click.UsageError("one rank needs no other machine: gpt2dsl run")
-    hosts.check(found, plan.world, _table(plan))
+    hosts.check(machines, plan.world, _table(plan))
     words = ["run", spec, *(word for setting in settings for word in ("--set", setting))]
-    meet = f"{master or hosts.master(found)}:{port}"
+    meet = f"{master or hosts.master(machines)}:{port}"
     commands = [
         [
             *shlex.split(ssh),
             host.address,
             hosts.remote(host, words, program=program, directory=directory, meet=meet),
         ]
-        for host in found
+        for host in machines
     ]
     if dry_run:
         click.echo("\n".join(map(shlex.join, commands)))
@@ -76,12 +76,12 @@ def command(
         return
     if refusals := plan.prepared().refusals():
         raise SpecError(refusals)
-    launch.launch(found, commands)
+    launch.launch(machines, commands)
 
 
 def _table(plan: Plan) -> ranktable.RankTable | None:
-    """Return the rank table that the recipe names, where it can be used."""
-    for found in plan.inputs:
-        if found.key == "runtime.rank_table" and not found.refusals:
-            return ranktable.read(Path(found.name))
+    """Return the rank table that the recipe names, None if it has none or can't use it."""
+    for item in plan.inputs:
+        if item.key == "runtime.rank_table" and not item.refusals:
+            return ranktable.read(Path(item.name))
     return None

@@ -25,18 +25,20 @@ def command(as_json: bool) -> None:
 
 
 def _row(entry: library.Entry) -> dict[str, str] | None:
-    """Return what is shown of a recipe; None of one that can't be used, which is named."""
+    """Return the row of a recipe; None, with a message, if it can't be used."""
     try:
         recipe = specs.shared(entry)
     except SpecError as error:
         terminal.say(f"passed over: {entry.name} of {entry.package}: {error}")
         return None
-    stages = [one.completed for one in (recipe.recipes if isinstance(recipe, Chain) else (recipe,))]
+    stages = [
+        stage.completed for stage in (recipe.recipes if isinstance(recipe, Chain) else (recipe,))
+    ]
     return {
         "name": entry.name,
         "version": entry.version,
         "task": ", ".join(parts.task.kind for parts in stages if parts.task),
         "size": stages[0].model.canonical_size,
-        "devices": str(max(one.parallel.devices or one.parallel.ranks for one in stages)),
+        "devices": str(max(stage.parallel.devices or stage.parallel.ranks for stage in stages)),
         "package": entry.package,
     }

@@ -1,4 +1,4 @@
-"""``gpt2dsl lite``: MindSpore Lite, and texts from exported graphs."""
+"""``gpt2dsl lite``: setup of MindSpore Lite, and generation with exported graphs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def command() -> None:
 @click.option("--python", default="", metavar="PATH", help="A Python 3.7 (default: looked for).")
 def setup(python: str) -> None:
     """Set Lite up."""
-    from gpt2dsl.lite import door  # noqa: PLC0415  # only where it is called
+    from gpt2dsl.lite import door  # noqa: PLC0415  # imported on demand
 
     click.echo(str(door.set_up(python)))
 
@@ -45,15 +45,15 @@ def run(
     from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
     from gpt2dsl.engine.job import Result  # noqa: PLC0415  # as above
 
-    asked = generate.generation(given)
-    said = texts.read(file or prompts, "prompt")
+    generation = generate.generation(given)
+    inputs = texts.read(file or prompts, "prompt")
     with ExportedModel.load(folder) as model:
-        if asked.stream and not (as_json or jsonl):
-            model.show(said, asked, lambda text: click.echo(text, nl=False))
+        if generation.stream and not (as_json or jsonl):
+            model.show(inputs, generation, lambda text: click.echo(text, nl=False))
             return
         started = time.perf_counter()
-        found = model.continuations(said, asked)
-        result = Result.generated(found, time.perf_counter() - started)
+        continuations = model.continuations(inputs, generation)
+        result = Result.generated(continuations, time.perf_counter() - started)
     generate.echo_texts(result, as_json=as_json, jsonl=jsonl)
 
 

@@ -1,4 +1,4 @@
-"""The group of all commands, and what every one of them shares: errors and exit codes."""
+"""The command group, with error handling and exit codes common to all commands."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMMANDS = {
     "launch": "run a recipe on several machines, over ssh",
     "ranktable": "rank tables of Ascend servers: generate, merge",
 }
-"""Name → what it does; the module gpt2dsl.cli.<name> is imported when the command is called."""
+"""Name → summary; the module gpt2dsl.cli.<name> is imported when the command is called."""
 
 
 class _Commands(click.Group):
@@ -68,12 +68,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SpecError as error:
-            from gpt2dsl.cli import words  # noqa: PLC0415  # only errors pay for it
+            from gpt2dsl.cli import words  # noqa: PLC0415  # needed for errors only
 
             raise words.translated(error, self._called(ctx)) from error
 
     def _called(self, ctx: click.Context) -> click.Command:
-        """Return the command that was called, of a group the one within it."""
+        """Return the command that was called, within a group if it is one."""
         command: click.Command = self
         for word in (ctx.invoked_subcommand, *sys.argv[1:]):
             if isinstance(command, click.Group) and word:
@@ -101,18 +101,18 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; no traceback without ``--debug``."""
+    """Run the command line and exit, without a traceback unless ``--debug`` is given."""
     threads = set(threading.enumerate())
-    signals.are_ctrl_c()  # what ends a job on a cluster cleans up as Ctrl-C does
+    signals.are_ctrl_c()  # a cluster that ends a job gets the same cleanup as Ctrl-C
     with terminal.prepared() as output:
         code = _run(output)
     if any(thread.name == signals.COMPUTING for thread in set(threading.enumerate()) - threads):
-        os._exit(code)  # the interpreter's end would crash under it
+        os._exit(code)  # interpreter shutdown beneath that thread would crash
     sys.exit(code)
 
 
 def _run(output: terminal.Output) -> int:
-    """Run the command line, print what went wrong, and return the exit code."""
+    """Run the command line, print errors, and return the exit code."""
     try:
         code = cli.main(standalone_mode=False) or 0
         output.flush()
@@ -129,8 +129,8 @@ def _run(output: terminal.Output) -> int:
         terminal.say(_text(error))
         code = error.exit_code
     except BrokenPipeError:
-        code = 1  # whoever read our output has left; nothing more can be said to them
-    except Exception as error:  # noqa: BLE001  # the last door: a fault of ours is one line too
+        code = 1  # the reader of stdout is gone, so no message can reach it
+    except Exception as error:  # noqa: BLE001  # an internal error is one line too
         _show_where()
         terminal.say(f"{type(error).__name__}: {error}")
         terminal.say("This is a fault of gpt2dsl; --debug shows where.")
@@ -139,16 +139,16 @@ def _run(output: terminal.Output) -> int:
 
 
 def _show_where() -> None:
-    """Print the traceback of what is being handled, where ``--debug`` asks for it."""
+    """Print the traceback of the current exception if ``--debug`` is given."""
     if "--debug" in sys.argv:
         traceback.print_exc()
 
 
 def _text(error: Gpt2DslError) -> str:
-    from gpt2dsl.cli import words  # noqa: PLC0415  # as below
+    from gpt2dsl.cli import words  # noqa: PLC0415  # needed for errors only
 
     if isinstance(error, SpecError) and len(error.faults) > 1:
-        from gpt2dsl.spec.report import report  # noqa: PLC0415  # only errors pay for it
+        from gpt2dsl.spec.report import report  # noqa: PLC0415  # needed for errors only
 
         return words.as_called(report(error.faults))
     return words.as_called(str(error))

@@ -1,4 +1,4 @@
-"""``gpt2dsl new``: a package of recipes of one's own."""
+"""``gpt2dsl new``: scaffolding of a package of recipes."""
 
 from __future__ import annotations
 

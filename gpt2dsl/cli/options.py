@@ -40,22 +40,22 @@ tokenizer = click.option(
 
 
 WRITTEN = f"{__name__}.weights"
-"""Key of a command's ``meta``: weights as they were written."""
+"""Key of a command's ``meta`` for the weights argument as typed."""
 
 
 def _named(context: click.Context, _: click.Parameter, name: str) -> str:
-    """Return weights as they are named; of a run's name without its digest the newest such run.
+    """Return the name of weights; for a run's name without its digest, the newest such run.
 
-    Only a command line is that short: a recipe must mean the same weights tomorrow.
+    Only the command line allows this, since a recipe must always mean the same weights.
     """
     context.meta[WRITTEN] = name
     return newest_run(name)
 
 
 def newest_run(name: str) -> str:
-    """Return the newest run that a name without its digest means, and say so; else the name."""
+    """Resolve a run's name without its digest to the newest such run, with a message."""
     path = cache.expanded(name)
-    is_bare = path.parent == Path()  # gpt2 is a model, whatever runs lie here
+    is_bare = path.parent == Path()  # gpt2 is a model even if runs of that name exist here
     if is_bare or os.path.lexists(path) or (newest := runs.newest(path)) is None:
         return name
     terminal.say(f"{name}: the newest such run, {click.format_filename(newest)}")
@@ -63,7 +63,7 @@ def newest_run(name: str) -> str:
 
 
 def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., Any]:
-    """Return the argument that names weights."""
+    """Return the argument for weights."""
     return click.argument(name, metavar=metavar, callback=_named)
 
 
@@ -71,12 +71,12 @@ base = click.option("--base", metavar="WEIGHTS", help="What an adapter belongs t
 
 
 def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
-    """Return what ``--tokenizer`` changes of a recipe."""
+    """Return the override for ``--tokenizer``, {} if it is not given."""
     return {"data.tokenizer": (name, "--tokenizer")} if name else {}
 
 
 def hints(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a .ckpt does not say where no YAML lies beside it."""
+    """Add the options that describe the network of a .ckpt without a YAML file."""
     for option in (
         click.option("--activation", type=click.Choice(ACTIVATIONS), help="Of a .ckpt's network."),
         click.option("--heads", type=click.IntRange(min=1), help="Of a .ckpt's network."),
@@ -87,7 +87,7 @@ def hints(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return how a file holds its texts, as ``[data]`` of a recipe says it."""
+    """Return a decorator that adds the options of file format, as in ``[data]``."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (

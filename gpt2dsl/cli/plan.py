@@ -1,4 +1,4 @@
-"""``gpt2dsl plan``: everything short of running."""
+"""``gpt2dsl plan``: the plan of a recipe, without running it."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ def command(
 
 
 def _there(plan: Plan) -> str:
-    """Return what is there of its run, and what run would make of it; "" where nothing is."""
+    """Return the state of an existing run and what run would do, "" if there is none."""
     path = Path(plan.directory)
     if not plan.has_run or not runs.is_run(path):
         return ""
-    found = runs.look(path)
-    words = f"{click.format_filename(path)} is there, {found}"
-    if found.state in ("running", "damaged"):
+    existing = runs.look(path)
+    words = f"{click.format_filename(path)} is there, {existing}"
+    if existing.state in ("running", "damaged"):
         return words
-    return f"{words}: run would {_doing(plan, found)}"
+    return f"{words}: run would {_doing(plan, existing)}"
 
 
 def _doing(plan: Plan, found: Run) -> str:
-    """Return what ``gpt2dsl run`` would do where a run of the plan is."""
+    """Return what ``gpt2dsl run`` would do with an existing run of the plan."""
     if not plan.optimizer:
         return "do it again"
     if plan.starts_anew:
@@ -89,14 +89,14 @@ def _doing(plan: Plan, found: Run) -> str:
         return f"go on at its end: {names} changed" if names else "show its result"
     if named := next((read.name for read in plan.inputs if read.key == "train.resume"), ""):
         return f"go on from its newest checkpoint or from {named}, whichever is further"
-    from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where a run is
+    from gpt2dsl.weights import store  # noqa: PLC0415  # imports NumPy
 
     saved = store.steps(found.path / "checkpoints")
     return f"resume at step {saved[-1][0]:,}" if saved else "start at step 0"
 
 
 def _echo_identity(plan: Plan | ChainPlan) -> None:
-    """Print what decides the result, entry by entry."""
+    """Print the identity of the result, entry by entry."""
     stages = (
         [("", plan)]
         if isinstance(plan, Plan)

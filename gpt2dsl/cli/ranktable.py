@@ -1,4 +1,4 @@
-"""``gpt2dsl ranktable generate`` and ``merge``: which device is which rank, for HCCL."""
+"""``gpt2dsl ranktable generate`` and ``merge``: rank tables for HCCL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gpt2dsl reshard``: a checkpoint from one layout of ranks into another."""
+"""``gpt2dsl reshard``: conversion of a checkpoint to another parallel layout."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from gpt2dsl.cli import conversion, options
 
 
 class _Layout(click.ParamType[object]):
-    """``dp=2,mp=4,optimizer_shard=true`` as the keys of ``[parallel]``."""
+    """The option type of layouts, ``dp=2,mp=4,optimizer_shard=true``, as in ``[parallel]``."""
 
     name = "LAYOUT"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> object:
-        found: dict[str, object] = {}
+        layout: dict[str, object] = {}
         for pair in str(value).split(","):
-            key, equals, said = pair.strip().partition("=")
+            key, equals, text = pair.strip().partition("=")
             flags = {"true": True, "false": False}
-            if not equals or key in found:
+            if not equals or key in layout:
                 message = "expected dp=2,mp=4,pp=1 or some of them, optimizer_shard=true"
                 self.fail(f"{message}; found {value!r}", param, ctx)
-            found[key] = int(said) if said.isdecimal() else flags.get(said, said)
-        return found
+            layout[key] = int(text) if text.isdecimal() else flags.get(text, text)
+        return layout
 
 
 @click.command(

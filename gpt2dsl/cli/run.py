@@ -1,4 +1,4 @@
-"""``gpt2dsl run``: plan, show, run; prints the result."""
+"""``gpt2dsl run``: plan and run a recipe or a chain, and print the result."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ RESUME = "train.resume"
 def _checked_name(
     _context: click.Context, _option: click.Parameter, name: str | None
 ) -> str | None:
-    """Return the name of a run.
+    """Return the name of a run, validated.
 
     Raises:
-        SpecError: no directory can have it.
+        SpecError: the name is not valid as a directory name.
     """
     try:
         return None if name is None else checked_name(name)
     except SpecError as error:
         raise SpecError(
-            attrs.evolve(one, origin="", key="--name") for one in error.faults
+            attrs.evolve(fault, origin="", key="--name") for fault in error.faults
         ) from None
 
 
@@ -65,12 +65,12 @@ def command(
     as_json: bool,
 ) -> None:
     """Plan, show and run a recipe or a chain."""
-    found = specs.load(spec, settings)
+    recipe = specs.load(spec, settings)
     if name is not None:
-        found = found.named(name)
-    if isinstance(found, Chain) and (node or profile):
+        recipe = recipe.named(name)
+    if isinstance(recipe, Chain) and (node or profile):
         raise click.UsageError("--node and --profile are for one recipe, this is a chain")
-    plan = specs.planned(found, prepare=True)
+    plan = specs.planned(recipe, prepare=True)
     if isinstance(plan, ChainPlan):
         _chain(plan, spec, settings, name=name, as_json=as_json)
     else:
@@ -84,7 +84,7 @@ def _chain(
     keys = [f"stage.{stage.number}.{RESUME}" for stage in plan.stages if stage.plan.starts_anew]
     again = _again(spec, settings, name, keys, several=False)
     callbacks = callbacks_of(spec)
-    if len(callbacks) == 1:  # a chain in Python has one list for all of its stages
+    if len(callbacks) == 1:  # a chain in Python has one list of callbacks for all stages
         callbacks *= len(plan.stages)
     result = plan.run(resume_command=again, stage_callbacks=callbacks)
     if as_json:
@@ -110,7 +110,7 @@ def _recipe(
     if profile and not plan.optimizer:
         raise click.UsageError(f"--profile looks at training steps; {plan.task} has none")
     if profile:
-        from gpt2dsl.engine.profile import Profile  # noqa: PLC0415  # seldom wanted
+        from gpt2dsl.engine.profile import Profile  # noqa: PLC0415  # rarely needed
 
         callbacks.append(Profile(Path(plan.directory) / "profile"))
     streams = plan.streams and not as_json
@@ -126,7 +126,9 @@ def _recipe(
         if here is None:
             raise
         click.echo(str(stop), err=True)
-        raise click.exceptions.Exit(supervisor.STOPPED) from None  # no failure, as launch sees it
+        raise click.exceptions.Exit(
+            supervisor.STOPPED
+        ) from None  # launch does not count this as a failure
     if as_json:
         options.echo_json(result.to_json())
     elif not streams:
@@ -141,18 +143,18 @@ def _show(plan: Plan | ChainPlan) -> None:
 def _again(
     spec: str, settings: Sequence[str], name: str | None, anew: Sequence[str], *, several: bool
 ) -> str:
-    """Return the command that goes on after an interruption; of several machines launch's.
+    """Return the command that resumes after an interruption, by launch for several machines.
 
     Args:
-        spec: what runs.
-        settings: what is laid over it.
-        name: of the run, where it is not the spec's.
-        anew: the keys that are ``never`` now: the command is not to start anew.
-        several: whether there are several machines.
+        spec: the recipe or chain.
+        settings: its overrides.
+        name: name of the run, if not that of the spec.
+        anew: keys of resume that are ``never`` now; the command must not start anew again.
+        several: whether the job has several machines.
     """
-    kept = [setting for setting in settings if setting.partition("=")[0].strip() not in anew]
+    others = [setting for setting in settings if setting.partition("=")[0].strip() not in anew]
     words = ["gpt2dsl", "launch" if several else "run", spec]
     words += [] if name is None else ["--name", name]
-    for setting in (*kept, *(f"{key}=auto" for key in anew)):
+    for setting in (*others, *(f"{key}=auto" for key in anew)):
         words += ["--set", setting]
     return shlex.join(words) + (" --hosts FILE" if several else "")

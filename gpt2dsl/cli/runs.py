@@ -1,4 +1,4 @@
-"""``gpt2dsl runs``: the runs in a folder."""
+"""``gpt2dsl runs``: list of the runs in a folder."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 @options.as_json
 def command(folder: Path, as_json: bool) -> None:
     """List run directories."""
-    found = runs.below(folder)
-    unlike = _unlike(found)
+    listed = runs.below(folder)
+    unlike = _unlike(listed)
     if as_json:
-        options.echo_json([_document(run, folder, unlike.get(run.path, {})) for run in found])
-    elif not found:
+        options.echo_json([_document(run, folder, unlike.get(run.path, {})) for run in listed])
+    elif not listed:
         click.echo(f"no runs in {click.format_filename(folder)}")
     else:
-        _table([_row(run, folder, unlike.get(run.path, {})) for run in found])
+        _table([_row(run, folder, unlike.get(run.path, {})) for run in listed])
 
 
 def _unlike(found: Sequence[Run]) -> dict[Path, dict[str, Any]]:
-    """Return the values of each run's recipe in which runs of its name are unlike each other."""
+    """Return run → the values of its recipe that differ among runs of the same name."""
     named = defaultdict(list)
     for run in found:
         named[runs.stem(run.path)].append(run.path)
@@ -57,7 +57,7 @@ def _unlike(found: Sequence[Run]) -> dict[Path, dict[str, Any]]:
 
 
 def _recipes(paths: Sequence[Path]) -> dict[Path, Parts]:
-    """Return the recipes of runs, without those that are damaged."""
+    """Return the recipes of runs, skipping corrupt ones."""
     recipes = {}
     for path in paths:
         with contextlib.suppress(SpecError):

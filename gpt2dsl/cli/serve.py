@@ -1,4 +1,4 @@
-"""``gpt2dsl serve``: completions and chats over HTTP."""
+"""``gpt2dsl serve``: server of completions and chats over HTTP."""
 
 from __future__ import annotations
 
@@ -146,13 +146,15 @@ def command(
 
 
 def _task(said: dict[str, Any]) -> Serve:
-    """Return the task that the options say.
+    """Return the task given by options.
 
     Raises:
-        SpecError: with every value that can't be.
+        SpecError: every invalid value.
     """
-    given = {key: value for key, value in said.items() if value != ()}
-    values = {f"task.{key}": (value, f"--{key.replace('_', '-')}") for key, value in given.items()}
+    present = {key: value for key, value in said.items() if value != ()}
+    values = {
+        f"task.{key}": (value, f"--{key.replace('_', '-')}") for key, value in present.items()
+    }
     task = Recipe().override({"task.kind": ("serve", "serve"), **values}).parts["task"]
     assert isinstance(task, Serve)
     return task

@@ -25,7 +25,7 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
 
 
 def python_of(found: Recipe | Chain) -> str:
-    """Return a module that builds a recipe or a chain."""
+    """Return the source of a module that builds a recipe or a chain."""
     recipes = found.recipes if isinstance(found, Chain) else (found,)
     names = {
         "Task" if isinstance(part, Task) else type(part).__name__

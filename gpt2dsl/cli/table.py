@@ -1,4 +1,4 @@
-"""Rows as a table for people."""
+"""Tables in the terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def echo(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> Non
     """Print rows in columns on stdout.
 
     Args:
-        rows: of one length; the first has the columns' names.
-        numbers: the columns that are set to the right.
+        rows: rows of equal length; the first has the column names.
+        numbers: indices of right-aligned columns.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -1,4 +1,4 @@
-"""``gpt2dsl tokenizer train``: a vocabulary of one's own."""
+"""``gpt2dsl tokenizer train``: training of a vocabulary."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command() -> None:
 @options.as_json
 def train(source: str, target: str, vocab: int, as_json: bool, **form: Any) -> None:
     """Train a vocabulary."""
-    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # NumPy and more
+    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # imports NumPy and more
 
     size = engine.train_tokenizer(engine.opened(source, **form), Path(target), vocab)
     if as_json:

@@ -1,4 +1,4 @@
-"""Errors in the words of a command line: options and arguments in place of a recipe's keys."""
+"""Translation of recipe keys in errors to options and arguments of the command."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _OTHERWISE = {
     "layout": "to", "source_layout": "from", "source_strategy": "strategy", "weights": "base",
     "prompts": "prompt", "texts": "text",
 }  # fmt: skip
-"""Keys whose options are called otherwise."""
+"""Key → option of another name."""
 
 
 def program() -> str:
-    """Return what a user types for this very program: ``gpt2dsl`` where the shell finds it so."""
+    """Return the command that runs this program, ``gpt2dsl`` if that is what the shell finds."""
     name = sys.argv[0]
     if Path(name).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m gpt2dsl"
-    there = shutil.which("gpt2dsl")
-    if (there and os.path.realpath(there) == os.path.realpath(name)) or os.sep not in name:
+    found = shutil.which("gpt2dsl")
+    if (found and os.path.realpath(found) == os.path.realpath(name)) or os.sep not in name:
         return "gpt2dsl"
     return shlex.quote(name)
 
 
 def as_called(text: str) -> str:
-    """Return a text whose commands begin as the user's own did."""
+    """Return a text in which ``gpt2dsl`` commands begin as the user's command did."""
     from gpt2dsl.cli.main import COMMANDS  # noqa: PLC0415  # which imports this module
 
     command = rf"(?<![\w./-])(?<!-m )gpt2dsl (?=({'|'.join(COMMANDS)})\b)"
@@ -43,9 +43,9 @@ def as_called(text: str) -> str:
 
 
 def translated(error: SpecError, command: click.Command) -> SpecError:
-    """Return an error with the options and arguments of a command, where it has them for a key.
+    """Return an error with keys replaced by options and arguments of a command, where it has them.
 
-    A command that takes a recipe keeps the keys: they are what the user wrote.
+    A command that takes a recipe keeps the keys, since the user wrote those.
     """
     words = {param.name: _of(param) for param in command.params if param.name}
     if {"spec", "specs"} & words.keys():
@@ -55,7 +55,7 @@ def translated(error: SpecError, command: click.Command) -> SpecError:
 
 
 def _of(param: click.Parameter) -> str:
-    """Return what a user types for a parameter."""
+    """Return the name of a parameter on the command line."""
     if isinstance(param, click.Argument):
         return param.metavar or (param.name or "").upper()
     return max(param.opts, key=len)
@@ -66,12 +66,12 @@ def _translated(fault: Fault, words: dict[str, str]) -> Fault:
         return words.get(match[1]) or words.get(_OTHERWISE.get(match[1], "")) or match[0]
 
     def option(match: re.Match[str]) -> str:
-        # an argument in a message would be that of another command
-        return found if (found := word(match)).startswith("-") else match[0]
+        # an argument in a message would belong to another command
+        return typed if (typed := word(match)).startswith("-") else match[0]
 
     key, message = _KEY.sub(word, fault.key), _KEY.sub(option, fault.message)
-    for name, said in words.items():
-        message = re.sub(rf'(?<![-\w]){name} = "([^"]*)"', rf"{said} \1", message)
+    for name, shown in words.items():
+        message = re.sub(rf'(?<![-\w]){name} = "([^"]*)"', rf"{shown} \1", message)
     key = re.sub(" = (True|False)$", "", key)  # flags have no value
     if key == fault.key:
         return attrs.evolve(fault, message=message)

@@ -1,3 +1,3 @@
-"""Clusters: rank tables, and ranks that are started and watched."""
+"""Cluster jobs: rank tables, launch and supervision of ranks."""
 
-import gpt2dsl.model  # noqa: F401  # what MindSpore is to know before anything imports it
+import gpt2dsl.model  # noqa: F401  # sets MindSpore's environment before any import of it

@@ -1,4 +1,4 @@
-"""What a launcher tells the supervisor of a machine through its stdin: ssh passes on no signals."""
+"""Control channel from a launcher to a supervisor's stdin, since ssh forwards no signals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import time
 from gpt2dsl.signals import Signals
 
 STOP = b"stop"
-"""As the first Ctrl-C: after the step that is under way, with a checkpoint."""
+"""Stop after the current step, with a checkpoint, as the first Ctrl-C does."""
 
 END = b"end"
-"""As the second: at once."""
+"""Stop immediately, as the second Ctrl-C does."""
 
 GRACE = 15.0
-"""Seconds between the one and the other when the launcher is gone."""
+"""Seconds between the two when the launcher is gone."""
 
 
 class ControlChannel:
-    """Counts words, a line each, as the signals that they stand for."""
+    """Reader of the launcher's commands, one per line, which it counts as signals."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
@@ -29,7 +29,7 @@ class ControlChannel:
         self._until = math.inf
 
     def take(self, chunk: bytes) -> None:
-        """The next bytes; none when the launcher is gone."""
+        """Take the next bytes; b"" means that the launcher is gone."""
         if not chunk:
             self._ask(1)
             self._until = time.monotonic() + GRACE
@@ -38,7 +38,7 @@ class ControlChannel:
             self._ask({STOP: 1, END: 2}.get(word, 0))
 
     def insist(self) -> None:
-        """Stop at once if the grace has passed."""
+        """Stop immediately if the grace period has passed."""
         if time.monotonic() > self._until:
             self._ask(2)
 
@@ -47,6 +47,6 @@ class ControlChannel:
 
 
 def from_stdin() -> int | None:
-    """Return the pipe of a launcher, None where stdin is a terminal or a file."""
+    """Return the pipe from a launcher, None if stdin is a terminal or a file."""
     mode = os.fstat(sys.stdin.fileno()).st_mode
     return os.dup(sys.stdin.fileno()) if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else None

@@ -1,4 +1,4 @@
-"""Which devices this machine has, known without MindSpore."""
+"""Device detection without MindSpore."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from gpt2dsl.parts.bundle import Parts
 
 _FILES = {
-    "gpu": ("/dev/nvidiactl", "/dev/dxg"),  # the second under Windows' WSL
+    "gpu": ("/dev/nvidiactl", "/dev/dxg"),  # /dev/dxg is that of WSL on Windows
     "ascend": ("/dev/davinci_manager", "/dev/davinci[0-9]*"),
 }
-"""Device → files of its driver, of which one is there where the device is."""
+"""Device → driver files, at least one of which exists if the device does."""
 
 
 def missing(device: str) -> str:
-    """Return why a device is not here; "" where it may be.
+    """Return why this machine lacks a device, "" if it may have one.
 
     Args:
         device: cpu, gpu or ascend.
@@ -25,10 +25,10 @@ def missing(device: str) -> str:
 
 
 def refusal(parts: Parts) -> str:
-    """Return why a recipe can't run here for want of its device; "" where it may.
+    """Return why a recipe can't run for lack of its device, "" if it may run.
 
     Args:
-        parts: the recipe's.
+        parts: the parts of the recipe.
     """
     if parts.task is None or not parts.task.needs_device:
         return ""

@@ -1,4 +1,4 @@
-"""Which of the processes that failed is the cause, and the one message about it."""
+"""Diagnosis of a failed job: the process that caused it, and a single message."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ COLLECTIVE = re.compile(
     r"AllReduce|AllGather|ReduceScatter|Broadcast|collective|Kill this process with SIGTERM",
     re.IGNORECASE,
 )
-"""What is in the last words of a rank that failed because another one did."""
+"""Pattern in the last output of a rank that failed because another rank did."""
 
 
 def causes(failed: Sequence[Process], watch: HangDetector) -> list[Process]:
-    """Those that did not fail for another's sake, the likeliest first.
+    """Return the processes that did not fail because of another, likeliest cause first.
 
-    The scheduler is last: it ends long after a rank of this machine was lost, but it is the first
-    to know of one on another machine.
+    The scheduler is last: it ends long after a rank of this machine is lost, but it is the first
+    to detect the loss of a rank on another machine.
     """
     return sorted(
         (process for process in failed if not _victim(process, watch)),
-        key=lambda one: (one.rank is None, not _killed(one), not _error(one, watch)),
+        key=lambda candidate: (
+            candidate.rank is None,
+            not _killed(candidate),
+            not _error(candidate, watch),
+        ),
     )
 
 
 def failure(process: Process, watch: HangDetector, waited_for: Sequence[Process] = ()) -> RunError:
-    """A process that ended as it should not; ``waited_for`` still run, and may be the cause."""
+    """Return the error of a failed process; ``waited_for`` still run and may be the cause."""
     error = _error(process, watch)
     message = f"{_who(process)}: {process.how_it_ended()}{f': {error}' if error else ''}"
     if waited_for:
@@ -42,7 +46,7 @@ def failure(process: Process, watch: HangDetector, waited_for: Sequence[Process]
 
 
 def hang(behind: Sequence[Process], since: str) -> RunError:
-    """Ranks of which one hung; from outside it looks like those that wait for it in that step."""
+    """Return the error of a hang: from outside, a hung rank looks like those that wait for it."""
     message = f"{' or '.join(map(_who, behind))}: {since}"
     return RunError(f"{message}{''.join(map(_log, behind[:3]))} [G2-502]")
 

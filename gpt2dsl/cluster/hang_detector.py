@@ -1,4 +1,4 @@
-"""What the ranks have told so far, and whose silence is a hang."""
+"""Detection of hung ranks from their heartbeats: the reports that they send."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gpt2dsl.cluster.node import Timeouts
 
 @attrs.define
 class Pulse:
-    """What one rank has told.
+    """The state of one rank according to its reports.
 
     Attributes:
-        at: when it last told of a step or a phase.
-        step: the last step that it told of.
-        steps: how many it told of.
-        stepping: whether the last that it told of was a step.
+        at: time of its last step or phase report.
+        step: the last step that it reported.
+        steps: number of steps that it reported.
+        stepping: whether its last report was a step.
         long: whether it is in a long phase.
         done: whether no more steps will come.
-        error: its last error.
+        error: the last error that it reported.
     """
 
     at: float
@@ -36,12 +36,12 @@ class Pulse:
 
     @property
     def watched(self) -> bool:
-        """Whether silence means something; the first step is told after compilation."""
+        """Whether silence indicates a hang; the first step is reported after compilation."""
         return self.steps > 1 or self.done
 
 
 class HangDetector:
-    """Takes reports; gives the rank that hangs."""
+    """Detector of hung ranks from the reports of all ranks."""
 
     def __init__(self, ranks: Collection[int], limits: Timeouts, now: float) -> None:
         self.pulses = {rank: Pulse(now) for rank in ranks}
@@ -50,7 +50,7 @@ class HangDetector:
         self._resumed = now
 
     def note(self, rank: int, report: Mapping[str, Any], now: float) -> None:
-        """A report of a rank came in."""
+        """Update the state of a rank with a report."""
         pulse = self.pulses[rank]
         match report.get("kind"):
             case "error":
@@ -75,22 +75,22 @@ class HangDetector:
         pulse.step, pulse.steps, pulse.stepping = step, pulse.steps + 1, True
 
     def _leave(self, pulse: Pulse, now: float) -> None:
-        # The others waited for this rank: their time starts anew too.
+        # The others have waited for this rank, so their time restarts too.
         if pulse.long:
             pulse.long, self._resumed = False, now
 
     def quiet(self, rank: int, now: float) -> float:
-        """For how many seconds a rank has told nothing that it should have."""
+        """Return the seconds since the last report of a rank or the end of a long phase."""
         return now - max(self.pulses[rank].at, self._resumed)
 
     def hang(self, alive: Collection[int], now: float) -> tuple[list[int], str] | None:
-        """Ranks that hang, and since when.
+        """Return the ranks that may be hung and a description of the silence, or None.
 
-        If one hangs the others wait for it: it is among those that did the fewest steps.
+        If one hangs, the others wait for it, so it is among those with the fewest steps.
         """
         if any(self.pulses[rank].long for rank in alive):
             return None
-        # A rank that is done waits for the others: only when all are, the end is overdue.
+        # A finished rank waits for the others: its end is overdue only once all have finished.
         working = [rank for rank in alive if not self.pulses[rank].done] or alive
         watched = [rank for rank in working if self.pulses[rank].watched]
         late = [rank for rank in watched if self.quiet(rank, now) > self._limits.least]
@@ -100,7 +100,7 @@ class HangDetector:
         late = [rank for rank in late if self.quiet(rank, now) > self._limits.hang * median]
         if not late:
             return None
-        # Not among the late ones: who fell silent first may be who waits for another.
+        # Not only late ranks: the first to fall silent may be waiting for another.
         last = min(self.pulses[rank].step for rank in watched)
         behind = [rank for rank in watched if self.pulses[rank].step == last]
         return behind, self._since(min(behind, key=self._told), median, now)

@@ -1,4 +1,4 @@
-"""What an Ascend server knows of itself: its devices, their addresses and its own."""
+"""Configuration of an Ascend server: device ids, device addresses and its own address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def ip(text: str) -> Address | None:
-    """Return the address that a text is, if it is one."""
+    """Return a text as an IP address, None if it is not one."""
     try:
         return ipaddress.ip_address(text)
     except ValueError:
@@ -28,9 +28,10 @@ def ip(text: str) -> Address | None:
 
 
 def devices(text: str, faults: list[Fault]) -> list[int]:
-    """Return the ids that ``0-7`` or ``0,2,3`` means, ascending; none where something is wrong.
+    """Parse ``0-7`` or ``0,2,3`` into ascending device ids; [] on a fault.
 
-    They lie in one ring (0-3, 4-7), or are all eight, as MindFormers' hccl_tools.py wants it.
+    The ids must lie in one ring (0-3, 4-7) or be all eight, as MindFormers' hccl_tools.py
+    requires.
     """
     try:
         ids = _listed(text)
@@ -71,12 +72,12 @@ def _fit(ids: Sequence[int]) -> None:
 
 
 def device_ips(ids: Sequence[int], conf: Path, faults: list[Fault]) -> dict[int, str]:
-    """The addresses of devices, by ``hccn_tool`` if it is there, else by lines of ``conf``."""
-    found = {device: ("hccn_tool", told) for device in ids if (told := _asked(device))}
-    if missing := [device for device in ids if device not in found]:
-        found |= _configured(missing, conf, faults)
+    """Return device id → address, from ``hccn_tool`` if installed, else from ``conf``."""
+    texts = {device: ("hccn_tool", reply) for device in ids if (reply := _asked(device))}
+    if missing := [device for device in ids if device not in texts]:
+        texts |= _configured(missing, conf, faults)
     owners: dict[Address, int] = {}
-    for device, (origin, text) in found.items():
+    for device, (origin, text) in texts.items():
         address = ip(text)
         if address is None:
             message = f"expected an IP address, found {text!r}"
@@ -84,11 +85,11 @@ def device_ips(ids: Sequence[int], conf: Path, faults: list[Fault]) -> dict[int,
         elif (owner := owners.setdefault(address, device)) != device:
             message = f"expected an address of its own, found {text}, as of device {owner}"
             faults.append(Fault("G2-513", origin, f"address_{device}", message))
-    return {device: text for device, (_, text) in found.items()}
+    return {device: text for device, (_, text) in texts.items()}
 
 
 def _asked(device: int) -> str:
-    """A device's address by ``hccn_tool``, which says ``ipaddr:192.168.0.1``; "" without one."""
+    """Return the address that ``hccn_tool`` prints as ``ipaddr:192.168.0.1``; "" if it fails."""
     tool = shutil.which("hccn_tool")
     if tool is None:
         return ""
@@ -123,12 +124,14 @@ def _configured(ids: Sequence[int], conf: Path, faults: list[Fault]) -> dict[int
             message = f"device {device} has no address here; expected a line address_{device}=ip"
             faults.append(Fault("G2-515", str(conf), f"address_{device}", message))
     return {
-        device: (str(conf), said) for device in ids if (said := values.get(f"address_{device}"))
+        device: (str(conf), address)
+        for device in ids
+        if (address := values.get(f"address_{device}"))
     }
 
 
 def given_ip(text: str, faults: list[Fault]) -> str:
-    """Return the server's address that the user gave."""
+    """Return the server address that the user gave, checked."""
     if ip(text) is None:
         message = "expected the IP address of this server"
         faults.append(Fault("G2-202", "", f"--server-ip {text}", message))
@@ -136,7 +139,7 @@ def given_ip(text: str, faults: list[Fault]) -> str:
 
 
 def own_ip(faults: list[Fault]) -> str:
-    """Return the address that this host's name leads to."""
+    """Return the address that this host's name resolves to, "" on a fault."""
     name = socket.gethostname()
     try:
         text = socket.gethostbyname(name)

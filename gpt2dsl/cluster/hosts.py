@@ -1,4 +1,4 @@
-"""Which machines a job runs on: the hosts file, and the command that each is given."""
+"""The machines of a job: the hosts file and the command of each machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gpt2dsl.cluster.ranktable import RankTable
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError, did_you_mean
 
 DEVICES = 8
-"""Of a machine whose line says nothing; so many have those of MindFormers' card."""
+"""Default devices of a machine, as on those of MindFormers' model card."""
 
 PORT = 28118
-"""Of the scheduler. Not msrun's 8118: there the ranks of any other CPU job may listen."""
+"""Port of the scheduler. Not msrun's 8118, where ranks of another CPU job may listen."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -29,9 +29,9 @@ class Host:
     """One machine of a job.
 
     Attributes:
-        address: as ssh takes it, ``host`` or ``user@host``.
-        devices: how many ranks it has.
-        first: the first of them.
+        address: ssh destination, ``host`` or ``user@host``.
+        devices: number of ranks on it.
+        first: its first rank.
         origin: its line in the hosts file.
     """
 
@@ -42,12 +42,12 @@ class Host:
 
     @property
     def name(self) -> str:
-        """Without the user."""
+        """Host name or address, without the user."""
         return self.address.rpartition("@")[2]
 
     @property
     def ranks(self) -> range:
-        """Those that it has."""
+        """Ranks that run on it."""
         return range(self.first, self.first + self.devices)
 
     def __str__(self) -> str:
@@ -56,10 +56,10 @@ class Host:
 
 
 def read(path: Path) -> tuple[Host, ...]:
-    """The machines of a hosts file, one a line: ``[user@]host [devices=8]``; # begins a comment.
+    """Read a hosts file, one machine per line: ``[user@]host [devices=8]``; # begins a comment.
 
     Raises:
-        SpecError: with every fault of the file.
+        SpecError: every fault of the file.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -84,7 +84,7 @@ def read(path: Path) -> tuple[Host, ...]:
 
 
 def _devices(words: Sequence[str], origin: str, faults: list[Fault]) -> int:
-    found = DEVICES
+    count = DEVICES
     for word in words:
         name, equals, value = word.partition("=")
         if name != "devices" or not equals:
@@ -93,8 +93,8 @@ def _devices(words: Sequence[str], origin: str, faults: list[Fault]) -> int:
         elif not re.fullmatch("[1-9][0-9]{0,5}", value):
             faults.append(Fault("G2-521", origin, word, "expected a number of at least 1"))
         else:
-            found = int(value)
-    return found
+            count = int(value)
+    return count
 
 
 def _address_faults(host: Host, before: Host | None) -> Iterator[Fault]:
@@ -106,10 +106,10 @@ def _address_faults(host: Host, before: Host | None) -> Iterator[Fault]:
 
 
 def check(hosts: Sequence[Host], ranks: int, table: RankTable | None) -> None:
-    """Whether the machines make up the ranks of a recipe, and its rank table.
+    """Check that the machines match the ranks of a recipe and its rank table.
 
     Raises:
-        SpecError: with every fault.
+        SpecError: every mismatch.
     """
     devices = sum(host.devices for host in hosts)
     if devices != ranks:
@@ -132,16 +132,16 @@ def _table_faults(hosts: Sequence[Host], table: RankTable) -> Iterator[Fault]:
             message = f"expected {server.server_id}: hosts are in the order of the rank table"
             yield Fault("G2-522", host.origin, host.name, message)
         elif sorted(device.rank_id for device in server.devices) != list(host.ranks):
-            found = ", ".join(str(device.rank_id) for device in server.devices)
-            message = f"server {server.server_id} of the rank table has the ranks {found}"
+            listed = ", ".join(str(device.rank_id) for device in server.devices)
+            message = f"server {server.server_id} of the rank table has the ranks {listed}"
             yield Fault("G2-522", host.origin, str(host), message)
 
 
 def master(hosts: Sequence[Host]) -> str:
-    """Return the address at which all reach the first machine.
+    """Return the address at which all machines reach the first one.
 
     Raises:
-        SpecError: the others can't by the name that it has in the file.
+        SpecError: the others can't reach it by its name in the hosts file.
     """
     first = hosts[0]
     if not _is_loopback(first.name):
@@ -162,13 +162,13 @@ def _is_loopback(name: str) -> bool:
 
 
 def remote(host: Host, words: Sequence[str], *, program: str, directory: Path, meet: str) -> str:
-    """What a machine's shell runs.
+    """Return the shell command of a machine.
 
     Args:
         host: the machine.
-        words: of ``gpt2dsl``, as ``run SPEC``.
-        program: what ``gpt2dsl`` is called there, in the shell's words.
-        directory: where it runs.
+        words: arguments of ``gpt2dsl``, as ``run SPEC``.
+        program: shell command that runs ``gpt2dsl`` there.
+        directory: working directory.
         meet: address and port of the scheduler.
     """
     place = f"{host.first}:{host.devices}@{meet}"
@@ -177,17 +177,17 @@ def remote(host: Host, words: Sequence[str], *, program: str, directory: Path, m
 
 
 def node(place: str, ranks: int) -> Node:
-    """This machine's share of a job, as ``remote`` writes it: ``FIRST:COUNT@HOST:PORT``.
+    """Parse this machine's share of a job, ``FIRST:COUNT@HOST:PORT`` as ``remote`` writes it.
 
     Raises:
-        SpecError: it is none, or none of so many ranks.
-        RunError: the scheduler's host has no address that other machines could reach.
+        SpecError: the syntax is wrong, or the ranks exceed those of the job.
+        RunError: the scheduler's host has no address that other machines can reach.
     """
-    found = re.fullmatch(r"(\d{1,6}):(\d{1,6})@(.+):(\d{1,5})", place)
-    if not found or int(found[4]) > 65535:
+    match = re.fullmatch(r"(\d{1,6}):(\d{1,6})@(.+):(\d{1,5})", place)
+    if not match or int(match[4]) > 65535:
         expected = "expected FIRST:COUNT@HOST:PORT, as launch writes it"
         raise SpecError([Fault("G2-524", "", f"--node {place}", expected)])
-    first, count = int(found[1]), int(found[2])
+    first, count = int(match[1]), int(match[2])
     if not 0 < count <= ranks - first:
         message = f"{count} ranks from {first} are none of the recipe's {ranks}"
         raise SpecError([Fault("G2-524", "", f"--node {place}", message)])
@@ -195,14 +195,14 @@ def node(place: str, ranks: int) -> Node:
         ranks=ranks,
         first=first,
         local=count,
-        host=_resolved(found[3]),
-        port=int(found[4]),
+        host=_resolved(match[3]),
+        port=int(match[4]),
         schedules=first == 0,
     )
 
 
 def _resolved(name: str) -> str:
-    """Return the address of a host: MindSpore takes no names."""
+    """Return the IP address of a host, as MindSpore accepts no names."""
     try:
         address = socket.gethostbyname(name)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Starts the machines of a job over ssh, watches them, and ends all when one fails."""
+"""Launcher of a job on several machines over ssh, which ends all when one fails."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from gpt2dsl.signals import Signals
 
 TICK = 0.1
 PATIENCE = 20.0
-"""Seconds in which machines that were told to end do so."""
+"""Seconds that machines have to end when told to."""
 
 TAIL, LINES = 65536, 10
-"""Of the words of a machine: bytes that are kept, and lines that are shown where it failed."""
+"""Bytes kept of the stderr of a machine, and lines of them shown if it fails."""
 
 
 def launch(hosts: Sequence[Host], commands: Sequence[Sequence[str]]) -> None:
-    """Run each machine's command until all have ended; the first one's output is ours.
+    """Run the command of each machine until all have ended, with the output of the first.
 
-    A command passes its stdin on to a supervisor that obeys it (``Orders``), as ssh does. So the
-    machines end when this process does, however it does.
+    As ssh does, a command passes its stdin to a supervisor that obeys it (``ControlChannel``), so
+    the machines end whenever and however this process does.
 
     Raises:
-        RunError: a machine failed; all others were told to end, and waited for.
-        Interrupted: the user stopped the job, and all ended after a step.
+        RunError: a machine failed; all others were told to end and have been waited for.
+        Interrupted: the user stopped the job, and all machines ended after a step.
         KeyboardInterrupt: the user stopped it twice, or before it had begun.
     """
     with Signals() as signals:
@@ -52,27 +52,27 @@ def launch(hosts: Sequence[Host], commands: Sequence[Sequence[str]]) -> None:
 
 
 class Words:
-    """What a machine says on stderr: the end is kept; all is shown of the first machine."""
+    """The end of the stderr of a machine; that of the first machine is also shown."""
 
     def __init__(self, *, shown: bool) -> None:
         self.shown = shown
         self._end = b""
 
     def take(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes."""
         self._end = (self._end + chunk)[-TAIL:]
         if self.shown:
             terminal.write(chunk.decode("utf-8", "replace"))
 
     def last_lines(self) -> list[str]:
-        """Return the end of it, without empty lines."""
+        """Return the last lines that are not empty."""
         text = CURSOR.sub("", self._end.decode("utf-8", "replace"))
         return [line for line in text.splitlines() if line.strip()][-LINES:]
 
 
 @attrs.frozen(eq=False)
 class Machine:
-    """One machine, seen from here: the ssh that runs its command."""
+    """One machine of the job, represented by the ssh process that runs its command."""
 
     host: Host
     popen: subprocess.Popen[bytes]
@@ -80,22 +80,22 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether its command still runs."""
         return self.popen.poll() is None
 
     @property
     def failed(self) -> bool:
-        """Whether it ended otherwise than it should."""
+        """Whether its command ended in failure."""
         return self.popen.poll() not in {None, 0, STOPPED}
 
     def order(self, word: bytes) -> None:
-        """Tell its supervisor."""
+        """Send a command to its supervisor."""
         assert self.popen.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             os.write(self.popen.stdin.fileno(), word + b"\n")
 
     def how_it_failed(self) -> str:
-        """Which machine, how, and its last lines."""
+        """Return its name, exit status and last lines."""
         code = self.popen.returncode
         how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         last = "".join(f"\n  {self.host.name}: {line}" for line in self.words.last_lines())
@@ -109,7 +109,7 @@ class _Launch:
         self._pump = PipeReader()
 
     def start(self, host: Host, command: Sequence[str]) -> None:
-        """Start a machine's command in a session of its own: Ctrl-C in the terminal is ours."""
+        """Start the command of a machine in its own session, so that Ctrl-C does not reach it."""
         words = Words(shown=host.first == 0)
         stderr = self._pump.add(words.take)
         try:
@@ -128,7 +128,7 @@ class _Launch:
         self._machines.append(Machine(host, popen, words))
 
     def watch(self) -> Machine | None:
-        """Return when all have ended, or one that failed."""
+        """Wait until all have ended or one has failed; return the failed one, if any."""
         while any(machine.alive for machine in self._machines):
             self._pump.run(TICK)
             self._heed_signals()
@@ -137,10 +137,10 @@ class _Launch:
         return self._failed()
 
     def end(self) -> list[Machine]:
-        """Have all end; those that did not in time."""
+        """End all machines; return those killed because they did not end in time."""
         self._pump.drain()
         for machine in self._machines:
-            machine.words.shown = False  # that it was told to end is no news
+            machine.words.shown = False  # messages about this stop would be noise
             machine.order(control_channel.END)
         until = time.monotonic() + PATIENCE
         while self._alive() and time.monotonic() < until and self._signals.count < 3:
@@ -157,13 +157,13 @@ class _Launch:
         return silent
 
     def tell(self, failed: Machine | None, silent: Sequence[Machine]) -> None:
-        """Raise what the user must know."""
+        """Raise the error of the job, if it failed or was stopped."""
         if failed and self._passed_on and failed.host.first == 0:
-            raise KeyboardInterrupt  # its ranks could not listen yet
+            raise KeyboardInterrupt  # its ranks could not handle the signal yet
         if failed:
             names = ", ".join(machine.host.name for machine in silent)
-            rest = f"\nnot known to have ended: {names}" if silent else ""
-            raise RunError(f"{failed.how_it_failed()}{rest} [G2-523]")
+            unknown = f"\nnot known to have ended: {names}" if silent else ""
+            raise RunError(f"{failed.how_it_failed()}{unknown} [G2-523]")
         if any(machine.popen.returncode == STOPPED for machine in self._machines):
             raise Interrupted("stopped on all machines")
 

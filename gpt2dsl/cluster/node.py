@@ -1,4 +1,4 @@
-"""One machine's share of a job, its limits in seconds, and both as environment variables."""
+"""A machine's share of a job, its timeouts, and both as environment variables."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Node:
     """This machine's share of a job.
 
     Attributes:
-        ranks: ranks of the whole job.
-        first: the first rank here.
-        local: how many run here.
+        ranks: number of ranks of the whole job.
+        first: the first rank on this machine.
+        local: number of ranks on this machine.
         host: address of the scheduler.
-        port: port of the scheduler; ``free_port()`` gives one.
+        port: port of the scheduler; ``free_port()`` finds one.
         schedules: whether MindSpore's scheduler runs here.
-        rank_table: absolute path of the table that HCCL finds the ranks in; it needs no scheduler.
-        devices: of the ranks here, by id; () counts from 0.
+        rank_table: absolute path of HCCL's rank table, which makes the scheduler unnecessary.
+        devices: device ids of the local ranks; () counts from 0.
     """
 
     ranks: int
@@ -49,14 +49,14 @@ class Node:
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long what may last, in seconds.
+    """Timeouts of a job, in seconds unless stated.
 
     Attributes:
-        collective: a wait within a collective.
-        start: until all ranks have joined.
-        hang: a silence of so many times the median between two steps is a hang,
-        least: if it lasts this long too.
-        end: between SIGTERM and SIGKILL.
+        collective: longest wait within a collective.
+        start: time until all ranks have joined.
+        hang: silence that counts as a hang, in multiples of the median time between steps.
+        least: shortest silence that counts as a hang.
+        end: time between SIGTERM and SIGKILL.
     """
 
     collective: float
@@ -67,12 +67,12 @@ class Timeouts:
 
 
 def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> dict[str, str]:
-    """What all processes of the job have in their environment; ``given`` wins."""
+    """Return the environment of all processes of the job; ``given`` takes precedence."""
     return {
         "GLOG_v": "3",
-        "PYTHONUNBUFFERED": "1",  # the last lines before a SIGKILL are those that are wanted
+        "PYTHONUNBUFFERED": "1",  # the last lines before a SIGKILL matter most
         **os.environ,
-        # For ranks lost on another machine: the defaults take half a minute to notice them.
+        # The defaults take half a minute to detect the loss of a rank on another machine.
         "MS_NODE_TIMEOUT": "10",
         "MS_HEARTBEAT_RETRY_TIMEOUT": "5",
         "MS_RETRY_INTERVAL_LOWER": "1",
@@ -86,7 +86,7 @@ def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> 
 
 
 def _meeting(node: Node) -> dict[str, str]:
-    """How the ranks find one another; MindSpore reads a rank table where it has no scheduler."""
+    """Return the rendezvous variables; without a scheduler MindSpore reads the rank table."""
     if node.rank_table:
         return {"RANK_TABLE_FILE": node.rank_table}
     return {
@@ -97,12 +97,12 @@ def _meeting(node: Node) -> dict[str, str]:
 
 
 def scheduler_variables() -> dict[str, str]:
-    """What the scheduler has beside."""
+    """Return the additional variables of the scheduler."""
     return {"MS_ROLE": "MS_SCHED", "RANK_ID": "0", "DEVICE_ID": "0"}
 
 
 def rank_variables(node: Node, place: int) -> dict[str, str]:
-    """What a rank has beside; ``place`` counts the ranks of this machine."""
+    """Return the additional variables of a rank; ``place`` is its local rank."""
     rank = str(node.first + place)
     role = {} if node.rank_table else {"MS_ROLE": "MS_WORKER", "MS_NODE_ID": rank}
     return {
@@ -114,23 +114,26 @@ def rank_variables(node: Node, place: int) -> dict[str, str]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now."""
+    """Return a port that is free at present."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 REACH = 5.0
-"""Seconds in which a machine answers itself."""
+"""Seconds for a machine to connect to itself."""
 
 
 def refuse_unusable_port(node: Node) -> None:
-    """Refuse an address of the scheduler that is taken, or that this machine can't reach.
+    """Refuse a scheduler address that is in use or that this machine can't reach.
 
-    MindSpore's ranks would wait for ``Timeouts.start`` and then tell less.
+    MindSpore's ranks would wait for ``Timeouts.start`` and then give a vaguer error.
+
+    Raises:
+        RunError: the address can't be used.
     """
     with socket.socket() as probe:
-        # As MindSpore does: connections of a job that has just ended are no obstacle.
+        # As MindSpore does, so that connections of a job that has just ended do no harm.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((node.host, node.port))

@@ -1,4 +1,4 @@
-"""Reads what the ranks send: reports, and rank 0's stderr for the user in front."""
+"""Readers of the pipes from the ranks: reports, and stderr of rank 0 for the user."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ CHUNK = 65536
 
 
 class PipeReader:
-    """Pipes that are read by the one who waits: no thread is needed."""
+    """Multiplexed reading of pipes in the waiting thread, without additional threads."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
     def add(self, take: Callable[[bytes], None]) -> int:
-        """A new pipe whose bytes ``take`` gets; its end to write to, to be closed after use."""
+        """Open a pipe read by ``take``; return its write end, which the caller must close."""
         ours, theirs = os.pipe()
         self.listen(ours, take)
         return theirs
 
     def listen(self, fd: int, take: Callable[[bytes], None]) -> None:
-        """A pipe that is there already; it is ours from now on. At its end ``take`` gets b""."""
+        """Take ownership of an open pipe read by ``take``, which gets b"" at its end."""
         self._selector.register(fd, selectors.EVENT_READ, take)
 
     def run(self, seconds: float) -> bool:
-        """Wait that long at most for something to read; whether there was."""
+        """Wait for input and read it; return False if none came in time."""
         ready = self._selector.select(seconds)
         for key, _ in ready:
             chunk = os.read(key.fd, CHUNK)
@@ -45,13 +45,13 @@ class PipeReader:
         return bool(ready)
 
     def drain(self) -> None:
-        """Read what is there, and no more than a rank can have left in its pipe."""
+        """Read the available input, bounded by what a rank can have left in its pipe."""
         for _ in range(CHUNK):
             if not self.run(0):
                 return
 
     def close(self) -> None:
-        """Close all."""
+        """Close all pipes."""
         for key in list(self._selector.get_map().values()):
             self._close(key.fd)
         self._selector.close()
@@ -62,14 +62,14 @@ class PipeReader:
 
 
 class Reports:
-    """Lines of JSON out of chunks of bytes."""
+    """Parser of chunks of bytes into reports, one JSON object per line."""
 
     def __init__(self, take: Callable[[dict[str, Any]], None]) -> None:
         self._take = take
         self._rest = b""
 
     def take(self, chunk: bytes) -> None:
-        """The next bytes; what is no report is passed over."""
+        """Take the next bytes; ignore lines that are not reports."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             if isinstance(report := _value(line), dict):
@@ -84,14 +84,14 @@ def _value(line: bytes) -> object:
 
 
 class StderrTee:
-    """Copies a rank's stderr to its log and to our own stderr."""
+    """Copy of the stderr of a rank to its log and to stderr of this process."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def take(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes."""
         with self._log.open("ab") as file:
             file.write(chunk)
         text = CHATTER.sub("", self._decoder.decode(chunk))
@@ -99,7 +99,7 @@ class StderrTee:
 
     @staticmethod
     def environment() -> dict[str, str]:
-        """Lets the rank's bar move where our stderr is a terminal: what it sees is a pipe."""
+        """Return variables that enable the rank's progress bar although its stderr is a pipe."""
         if not sys.stderr.isatty():
             return {}
         columns, lines = shutil.get_terminal_size()

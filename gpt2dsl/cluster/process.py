@@ -1,4 +1,4 @@
-"""One process of a job: started so that it can't outlive the supervisor, ended with its group."""
+"""One process of a job, which can't outlive the supervisor and ends with its process group."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import attrs
 PR_SET_PDEATHSIG = 1
 WITH_STDOUT = subprocess.STDOUT
 CHATTER = re.compile(r"^\[INFO\] [^\n]*\n?", re.MULTILINE)
-"""What MindSpore says at its end whatever GLOG_v is."""
+"""Messages that MindSpore prints at exit whatever GLOG_v is."""
 ERROR = re.compile(r"[A-Za-z_.]*(Error|Exception)(:|$)")
-"""Where a traceback says what happened; MindSpore's goes on for dozens of lines after it."""
+"""Line of a traceback with the exception; MindSpore appends dozens of lines to it."""
 CURSOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-"""Colours, and moves of a terminal's cursor."""
+"""ANSI sequences: colours and cursor movements."""
 
 
 @attrs.frozen(eq=False)
@@ -29,8 +29,8 @@ class Process:
     """A rank or the scheduler.
 
     Attributes:
-        rank: its rank; None is the scheduler.
-        log: where its output goes.
+        rank: its rank; None for the scheduler.
+        log: the file of its output.
         popen: the process.
     """
 
@@ -40,21 +40,21 @@ class Process:
 
     @property
     def name(self) -> str:
-        """As a user calls it."""
+        """Name in messages."""
         return "the scheduler" if self.rank is None else f"rank {self.rank}"
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the process still runs."""
         return self.popen.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send to the process and all that it started."""
+        """Send a signal to its process group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, number)
 
     def how_it_ended(self) -> str:
-        """``killed by SIGKILL`` or ``exit code 1``."""
+        """Return its exit status as text: ``killed by SIGKILL`` or ``exit code 1``."""
         code = self.popen.returncode
         if code >= 0:
             return f"exit code {code}"
@@ -63,14 +63,14 @@ class Process:
         return f"killed by signal {-code}"
 
     def last_lines(self, count: int = 5) -> list[str]:
-        """The end of its log from the error that ended it, without empty lines and chatter."""
+        """Return the end of its log from the last exception, without empty lines and chatter."""
         with self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - 65536))
             text = CURSOR.sub("", CHATTER.sub("", file.read().decode("utf-8", "replace")))
         lines = [line.rstrip() for line in text.splitlines() if line.strip(" -")][-60:]
-        raised = [place for place, line in enumerate(lines) if ERROR.match(line)]
-        if raised and (self.popen.returncode or 0) > 0:
-            return lines[raised[-1] :][:count]
+        errors = [i for i, line in enumerate(lines) if ERROR.match(line)]
+        if errors and (self.popen.returncode or 0) > 0:
+            return lines[errors[-1] :][:count]
         return lines[-count:]
 
 
@@ -83,7 +83,7 @@ def start(
     fds: Sequence[int] = (),
     stderr: int = WITH_STDOUT,
 ) -> Process:
-    """Start in a session of its own: the terminal's Ctrl-C reaches the supervisor only."""
+    """Start a process in its own session, so that Ctrl-C reaches the supervisor only."""
     with log.open("ab") as file:
         popen = subprocess.Popen(  # noqa: S603  # our own program
             command,
@@ -93,17 +93,17 @@ def start(
             stderr=stderr,
             start_new_session=True,
             pass_fds=fds,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  # see there
+            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509  # safe: see _die_with
         )
     return Process(rank, log, popen)
 
 
 def _die_with(supervisor: int) -> Callable[[], None] | None:
-    """Have the kernel kill this process when its supervisor is gone.
+    """Return a function that has the kernel kill this process when its supervisor is gone.
 
-    Why not a thread that watches a pipe: it needs the GIL, which a compiling MindSpore keeps, and
-    a worker that knows of it. What runs between fork and exec is one call into libc, loaded
-    before, and the supervisor starts no threads: nothing here can wait for a lost lock.
+    A thread that watches a pipe would need the GIL, which MindSpore keeps while it compiles, and
+    the cooperation of the worker. Between fork and exec only one function of libc is called, which
+    is loaded before, and the supervisor starts no threads: nothing can wait for a lost lock.
     """
     if sys.platform != "linux":
         return None
@@ -111,7 +111,7 @@ def _die_with(supervisor: int) -> Callable[[], None] | None:
 
     def before_exec() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != supervisor:  # it died before it was asked for
+        if os.getppid() != supervisor:  # the supervisor died before prctl took effect
             os._exit(1)
 
     return before_exec

@@ -1,4 +1,4 @@
-"""Rank tables: which device of which Ascend server is which rank, as HCCL reads it.
+"""Rank tables, which assign the devices of Ascend servers to ranks, as HCCL reads them.
 
 The fields are those of MindFormers 0.8.0, ``tools/hccl_tools.py`` and ``tools/merge_hccl.py``.
 """
@@ -26,7 +26,7 @@ _UNREAD = object()
 
 @attrs.frozen
 class Device:
-    """One device, and the rank that runs on it."""
+    """One device and its rank."""
 
     device_id: int
     device_ip: str
@@ -44,7 +44,7 @@ class Server:
 
 @attrs.frozen
 class RankTable:
-    """All servers of a job."""
+    """The rank table of a job."""
 
     servers: tuple[Server, ...]
     version: str = VERSION
@@ -52,7 +52,7 @@ class RankTable:
 
     @property
     def ranks(self) -> int:
-        """How many ranks there are."""
+        """Number of ranks."""
         return sum(len(server.devices) for server in self.servers)
 
     def to_json(self) -> dict[str, Any]:
@@ -83,25 +83,25 @@ def generate(devices: str, server_ip: str = "", hccn_conf: Path = hccn.CONF) -> 
 
     Args:
         devices: ``0-7`` or ``0,2,3``; in one ring (0-3, 4-7), or all eight.
-        server_ip: the server's address; "": the one that its own name leads to.
-        hccn_conf: has lines ``address_N=ip``; read for the devices of which ``hccn_tool`` is not
-            there to tell the address.
+        server_ip: the server's address; "" to resolve its host name.
+        hccn_conf: file with lines ``address_N=ip``, read for devices whose address ``hccn_tool``
+            does not give.
 
     Raises:
         SpecError: the devices can't be used together, or an address can't be found.
     """
     faults: list[Fault] = []
     ids = hccn.devices(devices, faults)
-    found = hccn.device_ips(ids, hccn_conf, faults)
+    addresses = hccn.device_ips(ids, hccn_conf, faults)
     server_id = hccn.given_ip(server_ip, faults) if server_ip else hccn.own_ip(faults)
     if faults:
         raise SpecError(faults)
-    ranked = (Device(device, found[device], rank) for rank, device in enumerate(ids))
+    ranked = (Device(device, addresses[device], rank) for rank, device in enumerate(ids))
     return RankTable((Server(server_id, tuple(ranked)),))
 
 
 def read(path: Path) -> RankTable:
-    """Return the table in a file, in the file's order.
+    """Read a table; servers and devices keep the order of the file.
 
     Raises:
         SpecError: every fault of the table, with its key.
@@ -111,7 +111,7 @@ def read(path: Path) -> RankTable:
 
 
 def merge(tables: Iterable[RankTable]) -> RankTable:
-    """One table of all servers, whatever order they come in: by address, ranks from 0.
+    """Merge tables in any order into one, sorted by address with ranks from 0.
 
     Raises:
         SpecError: the tables claim the same server or address, or do not fit each other.
@@ -121,19 +121,19 @@ def merge(tables: Iterable[RankTable]) -> RankTable:
 
 
 def merge_files(paths: Iterable[Path]) -> RankTable:
-    """As :func:`merge`, of tables in files.
+    """Merge the tables in files, as :func:`merge` does.
 
     Raises:
-        SpecError: every fault of every file, and what they claim twice.
+        SpecError: every fault of every file, duplicates across files included.
     """
     return _merged(_read(paths))
 
 
 def write(path: Path, table: RankTable) -> None:
-    """Write a table, whole or not at all.
+    """Write a table atomically.
 
     Raises:
-        InputError: the file is there already, or can't be written.
+        InputError: the file exists already or can't be written.
     """
     try:
         if path.exists() or path.is_symlink():
@@ -164,12 +164,12 @@ def _merged(tables: Iterable[RankTable]) -> RankTable:
 
 
 def _place(server_id: str) -> tuple[int, int, str]:
-    """Sort key: addresses as numbers, then other names."""
+    """Return the sort key of a server: addresses as numbers, then other names."""
     address = hccn.ip(server_id)
     return (address.version, int(address), server_id) if address else (9, 0, server_id)
 
 
-# What is wrong with tables.
+# Validation of tables.
 
 
 def _read(paths: Iterable[Path]) -> list[RankTable]:
@@ -197,7 +197,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked(documents: Iterable[tuple[str, Any]], faults: list[Fault]) -> list[RankTable]:
-    """Return the tables in documents that have no fault, neither alone nor together."""
+    """Return the tables in documents, validated one by one and together."""
     check = _Check()
     tables = [check.table(_Value(file, "", value, faults)) for file, value in documents]
     check.same_size()
@@ -208,7 +208,7 @@ def _checked(documents: Iterable[tuple[str, Any]], faults: list[Fault]) -> list[
 
 @attrs.frozen
 class _Value:
-    """A value in a document: where it stands, and where its faults go."""
+    """A value in a document with its location and the list that collects faults."""
 
     file: str
     key: str
@@ -220,31 +220,31 @@ class _Value:
         self.faults.append(Fault(code, self.file, self.key, message))
 
     def fields(self, *names: str, **optional: str) -> list[_Value]:
-        """The fields of an object in the order of names; one that is missing stays silent."""
+        """Return the fields of an object in order; a missing one reports no further faults."""
         known = (*names, *optional)
-        held = self.value if isinstance(self.value, dict) else {}
-        if held is not self.value:
+        mapping = self.value if isinstance(self.value, dict) else {}
+        if mapping is not self.value:
             self.wrong("G2-512", "an object")
         else:
-            for name in sorted(held.keys() - set(known)):
+            for name in sorted(mapping.keys() - set(known)):
                 message = f"unknown field{did_you_mean(name, known)}"
                 self.faults.append(Fault("G2-512", self.file, self._within(name), message))
             for name in names:
-                if name not in held:
+                if name not in mapping:
                     message = "expected this field, found none"
                     self.faults.append(Fault("G2-512", self.file, self._within(name), message))
         return [
             _Value(
                 self.file,
                 self._within(name),
-                held.get(name, optional.get(name)),
-                self.faults if name in held else [],
+                mapping.get(name, optional.get(name)),
+                self.faults if name in mapping else [],
             )
             for name in known
         ]
 
     def items(self) -> list[_Value]:
-        """Return the items of a list that has some."""
+        """Return the items of a list, which must not be empty."""
         if not isinstance(self.value, list) or not self.value:
             self.wrong("G2-512", "a list with at least one item")
             return []
@@ -254,18 +254,18 @@ class _Value:
         ]
 
     def text(self, pattern: str, expected: str) -> str:
-        """Return a string of this pattern; "" where it is another."""
+        """Return a string that matches a pattern, "" on a fault."""
         if isinstance(self.value, str) and re.fullmatch(pattern, self.value):
             return self.value
         self.wrong("G2-512", expected)
         return ""
 
     def number(self) -> int:
-        """Return a number in a string; -1 where it is none."""
+        """Return the number in a string, -1 on a fault."""
         return int(self.text("0|[1-9][0-9]{0,8}", "a number in a string") or -1)
 
     def address(self) -> str:
-        """Return an IP address; "" where it is none."""
+        """Return an IP address, "" on a fault."""
         if isinstance(self.value, str) and hccn.ip(self.value):
             return self.value
         self.wrong("G2-512", "an IP address")
@@ -277,35 +277,35 @@ class _Value:
 
 @attrs.frozen
 class _Claims:
-    """Which value is whose; of servers or addresses over all files, or of what one list holds."""
+    """Owners of values that must be unique, over all files or within one list."""
 
     what: str
     owners: dict[object, tuple[_Value, str]] = attrs.field(factory=dict)
 
     def add(self, value: _Value, parsed: str | int, server: str = "") -> None:
-        """Note a value; a fault where another has it already."""
+        """Record a value, or a fault if it is already taken."""
         if parsed in {"", -1}:
             return
         same = (hccn.ip(parsed) if isinstance(parsed, str) else None) or parsed
         owner, other = self.owners.setdefault(same, (value, server))
         if owner is not value:
-            near = owner.file == value.file and owner.key != value.key
-            place = owner.key if near else f"{owner.file}: {owner.key}"
+            in_file = owner.file == value.file and owner.key != value.key
+            place = owner.key if in_file else f"{owner.file}: {owner.key}"
             of = f" of server {other}" if other else ""
-            found = f"{_shown(value.value)}, which {place}{of} has too"
-            value.wrong("G2-513", f"{self.what} of its own", found)
+            duplicate = f"{_shown(value.value)}, which {place}{of} has too"
+            value.wrong("G2-513", f"{self.what} of its own", duplicate)
 
 
 @attrs.frozen
 class _Check:
-    """Looks at tables one after another, and remembers what they claim."""
+    """Validator of a sequence of tables, which also finds duplicates among them."""
 
     servers: _Claims = attrs.field(factory=lambda: _Claims("a server id"))
     addresses: _Claims = attrs.field(factory=lambda: _Claims("an address"))
     sizes: list[tuple[_Value, str]] = attrs.field(factory=list)
 
     def table(self, document: _Value) -> RankTable:
-        """What could be read of a table; it is whole if no fault was found."""
+        """Parse a table, which is complete only if no fault is reported."""
         version, count, servers, status = document.fields(
             "version", "server_count", "server_list", "status"
         )
@@ -323,14 +323,14 @@ class _Check:
         return table
 
     def same_size(self) -> None:
-        """Every server has as many devices as that with the most."""
+        """Check that all servers have the same number of devices."""
         most, first = max(
             ((len(value.value), server) for value, server in self.sizes), default=(0, "")
         )
         for value, _ in self.sizes:
             if len(value.value) != most:
-                found = f"{len(value.value)}"
-                value.wrong("G2-514", f"{most} devices, as server {first} has", found)
+                size = f"{len(value.value)}"
+                value.wrong("G2-514", f"{most} devices, as server {first} has", size)
 
     def _server(self, server: _Value, ranks: list[_Value]) -> Server:
         name, devices, nic = server.fields("server_id", "device", host_nic_ip=NO_NIC)
@@ -340,34 +340,34 @@ class _Check:
         if listed:
             self.sizes.append((devices, server_id))
         ids = _Claims("a device id")
-        found = [self._device(device, server_id, ids, ranks) for device in listed]
+        parsed = [self._device(device, server_id, ids, ranks) for device in listed]
         text = nic.text(r"\S+", "an IP address or reserve")
-        return Server(server_id, tuple(found), text)
+        return Server(server_id, tuple(parsed), text)
 
     def _device(self, device: _Value, server_id: str, ids: _Claims, ranks: list[_Value]) -> Device:
         number, address, rank = device.fields("device_id", "device_ip", "rank_id")
-        found = Device(number.number(), address.address(), rank.number())
-        ids.add(number, found.device_id)
-        self.addresses.add(address, found.device_ip, server_id)
+        parsed = Device(number.number(), address.address(), rank.number())
+        ids.add(number, parsed.device_id)
+        self.addresses.add(address, parsed.device_ip, server_id)
         ranks.append(rank)
-        return found
+        return parsed
 
 
 def _server_id(name: _Value) -> str:
-    """Return an address, or another name: four numbers that are no address are a slip."""
+    """Return an address or a name; four numbers that are not an address are a fault."""
     if isinstance(name.value, str) and re.fullmatch(r"\d+(\.\d+){3}", name.value):
         return name.address()
     return name.text(r"\S+", "the server's IP address or name")
 
 
 def _count(table: RankTable, values: list[_Value]) -> None:
-    """The ranks of a table are 0 to n-1, each once."""
+    """Check that the ranks of a table are 0 to n-1, each once."""
     ranks = [device.rank_id for server in table.servers for device in server.devices]
-    once = _Claims("a rank")
+    claims = _Claims("a rank")
     for rank, value in zip(ranks, values, strict=True):
         if rank >= table.ranks:
             value.wrong("G2-514", f"0 to {table.ranks - 1}, each once")
-        once.add(value, rank)
+        claims.add(value, rank)
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a rank tells its supervisor: lines of JSON through a pipe that it inherits."""
+"""Reports from a rank to its supervisor: lines of JSON through an inherited pipe."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ VARIABLE = "GPT2DSL_REPORT_FD"
 
 
 class Reporter:
-    """The worker's side. Without a supervisor it tells nothing."""
+    """The worker's end of the pipe, which does nothing without a supervisor."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return the supervisor's pipe, where there is one."""
+        """Return a reporter on the supervisor's pipe, if the environment names one."""
         number = os.environ.get(VARIABLE)
         if number is None:
             return cls(None)
@@ -28,27 +28,27 @@ class Reporter:
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is a supervisor."""
+        """Whether a supervisor is listening."""
         return self._fd is not None
 
     def step(self, number: int) -> None:
-        """A step is done. From the second on, their absence is taken for a hang."""
+        """Report a finished step. After the second one, silence counts as a hang."""
         self.other({"kind": "step", "step": number})
 
     def phase(self, what: str, *, long: bool) -> None:
-        """Something else begins; a long phase lasts until the next step or phase of this rank."""
+        """Report the start of a phase; a long one lasts until the rank's next step or phase."""
         self.other({"kind": "phase", "what": what, "long": long})
 
     def error(self, text: str) -> None:
-        """Why this rank is about to end."""
+        """Report why this rank is about to end."""
         self.other({"kind": "error", "text": text})
 
     def done(self) -> None:
-        """No more steps will come; only the process's end."""
+        """Report that no more steps will come, only the end of the process."""
         self.other({"kind": "done"})
 
     def other(self, report: Mapping[str, object]) -> None:
-        """Any report; those of a kind unknown here are for the supervisor's caller."""
+        """Send a report; kinds unknown to the supervisor are meant for its caller."""
         if self._fd is None:
             return
         line = json.dumps(dict(report)).encode() + b"\n"

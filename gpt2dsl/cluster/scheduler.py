@@ -1,6 +1,6 @@
-"""MindSpore's scheduler: it brings the ranks together and ends after the last of them.
+"""MindSpore's scheduler, which connects the ranks and ends after the last of them.
 
-MindSpore would run the user's whole program here up to ``init``; this is all that it needs.
+MindSpore would run the user's program here up to ``init``; nothing else of it is needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts the ranks of a job on one machine, watches them, and ends all when one fails."""
+"""Supervisor of the ranks of a job on one machine, which ends all when one fails."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from gpt2dsl.signals import Signals
 __all__ = ["STOPPED", "Node", "Timeouts", "free_port", "supervise"]
 
 STOPPED = 3
-"""Exit code of a rank that the user stopped, with a checkpoint."""
+"""Exit code of a rank that the user stopped after it saved a checkpoint."""
 
 TICK = 0.1
 SETTLE = 2.0
-"""Seconds in which the cause of a failed collective shows, if it has not yet."""
+"""Seconds to wait for the cause of a failed collective to show."""
 
 SCHEDULER = [sys.executable, "-m", "gpt2dsl.cluster.scheduler"]
 
@@ -56,21 +56,21 @@ def supervise(
     on_report: OnReport = _ignore,
     orders: int | None = None,
 ) -> None:
-    """Run ``command`` as each of this machine's ranks, until all have ended.
+    """Run ``command`` once for each rank of this machine, until all have ended.
 
     Args:
-        command: what a rank runs; it finds its rank and MindSpore's variables in its environment.
-        node: which ranks, and where they meet.
+        command: the command of a rank, whose environment has its rank and MindSpore's variables.
+        node: the ranks to run and their rendezvous.
         logs: folder of ``rank_N.log`` and ``scheduler.log``.
-        limits: how long what may last.
-        environment: variables that the ranks have beside ours.
-        on_report: is given each report of a rank (``Reporter``), with its ``rank``.
-        orders: a pipe of a launcher's words (``ControlChannel``).
+        limits: timeouts.
+        environment: additional environment variables of the ranks.
+        on_report: called with each report of a rank (``Reporter``), its ``rank`` included.
+        orders: pipe of a launcher's commands (``ControlChannel``).
 
     Raises:
-        RunError: a rank failed, was killed or hung; all others are gone by then.
+        RunError: a rank failed, was killed or hung; all others have been ended.
         Interrupted: the user stopped the job, and the ranks ended by themselves.
-        KeyboardInterrupt: the user stopped it twice, or before the ranks could listen.
+        KeyboardInterrupt: the user stopped it twice, or before the ranks could handle it.
     """
     with Signals() as signals:
         job = _Job(node, logs, limits, signals, on_report)
@@ -103,7 +103,7 @@ class _Job:
         )
 
     def obey(self, orders: int) -> None:
-        """Take a launcher's words for signals."""
+        """Obey the commands of a launcher as signals."""
         self._pump.listen(orders, self._orders.take)
 
     def start(self, command: Sequence[str], given: Mapping[str, str]) -> None:
@@ -139,7 +139,7 @@ class _Job:
                 os.close(end)
 
     def _log(self, name: str) -> Path:
-        """A log that begins anew; that of the start before is kept: it may say why it failed."""
+        """Return a new, empty log; keep the previous one, which may show why that run failed."""
         log = self._logs / f"{name}.log"
         if log.exists():
             log.replace(log.with_suffix(".before.log"))
@@ -151,7 +151,7 @@ class _Job:
         self._on_report({**report, "rank": rank})
 
     def watch_ranks(self) -> None:
-        """Return when all ranks have ended as they should; raise when one does not."""
+        """Wait until all ranks have ended; raise if one fails or hangs."""
         while alive := self._alive():
             self._tick()
             self._raise_if_failed()
@@ -160,7 +160,7 @@ class _Job:
         self._pump.drain()
 
     def await_scheduler(self) -> None:
-        """It ends after the job's last rank, which may be on another machine."""
+        """Wait for the scheduler, which ends after the last rank, perhaps on another machine."""
         if self._scheduler is None:
             return
         until = time.monotonic() + self._limits.end
@@ -170,30 +170,30 @@ class _Job:
             raise diagnosis.failure(self._scheduler, self._watch)
 
     def end(self) -> None:
-        """Leave no process: SIGTERM first, but for those whom the user wants gone at once."""
-        self._on_report = _ignore  # an error of its own must not keep us from the rest
+        """End all processes by SIGTERM, then SIGKILL, at once if the user insists."""
+        self._on_report = _ignore  # an error of the callback must not prevent cleanup
         everyone = self._everyone()
         until = time.monotonic() + self._limits.end
-        if any(one.alive for one in everyone):
+        if any(member.alive for member in everyone):
             self._send(everyone, signal.SIGTERM)
-        while any(one.alive for one in everyone) and time.monotonic() < until:
+        while any(member.alive for member in everyone) and time.monotonic() < until:
             if self._signals.count > 1:
                 break
             self._pump.run(TICK)
         self._send(everyone, signal.SIGKILL)
-        for one in everyone:
-            one.popen.wait()
+        for member in everyone:
+            member.popen.wait()
         self._pump.drain()
         self._pump.close()
 
     def tell_if_stopped(self) -> None:
-        """Raise if the ranks ended because the user wanted so."""
+        """Raise ``Interrupted`` if the ranks ended because the user stopped them."""
         texts = []
-        for one in self._ranks:
-            assert one.rank is not None
-            pulse = self._watch.pulses[one.rank]
-            # MindSpore's own end may have crashed after the rank told that it stopped.
-            if one.popen.returncode == STOPPED or (pulse.done and pulse.error):
+        for rank in self._ranks:
+            assert rank.rank is not None
+            pulse = self._watch.pulses[rank.rank]
+            # MindSpore's shutdown may have crashed after the rank reported that it stopped.
+            if rank.popen.returncode == STOPPED or (pulse.done and pulse.error):
                 texts.append(pulse.error)
         if texts:
             raise Interrupted(next(filter(None, texts), "stopped by the user"))
@@ -212,7 +212,7 @@ class _Job:
         return [*self._ranks, *([self._scheduler] if self._scheduler else [])]
 
     def _alive(self) -> list[Process]:
-        return [one for one in self._ranks if one.alive]
+        return [rank for rank in self._ranks if rank.alive]
 
     def _raise_if_failed(self) -> None:
         self._note_failed()
@@ -228,17 +228,21 @@ class _Job:
             raise diagnosis.failure(self._failed[0], self._watch, alive)
 
     def _note_failed(self) -> None:
-        for one in self._everyone():
-            code = one.popen.poll()
-            fine = {None, 0, STOPPED} if one.rank is not None else {None, 0}
-            if code not in fine and one not in self._failed and not self._crashed_at_its_end(one):
+        for member in self._everyone():
+            code = member.popen.poll()
+            fine = {None, 0, STOPPED} if member.rank is not None else {None, 0}
+            if (
+                code not in fine
+                and member not in self._failed
+                and not self._crashed_at_its_end(member)
+            ):
                 self._failed_at = self._failed_at or time.monotonic()
-                self._failed.append(one)
+                self._failed.append(member)
 
     def _crashed_at_its_end(self, one: Process) -> bool:
-        """Say whether a rank had done its work when a signal ended it.
+        """Return whether a rank had finished its work when a signal ended it.
 
-        MindSpore's own end crashes now and then; by then all files are written.
+        MindSpore's shutdown crashes now and then; by then all files are written.
         """
         if one.rank is None or one.popen.returncode >= 0:
             return False
@@ -246,12 +250,12 @@ class _Job:
         return self._watch.pulses[one.rank].done
 
     def _raise_if_hung(self, alive: Sequence[Process]) -> None:
-        ranks = {one.rank: one for one in alive if one.rank is not None}
-        if found := self._watch.hang(list(ranks), time.monotonic()):
-            behind, since = found
+        ranks = {member.rank: member for member in alive if member.rank is not None}
+        if hung := self._watch.hang(list(ranks), time.monotonic()):
+            behind, since = hung
             raise diagnosis.hang([ranks[rank] for rank in behind], since)
 
     @staticmethod
     def _send(everyone: Sequence[Process], number: signal.Signals) -> None:
-        for one in everyone:
-            one.signal(number)
+        for member in everyone:
+            member.signal(number)

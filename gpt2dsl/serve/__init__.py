@@ -1,1 +1,1 @@
-"""An OpenAI-compatible server of completions: FastAPI, and a thread with the network."""
+"""OpenAI-compatible completion server: FastAPI, and a thread that runs the network."""

@@ -1,4 +1,4 @@
-"""The answer to a request: whole, or piece by piece."""
+"""Responses to requests, complete or as a stream of server-sent events."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gpt2dsl.serve.worker import Event, Ticket
 
 
 class Form(ABC):
-    """How an endpoint writes its answers.
+    """The document format of an endpoint's answers.
 
     Attributes:
-        head: what each document begins with.
-        stream_head: likewise, of the events of a stream.
+        head: the leading keys of each document.
+        stream_head: the leading keys of each event of a stream.
     """
 
     head: Mapping[str, Any]
@@ -34,29 +34,29 @@ class Form(ABC):
 
     @abstractmethod
     def start(self, row: Row) -> int:
-        """Return the characters that are told before a text."""
+        """Return the number of characters that precede a generated text in the answer."""
 
     @abstractmethod
     def opening(self, index: int, row: Row) -> Mapping[str, Any] | None:
-        """Return the choice with which the stream of a text begins."""
+        """Return the first choice of the stream of a text, None if there is none."""
 
     @abstractmethod
     def piece(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
-        """Return the choice that tells a piece of a text."""
+        """Return the choice with a piece of a text."""
 
     @abstractmethod
     def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
-        """Return the choice that tells a whole text."""
+        """Return the choice with a complete text."""
 
 
 class Answer:
-    """One request's answer: its texts, and what becomes of them.
+    """The answer to one request, assembled from the events of its texts.
 
     Args:
-        body: of the request.
-        form: of the answer.
-        rows: that generate its texts, ``body.candidates`` for each prompt.
-        metrics: that count it.
+        body: the body of the request.
+        form: the document format of the answer.
+        rows: the rows that generate its texts, ``body.candidates`` per prompt.
+        metrics: the metrics to update.
     """
 
     def __init__(self, body: Sampling, form: Form, rows: Sequence[Row], metrics: Metrics) -> None:
@@ -74,12 +74,12 @@ class Answer:
         self.ticket = Ticket(rows, body.stops, tell)
 
     def give_up(self, error: ApiError) -> None:
-        """End the answer with an error, whatever is still to come."""
+        """End the answer with an error and cancel its texts."""
         self.ticket.cancel()
         self._events.put_nowait(error)
 
     async def whole(self, request: Request, off_loop: Callable[..., Any]) -> Response:
-        """Return all texts at once; given up where the client leaves."""
+        """Return the response with all texts; cancel it if the client disconnects."""
         texts = [""] * len(self._rows)
         watch = asyncio.create_task(self._watch(request))
         try:
@@ -88,7 +88,7 @@ class Answer:
         finally:
             watch.cancel()
             self.ticket.cancel()
-        # A choice at a time, so that the interpreter is never held for long.
+        # One choice at a time, so that the GIL is never held for long.
         choices = [
             await off_loop(self._choice, index, number, texts[number])
             for index, number in enumerate(self._best())
@@ -104,7 +104,7 @@ class Answer:
         return dumps(self._form.whole(index, row, span))
 
     def _best(self) -> Iterable[int]:
-        """Numbers of the rows that are told: of each prompt's candidates the likeliest ones."""
+        """Yield the indices of the rows to return, the ``n`` likeliest ones of each prompt."""
         each = self._body.candidates
         for first in range(0, len(self._rows), each):
             group = range(first, first + each)
@@ -114,13 +114,13 @@ class Answer:
             yield from group
 
     async def _watch(self, request: Request) -> None:
-        """Give the texts up once the client has left."""
+        """Cancel the answer once the client has disconnected."""
         while (await request.receive())["type"] != "http.disconnect":
             pass
         self.give_up(ApiError(400, "the client has left"))
 
     async def stream(self) -> AsyncIterator[str]:
-        """Piece by piece, as server-sent events."""
+        """Yield the answer piece by piece as server-sent events."""
         try:
             texts: dict[int, Text] = {}
             async for event in self._told():
@@ -142,14 +142,14 @@ class Answer:
             self.ticket.cancel()
 
     async def _told(self) -> AsyncIterator[Event]:
-        """Give the events of all texts until every one is over.
+        """Yield the events of all texts until every text is complete.
 
         Raises:
-            ApiError: one never will be.
+            ApiError: a text failed.
         """
-        left = len(self._rows)
+        unfinished = len(self._rows)
         self._metrics.prompt_tokens.inc(self._prompt_tokens)
-        while left:
+        while unfinished:
             event = await self._events.get()
             if isinstance(event, ApiError):
                 raise event
@@ -157,10 +157,10 @@ class Answer:
                 raise ApiError(400 if event.is_refusal else 500, event.failure)
             self._measure(event.index)
             yield event
-            left -= event.is_over
+            unfinished -= event.is_over
 
     def _measure(self, index: int) -> None:
-        """Count how long a piece was waited for."""
+        """Record the latency of a piece."""
         now = time.monotonic()
         waited = now - self._told_at[index]
         is_next, self._is_begun[index], self._told_at[index] = self._is_begun[index], True, now

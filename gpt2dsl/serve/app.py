@@ -1,4 +1,4 @@
-"""The application: its paths, what guards them, and errors in OpenAI's form."""
+"""The FastAPI application: its paths, its middleware, and errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def app(
     """Return the application.
 
     Args:
-        service: that it answers with.
-        hosts: names under which it may be asked.
-        key: that requests must carry; "" for none.
-        origins: of pages that may read its answers.
+        service: the service that answers requests.
+        hosts: accepted host names.
+        key: the required API key; "" for none.
+        origins: origins allowed by CORS.
     """
     paths = FastAPI(
         title="gpt2dsl",
@@ -72,5 +72,5 @@ def app(
 
 
 def _operation(route: APIRoute) -> str:
-    """Return the id of a path's operation."""
+    """Return the operation id of a path."""
     return route.name

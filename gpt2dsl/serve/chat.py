@@ -1,4 +1,4 @@
-"""Answers of /v1/chat/completions."""
+"""Responses of /v1/chat/completions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from gpt2dsl.serve.texts import Span
 
 
 class ChatForm(Form):
-    """How /v1/chat/completions writes its answers.
+    """The document format of /v1/chat/completions.
 
     Args:
         model: the name of the model.
-        body: of the request.
+        body: the body of the request.
     """
 
     def __init__(self, model: str, body: ChatRequest) -> None:
@@ -64,7 +64,7 @@ class ChatForm(Form):
         }
 
     def _best(self, score: TokenScore) -> Iterable[tuple[str, float]]:
-        """Return the most likely tokens; the one that stands there only where it is among them."""
+        """Return the ``top_logprobs`` likeliest tokens, which may not include the chosen one."""
         return islice(score.best.items(), self._body.top_logprobs)
 
     def _logprobs(self, span: Span) -> documents.ChatLogprobs | None:
@@ -92,14 +92,14 @@ def rows(model: LanguageModel, template: ChatTemplate, body: ChatRequest) -> Seq
     """Return the rows of a chat.
 
     Raises:
-        ApiError: the template refuses its messages.
-        SpecError: a value can't be.
+        ApiError: the template rejects its messages.
+        SpecError: a value is invalid.
     """
     return list(copies(model, body, model.tokenizer.encode(text(template, body), special=False)))
 
 
 def text(template: ChatTemplate, body: Template) -> str:
-    """Return the text of a chat."""
+    """Return the prompt text of a chat."""
     messages = [message.as_template_sees_it() for message in body.messages]
     return template.render(
         messages, prompts=body.begins_answer, continues=body.continue_final_message

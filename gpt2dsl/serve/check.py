@@ -1,4 +1,4 @@
-"""One request to each model of a server, to see that it answers."""
+"""Smoke test of a server by one request to each of its models."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SECONDS = 300
 
 
 def check(url: str, key: str) -> list[str]:
-    """Ask each model of a server for a text, and return lines that say what they gave.
+    """Request a text from each model of a server, and return a line of report for each.
 
     Args:
-        url: of the server.
-        key: that it wants; "" for none.
+        url: the URL of the server.
+        key: its API key; "" for none.
 
     Raises:
-        RunError: it does not answer as it should.
+        RunError: a request fails.
     """
     names = [model["id"] for model in _ask(url, key, "GET", "/v1/models")["data"]]
     return [_checked(url, key, name, of=f" {name}" if len(names) > 1 else "") for name in names]
@@ -35,7 +35,7 @@ def _checked(url: str, key: str, name: str, *, of: str) -> str:
 def _ask(
     url: str, key: str, method: str, path: str, body: Any = None, *, of: str = ""
 ) -> dict[str, Any]:
-    """Return the document of an answer."""
+    """Send a request and return the JSON document of the response."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
     headers = {"Content-Type": "application/json"} | (

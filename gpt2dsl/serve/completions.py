@@ -1,4 +1,4 @@
-"""Answers of /v1/completions."""
+"""Responses of /v1/completions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpt2dsl.serve.texts import Span, echoed
 
 
 class CompletionForm(Form):
-    """How /v1/completions writes its answers.
+    """The document format of /v1/completions.
 
     Args:
         model: the name of the model.
-        body: of the request.
+        body: the body of the request.
     """
 
     def __init__(self, model: str, body: CompletionRequest) -> None:
@@ -64,7 +64,7 @@ class CompletionForm(Form):
 
 
 def _logprobs(row: Row, span: Span) -> documents.Logprobs:
-    """Return the log-probabilities of tokens; the best ones include the token itself."""
+    """Return the log-probabilities of tokens; ``top_logprobs`` include the token itself."""
     return {
         "tokens": [row.name(token) for token in span.ids],
         "token_logprobs": [score.logprob if score else None for score in span.scores],
@@ -76,7 +76,7 @@ def _logprobs(row: Row, span: Span) -> documents.Logprobs:
 def _joined(
     first: documents.Logprobs | None, second: documents.Logprobs | None
 ) -> documents.Logprobs | None:
-    """Return the log-probabilities of a prompt and of its continuation as one."""
+    """Concatenate the log-probabilities of a prompt and of its continuation."""
     if first is None or second is None:
         return None
     return {
@@ -91,7 +91,7 @@ def rows(model: LanguageModel, body: CompletionRequest) -> Sequence[Row]:
     """Return the rows of a request: its candidates for each prompt.
 
     Raises:
-        SpecError: a value or a prompt can't be.
+        SpecError: a value or a prompt is invalid.
     """
     return [
         row

@@ -1,4 +1,4 @@
-"""A connection: as uvicorn has it, with limits on how slow and how many there may be."""
+"""Client connections: uvicorn's protocol with limits on their number, speed and work."""
 
 from __future__ import annotations
 
@@ -14,46 +14,44 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from gpt2dsl.serve.errors import ApiError
 
 MOST = 512
-"""Connections at once; more are closed at once."""
+"""Maximum open connections; further ones are closed immediately."""
 
 PIECE = 4 << 10
-"""Bytes that are looked at before other connections have their turn."""
+"""Bytes parsed before other connections have their turn."""
 
 LEAST_PIECE = 256
-"""The same where they are much work: thousands of tiny chunks of a body fit in what a socket
-holds."""
+"""Minimum of PIECE where parsing is slow: thousands of tiny chunks of a body fit in a socket
+buffer."""
 
 LONG_WORK = 0.001
-"""Seconds of work on a piece that are long: most pieces take a tenth of them. The next one is
-smaller, and has to wait."""
+"""Seconds of work beyond which the next piece is smaller and delayed; most pieces take a tenth."""
 
 REST_PER_WORK = 19
-"""Seconds that a connection waits for each of long work: MindSpore's threads wait for one another,
-and so for whoever takes one of their processors."""
+"""Delay of a connection, in seconds per second of slow work. MindSpore's threads wait for one
+another, and so for any thread that takes one of their processors."""
 
 LINGER = 2.0
-"""Seconds in which a client can read why it is refused: what it still sends is thrown away, as the
-network would throw the refusal away if the connection were closed under it."""
+"""Seconds for a client to read a refusal while its remaining input is discarded. If the connection
+were closed with unread input, TCP would discard the refusal."""
 
 HEAD = 16 << 10
-"""Bytes of a request's head at most."""
+"""Maximum bytes of the head of a request."""
 
 MOST_CHUNKS = 1 << 15
-"""Chunks that a body may have, whatever they hold: each is work."""
+"""Chunks that a body may have at any size; each one costs work."""
 
 MEAN_CHUNK = 64
-"""Bytes that the chunks of a body hold on average where they are more than that."""
+"""Minimum mean bytes per chunk of a body with more chunks than that."""
 
 PATIENCE = 30.0
-"""Seconds that a client may take for the head of a request, and for reading anything of what it is
-sent."""
+"""Seconds that a client may take to send the head of a request, or to read any of the response."""
 
 
 class _Parser(h11.Connection):
-    """h11's parser, which refuses a body in tiny chunks.
+    """h11's parser, which also refuses bodies in tiny chunks.
 
     Attributes:
-        has_tiny_chunks: whether that is why it refused.
+        has_tiny_chunks: whether it refused a body because of its chunks.
     """
 
     has_tiny_chunks = False
@@ -74,7 +72,7 @@ class _Parser(h11.Connection):
 
 
 class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """One client's connection."""
+    """The connection of one client."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -87,12 +85,12 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     @override
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the place for what comes next."""
+        """Return the buffer for the next piece of input."""
         return memoryview(self._piece)[: self._piece_size]
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what came."""
+        """Parse the input in the buffer, and delay the connection if that was slow."""
         if self._is_refused:
             return
         began = time.thread_time()
@@ -106,7 +104,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.loop.call_later(REST_PER_WORK * taken, self._go_on_reading)
 
     def _go_on_reading(self) -> None:
-        """Read on, unless the application has still to take what was read."""
+        """Resume reading unless the application has not yet taken the earlier input."""
         if not (self.flow.read_paused or self.transport.is_closing()):
             self.transport.resume_reading()
 
@@ -129,7 +127,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._time_head()
 
     def _time_head(self) -> None:
-        """Close a connection on which no request arrives completely."""
+        """Start or stop the timer that closes a connection without a complete request head."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle and not cycle.response_complete:
             self._stop_head_timer()
@@ -148,9 +146,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, in OpenAI's form."""
+        """Refuse input that is not valid HTTP, in OpenAI's format."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.abort()  # an answer is on its way: nothing can be said within it
+            self.transport.abort()  # a response has begun: no error can be sent within it
             return
         if self._parser.has_tiny_chunks:
             msg = f"the body has over {MOST_CHUNKS} chunks of less than {MEAN_CHUNK} bytes"
@@ -169,7 +167,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.transport.write(self.conn.send(event) or b"")
         self._is_refused = True
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle:  # the application may wait for the rest, or want to answer
+        if cycle:  # the application may wait for the rest of the body, or try to respond
             cycle.waiting_for_100_continue = False
             cycle.disconnected = True
             cycle.message_event.set()

@@ -1,4 +1,4 @@
-"""The documents of answers: their shapes, which /openapi.json shows."""
+"""Response documents and their types, which /openapi.json describes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpt2dsl.data.documents import dumps
 from gpt2dsl.engine.generation.row import Row
 
 PIECE = 4096
-"""Tokens that are written at once: writing holds the interpreter."""
+"""Tokens serialized at once, since serialization holds the GIL."""
 
 FinishReason = Literal["stop", "length"]
 
@@ -181,21 +181,21 @@ class Detokenized(TypedDict):
 
 
 def new_id(prefix: str) -> str:
-    """Return an id for an answer."""
+    """Return a unique id for an answer."""
     return f"{prefix}-{uuid.uuid4().hex}"
 
 
 def now() -> int:
-    """Return the time in seconds, as answers have it."""
+    """Return Unix time in whole seconds."""
     return int(time.time())
 
 
 def usage(rows: Sequence[Row], prompt_tokens: int) -> Usage:
-    """Return the tokens of an answer.
+    """Return the token usage of an answer.
 
     Args:
-        rows: its texts.
-        prompt_tokens: of its prompts, each counted once.
+        rows: the rows of its texts.
+        prompt_tokens: tokens of its prompts, each prompt counted once.
     """
     generated = sum(len(row.generated) for row in rows)
     return {
@@ -210,12 +210,12 @@ def tokens(
     ids: Sequence[int],
     strings: Callable[[Sequence[int]], list[str]] | None,
 ) -> str:
-    """Return the JSON of ``Tokens``, written in pieces so that others have their turns between.
+    """Return the JSON of ``Tokens``, serialized in pieces so that other threads can run between.
 
     Args:
-        head: what comes before them.
-        ids: of them.
-        strings: gives the entries of the vocabulary; None where they are not asked for.
+        head: the keys that precede the tokens.
+        ids: the token ids.
+        strings: maps ids to vocabulary entries; None if they were not requested.
     """
     named = f"[{_listed(map(strings, _pieces(ids)))}]" if strings else "null"
     begin = dumps(head)[:-1]

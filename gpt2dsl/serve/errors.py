@@ -1,4 +1,4 @@
-"""Refusals in the form of OpenAI's API."""
+"""Error responses in the format of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from gpt2dsl.serve.documents import event
 
 RETRY_AFTER = 1
-"""Seconds after which a request that found no room may try again."""
+"""Seconds after which to retry a request refused for lack of capacity."""
 
 
 class ErrorBody(TypedDict):
@@ -29,14 +29,14 @@ class ErrorDocument(TypedDict):
 
 
 class ApiError(Exception):
-    """A request that gets no answer.
+    """An error response to a request.
 
     Args:
-        status: of HTTP.
-        message: what is wrong and what to do.
-        code: a word of OpenAI's for programs.
-        param: the key that is wrong.
-        headers: of the response, besides those that its status needs.
+        status: HTTP status.
+        message: the fault and its remedy.
+        code: OpenAI's error code for programs.
+        param: the faulty key.
+        headers: additional headers of the response.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ApiError(Exception):
 
     @property
     def document(self) -> ErrorDocument:
-        """The body of the response."""
+        """Body of the response."""
         kinds = {401: "authentication_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "invalid_request_error")
         return {
@@ -70,10 +70,10 @@ class ApiError(Exception):
 
     @property
     def response(self) -> Response:
-        """The whole response."""
+        """HTTP response."""
         return JSONResponse(self.document, self.status, self.headers)
 
     @property
     def event(self) -> str:
-        """The error as the last event of a stream that had begun."""
+        """Last event of a stream that fails after its start."""
         return event(self.document)

@@ -1,4 +1,4 @@
-"""What every request passes before any work: its host, its key, its framing."""
+"""Checks of every request before any work: host, API key and framing."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gpt2dsl.serve import page
 from gpt2dsl.serve.errors import ApiError
 
 OPEN = ("/health", "/health/live", "/health/ready", *page.PATHS)
-"""Paths that need no key: what watches a server asks them, and the page, which asks for the key."""
+"""Paths that need no key: health checks, and the page, which prompts for the key."""
 
 
 class Guard:
-    """Refuse requests of pages that have no business here, and of clients without the key.
+    """Middleware that refuses requests for foreign hosts and requests without the API key.
 
-    A page of any site can have its name point at 127.0.0.1 and then read a local server (DNS
-    rebinding); its requests carry that name as ``Host``. A number can't be rebound.
+    By DNS rebinding, any site can point its name at 127.0.0.1 and have its pages read a local
+    server; such requests carry that name as ``Host``. A numeric address can't be rebound.
 
     Args:
-        app: gets the other requests.
-        hosts: names under which the server is asked, besides numbers and localhost; ``*`` for any.
-        key: that requests must carry; "" where none is needed.
+        app: the application that accepted requests are passed to.
+        hosts: accepted host names besides localhost and numeric addresses; ``*`` for any.
+        key: the required API key; "" for none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], key: str) -> None:
@@ -33,7 +33,7 @@ class Guard:
         self._key = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it."""
+        """Pass a request to the application, or refuse it."""
         if scope["type"] == "http" and (error := self._fault(scope)):
             await error.response(scope, receive, send)
         else:
@@ -61,9 +61,9 @@ class Guard:
         return "*" in self._hosts or name in self._hosts or _is_local_name(name) or _is_number(name)
 
     def _is_authorised(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        """Compare keys in a time that says nothing of how much of one was right."""
-        given = [value for name, value in headers if name == b"authorization"]
-        scheme, _, key = b"".join(given).partition(b" ")
+        """Return whether the key is right, comparing in constant time."""
+        values = [value for name, value in headers if name == b"authorization"]
+        scheme, _, key = b"".join(values).partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._key)
 
 

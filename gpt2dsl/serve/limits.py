@@ -1,4 +1,4 @@
-"""How much a request may ask for: looked at before any work is done for it."""
+"""Limits of requests, checked before any work is done for them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Limits:
     """The limits of a server.
 
     Attributes:
-        body: bytes of a request's body.
-        stops: texts before which a text may be cut.
-        stop_length: characters of each.
-        texts: that run and wait at most.
+        body: maximum bytes of the body of a request.
+        stops: maximum number of stop strings.
+        stop_length: maximum characters of each.
+        texts: maximum number of running and waiting texts.
     """
 
     body: int = 1 << 20
@@ -25,14 +25,14 @@ class Limits:
     texts: int
 
     def check(self, body: Sampling, prompts: int) -> None:
-        """Refuse a request that asks for too much.
+        """Refuse a request that exceeds the limits.
 
         Args:
-            body: of it.
-            prompts: that it continues.
+            body: the body of the request.
+            prompts: the number of its prompts.
 
         Raises:
-            ApiError: it does.
+            ApiError: the request exceeds a limit.
         """
         stops = body.stops
         if len(stops) > self.stops:

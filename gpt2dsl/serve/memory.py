@@ -1,4 +1,4 @@
-"""Memory that large requests took, given back to the machine."""
+"""Release of memory to the system after large requests."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import time
 from collections.abc import Awaitable, Callable
 
 LARGE = 64 << 10
-"""Bytes of a body after which memory is given back."""
+"""Bytes of a body beyond which memory is released."""
 
 REST = 1.0
-"""Seconds between two times."""
+"""Seconds between two releases."""
 
 LASTING = 10.0
-"""Seconds for which memory is given back after a large body: it may be worked on so long."""
+"""Seconds of releases after a large body, which may be in work for that long."""
 
 
 class ResidentMemory:
-    """Gives freed memory back: glibc keeps it, a hundred times what a text of a megabyte takes.
+    """Periodic release of freed memory, of which glibc keeps a hundred times the size of a body.
 
     Args:
-        off_loop: calls a function beside the event loop.
+        off_loop: calls a function outside the event loop.
     """
 
     def __init__(self, off_loop: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
@@ -30,7 +30,7 @@ class ResidentMemory:
         self._clearing: asyncio.Task[None] | None = None
 
     def clear_up_after(self, body: int) -> None:
-        """Give memory back from now on for a while, if a body of so many bytes is large."""
+        """Release memory for a while after a body of this many bytes, if it is large."""
         if body <= LARGE:
             return
         self._end = time.monotonic() + LASTING
@@ -44,6 +44,6 @@ class ResidentMemory:
 
 
 def _give_back() -> None:
-    """Call glibc's ``malloc_trim``, where the C library has it."""
+    """Call ``malloc_trim`` if the C library has it."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)

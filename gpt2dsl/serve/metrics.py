@@ -1,4 +1,4 @@
-"""What a server counts, in the text format of Prometheus."""
+"""Metrics of a server, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _SECONDS = (
 
 
 class Metrics:
-    """The numbers of one server.
+    """The metrics of one server.
 
     Attributes:
-        requests: answered, by path and status.
-        prompt_tokens: taken in.
-        texts: asked for, by model.
+        requests: answered requests, by path and status.
+        prompt_tokens: prompt tokens received.
+        texts: texts requested, by model.
         first_token: seconds from a request to the first piece of each of its texts.
-        next_token: seconds from one piece of a text to the next one.
+        next_token: seconds from one piece of a text to the next.
 
     Args:
-        worker: whose queue and cache are told too.
+        worker: the worker whose queue and cache are reported too.
     """
 
     def __init__(self, worker: Worker) -> None:
-        # A second number for each would say when it began, which nobody asks for.
+        # Otherwise each metric has a second one with its creation time, which is not needed.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -67,12 +67,12 @@ class Metrics:
         registry.register(_OfWorker(worker))
 
     def text(self) -> bytes:
-        """Return all numbers as Prometheus reads them."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
 
 
 class _OfWorker(Collector):
-    """Reads the numbers of a worker when they are asked for."""
+    """Collector that reads the counters of a worker on each scrape."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -80,35 +80,35 @@ class _OfWorker(Collector):
     @override
     def collect(self) -> Iterable[Metric]:
         running, waiting = self._worker.counts
-        done = self._worker.counters
+        totals = self._worker.counters
         for name, what, gauge in (
             ("running_texts", "Texts that are generated.", running),
             ("waiting_texts", "Texts that wait for a place.", waiting),
-            ("cache_bytes", "Bytes that are kept of prompts.", done.cache_bytes),
+            ("cache_bytes", "Bytes that are kept of prompts.", totals.cache_bytes),
         ):
             yield GaugeMetricFamily(f"gpt2dsl_{name}", what, gauge)
         for name, what, count in (
-            ("generated_tokens", "Tokens generated.", done.generated_tokens),
-            ("prefilled_prompt_tokens", "Tokens of prompts computed.", done.prefilled_tokens),
-            ("cached_prompt_tokens", "Tokens of prompts found in the cache.", done.cached_tokens),
-            ("steps", "Steps, in which each running text gets a token.", done.steps),
+            ("generated_tokens", "Tokens generated.", totals.generated_tokens),
+            ("prefilled_prompt_tokens", "Tokens of prompts computed.", totals.prefilled_tokens),
+            ("cached_prompt_tokens", "Tokens of prompts found in the cache.", totals.cached_tokens),
+            ("steps", "Steps, in which each running text gets a token.", totals.steps),
         ):
             yield CounterMetricFamily(f"gpt2dsl_{name}", what, count)
 
 
 class Counted:
-    """Counts the answers of an application by path and status; unknown paths as one.
+    """Middleware that counts responses by path and status, with unknown paths under one label.
 
     Args:
-        app: it.
-        metrics: that count.
+        app: the application.
+        metrics: the metrics to update.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and count its answer."""
+        """Pass a request to the application and count the response."""
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":

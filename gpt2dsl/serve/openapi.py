@@ -1,4 +1,4 @@
-"""The description of the server: every body, status and document, for /openapi.json."""
+"""OpenAPI description of the server: bodies, statuses and documents of all paths."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def responses(
     """Return the responses of a path.
 
     Args:
-        document: of an answer.
-        description: of it.
-        content: other kinds of it.
-        links: to what can be asked with it.
-        statuses: of errors.
+        document: the type of the answer.
+        description: the description of the answer.
+        content: alternative media types of the answer.
+        links: links to operations that take values of the answer.
+        statuses: the statuses of errors.
     """
     answer: dict[str, Any] = {"description": description}
     if document:
@@ -79,16 +79,16 @@ def of_body(
     """Return the responses of a path that takes a body.
 
     Args:
-        document: of an answer.
-        event: of an answer's stream, where it may be one.
-        links: to what can be asked with an answer.
+        document: the type of the answer.
+        event: the type of the events if the answer may be a stream.
+        links: links to operations that take values of the answer.
     """
     content = {STREAM: {"itemSchema": _server_sent(event)}} if event else None
     return responses(document, content=content, links=links, statuses=_OF_BODIES)
 
 
 def _server_sent(document: Any) -> dict[str, Any]:
-    """Return the schema of an event: it carries a document, or an error, or tells the end."""
+    """Return the schema of an event, which carries a document, an error or the end mark."""
     content = {"anyOf": [_reference(document), _reference(ErrorDocument)]}
     carried = {"contentMediaType": "application/json", "contentSchema": content}
     data = {"type": "string", "anyOf": [{"const": "[DONE]"}, carried]}
@@ -96,19 +96,19 @@ def _server_sent(document: Any) -> dict[str, Any]:
 
 
 def link(operation: str, *, body: Any = None, **parameters: str) -> dict[str, Any]:
-    """Return a link to what can be asked with an answer.
+    """Return a link to an operation that takes values of an answer.
 
     Args:
-        operation: its id.
-        body: of the request.
-        parameters: of the path.
+        operation: the id of the operation.
+        body: the body of its request.
+        parameters: the parameters of its path.
     """
     request = {"requestBody": body} if body else {}
     return {"operationId": operation, "parameters": parameters, **request}
 
 
 def asks(*kinds: type[Body]) -> dict[str, Any]:
-    """Return the description of a body that is of one of some kinds."""
+    """Return the description of a body of one of several types."""
     places = [_reference(kind) for kind in kinds]
     schema = places[0] if len(places) == 1 else {"anyOf": places}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
@@ -119,21 +119,21 @@ def _reference(kind: Any) -> dict[str, Any]:
 
 
 def describe(routes: FastAPI, service: Service, *, needs_key: bool) -> dict[str, Any]:
-    """Return /openapi.json, with those limits of this server that are known before the model is.
+    """Return /openapi.json with the limits of this server that do not depend on the model.
 
     Args:
         routes: the application.
-        service: whose limits hold.
+        service: the service whose limits apply.
         needs_key: whether requests need the API key.
     """
     described = FastAPI.openapi(routes)
     components = described["components"]
     schemas = components["schemas"]
-    _, more = TypeAdapter.json_schemas(
+    _, schema = TypeAdapter.json_schemas(
         [(kind, "validation", TypeAdapter(kind)) for kind in (*_BODIES, ChatChunk)],
         ref_template=_PLACE,
     )
-    schemas |= more["$defs"] | {"TokenId": {"type": "integer", "minimum": 0}}
+    schemas |= schema["$defs"] | {"TokenId": {"type": "integer", "minimum": 0}}
     names = [service.name, *(name for name in service.roots if name != service.name)]
     for kind in _BODIES:
         schemas[kind.__name__]["properties"]["model"] = {"enum": [*names, None]}
@@ -150,7 +150,7 @@ def describe(routes: FastAPI, service: Service, *, needs_key: bool) -> dict[str,
 
 
 def _limit(properties: dict[str, Any], limits: Limits) -> None:
-    """Put the limits of a server into the keys of a request."""
+    """Add the limits of a server to the schemas of request keys."""
     stop = properties["stop"]["anyOf"][0]["anyOf"]
     stop[0]["maxLength"] = stop[1]["items"]["maxLength"] = limits.stop_length
     stop[1]["maxItems"] = limits.stops
@@ -159,9 +159,9 @@ def _limit(properties: dict[str, Any], limits: Limits) -> None:
 
 
 def with_ids(described: dict[str, Any], service: Service) -> dict[str, Any]:
-    """Return /openapi.json with the ids that there are, once the model is there."""
+    """Return /openapi.json with the range of token ids, once the model is loaded."""
     if service.state == "ok":
-        # an id within it is one of every model
+        # ids up to this one are valid for every model
         last = min(model.geometry.vocab for model in service.models().values()) - 1
         schemas = described["components"]["schemas"]
         schemas["TokenId"]["maximum"] = last
@@ -173,12 +173,12 @@ def with_ids(described: dict[str, Any], service: Service) -> dict[str, Any]:
 
 
 def numbers_to(last: int) -> str:
-    """Return a regular expression of the numbers from 0 to ``last``."""
+    """Return a regular expression for the integers from 0 to ``last``."""
     digits = str(last)
     choices = ["0"] + ([rf"[1-9][0-9]{{0,{len(digits) - 2}}}"] if len(digits) > 1 else [])
     for place, digit in enumerate(digits):
         least = 0 if place else 1
         if int(digit) > least:
-            rest = f"[0-9]{{{len(digits) - place - 1}}}"
-            choices.append(f"{digits[:place]}[{least}-{int(digit) - 1}]{rest}")
+            remainder = f"[0-9]{{{len(digits) - place - 1}}}"
+            choices.append(f"{digits[:place]}[{least}-{int(digit) - 1}]{remainder}")
     return "|".join([*choices, digits])

@@ -1,4 +1,4 @@
-"""Priorities of threads: those that compute get the processor as soon as they wake."""
+"""Thread scheduling: threads that compute get the processor as soon as they wake."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TIME_SLICE = 100_000
-"""Nanoseconds: the least that Linux grants. A thread with a short slice preempts one in the middle
-of a long one (EEVDF, Linux 6.12)."""
+"""Time slice in nanoseconds, the minimum of Linux. A thread with a short slice preempts one in the
+middle of a long slice (EEVDF, Linux 6.12)."""
 
 _MINDSPORE = ("ActorThread", "KernelThread")
-"""Names of MindSpore's threads. One waits for the other at each operator, in a loop that takes a
-processor; on two of them the other one waits for whoever runs beside it, 3 ms each time."""
+"""Names of MindSpore's threads. At each operator one busy-waits for the other, which occupies a
+processor; with two processors, the other waits 3 ms each time for any other running thread."""
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-"""Numbers of the system call, which the C library does not have."""
+"""Numbers of the system call, which the C library does not wrap."""
 
 
 def come_first() -> None:
-    """Ask for short time slices for this thread and MindSpore's, where the system has them.
+    """Request short time slices for this thread and MindSpore's, where supported.
 
-    Where it does not, everything works as well, and is held up more by what runs beside it.
+    Elsewhere everything still works, but other threads delay it more.
     """
     if sys.platform == "linux":
         for thread in [threading.get_native_id(), *_mindspore()]:
@@ -35,10 +35,10 @@ def come_first() -> None:
 
 
 def stand_back() -> None:
-    """Let this thread go on only where no other one of the process wants the processor.
+    """Give this thread the lowest priority within the process.
 
-    Its slices are short as well: it may hold the interpreter, for which the others wait, and has
-    its turn to pass it on so much sooner.
+    Its slices are short as well: when it holds the GIL, for which the others wait, it is scheduled
+    and can release the GIL that much sooner.
     """
     if sys.platform == "linux":  # elsewhere a process has one priority for all of its threads
         thread = threading.get_native_id()
@@ -57,8 +57,8 @@ def _shorten_slices(thread: int) -> None:
 
 
 def _mindspore() -> Iterator[int]:
-    """Give the ids of MindSpore's threads."""
+    """Yield the ids of MindSpore's threads."""
     for thread in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the thread has ended
             if (thread / "comm").read_text().startswith(_MINDSPORE):
                 yield int(thread.name)

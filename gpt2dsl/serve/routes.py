@@ -1,4 +1,4 @@
-"""The paths of the server, and what each of them gives."""
+"""The paths of the server and their handlers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
 
 def operations(service: Service) -> APIRouter:
-    """Return the paths that say how the server is."""
+    """Return the paths of health checks, version and metrics."""
     routes = APIRouter(tags=["operations"])
 
     def status() -> Health:
@@ -134,7 +134,7 @@ def generation(service: Service) -> APIRouter:
 
 
 def tokens(service: Service) -> APIRouter:
-    """Return the paths that turn texts into tokens and back, as vLLM has them."""
+    """Return the paths that tokenize and detokenize, as in vLLM."""
     routes = APIRouter(tags=["tokens"])
     of_tokens = {
         "detokenize": link("detokenize", body={"tokens": "$response.body#/tokens"}),

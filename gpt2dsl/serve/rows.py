@@ -1,4 +1,4 @@
-"""The rows that a request asks the worker for."""
+"""Rows that a request submits to the worker."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gpt2dsl.serve.schema.sampling import Sampling
 
 
 def copies(model: LanguageModel, body: Sampling, prompt: Prompt, number: int = 0) -> Iterable[Row]:
-    """Return the rows that continue one prompt; with a seed, as if it were alone.
+    """Return the rows of one prompt; with a seed, they do not depend on the other prompts.
 
     Args:
-        model: that continues it.
-        body: how, and how often.
-        prompt: the text or its ids.
-        number: of the prompt in its request.
+        model: the model.
+        body: the sampling parameters and the number of candidates.
+        prompt: the text or its token ids.
+        number: the index of the prompt in its request.
 
     Raises:
-        SpecError: a value or the prompt can't be.
+        SpecError: a value or the prompt is invalid.
     """
     each = body.candidates
     first = number * each if body.seed is None else 0

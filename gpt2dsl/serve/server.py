@@ -1,4 +1,4 @@
-"""The process: a socket, uvicorn, and the worker beside it."""
+"""The server process: a socket, uvicorn and the worker thread."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.infer_config import Overrides
 
 SWITCH = 0.0002
-"""Seconds after which a thread passes the interpreter on. A step takes it again some hundred times,
-each of which would wait for Python's 5 ms where a body is looked at."""
+"""Switch interval of the GIL in seconds. A step reacquires the GIL some hundred times and would
+wait Python's 5 ms each time while a body is parsed."""
 
 FAREWELL = 2.0
-"""Seconds in which clients can read why their answers end, before their connections are cut."""
+"""Seconds for clients to read the final error before their connections are closed."""
 
 
 def serve(
@@ -42,21 +42,21 @@ def serve(
     listening: socket.socket,
     loader: Callable[[], LanguageModel] | None = None,
 ) -> tuple[str, int]:
-    """Serve until SIGTERM or Ctrl-C; what runs then is finished, within the grace.
+    """Serve until SIGTERM or Ctrl-C, then finish accepted requests within the grace period.
 
     Args:
         weights: as in ``LanguageModel.load``.
-        name: of the model, as requests say it.
-        settings: how.
-        listening: the socket that is listened on.
-        loader: gives the model, where it is not just that of the weights.
+        name: the name of the model in requests.
+        settings: the settings of the server.
+        listening: the listening socket.
+        loader: returns the model, in place of loading it from ``weights``.
 
     Returns:
-        The address, and the tokens that were generated.
+        The address, and the number of generated tokens.
 
     Raises:
         RunError: the check fails.
-        InputError: there are no such weights, or they are damaged.
+        InputError: the weights are missing or corrupt.
     """
     worker = Worker(
         lambda: load(weights, settings, loader),
@@ -98,11 +98,11 @@ def load(
 
     Args:
         weights: as in ``LanguageModel.load``.
-        settings: that name the adapters.
-        loader: gives the model of the weights, where it is not just that.
+        settings: the settings that name the adapters.
+        loader: returns the base model, in place of loading it from ``weights``.
 
     Raises:
-        InputError: there are no such weights or adapters, or they are damaged.
+        InputError: the weights or adapters are missing or corrupt.
     """
     if loader:
         model = loader()
@@ -116,10 +116,10 @@ def load(
 
 @contextmanager
 def _of_option(option: str, path: str) -> Iterator[None]:
-    """Tell faults of a path under the option that names it.
+    """Report faults of a path under the option that names it.
 
     Raises:
-        InputError: with the same faults.
+        InputError: the same faults with the option as their key.
     """
     try:
         yield
@@ -134,12 +134,12 @@ def _of_option(option: str, path: str) -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which answers while the model loads, and ends within the grace.
+    """uvicorn's server, which responds while the model loads and stops within the grace period.
 
     Attributes:
-        is_cut: whether answers were given up.
-        fault: of the check.
-        url: of it.
+        is_cut: whether answers were cut off.
+        fault: the error of a failed check.
+        url: the URL of the server.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class _Server(uvicorn.Server):
         self._start = asyncio.create_task(self._say_when_ready())
 
     async def _say_when_ready(self) -> None:
-        """Say when the model is there, and end where it can't be."""
+        """Report when the model is loaded, or stop if it fails to load."""
         model = self._service.worker.model
         try:
             with saying(self._loading):
@@ -188,7 +188,7 @@ class _Server(uvicorn.Server):
         except Exception:  # noqa: BLE001  # serve raises it once the sockets are closed
             self.should_exit = True
             return
-        # What stays is not looked at again: a full collection would hold every stream up.
+        # Exempt the loaded model from garbage collection, which would delay every stream.
         gc.collect()
         gc.freeze()
         names = ", ".join([self._service.name, *self._settings.adapters])
@@ -203,7 +203,7 @@ class _Server(uvicorn.Server):
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End at the first signal with what runs, at the second at once."""
+        """Stop gracefully at the first signal, immediately at the second."""
         if self.should_exit:
             os._exit(128 + sig)
         self.should_exit = True
@@ -222,11 +222,11 @@ class _Server(uvicorn.Server):
             timer.cancel()
 
     def _give_up(self) -> None:
-        """Tell those who still wait that their answers end."""
+        """End the remaining answers with an error."""
         self.is_cut = True
         self._service.give_up()
 
     def _cut(self) -> None:
-        """Cut the connections of clients that read nothing."""
+        """Close the connections of clients that do not read."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()

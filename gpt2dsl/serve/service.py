@@ -1,4 +1,4 @@
-"""What the routes share: the worker, the limits, and the way of a request into it."""
+"""State shared by the routes: worker and limits, and the submission of requests."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ B = TypeVar("B", bound=Body)
 STREAM = "text/event-stream"
 
 _THREADS = 1
-"""Bodies that are read at once; more wait, so that they do not starve the texts on their way."""
+"""Bodies parsed at once; others wait, so that they do not starve running texts."""
 
 
 @attrs.define(eq=False)
 class Service:
-    """A model that is served, and adapters of it.
+    """A served model and its adapters.
 
     Attributes:
-        worker: that generates.
-        name: of the model, as requests say it.
-        limits: of requests.
-        template: a chat template in place of the tokenizers' own.
-        roots: name of a model → where its weights are, for those who ask; its name where it is not
-            said.
-        metrics: that count.
+        worker: the worker that generates.
+        name: the name of the model in requests.
+        limits: the limits of requests.
+        template: a chat template in place of those of the tokenizers.
+        roots: name of a model → location of its weights, as /v1/models reports it; its name by
+            default.
+        metrics: the metrics of the server.
         is_stopping: whether new requests are refused.
-        created: when it began, in seconds.
+        created: start time, Unix seconds.
     """
 
     worker: Worker
@@ -84,7 +84,7 @@ class Service:
 
     @property
     def state(self) -> Literal["ok", "loading", "stopping", "down"]:
-        """How the server is."""
+        """State of the server."""
         if self.is_stopping:
             return "stopping"
         if not self.worker.is_alive():
@@ -95,7 +95,7 @@ class Service:
         """Return the model without an adapter.
 
         Raises:
-            ApiError: it is not there yet, or no more.
+            ApiError: the model is loading, or the server is stopping or down.
         """
         messages = {
             "loading": "the model is loading; try again later",
@@ -107,7 +107,7 @@ class Service:
         return self.worker.model.result()
 
     def models(self) -> dict[str, LanguageModel]:
-        """Return the models by name, the one without an adapter first.
+        """Return name → model, the base model first.
 
         Raises:
             ApiError: as for ``model``.
@@ -116,10 +116,10 @@ class Service:
         return {self.name: base, **base.adapters}
 
     def named(self, asked: str | None) -> LanguageModel:
-        """Return the model that a request asks for, the one without an adapter where it names none.
+        """Return the model that a request names, by default the base model.
 
         Raises:
-            ApiError: there is none of that name, or as for ``model``.
+            ApiError: no model has that name, or as for ``model``.
         """
         models = self.models()
         if asked is None:
@@ -131,14 +131,14 @@ class Service:
         return models[asked]
 
     def name_of(self, model: LanguageModel) -> str:
-        """Return the name under which requests ask for a model."""
+        """Return the name of a model in requests."""
         return model.adapter or self.name
 
     def chat_template(self, model: LanguageModel) -> ChatTemplate:
         """Return the chat template of a model.
 
         Raises:
-            ApiError: there is none.
+            ApiError: the model has no chat template, or it is invalid.
         """
         name, tokenizer = self.name_of(model), model.tokenizer
         if name in self._chats:
@@ -156,10 +156,10 @@ class Service:
         return self._chats[name]
 
     async def body(self, request: Request, *kinds: type[B]) -> B:
-        """Return the body of a request, which is looked at beside the event loop.
+        """Receive the body of a request and parse it outside the event loop.
 
         Raises:
-            ApiError: it is too large, too slow, no JSON, or of none of these kinds.
+            ApiError: the body is too large, too slow, not JSON or of none of these types.
         """
         _refuse_media(request)
         self.model()
@@ -186,7 +186,7 @@ class Service:
         return bytes(raw)
 
     async def off_loop(self, work: Callable[..., T], *args: Any) -> T:
-        """Return what a function gives that is called beside the event loop."""
+        """Call a function outside the event loop and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
 
     async def respond(
@@ -197,17 +197,17 @@ class Service:
         form: Form,
         rows: Callable[[], Sequence[Row]],
     ) -> Response:
-        """Return the answer to a request, whole or as a stream.
+        """Return the response to a request, complete or as a stream.
 
         Args:
-            request: it.
-            body: of it.
-            prompts: that it continues.
-            form: of the answer.
-            rows: makes the rows that generate it.
+            request: the request.
+            body: its parsed body.
+            prompts: the number of its prompts.
+            form: the document format of the answer.
+            rows: returns the rows that generate it.
 
         Raises:
-            ApiError: it can't be given.
+            ApiError: the request is refused or fails.
         """
         self.limits.check(body, prompts)
         with refused():
@@ -237,7 +237,7 @@ class Service:
 
     @contextmanager
     def _listing(self, answer: Answer) -> Iterator[None]:
-        """Keep an answer among those that ``give_up`` ends."""
+        """Register an answer for ``give_up`` while the block runs."""
         self._open.add(answer)
         try:
             yield
@@ -245,13 +245,13 @@ class Service:
             self._open.discard(answer)
 
     def give_up(self) -> None:
-        """End all answers that are still on their way."""
+        """End all unfinished answers with an error."""
         for answer in list(self._open):
             answer.give_up(ApiError(503, "the server is going down", code="stopping"))
 
 
 def _refuse_media(request: Request) -> None:
-    """Refuse bodies of another kind than plain JSON."""
+    """Refuse bodies that are not plain JSON."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise ApiError(415, f"Content-Encoding {encoding[:40]!r} is not read; send plain JSON")
@@ -264,15 +264,15 @@ _KEYS = {
     "stop_strings": "stop", "min_new_tokens": "min_tokens", "max_new_tokens": "max_tokens",
     "sequence_bias": "logit_bias",
 }  # fmt: skip
-"""Our word for a key → that of a request."""
+"""Key of ``[generation]`` → key of a request."""
 
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Refuse what the library can't do, under the request's own keys.
+    """Translate a ``SpecError`` into a response under the keys of the request.
 
     Raises:
-        ApiError: with every fault.
+        ApiError: every fault.
     """
     try:
         yield

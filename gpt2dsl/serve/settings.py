@@ -1,4 +1,4 @@
-"""How a server is run, and the socket that it listens on: known before MindSpore is loaded."""
+"""Settings of a server and its listening socket, without MindSpore."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _DEFAULT = Serve()
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """How a server is run: what a recipe says of it, and what only its process knows.
+    """Settings of a server, from the recipe and from its process.
 
     Attributes:
-        host: address that is listened on.
-        port: of it; 0 for a free one.
-        hosts: names under which it may be asked, besides localhost and numbers.
-        key: that requests must carry; "" for none.
-        origins: of pages that may read its answers.
-        is_open: whether others than this machine may ask without a key.
-        grace: seconds for what runs when it is asked to stop.
+        host: listening address.
+        port: listening port; 0 for a free one.
+        hosts: accepted host names besides localhost and numeric addresses.
+        key: required API key; "" for none.
+        origins: origins allowed by CORS.
+        is_open: whether other machines may send requests without a key.
+        grace: seconds for running requests to finish at shutdown.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
-        template: a chat template in place of the tokenizer's own.
-        adapters: of the weights, by the name that requests say.
-        batch: texts that are generated at once.
-        waiting: texts that may wait.
-        cache: bytes that are kept of prompts, for those that begin alike.
-        warms_up: whether the graphs of all lengths are compiled before it is ready.
-        max_body: bytes of a request's body.
-        max_stops: stop strings of a request.
-        checks: answer one request of its own, and end.
+        template: a chat template in place of that of the tokenizer.
+        adapters: name in requests → path of an adapter of the weights.
+        batch: texts that are generated concurrently.
+        waiting: maximum number of waiting texts.
+        cache: bytes of the prefix cache.
+        warms_up: whether the graphs of all lengths are compiled before the server is ready.
+        max_body: maximum bytes of the body of a request.
+        max_stops: maximum stop strings of a request.
+        checks: whether to send each model one request, then stop.
     """
 
     host: str = _DEFAULT.host
@@ -64,15 +64,15 @@ class Settings:
 
     @classmethod
     def of(cls, task: Serve, **more: Any) -> Self:
-        """Return the settings that a task says.
+        """Return the settings of a task.
 
         Args:
-            task: it.
-            more: fields that no recipe says: ``key``, ``is_open``, ``tokenizer``, ``adapters``,
-                ``checks``.
+            task: the task.
+            more: fields that recipes do not have: ``key``, ``is_open``, ``tokenizer``,
+                ``adapters``, ``checks``.
 
         Raises:
-            InputError: the template can't be read, or is none.
+            InputError: the template can't be read or is invalid.
         """
         return cls(
             host=task.host,
@@ -103,15 +103,15 @@ _OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or
 
 
 def listen(settings: Settings, refusal: Fault = _OF_COMMAND) -> socket.socket:
-    """Return a socket that listens; one that others reach needs a key.
+    """Return a listening socket; one that other machines reach requires a key.
 
     Args:
-        settings: of the server.
-        refusal: where the host was said, and the cure of one that needs a key.
+        settings: the settings of the server.
+        refusal: the fault of a host that needs a key, with origin and remedy.
 
     Raises:
         RunError: the address can't be listened on.
-        SpecError: others could ask without a key.
+        SpecError: other machines could send requests without a key.
     """
     host, port = settings.host, settings.port
     try:
@@ -133,21 +133,21 @@ def listen(settings: Settings, refusal: Fault = _OF_COMMAND) -> socket.socket:
 
 
 def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
-    """Return adapters by name.
+    """Return name → path of adapters.
 
     Args:
-        given: each as ``NAME=PATH``.
-        base: the name of the weights that they belong to.
+        given: the adapters, ``NAME=PATH`` each.
+        base: the name of the base weights.
 
     Raises:
-        InputError: with every one that is not as it should be.
+        InputError: every invalid adapter.
     """
     adapters: dict[str, str] = {}
     faults = []
-    for one in given:
-        name, _, path = one.partition("=")
+    for option in given:
+        name, _, path = option.partition("=")
         if not name.strip() or not path.strip():
-            why = f"expected NAME=PATH, found {one!r}"
+            why = f"expected NAME=PATH, found {option!r}"
         elif name == base:
             why = f"{name!r} is the name of the weights themselves; give the adapter another one"
         elif name in adapters:

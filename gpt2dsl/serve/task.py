@@ -1,4 +1,4 @@
-"""The task serve: requests in, texts out, until it is stopped."""
+"""The task serve, which runs until it is stopped."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def run(job: Job) -> Result:
-    """Serve the weights of the recipe, until SIGTERM or Ctrl-C.
+    """Serve the weights of the recipe until SIGTERM or Ctrl-C.
 
     Raises:
-        SpecError: others than this machine could ask without a key.
-        RunError: the address can't be listened on, or an event loop is running here.
+        SpecError: other machines could send requests without a key.
+        RunError: the address can't be listened on, or an event loop is running in this thread.
     """
     task = job.parts.task
     assert isinstance(task, Serve)
@@ -39,7 +39,7 @@ def run(job: Job) -> Result:
 
 
 def _key() -> str:
-    """Return the key that requests must carry; "" for none."""
+    """Return the required API key, "" for none."""
     key = os.environ.get(API_KEY, "")
     if key and not key.strip():
         raise serving.blank_key()
@@ -47,10 +47,10 @@ def _key() -> str:
 
 
 def _model(job: Job) -> LanguageModel:
-    """Return the model, whose requests have the recipe's settings of generation by default."""
+    """Return the model with the recipe's ``[generation]`` as defaults of requests."""
     from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
 
     model = LanguageModel.of_job(job)
-    own = serving.defaults_of_requests(job.parts.generation)
-    model.defaults = model.defaults.overridden(own)
+    defaults = serving.defaults_of_requests(job.parts.generation)
+    model.defaults = model.defaults.overridden(defaults)
     return model

@@ -1,4 +1,4 @@
-"""Chats as texts: the template of a tokenizer, rendered as transformers renders it."""
+"""Chat templates, rendered as in transformers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _CUT = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 class ChatTemplate:
-    """Turns messages into the text that is continued.
+    """A chat template, which renders messages into a prompt.
 
     Args:
-        source: in Jinja; it runs in a sandbox.
-        tokens: special tokens by key: ``bos_token`` and the like.
+        source: Jinja source, which runs in a sandbox.
+        tokens: key → special token, such as ``bos_token``.
 
     Raises:
-        jinja2.TemplateSyntaxError: it is no template.
+        jinja2.TemplateSyntaxError: the source is not a valid template.
     """
 
     def __init__(self, source: str, tokens: Mapping[str, str]) -> None:
@@ -36,15 +36,15 @@ class ChatTemplate:
     def render(
         self, messages: Sequence[Mapping[str, Any]], *, prompts: bool, continues: bool
     ) -> str:
-        """Return the text of a chat.
+        """Return the prompt text of a chat.
 
         Args:
-            messages: the chat.
-            prompts: whether the beginning of an answer is put after it.
-            continues: whether the last message is left open, to be continued.
+            messages: the messages of the chat.
+            prompts: append the beginning of an answer.
+            continues: leave the last message open, to be continued.
 
         Raises:
-            ApiError: the template refuses these messages.
+            ApiError: the template rejects these messages.
         """
         chat = [dict(message) for message in messages]
         if continues:
@@ -57,31 +57,31 @@ class ChatTemplate:
                 add_generation_prompt=prompts,
                 **self._tokens,
             )
-        except Exception as error:  # noqa: BLE001  # a template is a program of somebody's
+        except Exception as error:  # noqa: BLE001  # a template is third-party code
             message = f"messages: the chat template refuses them: {error}"[:500]
             raise ApiError(400, message, param="messages") from None
         return _open(text, str(messages[-1]["content"])) if continues else text
 
 
 def _open(text: str, last: str) -> str:
-    """Cut a text where its last message ends; trimmed there, if the template trims messages."""
+    """Cut a text at the end of its last message, trimmed if the template trims messages."""
     mark = _CUT.strip()
     if mark not in text or last.strip() not in text:
         message = "continue_final_message: the chat template changes the last message"
         raise ApiError(400, message, param="continue_final_message")
-    place = text.rindex(mark)
-    is_kept = text[place : place + len(_CUT)] == _CUT
-    return text[:place] if is_kept else text[:place].rstrip()
+    end = text.rindex(mark)
+    is_kept = text[end : end + len(_CUT)] == _CUT
+    return text[:end] if is_kept else text[:end].rstrip()
 
 
 def _to_json(
     value: Any,
-    ensure_ascii: bool = False,  # templates give it by place
+    ensure_ascii: bool = False,  # templates pass it by position
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,  # as above
 ) -> str:
-    """Return JSON without the escapes of HTML that Jinja's own filter adds."""
+    """Return JSON without the HTML escapes that Jinja's own filter adds."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -96,4 +96,4 @@ def _raise(message: str) -> None:
 
 
 def _now(form: str) -> str:
-    return dt.datetime.now().strftime(form)  # noqa: DTZ005  # as in transformers: local, without a zone
+    return dt.datetime.now().strftime(form)  # noqa: DTZ005  # as in transformers: local time without a zone

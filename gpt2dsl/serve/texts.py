@@ -1,4 +1,4 @@
-"""The texts of an answer as they are told: pieces, and the tokens that each of them completes."""
+"""Texts of an answer as pieces, with the tokens that begin in each."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gpt2dsl.engine.generation.row import Row
 
 
 class Offsets:
-    """Says at which character of a text each of its tokens begins.
+    """Incremental character offsets of the tokens of a text.
 
-    Tokens that share a character begin where it does; a broken one is a character, U+FFFD.
+    Tokens that share a character have its offset; an invalid one counts as a character, U+FFFD.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -25,13 +25,17 @@ class Offsets:
         self._text, self._size = "", 0
 
     def add(self, token: int) -> int:
-        """Take the next token of the text, and return the offset at which it begins."""
-        held = self._tokenizer.bytes_of([token])
-        open_ = self._decoder.getstate()[0]
-        # Within an open character: the next byte makes a second one only where it breaks it.
-        begun = len((open_ + held[:1]).decode("utf-8", "replace")) - 1 if held and open_ else 0
-        offset = self._size + begun
-        piece = self._decoder.decode(held)
+        """Return the character offset of the next token of the text."""
+        encoded = self._tokenizer.bytes_of([token])
+        pending = self._decoder.getstate()[0]
+        # Within an incomplete character, the next byte starts another only if it breaks this one.
+        broken = (
+            len((pending + encoded[:1]).decode("utf-8", "replace")) - 1
+            if encoded and pending
+            else 0
+        )
+        offset = self._size + broken
+        piece = self._decoder.decode(encoded)
         self._size += len(piece)
         if not self._tokenizer.cleans:
             return offset
@@ -45,10 +49,10 @@ class Span:
 
     Attributes:
         text: the piece.
-        ids: of the tokens.
-        scores: of them, where they were asked for; the first one of a prompt has none.
-        offsets: of them in the whole text.
-        finish: why the text is over; None where it is not.
+        ids: the token ids.
+        scores: their scores, if requested; the first token of a prompt has none.
+        offsets: their character offsets in the whole text.
+        finish: the finish reason of the text; None before its end.
     """
 
     text: str
@@ -59,17 +63,17 @@ class Span:
 
 
 def echoed(row: Row) -> Span:
-    """Return the prompt of a text."""
+    """Return the prompt of a row as a span."""
     placing, ids = Offsets(row.request.tokenizer), row.request.ids
     return Span(row.request.prompt, ids, row.prompt_scores, [placing.add(i) for i in ids])
 
 
 class Text:
-    """A text that is being told.
+    """A text in the course of its answer.
 
     Args:
-        row: that generates it.
-        start: characters before it that are told too.
+        row: the row that generates it.
+        start: number of characters that precede it in the answer.
     """
 
     def __init__(self, row: Row, start: int = 0) -> None:
@@ -81,10 +85,10 @@ class Text:
         self._told = 0
 
     def tell(self, piece: str, *, is_over: bool) -> Span:
-        """Return what is told with a piece.
+        """Return the next span.
 
         Args:
-            piece: of the text, after those before.
+            piece: the next piece of the text.
             is_over: whether it is the last one.
         """
         self._size += len(piece)
@@ -94,22 +98,22 @@ class Text:
         ids = self.row.generated[: len(self.row.scores)]
         self._offsets += map(self._placing.add, ids[len(self._offsets) :])
         first = self._told
-        # What a stop string cuts off is not told, and neither are its tokens.
+        # Text that a stop string cuts off is omitted, and so are its tokens.
         if is_over and self.row.ended != "stop":
             self._told = len(ids)
         else:
             while self._told < len(ids) and self._offsets[self._told] < self._size:
                 self._told += 1
-        told = slice(first, self._told)
-        offsets = [self._start + offset for offset in self._offsets[told]]
-        return Span(piece, ids[told], self.row.scores[told], offsets, finish)
+        new = slice(first, self._told)
+        offsets = [self._start + offset for offset in self._offsets[new]]
+        return Span(piece, ids[new], self.row.scores[new], offsets, finish)
 
 
 def finish_reason(row: Row) -> str:
-    """Return why a text is over, in OpenAI's words."""
+    """Return OpenAI's finish reason of a complete text."""
     return "stop" if row.ended in ("eos", "stop") else "length"
 
 
 def mean_logprob(row: Row) -> float:
-    """Return the mean log-probability of a text's tokens, by which ``best_of`` chooses."""
+    """Return the mean log-probability of a text's tokens, which ranks ``best_of`` candidates."""
     return sum(score.logprob for score in row.scores) / max(1, len(row.scores))

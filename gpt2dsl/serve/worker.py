@@ -1,4 +1,4 @@
-"""The thread that generates: texts of all requests share one batch, the others wait in a queue."""
+"""The generating thread: continuous batching of the texts of all requests, with a queue."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gpt2dsl.serve import priority
 from gpt2dsl.signals import COMPUTING
 
 CACHE = 256 << 20
-"""Bytes that are kept of prompts where nothing is said."""
+"""Default bytes of the prefix cache."""
 
 TURNS = 2
-"""Turns of prompts between two steps at most."""
+"""Maximum turns of prefill between two steps."""
 
 EAGERNESS = 4
-"""How fast the time that prompts may take between two steps grows with the share of places that are
-free: from one step's time to two. A running text waits for no more than three steps, its own among
-them; where few run, steps are worth less than the texts that join them."""
+"""Growth of the time for prefill between two steps with the fraction of free slots, from one step's
+time to two. A running text thus waits for at most three steps, its own included; when few texts
+run, steps are worth less than the texts that join them."""
 
 
 class BusyError(Exception):
@@ -37,14 +37,14 @@ class BusyError(Exception):
 
 @attrs.frozen
 class Event:
-    """What became of a text.
+    """Progress, completion or failure of a text.
 
     Attributes:
-        index: of the text in its request.
-        piece: text that it grew by.
-        is_over: whether it is complete.
-        failure: why it never will be; "" where nothing failed.
-        is_refusal: whether it failed for what the request asks for.
+        index: index of the text in its request.
+        piece: new text.
+        is_over: whether the text is complete.
+        failure: the reason of a failure; "" for none.
+        is_refusal: whether the request is at fault for the failure.
     """
 
     index: int
@@ -56,14 +56,14 @@ class Event:
 
 @attrs.frozen
 class Counters:
-    """What a worker has done since it began.
+    """Totals of a worker since its start.
 
     Attributes:
-        generated_tokens: of all texts.
-        prefilled_tokens: of prompts, computed.
-        cached_tokens: of prompts, known from others that began alike.
-        cache_bytes: that are kept of prompts now.
-        steps: in which each running text got a token.
+        generated_tokens: tokens generated, over all texts.
+        prefilled_tokens: prompt tokens computed.
+        cached_tokens: prompt tokens found in the prefix cache.
+        cache_bytes: present size of the prefix cache.
+        steps: decoding steps, each of which gives every running text a token.
     """
 
     generated_tokens: int = 0
@@ -74,12 +74,12 @@ class Counters:
 
 
 class Ticket:
-    """A request on its way through the worker.
+    """A request in the worker.
 
     Args:
-        rows: the texts that it asks for.
-        stop: texts before which they are cut.
-        tell: gets what becomes of them; called in the worker's thread.
+        rows: the rows of its texts.
+        stop: stop strings.
+        tell: receives the events of its texts, in the worker's thread.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Ticket:
         self._told = [0] * len(rows)
 
     def cancel(self) -> None:
-        """Nobody wants it any more: its places are freed before the next step."""
+        """Cancel the request: its slots are freed before the next step."""
         self.is_cancelled = True
 
     def report(self, row: Row) -> None:
-        """Tell by what a text grew, or why it won't."""
+        """Send the progress or failure of a text."""
         index = self._places[id(row)]
         if row.failure:
             self.fail(row, row.failure)
@@ -109,7 +109,7 @@ class Ticket:
         self._tell(Event(index, piece, is_over=bool(row.ended)))
 
     def fail(self, row: Row, error: Exception) -> None:
-        """Tell why a text will not be complete."""
+        """Send the failure of a text."""
         is_refusal = isinstance(error, NoChoiceError)
         words = str(error) if is_refusal else f"{type(error).__name__}: {error}"
         self._tell(Event(self._places[id(row)], failure=words, is_refusal=is_refusal))
@@ -117,28 +117,28 @@ class Ticket:
     def _tell(self, event: Event) -> None:
         try:
             self.tell(event)
-        except Exception:  # noqa: BLE001  # whoever listened is gone; others still do
+        except Exception:  # noqa: BLE001  # this listener is gone; others are not
             self.cancel()
 
 
 class Worker(threading.Thread):
-    """Generates until it is stopped.
+    """A thread that generates until it is stopped.
 
-    Prompts come in a chunk at a time between the steps of running texts, so that none of these
-    waits for a whole prompt; requests take turns, whatever number of texts each asks for.
+    Prefill is chunked between the steps of running texts, so that none of them waits for a whole
+    prompt; requests take turns, however many texts each asks for.
 
     Args:
-        load: gives the model; called in this thread.
-        batch: texts at once.
-        waiting: texts that may wait.
-        cache: bytes that are kept of prompts, for those that begin alike.
-        warm_up: whether the graphs of all lengths are compiled first; else as texts become longer,
-            and all texts wait for that.
-        tell: hears what is compiled.
+        load: returns the model; called in this thread.
+        batch: texts that are generated concurrently.
+        waiting: maximum number of waiting texts.
+        cache: bytes of the prefix cache.
+        warm_up: compile the graphs of all lengths first; otherwise they are compiled as texts
+            become longer, and all texts wait for that.
+        tell: receives messages about compilation.
 
     Attributes:
-        model: comes once it is loaded and compiled; or the error.
-        capacity: texts that run and wait at most.
+        model: future of the loaded and compiled model, or of the error.
+        capacity: maximum number of running and waiting texts.
     """
 
     def __init__(
@@ -159,19 +159,19 @@ class Worker(threading.Thread):
         self._waiting: OrderedDict[Ticket, deque[Row]] = OrderedDict()
         self._running: dict[int, tuple[Ticket, Row]] = {}
         self._is_stopping = False
-        self._seconds = 0.0  # of a step, lately
+        self._seconds = 0.0  # recent duration of a step
         self._generated = self._steps = 0
         self._slots: ChunkedSlots | None = None
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Texts that run, and texts that wait."""
+        """Numbers of running and of waiting texts."""
         with self._changed:
             return len(self._running), sum(map(len, self._waiting.values()))
 
     @property
     def counters(self) -> Counters:
-        """What was done so far."""
+        """Totals up to now."""
         if (slots := self._slots) is None:
             return Counters()
         return Counters(
@@ -186,7 +186,7 @@ class Worker(threading.Thread):
         """Queue a request.
 
         Raises:
-            BusyError: there is no room for it, or the worker stops.
+            BusyError: the queue has no room for it, or the worker is stopping.
         """
         with self._changed:
             if self._is_stopping or not self.is_alive():
@@ -198,19 +198,19 @@ class Worker(threading.Thread):
             self._changed.notify()
 
     def stop(self) -> None:
-        """Finish what runs and waits, then end."""
+        """Finish running and waiting texts, then end."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
 
     def run(self) -> None:
-        """The thread: load, compile, generate."""
+        """Load the model, compile it and generate; the body of the thread."""
         try:
             model = self._load()
             slots = self._slots = model.chunked_slots(self._batch, self._cache)
             for purpose in slots.warm_up(all_lengths=self._warms_up):
                 self._say(f"compiling for {purpose}")
-        except BaseException as error:  # noqa: BLE001  # it is raised where the model is awaited
+        except BaseException as error:  # noqa: BLE001  # raised where the model is awaited
             self.model.set_exception(error)
             return
         priority.come_first()
@@ -221,20 +221,20 @@ class Worker(threading.Thread):
                 self._take_prompts(slots)
                 if slots.busy:
                     self._step(slots)
-            except Exception as error:  # noqa: BLE001  # those who wait are told
+            except Exception as error:  # noqa: BLE001  # reported to the waiting requests
                 self._fail(slots, error)
 
     def _has_work(self) -> bool:
-        """Wait for work; False once there will be none."""
+        """Wait for work; return False once stopped and idle."""
         with self._changed:
             while not (self._waiting or self._running or self._is_stopping):
                 self._changed.wait()
             return bool(self._waiting or self._running)
 
     def _drop_cancelled(self, slots: ChunkedSlots) -> None:
-        """Free the places of texts that nobody wants."""
+        """Drop the texts of cancelled requests and free their slots."""
         with self._changed:
-            for ticket in [one for one in self._waiting if one.is_cancelled]:
+            for ticket in [queued for queued in self._waiting if queued.is_cancelled]:
                 del self._waiting[ticket]
             dropped = [row for ticket, row in self._running.values() if ticket.is_cancelled]
             for row in dropped:
@@ -243,7 +243,7 @@ class Worker(threading.Thread):
             slots.drop(row)
 
     def _take_prompts(self, slots: ChunkedSlots) -> None:
-        """Give prompts a turn, and more while there is time and places last."""
+        """Prefill for one turn, and for more while time and slots last."""
         began = before = time.perf_counter()
         for _ in range(TURNS):
             if not (slots.taking or (slots.free and self._begin(slots))):
@@ -251,17 +251,18 @@ class Worker(threading.Thread):
             if row := slots.advance():
                 self._report(row)
             now = time.perf_counter()
-            if (now - began) + (now - before) > self._time_for_prompts(slots):  # with another turn
+            # The next turn is expected to take as long as this one.
+            if (now - began) + (now - before) > self._time_for_prompts(slots):
                 return
             before = now
 
     def _time_for_prompts(self, slots: ChunkedSlots) -> float:
-        """Return the seconds that prompts may take between two steps."""
+        """Return the seconds that prefill may take between two steps."""
         free = (slots.free - bool(slots.taking)) / self._batch
         return self._seconds * min(2.0, 1.0 + EAGERNESS * free)
 
     def _begin(self, slots: ChunkedSlots) -> bool:
-        """Begin with the next text in turn; False where none waits."""
+        """Begin the next text in turn; return False if none waits."""
         with self._changed:
             if not self._waiting:
                 return False
@@ -274,18 +275,18 @@ class Worker(threading.Thread):
         return True
 
     def _step(self, slots: ChunkedSlots) -> None:
-        """A token for each running text."""
+        """Generate a token for each running text."""
         began = time.perf_counter()
         moved = slots.step()
         seconds = time.perf_counter() - began
-        # One that was held up says little of the next.
+        # A delayed step says little about the next one.
         self._seconds = min(seconds, 1.1 * self._seconds) if self._seconds else seconds
         self._steps += 1
         for row in moved:
             self._report(row)
 
     def _report(self, row: Row) -> None:
-        """Tell what became of a text."""
+        """Report the progress of a text to its request."""
         with self._changed:
             ticket, _ = self._running[id(row)]
             if row.is_over:
@@ -295,7 +296,7 @@ class Worker(threading.Thread):
             ticket.report(row)
 
     def _fail(self, slots: ChunkedSlots, error: Exception) -> None:
-        """Give up all that runs, and say why."""
+        """Fail all running texts with an error."""
         with self._changed:
             given_up = list(self._running.values())
             self._running.clear()

@@ -1,4 +1,4 @@
-"""The page at ``/``: completes and chats in a browser, as a client of the server's own paths."""
+"""The web page at ``/`` for completions and chats, a client of the server's own API."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
-"""Path → its file here, and the file's type."""
+"""Path → file in this folder and its media type."""
 
 PATHS = tuple(FILES)
-"""Paths that need no API key: the page asks for it."""
+"""Paths that need no API key, since the page prompts for it."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""What the page may do: load these files, and ask this server."""
+"""Content security policy: load these files and send requests to this server."""
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -45,7 +45,7 @@ def routes() -> APIRouter:
 
 
 def _giver(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
-    """Return what answers with a file."""
+    """Return a handler that responds with a file."""
 
     async def give() -> Response:
         return Response(content, headers=HEADERS, media_type=kind)

@@ -1,1 +1,1 @@
-"""What requests may say: one module an endpoint. The keys are OpenAI's, and some of ours."""
+"""Request bodies, one module per endpoint, with OpenAI's keys and some additional ones."""

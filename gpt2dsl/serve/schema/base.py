@@ -1,4 +1,4 @@
-"""What the bodies of all requests have in common."""
+"""Common parts of all request bodies."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from gpt2dsl.serve.errors import ApiError
 NULL = {"type": "null"}
 
 MOST_KEYS = 100
-"""Keys of a table."""
+"""Maximum keys of a table."""
 
 MOST_CONTAINERS = 5_000
-"""Lists and tables in a body: a million bytes can hold half a million, which take a second to read
-and to free, and no request that can be answered has as many."""
+"""Maximum lists and tables in a body. A million bytes can contain half a million, which take a
+second to parse and to free; no valid request has as many."""
 
 _PIECE = 64 << 10
-"""Bytes that are counted at once: counting holds the interpreter."""
+"""Bytes scanned at once, since scanning holds the GIL."""
 
 Demands = Mapping[str, JsonSchemaValue]
-"""Key → schema of the bodies that have it, where it demands something of other keys."""
+"""Key → schema of bodies with that key, if it constrains other keys."""
 
 
 class Body(BaseModel):
@@ -47,7 +47,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     DEMANDS: ClassVar[Demands] = {}
-    """Of keys that a class adds."""
+    """Demands of the keys that a class adds."""
 
     @model_validator(mode="before")
     @classmethod
@@ -62,7 +62,7 @@ class Body(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return the schema, in which every key that may be left out may be null."""
+        """Return the schema, in which every optional key may be null."""
         reference = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         required = schema.get("required", [])
@@ -84,12 +84,12 @@ def given(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def neutral(key: str, value: Any) -> JsonSchemaValue:
-    """Return the schema of bodies that leave a key out, or give it null or what asks nothing."""
+    """Return the schema of bodies in which a key is absent, null or has its neutral value."""
     return {"properties": {key: {"enum": [value, None]}}}
 
 
 def whole(value: Any) -> Any:
-    """Return a number without a fraction as an integer, and whatever else it is as it is."""
+    """Return a float without a fraction as an integer, any other value unchanged."""
     return int(value) if type(value) is float and value.is_integer() else value
 
 
@@ -98,13 +98,13 @@ Anything = Any
 
 
 class Shaped:
-    """Annotates a key whose value a function looks at as a whole.
+    """Annotation of a key whose value is validated by a function.
 
-    pydantic would tell of each element of a long list why it is not of each kind that may be.
+    pydantic would report for each element of a long list why it is of none of the allowed types.
 
     Args:
-        check: returns the value, or raises ValueError.
-        schema: of JSON, as documents show it.
+        check: returns the value or raises ValueError.
+        schema: JSON schema for documentation.
     """
 
     def __init__(self, check: Callable[[Any], Any], schema: JsonSchemaValue) -> None:
@@ -113,7 +113,7 @@ class Shaped:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> pydantic_core.CoreSchema:
-        """Return a schema of any value, looked at by the function."""
+        """Return a schema that accepts any value and calls the function."""
         return pydantic_core.core_schema.no_info_after_validator_function(
             self._check, pydantic_core.core_schema.any_schema()
         )
@@ -121,15 +121,15 @@ class Shaped:
     def __get_pydantic_json_schema__(
         self, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return the schema of JSON."""
+        """Return the JSON schema."""
         return copy.deepcopy(self._schema)
 
 
 class Neutral(Shaped):
-    """Annotates a key of OpenAI's that is not built here: only values are taken that ask nothing.
+    """Annotation of a key of OpenAI's that is not supported: only neutral values are accepted.
 
     Args:
-        values: they.
+        values: the neutral values.
     """
 
     def __init__(self, *values: Any) -> None:
@@ -137,7 +137,10 @@ class Neutral(Shaped):
         self._values = values
 
     def _neutral(self, value: Any) -> Any:
-        if not any(type(value) is type(one) and value == one for one in self._values):
+        if not any(
+            type(value) is type(neutral_value) and value == neutral_value
+            for neutral_value in self._values
+        ):
             raise ValueError("not supported here")
         return value
 
@@ -146,19 +149,19 @@ T = TypeVar("T", bound=Body)
 
 
 def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
-    """Return the body of a request.
+    """Parse and validate the body of a request.
 
     Args:
-        kinds: of which it must be one; told apart by the keys that each needs.
+        kinds: the possible types, distinguished by their required keys.
         raw: JSON.
 
     Raises:
-        ApiError: it is no JSON, has too many parts, or is not of these kinds.
+        ApiError: the body is not JSON, has too many containers or is of none of the types.
     """
     if (count := containers(raw)) > MOST_CONTAINERS:
         raise ApiError(400, f"the body has {count} lists and tables, more than {MOST_CONTAINERS}")
     try:
-        # Unlike json.loads it has a limit of depth, and refuses NaN and halves of surrogates.
+        # Unlike json.loads, it limits depth and rejects NaN and lone surrogates.
         document = pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         raise ApiError(400, f"the body is no JSON: {error}") from None
@@ -179,9 +182,9 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
 
 
 def containers(raw: bytes) -> int:
-    """Return how many lists and tables a JSON document has.
+    """Count the lists and tables of a JSON document.
 
-    It looks for brackets only, and sorts out those within texts only where there are many.
+    Brackets are counted, and those within strings are excluded only if there are many.
     """
     count = raw.count(b"[") + raw.count(b"{")
     if count <= MOST_CONTAINERS:

@@ -12,7 +12,7 @@ from gpt2dsl.serve.schema.base import NULL, Body, Demands, Neutral, Shaped, give
 from gpt2dsl.serve.schema.sampling import Sampling
 
 MOST_MESSAGES = 1000
-"""Messages of a chat."""
+"""Maximum messages of a chat."""
 
 
 _PART = {
@@ -25,7 +25,7 @@ _CONTENT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 
 
 def joined(content: Any) -> str:
-    """Return the text of a message: its parts one after another, as templates of text models do."""
+    """Return the text of a message, its parts concatenated as templates of text models do."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
@@ -37,8 +37,8 @@ def _text_of(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind != "text":
         raise ValueError(f"only parts of type text are supported, found {kind!r:.40}")
-    if more := given(part).keys() - {"type", "text"}:
-        raise ValueError(f"{min(more):.40}: not supported here")
+    if unknown := given(part).keys() - {"type", "text"}:
+        raise ValueError(f"{min(unknown):.40}: not supported here")
     if not isinstance(part.get("text"), str):
         raise ValueError("a part of type text has a text")  # noqa: TRY004
     return str(part["text"])
@@ -74,7 +74,7 @@ class Template(Body):
         }
     }
 
-    # Faults of all messages would be collected, and one is told.
+    # Otherwise the faults of all messages are collected, although only one is reported.
     messages: Annotated[list[Message], FailFast()] = Field(min_length=1, max_length=MOST_MESSAGES)
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
@@ -88,7 +88,7 @@ class Template(Body):
 
     @property
     def begins_answer(self) -> bool:
-        """Whether the beginning of an answer follows the messages."""
+        """Whether the prompt ends with the beginning of an answer."""
         asked = self.add_generation_prompt
         return not self.continue_final_message if asked is None else asked
 

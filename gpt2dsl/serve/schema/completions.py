@@ -14,11 +14,11 @@ from gpt2dsl.serve.schema.base import Neutral, Shaped, whole
 from gpt2dsl.serve.schema.sampling import Sampling
 
 Prompt = str | list[int]
-"""A text, or the ids of its tokens."""
+"""A text or its token ids."""
 
 
 def each_prompt(value: Any) -> list[Prompt]:
-    """Return the prompts one by one; a list without any is an empty one, as [[]] and "" are."""
+    """Return a list of prompts; [] is a single empty prompt, as are [[]] and ""."""
     if isinstance(value, str):
         return [value]
     kinds = set(map(type, value)) if isinstance(value, list) else {dict}
@@ -28,14 +28,14 @@ def each_prompt(value: Any) -> list[Prompt]:
         return [checked_ids(prompt) for prompt in value]
     if kinds & {str, list, dict}:
         expected = "a text, texts, the ids of a text, or lists of ids"
-        # Piece by piece: the text of a large value would hold the interpreter for long.
+        # Incrementally, since serializing a large value would hold the GIL for long.
         found = "".join(itertools.islice(json.JSONEncoder().iterencode(value), 40))
         raise ValueError(f"expected {expected}, found {found:.40}")
     return [checked_ids(value)]
 
 
 def checked_ids(value: list[Any]) -> list[int]:
-    """Return the ids of tokens."""
+    """Return a list of token ids, validated."""
     if not isinstance(value, list):
         raise ValueError(f"expected a list of ids, found {type(value).__name__}")  # noqa: TRY004
     ids = list(map(whole, value)) if float in map(type, value) else value
@@ -47,7 +47,7 @@ def checked_ids(value: list[Any]) -> list[int]:
 
 
 IDS = {"type": "array", "items": {"$ref": "#/components/schemas/TokenId"}}
-"""The schema of a list of ids."""
+"""Schema of a list of token ids."""
 
 _ANY_PROMPT = {
     "anyOf": [

@@ -1,4 +1,4 @@
-"""The keys that decide how a text is generated, whatever it continues."""
+"""Keys of generation that are common to all endpoints."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gpt2dsl.parts.rules import LARGEST
 from gpt2dsl.serve.schema.base import Anything, Body, Shaped
 
 COLD = 1e-6
-"""Temperatures below it take the best token: no double distinguishes what they draw."""
+"""Temperature below which decoding is greedy, as sampling is in double precision."""
 
 MOST_BIASES = 1024
-"""Entries of ``logit_bias``."""
+"""Maximum entries of ``logit_bias``."""
 
 _OF_WEIGHTS = {
     "temperature": "temperature", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p",
     "typical_p": "typical_p", "repetition_penalty": "repetition_penalty",
     "no_repeat_ngram_size": "no_repeat_ngram_size", "min_tokens": "min_new_tokens",
 }  # fmt: skip
-"""Key of a request → key of ``[generation]``, where the weights' files say what it leaves out."""
+"""Key of a request → key of ``[generation]`` whose default comes from the weights' files."""
 
 
 def _stops(value: Any) -> list[str]:
-    """Return the texts before which a text is cut."""
+    """Return the stop strings as a list, validated."""
     stops = [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or set(map(type, stops)) - {str}:
         raise ValueError("expected a text, or a list of texts")
@@ -42,7 +42,7 @@ Stops = Annotated[list[str], Shaped(_stops, {"anyOf": [_STOP, {"type": "array", 
 
 
 def _biases(value: Any) -> dict[int, float]:
-    """Return what is added to the scores of ids."""
+    """Return token id → bias, validated."""
     if not isinstance(value, dict):
         raise ValueError("expected a table of ids")  # noqa: TRY004
     if len(value) > MOST_BIASES:
@@ -104,49 +104,49 @@ class Sampling(Body):
 
     @property
     def longest(self) -> int | None:
-        """Tokens of a text at most; None for as many as fit."""
+        """Maximum tokens of a text; None for as many as fit."""
         raise NotImplementedError
 
     @property
     def best_tokens(self) -> int | None:
-        """How many of the most likely tokens are told at each place; None where none are."""
+        """Number of top log-probabilities per token; None for no log-probabilities."""
         raise NotImplementedError
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the prompt's tokens have log-probabilities too."""
+        """Whether prompt tokens have log-probabilities too."""
         return False
 
     @property
     def candidates(self) -> int:
-        """Texts that are generated for each prompt."""
+        """Number of texts generated for each prompt."""
         return self.n
 
     @property
     def stops(self) -> Sequence[str]:
-        """The texts before which a text is cut."""
+        """Stop strings."""
         return list(self.stop)
 
     def generation(self, room: int) -> Generation:
-        """As ``[generation]`` says it; temperature 0 and top_p 0 take the best token.
+        """Return the equivalent ``[generation]``; temperature 0 or top_p 0 means greedy decoding.
 
-        Length and ``n`` have OpenAI's defaults; what else is left out the weights'
-        generation_config.json says, as for vLLM, and then OpenAI's defaults hold.
+        Length and ``n`` have OpenAI's defaults. As in vLLM, other absent keys default to the
+        weights' generation_config.json, then to OpenAI's defaults.
 
         Args:
-            room: tokens that fit after the prompt.
+            room: maximum tokens after the prompt.
 
         Raises:
-            SpecError: a value is wrong.
+            SpecError: a value is invalid.
         """
         greedy = self.temperature < COLD or self.top_p == 0
-        more: dict[str, Any] = {"stop_strings": self.stops} if self.stops else {}
+        options: dict[str, Any] = {"stop_strings": self.stops} if self.stops else {}
         for key in self.model_fields_set & _OF_WEIGHTS.keys():
             value = getattr(self, key)
             if not (greedy and key in ("temperature", "top_p")):
-                more[_OF_WEIGHTS[key]] = value
+                options[_OF_WEIGHTS[key]] = value
         if biases := [[[i], bias] for i, bias in self.logit_bias.items() if bias]:
-            more["sequence_bias"] = biases
+            options["sequence_bias"] = biases
         return Generation(
             max_new_tokens=room if self.longest is None else max(1, self.longest),
             do_sample=not greedy,
@@ -154,5 +154,5 @@ class Sampling(Body):
             num_return_sequences=1,
             logprobs=self.best_tokens,
             seed=secrets.randbelow(2**32) if self.seed is None else self.seed % 2**32,
-            **more,
+            **options,
         )

@@ -1,4 +1,4 @@
-"""The bodies of /tokenize and /detokenize, as vLLM has them."""
+"""The bodies of /tokenize and /detokenize, as in vLLM."""
 
 from __future__ import annotations
 
