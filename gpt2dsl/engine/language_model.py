@@ -38,7 +38,7 @@ class LanguageModel(TextModel):
 
     Attributes:
         tokenizer: ``encode(text)`` gives ids, ``decode(ids)`` the text.
-        geometry (Geometry): dimensions of the network.
+        geometry (GPT2Config): dimensions of the network.
         adapters: models loaded by ``load_adapter``, by name.
     """
 

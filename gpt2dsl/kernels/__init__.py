@@ -3,3 +3,5 @@
 Each docstring says which operator it replaces and why; docs/mindspore-notes.md has the figures.
 Tensors are two-dimensional where possible: ``[rows, width]`` with rows = batch * time.
 """
+
+import gpt2dsl.backend  # noqa: F401  # as in model/

@@ -1,7 +1,3 @@
 """GPT-2 in MindSpore: network, losses, evaluation, and decoding with a KV cache."""
 
-import os
-
-# MindSpore warns about its own optimisations, e.g. that a result needed only by the gradient was
-# pruned from the forward graph. Errors are still shown; set GLOG_v=2 to see the warnings again.
-os.environ.setdefault("GLOG_v", "3")
+import gpt2dsl.backend  # noqa: F401  # quiets MindSpore, which has to be done before its import

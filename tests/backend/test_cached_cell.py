@@ -23,7 +23,8 @@ device.use("cpu")
 network = GPT2(TINY, precision=PrecisionPolicy(compute=compute))
 network.load(random_weights(TINY))
 kept = []
-cached_cell._keep = lambda name, graph, keep=cached_cell._keep: (kept.append(name), keep(name, graph))
+keep = cached_cell._keep
+cached_cell._keep = lambda name, graph: (kept.append(name), keep(name, graph))
 decoder, found = Decoder(network, 1), {}
 for length in map(int, prompts):
     decoder.reserve(length + 2)
@@ -97,7 +98,8 @@ network = GPT2(geometry, adapters=added, recompute="full" if kind == "recompute"
 network.load(random_weights(geometry))
 network.load_adapters(initial_adapters(added, 0))
 kept = []
-cached_cell._keep = lambda name, graph, keep=cached_cell._keep: (kept.append(name), keep(name, graph))
+keep = cached_cell._keep
+cached_cell._keep = lambda name, graph: (kept.append(name), keep(name, graph))
 if before:  # another graph is compiled first
     TokenLogits(GPT2(TINY) if geometry.labels else network).logits(random_ids(TINY, 1, 3))
 step = TrainStep(network, Optim(**optim), clip=1.0)
