@@ -16,7 +16,7 @@ from gpt2dsl.chain.key import Key
 from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.files import atomic
-from gpt2dsl.identity import contents
+from gpt2dsl.weights import contents
 from gpt2dsl.weights.files.hashing import checksum
 
 FILE = "stage.json"

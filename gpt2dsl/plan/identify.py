@@ -78,7 +78,7 @@ def _contents(
 
 
 def _files(files: Sequence[tuple[str, Path]], *, compute: bool) -> str:
-    from gpt2dsl.identity import contents  # noqa: PLC0415  # NumPy: only where files are read
+    from gpt2dsl.weights import contents  # noqa: PLC0415  # NumPy: only where files are read
 
     return contents.of_files(files) if compute else contents.known(files) or PENDING
 

@@ -13,7 +13,7 @@ from gpt2dsl.data.source import File, Source
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, WTE
-from gpt2dsl.weights import beside
+from gpt2dsl.weights import beside, trained_base
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import NAMES, Arrays, LazyTensor, all_finite
 from gpt2dsl.weights.formats.config import class_names
@@ -179,6 +179,10 @@ def _allowed(
     new = tuple(missing for missing in weights.missing if hints.may_lack(missing))
     lacking = tuple(missing for missing in weights.missing if missing not in new)
     attrs.evolve(weights, missing=lacking).refuse()
+    if weights.base and weights.place.checkpoint and not hints.base:
+        base = weights.base.place
+        files = beside.deciding(base)
+        trained_base.refuse_changed(weights.place.folder, str(base.path), files, compute=contents)
     return weights, new
 
 
