@@ -72,6 +72,17 @@ _NO_TEXT = (
 )  # fmt: skip
 
 
+def other_format(path: Path) -> str:
+    """Return the format that a file's name stands for, "" for plain text.
+
+    A suffix that no format here reads is its own name.
+    """
+    suffix = path.suffix.lower()
+    if RECORDS.fullmatch(path.name):
+        return "mindrecord"
+    return _SUFFIXES.get(suffix, suffix if suffix in _NO_TEXT else "")
+
+
 def refuse_other_than_text(
     name: str, files: Iterable[Path], said: str = 'data.format = "{}"'
 ) -> None:
@@ -86,11 +97,11 @@ def refuse_other_than_text(
         InputError: a file has such a suffix (G2-310).
     """
     for path in files:
-        suffix = path.suffix.lower()
-        named = "mindrecord" if RECORDS.fullmatch(path.name) else _SUFFIXES.get(suffix, "")
-        if not named and suffix not in _NO_TEXT:
+        named = other_format(path)
+        if not named:
             continue
-        cure = f"say {said.format(named)}" if named else f"no format here reads {suffix} files"
+        is_read = named not in _NO_TEXT
+        cure = f"say {said.format(named)}" if is_read else f"no format here reads {named} files"
         as_text = f"{said.format('text')} reads it as it is, with all its marks"
         message = f"{path.name} is no plain text by its name: {cure}; {as_text}"
         raise InputError("G2-310", name, message)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt2dsl.data.form import other_format
 from gpt2dsl.errors import InputError
 
 STDIN = "-"
@@ -17,23 +18,35 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
     """Return the texts.
 
     Args:
-        said: the texts, or a file with one text per line, in .jsonl a string or an object; ``-``
-            for stdin. Lines end with a line feed; empty ones are left out.
+        said: the texts, or a file with one text per line, in .jsonl (.ndjson) a string or an
+            object; ``-`` for stdin. Lines end with a line feed; empty ones are left out.
         key: key of the text in objects.
 
     Raises:
-        InputError: the file is absent (G2-301), empty (G2-302), not UTF-8 (G2-303) or damaged
-            (G2-304).
+        InputError: the file is absent (G2-301), empty (G2-302), not UTF-8 (G2-303), damaged
+            (G2-304), or by its name of another format (G2-310).
     """
     if not isinstance(said, str):
         return said
+    _refuse_other_format(said, key)
     lines = [line.removesuffix("\r") for line in _text(said).split("\n")]
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line]
     if not numbered:
         raise InputError("G2-302", said, f"there is no {key} in it")
-    if said.endswith(".jsonl"):
+    if other_format(Path(said)) == "jsonl":
         return tuple(_of_json(f"{said}:{i}", line, key) for i, line in numbered)
     return tuple(line for _, line in numbered)
+
+
+def _refuse_other_format(name: str, key: str) -> None:
+    path = Path(name)
+    if other_format(path) in ("", "jsonl"):
+        return
+    message = (
+        f"{path.name} is no plain text by its name: expected one {key} a line, or a .jsonl of "
+        f"strings or of tables with {key}; named .txt, its lines are taken as they are"
+    )
+    raise InputError("G2-310", name, message)
 
 
 def _text(said: str) -> str:

@@ -156,6 +156,7 @@ def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
     """Yield a note for each value that was changed and has no effect."""
     if parts.task is None:
         return
+    yield from _of_texts(parts)
     idle = () if parts.trains else tuple(_idle(parts))
     if idle:
         yield f"{', '.join(idle)} {_change(idle)} nothing: {parts.task.kind} trains nothing"
@@ -165,6 +166,14 @@ def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
             heeded = _changed(parts, key) and not {key, table} & set(idle) and _reads(parts, table)
             if heeded and not row.matters(parts, geometry):
                 yield f"{key} changes nothing{row.why(parts)}"
+
+
+def _of_texts(parts: Parts) -> Iterator[str]:
+    """Yield a note where a format of data is given beside a file of prompts or texts."""
+    key = next((key for key in ("prompts", "texts") if hasattr(parts.task, key)), "")
+    if key and "format" in parts.data.changed() and isinstance(_task(parts, key), str):
+        said = f"task.{key} = {_task(parts, key)}"
+        yield f"data.format changes nothing: {said} is read a line at a time, or as .jsonl"
 
 
 def _idle(parts: Parts) -> Iterator[str]:

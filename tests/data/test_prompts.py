@@ -37,3 +37,16 @@ def test_files_that_can_not_be_used_are_one_clear_line(
         prompts.read(str(tmp_path / name), "prompt")
     with pytest.raises(InputError, match="there is no such file"):
         prompts.read(str(tmp_path / "absent"), "prompt")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.json", "a.parquet", "a.mindrecord0", "a.gz"])
+def test_a_table_is_not_taken_for_lines_of_text(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("prompt,id\none,1\n")
+    with pytest.raises(InputError, match=r"expected one prompt a line, or a .jsonl") as told:
+        prompts.read(str(tmp_path / name), "prompt")
+    assert told.value.faults[0].code == "G2-310"
+
+
+def test_ndjson_is_jsonl(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_text('{"text": "one"}\n')
+    assert prompts.read(str(tmp_path / "a.ndjson"), "text") == ("one",)

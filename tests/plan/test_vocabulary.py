@@ -107,3 +107,42 @@ def test_the_tokenizer_of_the_weights_is_an_input_with_a_digest(tmp_path: Path) 
     (tmp_path / "m" / "tokenizer.json").write_text("{")
     (broken,) = (one for one in recipe.plan().inputs if one.key == "data.tokenizer")
     assert broken.refusals[0].code == "G2-304"
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 300 rows beside its tokenizer, and another tokenizer of as many entries."""
+    folder = tmp_path_factory.mktemp("large")
+    random_model(300).save_pretrained(folder / "m")
+    vocabulary(folder / "m")
+    other = vocabulary(folder / "other")
+    other.add_tokens(["cats"])
+    other.save_pretrained(folder / "other")
+    (folder / "t.txt").write_text("the cat sat on the mat\n" * 200)
+    return folder
+
+
+def reading(folder: Path, task: str, **data: Any) -> Recipe:
+    rows = Data(**data) | Train(seq_length=16, batch_size=2)
+    of = {"evaluate": Task.evaluate, "finetune": Task.finetune}[task](data=str(folder / "t.txt"))
+    return Model(weights=str(folder / "m")) | rows | of
+
+
+@pytest.mark.parametrize("task", ["evaluate", "finetune"])
+def test_no_vocabulary_is_trained_for_weights_that_know_another(large: Path, task: str) -> None:
+    assert not reading(large, task).faults()
+    (fault,) = reading(large, task, tokenizer="train", vocab=300).faults()
+    assert (fault.code, fault.key.partition(" ")[0]) == ("G2-107", "data.tokenizer")
+    assert "leave it out to take the tokenizer of the weights" in fault.message
+
+
+def test_another_tokenizer_than_that_of_the_weights_is_noted(large: Path, tmp_path: Path) -> None:
+    words = "is not the tokenizer that came with the weights"
+    vocabulary(tmp_path / "copy")
+    for name, is_noted in (
+        (large / "other", True),
+        (large / "m", False),
+        (tmp_path / "copy", False),
+    ):
+        notes = reading(large, "evaluate", tokenizer=str(name)).plan().notes
+        assert any(words in note for note in notes) == is_noted
