@@ -36,15 +36,7 @@ from gpt2dsl.layout.lora import THIRDS, LoRASpec
 from gpt2dsl.layout.precision import PrecisionPolicy
 from gpt2dsl.layout.shard_spec import is_column
 from gpt2dsl.model import dropout_masks
-
-SAVED_ACTIVATIONS = {"none": 13, "selective": 12, "full": 0}
-"""Number of activations saved per block, by recompute mode (Chen et al. 2016). ``selective``
-recomputes only the attention probabilities, the last entry (Korthikanti et al. 2022).
-
-0, 1: mean and variance of the first norm; 2 to 6: attention input, queries, keys, values, context;
-7: residual stream between attention and MLP; 8, 9: mean and variance of the second norm; 10, 11:
-inputs of the MLP and of its activation; 12: attention probabilities.
-"""
+from gpt2dsl.model.saved_activations import SavedActivations
 
 Tensors = tuple[Tensor, ...]
 
@@ -309,6 +301,7 @@ class Block(nn.Cell):
         drops = geometry.dropouts
         self.drops, self.after_attention = drops.residual > 0, 1 if drops.attention else 0
         self.dropout, self.recall = Dropout(dropout_masks.keep(drops.residual)), ReuseActivation()
+        self.saved = SavedActivations(auto_prefix=False)
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
         """Apply the block's dropout mask at ``place``, if dropout is on."""
@@ -334,14 +327,15 @@ class Block(nn.Cell):
             kept: the block's dropout masks, or nothing.
             tape: activations saved by the forward pass with the same arguments, or nothing.
         """
-        normal, moments_1 = self.norm_1(x, weights, tape[:2])
+        saved = self.saved
+        normal, moments_1 = self.norm_1(x, weights, saved.norm_1(tape))
         attended, attention_tape, p = self.attention(
-            normal, mask, weights, kept, tape[2:7], tape[12:13]
+            normal, mask, weights, kept, saved.attention(tape), saved.probabilities(tape)
         )
         middle = self.recall(
-            x + self.dropped(attended, kept, self.after_attention), tape[7:8]
+            x + self.dropped(attended, kept, self.after_attention), saved.residual(tape)
         )  # [b t, h]
-        normal, moments_2 = self.norm_2(middle, weights, tape[8:10])
-        update, mlp_tape = self.mlp(normal, weights, kept, tape[10:12])
+        normal, moments_2 = self.norm_2(middle, weights, saved.norm_2(tape))
+        update, mlp_tape = self.mlp(normal, weights, kept, saved.mlp(tape))
         y = middle + self.dropped(update, kept, self.after_attention + 1)
-        return y, (*moments_1, *attention_tape, middle, *moments_2, *mlp_tape, p)
+        return y, saved.packed(moments_1, attention_tape, middle, moments_2, mlp_tape, p)

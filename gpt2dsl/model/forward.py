@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpt2dsl.backend.parameterized_cell import ParameterizedCell
 from gpt2dsl.kernels.lm_head import MASKED
 from gpt2dsl.layout.params import WPE
-from gpt2dsl.model.block import SAVED_ACTIVATIONS
+from gpt2dsl.model import saved_activations
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.loss import Embeddings
 
@@ -164,7 +164,7 @@ class BlockForward(NetworkGraph):
     """Forward graph of a block."""
 
     def __init__(self, network: GPT2, layer: int) -> None:
-        tape = SAVED_ACTIVATIONS[network.recompute]
+        tape = saved_activations.COUNTS[network.recompute]
         super().__init__(network, network.kinds[layer], tape)
         self.tape, self.weights = tape, len(network.weights(layer))
         self.block = network.blocks[layer]

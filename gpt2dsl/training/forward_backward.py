@@ -15,7 +15,8 @@ from mindspore.ops import GradOperation
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.params import WPE, WTE
-from gpt2dsl.model.block import SAVED_ACTIVATIONS, Block
+from gpt2dsl.model import saved_activations
+from gpt2dsl.model.block import Block
 from gpt2dsl.model.forward import Forward, ForwardState, MicroBatch, NetworkGraph, by_kind
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.loss import Embeddings, training_loss
@@ -135,7 +136,7 @@ class _BlockBackward(NetworkGraph):
     def __init__(self, network: GPT2, layer: int) -> None:
         weights, names = network.weights(layer), network.trained()
         trained = tuple(i for i, weight in enumerate(weights) if weight.name in names)
-        tape = SAVED_ACTIVATIONS[network.recompute]
+        tape = saved_activations.COUNTS[network.recompute]
         super().__init__(network, network.kinds[layer], tape, trained)
         self.weights, self.trained = len(weights), trained
         self.replay = _Replay(network.blocks[layer], tape)
