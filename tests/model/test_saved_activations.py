@@ -4,7 +4,8 @@ from gpt2dsl.model.saved_activations import COUNTS, SavedActivations
 
 
 def test_what_is_packed_is_found_under_its_name() -> None:
-    saved, parts = SavedActivations(), {}
+    saved = SavedActivations()
+    parts: dict[str, tuple[str, ...]] = {}
     for name, count in {"norm_1": 2, "attention": 5, "norm_2": 2, "mlp": 2}.items():
         parts[name] = tuple(f"{name} {i}" for i in range(count))
     packed = saved.packed(**parts, residual="residual", probabilities="probabilities")

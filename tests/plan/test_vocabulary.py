@@ -124,7 +124,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reading(folder: Path, task: str, **data: Any) -> Recipe:
     rows = Data(**data) | Train(seq_length=16, batch_size=2)
-    of = {"evaluate": Task.evaluate, "finetune": Task.finetune}[task](data=str(folder / "t.txt"))
+    tasks: dict[str, Any] = {"evaluate": Task.evaluate, "finetune": Task.finetune}
+    of = tasks[task](data=str(folder / "t.txt"))
     return Model(weights=str(folder / "m")) | rows | of
 
 
