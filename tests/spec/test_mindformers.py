@@ -138,18 +138,21 @@ def test_unknown_and_misspelt_keys_are_named_with_their_lines(tmp_path: Path) ->
         imported(path)
     lines = path.read_text().splitlines()
     said = [(fault.origin, fault.key, fault.message) for fault in error.value.faults]
+    unknown, cure = "MindFormers 0.8's GPT-2 knows no such key", "the line if it is not needed"
     assert said == [
         (
             f"{path}:{lines.index('  bach_size: 4') + 1}",
             "runner_config.bach_size",
-            "MindFormers 0.8's GPT-2 knows no such key; did you mean runner_config.batch_size?",
+            f"{unknown}; did you mean runner_config.batch_size? Delete {cure}",
         ),
-        (
-            f"{path}:{lines.index('  lr: 1') + 1}",
-            "optimiser.lr",
-            "MindFormers 0.8's GPT-2 knows no such key; did you mean optimizer.eps?",
-        ),
+        (f"{path}:{lines.index('  lr: 1') + 1}", "optimiser.lr", f"{unknown}; delete {cure}"),
     ]
+
+
+def test_an_unknown_option_of_a_command_is_to_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "run_gpt2")
+    with pytest.raises(SpecError, match="delete the option if it is not needed"):
+        said(tmp_path, "run_mindformer.py --config run_gpt2.yaml --optimizer.foo 1")
 
 
 @pytest.mark.parametrize(

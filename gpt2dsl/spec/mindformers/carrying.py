@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.spec import read
@@ -85,6 +85,7 @@ class _Carrier:
         self.tables: dict[str, dict[str, Any]] = {}
         self.lines: dict[str, Line] = {}
         self.faults = list(names.faults(entries))
+        self.asked: set[str] = set()
 
     def imported(self) -> Imported:
         """Return the recipe and the fate of every key."""
@@ -102,15 +103,13 @@ class _Carrier:
     def _rest(self, entry: Entry) -> None:
         verdict = keys.fate(entry.key, entry.value)
         if verdict is None:
-            known = (*self.entries, *keys.NO_EFFECT_KEYS, *keys.NO_COUNTERPART_KEYS, *self.lines)
-            hint = did_you_mean(entry.key, [key for key in known if key != entry.key])
-            message = f"MindFormers 0.8's GPT-2 knows no such key{hint}"
-            self.faults.append(Fault("G2-101", entry.origin, entry.key, message))
+            self.faults.append(keys.unknown(entry, self.asked))
             return
         self.lines[entry.key] = Line(entry, *verdict)
 
     def take(self, key: str, default: Any = None, words: str = "") -> Any:
         """Return a value and record its key as carried over."""
+        self.asked.add(key)
         if (entry := self.entries.get(key)) is None:
             return default
         self.lines[key] = Line(entry, CARRIED, words)
@@ -151,6 +150,7 @@ class _Carrier:
 
     def note(self, key: str, fate: str, words: str) -> None:
         """Record the fate of a key."""
+        self.asked.add(key)
         if key in self.entries:
             self.lines[key] = Line(self.entries[key], fate, words)
 
