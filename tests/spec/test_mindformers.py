@@ -205,7 +205,10 @@ def test_the_batch_is_the_global_one_by_their_arithmetic(tmp_path: Path) -> None
     assert batch(semi) == (8, 2)
     piped = {"parallel_config.pipeline_stage": 2, "parallel_config.micro_batch_num": 4}
     assert batch({**semi, **piped}) == (32, 2)
+    assert batch({**semi, "parallel.parallel_mode": "SEMI_AUTO_PARALLEL"}) == (8, 2)
     assert batch({"use_parallel": True}, devices=8) == (32, 8)
+    named = {"use_parallel": True, "parallel.parallel_mode": "DATA_PARALLEL"}
+    assert batch(named, devices=8) == (32, 8)
     assert batch({"parallel_config.data_parallel": 8}) == (4, 1)
     scaled = {**semi, "lr_scale": True}
     entries = document.read(write(tmp_path, "run_gpt2", scaled))

@@ -38,7 +38,7 @@ def carry(tmp_path: Path, name: str, changes: dict[str, Any]) -> None:
         ({"train_dataset_task.type": "SummaryDataset"}, "expected one of CausalLanguageModelD"),
         ({"metric.type": "EmF1Metric"}, "expected one of PerplexityMetric, Accuracy, found 'Em"),
         ({"runner_wrapper.type": "Mine"}, "expected one of MFTrainOneStepCell, MFPipelineWith"),
-        ({"parallel.parallel_mode": "DATA_PARALLEL"}, "expected one of 0, 1, 2, 3, found 'DATA"),
+        ({"parallel.parallel_mode": "STAND_ALONE"}, "expected one of 0, 3, DATA_PARALLEL, HYBRID"),
         ({"optimizer.type": ""}, "expected one of FusedAdamWeightDecay"),
         (
             {"model.model_config.pet_config.pet_type": "prefixtuning"},

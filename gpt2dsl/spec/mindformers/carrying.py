@@ -297,7 +297,7 @@ class _Carrier:
         micro = self.take("parallel_config.micro_batch_num", 1, "parallel.micro_batches")
         if not is_parallel:
             layout = dict.fromkeys(layout, 1)
-        elif mode in (0, 3):  # data parallel: MindFormers resets the others to 1
+        elif mode in names.DATA_PARALLEL:  # data parallel: MindFormers resets the others to 1
             layout = {"dp": self.devices or layout["dp"], "mp": 1, "pp": 1}
         self.micro = micro if layout["pp"] > 1 else 1
         self.layout = layout

@@ -25,6 +25,8 @@ ADAPTED = {"gpt2_lora": "gpt2", "gpt2_xl_lora": "gpt2_xl"}
 OPTIMIZERS = ("FusedAdamWeightDecay", "AdamWeightDecay", "AdamW", "adamw")
 THIRDS = {"dense1": "q", "dense2": "k", "dense3": "v"}
 
+DATA_PARALLEL = (0, 3, "DATA_PARALLEL", "HYBRID_PARALLEL")
+AUTO_PARALLEL = (1, 2, "SEMI_AUTO_PARALLEL", "AUTO_PARALLEL")
 LOADERS = {"MindDataset": "mindrecord"}
 
 ARCH, LABELS = "model.arch.type", "model.model_config.num_labels"
@@ -53,7 +55,7 @@ _TYPES: dict[str, tuple[object, ...]] = {
     "processor.type": ("GPT2Processor",),
     "runner_wrapper.type": ("MFTrainOneStepCell", "MFPipelineWithLossScaleCell"),
     "optimizer.type": OPTIMIZERS,
-    "parallel.parallel_mode": (0, 1, 2, 3),
+    "parallel.parallel_mode": DATA_PARALLEL + AUTO_PARALLEL,
     "metric.eval_type": ("classification",),
 }
 """Keys that name a class or a mode → the values that MindFormers has for GPT-2."""
