@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gpt2dsl.data.form import TABLES, Form
 from gpt2dsl.data.table import BadRowError
+from gpt2dsl.schema.fate import shown
 
 
 class Classes:
@@ -41,7 +42,7 @@ class Classes:
         if label in self._numbers:
             return self._numbers[label]
         known = ", ".join(list(self._numbers)[:8])
-        raise BadRowError(f"the class is {label!r}, one of {known} is expected")
+        raise BadRowError(f"the class is {shown(label)}, one of {known} is expected")
 
 
 class Numbers:
@@ -58,7 +59,7 @@ class Numbers:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise BadRowError(f"the label is {label!r}, a number is expected")
+            raise BadRowError(f"the label is {shown(label)}, a number is expected")
         return value
 
 

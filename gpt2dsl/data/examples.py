@@ -83,7 +83,7 @@ class Examples:
             ids += encoded([row.text for row in batch], tokenizer, seq_length)
             numbers += [classes.number(row.label) for row in batch]
         if not ids:
-            raise InputError("G2-302", source.name, "there is no row in it")
+            raise source.without_rows()
         return cls(ids, numbers, seq_length, tokenizer.filler, source.name, skipped=skipped)
 
     @classmethod

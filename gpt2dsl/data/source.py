@@ -16,6 +16,7 @@ import attrs
 from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
 from gpt2dsl.data.form import RECORDS, Form
+from gpt2dsl.data.header import SEPARATORS
 from gpt2dsl.data.paths import Passed
 from gpt2dsl.data.table import PLAIN, BadRows, Item, TableRow, rows
 from gpt2dsl.data.wikitext import articles
@@ -135,6 +136,13 @@ class Source:
     def size(self) -> int:
         """Size in bytes."""
         return sum(file.size for file in self.files) + sum(len(t.encode()) for t in self.texts)
+
+    def without_rows(self) -> InputError:
+        """Return the error of a source whose files have no usable row."""
+        words = "there is no usable row in it"
+        if self.form.format in SEPARATORS and self.form.header:
+            words += "; its first row is the header, unless data.header = false"
+        return InputError("G2-302", self.name, words)
 
     @property
     def unchanged(self) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 import attrs
 from typing_extensions import ParamSpec
 
+from gpt2dsl.data import header
 from gpt2dsl.data.form import Column, Form
 from gpt2dsl.errors import Fault, SpecError, some
+from gpt2dsl.schema.fate import shown
 
 # Reviews may exceed the 128 KB field limit of Python's reader.
 csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
@@ -71,7 +73,7 @@ class _Dialect:
 def _numbered(label: str, known: tuple[str, ...]) -> str:
     """Return the number of a class in models, as a string."""
     if label not in known:
-        raise BadRowError(f"the class is {label!r}, one of {', '.join(known)} is expected")
+        raise BadRowError(f"the class is {shown(label)}, one of {', '.join(known)} is expected")
     return str(known.index(label))
 
 
@@ -200,27 +202,31 @@ def _json_row(line: str, form: Form, labels: bool) -> tuple[str, str]:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BadRowError(f"it is not JSON: {error}") from None
+        raise BadRowError(f"it is not JSON: {error}; jsonl has an object in each line") from None
     if not isinstance(content, dict):
-        raise BadRowError(f"an object is expected, found {type(content).__name__}")
+        found = type(content).__name__
+        raise BadRowError(f"an object is expected, found {found}: jsonl has one in each line")
     text = _value(content, form.text, "data.text_column")
     if not isinstance(text, str):
-        raise BadRowError(f"{form.text!r} is {text!r}, a text is expected")
+        raise BadRowError(f"{form.text!r} is {shown(text)}, a text is expected")
     label = _value(content, form.label, "data.label_column") if labels else ""
     if isinstance(label, bool) or not isinstance(label, str | int | float):
-        raise BadRowError(f"{form.label!r} is {label!r}, a name or a number is expected")
+        raise BadRowError(f"{form.label!r} is {shown(label)}, a name or a number is expected")
     return text, str(label)
 
 
 def _value(content: dict[str, object], column: Column, key: str) -> object:
     if str(column) not in content:
-        known = ", ".join(map(repr, list(content)[:8]))
-        raise BadRowError(f"it has no {column!r}, but {known or 'nothing'}: {key} names the column")
+        known = header.listed(content) or "nothing"
+        raise BadRowError(f"it has no {column!r}, but {known}: {key} names the column")
     return content[str(column)]
 
 
 def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
-    reader = _reader(lines, "," if form.format == "csv" else "\t", quoted=form.quotes, advice=PLAIN)
+    if form.header:
+        lines = _without_json(lines)
+    separator = header.SEPARATORS[form.format]
+    reader = _reader(lines, separator, quoted=form.quotes, advice=PLAIN)
     wanted = {"data.text_column": form.text}
     if labels:
         wanted["data.label_column"] = form.label
@@ -230,13 +236,7 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
             yield number, fields
             continue
         if places is None:
-            try:
-                places = [
-                    _place(column, fields, key, header=form.header)
-                    for key, column in wanted.items()
-                ]
-            except BadRowError as error:
-                raise ValueError(str(error)) from None
+            places = header.places(wanted, fields, form)
             if form.header:
                 continue
         item = _tried(number, _picked, fields, places)
@@ -245,39 +245,23 @@ def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[I
         yield item
 
 
+def _without_json(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines, and refuse the first that is not empty where it is JSON."""
+    lines = iter(lines)
+    for line in lines:
+        if line.strip():
+            header.refuse_json(line)
+            yield line
+            break
+        yield line
+    yield from lines
+
+
 def _enclosed(fields: list[str]) -> int:
     """Return the most lines of a value that also has tabs; 0 for none."""
     return max(
         (field.count("\n") + 1 for field in fields if "\n" in field and "\t" in field), default=0
     )
-
-
-def _place(column: Column, first: list[str], key: str, *, header: bool) -> int:
-    """Return the index of a column.
-
-    Args:
-        column: name or number of the column.
-        first: values of the first row.
-        key: key of the recipe that names the column.
-        header: whether the first row has the names.
-
-    Raises:
-        BadRowError: the first row has no such column.
-    """
-    if isinstance(column, int):
-        if column < len(first):
-            return column
-        message = f"there is no column {column}: the first row has {len(first)}"
-        raise BadRowError(f"{message}; {key} names the column")
-    if not header:
-        message = f"without a header the column {column!r} must be a number, from 0"
-        raise BadRowError(f"{message}: {key}")
-    if first.count(column) > 1:
-        raise BadRowError(f"the column {column!r} is there {first.count(column)} times")
-    if column in first:
-        return first.index(column)
-    message = f"there is no column {column!r}, but {', '.join(map(repr, first))}"
-    raise BadRowError(f"{message}: {key} names the column")
 
 
 def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:

@@ -80,11 +80,7 @@ def find_source(
         if "format" not in parts.data.origins and parts.data.format == "text":
             refuse_other_than_text(name, (file.path for file in source.files))
         if source.form.format not in (*WITHOUT_CLASSES, "mindrecord"):
-            is_regression = problem == REGRESSION
-            labels = labels_of(classes, source.form, is_regression=is_regression)
-            number = labels.number if classes else None
-            all_rows = source.size <= SMALL or (whole and source.form.max_bad_rows)
-            bad = source.look(number=number, first=None if all_rows else LOOKED_AT).bad
+            bad = _bad_rows(source, classes, problem, whole=whole)
         item = Input(
             key=key,
             name=name,
@@ -98,6 +94,23 @@ def find_source(
     except SpecError as error:
         return refused(parts, key, name, error), None
     return item, source
+
+
+def _bad_rows(
+    source: Source, classes: tuple[str, ...], problem: str, *, whole: bool
+) -> tuple[str, ...]:
+    """Return the rows of a table that are skipped, with the reason.
+
+    Raises:
+        SpecError: there are too many (G2-309), or no others (G2-302).
+    """
+    labels = labels_of(classes, source.form, is_regression=problem == REGRESSION)
+    number = labels.number if classes else None
+    all_rows = source.size <= SMALL or (whole and source.form.max_bad_rows)
+    looked = source.look(number=number, first=None if all_rows else LOOKED_AT)
+    if not looked.rows and (all_rows or not looked.bad):
+        raise source.without_rows()
+    return looked.bad
 
 
 def notes(read: Iterable[Input]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import REGRESSION, GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.params import SCORE, WPE, WTE
+from gpt2dsl.schema.fate import shown
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.config import from_config
 from gpt2dsl.weights.formats.settings import ACTIVATIONS, Settings
@@ -88,7 +89,7 @@ def infer_config(
         _agreeing(geometry, derived, said.path, "the tensors")
         # MindFormers has no gelu with erf, so its YAML names the tanh form.
         mf_activation = "gelu_new" if geometry.activation == "gelu" else geometry.activation
-        drops = {key: yaml[key] for key in _DROPOUTS if key in yaml}
+        drops = _dropouts(geometry.dropouts.residual, geometry.dropouts.attention)
         yaml_geometry = attrs.evolve(geometry, activation=mf_activation, **drops)
         _agreeing(yaml_geometry, yaml, said.path, "hugging_face and model_config")
         return geometry, config
@@ -107,7 +108,9 @@ def infer_config(
         or (yaml or {}).get("activation")
         or (hints.size.activation if hints.size else "gelu_new")
     )
-    drops = {key: (yaml or {})[key] for key in _DROPOUTS if key in (yaml or {})}
+    drops = {key: yaml[key] for key in _DROPOUTS} if yaml else {}
+    if derived["labels"] == 1:  # as transformers infers it; MindFormers' files do not say it
+        derived["problem"] = REGRESSION
     width = derived.pop("inner_width")
     inner = 0 if width == 4 * derived["hidden"] else width
     geometry = GPT2Config(heads=heads, activation=activation, inner=inner, **drops, **derived)
@@ -116,7 +119,8 @@ def infer_config(
     return geometry, {}
 
 
-_DROPOUTS = ("dropout", "attention_dropout")
+_DROPOUTS = {"dropout": "hidden_dropout_rate", "attention_dropout": "attention_dropout_rate"}
+"""Dropout probabilities → their keys in the YAML."""
 
 
 def _seen(named: Mapping[str, LazyTensor], path: Path) -> dict[str, Any]:
@@ -136,7 +140,6 @@ def _seen(named: Mapping[str, LazyTensor], path: Path) -> dict[str, Any]:
         "vocab": vocab,
         "inner_width": named[inner].shape[1],
         "labels": score.shape[0] if score else 0,
-        "problem": REGRESSION if score and score.shape[0] == 1 else "",
     }
 
 
@@ -151,22 +154,29 @@ def _of_settings(said: Settings) -> dict[str, Any]:
     }
     for key, value in values.items():
         if type(value) is not int or value < 1:
-            message = f"{keys[key]} is {value!r}, a positive whole number is expected"
+            message = f"{keys[key]} is {shown(value)}, a positive whole number is expected"
             raise InputError("G2-306", said.path, message)
     activation = said.model.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        message = f"hidden_act is {activation!r}, one of {', '.join(ACTIVATIONS)} is expected"
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        message = f"hidden_act is {shown(activation)}, one of {', '.join(ACTIVATIONS)} is expected"
         raise InputError("G2-306", said.path, message)
     values["activation"] = ACTIVATIONS[activation]
-    for key, yaml_key in zip(
-        _DROPOUTS, ("hidden_dropout_rate", "attention_dropout_rate"), strict=True
-    ):
-        rate = said.model.get(yaml_key, 0.1)
-        if type(rate) in {int, float} and 0 <= rate < 1:
-            values[key] = float(rate)
-    if values.get("attention_dropout") == values.get("dropout", 0.1):
-        values["attention_dropout"] = None
-    return values
+    rates = [_rate(said, yaml_key) for yaml_key in _DROPOUTS.values()]
+    return values | _dropouts(*rates)
+
+
+def _rate(said: Settings, yaml_key: str) -> float:
+    """Return a dropout probability of the YAML."""
+    rate = said.model.get(yaml_key, 0.1)
+    if type(rate) in {int, float} and 0 <= rate < 1:
+        return float(rate)
+    message = f"{yaml_key} is {shown(rate)}, a number from 0 to below 1 is expected"
+    raise InputError("G2-306", said.path, message)
+
+
+def _dropouts(residual: float, attention: float) -> dict[str, Any]:
+    """Return the dropout settings of a network; MindFormers has none for the embedding."""
+    return {"dropout": residual, "attention_dropout": None if attention == residual else attention}
 
 
 def _agreeing(found: GPT2Config, said: Mapping[str, Any], path: Path, whose: str) -> GPT2Config:

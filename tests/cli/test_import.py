@@ -43,7 +43,7 @@ def test_json_has_the_fate_of_every_key(tmp_path: Path) -> None:
 def test_nothing_is_printed_of_a_file_with_an_unknown_key(tmp_path: Path) -> None:
     out, err = run("import", write(tmp_path, "run_gpt2", {"sed": 1}), code=2)
     assert out == ""
-    assert "knows no such key; did you mean seed?" in err
+    assert "knows no such key; did you mean seed? Delete the line if it is not needed" in err
 
 
 def test_a_file_or_a_command_is_expected() -> None:

@@ -128,10 +128,19 @@ def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "form", "said"),
     [
-        ("[1]\n", {"format": "jsonl"}, "1 an object is expected, found list"),
+        (
+            "[1]\n",
+            {"format": "jsonl"},
+            "1 an object is expected, found list: jsonl has one in each line",
+        ),
         ("\n{\n", {"format": "jsonl"}, "2 it is not JSON: Expecting property name"),
         ('{"a": 1}\n', {"format": "jsonl"}, "1 it has no 'text', but 'a'"),
         ('{"text": 1}\n', {"format": "jsonl"}, "1 'text' is 1, a text is expected"),
+        (
+            f'{{"text": {[1] * 5000}}}\n',
+            {"format": "jsonl"},
+            f"1 'text' is [{'1, ' * 18}1,..., a text is expected",
+        ),
         ('{"text": "a", "label": null}\n', {"format": "jsonl"}, "1 'label' is None, a name or"),
         ('{"text": "\\ud83d", "label": 1}\n', {"format": "jsonl"}, "1 half of a surrogate pair"),
         ('{"text": " ", "label": 1}\n', {"format": "jsonl"}, "1 the text is empty"),

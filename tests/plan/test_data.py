@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl import Data, InputError, Model, Parallel, Recipe, Schedule, SpecError, Task, Train
+from gpt2dsl import (
+    Classifier,
+    Data,
+    InputError,
+    Model,
+    Parallel,
+    Recipe,
+    Schedule,
+    SpecError,
+    Task,
+    Train,
+)
 from gpt2dsl.engine.prepare import opened
 
 NANO = Model(size="nano") | Train(batch_size=4, seq_length=32)
@@ -117,6 +128,35 @@ def test_rows_that_are_passed_over_are_notes_of_the_plan(tmp_path: Path) -> None
     assert [note.split()[0] for note in notes] == ["task.data", "task.eval_data"]
     (fault,) = (NANO | Data(format="jsonl") | Task.pretrain(data=path)).faults()
     assert (fault.code, f"{path}:1501" in fault.message) == ("G2-309", True)
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "more"),
+    [
+        ("text,label\n", {"format": "csv"}, "; its first row is the header, unless data.header ="),
+        ("\n\n", {"format": "tsv", "header": False, "text_column": 0}, ""),
+        ("{\n[\n", {"format": "jsonl", "max_bad_rows": 2}, ""),
+    ],
+)
+@pytest.mark.parametrize("classifies", [False, True])
+def test_a_table_without_a_usable_row_is_refused_before_anything_starts(
+    tmp_path: Path, content: str, form: dict[str, Any], more: str, *, classifies: bool
+) -> None:
+    path = written(tmp_path, "x", content)
+    data = Data(**form, label_column=1 if "text_column" in form else "label")
+    recipe = NANO | data | Task.pretrain(data=path)
+    (fault,) = (recipe | Classifier(labels=2) if classifies else recipe).faults()
+    assert (fault.code, fault.key) == ("G2-302", f"task.data = {path}")
+    assert fault.message.startswith(f"there is no usable row in it{more}")
+
+
+def test_of_a_large_table_rows_may_follow_the_bad_ones_that_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt2dsl.plan.inputs.SMALL", 0)
+    rows = "{\n" * 1500 + '{"text": "the cat sat"}\n' * 2000
+    path = written(tmp_path, "x.jsonl", rows)
+    assert not (NANO | Data(format="jsonl", max_bad_rows=1500) | Task.pretrain(data=path)).faults()
 
 
 def test_a_large_table_is_looked_at_in_part_and_by_a_run_as_a_whole(

@@ -138,18 +138,21 @@ def test_unknown_and_misspelt_keys_are_named_with_their_lines(tmp_path: Path) ->
         imported(path)
     lines = path.read_text().splitlines()
     said = [(fault.origin, fault.key, fault.message) for fault in error.value.faults]
+    unknown, cure = "MindFormers 0.8's GPT-2 knows no such key", "the line if it is not needed"
     assert said == [
         (
             f"{path}:{lines.index('  bach_size: 4') + 1}",
             "runner_config.bach_size",
-            "MindFormers 0.8's GPT-2 knows no such key; did you mean runner_config.batch_size?",
+            f"{unknown}; did you mean runner_config.batch_size? Delete {cure}",
         ),
-        (
-            f"{path}:{lines.index('  lr: 1') + 1}",
-            "optimiser.lr",
-            "MindFormers 0.8's GPT-2 knows no such key; did you mean optimizer.eps?",
-        ),
+        (f"{path}:{lines.index('  lr: 1') + 1}", "optimiser.lr", f"{unknown}; delete {cure}"),
     ]
+
+
+def test_an_unknown_option_of_a_command_is_to_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "run_gpt2")
+    with pytest.raises(SpecError, match="delete the option if it is not needed"):
+        said(tmp_path, "run_mindformer.py --config run_gpt2.yaml --optimizer.foo 1")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,10 @@ def test_the_batch_is_the_global_one_by_their_arithmetic(tmp_path: Path) -> None
     assert batch(semi) == (8, 2)
     piped = {"parallel_config.pipeline_stage": 2, "parallel_config.micro_batch_num": 4}
     assert batch({**semi, **piped}) == (32, 2)
+    assert batch({**semi, "parallel.parallel_mode": "SEMI_AUTO_PARALLEL"}) == (8, 2)
     assert batch({"use_parallel": True}, devices=8) == (32, 8)
+    named = {"use_parallel": True, "parallel.parallel_mode": "DATA_PARALLEL"}
+    assert batch(named, devices=8) == (32, 8)
     assert batch({"parallel_config.data_parallel": 8}) == (4, 1)
     scaled = {**semi, "lr_scale": True}
     entries = document.read(write(tmp_path, "run_gpt2", scaled))

@@ -7,11 +7,11 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.spec import read
-from gpt2dsl.spec.mindformers import keys
+from gpt2dsl.spec.mindformers import keys, names
 from gpt2dsl.spec.mindformers.document import Entry
 from gpt2dsl.spec.tables import Value, structure
 from gpt2dsl.weights.formats.settings import ACTIVATIONS
@@ -23,21 +23,6 @@ OPTIONAL = ("task", "lora", "classifier")
 _CONFIG = "model.model_config."
 _PET = f"{_CONFIG}pet_config."
 _SAVING = "callbacks[CheckpointMointor]."
-
-MODES = {"train": "pretrain", "finetune": "finetune", "eval": "evaluate", "predict": "generate"}
-SCHEDULES = {
-    "polynomial": "polynomial",
-    "linear": "linear",
-    "cosine": "cosine",
-    "cosine_with_restarts": "cosine_restarts",
-    "constant_with_warmup": "constant",
-}
-PUBLISHED = {"gpt2": "gpt2", "gpt2_xl": "gpt2-xl", "gpt2_13b": "13b"}
-"""Names of weights that MindFormers downloads → the same weights on the Hugging Face Hub."""
-
-ADAPTED = {"gpt2_lora": "gpt2", "gpt2_xl_lora": "gpt2_xl"}
-_OPTIMIZERS = ("FusedAdamWeightDecay", "AdamWeightDecay", "AdamW", "adamw")
-_THIRDS = {"dense1": "q", "dense2": "k", "dense3": "v"}
 
 
 @attrs.frozen
@@ -99,7 +84,8 @@ class _Carrier:
         self.entries, self.devices = entries, devices
         self.tables: dict[str, dict[str, Any]] = {}
         self.lines: dict[str, Line] = {}
-        self.faults: list[Fault] = []
+        self.faults = list(names.faults(entries))
+        self.asked: set[str] = set()
 
     def imported(self) -> Imported:
         """Return the recipe and the fate of every key."""
@@ -117,15 +103,13 @@ class _Carrier:
     def _rest(self, entry: Entry) -> None:
         verdict = keys.fate(entry.key, entry.value)
         if verdict is None:
-            known = (*self.entries, *keys.NO_EFFECT_KEYS, *keys.NO_COUNTERPART_KEYS, *self.lines)
-            hint = did_you_mean(entry.key, [key for key in known if key != entry.key])
-            message = f"MindFormers 0.8's GPT-2 knows no such key{hint}"
-            self.faults.append(Fault("G2-101", entry.origin, entry.key, message))
+            self.faults.append(keys.unknown(entry, self.asked))
             return
         self.lines[entry.key] = Line(entry, *verdict)
 
     def take(self, key: str, default: Any = None, words: str = "") -> Any:
         """Return a value and record its key as carried over."""
+        self.asked.add(key)
         if (entry := self.entries.get(key)) is None:
             return default
         self.lines[key] = Line(entry, CARRIED, words)
@@ -138,22 +122,21 @@ class _Carrier:
 
     def move(self, key: str, where: str, of: Callable[[Any], Any] = lambda value: value) -> Any:
         """Move a value to the recipe, converted by ``of``, and return it."""
-        if key not in self.entries:
-            return None
-        value = of(self.take(key, words=where))
-        self.put(where, value)
+        value = self.take(key, words=where)
+        if key in self.entries:
+            value = of(value)
+            self.put(where, value)
         return value
 
-    def choice(self, key: str, names: Mapping[str, str], default: str, where: str) -> str:
+    def choice(self, key: str, ours: Mapping[str, str], default: str, where: str) -> str:
         """Return the recipe's name for one of MindFormers' names."""
         name = self.take(key, None, words=where)
         if name is None:
             return default
-        if name not in names:
-            expected = f"expected one of {', '.join(names)}, found {name!r}"
-            self.faults.append(Fault("G2-202", self.entries[key].origin, key, expected))
+        if not isinstance(name, str) or name not in ours:
+            self.faults.append(names.outside(self.entries[key], ours))
             return default
-        return names[name]
+        return ours[name]
 
     def number(self, key: str, default: float, words: str = "") -> Any:
         """Return a number, also from text, which YAML reads ``1e-5`` as."""
@@ -167,11 +150,12 @@ class _Carrier:
 
     def note(self, key: str, fate: str, words: str) -> None:
         """Record the fate of a key."""
+        self.asked.add(key)
         if key in self.entries:
             self.lines[key] = Line(self.entries[key], fate, words)
 
     def _task(self) -> None:
-        kind = self.choice("run_mode", MODES, "pretrain", "task.kind")
+        kind = self.choice("run_mode", names.MODES, "pretrain", "task.kind")
         self.kind = kind
         self.put("task.kind", kind)
         if kind == "generate":
@@ -184,7 +168,8 @@ class _Carrier:
             self.note("do_eval", keys.NO_EFFECT, "nothing is trained")
             return
         for side in ("train", "eval"):
-            self.take(f"{side}_dataset.data_loader.type", words='data.format = "mindrecord"')
+            key, words = f"{side}_dataset.data_loader.type", 'data.format = "mindrecord"'
+            self.choice(key, names.LOADERS, "mindrecord", words)
         self.put("data.format", "mindrecord")
         held_out = self.take("eval_dataset.data_loader.dataset_dir", "", "task.eval_data")
         trained_on = self.take("train_dataset.data_loader.dataset_dir", "", "task.data")
@@ -241,8 +226,8 @@ class _Carrier:
         else:
             words = "read there only where load_checkpoint is empty, in eval and predict"
             self.note(fallback, keys.NO_EFFECT, words)
-        named = ADAPTED.get(named, named)
-        weights = str(PUBLISHED.get(named, named))
+        named = names.ADAPTED.get(named, named)
+        weights = str(names.PUBLISHED.get(named, named))
         if weights:
             self.put("model.weights", weights)
         elif self.kind == "finetune":
@@ -253,7 +238,7 @@ class _Carrier:
     def _activation(self, size: str, weights: str) -> None:
         key = f"{_CONFIG}hidden_act"
         activation = self.choice(key, ACTIVATIONS, "gelu_new", "model.activation")
-        if weights in PUBLISHED.values():
+        if weights in names.PUBLISHED.values():
             if key in self.entries:
                 words = "the published weights' own counts: another one would drift in silence"
                 self.note(key, keys.NO_EFFECT, words)
@@ -277,7 +262,7 @@ class _Carrier:
             self.put("lora.dropout", self.number(f"{_PET}lora_dropout", 0.01, "lora.dropout"))
             key = f"{_PET}target_modules"
             pattern = str(self.take(key, ".*dense1.*|.*dense3.*", "lora.targets"))
-            thirds = "".join(ours for theirs, ours in _THIRDS.items() if theirs in pattern)
+            thirds = "".join(ours for theirs, ours in names.THIRDS.items() if theirs in pattern)
             if not thirds:
                 message = "expected a pattern of dense1, dense2 and dense3"
                 origin = self.entries[key].origin
@@ -312,7 +297,7 @@ class _Carrier:
         micro = self.take("parallel_config.micro_batch_num", 1, "parallel.micro_batches")
         if not is_parallel:
             layout = dict.fromkeys(layout, 1)
-        elif mode in (0, 3):  # data parallel: MindFormers resets the others to 1
+        elif mode in names.DATA_PARALLEL:  # data parallel: MindFormers resets the others to 1
             layout = {"dp": self.devices or layout["dp"], "mp": 1, "pp": 1}
         self.micro = micro if layout["pp"] > 1 else 1
         self.layout = layout
@@ -355,11 +340,7 @@ class _Carrier:
             self.tables.pop("train", None)
 
     def _optimizer(self) -> None:
-        kind = self.take("optimizer.type", _OPTIMIZERS[0], "optim.name")
-        if kind not in _OPTIMIZERS:
-            expected = f"expected one of {', '.join(_OPTIMIZERS)}, found {kind!r}"
-            origin = self.entries["optimizer.type"].origin
-            self.faults.append(Fault("G2-202", origin, "optimizer.type", expected))
+        kind = self.take("optimizer.type", names.OPTIMIZERS[0], "optim.name")
         lr = self.number("lr_schedule.learning_rate", 1e-4, "optim.lr")
         if self.take("lr_scale", False, "optim.lr"):
             lr *= self.batch / self.number("lr_scale_factor", 256, "optim.lr")
@@ -373,11 +354,11 @@ class _Carrier:
         if self.kind in ("pretrain", "finetune"):
             for key, value in values.items():
                 self.put(f"optim.{key}", value)
-            if kind in _OPTIMIZERS[:2]:
+            if kind in names.OPTIMIZERS[:2]:
                 self.put("optim.bias_correction", False)
 
     def _schedule(self) -> None:
-        kind = self.choice("lr_schedule.type", SCHEDULES, "constant", "schedule.kind")
+        kind = self.choice("lr_schedule.type", names.SCHEDULES, "constant", "schedule.kind")
         warmup = self.number("lr_schedule.warmup_steps", 0, "schedule.warmup")
         share = self.number("lr_schedule.warmup_ratio", 0, "schedule.warmup")
         end = self.number("lr_schedule.lr_end", 1e-7, "schedule.end")

@@ -6,9 +6,15 @@ mindformers 0.8.0, configs/gpt2 and the code that reads them.
 
 from __future__ import annotations
 
-import re
+import difflib
+from collections.abc import Iterable
+
+from gpt2dsl.errors import Fault
+from gpt2dsl.spec.mindformers.document import Entry
 
 NO_EFFECT, NO_COUNTERPART = "no effect", "no counterpart"
+_CLOSE = 0.75
+"""Likeness from which on a key is suggested for another one."""
 
 _WHERE = "runs have directories of their own, under runtime.output"
 _ALWAYS_GRAPH = "graphs are always compiled whole"
@@ -18,6 +24,12 @@ _MOE = "parsed there and never given to GPT-2"
 _PROFILE = "gpt2dsl run SPEC --profile"
 _TOKENIZER = "the tokenizer is the weights' own; all special tokens are GPT-2's end of text"
 _VIT = "of vision models"
+_COLUMNS = "the columns of MindRecord are known"
+_NO_ADAPTER = "read where pet_type is lora"
+_ANY_SIDE = {
+    "num_parallel_workers": _LOADER, "prefetch_size": _LOADER, "python_multiprocessing": _LOADER,
+    "numa_enable": _LOADER, "input_columns": _COLUMNS, "output_columns": _COLUMNS,
+}  # fmt: skip
 _ONE_FILE = "checkpoints are whole, whatever the layout"
 _SCALES = "starts at 2^16, doubles after 1,000 clean steps"
 
@@ -103,6 +115,18 @@ NO_EFFECT_KEYS: dict[str, str] = {
     "init_start_profile": _PROFILE,
     "profile_communication": _PROFILE,
     "profile_memory": _PROFILE,
+    "predict_data": "read by predict alone",
+    "eval_step_interval": "read where do_eval is on, and there is data to evaluate",
+    "callbacks[CheckpointMointor].keep_checkpoint_max": "nothing is trained",
+    **{
+        f"model.model_config.pet_config.{name}": _NO_ADAPTER
+        for name in ("lora_rank", "lora_alpha", "lora_dropout", "target_modules")
+    },
+    **{
+        f"{side}_dataset.{name}": why
+        for side in ("train", "eval")
+        for name, why in _ANY_SIDE.items()
+    },
 }
 
 NO_COUNTERPART_KEYS: dict[str, str] = {
@@ -116,13 +140,6 @@ NO_COUNTERPART_KEYS: dict[str, str] = {
     "train_dataset.repeat": "train.epochs repeats",
     "eval_dataset.repeat": "an evaluation reads the data once",
 }
-
-_PATTERNS = {
-    r"(train|eval)_dataset\.(num_parallel_workers|prefetch_size)": _LOADER,
-    r"(train|eval)_dataset\.(python_multiprocessing|numa_enable)": _LOADER,
-    r"(train|eval)_dataset\.(input_columns|output_columns)": "the columns of MindRecord are known",
-}
-
 
 NEUTRAL: dict[str, object] = {
     "micro_batch_interleave_num": 1,
@@ -143,7 +160,38 @@ def fate(key: str, value: object) -> tuple[str, str] | None:
         return NO_EFFECT, NO_EFFECT_KEYS[key]
     if key in NO_COUNTERPART_KEYS:
         return NO_COUNTERPART, NO_COUNTERPART_KEYS[key]
-    for pattern, why in _PATTERNS.items():
-        if re.fullmatch(pattern, key):
-            return NO_EFFECT, why
     return None
+
+
+def unknown(entry: Entry, asked: Iterable[str]) -> Fault:
+    """Return the fault of an unknown key.
+
+    Args:
+        entry: the key.
+        asked: keys that ``carrying`` reads, which the message may suggest as those of the tables.
+    """
+    near = _nearest(entry.key, {*asked, *NO_EFFECT_KEYS, *NO_COUNTERPART_KEYS})
+    what = "option" if entry.origin.startswith("--") else "line"
+    hint = f"; did you mean {near}? Delete" if near else "; delete"
+    cure = f"{hint} the {what} if it is not needed"
+    message = f"MindFormers 0.8's GPT-2 knows no such key{cure}"
+    return Fault("G2-101", entry.origin, entry.key, message)
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    """Return the key of ``known`` whose last word is close to that of ``key``; "" for none.
+
+    One of the same table comes first, then one of a table with a close name, then one of any
+    table, where no other has such a word.
+    """
+    table, _, word = key.rpartition(".")
+    of = {name: name.rpartition(".") for name in sorted(known)}
+    close = [name for name, (_, _, last) in of.items() if _likeness(word, last) >= _CLOSE]
+    beside = [name for name in close if of[name][0] == table]
+    akin = [name for name in close if _likeness(table, of[name][0]) >= _CLOSE]
+    found = beside or akin or (close if len(close) == 1 else [])
+    return max(found, key=lambda name: _likeness(key, name), default="")
+
+
+def _likeness(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()

@@ -5,6 +5,7 @@ Source: mindformers 0.8.0, models/gpt2/gpt2_config.py and models/base_model.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import attrs
 
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.schema.fate import shown
 from gpt2dsl.weights.defaults import Defaults, Document
 
 ACTIVATIONS = {"gelu": "gelu_new", "fast_gelu": "fast_gelu", "relu": "relu"}
@@ -51,10 +53,17 @@ class Settings:
 
     @property
     def alpha(self) -> float | None:
-        """The adapter's lora_alpha; None if there is no adapter."""
+        """The adapter's lora_alpha; None if there is no adapter.
+
+        Raises:
+            InputError: it is no finite number (G2-306).
+        """
         pet = self.model.get("pet_config")
         value = pet.get("lora_alpha") if isinstance(pet, dict) else None
-        return float(value) if isinstance(value, int | float) else None
+        if value is None or (type(value) in {int, float} and math.isfinite(value)):
+            return None if value is None else float(value)
+        message = f"pet_config.lora_alpha is {shown(value)}, a number is expected"
+        raise InputError("G2-306", self.path, message)
 
 
 def beside(checkpoint: Path) -> Settings | None:

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2dsl import Recipe, Task
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION, GPT2Config
 from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor
-from gpt2dsl.weights.formats import mindformers, settings
+from gpt2dsl.weights.formats import huggingface, mindformers, settings
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.infer_config import Overrides
 from tests.weights.conftest import random_arrays
@@ -140,6 +141,35 @@ def test_half_an_adapter_is_told(tmp_path: Path, geometry: GPT2Config) -> None:
             Overrides(),
             "hidden_act is 'swi",
         ),
+        (
+            "model: {model_config: {num_heads: 2, hidden_act: [gelu]}}",
+            Overrides(),
+            r"hidden_act is \['gelu'\], one of",
+        ),
+        *(
+            (
+                f"model: {{model_config: {{num_heads: 2, {key}: {rate}}}}}",
+                Overrides(),
+                f"{key} is {found}, a number from 0 to below 1 is expected",
+            )
+            for key in ("hidden_dropout_rate", "attention_dropout_rate")
+            for rate, found in (
+                ("1.0", "1.0"),
+                ("-0.1", "-0.1"),
+                ("high", "'high'"),
+                ("true", "True"),
+                (".nan", "nan"),
+                ("", "None"),
+            )
+        ),
+        *(
+            (
+                f"model: {{model_config: {{num_heads: 2, pet_config: {{lora_alpha: {alpha}}}}}}}",
+                Overrides(),
+                f"pet_config.lora_alpha is {found}, a number is expected",
+            )
+            for alpha, found in (("true", "True"), ("'8'", "'8'"), (".inf", "inf"))
+        ),
         ("model: [", Overrides(), "it is not YAML"),
         ("seed: 0", Overrides(), "it has no model.model_config"),
         (
@@ -178,6 +208,33 @@ def test_the_network_comes_from_the_yaml_or_the_size_or_the_heads(
     (tmp_path / "another.yaml").write_text("seed: 0")
     with pytest.raises(InputError, match="how many heads"):
         reading.look(path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [(1, REGRESSION), (3, REGRESSION), (1, MULTI_LABEL), (3, MULTI_LABEL), (3, ""), (0, "")],
+)
+def test_a_classifier_of_each_kind_comes_back(
+    tmp_path: Path, geometry: GPT2Config, labels: int, problem: str
+) -> None:
+    network = attrs.evolve(geometry, labels=labels, problem=problem, attention_dropout=0.3)
+    tensors = random_arrays(network)
+    (tmp_path / "a").mkdir()
+    huggingface.write(tmp_path / "a", network, tensors)
+    for source, target, form in (("a", "b", "mindformers"), ("b", "c", "hf")):
+        task = Task.convert(source=str(tmp_path / source), target=str(tmp_path / target), to=form)
+        Recipe(task).plan().run()
+        assert reading.look(tmp_path / target).geometry == network
+    found = opening.opened(tmp_path / "c", Overrides()).tensors
+    assert all(np.array_equal(found[name].load(), array) for name, array in tensors.items())
+
+
+@pytest.mark.parametrize(("labels", "problem"), [(1, REGRESSION), (3, ""), (0, "")])
+def test_the_kind_of_a_classifier_of_mindformers_follows_from_its_outputs(
+    tmp_path: Path, geometry: GPT2Config, labels: int, problem: str
+) -> None:
+    network = attrs.evolve(geometry, labels=labels, problem=problem)
+    assert reading.look(_checkpoint(tmp_path / "a.ckpt", network), HEADS).geometry == network
 
 
 def test_query_key_and_value_that_do_not_fit_are_shown(
@@ -227,7 +284,12 @@ def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
     text = settings.yaml_of(geometry, to_config(geometry)).decode()
     path.with_suffix(".yaml").write_text(text)
     assert reading.look(path).geometry == geometry
-    for old, new in (("num_heads: 2", "num_heads: 4"), ("hidden_act: gelu", "hidden_act: relu")):
+    for old, new in (
+        ("num_heads: 2", "num_heads: 4"),
+        ("hidden_act: gelu", "hidden_act: relu"),
+        ("hidden_dropout_rate: 0.1", "hidden_dropout_rate: 0.2"),
+        ("attention_dropout_rate: 0.1", "attention_dropout_rate: 0.2"),
+    ):
         path.with_suffix(".yaml").write_text(text.replace(old, new))
         with pytest.raises(
             InputError, match=r"in one place and .* \(hugging_face and model_config"

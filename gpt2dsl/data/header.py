@@ -1,0 +1,107 @@
+"""First row of a csv or tsv: the places of columns, or the cure where they are not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from gpt2dsl.data.form import Column, Form
+from gpt2dsl.schema.fate import shown
+
+SEPARATORS = {"csv": ",", "tsv": "\t"}
+
+_LISTED = 8
+"""Most columns that a message lists."""
+
+_JSON = re.compile(r"[\[{]\s*([\[{\"]|$)")
+
+_NAME = re.compile(r"\s*[^\W\d][\w .:/()-]{0,29}\s*")
+"""What a column's name looks like, unlike a text or a number."""
+
+
+def listed(names: Iterable[object]) -> str:
+    """Return the first names of columns for a message, each shortened."""
+    known = list(names)
+    others = f", and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return ", ".join(map(shown, known[:_LISTED])) + others
+
+
+def refuse_json(line: str) -> None:
+    """Refuse a header that is JSON.
+
+    Raises:
+        ValueError: it is; the message has the cure.
+    """
+    text = line.strip()
+    if not _JSON.match(text):
+        return
+    cure = 'say data.format = "jsonl"'
+    if not (text.startswith("{") and text.endswith("}")):
+        cure = f"write each of its objects in a line of its own, as a .jsonl, and {cure}"
+    raise ValueError(f"its first line is JSON, no header: {cure}")
+
+
+def places(wanted: Mapping[str, Column], first: list[str], form: Form) -> list[int]:
+    """Return the indexes of columns.
+
+    Args:
+        wanted: keys of the recipe that name columns, with the name or number of each.
+        first: values of the first row.
+        form: form of the file.
+
+    Raises:
+        ValueError: the first row has no such column; the message has the cure.
+    """
+    return [_place(column, first, key, form, wanted) for key, column in wanted.items()]
+
+
+def _place(
+    column: Column, first: list[str], key: str, form: Form, wanted: Mapping[str, Column]
+) -> int:
+    if isinstance(column, int):
+        if column < len(first):
+            return column
+        cure = _other_separator(first, form, wanted) or f"{key} names the column"
+        message = f"there is no column {column}: the first row has {len(first)}"
+        raise ValueError(f"{message}; {cure}")
+    if not form.header:
+        message = f"without a header the column {column!r} must be a number, from 0"
+        raise ValueError(f"{message}: {key}")
+    if first.count(column) > 1:
+        raise ValueError(f"the column {column!r} is there {first.count(column)} times")
+    if column in first:
+        return first.index(column)
+    cure = _other_separator(first, form, wanted) or _no_header(first, key, wanted)
+    raise ValueError(f"there is no column {column!r}, but {listed(first)}: {cure}")
+
+
+def _other_separator(first: list[str], form: Form, wanted: Mapping[str, Column]) -> str:
+    """Return the cure where another separator gives the columns; "" where none does."""
+    line = SEPARATORS[form.format].join(first)
+    for separator, cure in {
+        "\t": 'tabs separate its columns: data.format = "tsv"',
+        ",": 'commas separate its columns: data.format = "csv"',
+        ";": "its separator is ';'; write it anew with commas, or with tabs as a tsv",
+        "|": "its separator is '|'; write it anew with commas, or with tabs as a tsv",
+    }.items():
+        names = [name.strip(' "') for name in line.split(separator)]
+        is_split = len(first) == 1 and len(names) > 1 and _are_names(names)
+        if separator != SEPARATORS[form.format] and (is_split or _has_all(names, wanted)):
+            return cure
+    return ""
+
+
+def _has_all(names: list[str], wanted: Mapping[str, Column]) -> bool:
+    return all(column in names for column in wanted.values())
+
+
+def _no_header(first: list[str], key: str, wanted: Iterable[str]) -> str:
+    numbers = f"data.header = false, and {' and '.join(wanted)} as numbers, from 0"
+    if _are_names(first):
+        return f"{key} names the column; if this is no header, {numbers}"
+    return f"this seems to be no header: {numbers}; else {key} names the column"
+
+
+def _are_names(values: list[str]) -> bool:
+    """Return whether values look like the names of columns: short, and all different."""
+    return len(set(values)) == len(values) and all(map(_NAME.fullmatch, values))
