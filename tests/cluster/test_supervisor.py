@@ -266,7 +266,7 @@ import json
 from pathlib import Path
 from gpt2dsl.cluster.supervisor import *
 supervise({command!r}, Node(ranks=2, local=2, port=1, schedules=False), Path({str(job.logs)!r}),
-          Limits(collective=10), on_report=lambda report: print(json.dumps(report), flush=True))
+          Timeouts(collective=10), on_report=lambda report: print(json.dumps(report), flush=True))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as supervisor:
         assert supervisor.stdout
@@ -350,7 +350,7 @@ def test_a_machine_without_a_loopback_is_told_before_its_ranks_start(tmp_path: P
     code = (
         "import sys; from gpt2dsl.cluster.supervisor import *; from pathlib import Path\n"
         "node = Node(ranks=2, local=2, port=free_port())\n"
-        "supervise(['none'], node, Path(sys.argv[1]) / 'logs', Limits(collective=100))\n"
+        "supervise(['none'], node, Path(sys.argv[1]) / 'logs', Timeouts(collective=100))\n"
     )
     command = ["unshare", "--net", sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
