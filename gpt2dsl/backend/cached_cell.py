@@ -8,14 +8,11 @@ MindSpore sees a private folder with only the file that it is about to load.
 
 from __future__ import annotations
 
-import atexit
 import functools
 import gc
 import hashlib
 import importlib.util
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -26,7 +23,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 from mindspore.graph import api
 
-from gpt2dsl.files import atomic, cache
+from gpt2dsl.files import atomic, cache, temporary
 
 KEPT = 1000
 """Most graphs on disk; the least recently used are evicted. A training run has about 20, of up to
@@ -121,8 +118,7 @@ class _Turn:
     """
 
     def __init__(self) -> None:
-        root = tempfile.mkdtemp(prefix="gpt2dsl-graphs-")
-        atexit.register(shutil.rmtree, root, ignore_errors=True)
+        root = temporary.folder("gpt2dsl-graphs-")
         self._root, self._folder, self._number = root, Path(root, "rank_0", "graph_cache"), 0
         self._folder.mkdir(parents=True)
         # MindSpore's own check compares the sources that the main program imports, and fails if

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import threading
 import traceback
@@ -14,6 +13,7 @@ from typing_extensions import override
 
 from gpt2dsl import signals, terminal
 from gpt2dsl.errors import Gpt2DslError, SpecError, did_you_mean
+from gpt2dsl.files import temporary
 
 COMMANDS = {
     "run": "plan, show and run a recipe",
@@ -107,7 +107,7 @@ def main() -> NoReturn:
     with terminal.prepared() as output:
         code = _run(output)
     if any(thread.name == signals.COMPUTING for thread in set(threading.enumerate()) - threads):
-        os._exit(code)  # interpreter shutdown beneath that thread would crash
+        temporary.end(code)
     sys.exit(code)
 
 

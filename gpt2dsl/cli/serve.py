@@ -11,6 +11,7 @@ from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.serve.settings import Settings, listen, named_adapters
+from gpt2dsl.serve.stop import Stop
 
 _DEFAULT = Serve()
 
@@ -131,18 +132,20 @@ def command(
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
-    settings = Settings.of(
-        _task(said),
-        key=api_key or "",
-        is_open=insecure,
-        tokenizer=tokenizer or "auto",
-        adapters=named_adapters(adapters, name),
-        checks=checks,
-    )
-    listening = listen(settings)
-    from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
+    with Stop(is_process=True) as stop:
+        settings = Settings.of(
+            _task(said),
+            key=api_key or "",
+            is_open=insecure,
+            tokenizer=tokenizer or "auto",
+            adapters=named_adapters(adapters, name),
+            checks=checks,
+        )
+        listening = listen(settings)
+        from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
 
-    serve(weights, name, settings, listening)
+        stop.restore()
+        serve(weights, name, settings, listening, stop)
 
 
 def _task(said: dict[str, Any]) -> Serve:

@@ -34,7 +34,7 @@ class StopRequest(Signals):
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Defer Ctrl-C and other stop signals to the end of this block, then restore Python's handlers.
+    """Defer Ctrl-C and other stop signals to the end of this block, to the handlers of its start.
 
     MindSpore's import can't be interrupted safely, and installs a handler that ends the process
     without a message.
@@ -53,5 +53,5 @@ def held() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    if received:
-        raise KeyboardInterrupt
+    for number in received:
+        signal.raise_signal(number)

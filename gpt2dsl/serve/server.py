@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from gpt2dsl.serve.connection import Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
 from gpt2dsl.serve.settings import Settings
+from gpt2dsl.serve.stop import Stop
 from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.infer_config import Overrides
 
@@ -40,6 +40,7 @@ def serve(
     name: str,
     settings: Settings,
     listening: socket.socket,
+    stop: Stop,
     loader: Callable[[], LanguageModel] | None = None,
 ) -> tuple[str, int]:
     """Serve until SIGTERM or Ctrl-C, then finish accepted requests within the grace period.
@@ -49,6 +50,7 @@ def serve(
         name: the name of the model in requests.
         settings: the settings of the server.
         listening: the listening socket.
+        stop: the signals; it may be asked to stop before it has begun.
         loader: returns the model, in place of loading it from ``weights``.
 
     Returns:
@@ -58,6 +60,11 @@ def serve(
         RunError: the check fails.
         InputError: the weights are missing or corrupt.
     """
+    url = _url(settings, listening)
+    if stop.is_wanted:
+        listening.close()
+        say("stopped")
+        return url, 0
     worker = Worker(
         lambda: load(weights, settings, loader),
         batch=settings.batch,
@@ -71,24 +78,26 @@ def serve(
     )
     roots = {name: weights, **settings.adapters}
     service = Service(worker, name, limits, settings.template, roots)
-    server = _Server(service, settings, listening, f"loading {weights} and compiling")
+    server = _Server(service, settings, url, stop, f"loading {weights} and compiling")
     interval = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     worker.start()
-    say(f"listening on {server.url}")
+    say(f"listening on {url}")
     try:
         server.run(sockets=[listening])
     finally:
         gc.unfreeze()
         sys.setswitchinterval(interval)
         worker.stop()
-        worker.join(FAREWELL)
+        is_loading = not worker.model.done()
+        worker.join(0 if stop.is_process and is_loading else FAREWELL)
     if worker.model.done() and (error := worker.model.exception()):
         raise error
     if server.fault:
         raise server.fault
-    say("stopped" + ("" if server.is_cut else "; all requests that were accepted are answered"))
-    return server.url, worker.counters.generated_tokens
+    is_complete = worker.model.done() and not server.is_cut
+    say("stopped" + ("; all requests that were accepted are answered" if is_complete else ""))
+    return url, worker.counters.generated_tokens
 
 
 def load(
@@ -112,6 +121,13 @@ def load(
         with _of_option(f"--adapter {name}={path}", path):
             model.load_adapter(name, path, base=weights, tokenizer=settings.tokenizer)
     return model
+
+
+def _url(settings: Settings, listening: socket.socket) -> str:
+    """Return the URL of a server."""
+    host, port = listening.getsockname()[:2]
+    shown = settings.host if settings.host != "localhost" else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 @contextmanager
@@ -139,22 +155,20 @@ class _Server(uvicorn.Server):
     Attributes:
         is_cut: whether answers were cut off.
         fault: the error of a failed check.
-        url: the URL of the server.
     """
 
     def __init__(
         self,
         service: Service,
         settings: Settings,
-        listening: socket.socket,
+        url: str,
+        stop: Stop,
         loading: str,
     ) -> None:
         self._service, self._settings, self._loading = service, settings, loading
+        self._url, self._stop = url, stop
         self.is_cut = False
         self.fault: RunError | None = None
-        host, port = listening.getsockname()[:2]
-        shown = settings.host if settings.host != "localhost" else host
-        self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
         routes = app(
             service,
             hosts=(settings.host, *settings.hosts),
@@ -176,6 +190,7 @@ class _Server(uvicorn.Server):
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stop.begin()
         await super().startup(sockets)
         self._start = asyncio.create_task(self._say_when_ready())
 
@@ -184,7 +199,7 @@ class _Server(uvicorn.Server):
         model = self._service.worker.model
         try:
             with saying(self._loading):
-                await asyncio.wrap_future(model)
+                await asyncio.shield(asyncio.wrap_future(model))
         except Exception:  # noqa: BLE001  # serve raises it once the sockets are closed
             self.should_exit = True
             return
@@ -192,10 +207,10 @@ class _Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         names = ", ".join([self._service.name, *self._settings.adapters])
-        say(f"serving {names} on {self.url}/v1")
+        say(f"serving {names} on {self._url}/v1")
         if self._settings.checks:
             try:
-                for line in await asyncio.to_thread(check.check, self.url, self._settings.key):
+                for line in await asyncio.to_thread(check.check, self._url, self._settings.key):
                     say(line)
             except RunError as error:
                 self.fault = error
@@ -204,9 +219,11 @@ class _Server(uvicorn.Server):
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop gracefully at the first signal, immediately at the second."""
-        if self.should_exit:
-            os._exit(128 + sig)
-        self.should_exit = True
+        self._stop.note(sig, frame)
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._stop.is_wanted
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -13,6 +13,7 @@ from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import weights_name
 from gpt2dsl.plan.serving import API_KEY
 from gpt2dsl.serve.settings import Settings, listen
+from gpt2dsl.serve.stop import Stop
 
 if TYPE_CHECKING:
     from gpt2dsl.engine.language_model import LanguageModel
@@ -30,11 +31,13 @@ def run(job: Job) -> Result:
     serving.refuse_event_loop()
     settings = Settings.of(task, key=_key())
     exposed = fault(job.parts, "G2-202", "task.host", f"set {API_KEY}", "task.port")
-    listening = listen(settings, exposed)
-    with held():
-        from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
     name = serving.name_of(job.parts)
-    url, tokens = serve(weights_name(job.parts), name, settings, listening, lambda: _model(job))
+    with Stop() as stop:
+        listening = listen(settings, exposed)
+        with held():
+            from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
+        weights = weights_name(job.parts)
+        url, tokens = serve(weights, name, settings, listening, stop, lambda: _model(job))
     return Result(task="serve", url=url, tokens=tokens, notes=job.notes)
 
 

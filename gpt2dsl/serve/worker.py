@@ -209,6 +209,8 @@ class Worker(threading.Thread):
             model = self._load()
             slots = self._slots = model.chunked_slots(self._batch, self._cache)
             for purpose in slots.warm_up(all_lengths=self._warms_up):
+                if self._is_stopping:
+                    return
                 self._say(f"compiling for {purpose}")
         except BaseException as error:  # noqa: BLE001  # raised where the model is awaited
             self.model.set_exception(error)

@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -174,3 +176,29 @@ def test_a_file_that_is_no_template_is_refused_before_anything_is_loaded(
     assert words in refused("gpt2", "--template", str(file), "--port", "0")
     with pytest.raises(InputError, match=re.escape(words)):
         Settings.of(Serve(template=str(file)))
+
+
+def test_a_signal_while_mindspore_is_imported_ends_the_server_in_one_line(weights: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        maps = Path(f"/proc/{process.pid}/maps")
+        while "mindspore" not in maps.read_text():
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said) == (0, "stopped\n")
+
+
+@pytest.mark.parametrize("until", ["listening on ", "loading ", "compiling for "])
+def test_a_signal_while_the_model_is_loaded_and_compiled_ends_the_server_and_leaves_nothing(
+    weights: Path, tmp_path: Path, until: str
+) -> None:
+    own = Server(weights, "--warmup", until=until, env={"TMPDIR": str(tmp_path)})
+    assert own.stop() == 0
+    assert own.lines[-1].splitlines()[-1] == "stopped"
+    assert not re.search("Error|WARNING|Traceback", "".join(own.lines))
+    assert list(tmp_path.glob("gpt2dsl-*")) == []
