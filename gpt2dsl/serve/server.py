@@ -41,6 +41,7 @@ def serve(
     settings: Settings,
     listening: socket.socket,
     stop: Stop,
+    *,
     loader: Callable[[], LanguageModel] | None = None,
 ) -> tuple[str, int]:
     """Serve until SIGTERM or Ctrl-C, then finish accepted requests within the grace period.

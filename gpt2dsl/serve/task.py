@@ -37,7 +37,7 @@ def run(job: Job) -> Result:
         with held():
             from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
         weights = weights_name(job.parts)
-        url, tokens = serve(weights, name, settings, listening, stop, lambda: _model(job))
+        url, tokens = serve(weights, name, settings, listening, stop, loader=lambda: _model(job))
     return Result(task="serve", url=url, tokens=tokens, notes=job.notes)
 
 
