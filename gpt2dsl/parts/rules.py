@@ -29,6 +29,7 @@ class Rule:
         doc: meaning of the field, with its unit.
         required: whether the field has no default.
         options: values of a choice.
+        cure: returns the end of the message on a value that is out of range.
     """
 
     expected: str
@@ -37,6 +38,7 @@ class Rule:
     doc: str
     required: bool = False
     options: tuple[str, ...] = ()
+    cure: Callable[[Any], str] = lambda _: ""
 
     def problem(self, value: object) -> tuple[str, str] | None:
         """Return code and message of the fault of ``value``; None if it is valid."""
@@ -48,7 +50,8 @@ class Rule:
             return "G2-201", f"expected {self.expected}, found {description}"
         if not self.fits(value):
             hint = did_you_mean(value, self.options) if isinstance(value, str) else ""
-            return "G2-202", f"expected {self.expected}, found {value!r}{hint}"
+            found = list(value) if isinstance(value, tuple) else value
+            return "G2-202", f"expected {self.expected}, found {found!r}{hint}{self.cure(value)}"
         return None
 
 

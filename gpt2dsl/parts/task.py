@@ -8,6 +8,7 @@ from typing import ClassVar
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import choice, flag, integer, nested, number, size, text, texts
+from gpt2dsl.parts.web import host_names, origins
 
 SOURCE = "weights of any format; auto for those of the stage before it, in a chain"
 TARGET_DTYPES = ("", "float32", "float16", "bfloat16")
@@ -198,11 +199,11 @@ class Serve(Task):
     )
     host: str = text("address that is listened on", default="127.0.0.1", empty=False)
     port: int = integer("of the address; 0 for a free one", high=65535, default=8000)
-    allowed_hosts: Sequence[str] = texts(
-        "names under which it may be asked, besides localhost and numbers; * for any", default=()
+    allowed_hosts: Sequence[str] = host_names(
+        "names under which it may be asked, besides localhost and numbers; * for any"
     )
-    cors: Sequence[str] = texts(
-        "origins of pages that may read its answers: https://example.org, or * for any", default=()
+    cors: Sequence[str] = origins(
+        "origins of pages that may read its answers: https://example.org, or * for any"
     )
     batch: int = integer("texts at once", low=1, default=16)
     queue: int = integer(

@@ -143,6 +143,8 @@ def test_weights_of_classes_new_ones_and_absent_ones_are_refused(tmp_path: Path)
         ({"queue": 0}, "of at least 1"),
         ({"grace": float("inf")}, "of at least 0"),
         ({"cors": "https://a.org"}, "expected a list of strings"),
+        ({"cors": ["*", "a.org"]}, "found ['*', 'a.org']; write https://a.org for a.org"),
+        ({"allowed_hosts": ["https://a.org/b"]}, "; write a.org for https://a.org/b"),
         ({"api_key": "sesame"}, "specs are shared, and a key is a secret: set GPT2DSL_API_KEY"),
         ({"insecure": True}, "gpt2dsl serve --insecure"),
         ({"warmupp": True}, "did you mean warmup?"),
