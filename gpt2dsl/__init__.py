@@ -8,11 +8,16 @@ Parallel(dp=4, mp=4)
 
 from __future__ import annotations
 
+from gpt2dsl import start
+
+start.guard()
+
 import os
 from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.engine.callbacks import Callback, Start
+from gpt2dsl.engine.interrupt import held
 from gpt2dsl.errors import (
     Fault,
     Gpt2DslError,
@@ -87,7 +92,8 @@ def load(weights: str | os.PathLike[str], *, tokenizer: str = "auto") -> Languag
     Raises:
         InputError: there are no such weights, or they or the tokenizer are damaged.
     """
-    from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # imports MindSpore
+    with held():
+        from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # has MindSpore
 
     return LanguageModel.load(os.fspath(weights), tokenizer=tokenizer)
 
@@ -112,8 +118,9 @@ def pipeline(
         raise ValueError(f"expected text_generation, found {task!r}")
     if backend not in ("ms", "mslite"):
         raise ValueError(f"expected ms or mslite, found {backend!r}")
-    from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
-    from gpt2dsl.engine.text_pipeline import TextGeneration  # noqa: PLC0415  # as above
+    with held():
+        from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
+        from gpt2dsl.engine.text_pipeline import TextGeneration  # noqa: PLC0415  # as above
 
     if isinstance(model, str | os.PathLike):
         path = os.fspath(model)

@@ -19,11 +19,30 @@ COMPUTING = "generation"
 """Name of the computing thread of a server; no signal interrupts its compilation."""
 
 
+_INTERRUPTIONS: list[int] = []
+
+
 def are_ctrl_c() -> None:
     """Make every signal that asks to stop raise KeyboardInterrupt, as Ctrl-C does."""
+    _INTERRUPTIONS.clear()
     for number in STOPS:
         if _is_heeded(number):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # Python's form
+    """Raise KeyboardInterrupt.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    _INTERRUPTIONS.append(number)
+    raise KeyboardInterrupt
+
+
+def have_interrupted() -> bool:
+    """Return whether KeyboardInterrupt was raised, which a library may make another error of."""
+    return bool(_INTERRUPTIONS)
 
 
 def _is_heeded(number: signal.Signals) -> bool:

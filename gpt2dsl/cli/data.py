@@ -9,6 +9,7 @@ import click
 
 from gpt2dsl.cli import options
 from gpt2dsl.data.table import CLASSES
+from gpt2dsl.engine.interrupt import held
 from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.plan.checks import WITHOUT_CLASSES
 
@@ -58,7 +59,8 @@ def prepare(
         raise click.UsageError(f"--labels: {kind} has no classes; --format says another")
     if labels is not None and evaluation:
         raise click.UsageError("--evaluation: rows of classes are the same for both")
-    from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # imports MindSpore
+    with held():
+        from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # imports MindSpore
 
     data = engine.opened(source, label_column=label_column, **form)
     common: dict[str, Any] = {"seq_length": seq_length, "tokenizer": tokenizer, "shards": shards}

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gpt2dsl.cli import generate, options
+from gpt2dsl.engine.interrupt import held
 
 
 @click.group("lite", help="MindSpore Lite, and texts from exported graphs.")
@@ -42,8 +43,10 @@ def run(
     """Continue texts."""
     generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.data import prompts as texts  # noqa: PLC0415  # as above
-    from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
     from gpt2dsl.engine.job import Result  # noqa: PLC0415  # as above
+
+    with held():
+        from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
 
     generation = generate.generation(given)
     inputs = texts.read(file or prompts, "prompt")

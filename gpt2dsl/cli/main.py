@@ -121,7 +121,7 @@ def _run(output: terminal.Output) -> int:
     except click.ClickException as error:
         error.show()
         code = 2
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         terminal.say("interrupted")
         code = 1
     except Gpt2DslError as error:
@@ -132,8 +132,11 @@ def _run(output: terminal.Output) -> int:
         code = 1  # the reader of stdout is gone, so no message can reach it
     except Exception as error:  # noqa: BLE001  # an internal error is one line too
         _show_where()
-        terminal.say(f"{type(error).__name__}: {error}")
-        terminal.say("This is a fault of gpt2dsl; --debug shows where.")
+        if signals.have_interrupted():  # what a library's import makes of KeyboardInterrupt
+            terminal.say("interrupted")
+        else:
+            terminal.say(f"{type(error).__name__}: {error}")
+            terminal.say("This is a fault of gpt2dsl; --debug shows where.")
         code = 1
     return code if isinstance(code, int) else 0
 
