@@ -10,7 +10,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.recipe import Recipe
-from gpt2dsl.serve.settings import Settings, listen, named_adapters
+from gpt2dsl.serve.settings import Settings, listen, named_adapters, refuse_absent
 from gpt2dsl.serve.stop import Stop
 
 _DEFAULT = Serve()
@@ -141,6 +141,7 @@ def command(
             adapters=named_adapters(adapters, name),
             checks=checks,
         )
+        refuse_absent(weights, settings)
         listening = listen(settings)
         from gpt2dsl.serve.server import serve  # noqa: PLC0415  # imports MindSpore
 

@@ -6,23 +6,21 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 
-import attrs
 import uvicorn
 from typing_extensions import override
 
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import say, saying
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import RunError
 from gpt2dsl.serve import check
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.connection import Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
-from gpt2dsl.serve.settings import Settings
+from gpt2dsl.serve.settings import Settings, of_option
 from gpt2dsl.serve.stop import Stop
 from gpt2dsl.serve.worker import Worker
 from gpt2dsl.weights.infer_config import Overrides
@@ -119,7 +117,7 @@ def load(
     else:
         model = LanguageModel.load(weights, Overrides(fetch=True), tokenizer=settings.tokenizer)
     for name, path in settings.adapters.items():
-        with _of_option(f"--adapter {name}={path}", path):
+        with of_option(f"--adapter {name}={path}", path):
             model.load_adapter(name, path, base=weights, tokenizer=settings.tokenizer)
     return model
 
@@ -129,25 +127,6 @@ def _url(settings: Settings, listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     shown = settings.host if settings.host != "localhost" else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
-
-
-@contextmanager
-def _of_option(option: str, path: str) -> Iterator[None]:
-    """Report faults of a path under the option that names it.
-
-    Raises:
-        InputError: the same faults with the option as their key.
-    """
-    try:
-        yield
-    except InputError as error:
-        messages = [
-            fault.message if fault.key == path else f"{fault.key}: {fault.message}"
-            for fault in error.faults
-        ]
-        named = zip(error.faults, messages, strict=True)
-        faults = [attrs.evolve(fault, key=option, message=message) for fault, message in named]
-        raise InputError.of(faults) from None
 
 
 class _Server(uvicorn.Server):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.files import cache
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
+from gpt2dsl.weights import location
 
 _DEFAULT = Serve()
 
@@ -159,3 +161,34 @@ def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
     if faults:
         raise InputError.of(faults)
     return adapters
+
+
+def refuse_absent(weights: str, settings: Settings) -> None:
+    """Refuse weights and adapters that are neither here nor can be on the Hub.
+
+    Raises:
+        InputError: there is no such file, folder or run.
+    """
+    location.refuse_absent(weights)
+    for name, path in settings.adapters.items():
+        with of_option(f"--adapter {name}={path}", path):
+            location.refuse_absent(path)
+
+
+@contextmanager
+def of_option(option: str, path: str) -> Iterator[None]:
+    """Report faults of a path under the option that names it.
+
+    Raises:
+        InputError: the same faults with the option as their key.
+    """
+    try:
+        yield
+    except InputError as error:
+        messages = [
+            fault.message if fault.key == path else f"{fault.key}: {fault.message}"
+            for fault in error.faults
+        ]
+        named = zip(error.faults, messages, strict=True)
+        faults = [attrs.evolve(fault, key=option, message=message) for fault, message in named]
+        raise InputError.of(faults) from None

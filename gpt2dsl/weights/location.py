@@ -118,6 +118,20 @@ def find(
     raise InputError("G2-301", name, "there is no such file or folder")
 
 
+def refuse_absent(name: str) -> None:
+    """Raise an error if a name is of nothing here, and can't be one on the Hub; fetch nothing.
+
+    Raises:
+        InputError: there is no such file, folder or run (G2-301).
+    """
+    path, repo = cache.expanded(name), hub.canonical(name)
+    if path.exists() or (repo and (Path(repo).is_dir() or hub.cached(repo, ""))):
+        return
+    _refuse_run(name, path)
+    if not repo:
+        raise InputError("G2-301", name, "there is no such file or folder")
+
+
 def _refuse_run(name: str | Path, path: Path) -> None:
     """Raise an error if the name can only be that of a run, but no such run exists.
 

@@ -157,6 +157,10 @@ def test_an_open_server_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
         (("--host", ""), "--host is empty: 0.0.0.0 and :: are every address"),
         (("--api-key", ""), "--api-key is empty"),
         (("--template", "none.jinja"), "none.jinja: there is no such file [G2-301]"),
+        (
+            ("--adapter", "a=/none/there"),
+            "--adapter a=/none/there: there is no such file or folder",
+        ),
         (("--host", "no.such.host.invalid"), "no.such.host.invalid:8000: can't be listened on"),
     ],
 )
@@ -164,6 +168,13 @@ def test_settings_that_can_not_be_are_refused_before_anything_is_loaded(
     options: tuple[str, ...], words: str
 ) -> None:
     assert words in refused("gpt2", *options)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_weights_that_are_not_there_are_refused_before_the_port_is_opened() -> None:
+    words = "runs/shrt: there is no such run; those in runs: none [G2-301]\n"
+    assert refused("runs/shrt", "--port", "0") == words
+    assert "/no/weights: there is no such file or folder" in refused("/no/weights", "--port", "0")
 
 
 @pytest.mark.parametrize("source", ["a\n{{ messages", "a\n{% if x %}", "a\n{% nothing %}"])
