@@ -104,6 +104,7 @@ def test_the_report_lists_what_decides_the_result_entry_by_entry(trained: Result
     assert trained.checkpoint
     page = (trained.directory / "report.html").read_text(encoding="utf-8")
     state = json.loads((trained.checkpoint / "state.json").read_text(encoding="utf-8"))
+    assert state["layout"] == "1 rank"
     identity = Identity.from_json(state["identity"])
     assert {"task.data", "task.eval_data", "data.tokenizer"} <= set(identity.contents)
     for key, words in identity.rows():
