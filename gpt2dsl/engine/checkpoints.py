@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.identity.identity import Difference, Identity
+from gpt2dsl.identity.identity import Difference, Identity, refusal
 from gpt2dsl.layout.checkpoint_tensors import MASTER
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.params import SCORE
@@ -64,7 +64,7 @@ class Checkpoints:
     config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     generation: Mapping[str, Any] | None = None
     adapter_dropout: float = 0.0
-    layout: ParallelDims = ParallelDims()
+    layout: ParallelDims = attrs.field(factory=ParallelDims)
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>``; delete all but the newest checkpoints and that of step ``best``."""
@@ -132,16 +132,8 @@ class Checkpoints:
             if folder.parent == self.parent
             or (difference.is_content, difference.key) != (True, "train.resume")
         ]
-        refused = [difference for difference in differences if difference.is_refused]
-        if refused:
-            reasons = "; ".join(
-                f"{difference.name} ({difference.change}): {difference.rule.words}"
-                for difference in refused
-            )
-            raise RunError(
-                f"{folder}: changed since this checkpoint was written: {reasons}; "
-                "train.resume = never starts anew [G2-402]"
-            )
+        if reasons := refusal(differences):
+            raise RunError(f"{folder}: {reasons} [G2-402]")
         try:
             self._read_weights(folder, arrays)
             self.step.load_state(arrays, state)

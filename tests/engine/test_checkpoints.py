@@ -25,7 +25,9 @@ def written(run: Path, step: int, layout: ParallelDims | None) -> Path:
     return folder
 
 
-def trained(run: RunDirectory, first: int, last: int, reached: int | None, to: ParallelDims) -> None:
+def trained(
+    run: RunDirectory, first: int, last: int, reached: int | None, to: ParallelDims
+) -> None:
     """Note a process that did the steps after ``first`` and up to ``last``."""
     run.forget_after(first)
     run.attempt(first, reached, to)
