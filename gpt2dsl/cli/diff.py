@@ -15,7 +15,6 @@ from gpt2dsl import library
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table, words
-from gpt2dsl.cli.run import RESUME
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.identity.identity import Difference
 from gpt2dsl.library import compare, runs
@@ -23,6 +22,7 @@ from gpt2dsl.library.compare import ABSENT, SIDES, ComparedKey, LossCurves
 from gpt2dsl.library.runs import Document, Run
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.plan import Plan
+from gpt2dsl.plan.resuming import KEY as RESUME
 from gpt2dsl.recipe import Recipe
 
 _WIDTH = 40

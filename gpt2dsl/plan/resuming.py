@@ -16,14 +16,15 @@ from gpt2dsl.plan.inputs import Input, refused
 if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
 
-_KEY = "train.resume"
+KEY = "train.resume"
+"""Key that names the checkpoint."""
 
 
 def examined(
     parts: Parts, looked: Look | None, batches: Batches | None, read: Sequence[Input]
 ) -> list[Input]:
     """Return the inputs, with a checkpoint refused that the recipe can't go on from."""
-    if not any(item.key == _KEY and item.state == "present" for item in read):
+    if not any(item.key == KEY and item.state == "present" for item in read):
         return list(read)
     identity = identity_of(parts, read, looked, compute=False)
     return judged(parts, identity, batches, read)
@@ -37,7 +38,7 @@ def judged(
     steps = batches.steps if batches else None
     return [
         _judged(parts, identity, unread, steps, item)
-        if item.key == _KEY and item.state == "present"
+        if item.key == KEY and item.state == "present"
         else item
         for item in read
     ]
@@ -70,7 +71,7 @@ def _differences(
     """
     if "identity" not in state:  # releases before 0.2: the run compares what they recorded
         return
-    unknown = unread | {"data.tokenizer", _KEY}
+    unknown = unread | {"data.tokenizer", KEY}
     for difference in identity.differences(Identity.from_json(state["identity"])):
         if not (difference.is_content and difference.key in unknown):
             yield difference
