@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import click
 from gpt2dsl import library
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
-from gpt2dsl.cli import options, table
+from gpt2dsl.cli import options, table, words
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.identity.identity import Difference
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, SIDES, ComparedKey, LossCurves
 from gpt2dsl.library.runs import Document, Run
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.plan.plan import Plan
+from gpt2dsl.plan.resuming import KEY as RESUME
 from gpt2dsl.recipe import Recipe
 
 _WIDTH = 40
@@ -85,14 +88,29 @@ class _Resume:
 
     Attributes:
         differences: all but those without effect.
+        command: the command that resumes it; "" without a checkpoint.
+        reason: why its newest checkpoint would be refused; "" if it would not.
     """
 
     differences: list[Difference]
+    command: str = ""
+    reason: str = ""
 
     @property
     def is_refused(self) -> bool:
         """Whether resuming would be refused."""
-        return any(difference.is_refused for difference in self.differences)
+        return bool(self.reason) or any(one.is_refused for one in self.differences)
+
+    @property
+    def verdict(self) -> str:
+        """What would come of it, and the command."""
+        if any(one.is_refused for one in self.differences):
+            return "it would be refused"
+        if self.reason:
+            return f"it would be refused: {self.reason}"
+        if not self.command:
+            return "it can go on, but it has no whole checkpoint"
+        return f"it can go on: {words.as_called(self.command)}"
 
     def to_json(self) -> dict[str, Any]:
         rows = [
@@ -104,7 +122,8 @@ class _Resume:
             }
             for difference in self.differences
         ]
-        return {"refused": self.is_refused, "differences": rows}
+        command = "" if self.is_refused else self.command
+        return {"refused": self.is_refused, "command": command, "differences": rows}
 
 
 @click.command(
@@ -188,20 +207,41 @@ def _resume(run: _Side, spec: _Side) -> _Resume | None:
     if not trains or not run.plan or spec.plan or isinstance(spec.recipe, Chain):
         return None
     recorded = runs.identity(run.plan)
-    return _Resume(spec.recipe.plan().identity.at_resume(recorded)) if recorded else None
+    if run.run is None or recorded is None:
+        return None
+    plan = spec.recipe.plan()
+    return _Resume(plan.identity.at_resume(recorded), *_going_on(run.run, spec, plan))
+
+
+def _going_on(run: Run, spec: _Side, plan: Plan) -> tuple[str, str]:
+    """Return the command that goes on with a spec from a run, and why that would be refused."""
+    from gpt2dsl.weights import store  # noqa: PLC0415  # imports NumPy
+
+    folder = store.newest(run.path / "checkpoints", contents=False).folder
+    if folder is None:
+        return "", ""
+    command = ["gpt2dsl", "run", spec.name]
+    if Path(plan.directory).resolve() == run.path.resolve():
+        anew = ["--set", f"{RESUME}=auto"] if plan.starts_anew else []
+        return shlex.join(command + anew), ""
+    begun = spec.recipe.set(RESUME, str(folder))
+    refused = [fault for fault in begun.faults() if fault.key.startswith(RESUME)]
+    return (
+        shlex.join([*command, "--set", f"{RESUME}={folder}"]),
+        refused[0].message if refused else "",
+    )
 
 
 def _echo_resume(resume: _Resume | None) -> None:
     if resume is None:
         return
-    verdict = "it would be refused" if resume.is_refused else "it can go on"
-    click.echo(f"if the run went on with B, {verdict}")
-    words = {"equal": "must be equal", "differ": "may differ"}
+    click.echo(f"if the run went on with B, {resume.verdict}")
+    said = {"equal": "must be equal", "differ": "may differ"}
     rows = [
         (
             f"  {difference.name}",
             difference.change,
-            f"{words[difference.rule.kind]}: {difference.rule.words}",
+            f"{said[difference.rule.kind]}: {difference.rule.words}",
         )
         for difference in resume.differences
     ]

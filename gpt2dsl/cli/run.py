@@ -17,10 +17,11 @@ from gpt2dsl.cli import options
 from gpt2dsl.cluster import hosts, supervisor
 from gpt2dsl.errors import Interrupted, SpecError
 from gpt2dsl.library.finding import checked_name
+from gpt2dsl.plan import resuming
 from gpt2dsl.plan.plan import Plan
 from gpt2dsl.recipe import callbacks_of
 
-RESUME = "train.resume"
+RESUME = resuming.KEY
 
 
 def _checked_name(

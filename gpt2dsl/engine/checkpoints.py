@@ -13,9 +13,11 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
+from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.identity.identity import Difference, Identity
+from gpt2dsl.identity.identity import Difference, Identity, refusal
 from gpt2dsl.layout.checkpoint_tensors import MASTER
+from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.params import SCORE
 from gpt2dsl.terminal import say
 from gpt2dsl.training.step import TrainStep
@@ -48,6 +50,7 @@ class Checkpoints:
         config: config.json of the initial weights; {} for new ones.
         generation: generation_config.json of full weights; None for a minimal one.
         adapter_dropout: dropout probability of adapters, recorded in their files.
+        layout: parallel layout of the run, recorded in the state.
     """
 
     parent: Path
@@ -61,6 +64,7 @@ class Checkpoints:
     config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     generation: Mapping[str, Any] | None = None
     adapter_dropout: float = 0.0
+    layout: ParallelDims = attrs.field(factory=ParallelDims)
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>``; delete all but the newest checkpoints and that of step ``best``."""
@@ -72,7 +76,11 @@ class Checkpoints:
         meta: dict[str, Any] = {"step": self.step.steps, **nearby.noted(folder, self.base)}
         with store.writing(folder, meta, digests, replace=True) as unfinished:
             digests |= self._write_weights(unfinished, values)
-            document = {**self.step.progress(), "identity": self.identity.to_json()}
+            document = {
+                **self.step.progress(),
+                "layout": str(self.layout),
+                "identity": self.identity.to_json(),
+            }
             digests |= training_state.write(unfinished, state | self._masters(values), document)
         store.prune(self.parent, self.keep, best)
         return folder
@@ -124,16 +132,8 @@ class Checkpoints:
             if folder.parent == self.parent
             or (difference.is_content, difference.key) != (True, "train.resume")
         ]
-        refused = [difference for difference in differences if difference.is_refused]
-        if refused:
-            reasons = "; ".join(
-                f"{difference.name} ({difference.change}): {difference.rule.words}"
-                for difference in refused
-            )
-            raise RunError(
-                f"{folder}: changed since this checkpoint was written: {reasons}; "
-                "train.resume = never starts anew [G2-402]"
-            )
+        if reasons := refusal(differences):
+            raise RunError(f"{folder}: {reasons} [G2-402]")
         try:
             self._read_weights(folder, arrays)
             self.step.load_state(arrays, state)
@@ -189,6 +189,19 @@ def find(parent: Path, resume: str) -> Path | None:
     for fault in newest.passed:
         say(f"passed over: {fault}")
     return newest.folder
+
+
+def relaid(folder: Path, layout: ParallelDims) -> str:
+    """Return a note that another layout wrote a checkpoint; "" if it is the same or unknown."""
+    before = training_state.read_state(folder).get("layout") or _layout_of_attempts(folder)
+    if before in ("", str(layout)):
+        return ""
+    return f"; {layout}, before {before}: equal but for rounding"
+
+
+def _layout_of_attempts(folder: Path) -> str:
+    """Return the layout that wrote a checkpoint, from what its run noted; "" if unknown."""
+    return RunDirectory(folder.absolute().parent.parent, writes=False).layout_at(step_of(folder))
 
 
 def step_of(folder: Path) -> int:

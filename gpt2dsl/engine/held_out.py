@@ -123,12 +123,12 @@ def best_step(evaluations: Sequence[Metrics]) -> int | None:
 
 
 def warnings(evaluations: Sequence[Metrics]) -> list[str]:
-    """Return a warning if training only worsened the held-out loss of the initial weights."""
+    """Return a warning if every evaluation is worse than that of the initial weights."""
     best = best_step(evaluations)
     losses = {evaluation["step"]: evaluation["eval_loss"] for evaluation in evaluations}
     if best is None or 0 not in losses or losses[best] <= losses[0]:
         return []
-    return ["no checkpoint is as good on eval_data as the weights were at the start"]
+    return ["at no evaluation was the loss on eval_data as low as before training"]
 
 
 def is_out_of_patience(evaluations: Sequence[Metrics], patience: int) -> bool:

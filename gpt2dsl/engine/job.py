@@ -85,7 +85,7 @@ class Result(ShownAsText):
         loss_before: loss on the held-out text before training.
         perplexity_before: ``exp(loss_before)``.
         tokens: number of evaluated tokens.
-        tokens_per_second: speed of training or generation, without compilation.
+        tokens_per_second: speed of training, without compilation; speed of generation, with it.
         texts: prompts with their continuations; the texts of classify.
         continuations: full results of generate.
         target: output path of a conversion.
@@ -133,7 +133,7 @@ class Result(ShownAsText):
 
         Args:
             found: the continuations.
-            seconds: duration of generation.
+            seconds: duration of generation, compilation included.
             more: other fields.
         """
         tokens = sum(continuation.tokens for continuation in found)

@@ -134,13 +134,15 @@ class RunDirectory:
         """Return the recorded attempts in order; early releases recorded none."""
         return [Attempt(**line) for line in _lines(self._attempts)]
 
-    def relaid(self, layout: ParallelDims) -> str:
-        """Return a note that the previous process had another layout; "" if it had not."""
-        attempts = self.attempts()
-        before = attempts[-1].layout if attempts else ""
-        if before in ("", str(layout)):
-            return ""
-        return f"; {layout}, before {before}: equal but for rounding"
+    def layout_at(self, step: int) -> str:
+        """Return the layout of the process that did a step; "" if unknown."""
+        attempts, metrics = self.attempts(), self.metrics()
+        last = metrics[-1]["step"] if metrics else 0
+        reached = [*(attempt.reached or 0 for attempt in attempts[1:]), last]
+        for attempt, end in zip(reversed(attempts), reversed(reached), strict=False):
+            if attempt.step < step <= end:
+                return attempt.layout
+        return ""
 
     def forget_after(self, step: int, *, evaluations_after: int | None = None) -> None:
         """Drop the metrics of steps that a resumed run repeats.

@@ -86,6 +86,7 @@ class Training:
             config=config_of(job),
             generation=generation_of(job, tokenizer),
             adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
+            layout=self.parts.parallel.grid,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
@@ -190,8 +191,7 @@ class Training:
             terminal.say(
                 f"changed since the checkpoint was written: {difference}; {difference.rule.words}"
             )
-        metrics = self.directory.metrics()
-        self.evaluations = [line for line in metrics if "eval_loss" in line]
+        self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
             # Final scores are not in metrics.jsonl: repeat the last evaluation.
             self.team.wait()
@@ -202,7 +202,7 @@ class Training:
             self.saved = step, folder
         self.was_finished = self.team.any(is_same and self._has_finished())
         how = "already finished:" if self.was_finished else "resumed from"
-        relaid = "" if self._is_over() else self.directory.relaid(self.parts.parallel.grid)
+        relaid = "" if self._is_over() else checkpoints.relaid(folder, self.parts.parallel.grid)
         say(f"{how} {folder}: step {step} of {self.job.steps}{relaid}")
         return folder
 

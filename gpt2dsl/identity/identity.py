@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -125,6 +125,21 @@ class Identity:
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"expected an identity, found {document!r:.40}") from error
         return cls(values=values, contents=contents)
+
+
+def refusal(differences: Iterable[Difference]) -> str:
+    """Return why a resume is refused; "" if every difference is allowed."""
+    reasons = [
+        f"{difference.name} ({difference.change}): {difference.rule.words}"
+        for difference in differences
+        if difference.is_refused
+    ]
+    if not reasons:
+        return ""
+    return (
+        f"changed since this checkpoint was written: {'; '.join(reasons)}; "
+        "train.resume = never starts anew"
+    )
 
 
 def _is_younger(key: str, before: Any, now: Any, recorded: Mapping[str, Any]) -> bool:

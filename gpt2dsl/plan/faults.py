@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan import checks, choose
+from gpt2dsl.plan import checks, choose, resuming
 from gpt2dsl.plan.batches import read_by
 from gpt2dsl.plan.network import DeferredWeights, find_network
 
@@ -31,4 +31,5 @@ def faults(
     _, batches, read = read_by(parts, network)
     if batches and parts.train.steps is None:
         errors = (*errors, *checks.warmup(parts, batches.steps))
+    read = resuming.examined(parts, network.looked, batches, read)
     return (*errors, *(fault for item in read for fault in item.refusals))

@@ -254,6 +254,16 @@ def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
     )
 
 
+def require(read: Iterable[Input]) -> None:
+    """Raise the faults for which inputs are refused.
+
+    Raises:
+        SpecError: there is one.
+    """
+    if faults := [fault for item in read for fault in item.refusals]:
+        raise SpecError(faults)
+
+
 def _message(found: Fault, name: str) -> str:
     """Return the message, with the place of the fault unless it is the input itself."""
     place = found.origin or found.key

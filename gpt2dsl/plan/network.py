@@ -15,7 +15,16 @@ from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.parts.task import Conversion, Export
-from gpt2dsl.plan import conversion, export, generation, resharding, serving, training, written
+from gpt2dsl.plan import (
+    conversion,
+    export,
+    generation,
+    metrics,
+    resharding,
+    serving,
+    training,
+    written,
+)
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
 from gpt2dsl.plan.written import Written
@@ -98,6 +107,8 @@ def find_network(
         keys = ("model.vocab", "data.vocab", weights_key(parts))
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
     faults += _new_tokenizer(parts)
+    is_known = looked is not None or not parts.model.has_file
+    faults += metrics.faults(parts, geometry) if is_known else []
     settings, conflicts = generation.completed(parts, looked)
     faults += [*training.faults(parts, geometry, looked), *conflicts]
     resharded, refusals = resharding.find(parts, None if promised else looked, known)
@@ -130,6 +141,7 @@ def find_network(
             *conversion.notes(parts, looked),
             *export.notes(parts, looked),
             *(() if faults else training.notes(parts, geometry)),
+            *(metrics.notes(parts, geometry) if is_known else ()),
             *generation.notes(parts, settings, looked),
             *serving.notes(parts),
         ),

@@ -28,6 +28,7 @@ from gpt2dsl.plan import (
     generation,
     inputs,
     parallel,
+    resuming,
     serving,
     strategies,
     training,
@@ -192,8 +193,7 @@ class Plan(ShownAsText):
         """
         with terminal.quietly(wanted=quiet):
             plan = self.prepared()
-            if refusals := plan.refusals():
-                raise SpecError(refusals)
+            inputs.require(plan.inputs)
             if node is None or node.first == 0:
                 plan.require_room()
             job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
@@ -245,6 +245,7 @@ class Plan(ShownAsText):
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
         identity = self.identified()
+        inputs.require(resuming.judged(self._parts, identity, self.batches, self.inputs))
         recorded = attrs.evolve(self, identity=identity)
         return Job(
             parts=self._parts_of_job,
@@ -326,6 +327,7 @@ def make(
     task = parts.task
     assert task is not None
     network, batches, read = read_by(parts, network, prepare=prepare)
+    read = resuming.examined(parts, network.looked, batches, read)
     steps = batches.steps if batches else None
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)

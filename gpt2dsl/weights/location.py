@@ -13,14 +13,14 @@ from gpt2dsl.data import documents, tokenizer_files
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.files import cache
 from gpt2dsl.parts.runtime import Runtime
-from gpt2dsl.weights import hub, store
+from gpt2dsl.weights import folders_of_runs, hub, store
+from gpt2dsl.weights.folders_of_runs import CHECKPOINTS
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-CHECKPOINTS = "checkpoints"
 
 STRATEGY = "strategy"
 """Folder of MindSpore's strategy files, in the ranks' folder or, as in MindFormers, beside it."""
@@ -232,9 +232,7 @@ def _whole(folder: Path) -> CheckpointLocation:
     if (folder / "export.json").exists():
         message = "these are graphs for deployment, no weights: gpt2dsl lite run"
         raise InputError("G2-304", folder, message)
-    if stages := sorted(path.parent.name for path in folder.glob("*/stage.json")):
-        message = f"it is the folder of a chain; name a stage of it: {', '.join(stages[:4])}"
-        raise InputError("G2-304", folder, message)
+    folders_of_runs.refuse(folder)
     message = "there is no such file, nor pytorch_model.bin, an index of shards, or a .ckpt"
     raise InputError("G2-301", folder / WEIGHTS, message)
 

@@ -280,8 +280,15 @@ def test_a_format_that_cannot_be_written_here_is_refused_before_anything_runs(
 @pytest.mark.usefixtures("spec")
 def test_the_folder_of_a_chain_or_of_graphs_says_what_it_is() -> None:
     gpt2dsl("run", "mine.toml")
-    with pytest.raises(SpecError, match="it is the folder of a chain; name a stage of it: eval"):
+    with pytest.raises(
+        SpecError, match="it is the folder of a chain; name a stage of it: pretrain-"
+    ):
         reading.look("runs/mine")
+    with pytest.raises(SpecError, match=r"it is a folder of runs; name one of them: mine \["):
+        reading.look("runs")
+    (judged,) = Path("runs/mine").glob("evaluate-*")
+    with pytest.raises(SpecError, match=r"a run of evaluate, which leaves no weights; those that"):
+        reading.look(str(judged))
     with pytest.raises(SpecError, match="graphs for deployment, no weights: gpt2dsl lite run"):
         reading.look("graphs")
 

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 from typing_extensions import override
 
 import gpt2dsl
-from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Runtime, Task, Train
+from gpt2dsl import Callback, Interrupted, Model, Recipe, RunError, Runtime, SpecError, Task, Train
 from gpt2dsl.engine.held_out import HeldOut
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Result
@@ -104,6 +104,7 @@ def test_the_report_lists_what_decides_the_result_entry_by_entry(trained: Result
     assert trained.checkpoint
     page = (trained.directory / "report.html").read_text(encoding="utf-8")
     state = json.loads((trained.checkpoint / "state.json").read_text(encoding="utf-8"))
+    assert state["layout"] == "1 rank"
     identity = Identity.from_json(state["identity"])
     assert {"task.data", "task.eval_data", "data.tokenizer"} <= set(identity.contents)
     for key, words in identity.rows():
@@ -213,7 +214,7 @@ def test_a_checkpoint_past_the_last_step_is_refused_and_no_loss_is_made_up(
 ) -> None:
     there = recipe.set("train.resume", str(trained.checkpoint))
     there = there.set("runtime.output", str(tmp_path))
-    with pytest.raises(RunError, match="is at step 12, past the 6 steps of this recipe"):
+    with pytest.raises(SpecError, match="is at step 12, past the 6 steps of this recipe"):
         there.set("train.steps", 6).plan().run()
     task = Task.pretrain(data=recipe.parts["task"].data)  # type: ignore[attr-defined]
     assert there.replace(task).plan().run().loss is None
@@ -406,7 +407,7 @@ def test_a_resume_that_would_mix_two_runs_is_refused_with_both_values(
     other = begun.set("runtime.output", str(tmp_path)).set(key, value)
     now = re.escape(json.dumps(value))
     with pytest.raises(
-        RunError, match=rf"{re.escape(key)} \(.+ -> {now}\): .*train.resume = never"
+        SpecError, match=rf"{re.escape(key)} \(.+ -> {now}\): .*train.resume = never"
     ):
         other.plan().run()
 

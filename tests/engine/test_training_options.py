@@ -326,7 +326,7 @@ def test_the_best_checkpoint_is_kept_and_patience_ends_a_run_that_gets_worse(
     else:
         assert (result.steps, result.stopped_early) == (12, False)
     worse = held_out[best] > held_out[0]
-    assert ("no checkpoint is as good on eval_data" in str(result)) == worse
+    assert ("at no evaluation was the loss on eval_data as low" in str(result)) == worse
     assert ("higher" in str(result)) == (held_out[result.steps] > held_out[0])
 
 

@@ -167,6 +167,7 @@ def test_a_checkpoint_to_resume_from_has_a_size_and_sums_of_its_own(tmp_path: Pa
     sizes = {"model.safetensors": 3_000_000, "config.json": 500}
     files = {name: {"size": size, "xxh3": "0" * 32} for name, size in sizes.items()}
     (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
+    (tmp_path / "state.json").write_text("{}")
     train = Train(seq_length=32, steps=2, resume=str(tmp_path))
     plan = SAMPLE.replace(train).plan()
     (line,) = (line for line in str(plan).splitlines() if line.startswith("  resume"))

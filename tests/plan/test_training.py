@@ -91,6 +91,7 @@ def test_a_resume_from_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (message,) = (fault.message for fault in plan.refusals() if "resume" in fault.key)
     assert message.endswith("it is damaged: this is no manifest of ours")
     (tmp_path / store.MANIFEST).write_text('{"gpt2dsl": "0.1.0", "meta": {}, "files": {}}')
+    (tmp_path / "state.json").write_text("{}")
     plan = BASE.replace(Train(resume=str(tmp_path))).plan()
     assert not [fault for fault in plan.refusals() if "resume" in fault.key]
 
