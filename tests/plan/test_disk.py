@@ -82,7 +82,7 @@ def test_a_run_is_refused_at_its_start_where_its_checkpoints_do_not_fit(elsewher
     plan = (recipe(**many) | Runtime(output="deep/runs")).plan()
     with pytest.raises(RunError, match=r"room for .*: make room, lower train.keep, or name a fo"):
         plan.run()
-    chain = recipe() >> recipe(**many)
+    chain = recipe() >> recipe(**many).set("data.tokenizer", "auto")
     with pytest.raises(RunError, match=r"stage 2 of 2: .*the checkpoints need"):
         chain.plan().run()
     assert not list(elsewhere.rglob("step-*"))
