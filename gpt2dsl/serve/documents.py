@@ -132,7 +132,7 @@ class ChatChunk(TypedDict):
     usage: NotRequired[Usage | None]
 
 
-class ModelDocument(TypedDict):
+class Model(TypedDict):
     """A model that is served; ``root`` says where it is, ``parent`` is an adapter's base."""
 
     id: str
@@ -148,7 +148,7 @@ class Models(TypedDict):
     """The models that are served."""
 
     object: Literal["list"]
-    data: list[ModelDocument]
+    data: list[Model]
 
 
 class Health(TypedDict):

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import chat, completions, documents
-from gpt2dsl.serve.documents import Health, ModelDocument, Tokens
+from gpt2dsl.serve.documents import Health, Model, Tokens
 from gpt2dsl.serve.errors import ApiError
 from gpt2dsl.serve.metrics import CONTENT_TYPE
 from gpt2dsl.serve.openapi import ONCE_LOADED, asks, link, of_body, responses
@@ -64,7 +64,7 @@ def models(service: Service) -> APIRouter:
     """Return the paths that describe the models."""
     routes = APIRouter(tags=["models"])
 
-    def described(model: LanguageModel) -> ModelDocument:
+    def described(model: LanguageModel) -> Model:
         name = service.name_of(model)
         return {
             "id": name,
@@ -90,7 +90,7 @@ def models(service: Service) -> APIRouter:
         "complete": link("create_completion", body=named),
         "chat": link("create_chat_completion", body=named),
     }
-    of_name = responses(ModelDocument, links=generating, statuses=(*ONCE_LOADED, 404))
+    of_name = responses(Model, links=generating, statuses=(*ONCE_LOADED, 404))
 
     @routes.get("/v1/models/{model:path}", responses=of_name)
     async def retrieve_model(model: str) -> Response:
