@@ -28,20 +28,22 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
     """
     if not isinstance(said, str):
         return said
-    _refuse_other_format(said, key)
+    named = _format(said, key)
     lines = [line.removesuffix("\r") for line in _text(said).split("\n")]
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line]
     if not numbered:
         raise InputError("G2-302", said, f"there is no {key} in it")
-    if other_format(Path(said)) == "jsonl":
+    if named:
         return tuple(_of_json(f"{said}:{i}", line, key) for i, line in numbered)
     return tuple(line for _, line in numbered)
 
 
-def _refuse_other_format(name: str, key: str) -> None:
+def _format(name: str, key: str) -> str:
+    """Return jsonl, or "" for a text; refuse what is a table by its name."""
     path = Path(name)
-    if other_format(path) in ("", "jsonl"):
-        return
+    named = other_format(path)
+    if named in ("", "jsonl"):
+        return named
     message = (
         f"{path.name} is no plain text by its name: expected one {key} a line, or a .jsonl of "
         f"strings or of tables with {key}; named .txt, its lines are taken as they are"

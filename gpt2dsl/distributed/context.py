@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from typing import Any
 
@@ -83,23 +82,6 @@ class ParallelContext:
         table[self.copies.index, : len(data)] = data
         every = P.AllReduce(group=self.copies.group)(Tensor(table)).asnumpy().astype(np.uint8)
         return [pickle.loads(row.tobytes()) for row in every]  # noqa: S301  # sent by our own ranks
-
-
-def parallel_context(
-    ranks: ParallelDims, on: str, *, shards_state: bool = False, sequence: bool = False
-) -> ParallelContext:
-    """Join the job's other ranks, if any; the rank comes from ``RANK_ID``.
-
-    Args:
-        ranks: sizes of the parallel dimensions.
-        on: the device.
-        shards_state: as in ``join``.
-        sequence: as in ``join``.
-    """
-    if ranks.count == 1:
-        return ParallelContext()
-    rank = int(os.environ["RANK_ID"])
-    return join(ranks, rank, on, shards_state=shards_state, sequence=sequence)
 
 
 def join(

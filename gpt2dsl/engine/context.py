@@ -1,17 +1,21 @@
-"""The parallel context of a recipe."""
+"""The ranks of a job, met as its recipe lays them out."""
 
 from __future__ import annotations
 
-from gpt2dsl.distributed import context
-from gpt2dsl.distributed.context import ParallelContext
+import os
+
+from gpt2dsl.distributed.context import ParallelContext, join
 from gpt2dsl.parts.bundle import Parts
 
 
 def parallel_context(parts: Parts) -> ParallelContext:
-    """Join the ranks of a recipe; a process without a launcher is a single rank."""
+    """Join the other ranks of a recipe, if any; the launcher gives each its ``RANK_ID``."""
     parallel = parts.parallel
-    return context.parallel_context(
+    if parallel.ranks == 1:
+        return ParallelContext()
+    return join(
         parallel.grid,
+        int(os.environ["RANK_ID"]),
         parts.runtime.device,
         shards_state=parallel.optimizer_shard,
         sequence=parallel.sequence_parallel and parallel.mp > 1 and parts.trains,

@@ -1,7 +1,7 @@
 """A transformer block of GPT-2: pre-norm attention and MLP over two-dimensional activations.
 
 A block owns no parameters: they are arguments, so one compiled graph serves all layers. It returns
-its saved activations (the "tape"), which the backward pass reuses instead of recomputing them.
+its saved activations, which the backward pass reuses instead of recomputing them.
 Letters in shapes: b rows of the batch, t tokens per row, n heads, d head width, h = n d. With
 tensor parallelism, n and the inner width are this rank's; with sequence parallelism, so is the
 number of rows outside attention and MLP.
@@ -160,18 +160,18 @@ class AttentionCore(nn.Cell):
         self.drops, self.dropout = probability > 0, Dropout(dropout_masks.keep(probability))
 
     def construct(
-        self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors, tape: Tensors
+        self, q: Tensor, mask: Tensor, keys_values: Tensors, kept: Tensors, saved: Tensors
     ) -> tuple[Tensor, Tensor]:
         """``[b n, t, d], [b n, t, s], 2 x [b n, s, d] → [b n, t, d]``, probabilities.
 
-        ``kept`` is empty or one dropout mask; ``tape`` is empty or the saved probabilities.
+        ``kept`` is empty or one dropout mask; ``saved`` is empty or the saved probabilities.
         """
         numbers = self.numbers
         k, v = keys_values
         if not self.upcasts:
             q, k = numbers.narrow(q), numbers.narrow(k)
         scores = numbers.wide(self.scores(q, k))  # [b n, t, s]
-        p = self.softmax(scores + mask, tape)
+        p = self.softmax(scores + mask, saved)
         mixed = self.dropout(p, kept[0]) if kept and self.drops else p
         return numbers.wide(self.mix(numbers.narrow(mixed), numbers.narrow(v))), p
 
@@ -221,17 +221,17 @@ class Attention(nn.Cell):
         mask: Tensor,
         weights: Tensors,
         kept: Tensors,
-        tape: Tensors,
+        saved: Tensors,
         probabilities: Tensors,
     ) -> tuple[Tensor, Tensors, Tensor]:
         """``[b t, h], [b n, t, t] → [b t, h]``, saved activations, probabilities."""
         batch = mask.shape[0] // self.heads
-        x = self.recall(self.enter(x), tape[:1])
+        x = self.recall(self.enter(x), saved[:1])
         q, k, v = self.project(x, batch, weights, kept)  # 3 x [b n, t, d]
-        q, k = self.recall(q, tape[1:2]), self.recall(k, tape[2:3])
-        v = self.recall(v, tape[3:4])
+        q, k = self.recall(q, saved[1:2]), self.recall(k, saved[2:3])
+        v = self.recall(v, saved[3:4])
         context, p = self.core(q, mask, (k, v), kept[:1], probabilities)  # [b n, t, d]
-        context = self.recall(self.merged(context, batch), tape[4:5])  # [b t, h]
+        context = self.recall(self.merged(context, batch), saved[4:5])  # [b t, h]
         return self.c_proj(context, weights, kept), (x, q, k, v, context), p
 
 
@@ -246,11 +246,11 @@ class MLP(nn.Cell):
         self.enter, self.recall = copy_to_tensor_parallel_region(slots.shard), ReuseActivation()
 
     def construct(
-        self, x: Tensor, weights: Tensors, kept: Tensors, tape: Tensors
+        self, x: Tensor, weights: Tensors, kept: Tensors, saved: Tensors
     ) -> tuple[Tensor, Tensors]:
         """``[b t, h] → [b t, h]``, saved activations."""
-        x = self.recall(self.enter(x), tape[:1])
-        inner = self.recall(self.c_fc(x, weights, kept), tape[1:2])  # [b t, inner]
+        x = self.recall(self.enter(x), saved[:1])
+        inner = self.recall(self.c_fc(x, weights, kept), saved[1:2])  # [b t, inner]
         return self.c_proj(self.activation(inner), weights, kept), (x, inner)
 
 
@@ -301,7 +301,7 @@ class Block(nn.Cell):
         drops = geometry.dropouts
         self.drops, self.after_attention = drops.residual > 0, 1 if drops.attention else 0
         self.dropout, self.recall = Dropout(dropout_masks.keep(drops.residual)), ReuseActivation()
-        self.saved = SavedActivations(auto_prefix=False)
+        self.activations = SavedActivations(auto_prefix=False)
 
     def dropped(self, x: Tensor, kept: Tensors, place: int) -> Tensor:
         """Apply the block's dropout mask at ``place``, if dropout is on."""
@@ -316,7 +316,7 @@ class Block(nn.Cell):
         return x + update
 
     def construct(
-        self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors = (), tape: Tensors = ()
+        self, x: Tensor, mask: Tensor, weights: Tensors, kept: Tensors = (), saved: Tensors = ()
     ) -> tuple[Tensor, Tensors]:
         """``[b t, h] → [b t, h]``, and the saved activations.
 
@@ -325,17 +325,22 @@ class Block(nn.Cell):
             mask: attention mask ``[b n, t, t]``, added to the scores.
             weights: the block's parameters, ordered as in its slots.
             kept: the block's dropout masks, or nothing.
-            tape: activations saved by the forward pass with the same arguments, or nothing.
+            saved: activations saved by the forward pass with the same arguments, or nothing.
         """
-        saved = self.saved
-        normal, moments_1 = self.norm_1(x, weights, saved.norm_1(tape))
-        attended, attention_tape, p = self.attention(
-            normal, mask, weights, kept, saved.attention(tape), saved.probabilities(tape)
+        activations = self.activations
+        normal, moments_1 = self.norm_1(x, weights, activations.norm_1(saved))
+        attended, attention_saved, p = self.attention(
+            normal,
+            mask,
+            weights,
+            kept,
+            activations.attention(saved),
+            activations.probabilities(saved),
         )
         middle = self.recall(
-            x + self.dropped(attended, kept, self.after_attention), saved.residual(tape)
+            x + self.dropped(attended, kept, self.after_attention), activations.residual(saved)
         )  # [b t, h]
-        normal, moments_2 = self.norm_2(middle, weights, saved.norm_2(tape))
-        update, mlp_tape = self.mlp(normal, weights, kept, saved.mlp(tape))
+        normal, moments_2 = self.norm_2(middle, weights, activations.norm_2(saved))
+        update, mlp_saved = self.mlp(normal, weights, kept, activations.mlp(saved))
         y = middle + self.dropped(update, kept, self.after_attention + 1)
-        return y, saved.packed(moments_1, attention_tape, middle, moments_2, mlp_tape, p)
+        return y, activations.packed(moments_1, attention_saved, middle, moments_2, mlp_saved, p)

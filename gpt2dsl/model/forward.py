@@ -20,8 +20,8 @@ from gpt2dsl.backend.parameterized_cell import ParameterizedCell
 from gpt2dsl.kernels.lm_head import MASKED
 from gpt2dsl.layout.params import WPE
 from gpt2dsl.model import saved_activations
+from gpt2dsl.model.embedding import TrainingEmbedding
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.model.loss import Embeddings
 
 Tensors = tuple[Tensor, ...]
 G = TypeVar("G")
@@ -54,18 +54,18 @@ class ForwardState:
         mask: attention mask, added to the scores, ``[b n, t, t]``.
         kept: dropout masks of the embeddings, then of each block.
         rows: rows gathered from the word table, ``[b t]``; None except on the first stage.
-        stem: inputs of the embeddings graph.
+        embedding_inputs: inputs of the embeddings graph.
         inputs: input of each block whose backward pass is still to come.
-        tapes: saved activations of the same blocks.
+        saved: saved activations of the same blocks.
     """
 
     x: Tensor
     mask: Tensor
     kept: tuple[Tensors, ...]
     rows: Tensor | None = None
-    stem: Tensors = ()
+    embedding_inputs: Tensors = ()
     inputs: list[Tensor] = attrs.field(factory=list)
-    tapes: list[Tensors] = attrs.field(factory=list)
+    saved: list[Tensors] = attrs.field(factory=list)
 
 
 class Forward:
@@ -75,7 +75,7 @@ class Forward:
         self._network = network
         self._blocks = by_kind(network, BlockForward)
         if network.is_first:
-            self._stem = StemForward(network)
+            self._embedding = EmbeddingForward(network)
         self._gather = P.Gather()
         self._mask = Tensor(np.zeros((0, 0, 0), np.float32))
 
@@ -98,12 +98,12 @@ class Forward:
         state = self._embedded(part) if x is None else self._entered(part, x)
         for layer, forward in enumerate(self._blocks):
             weights, masks = self._network.weights(layer), state.kept[layer + 1]
-            y, *tape, _ = forward(state.x, state.mask, *weights, *masks)
+            y, *saved, _ = forward(state.x, state.mask, *weights, *masks)
             if remembers and layer >= lowest:
                 state.inputs.append(state.x)
-                state.tapes.append(tuple(tape))
+                state.saved.append(tuple(saved))
             state.x = y
-            del tape, y  # free them before the next block runs
+            del saved, y  # free them before the next block runs
         return state
 
     def _embedded(self, part: MicroBatch) -> ForwardState:
@@ -114,9 +114,15 @@ class Forward:
         rows = Tensor(np.where(is_inside, local, 0).astype(np.int32))  # [b t]
         words = self._gather(embedding.words, rows, 0)  # [b t, h]
         places = Tensor(np.tile(np.arange(time, dtype=np.int32), batch))
-        stem = (words, Tensor(is_inside.astype(np.float32)), positions, places)
+        embedding_inputs = (words, Tensor(is_inside.astype(np.float32)), positions, places)
         masks = self._by_block(part)
-        return ForwardState(self._stem(*stem, *masks[0]), self._causal(part), masks, rows, stem)
+        return ForwardState(
+            self._embedding(*embedding_inputs, *masks[0]),
+            self._causal(part),
+            masks,
+            rows,
+            embedding_inputs,
+        )
 
     def _entered(self, part: MicroBatch, x: Tensor) -> ForwardState:
         return ForwardState(self._network.own_rows(x), self._causal(part), self._by_block(part))
@@ -164,26 +170,26 @@ class BlockForward(NetworkGraph):
     """Forward graph of a block."""
 
     def __init__(self, network: GPT2, layer: int) -> None:
-        tape = saved_activations.COUNTS[network.recompute]
-        super().__init__(network, network.kinds[layer], tape)
-        self.tape, self.weights = tape, len(network.weights(layer))
+        count = saved_activations.COUNTS[network.recompute]
+        super().__init__(network, network.kinds[layer], count)
+        self.saved_count, self.weights = count, len(network.weights(layer))
         self.block = network.blocks[layer]
 
     def construct(self, x: Tensor, mask: Tensor, *rest: Tensor) -> Tensors:
         """Input, mask, weights, dropout masks → ``[b t, h]``, saved activations, padding."""
-        y, tape = self.block(x, mask, rest[: self.weights], rest[self.weights :], ())
-        return (y, *tape[: self.tape], self.padding(x, 80))
+        y, saved = self.block(x, mask, rest[: self.weights], rest[self.weights :], ())
+        return (y, *saved[: self.saved_count], self.padding(x, 80))
 
 
-class StemForward(NetworkGraph):
+class EmbeddingForward(NetworkGraph):
     """Forward graph of the embeddings."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.stem = Embeddings(network)
+        self.embedding = TrainingEmbedding(network.embedding, network.geometry.dropouts.embedding)
 
     def construct(
         self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
     ) -> Tensor:
-        """Return the first block's input, as ``Embeddings`` does."""
-        return self.stem(words, inside, positions, places, *kept)
+        """Return the first block's input, as ``TrainingEmbedding`` does."""
+        return self.embedding(words, inside, positions, places, *kept)

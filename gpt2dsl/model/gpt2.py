@@ -22,8 +22,6 @@ from gpt2dsl.backend.memory import free_unused, zeros
 from gpt2dsl.distributed.collectives import (
     all_reduce_sequence_grad,
     gather_sequence,
-    local_vocab_ids,
-    reduce_from_tensor_parallel_region,
     scatter_sequence,
 )
 from gpt2dsl.distributed.process_groups import (
@@ -34,13 +32,11 @@ from gpt2dsl.distributed.process_groups import (
 )
 from gpt2dsl.kernels.layer_norm import LayerNorm
 from gpt2dsl.kernels.lm_head import MASKED, lm_head
-from gpt2dsl.kernels.mixed_precision import StraightThroughRound
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASpec
 from gpt2dsl.layout.params import (
     SCORE,
     VOCAB_TABLES,
-    WPE,
     WTE,
     head_of,
     padded_shape,
@@ -51,6 +47,7 @@ from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
 from gpt2dsl.layout.shard_spec import ShardSpec, shard_specs
 from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.block import Block, ParamSlots
+from gpt2dsl.model.embedding import Embedding
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -59,41 +56,6 @@ LOADERS = 2
 
 LENGTH_MULTIPLE = 64
 """Sequence lengths outside training are rounded up to a multiple of this: few graphs to compile."""
-
-
-class Embedding(nn.Cell):
-    """Sum of word and position embeddings; tensor parallel ranks shard the word table."""
-
-    def __init__(
-        self, weights: dict[str, Parameter], precision: PrecisionPolicy, shard: TensorParallelGroup
-    ) -> None:
-        super().__init__(auto_prefix=False)
-        self.words = weights[WTE]
-        self.positions = weights[WPE]
-        self.gather = P.Gather()
-        self.held = StraightThroughRound(precision)
-        self.is_shared, self.leave = shard.mp > 1, reduce_from_tensor_parallel_region(shard)
-        self.own_rows, self.beside = scatter_sequence(shard), all_reduce_sequence_grad(shard)
-        self.count = self.words.shape[0]
-        self.first = self.count * shard.index
-
-    def sum(self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor) -> Tensor:
-        """Add word and position rows: ``[b t, h], [b t], [positions, h], [b t] → [b t, h]``.
-
-        ``inside``: 1 where a word is in this rank's shard of the table, else 0.
-        """
-        words = self.held(words)
-        if self.is_shared:
-            words = self.leave(words * inside.expand_dims(1))
-        return words + self.held(self.gather(self.beside(positions), self.own_rows(places), 0))
-
-    def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """``[b, t], [b, t] → [b t, h]``."""
-        place = inside = ids.reshape((-1,))
-        if self.is_shared:
-            place, inside = local_vocab_ids(place, self.first, self.count)
-        words = self.gather(self.words, place, 0)
-        return self.sum(words, inside, self.positions, positions.reshape((-1,)))
 
 
 class GPT2(nn.Cell):

@@ -1,6 +1,6 @@
-"""Embeddings and training losses, the network's parts before and after the blocks.
+"""Training losses, from the output of the last block.
 
-Like a block, the losses take their parameters as arguments. Letters in shapes are those of
+Like a block, they take their parameters as arguments. Letters in shapes are those of
 block.py; v is the padded vocabulary.
 """
 
@@ -10,35 +10,13 @@ import mindspore as ms
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
-from gpt2dsl.kernels.dropout import Dropout
 from gpt2dsl.kernels.lm_head import linear_cross_entropy
 from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION
 from gpt2dsl.layout.params import SCORE, head_of
-from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.gpt2 import GPT2
 
 NORM = ("transformer.ln_f.weight", "transformer.ln_f.bias")
-
-
-class Embeddings(nn.Cell):
-    """Embeddings: word and position rows, summed, with dropout; the first block's input."""
-
-    def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
-        self.embedding = network.embedding
-        probability = network.geometry.dropouts.embedding
-        self.drops = probability > 0
-        self.dropout = Dropout(dropout_masks.keep(probability))
-
-    def construct(
-        self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
-    ) -> Tensor:
-        """Apply ``Embedding.sum``, then dropout if ``kept`` has a mask."""
-        x = self.embedding.sum(words, inside, positions, places)
-        if kept and self.drops:
-            x = self.dropout(x, kept[0])
-        return x
 
 
 class LanguageModelLoss(nn.Cell):

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from gpt2dsl.layout.params import WPE, WTE
 from gpt2dsl.model import saved_activations
 from gpt2dsl.model.block import Block
+from gpt2dsl.model.embedding import TrainingEmbedding
 from gpt2dsl.model.forward import Forward, ForwardState, MicroBatch, NetworkGraph, by_kind
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.model.loss import Embeddings, training_loss
+from gpt2dsl.model.loss import training_loss
 from gpt2dsl.model.loss_chunks import LossChunks
 from gpt2dsl.training.gradients import Gradients
 
@@ -36,11 +37,11 @@ class Passes:
     def __init__(self, network: GPT2) -> None:
         self._network, self._forward = network, Forward(network)
         self._blocks = by_kind(network, _BlockBackward)
-        self._trains_stem = network.is_first and WTE in network.trained()
-        if self._trains_stem:
-            self._stem = _StemBackward(network)
+        self._trains_embedding = network.is_first and WTE in network.trained()
+        if self._trains_embedding:
+            self._embedding = _EmbeddingBackward(network)
         self._lowest = 0
-        if network.is_first and not self._trains_stem:
+        if network.is_first and not self._trains_embedding:
             trained = (layer for layer, back in enumerate(self._blocks) if back.trained)
             self._lowest = next(trained, len(self._blocks))
         if network.is_last:
@@ -88,12 +89,12 @@ class Passes:
         It stops at the lowest block with a trained parameter in or below it.
         """
         for layer, back in reversed(list(enumerate(self._blocks))[self._lowest :]):
-            x, tape, weights = walk.inputs.pop(), walk.tapes.pop(), self._network.weights(layer)
-            dx, *weight_grads, _ = back(dx, x, walk.mask, *weights, *walk.kept[layer + 1], *tape)
+            x, saved, weights = walk.inputs.pop(), walk.saved.pop(), self._network.weights(layer)
+            dx, *weight_grads, _ = back(dx, x, walk.mask, *weights, *walk.kept[layer + 1], *saved)
             gradients.add_all([weights[slot].name for slot in back.trained], weight_grads)
-        if self._trains_stem:
+        if self._trains_embedding:
             assert walk.rows is not None
-            words, positions = self._stem(dx, *walk.stem, *walk.kept[0])
+            words, positions = self._embedding(dx, *walk.embedding_inputs, *walk.kept[0])
             gradients.add_all([WPE], [positions])
             gradients.add_rows(WTE, self._network.by_name[WTE].shape, walk.rows, words)
         return dx
@@ -136,10 +137,10 @@ class _BlockBackward(NetworkGraph):
     def __init__(self, network: GPT2, layer: int) -> None:
         weights, names = network.weights(layer), network.trained()
         trained = tuple(i for i, weight in enumerate(weights) if weight.name in names)
-        tape = saved_activations.COUNTS[network.recompute]
-        super().__init__(network, network.kinds[layer], tape, trained)
+        count = saved_activations.COUNTS[network.recompute]
+        super().__init__(network, network.kinds[layer], count, trained)
         self.weights, self.trained = len(weights), trained
-        self.replay = _Replay(network.blocks[layer], tape)
+        self.replay = _Replay(network.blocks[layer], count)
         self.gradients = GradOperation(get_all=True, sens_param=True)
 
     def construct(self, dy: Tensor, x: Tensor, mask: Tensor, *rest: Tensor) -> Tensors:
@@ -147,8 +148,8 @@ class _BlockBackward(NetworkGraph):
 
         Gradients are of ``x`` and of the trained weights.
         """
-        weights, masks_tape = rest[: self.weights], rest[self.weights :]
-        all_grads = self.gradients(self.replay)(x, mask, weights, masks_tape, dy)
+        weights, masks_saved = rest[: self.weights], rest[self.weights :]
+        all_grads = self.gradients(self.replay)(x, mask, weights, masks_saved, dy)
         gradients: Tensors = ()
         for slot in self.trained:
             gradients = (*gradients, all_grads[2][slot])
@@ -162,22 +163,22 @@ class _Replay(nn.Cell):
     an empty tuple with the next one when it differentiates.
     """
 
-    def __init__(self, block: Block, tape: int) -> None:
+    def __init__(self, block: Block, saved_count: int) -> None:
         super().__init__(auto_prefix=False)
-        self.block, self.tape = block, tape
+        self.block, self.saved_count = block, saved_count
 
     def construct(self, x: Tensor, mask: Tensor, weights: Tensors, more: Tensors) -> Tensor:
-        masks = len(more) - self.tape
+        masks = len(more) - self.saved_count
         y, _ = self.block(x, mask, weights, more[:masks], more[masks:])
         return y
 
 
-class _StemBackward(NetworkGraph):
+class _EmbeddingBackward(NetworkGraph):
     """Backward graph of the embeddings."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.stem = Embeddings(network)
+        self.embedding = TrainingEmbedding(network.embedding, network.geometry.dropouts.embedding)
         self.gradients = GradOperation(get_all=True, sens_param=True)
 
     def construct(
@@ -185,5 +186,5 @@ class _StemBackward(NetworkGraph):
         *kept: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """``[b t, h]`` → gradients of word rows ``[b t, h]``, of positions ``[positions, h]``."""
-        gradients = self.gradients(self.stem)(words, inside, positions, places, *kept, dx)
+        gradients = self.gradients(self.embedding)(words, inside, positions, places, *kept, dx)
         return gradients[0], gradients[2]
