@@ -12,7 +12,7 @@ import attrs
 from gpt2dsl import terminal
 from gpt2dsl.chain import elsewhere, record
 from gpt2dsl.chain.chain import Chain, at
-from gpt2dsl.chain.key import Key, key_of
+from gpt2dsl.chain.key import StageKey, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
 from gpt2dsl.data import documents
@@ -58,7 +58,7 @@ class Stage:
 
     number: int
     takes: int | None
-    key: Key
+    key: StageKey
     state: State
     why: str
     plan: Plan
@@ -330,7 +330,7 @@ def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
     return "" if giver.record.given == found.taken else f"stage {giver.number} gave other weights"
 
 
-def _earlier(records: Sequence[Record], number: int, task: str, key: Key) -> Record | None:
+def _earlier(records: Sequence[Record], number: int, task: str, key: StageKey) -> Record | None:
     """Return the record of the same task most like a stage, preferably of the same number."""
     return min(
         (entry for entry in records if entry.task == task),
@@ -342,7 +342,7 @@ def _earlier(records: Sequence[Record], number: int, task: str, key: Key) -> Rec
     )
 
 
-def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None) -> str:
+def _why(key: StageKey, earlier: Record | None, directory: Path, giver: Stage | None) -> str:
     """Return why a stage without a record of its key is to run."""
     words = key.changes(earlier.key) if earlier else ["it has not run to its end"]
     if earlier and giver and earlier.key.taken != key.taken:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import xxhash
 
-from gpt2dsl.chain.key import Key
+from gpt2dsl.chain.key import StageKey
 from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.files import atomic
@@ -71,7 +71,7 @@ class Record:
 
     number: int
     task: str
-    key: Key
+    key: StageKey
     taken: str
     files: Mapping[str, Trace]
     weights: str
@@ -203,7 +203,7 @@ def read(directory: Path) -> Record | None:
     try:
         document = json.loads((directory / FILE).read_bytes())
         files = {name: Trace(**trace) for name, trace in document.pop("files").items()}
-        key = Key.from_json(document["key"])
+        key = StageKey.from_json(document["key"])
         return Record(**{**document, "key": key, "files": files})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

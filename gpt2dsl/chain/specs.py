@@ -101,7 +101,7 @@ def _read(spec: str, settings: Iterable[str]) -> tuple[Recipe | Chain, tuple[Fau
     return _built(config, config.name or finding.name_of(spec), finding.file_of(spec), settings)
 
 
-def shared(entry: library.Entry) -> Recipe | Chain:
+def shared(entry: library.LibraryEntry) -> Recipe | Chain:
     """Return a shared recipe, even if another package has one of the same name.
 
     Raises:

@@ -12,7 +12,7 @@ from gpt2dsl.cli.show import python_of
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.mindformers import carrying, document
 from gpt2dsl.spec.mindformers import command as lines
-from gpt2dsl.spec.mindformers.carrying import CARRIED, Line
+from gpt2dsl.spec.mindformers.carrying import CARRIED, ImportedKey
 
 
 @click.command(
@@ -48,7 +48,7 @@ def command(
         click.echo(words, err=True)
 
 
-def _told(lines: Iterable[Line]) -> Iterable[str]:
+def _told(lines: Iterable[ImportedKey]) -> Iterable[str]:
     """Yield how many keys were carried over, and why each of the others was not."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     carried = 0

@@ -24,7 +24,7 @@ def command(as_json: bool) -> None:
     table.echo([_COLUMNS, *([row[column] for column in _COLUMNS] for row in rows)])
 
 
-def _row(entry: library.Entry) -> dict[str, str] | None:
+def _row(entry: library.LibraryEntry) -> dict[str, str] | None:
     """Return the row of a recipe; None, with a message, if it can't be used."""
     try:
         recipe = specs.shared(entry)

@@ -10,7 +10,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.recipe import Recipe
-from gpt2dsl.serve.settings import Settings, listen, named_adapters, refuse_absent
+from gpt2dsl.serve.settings import ServerSettings, listen, named_adapters, refuse_absent
 from gpt2dsl.serve.stop import Stop
 
 _DEFAULT = Serve()
@@ -133,7 +133,7 @@ def command(
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
     with Stop(is_process=True) as stop:
-        settings = Settings.of(
+        settings = ServerSettings.of(
             _task(said),
             key=api_key or "",
             is_open=insecure,

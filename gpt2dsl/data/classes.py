@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gpt2dsl.data.form import TABLES, Form
+from gpt2dsl.data.form import TABLES, DataFormat
 from gpt2dsl.data.table import BadRowError
 from gpt2dsl.schema.fate import shown
 
@@ -18,7 +18,7 @@ class Classes:
         form: form of the data. The four data sets number their classes themselves.
     """
 
-    def __init__(self, names: Sequence[str], form: Form) -> None:
+    def __init__(self, names: Sequence[str], form: DataFormat) -> None:
         self.names = tuple(names)
         counted = {str(i): i for i in range(len(names))}
         named = {name: i for i, name in enumerate(names)}
@@ -66,7 +66,7 @@ class Numbers:
 Labels = Classes | Numbers
 
 
-def labels_of(names: Sequence[str], form: Form, *, is_regression: bool) -> Labels:
+def labels_of(names: Sequence[str], form: DataFormat, *, is_regression: bool) -> Labels:
     """Return the reader of the data's labels.
 
     Args:

@@ -15,7 +15,7 @@ Column = str | int
 
 
 @attrs.frozen(kw_only=True)
-class Form:
+class DataFormat:
     """The form of data.
 
     Attributes:
@@ -35,7 +35,7 @@ class Form:
     max_bad_rows: int = 0
 
     @classmethod
-    def of(cls, data: Data) -> Form:
+    def of(cls, data: Data) -> DataFormat:
         """Return the form that a recipe describes."""
         return cls(
             format=data.format,

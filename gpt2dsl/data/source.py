@@ -15,7 +15,7 @@ import attrs
 
 from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
-from gpt2dsl.data.form import RECORDS, Form
+from gpt2dsl.data.form import RECORDS, DataFormat
 from gpt2dsl.data.header import SEPARATORS
 from gpt2dsl.data.paths import Passed
 from gpt2dsl.data.table import PLAIN, BadRows, Item, TableRow, rows
@@ -86,11 +86,11 @@ class Source:
     name: str
     files: tuple[File, ...] = ()
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
-    form: Form = attrs.field(factory=Form)
+    form: DataFormat = attrs.field(factory=DataFormat)
     passed: tuple[Passed, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @classmethod
-    def find(cls, name: str, form: Form | None = None) -> Source | None:
+    def find(cls, name: str, form: DataFormat | None = None) -> Source | None:
         """Return the source, or None where it is absent.
 
         Args:
@@ -122,10 +122,10 @@ class Source:
             raise InputError("G2-302", name, words)
         indexes = {path.with_name(f"{path.name}.db") for path in candidates.taken}
         passed = tuple(entry for entry in candidates.passed if entry[0] not in indexes)
-        return cls(name, files, form=form or Form(), passed=passed)
+        return cls(name, files, form=form or DataFormat(), passed=passed)
 
     @classmethod
-    def open(cls, name: str, form: Form | None = None) -> Source:
+    def open(cls, name: str, form: DataFormat | None = None) -> Source:
         """Return the source; raise InputError if it is absent, too (G2-301)."""
         if source := cls.find(name, form):
             return source

@@ -12,7 +12,7 @@ import attrs
 from typing_extensions import ParamSpec
 
 from gpt2dsl.data import header
-from gpt2dsl.data.form import Column, Form
+from gpt2dsl.data.form import Column, DataFormat
 from gpt2dsl.errors import Fault, SpecError, some
 from gpt2dsl.schema.fate import shown
 
@@ -165,7 +165,7 @@ def _others(lines: Sequence[int]) -> str:
 
 
 def rows(
-    lines: Iterable[str], form: Form, number: Callable[[str], object] | None
+    lines: Iterable[str], form: DataFormat, number: Callable[[str], object] | None
 ) -> Iterator[Item]:
     """Yield the rows of a file, good and bad.
 
@@ -184,7 +184,7 @@ def rows(
         yield item
 
 
-def _rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def _rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     if form.format == "jsonl":
         return _json_rows(lines, form, labels=labels)
     if form.format in DIALECTS:
@@ -192,13 +192,13 @@ def _rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
     return _table_rows(lines, form, labels=labels)
 
 
-def _json_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def _json_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _tried(number, _json_row, line, form, labels)
 
 
-def _json_row(line: str, form: Form, labels: bool) -> tuple[str, str]:
+def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -222,7 +222,7 @@ def _value(content: dict[str, object], column: Column, key: str) -> object:
     return content[str(column)]
 
 
-def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def _table_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     if form.header:
         lines = _without_json(lines)
     separator = header.SEPARATORS[form.format]

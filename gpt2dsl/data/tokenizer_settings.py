@@ -30,7 +30,7 @@ _DEFAULTED = ("bos_token", "eos_token", "unk_token")
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
+class TokenizerSettings:
     """Special tokens, added tokens and flags beside a vocabulary.
 
     Attributes:
@@ -63,7 +63,7 @@ class Settings:
         return tokens
 
 
-def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
+def read(folder: Path, whole: Mapping[str, Any] | None) -> TokenizerSettings:
     """Return the special tokens, added tokens and flags of a folder.
 
     Args:
@@ -96,7 +96,9 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
     _from_vocabulary(values, whole or {})
     # As in transformers, a key does not take over the flags of a token in added_tokens.json.
     roles, more = _settled(kind, values, described.values(), is_converted=whole is None)
-    return Settings(kind=kind, roles=roles, more=more, added=added | described, values=values)
+    return TokenizerSettings(
+        kind=kind, roles=roles, more=more, added=added | described, values=values
+    )
 
 
 def class_name(folder: Path) -> str:
@@ -132,7 +134,7 @@ def refuse_class(folder: Path) -> None:
     raise InputError("G2-306", path, message)
 
 
-def roles(inner: Any, settings: Settings) -> Roles:
+def roles(inner: Any, settings: TokenizerSettings) -> Roles:
     """Return the ids of special tokens; an absent token has unk's id, as in ``transformers``."""
 
     def number(key: str) -> int | None:

@@ -13,7 +13,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.schema import tokenizer_json
 
 if TYPE_CHECKING:
-    from gpt2dsl.data.tokenizer_settings import Settings
+    from gpt2dsl.data.tokenizer_settings import TokenizerSettings
 
 PUBLISHED_FILES = (
     "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -117,7 +117,7 @@ def from_description(path: Path, description: dict[str, Any]) -> Any:
     return inner
 
 
-def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) -> None:
+def complete(inner: Any, settings: TokenizerSettings, path: Path, *, is_converted: bool) -> None:
     """Add the tokens and flags of the files beside a vocabulary to its tokenizer.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.identity.rules import Rule, rule_of
+from gpt2dsl.identity.rules import ResumeRule, rule_of
 from gpt2dsl.parts import TABLES, TASKS
 
 PENDING = "pending"
@@ -36,7 +36,7 @@ class Difference:
     is_content: bool
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> ResumeRule:
         """Rule for the entry on resume."""
         return rule_of(self.key, is_content=self.is_content)
 

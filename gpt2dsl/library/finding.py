@@ -191,7 +191,7 @@ def _one(found: RawConfig | ChainDrafts, name: str) -> RawConfig:
     raise SpecError([Fault("G2-108", "", name, message)])
 
 
-def shared(entry: library.Entry) -> RawConfig | ChainDrafts:
+def shared(entry: library.LibraryEntry) -> RawConfig | ChainDrafts:
     """Return the draft of a shared recipe, under its shared name.
 
     Raises:

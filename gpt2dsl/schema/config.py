@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt2dsl.schema import activations, generation_config
-from gpt2dsl.schema.fate import Key, Table, any_value, no_effect, used
+from gpt2dsl.schema.fate import KeySpec, Table, any_value, no_effect, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
 """Limits of a network's numbers; checking the tensors of larger networks would take long."""
@@ -226,7 +226,7 @@ _OF_NETWORK: Table = {
 }  # fmt: skip
 
 
-def _of_generation(key: str) -> Key:
+def _of_generation(key: str) -> KeySpec:
     """Return the row of a generation setting; its values are only checked by generation."""
     row = generation_config.TABLE[key]
     is_idle = row.fate == "no effect" and row.refusal is any_value

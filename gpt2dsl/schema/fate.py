@@ -26,7 +26,7 @@ def any_value(value: Any) -> str:  # noqa: ARG001  # signature of all checks
 
 
 @attrs.frozen
-class Key:
+class KeySpec:
     """One row of a table.
 
     Attributes:
@@ -41,7 +41,7 @@ class Key:
     refusal: Callable[[Any], str] = attrs.field(default=any_value, repr=False)
 
 
-Table = Mapping[str, Key]
+Table = Mapping[str, KeySpec]
 
 
 @attrs.frozen
@@ -66,14 +66,14 @@ class KeyFate:
         return f"{self.path.name}: {self.key} = {shown(self.value)}: {self.words}"
 
 
-def used(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
+def used(words: str, refusal: Callable[[Any], str] = any_value) -> KeySpec:
     """Return the row of a key that is used."""
-    return Key("used", words, refusal)
+    return KeySpec("used", words, refusal)
 
 
-def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
+def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> KeySpec:
     """Return the row of a key without effect here."""
-    return Key("no effect", words, refusal)
+    return KeySpec("no effect", words, refusal)
 
 
 def only(*accepted: Any, cure: str) -> Callable[[Any], str]:

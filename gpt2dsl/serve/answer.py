@@ -21,7 +21,7 @@ from gpt2dsl.serve.texts import Span, Text, mean_logprob
 from gpt2dsl.serve.worker import Event, Ticket
 
 
-class Form(ABC):
+class AnswerFormatter(ABC):
     """The document format of an endpoint's answers.
 
     Attributes:
@@ -59,7 +59,9 @@ class Answer:
         metrics: the metrics to update.
     """
 
-    def __init__(self, body: Sampling, form: Form, rows: Sequence[Row], metrics: Metrics) -> None:
+    def __init__(
+        self, body: Sampling, form: AnswerFormatter, rows: Sequence[Row], metrics: Metrics
+    ) -> None:
         self._body, self._form, self._rows, self._metrics = body, form, rows, metrics
         self._prompt_tokens = sum(len(row.request.ids) for row in rows[:: body.candidates])
         self._events: asyncio.Queue[Event | ApiError] = asyncio.Queue()

@@ -11,14 +11,14 @@ from gpt2dsl.engine.generation.continuation import TokenScore
 from gpt2dsl.engine.generation.row import Row, bytes_named
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
-from gpt2dsl.serve.answer import Form
+from gpt2dsl.serve.answer import AnswerFormatter
 from gpt2dsl.serve.rows import copies
 from gpt2dsl.serve.schema.chat import ChatRequest, Template
 from gpt2dsl.serve.template import ChatTemplate
 from gpt2dsl.serve.texts import Span
 
 
-class ChatForm(Form):
+class ChatFormatter(AnswerFormatter):
     """The document format of /v1/chat/completions.
 
     Args:

@@ -10,13 +10,13 @@ from typing_extensions import override
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
-from gpt2dsl.serve.answer import Form
+from gpt2dsl.serve.answer import AnswerFormatter
 from gpt2dsl.serve.rows import copies
 from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.serve.texts import Span, echoed
 
 
-class CompletionForm(Form):
+class CompletionFormatter(AnswerFormatter):
     """The document format of /v1/completions.
 
     Args:

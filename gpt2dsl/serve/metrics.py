@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.worker import GenerationWorker
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,7 +40,7 @@ class Metrics:
         worker: the worker whose queue and cache are reported too.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: GenerationWorker) -> None:
         # Otherwise each metric has a second one with its creation time, which is not needed.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
@@ -74,7 +74,7 @@ class Metrics:
 class _OfWorker(Collector):
     """Collector that reads the counters of a worker on each scrape."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: GenerationWorker) -> None:
         self._worker = worker
 
     @override

@@ -113,7 +113,7 @@ def generation(service: Service) -> APIRouter:
         """Continue texts."""
         body = await service.body(request, CompletionRequest)
         model = service.named(body.model)
-        form = completions.CompletionForm(service.name_of(model), body)
+        form = completions.CompletionFormatter(service.name_of(model), body)
         rows = partial(completions.rows, model, body)
         return await service.respond(request, body, len(body.prompts), form, rows)
 
@@ -126,7 +126,7 @@ def generation(service: Service) -> APIRouter:
         """Continue a chat."""
         body = await service.body(request, ChatRequest)
         model = service.named(body.model)
-        form = chat.ChatForm(service.name_of(model), body)
+        form = chat.ChatFormatter(service.name_of(model), body)
         rows = partial(chat.rows, model, service.chat_template(model), body)
         return await service.respond(request, body, 1, form, rows)
 

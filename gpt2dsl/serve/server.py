@@ -20,9 +20,9 @@ from gpt2dsl.serve.app import app
 from gpt2dsl.serve.connection import Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
-from gpt2dsl.serve.settings import Settings, of_option
+from gpt2dsl.serve.settings import ServerSettings, of_option
 from gpt2dsl.serve.stop import Stop
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.worker import GenerationWorker
 from gpt2dsl.weights.infer_config import Overrides
 
 SWITCH = 0.0002
@@ -36,7 +36,7 @@ FAREWELL = 2.0
 def serve(
     weights: str,
     name: str,
-    settings: Settings,
+    settings: ServerSettings,
     listening: socket.socket,
     stop: Stop,
     *,
@@ -64,7 +64,7 @@ def serve(
         listening.close()
         say("stopped")
         return url, 0
-    worker = Worker(
+    worker = GenerationWorker(
         lambda: load(weights, settings, loader),
         batch=settings.batch,
         waiting=settings.waiting,
@@ -100,7 +100,7 @@ def serve(
 
 
 def load(
-    weights: str, settings: Settings, loader: Callable[[], LanguageModel] | None = None
+    weights: str, settings: ServerSettings, loader: Callable[[], LanguageModel] | None = None
 ) -> LanguageModel:
     """Load weights and their adapters.
 
@@ -122,7 +122,7 @@ def load(
     return model
 
 
-def _url(settings: Settings, listening: socket.socket) -> str:
+def _url(settings: ServerSettings, listening: socket.socket) -> str:
     """Return the URL of a server."""
     host, port = listening.getsockname()[:2]
     shown = settings.host if settings.host != "localhost" else host
@@ -140,7 +140,7 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         service: Service,
-        settings: Settings,
+        settings: ServerSettings,
         url: str,
         stop: Stop,
         loading: str,

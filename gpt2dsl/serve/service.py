@@ -20,7 +20,7 @@ from gpt2dsl.data.chat_template import DEFAULT
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.errors import SpecError
-from gpt2dsl.serve.answer import Answer, Form
+from gpt2dsl.serve.answer import Answer, AnswerFormatter
 from gpt2dsl.serve.connection import PATIENCE
 from gpt2dsl.serve.documents import now
 from gpt2dsl.serve.errors import ApiError
@@ -31,7 +31,7 @@ from gpt2dsl.serve.priority import stand_back
 from gpt2dsl.serve.schema.base import Body, parsed
 from gpt2dsl.serve.schema.sampling import Sampling
 from gpt2dsl.serve.template import ChatTemplate
-from gpt2dsl.serve.worker import BusyError, Event, Worker
+from gpt2dsl.serve.worker import BusyError, Event, GenerationWorker
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Body)
@@ -58,7 +58,7 @@ class Service:
         created: start time, Unix seconds.
     """
 
-    worker: Worker
+    worker: GenerationWorker
     name: str
     limits: Limits
     template: str | None = None
@@ -194,7 +194,7 @@ class Service:
         request: Request,
         body: Sampling,
         prompts: int,
-        form: Form,
+        form: AnswerFormatter,
         rows: Callable[[], Sequence[Row]],
     ) -> Response:
         """Return the response to a request, complete or as a stream.

@@ -23,7 +23,7 @@ _DEFAULT = Serve()
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
+class ServerSettings:
     """Settings of a server, from the recipe and from its process.
 
     Attributes:
@@ -104,7 +104,7 @@ def _template(name: str) -> str:
 _OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or say --insecure")
 
 
-def listen(settings: Settings, refusal: Fault = _OF_COMMAND) -> socket.socket:
+def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.socket:
     """Return a listening socket; one that other machines reach requires a key.
 
     Args:
@@ -163,7 +163,7 @@ def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
     return adapters
 
 
-def refuse_absent(weights: str, settings: Settings) -> None:
+def refuse_absent(weights: str, settings: ServerSettings) -> None:
     """Refuse weights and adapters that are neither here nor can be on the Hub.
 
     Raises:

@@ -121,7 +121,7 @@ class Ticket:
             self.cancel()
 
 
-class Worker(threading.Thread):
+class GenerationWorker(threading.Thread):
     """A thread that generates until it is stopped.
 
     Prefill is chunked between the steps of running texts, so that none of them waits for a whole

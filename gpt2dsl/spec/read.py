@@ -14,7 +14,7 @@ import regex
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
 from gpt2dsl.parts import TABLES, TASKS, owners
-from gpt2dsl.parts.rules import Rule
+from gpt2dsl.parts.rules import FieldRule
 from gpt2dsl.spec.positions import positions, statements
 from gpt2dsl.spec.tables import ChainDrafts, RawConfig, Table, Value
 
@@ -277,7 +277,7 @@ def _written_before(text: str, line: int) -> tuple[str, int] | None:
     return None
 
 
-def _rules(key: str) -> list[Rule]:
+def _rules(key: str) -> list[FieldRule]:
     """Return the rules of a key, one for each task that has it; [] for an unknown key."""
     table, _, field = key.rpartition(".")
     table = table.rpartition(".")[2]
@@ -285,7 +285,7 @@ def _rules(key: str) -> list[Rule]:
     return [rules[field] for part in classes if field in (rules := part.rules())]
 
 
-def _written(text: str, rules: Sequence[Rule]) -> Any:
+def _written(text: str, rules: Sequence[FieldRule]) -> Any:
     """Return a command-line value: TOML, a looser number or the text, whichever the key accepts.
 
     Raises:

@@ -7,7 +7,7 @@ import pytest
 
 from gpt2dsl import SpecError
 from gpt2dsl.spec.mindformers import carrying, document
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 from tests.spec.mindformers_files import write
 
 
@@ -34,7 +34,7 @@ def test_only_a_near_key_is_suggested(tmp_path: Path, key: str, meant: str) -> N
     absent = [entry for entry in entries if entry.key != meant]
     for known in (entries, absent):
         with pytest.raises(SpecError) as error:
-            carrying.carry([*known, Entry(key, 1, "a.yaml:1")])
+            carrying.carry([*known, ConfigEntry(key, 1, "a.yaml:1")])
         (fault,) = error.value.faults
         hint = f"did you mean {meant}? Delete" if meant else "delete"
         assert fault.message.endswith(f"no such key; {hint} the line if it is not needed")

@@ -12,7 +12,7 @@ from gpt2dsl.parts import Part
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.spec import read
 from gpt2dsl.spec.mindformers import keys, names
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 from gpt2dsl.spec.tables import Value, structure
 from gpt2dsl.weights.formats.settings import ACTIVATIONS
 
@@ -26,7 +26,7 @@ _SAVING = "callbacks[CheckpointMointor]."
 
 
 @attrs.frozen
-class Line:
+class ImportedKey:
     """Fate of a key.
 
     Attributes:
@@ -35,7 +35,7 @@ class Line:
         words: target in the recipe, or the reason that there is none.
     """
 
-    entry: Entry
+    entry: ConfigEntry
     fate: str
     words: str
 
@@ -45,7 +45,7 @@ class Imported:
     """Tables of the recipe, and the fate of each key of the configuration."""
 
     tables: Mapping[str, Mapping[str, Any]]
-    lines: tuple[Line, ...]
+    lines: tuple[ImportedKey, ...]
 
     def parts(self) -> list[Part]:
         """Return the parts of the recipe, without those that are all defaults.
@@ -64,7 +64,7 @@ class Imported:
         return [part for name, part in parts.items() if part.changed() or name in OPTIONAL]
 
 
-def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
+def carry(entries: Iterable[ConfigEntry], devices: int | None = None) -> Imported:
     """Return the recipe of a configuration.
 
     Args:
@@ -80,10 +80,10 @@ def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
 class _Carrier:
     """Converter that moves values to the recipe; keys that it leaves have another fate."""
 
-    def __init__(self, entries: dict[str, Entry], devices: int | None) -> None:
+    def __init__(self, entries: dict[str, ConfigEntry], devices: int | None) -> None:
         self.entries, self.devices = entries, devices
         self.tables: dict[str, dict[str, Any]] = {}
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, ImportedKey] = {}
         self.faults = list(names.faults(entries))
         self.asked: set[str] = set()
 
@@ -100,19 +100,19 @@ class _Carrier:
         tables = {name: table for name, table in self.tables.items() if table}
         return Imported(tables, tuple(self.lines[key] for key in self.entries))
 
-    def _rest(self, entry: Entry) -> None:
+    def _rest(self, entry: ConfigEntry) -> None:
         verdict = keys.fate(entry.key, entry.value)
         if verdict is None:
             self.faults.append(keys.unknown(entry, self.asked))
             return
-        self.lines[entry.key] = Line(entry, *verdict)
+        self.lines[entry.key] = ImportedKey(entry, *verdict)
 
     def take(self, key: str, default: Any = None, words: str = "") -> Any:
         """Return a value and record its key as carried over."""
         self.asked.add(key)
         if (entry := self.entries.get(key)) is None:
             return default
-        self.lines[key] = Line(entry, CARRIED, words)
+        self.lines[key] = ImportedKey(entry, CARRIED, words)
         return entry.value
 
     def put(self, where: str, value: Any) -> None:
@@ -152,7 +152,7 @@ class _Carrier:
         """Record the fate of a key."""
         self.asked.add(key)
         if key in self.entries:
-            self.lines[key] = Line(self.entries[key], fate, words)
+            self.lines[key] = ImportedKey(self.entries[key], fate, words)
 
     def _task(self) -> None:
         kind = self.choice("run_mode", names.MODES, "pretrain", "task.kind")

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 
 NO_EFFECT, NO_COUNTERPART = "no effect", "no counterpart"
 _CLOSE = 0.75
@@ -163,7 +163,7 @@ def fate(key: str, value: object) -> tuple[str, str] | None:
     return None
 
 
-def unknown(entry: Entry, asked: Iterable[str]) -> Fault:
+def unknown(entry: ConfigEntry, asked: Iterable[str]) -> Fault:
     """Return the fault of an unknown key.
 
     Args:
