@@ -319,15 +319,19 @@ def _started(recipe: Recipe, weights: str, number: int) -> Recipe:
     return recipe.override({inputs.weights_key(recipe.completed): (weights, f"stage {number}")})
 
 
-def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
+def _wrong(recorded: Record, giver: Stage | None, *, thorough: bool) -> str:
     """Return why a record with the key of a stage can't be reused, or ""."""
-    if wrong := found.wrong(thorough=thorough):
+    if wrong := recorded.wrong(thorough=thorough):
         return wrong
     if giver is None:
         return ""
     if giver.record is None:
         return f"stage {giver.number} runs before it"
-    return "" if giver.record.given == found.taken else f"stage {giver.number} gave other weights"
+    return (
+        ""
+        if giver.record.output_digest == recorded.taken
+        else f"stage {giver.number} gave other weights"
+    )
 
 
 def _earlier(records: Sequence[Record], number: int, task: str, key: StageKey) -> Record | None:

@@ -80,7 +80,7 @@ class Record:
     author: str = ""
 
     @property
-    def given(self) -> str:
+    def output_digest(self) -> str:
         """Digest of the output weights: of the names and checksums of their files."""
         digest, folder = xxhash.xxh3_128(), Path(self.weights)
         for name, trace in sorted(self.files.items()):

@@ -115,7 +115,7 @@ def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
         number=stage.number,
         task=stage.plan.task,
         key=stage.key,
-        taken=giver.given if giver else "",
+        taken=giver.output_digest if giver else "",
         files=files,
         weights=str(weights or ""),
         result=result.to_json(),

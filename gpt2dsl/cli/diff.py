@@ -99,12 +99,12 @@ class _Resume:
     @property
     def is_refused(self) -> bool:
         """Whether resuming would be refused."""
-        return bool(self.reason) or any(one.is_refused for one in self.differences)
+        return bool(self.reason) or any(difference.is_refused for difference in self.differences)
 
     @property
     def verdict(self) -> str:
         """What would come of it, and the command."""
-        if any(one.is_refused for one in self.differences):
+        if any(difference.is_refused for difference in self.differences):
             return "it would be refused"
         if self.reason:
             return f"it would be refused: {self.reason}"
@@ -236,12 +236,12 @@ def _echo_resume(resume: _Resume | None) -> None:
     if resume is None:
         return
     click.echo(f"if the run went on with B, {resume.verdict}")
-    said = {"equal": "must be equal", "differ": "may differ"}
+    verbs = {"equal": "must be equal", "differ": "may differ"}
     rows = [
         (
             f"  {difference.name}",
             difference.change,
-            f"{said[difference.rule.kind]}: {difference.rule.words}",
+            f"{verbs[difference.rule.kind]}: {difference.rule.words}",
         )
         for difference in resume.differences
     ]

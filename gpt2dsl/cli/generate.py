@@ -107,8 +107,8 @@ def refuse_unclear(
 ) -> None:
     """Refuse options that exclude each other, and the lack of a prompt."""
     if bool(prompts) == bool(file):
-        found = "both" if file else "neither"
-        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
+        number = "both" if file else "neither"
+        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {number}")
     if as_json and jsonl:
         raise click.UsageError("expected --json or --jsonl; found both")
 

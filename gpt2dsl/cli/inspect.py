@@ -41,20 +41,20 @@ def command(
     if as_json:
         options.echo_json(report)
     else:
-        beside = report.pop("beside")
+        files = report.pop("beside")
         report["size"] = report["size"] or "of no published model"
         if state := report.get("training_state"):
             report["training_state"] = f"{state:,} tensor{'s' if state > 1 else ''}"
         for key, value in report.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
-        for line in _files(beside):
+        for line in _file_lines(files):
             click.echo(line)
     context.exit(2 if report["faults"] or report["missing"] else 0)
 
 
-def _files(beside: dict[str, Any]) -> Iterator[str]:
+def _file_lines(files: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each file beside the weights, and one for each of its keys."""
-    for name, file in beside.items():
+    for name, file in files.items():
         yield f"\n{name}   {file['fate']}: {file['words']}"
         rows = [(key, shown(row["value"]), row) for key, row in file["keys"].items()]
         widths = [max((width(row[i]) for row in rows), default=0) for i in (0, 1)]

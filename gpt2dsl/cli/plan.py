@@ -74,24 +74,24 @@ def _there(plan: Plan) -> str:
     return f"{words}: run would {_doing(plan, existing)}"
 
 
-def _doing(plan: Plan, found: Run) -> str:
+def _doing(plan: Plan, existing: Run) -> str:
     """Return what ``gpt2dsl run`` would do with an existing run of the plan."""
     if not plan.optimizer:
         return "do it again"
     if plan.starts_anew:
         return "start anew"
-    recorded = runs.identity(runs.plan(found.path))
+    recorded = runs.identity(runs.plan(existing.path))
     changed = plan.identity.at_resume(recorded) if recorded else []
     if refused := some(difference.name for difference in changed if difference.is_refused):
         return f"be refused: {refused} changed; train.resume = never starts anew"
-    if found.state == "done":
+    if existing.state == "done":
         names = some(difference.name for difference in changed)
         return f"go on at its end: {names} changed" if names else "show its result"
     if named := next((read.name for read in plan.inputs if read.key == "train.resume"), ""):
         return f"go on from its newest checkpoint or from {named}, whichever is further"
     from gpt2dsl.weights import store  # noqa: PLC0415  # imports NumPy
 
-    saved = store.steps(found.path / "checkpoints")
+    saved = store.steps(existing.path / "checkpoints")
     return f"resume at step {saved[-1][0]:,}" if saved else "start at step 0"
 
 

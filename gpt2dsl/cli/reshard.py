@@ -46,7 +46,7 @@ class _Layout(click.ParamType[object]):
 @options.hints
 @options.quiet
 @options.as_json
-def command(source: str, target: str, as_json: bool, **given: object) -> None:
+def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
     """Reshard a checkpoint."""
     keys = {
         "to": "task.layout",
@@ -55,4 +55,4 @@ def command(source: str, target: str, as_json: bool, **given: object) -> None:
         "optimizer": "task.optimizer",
     }
     keys |= conversion.OF_NETWORK
-    conversion.run("reshard", source, target, given, keys, as_json=as_json)
+    conversion.run("reshard", source, target, options_given, keys, as_json=as_json)

@@ -41,10 +41,10 @@ def command(folder: Path, as_json: bool) -> None:
         _table([_row(run, folder, unlike.get(run.path, {})) for run in listed])
 
 
-def _unlike(found: Sequence[Run]) -> dict[Path, dict[str, Any]]:
+def _unlike(listed: Sequence[Run]) -> dict[Path, dict[str, Any]]:
     """Return run → the values of its recipe that differ among runs of the same name."""
     named = defaultdict(list)
-    for run in found:
+    for run in listed:
         named[runs.stem(run.path)].append(run.path)
     unlike: dict[Path, dict[str, Any]] = {}
     for paths in named.values():

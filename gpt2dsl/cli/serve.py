@@ -122,19 +122,19 @@ def command(
     api_key: str | None,
     insecure: bool,
     checks: bool,
-    **said: Any,
+    **task_options: Any,
 ) -> None:
     """Serve completions and chats."""
     name = name or click.get_current_context().meta[options.WRITTEN]
     if missing := serving.missing():
         raise click.UsageError(missing)
-    if not said["host"]:
+    if not task_options["host"]:
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
     with Stop(is_process=True) as stop:
         settings = ServerSettings.of(
-            _task(said),
+            _task(task_options),
             key=api_key or "",
             is_open=insecure,
             tokenizer=tokenizer or "auto",
@@ -149,13 +149,13 @@ def command(
         serve(weights, name, settings, listening, stop)
 
 
-def _task(said: dict[str, Any]) -> Serve:
+def _task(task_options: dict[str, Any]) -> Serve:
     """Return the task given by options.
 
     Raises:
         SpecError: every invalid value.
     """
-    present = {key: value for key, value in said.items() if value != ()}
+    present = {key: value for key, value in task_options.items() if value != ()}
     values = {
         f"task.{key}": (value, f"--{key.replace('_', '-')}") for key, value in present.items()
     }

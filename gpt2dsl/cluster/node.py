@@ -42,7 +42,7 @@ class Node:
             raise ValueError(f"{self.local} ranks from {self.first} are none of {self.ranks}")
 
     @property
-    def whole(self) -> bool:
+    def is_whole_job(self) -> bool:
         """Whether all ranks of the job run here."""
         return self.local == self.ranks
 
@@ -66,8 +66,8 @@ class Timeouts:
     end: float = 5
 
 
-def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of all processes of the job; ``given`` takes precedence."""
+def shared_variables(node: Node, limits: Timeouts, overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of all processes of the job; ``overrides`` take precedence."""
     return {
         "GLOG_v": "3",
         "PYTHONUNBUFFERED": "1",  # the last lines before a SIGKILL matter most
@@ -79,7 +79,7 @@ def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> 
         "MS_RETRY_INTERVAL_UPPER": "1",
         "MS_TOPO_TIMEOUT": str(math.ceil(limits.start)),
         "MS_CPU_COMM_OP_TIMEOUT": str(math.ceil(limits.collective)),
-        **given,
+        **overrides,
         "RANK_SIZE": str(node.ranks),
         **_meeting(node),
     }

@@ -26,9 +26,9 @@ class PipeReader:
 
     def add(self, take: Callable[[bytes], None]) -> int:
         """Open a pipe read by ``take``; return its write end, which the caller must close."""
-        ours, theirs = os.pipe()
-        self.listen(ours, take)
-        return theirs
+        read_end, write_end = os.pipe()
+        self.listen(read_end, take)
+        return write_end
 
     def listen(self, fd: int, take: Callable[[bytes], None]) -> None:
         """Take ownership of an open pipe read by ``take``, which gets b"" at its end."""

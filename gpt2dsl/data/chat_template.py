@@ -19,7 +19,7 @@ def templates(files: Mapping[str, bytes]) -> dict[str, str]:
     """Return the templates of a tokenizer by name.
 
     Args:
-        files: files of the tokenizer, as read by ``tokenizer_files.kept``.
+        files: files of the tokenizer, as read by ``tokenizer_files.read``.
     """
     extra = f"{tokenizer_files.TEMPLATES}/"
     separate = {DEFAULT: files[_FILE]} if _FILE in files else {}

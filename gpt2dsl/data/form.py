@@ -84,14 +84,14 @@ def other_format(path: Path) -> str:
 
 
 def refuse_other_than_text(
-    name: str, files: Iterable[Path], said: str = 'data.format = "{}"'
+    name: str, files: Iterable[Path], setting: str = 'data.format = "{}"'
 ) -> None:
     """Refuse to read files as text whose names have the suffix of another format.
 
     Args:
         name: name of the data.
         files: files of the data.
-        said: template of the setting of a format, for the message.
+        setting: template of the setting of a format, for the message.
 
     Raises:
         InputError: a file has such a suffix (G2-310).
@@ -101,7 +101,7 @@ def refuse_other_than_text(
         if not named:
             continue
         is_read = named not in _NO_TEXT
-        cure = f"say {said.format(named)}" if is_read else f"no format here reads {named} files"
-        as_text = f"{said.format('text')} reads it as it is, with all its marks"
+        cure = f"say {setting.format(named)}" if is_read else f"no format here reads {named} files"
+        as_text = f"{setting.format('text')} reads it as it is, with all its marks"
         message = f"{path.name} is no plain text by its name: {cure}; {as_text}"
         raise InputError("G2-310", name, message)

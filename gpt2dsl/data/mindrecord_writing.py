@@ -89,8 +89,8 @@ def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
         length: tokens of a block.
         tail: whether to yield the incomplete block at the end, padded and masked.
     """
-    whole = len(tokens) // length
-    rows = whole + (tail and len(tokens) % length > 1)
+    full = len(tokens) // length
+    rows = full + (tail and len(tokens) % length > 1)
     for start in range(0, rows, AT_ONCE):
         few = min(AT_ONCE, rows - start)
         part = _copied(tokens, start * length, (start + few) * length)

@@ -204,8 +204,8 @@ def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
     except (ValueError, RecursionError) as error:
         raise BadRowError(f"it is not JSON: {error}; jsonl has an object in each line") from None
     if not isinstance(content, dict):
-        found = type(content).__name__
-        raise BadRowError(f"an object is expected, found {found}: jsonl has one in each line")
+        kind = type(content).__name__
+        raise BadRowError(f"an object is expected, found {kind}: jsonl has one in each line")
     text = _value(content, form.text, "data.text_column")
     if not isinstance(text, str):
         raise BadRowError(f"{form.text!r} is {shown(text)}, a text is expected")

@@ -45,7 +45,7 @@ class Tokenizer:
     Args:
         inner: the library's tokenizer.
         roles: special tokens; by default :data:`END` is bos, eos and unk.
-        files: files that :meth:`save` writes, as read by ``tokenizer_files.kept``; new ones by
+        files: files that :meth:`save` writes, as read by ``tokenizer_files.read``; new ones by
             default.
         name: origin, for messages.
 
@@ -89,16 +89,16 @@ class Tokenizer:
             return tokenizer
         folder = cache.expanded(name)
         whole_path = folder / tokenizer_files.WHOLE
-        whole = vocabulary.read_json(whole_path) if whole_path.is_file() else None
+        description = vocabulary.read_json(whole_path) if whole_path.is_file() else None
         tokenizer_settings.refuse_class(folder)
-        if whole is not None:
-            path, inner = whole_path, vocabulary.from_description(whole_path, whole)
+        if description is not None:
+            path, inner = whole_path, vocabulary.from_description(whole_path, description)
         else:
             path, merges = tokenizer_files.parts(folder)
             inner = vocabulary.from_parts(path, merges)
-        settings = tokenizer_settings.read(folder, whole)
-        vocabulary.complete(inner, settings, path, is_converted=whole is None)
-        return cls(inner, tokenizer_settings.roles(inner, settings), _kept(folder), str(name))
+        settings = tokenizer_settings.read(folder, description)
+        vocabulary.complete(inner, settings, path, is_converted=description is None)
+        return cls(inner, tokenizer_settings.roles(inner, settings), _read_files(folder), str(name))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -176,8 +176,8 @@ class Tokenizer:
     @cached_property
     def adds_end(self) -> bool:
         """Whether the end-of-text token is appended to each text."""
-        plain, whole = self.encode("a", special=False), self.encode("a")
-        return self.adds and whole[-1:] == [self.eos] != plain[-1:]
+        plain, ids = self.encode("a", special=False), self.encode("a")
+        return self.adds and ids[-1:] == [self.eos] != plain[-1:]
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Return the ids of a text.
@@ -350,10 +350,10 @@ class Tokenizer:
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _kept(folder: Path) -> dict[str, bytes]:
+def _read_files(folder: Path) -> dict[str, bytes]:
     """Return the files of a folder, with the class added if only config.json names it."""
     try:
-        files = tokenizer_files.kept(folder)
+        files = tokenizer_files.read(folder)
     except OSError as error:
         raise InputError("G2-304", folder, f"it can't be read: {error.strerror}") from error
     return tokenizer_files.with_default(

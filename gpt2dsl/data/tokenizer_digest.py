@@ -70,8 +70,8 @@ def digest(description: dict[str, Any], roles: Roles) -> str:
     added = sorted((token["id"], token["content"]) for token in description["added_tokens"])
     if not _is_plain(description, roles):
         model = {key: value for key, value in description["model"].items() if key != "dropout"}
-        whole = {key: value for key, value in description.items() if key not in _LEFT_OUT}
-        return _sha256([{**whole, "model": model}, attrs.asdict(roles)])
+        remaining = {key: value for key, value in description.items() if key not in _LEFT_OUT}
+        return _sha256([{**remaining, "model": model}, attrs.asdict(roles)])
     # Whether the special token is in the vocabulary, too, makes no difference to the ids.
     ids = description["model"]["vocab"] | {content: number for number, content in added}
     vocab = sorted(ids.items(), key=itemgetter(1))

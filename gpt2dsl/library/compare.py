@@ -126,10 +126,12 @@ def losses(a: Run, b: Run) -> LossCurves | None:
     Raises:
         InputError: the metrics of a run are damaged.
     """
-    ours, theirs = _curve(a, "loss"), _curve(b, "loss")
-    if not (ours or theirs):
+    first, second = _curve(a, "loss"), _curve(b, "loss")
+    if not (first or second):
         return None
-    common = [CommonStep(step, ours[step], theirs[step]) for step in sorted(ours) if step in theirs]
+    common = [
+        CommonStep(step, first[step], second[step]) for step in sorted(first) if step in second
+    ]
     return LossCurves(
         common=len(common),
         unequal=next((pair for pair in common if pair.a != pair.b), None),
@@ -200,5 +202,5 @@ def _curve(run: Run, key: str) -> dict[int, float]:
     return {line["step"]: value for line in lines if (value := runs.number(line, key)) is not None}
 
 
-def _close(one: CommonStep) -> bool:
-    return math.isclose(one.a, one.b, rel_tol=TOLERANCE)
+def _close(step: CommonStep) -> bool:
+    return math.isclose(step.a, step.b, rel_tol=TOLERANCE)

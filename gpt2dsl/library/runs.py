@@ -271,13 +271,13 @@ def _line(file: Path, line: bytes) -> Document:
 
 
 def _finished(
-    given: Document | None, lines: Sequence[Document] | None, planned: int | None
+    outcome: Document | None, lines: Sequence[Document] | None, planned: int | None
 ) -> bool:
     """Return whether the result belongs to these steps: a new start leaves the old one."""
-    if given is None:
+    if outcome is None:
         return False
-    steps = count(given, "steps") or 0
-    is_complete = given.get("stopped_early") is True or steps >= (planned or 0)
+    steps = count(outcome, "steps") or 0
+    is_complete = outcome.get("stopped_early") is True or steps >= (planned or 0)
     return is_complete and (lines is None or _step(lines) >= steps)
 
 
@@ -298,11 +298,11 @@ def _interim(lines: Sequence[Document] | None) -> Document:
     }
 
 
-def _loss_of(given: Document) -> str:
+def _loss_of(outcome: Document) -> str:
     """Return the data of a result's loss: results on held-out data have more metrics."""
-    if number(given, "loss") is None:
+    if number(outcome, "loss") is None:
         return ""
-    is_held_out = any(key in given for key in ("perplexity", "tokens", "scores"))
+    is_held_out = any(key in outcome for key in ("perplexity", "tokens", "scores"))
     return "held out" if is_held_out else "training"
 
 

@@ -26,10 +26,10 @@ class LoRA(Part):
     )
     rslora: bool = flag("the scale is alpha / sqrt(r) (Kalajdzievski 2023)", default=False)
     rank_pattern: Mapping[str, int] = patterns(
-        "regex on the module's name: its own r", whole=True, default={}
+        "regex on the module's name: its own r", integers=True, default={}
     )
     alpha_pattern: Mapping[str, float] = patterns(
-        "regex on the module's name: its own alpha", whole=False, default={}
+        "regex on the module's name: its own alpha", integers=False, default={}
     )
 
     def settings(self) -> LoRASettings:

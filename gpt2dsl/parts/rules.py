@@ -50,8 +50,8 @@ class FieldRule:
             return "G2-201", f"expected {self.expected}, found {description}"
         if not self.fits(value):
             hint = did_you_mean(value, self.options) if isinstance(value, str) else ""
-            found = list(value) if isinstance(value, tuple) else value
-            return "G2-202", f"expected {self.expected}, found {found!r}{hint}{self.cure(value)}"
+            shown = list(value) if isinstance(value, tuple) else value
+            return "G2-202", f"expected {self.expected}, found {shown!r}{hint}{self.cure(value)}"
         return None
 
 
@@ -324,11 +324,11 @@ class Patterns(dict[str, float]):
         return Patterns, (dict(self),)
 
 
-def patterns(doc: str, *, default: Mapping[str, float], whole: bool) -> Any:
+def patterns(doc: str, *, default: Mapping[str, float], integers: bool) -> Any:
     """Return a field for regexes and numbers above 0, of which the first match counts."""
-    kinds = (int,) if whole else (int, float)
+    kinds = (int,) if integers else (int, float)
     rule = FieldRule(
-        f"a table of regexes and {'integers of at least 1' if whole else 'numbers above 0'}",
+        f"a table of regexes and {'integers of at least 1' if integers else 'numbers above 0'}",
         lambda value: (
             isinstance(value, dict)
             and all(type(key) is str and type(item) in kinds for key, item in value.items())

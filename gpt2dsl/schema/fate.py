@@ -86,6 +86,11 @@ def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
     return refusal
 
 
+def unset(cure: str) -> Callable[[Any], str]:
+    """Return a check that refuses every true value, as transformers and PEFT test it."""
+    return lambda value: cure if value else ""
+
+
 def fates(path: Path, content: Mapping[str, Any], table: Table) -> Iterator[KeyFate]:
     """Yield the fate of each key of a file, in the file's order."""
     for key, value in content.items():

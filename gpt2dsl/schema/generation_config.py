@@ -264,7 +264,9 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
         if value is not None and key in TABLE and not TABLE[key].refusal(value)
     }
     values = {
-        ours: (make(accepted[key]), key) for key, (ours, make) in _OURS.items() if key in accepted
+        name: (convert(accepted[key]), key)
+        for key, (name, convert) in _GENERATION_KEYS.items()
+        if key in accepted
     }
     if accepted.get("max_length") == DEFAULT_LENGTH:
         values["max_new_tokens"] = values.pop("max_length")
@@ -280,19 +282,19 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     return values
 
 
-def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def written(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a file, updated with a recipe's settings.
 
     Args:
         content: the original content.
-        given: keys of ``[generation]`` and their values, which override it.
+        settings: keys of ``[generation]`` and their values, which override it.
     """
-    names = {ours: key for key, (ours, _) in _OURS.items()}
-    added = {names[key]: _json(value) for key, value in given.items() if key in names}
+    names = {name: key for key, (name, _) in _GENERATION_KEYS.items()}
+    added = {names[key]: _json(value) for key, value in settings.items() if key in names}
     original = dict(content)
-    if "max_new_tokens" in given:
+    if "max_new_tokens" in settings:
         original.pop("max_length", None)
-    if "max_length" in given:
+    if "max_length" in settings:
         original.pop("max_new_tokens", None)
     if added:
         original.pop(FROM_CONFIG, None)
@@ -301,9 +303,9 @@ def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**original, **added}
 
 
-def theirs(keys: Iterable[str]) -> list[str]:
+def file_keys(keys: Iterable[str]) -> list[str]:
     """Return the file's keys for keys of ``[generation]``."""
-    names = {ours: key for key, (ours, _) in _OURS.items()}
+    names = {name: key for key, (name, _) in _GENERATION_KEYS.items()}
     return [names[key] for key in keys if key in names]
 
 
@@ -335,7 +337,7 @@ def _is_true(value: Any) -> bool:
     return value is True
 
 
-_OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+_GENERATION_KEYS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_new_tokens": ("max_new_tokens", _same),
     "max_length": ("max_length", _same),
     "min_new_tokens": ("min_new_tokens", _at_least_zero),

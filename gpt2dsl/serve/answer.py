@@ -45,7 +45,7 @@ class AnswerFormatter(ABC):
         """Return the choice with a piece of a text."""
 
     @abstractmethod
-    def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+    def complete(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
         """Return the choice with a complete text."""
 
 
@@ -80,7 +80,7 @@ class Answer:
         self.ticket.cancel()
         self._events.put_nowait(error)
 
-    async def whole(self, request: Request, off_loop: Callable[..., Any]) -> Response:
+    async def complete(self, request: Request, off_loop: Callable[..., Any]) -> Response:
         """Return the response with all texts; cancel it if the client disconnects."""
         texts = [""] * len(self._rows)
         watch = asyncio.create_task(self._watch(request))
@@ -103,7 +103,7 @@ class Answer:
     def _choice(self, index: int, number: int, text: str) -> str:
         row = self._rows[number]
         span = Text(row, self._form.start(row)).tell(text, is_over=True)
-        return dumps(self._form.whole(index, row, span))
+        return dumps(self._form.complete(index, row, span))
 
     def _best(self) -> Iterable[int]:
         """Yield the indices of the rows to return, the ``n`` likeliest ones of each prompt."""

@@ -55,7 +55,7 @@ class ChatFormatter(AnswerFormatter):
         }
 
     @override
-    def whole(self, index: int, row: Row, span: Span) -> documents.ChatChoice:
+    def complete(self, index: int, row: Row, span: Span) -> documents.ChatChoice:
         return {
             "index": index,
             "message": {"role": "assistant", "content": span.text, "refusal": None},

@@ -46,7 +46,7 @@ class CompletionFormatter(AnswerFormatter):
         return self._choice(index, row, span)
 
     @override
-    def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+    def complete(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
         choice = self._choice(index, row, span)
         if self._body.echo:
             before = self._choice(index, row, echoed(row))

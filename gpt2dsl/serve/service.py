@@ -217,7 +217,7 @@ class Service:
         if body.stream:
             return StreamingResponse(self._listed(answer), media_type=STREAM)
         with self._listing(answer):
-            return await answer.whole(request, self.off_loop)
+            return await answer.complete(request, self.off_loop)
 
     def _submit(self, answer: Answer, body: Sampling) -> None:
         self.model()

@@ -134,11 +134,11 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
     return listening
 
 
-def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
+def named_adapters(options: Sequence[str], base: str) -> dict[str, str]:
     """Return name → path of adapters.
 
     Args:
-        given: the adapters, ``NAME=PATH`` each.
+        options: the adapters, ``NAME=PATH`` each.
         base: the name of the base weights.
 
     Raises:
@@ -146,7 +146,7 @@ def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
     """
     adapters: dict[str, str] = {}
     faults = []
-    for option in given:
+    for option in options:
         name, _, path = option.partition("=")
         if not name.strip() or not path.strip():
             why = f"expected NAME=PATH, found {option!r}"

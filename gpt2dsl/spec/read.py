@@ -26,7 +26,7 @@ else:
 Find = Callable[[str, str], RawConfig]
 """Name of a recipe, and the file that names it → its raw configuration."""
 
-BESIDE = "runtime"
+SHARED_TABLE = "runtime"
 """Table that applies to all stages of a chain if it is outside of them."""
 
 _HAS_LINE = regex.compile(r":\d+$")
@@ -61,13 +61,13 @@ def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
     if not isinstance(stages, list) or not stages or not all(map(_is_table, stages)):
         message = f"expected [[stage]], a table for each, found {stages!r}"
         raise SpecError([Fault("G2-201", places.of("stage"), "stage", message)])
-    beside = {key: raw for key, raw in document.items() if key == BESIDE}
+    outside = {key: raw for key, raw in document.items() if key == SHARED_TABLE}
     misplaced = [
         Fault("G2-105", places.of(key), key, f"it belongs into a [[stage]], as [stage.{key}]")
         for key in document
-        if key not in (BESIDE, "stage")
+        if key not in (SHARED_TABLE, "stage")
     ]
-    shared = _draft(beside, places, find)
+    shared = _draft(outside, places, find)
     drafts = [
         _draft(stage, places.below(f"stage.{number}"), find, shared)
         for number, stage in enumerate(stages, 1)
@@ -158,12 +158,12 @@ def _dates(text: str) -> dict[tuple[type, str], str]:
 
 def overrides(settings: tuple[str, ...]) -> RawConfig:
     """Return the raw configuration of ``--set table.key=value``; other than TOML is a string."""
-    assigned, faults = said_by(settings)
+    assigned, faults = parse_settings(settings)
     draft = values(assigned)
     return RawConfig(draft.tables, (*faults, *draft.faults))
 
 
-def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
+def parse_settings(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
     """Return key → value of each ``--set``, and the faults of malformed ones."""
     assigned: dict[str, Value] = {}
     faults = []
@@ -181,11 +181,11 @@ def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
     return assigned, faults
 
 
-def values(said: Mapping[str, Value]) -> RawConfig:
+def values(assigned: Mapping[str, Value]) -> RawConfig:
     """Return the raw configuration of single values by ``table.key``."""
     tables: dict[str, dict[str, Value]] = {}
     faults = []
-    for key, value in said.items():
+    for key, value in assigned.items():
         table, _, field = key.partition(".")
         if table in TABLES and field:
             tables.setdefault(table, {})[field] = value

@@ -56,7 +56,7 @@ class Body(BaseModel):
             return body
         if len(body) > MOST_KEYS:  # pydantic would collect a fault for each
             raise ValueError(f"{len(body)} keys are more than {MOST_KEYS}")
-        return {key: whole(value) for key, value in given(body).items()}
+        return {key: as_integer(value) for key, value in without_nulls(body).items()}
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -78,7 +78,7 @@ class Body(BaseModel):
         return reference
 
 
-def given(table: Mapping[str, Any]) -> dict[str, Any]:
+def without_nulls(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a table that are not null."""
     return {key: value for key, value in table.items() if value is not None}
 
@@ -88,7 +88,7 @@ def neutral(key: str, value: Any) -> JsonSchemaValue:
     return {"properties": {key: {"enum": [value, None]}}}
 
 
-def whole(value: Any) -> Any:
+def as_integer(value: Any) -> Any:
     """Return a float without a fraction as an integer, any other value unchanged."""
     return int(value) if type(value) is float and value.is_integer() else value
 
@@ -167,7 +167,7 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
         raise ApiError(400, f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise ApiError(400, f"the body is no JSON object but {_kind(document)}")
-    fitting = (kind for kind in kinds if _required(kind) <= given(document).keys())
+    fitting = (kind for kind in kinds if _required(kind) <= without_nulls(document).keys())
     kind = next(fitting, kinds[0])
     try:
         return kind.model_validate(document)

@@ -128,15 +128,15 @@ class _Carrier:
             self.put(where, value)
         return value
 
-    def choice(self, key: str, ours: Mapping[str, str], default: str, where: str) -> str:
+    def choice(self, key: str, names_here: Mapping[str, str], default: str, where: str) -> str:
         """Return the recipe's name for one of MindFormers' names."""
         name = self.take(key, None, words=where)
         if name is None:
             return default
-        if not isinstance(name, str) or name not in ours:
-            self.faults.append(names.outside(self.entries[key], ours))
+        if not isinstance(name, str) or name not in names_here:
+            self.faults.append(names.outside(self.entries[key], names_here))
             return default
-        return ours[name]
+        return names_here[name]
 
     def number(self, key: str, default: float, words: str = "") -> Any:
         """Return a number, also from text, which YAML reads ``1e-5`` as."""
@@ -188,8 +188,8 @@ class _Carrier:
 
     def _model(self) -> None:
         sizes = {
-            ours: self.take(f"{_CONFIG}{theirs}", None, words=f"model.{ours}")
-            for ours, theirs in {
+            key: self.take(f"{_CONFIG}{source}", None, words=f"model.{key}")
+            for key, source in {
                 "layers": "num_layers", "heads": "num_heads", "hidden": "hidden_size",
                 "positions": "seq_length", "vocab": "vocab_size",
             }.items()
@@ -262,7 +262,7 @@ class _Carrier:
             self.put("lora.dropout", self.number(f"{_PET}lora_dropout", 0.01, "lora.dropout"))
             key = f"{_PET}target_modules"
             pattern = str(self.take(key, ".*dense1.*|.*dense3.*", "lora.targets"))
-            thirds = "".join(ours for theirs, ours in names.THIRDS.items() if theirs in pattern)
+            thirds = "".join(third for dense, third in names.THIRDS.items() if dense in pattern)
             if not thirds:
                 message = "expected a pattern of dense1, dense2 and dense3"
                 origin = self.entries[key].origin
@@ -289,8 +289,8 @@ class _Carrier:
         is_parallel = bool(self.take("use_parallel", False, "[parallel]"))
         mode = self.take("parallel.parallel_mode", 0, "[parallel]")
         layout = {
-            key: self.take(f"parallel_config.{theirs}", 1, f"parallel.{key}")
-            for key, theirs in {
+            key: self.take(f"parallel_config.{source}", 1, f"parallel.{key}")
+            for key, source in {
                 "dp": "data_parallel", "mp": "model_parallel", "pp": "pipeline_stage",
             }.items()
         }  # fmt: skip
@@ -304,14 +304,14 @@ class _Carrier:
         for key, value in (*layout.items(), ("micro_batches", self.micro)):
             if value != 1:
                 self.put(f"parallel.{key}", value)
-        for theirs, ours, value in (
+        for source, key, value in (
             ("parallel.enable_parallel_optimizer", "optimizer_shard", True),
             ("parallel_config.use_seq_parallel", "sequence_parallel", True),
             ("recompute_config.select_recompute", "recompute", "selective"),
             ("recompute_config.recompute", "recompute", "full"),
         ):
-            if self.take(theirs, False, f"parallel.{ours}"):
-                self.put(f"parallel.{ours}", value)
+            if self.take(source, False, f"parallel.{key}"):
+                self.put(f"parallel.{key}", value)
 
     def _train(self) -> None:
         each = self.take("runner_config.batch_size", 8, "train.batch_size, over all ranks")
@@ -382,13 +382,13 @@ class _Carrier:
             "top_k": "top_k", "top_p": "top_p", "do_sample": "do_sample",
             "temperature": "temperature", "repetition_penalty": "repetition_penalty",
         }  # fmt: skip
-        for theirs, ours in moved.items():
-            key = f"{_CONFIG}{theirs}"
+        for name, key in moved.items():
+            source = f"{_CONFIG}{name}"
             if self.kind != "generate":
-                self.note(key, keys.NO_EFFECT, "read by predict alone")
+                self.note(source, keys.NO_EFFECT, "read by predict alone")
                 continue
-            is_real = ours in ("top_p", "temperature", "repetition_penalty")
-            self.move(key, f"generation.{ours}", float if is_real else lambda value: value)
+            is_real = key in ("top_p", "temperature", "repetition_penalty")
+            self.move(source, f"generation.{key}", float if is_real else lambda value: value)
         if "max_new_tokens" in self.tables.get("generation", {}):
             self.tables["generation"].pop("max_length", None)
         eos = self.take(f"{_CONFIG}eos_token_id", 50256, "generation.eos")

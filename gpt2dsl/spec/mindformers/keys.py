@@ -187,10 +187,10 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     table, _, word = key.rpartition(".")
     of = {name: name.rpartition(".") for name in sorted(known)}
     close = [name for name, (_, _, last) in of.items() if _likeness(word, last) >= _CLOSE]
-    beside = [name for name in close if of[name][0] == table]
+    same_table = [name for name in close if of[name][0] == table]
     akin = [name for name in close if _likeness(table, of[name][0]) >= _CLOSE]
-    found = beside or akin or (close if len(close) == 1 else [])
-    return max(found, key=lambda name: _likeness(key, name), default="")
+    candidates = same_table or akin or (close if len(close) == 1 else [])
+    return max(candidates, key=lambda name: _likeness(key, name), default="")
 
 
 def _likeness(a: str, b: str) -> float:

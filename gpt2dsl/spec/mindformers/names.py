@@ -93,13 +93,15 @@ def _contradictions(entries: Mapping[str, ConfigEntry]) -> Iterator[Fault]:
         cure = f"delete the line, or say {ARCH}: GPT2ForSequenceClassification"
         message = f"{arch.value} has no classes: {cure}"
         yield Fault("G2-202", labels.origin, LABELS, message)
-    said = f"{ARCH} is {arch.value}" if arch else f"{LABELS} is {'there' if labels else 'missing'}"
+    evidence = (
+        f"{ARCH} is {arch.value}" if arch else f"{LABELS} is {'there' if labels else 'missing'}"
+    )
     for key, heads in _HEADS.items():
         entry = entries.get(key)
-        found = _head(entry) if entry else ""
-        if entry and head and found and found != head:
+        task = _head(entry) if entry else ""
+        if entry and head and task and task != head:
             expected = next(name for name, of in heads.items() if of == head)
-            why = f"{entry.value} is for {found}, but the network is {head} ({said})"
+            why = f"{entry.value} is for {task}, but the network is {head} ({evidence})"
             yield Fault("G2-202", entry.origin, key, f"{why}: expected {expected}")
 
 
