@@ -31,11 +31,6 @@ def are_ctrl_c() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # Python's form
-    """Raise KeyboardInterrupt.
-
-    Raises:
-        KeyboardInterrupt: always.
-    """
     _INTERRUPTIONS.append(number)
     raise KeyboardInterrupt
 

@@ -15,11 +15,7 @@ from gpt2dsl.weights import store
 def carried_out(output: Path, number: int, task: str, key: StageKey) -> Record | None:
     """Return the record of a finished training run that has the key of a stage, or None.
 
-    Args:
-        output: the folder of all runs, with a subfolder for each.
-        number: the number of the stage.
-        task: the kind of its task.
-        key: its key. A stage that takes the weights of another is never looked up elsewhere.
+    A stage that takes the weights of another is never looked up elsewhere.
     """
     if key.taken or key.identity.is_pending:
         return None

@@ -58,13 +58,9 @@ class StageKey:
 
 
 def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> StageKey:
-    """Return the key of a stage.
+    """Return the key of a stage, from its parts before the weights of another are filled in.
 
-    Args:
-        parts: the parts of its recipe, before the weights of another stage are filled in.
-        plan: the plan of its recipe.
-        taken: as in ``StageKey``.
-        compute: hash large inputs too, instead of leaving their digests pending.
+    ``compute`` hashes large inputs too, instead of leaving their digests pending.
     """
     tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
     left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}

@@ -42,13 +42,9 @@ class Stage:
     """The plan of one stage.
 
     Attributes:
-        number: its number, from 1.
         takes: the number of the stage whose weights it takes; None where it takes none.
-        key: everything that determines its result.
         state: ``=`` its output is verified and its key unchanged; ``~`` its key or its output has
             changed; ``+`` it never finished.
-        why: the reason for its state, as text.
-        plan: the plan of its recipe.
         directory: its run directory, possibly that of a run outside the chain with the same key.
         targets: the files that it writes outside its run directory.
         record: the record of its output, where its state is ``=``.
@@ -92,14 +88,7 @@ class Stage:
 
 @attrs.frozen(kw_only=True, repr=False)
 class ChainPlan(ShownAsText):
-    """The plan of a chain.
-
-    Attributes:
-        name: the name of the chain.
-        digest: the digest of its recipes.
-        stages: the planned stages, in order.
-        directory: the parent of the run directories of the stages.
-    """
+    """The plan of a chain; ``directory`` is the parent of the run directories of its stages."""
 
     name: str
     digest: str
@@ -232,11 +221,7 @@ def next_stage(
 ) -> Stage:
     """Plan the stage after ``before`` and look up its recorded output.
 
-    Args:
-        chain: the chain.
-        before: the planned stages that precede it.
-        prepare: as in ``Recipe.plan``.
-        thorough: verify its outputs and inputs by reading them, however long that takes.
+    ``thorough`` verifies its outputs and inputs by reading them, however long that takes.
     """
     number, recipe = len(before) + 1, chain.recipes[len(before)]
     original = recipe.completed

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 def load(spec: str, settings: Iterable[str] = ()) -> Recipe | Chain:
     """Return the recipe or chain of a .toml file, ``module:name`` or a name of the library.
 
-    Args:
-        spec: the file or name.
-        settings: overrides, ``table.key=value``, for chains ``stage.N.table.key=value``.
-
     Raises:
         SpecError: every fault of the spec.
     """
@@ -40,11 +36,7 @@ def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tu
 
 
 def planned(recipe: Recipe | Chain, *, prepare: bool = False) -> Plan | ChainPlan:
-    """Return the plan of a recipe or a chain.
-
-    Args:
-        recipe: the recipe or chain.
-        prepare: as in ``Recipe.plan``; a chain prepares each stage when it runs.
+    """Return the plan of a recipe, prepared on demand, or of a chain, whose stages prepare later.
 
     Raises:
         SpecError: every fault, those of the inputs included.
@@ -78,9 +70,7 @@ def _faults_of_complete(recipe: Recipe | Chain, faults: tuple[Fault, ...]) -> It
 def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:
     """Return whether a fault may be a consequence of a spec that could not be read.
 
-    Args:
-        fault: a fault of a complete recipe.
-        unread: key prefixes of the stages that were read in part; "" for a recipe.
+    ``unread`` are the key prefixes of the stages that were read in part; "" for a recipe.
     """
     is_explicit = fault.code == "G2-301" and fault.origin and not fault.key.endswith(" = auto")
     passed_on = bool(unread) and fault.key.endswith(".model.weights = auto")

@@ -23,19 +23,9 @@ def run(
     called: str = "SRC",
     as_json: bool,
 ) -> None:
-    """Run the task of a command and print the result.
+    """Run the task of a command, of the same name, and print the result.
 
-    Args:
-        kind: kind of the task, which is also the name of the command.
-        source: the source weights.
-        target: the target path.
-        options_given: option → value, None if not given.
-        keys: option → its key.
-        called: name of the source argument in the command's help.
-        as_json: print the result as one JSON document.
-
-    Raises:
-        SpecError: every fault.
+    ``keys`` maps options to keys; options that were not given are None.
     """
     values: dict[str, tuple[object, str]] = {
         "task.kind": (kind, kind),

@@ -72,7 +72,6 @@ class _More:
     """The comparison of plans and runs, in addition to that of recipes.
 
     Attributes:
-        plan: rows of the plans.
         result: rows of the results; None unless all sides are runs.
         losses: losses of each other run against those of the first; None without training losses.
     """
@@ -84,10 +83,9 @@ class _More:
 
 @attrs.frozen
 class _Resume:
-    """The differences that resuming a run with another recipe would make.
+    """The differences that resuming a run with another recipe would make, if they have an effect.
 
     Attributes:
-        differences: all but those without effect.
         command: the command that resumes it; "" without a checkpoint.
         reason: why its newest checkpoint would be refused; "" if it would not.
     """

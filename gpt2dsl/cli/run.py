@@ -27,11 +27,7 @@ RESUME = resuming.KEY
 def _checked_name(
     _context: click.Context, _option: click.Parameter, name: str | None
 ) -> str | None:
-    """Return the name of a run, validated.
-
-    Raises:
-        SpecError: the name is not valid as a directory name.
-    """
+    """Return the name of a run; refuse one that is not valid as a directory name."""
     try:
         return None if name is None else checked_name(name)
     except SpecError as error:
@@ -146,12 +142,7 @@ def _again(
 ) -> str:
     """Return the command that resumes after an interruption, by launch for several machines.
 
-    Args:
-        spec: the recipe or chain.
-        settings: its overrides.
-        name: name of the run, if not that of the spec.
-        anew: keys of resume that are ``never`` now; the command must not start anew again.
-        several: whether the job has several machines.
+    ``anew`` are keys of resume that are ``never`` now; the command must not start anew again.
     """
     others = [setting for setting in settings if setting.partition("=")[0].strip() not in anew]
     words = ["gpt2dsl", "launch" if several else "run", spec]

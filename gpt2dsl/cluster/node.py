@@ -15,12 +15,9 @@ from gpt2dsl.errors import RunError
 
 @attrs.frozen(kw_only=True)
 class Node:
-    """This machine's share of a job.
+    """This machine's share of a job: ``local`` ranks from ``first`` on.
 
     Attributes:
-        ranks: number of ranks of the whole job.
-        first: the first rank on this machine.
-        local: number of ranks on this machine.
         host: address of the scheduler.
         port: port of the scheduler; ``free_port()`` finds one.
         schedules: whether MindSpore's scheduler runs here.

@@ -26,13 +26,7 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 @attrs.frozen(eq=False)
 class Process:
-    """A rank or the scheduler.
-
-    Attributes:
-        rank: its rank; None for the scheduler.
-        log: the file of its output.
-        popen: the process.
-    """
+    """A rank, or the scheduler, whose rank is None."""
 
     rank: int | None
     log: Path

@@ -11,12 +11,7 @@ from gpt2dsl.schema.fate import shown
 
 
 class Classes:
-    """Classes of a network, which tables name or number from 0.
-
-    Args:
-        names: names of the classes.
-        form: form of the data. The four data sets number their classes themselves.
-    """
+    """Classes of a network, which tables name or number from 0; the data sets number their own."""
 
     def __init__(self, names: Sequence[str], form: DataFormat) -> None:
         self.names = tuple(names)
@@ -67,11 +62,5 @@ Labels = Classes | Numbers
 
 
 def labels_of(names: Sequence[str], form: DataFormat, *, is_regression: bool) -> Labels:
-    """Return the reader of the data's labels.
-
-    Args:
-        names: names of the network's outputs.
-        form: form of the data.
-        is_regression: whether labels are numbers.
-    """
+    """Return the reader of the data's labels: numbers for a regression, else the named classes."""
     return Numbers() if is_regression else Classes(names, form)

@@ -16,16 +16,7 @@ Column = str | int
 
 @attrs.frozen(kw_only=True)
 class DataFormat:
-    """The form of data.
-
-    Attributes:
-        format: text, jsonl, csv, tsv, wikitext, sst2, imdb, agnews or cola.
-        text: column of the text: name, or number from 0.
-        label: column of the class, for classifiers.
-        header: whether the first row of csv and tsv names the columns.
-        quotes: whether quotes of csv and tsv enclose a value.
-        max_bad_rows: most unusable rows that are skipped with a message; more are an error.
-    """
+    """The format of data and its columns, as ``[data]`` describes them."""
 
     format: str = "text"
     text: Column = "text"
@@ -86,15 +77,9 @@ def other_format(path: Path) -> str:
 def refuse_other_than_text(
     name: str, files: Iterable[Path], setting: str = 'data.format = "{}"'
 ) -> None:
-    """Refuse to read files as text whose names have the suffix of another format.
+    """Refuse to read files as text whose names have the suffix of another format (G2-310).
 
-    Args:
-        name: name of the data.
-        files: files of the data.
-        setting: template of the setting of a format, for the message.
-
-    Raises:
-        InputError: a file has such a suffix (G2-310).
+    ``setting`` is the template of the key that chooses a format, for the message.
     """
     for path in files:
         named = other_format(path)

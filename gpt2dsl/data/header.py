@@ -42,12 +42,7 @@ def refuse_json(line: str) -> None:
 
 
 def places(wanted: Mapping[str, Column], first: list[str], form: DataFormat) -> list[int]:
-    """Return the indexes of columns.
-
-    Args:
-        wanted: keys of the recipe that name columns, with the name or number of each.
-        first: values of the first row.
-        form: form of the file.
+    """Return the indexes of the columns that keys of the recipe name.
 
     Raises:
         ValueError: the first row has no such column; the message has the cure.

@@ -84,10 +84,7 @@ def _sizes(rows: int, row_bytes: int) -> tuple[int, int]:
 def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
     """Yield consecutive blocks of a token stream, with the ids as labels.
 
-    Args:
-        tokens: the stream.
-        length: tokens of a block.
-        tail: whether to yield the incomplete block at the end, padded and masked.
+    ``tail`` adds the incomplete block at the end, padded and masked.
     """
     full = len(tokens) // length
     rows = full + (tail and len(tokens) % length > 1)

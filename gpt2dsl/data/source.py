@@ -37,12 +37,7 @@ Number = Callable[[str], object]
 
 @attrs.frozen
 class Looked:
-    """Result of an examination of a table's rows.
-
-    Attributes:
-        rows: number of usable rows.
-        bad: rows that are skipped, with the reason.
-    """
+    """Number of a table's usable rows, and the rows that are skipped, with the reason."""
 
     rows: int
     bad: tuple[str, ...] = ()
@@ -53,8 +48,6 @@ class File:
     """A file, with its size and times at the time of discovery.
 
     Attributes:
-        path: path of the file.
-        size: bytes.
         mtime_ns: modification time, which programs can set.
         ctime_ns: time of the last change of content or metadata, which no program can set.
     """
@@ -76,10 +69,8 @@ class Source:
     """A source of text, which exists and is not empty.
 
     Attributes:
-        name: name in the recipe.
         files: files in the order in which they are read, without empty ones.
         texts: documents of a sample, which has no files.
-        form: form of the files.
         passed: paths that are skipped, with the reason.
     """
 
@@ -221,8 +212,7 @@ class Source:
         """Yield the rows of tables; skipped rows are reported once per process.
 
         Args:
-            number: called with each row's class, raises BadRowError if it is unknown; None to
-                ignore classes.
+            number: raises BadRowError for an unknown class; None to ignore classes.
 
         Raises:
             SpecError: more rows are unusable than max_bad_rows (G2-309); it names them.
@@ -236,15 +226,7 @@ class Source:
             _tell_passed(words)
 
     def look(self, *, number: Number | None = None, first: int | None = None) -> Looked:
-        """Read the rows and return their counts only.
-
-        Args:
-            number: as in ``rows``.
-            first: most rows to read; None for all.
-
-        Raises:
-            SpecError: same as ``rows``.
-        """
+        """Read the first rows, or all, and return their counts only; as ``rows`` otherwise."""
         bad = BadRows(self.form.max_bad_rows)
         return Looked(sum(1 for _ in self._good(bad, number, first)), bad.words())
 

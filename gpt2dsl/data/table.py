@@ -36,7 +36,6 @@ class TableRow:
 
     Attributes:
         line: number of its first line.
-        text: text, never empty.
         label: class; "" where classes are not read.
         enclosed: lines with tabs that quotes of a tsv enclose, which may be rows.
     """
@@ -53,15 +52,7 @@ Item = TableRow | tuple[int, str]
 
 @attrs.frozen
 class _Dialect:
-    """Original format of a data set.
-
-    Attributes:
-        delimiter: delimiter of the columns.
-        quoted: whether quotes enclose values.
-        fields: number of columns.
-        header: first row, in files that have a header.
-        row: columns → text and class.
-    """
+    """Original format of a data set; ``row`` makes text and class of the columns."""
 
     delimiter: str
     quoted: bool
@@ -107,11 +98,7 @@ DIALECTS = {
 
 
 class BadRows:
-    """Unusable rows: up to ``borne`` are skipped with a message, more are an error.
-
-    Args:
-        borne: most rows that are skipped.
-    """
+    """Unusable rows: up to ``borne`` are skipped with a message, more are an error."""
 
     SHOWN = 20
     """Most faults that are listed."""
@@ -169,10 +156,7 @@ def rows(
 ) -> Iterator[Item]:
     """Yield the rows of a file, good and bad.
 
-    Args:
-        lines: lines of the file, with their ends.
-        form: form of the file.
-        number: raises BadRowError for an unknown class; None where classes are not read.
+    ``number`` raises BadRowError for an unknown class; it is None where classes are not read.
     """
     for item in _rows(lines, form, labels=number is not None):
         if number and isinstance(item, TableRow):

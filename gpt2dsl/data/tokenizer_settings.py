@@ -66,13 +66,8 @@ class TokenizerSettings:
 def read(folder: Path, tokenizer_json: Mapping[str, Any] | None) -> TokenizerSettings:
     """Return the special tokens, added tokens and flags of a folder.
 
-    Args:
-        folder: folder of the tokenizer.
-        tokenizer_json: content of its tokenizer.json; None if it has none.
-
     Raises:
-        InputError: a file is damaged (G2-304).
-        InputError: a key is not supported (G2-306).
+        InputError: a file is damaged (G2-304), or a key is not supported (G2-306).
     """
     files = {name: _read(folder / name) for name in _TABLES}
     config = files[tokenizer_files.SETTINGS] or {}

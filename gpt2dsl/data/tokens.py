@@ -42,10 +42,7 @@ def stream(
 ) -> Stream:
     """Return the token stream of a source, from the cache, which is filled if necessary.
 
-    Args:
-        source: the text.
-        tokenizer: its tokenizer.
-        progress: called with the bytes encoded so far, unless the stream was cached.
+    ``progress`` is called with the bytes encoded so far, unless the stream was cached.
 
     Raises:
         InputError: the text can't be read.

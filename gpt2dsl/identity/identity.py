@@ -21,12 +21,10 @@ ABSENT = "(absent)"
 
 @attrs.frozen(kw_only=True)
 class Difference:
-    """Entry that differs from the recorded one.
+    """Entry that differs from the recorded one; None stands for an absent value or digest.
 
     Attributes:
         key: key of the entry: ``train.batch_size``, or ``task.data`` for that file's contents.
-        before: recorded value or digest; None if the entry is new.
-        now: current value or digest; None if the entry is gone.
         is_content: whether it is about a file's contents, not a value of the recipe.
     """
 

@@ -13,10 +13,8 @@ Kind = Literal["equal", "differ", "no effect"]
 class ResumeRule:
     """Consequence of an entry that differs.
 
-    Attributes:
-        kind: equal: the run is refused; differ: it continues and reports it; no effect: ignored.
-        words: explanation: for ``equal`` the reason or the remedy, for ``differ`` the
-            consequence, for ``no effect`` the reason.
+    ``equal`` refuses the run, for the reason in ``words``; ``differ`` continues and reports the
+    consequence; ``no effect`` ignores it.
     """
 
     kind: Kind

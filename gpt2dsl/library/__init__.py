@@ -34,14 +34,7 @@ _ALIAS = "gpt2dsl_library_"
 
 @attrs.frozen
 class LibraryEntry:
-    """A shared recipe.
-
-    Attributes:
-        name: ``gpt2-124m-finetune``.
-        target: its ``module:name``.
-        package: the distribution that provides it.
-        version: version of that distribution.
-    """
+    """A shared recipe: ``gpt2-124m-finetune``, its ``module:name``, and its distribution."""
 
     name: str
     target: str

@@ -32,15 +32,10 @@ class Run:
     """A run directory. Fields that do not apply to its task, or are damaged, are None or "".
 
     Attributes:
-        path: the directory.
         state: done, stopped, running or damaged; a stopped run has no result, or an outdated one.
-        task: kind of the task.
-        digest: digest of the planned recipe.
-        steps: number of optimizer steps done.
-        planned: number of planned optimizer steps.
+        steps: number of optimizer steps done, of ``planned``.
         loss: loss of the result; of the last training steps if the run is not done.
         loss_of: data of that loss: ``held out``, or ``training``.
-        perplexity: perplexity of the result.
         tokens_per_second: speed of the result; of the last training steps if the run is not done.
         modified: modification time of its newest file, in seconds since 1970.
         problem: description of the damage.
@@ -128,11 +123,7 @@ def stem(path: Path) -> Path:
 
 
 def newest(wanted: Path) -> Path | None:
-    """Return the run that started last among those with a path that differs only by the digest.
-
-    Args:
-        wanted: the path without digest, ``runs/quickstart`` for ``runs/quickstart-0c66bb14``.
-    """
+    """Return the run that started last among those whose path differs only by the digest."""
     try:
         started = [
             (time, path)

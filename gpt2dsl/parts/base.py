@@ -155,14 +155,7 @@ def part(cls: type[P]) -> type[P]:
 def check(
     cls: type[Part], values: Mapping[str, object], origins: Mapping[str, str], origin: str
 ) -> list[Fault]:
-    """Return all faults of the values of a part.
-
-    Args:
-        cls: class of the part.
-        values: field → value, as written.
-        origins: field → where it was written.
-        origin: where the part was written, for missing fields.
-    """
+    """Return all faults of the values of a part, whose ``origin`` is that of missing fields."""
     accepted = cls.rules()
     faults = [
         Fault(

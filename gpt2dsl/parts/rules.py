@@ -24,10 +24,9 @@ class FieldRule:
 
     Attributes:
         expected: description of valid values, after "expected".
-        typed: predicate: whether a value has the right type.
-        fits: predicate: whether a value of the right type is in range.
+        typed: whether a value has the right type.
+        fits: whether a value of the right type is in range.
         doc: meaning of the field, with its unit.
-        required: whether the field has no default.
         options: values of a choice.
         cure: returns the end of the message on a value that is out of range.
     """

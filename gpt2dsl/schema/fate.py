@@ -27,13 +27,12 @@ def any_value(value: Any) -> str:  # noqa: ARG001  # signature of all checks
 
 @attrs.frozen
 class KeySpec:
-    """One row of a table.
+    """What a table says of one key.
 
     Attributes:
         fate: used or no effect, for values that ``refusal`` accepts.
         words: its use, or the reason why it has no effect.
-        refusal: a check of the value that returns what was expected and the remedy; "" if the
-            value is accepted.
+        refusal: returns what was expected and the remedy; "" for a value that is accepted.
     """
 
     fate: Fate
@@ -46,15 +45,7 @@ Table = Mapping[str, KeySpec]
 
 @attrs.frozen
 class KeyFate:
-    """The fate of one key of one file.
-
-    Attributes:
-        path: the file.
-        key: its name in the file; nested keys are joined by dots.
-        value: its value in the file.
-        fate: used, no effect, refused or unknown.
-        words: its use, or the reason why it has no effect or is refused.
-    """
+    """The fate of one key of one file; nested keys are joined by dots."""
 
     path: Path
     key: str

@@ -283,12 +283,7 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
 
 
 def written(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a file, updated with a recipe's settings.
-
-    Args:
-        content: the original content.
-        settings: keys of ``[generation]`` and their values, which override it.
-    """
+    """Return the content of a file, overridden by settings of ``[generation]``."""
     names = {name: key for key, (name, _) in _GENERATION_KEYS.items()}
     added = {names[key]: _json(value) for key, value in settings.items() if key in names}
     original = dict(content)

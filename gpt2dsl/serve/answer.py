@@ -53,10 +53,7 @@ class Answer:
     """The answer to one request, assembled from the events of its texts.
 
     Args:
-        body: the body of the request.
-        form: the document format of the answer.
         rows: the rows that generate its texts, ``body.candidates`` per prompt.
-        metrics: the metrics to update.
     """
 
     def __init__(

@@ -19,12 +19,7 @@ from gpt2dsl.serve.texts import Span
 
 
 class ChatFormatter(AnswerFormatter):
-    """The document format of /v1/chat/completions.
-
-    Args:
-        model: the name of the model.
-        body: the body of the request.
-    """
+    """The document format of /v1/chat/completions."""
 
     def __init__(self, model: str, body: ChatRequest) -> None:
         self._body = body

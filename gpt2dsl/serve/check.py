@@ -15,10 +15,6 @@ _SECONDS = 300
 def check(url: str, key: str) -> list[str]:
     """Request a text from each model of a server, and return a line of report for each.
 
-    Args:
-        url: the URL of the server.
-        key: its API key; "" for none.
-
     Raises:
         RunError: a request fails.
     """

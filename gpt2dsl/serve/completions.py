@@ -17,12 +17,7 @@ from gpt2dsl.serve.texts import Span, echoed
 
 
 class CompletionFormatter(AnswerFormatter):
-    """The document format of /v1/completions.
-
-    Args:
-        model: the name of the model.
-        body: the body of the request.
-    """
+    """The document format of /v1/completions."""
 
     def __init__(self, model: str, body: CompletionRequest) -> None:
         self._body = body

@@ -48,11 +48,7 @@ PATIENCE = 30.0
 
 
 class _Parser(h11.Connection):
-    """h11's parser, which also refuses bodies in tiny chunks.
-
-    Attributes:
-        has_tiny_chunks: whether it refused a body because of its chunks.
-    """
+    """h11's parser, which also refuses bodies in tiny chunks."""
 
     has_tiny_chunks = False
     _chunks = _bytes = 0

@@ -29,15 +29,7 @@ class ErrorDocument(TypedDict):
 
 
 class ApiError(Exception):
-    """An error response to a request.
-
-    Args:
-        status: HTTP status.
-        message: the fault and its remedy.
-        code: OpenAI's error code for programs.
-        param: the faulty key.
-        headers: additional headers of the response.
-    """
+    """An error response, with OpenAI's error code for programs and the faulty key, ``param``."""
 
     def __init__(
         self,

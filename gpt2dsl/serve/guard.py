@@ -21,11 +21,6 @@ class Guard:
 
     By DNS rebinding, any site can point its name at 127.0.0.1 and have its pages read a local
     server; such requests carry that name as ``Host``. A numeric address can't be rebound.
-
-    Args:
-        app: the application that accepted requests are passed to.
-        hosts: accepted host names besides localhost and numeric addresses; ``*`` for any.
-        key: the required API key; "" for none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], key: str) -> None:

@@ -27,18 +27,7 @@ _SECONDS = (
 
 
 class Metrics:
-    """The metrics of one server.
-
-    Attributes:
-        requests: answered requests, by path and status.
-        prompt_tokens: prompt tokens received.
-        texts: texts requested, by model.
-        first_token: seconds from a request to the first piece of each of its texts.
-        next_token: seconds from one piece of a text to the next.
-
-    Args:
-        worker: the worker whose queue and cache are reported too.
-    """
+    """The metrics of one server, its worker's queue and cache included."""
 
     def __init__(self, worker: GenerationWorker) -> None:
         # Otherwise each metric has a second one with its creation time, which is not needed.
@@ -97,12 +86,7 @@ class _OfWorker(Collector):
 
 
 class Counted:
-    """Middleware that counts responses by path and status, with unknown paths under one label.
-
-    Args:
-        app: the application.
-        metrics: the metrics to update.
-    """
+    """Middleware that counts responses by path and status, with unknown paths under one label."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics

@@ -102,12 +102,7 @@ def serve(
 def load(
     weights: str, settings: ServerSettings, loader: Callable[[], LanguageModel] | None = None
 ) -> LanguageModel:
-    """Load weights and their adapters.
-
-    Args:
-        weights: as in ``LanguageModel.load``.
-        settings: the settings that name the adapters.
-        loader: returns the base model, in place of loading it from ``weights``.
+    """Load weights and their adapters, with ``loader`` in place of ``LanguageModel.load`` if given.
 
     Raises:
         InputError: the weights or adapters are missing or corrupt.
@@ -130,12 +125,7 @@ def _url(settings: ServerSettings, listening: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which responds while the model loads and stops within the grace period.
-
-    Attributes:
-        is_cut: whether answers were cut off.
-        fault: the error of a failed check.
-    """
+    """uvicorn's server, which responds while the model loads and stops within the grace period."""
 
     def __init__(
         self,

@@ -47,14 +47,9 @@ class Service:
     """A served model and its adapters.
 
     Attributes:
-        worker: the worker that generates.
-        name: the name of the model in requests.
-        limits: the limits of requests.
         template: a chat template in place of those of the tokenizers.
         roots: name of a model → location of its weights, as /v1/models reports it; its name by
             default.
-        metrics: the metrics of the server.
-        is_stopping: whether new requests are refused.
         created: start time, Unix seconds.
     """
 
@@ -198,13 +193,6 @@ class Service:
         rows: Callable[[], Sequence[Row]],
     ) -> Response:
         """Return the response to a request, complete or as a stream.
-
-        Args:
-            request: the request.
-            body: its parsed body.
-            prompts: the number of its prompts.
-            form: the document format of the answer.
-            rows: returns the rows that generate it.
 
         Raises:
             ApiError: the request is refused or fails.

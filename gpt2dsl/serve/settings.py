@@ -27,22 +27,12 @@ class ServerSettings:
     """Settings of a server, from the recipe and from its process.
 
     Attributes:
-        host: listening address.
-        port: listening port; 0 for a free one.
-        hosts: accepted host names besides localhost and numeric addresses.
-        key: required API key; "" for none.
-        origins: origins allowed by CORS.
         is_open: whether other machines may send requests without a key.
         grace: seconds for running requests to finish at shutdown.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
         template: a chat template in place of that of the tokenizer.
         adapters: name in requests → path of an adapter of the weights.
-        batch: texts that are generated concurrently.
-        waiting: maximum number of waiting texts.
         cache: bytes of the prefix cache.
-        warms_up: whether the graphs of all lengths are compiled before the server is ready.
-        max_body: maximum bytes of the body of a request.
-        max_stops: maximum stop strings of a request.
         checks: whether to send each model one request, then stop.
     """
 
@@ -66,12 +56,7 @@ class ServerSettings:
 
     @classmethod
     def of(cls, task: Serve, **more: Any) -> Self:
-        """Return the settings of a task.
-
-        Args:
-            task: the task.
-            more: fields that recipes do not have: ``key``, ``is_open``, ``tokenizer``,
-                ``adapters``, ``checks``.
+        """Return the settings of a task, and of the process, which recipes do not have.
 
         Raises:
             InputError: the template can't be read or is invalid.
@@ -107,13 +92,9 @@ _OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or
 def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.socket:
     """Return a listening socket; one that other machines reach requires a key.
 
-    Args:
-        settings: the settings of the server.
-        refusal: the fault of a host that needs a key, with origin and remedy.
-
     Raises:
         RunError: the address can't be listened on.
-        SpecError: other machines could send requests without a key.
+        SpecError: other machines could send requests without a key: ``refusal``, with a reason.
     """
     host, port = settings.host, settings.port
     try:
@@ -135,11 +116,7 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
 
 
 def named_adapters(options: Sequence[str], base: str) -> dict[str, str]:
-    """Return name → path of adapters.
-
-    Args:
-        options: the adapters, ``NAME=PATH`` each.
-        base: the name of the base weights.
+    """Return name → path of adapters, written ``NAME=PATH``; ``base`` is the name of the weights.
 
     Raises:
         InputError: every invalid adapter.

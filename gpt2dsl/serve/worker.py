@@ -37,12 +37,9 @@ class BusyError(Exception):
 
 @attrs.frozen
 class Event:
-    """Progress, completion or failure of a text.
+    """Progress, completion or failure of the text with this index in its request.
 
     Attributes:
-        index: index of the text in its request.
-        piece: new text.
-        is_over: whether the text is complete.
         failure: the reason of a failure; "" for none.
         is_refusal: whether the request is at fault for the failure.
     """
@@ -56,15 +53,7 @@ class Event:
 
 @attrs.frozen
 class Counters:
-    """Totals of a worker since its start.
-
-    Attributes:
-        generated_tokens: tokens generated, over all texts.
-        prefilled_tokens: prompt tokens computed.
-        cached_tokens: prompt tokens found in the prefix cache.
-        cache_bytes: present size of the prefix cache.
-        steps: decoding steps, each of which gives every running text a token.
-    """
+    """Totals of a worker since its start, and the present size of its prefix cache."""
 
     generated_tokens: int = 0
     prefilled_tokens: int = 0
@@ -74,13 +63,7 @@ class Counters:
 
 
 class Ticket:
-    """A request in the worker.
-
-    Args:
-        rows: the rows of its texts.
-        stop: stop strings.
-        tell: receives the events of its texts, in the worker's thread.
-    """
+    """A request in the worker, in whose thread ``tell`` receives the events of its texts."""
 
     def __init__(
         self, rows: Sequence[Row], stop: Sequence[str], tell: Callable[[Event], None]

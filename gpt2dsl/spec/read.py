@@ -45,10 +45,7 @@ _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
     """Return the raw configuration of a TOML text, or of each stage of a chain.
 
-    Args:
-        text: a TOML document.
-        name: name of the document in messages: ``specs/x.toml``.
-        find: returns the raw configuration of the recipe that ``extends`` names.
+    ``find`` returns the raw configuration of the recipe that ``extends`` names.
 
     Raises:
         SpecError: it is not TOML, so that no other faults can be found.

@@ -49,13 +49,9 @@ UNREAD = ("G2-001", "G2-002", "G2-003", "G2-004")
 
 @attrs.frozen
 class RawConfig:
-    """A recipe before validation.
+    """A recipe before validation, with the faults found so far.
 
-    Attributes:
-        tables: tables of the recipe.
-        faults: faults so far.
-        name: name of the recipe; "" for none.
-        extends: Python recipe that it extends, directly or through files; "" for none.
+    ``extends`` is the Python recipe that it extends, directly or through files; "" for none.
     """
 
     tables: Mapping[str, Table]

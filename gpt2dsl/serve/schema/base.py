@@ -98,13 +98,9 @@ Anything = Any
 
 
 class Shaped:
-    """Annotation of a key whose value is validated by a function.
+    """Annotation of a key whose value is validated by a function, which raises ValueError.
 
     pydantic would report for each element of a long list why it is of none of the allowed types.
-
-    Args:
-        check: returns the value or raises ValueError.
-        schema: JSON schema for documentation.
     """
 
     def __init__(self, check: Callable[[Any], Any], schema: JsonSchemaValue) -> None:
@@ -126,11 +122,7 @@ class Shaped:
 
 
 class Neutral(Shaped):
-    """Annotation of a key of OpenAI's that is not supported: only neutral values are accepted.
-
-    Args:
-        values: the neutral values.
-    """
+    """Annotation of a key of OpenAI's that is not supported: only neutral values are accepted."""
 
     def __init__(self, *values: Any) -> None:
         super().__init__(self._neutral, {"enum": list(values)} if values else NULL)
@@ -149,11 +141,7 @@ T = TypeVar("T", bound=Body)
 
 
 def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
-    """Parse and validate the body of a request.
-
-    Args:
-        kinds: the possible types, distinguished by their required keys.
-        raw: JSON.
+    """Parse and validate the body of a request, whose type is found by its required keys.
 
     Raises:
         ApiError: the body is not JSON, has too many containers or is of none of the types.

@@ -27,12 +27,9 @@ _SAVING = "callbacks[CheckpointMointor]."
 
 @attrs.frozen
 class ImportedKey:
-    """Fate of a key.
+    """A key of the configuration with its fate: carried over, no effect or no counterpart.
 
-    Attributes:
-        entry: key with its value.
-        fate: carried over, no effect or no counterpart.
-        words: target in the recipe, or the reason that there is none.
+    ``words`` are the target in the recipe, or the reason that there is none.
     """
 
     entry: ConfigEntry

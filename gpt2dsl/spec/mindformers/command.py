@@ -45,23 +45,14 @@ _LAUNCHERS = ("run_distribute.sh", "run_standalone.sh")
 
 @attrs.frozen
 class Command:
-    """Content of a command line.
-
-    Attributes:
-        entries: entries of its YAML, then those of the command line.
-        devices: devices of the job; None where it names none.
-    """
+    """Entries of the YAML, then of the command line, and the job's devices, None if unknown."""
 
     entries: list[ConfigEntry]
     devices: int | None = None
 
 
 def read(text: str, folder: Path | None = None) -> Command:
-    """Return the content of a command line and of the YAML that it names.
-
-    Args:
-        text: ``python run_mindformer.py --config run_gpt2.yaml --run_mode train``.
-        folder: folder that paths are relative to.
+    """Return the content of a command line and of the YAML that it names, relative to ``folder``.
 
     Raises:
         SpecError: it runs neither program (G2-001), an argument is wrong (G2-101, G2-103), or the

@@ -17,13 +17,7 @@ _LISTS = ("callbacks", "eval_callbacks")
 
 @attrs.frozen
 class ConfigEntry:
-    """A value with its key and origin.
-
-    Attributes:
-        key: dotted key.
-        value: value as YAML has it.
-        origin: ``file.yaml:12``, or the option of a command line.
-    """
+    """A value by its dotted key, with its origin: ``file.yaml:12``, or a command's option."""
 
     key: str
     value: Any

@@ -164,12 +164,7 @@ def fate(key: str, value: object) -> tuple[str, str] | None:
 
 
 def unknown(entry: ConfigEntry, asked: Iterable[str]) -> Fault:
-    """Return the fault of an unknown key.
-
-    Args:
-        entry: the key.
-        asked: keys that ``carrying`` reads, which the message may suggest as those of the tables.
-    """
+    """Return the fault of an unknown key; those that ``carrying`` asked for are suggested too."""
     near = _nearest(entry.key, {*asked, *NO_EFFECT_KEYS, *NO_COUNTERPART_KEYS})
     what = "option" if entry.origin.startswith("--") else "line"
     hint = f"; did you mean {near}? Delete" if near else "; delete"
