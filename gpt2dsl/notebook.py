@@ -60,11 +60,9 @@ class Cell:
         self._write(f"{html.escape(what)} {bar} {html.escape(words)}")
 
     def say(self, words: str) -> None:
-        """Show a text."""
         self._write(html.escape(words))
 
     def clear(self) -> None:
-        """Clear the region."""
         if self._handle:
             self._write("")
             if self._free[0] != self._count:

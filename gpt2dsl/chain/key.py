@@ -29,7 +29,6 @@ class StageKey:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the JSON document of the key."""
         document = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
 
@@ -40,7 +39,6 @@ class StageKey:
         return [*words, *(f"the contents of {key}, digest pending" for key in pending)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the key as a JSON document."""
         return {**self.identity.to_json(), "taken": self.taken}
 
     @classmethod

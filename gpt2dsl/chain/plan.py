@@ -75,7 +75,6 @@ class Stage:
         return _with_targets(self.plan.prepared(), self.targets, self.writers())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON document."""
         return {
             "number": self.number,
             "takes": self.takes,
@@ -104,7 +103,6 @@ class ChainPlan(ShownAsText):
         return render(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON document."""
         return {
             "name": self.name,
             "digest": self.digest,
@@ -113,7 +111,6 @@ class ChainPlan(ShownAsText):
         }
 
     def to_json_text(self) -> str:
-        """Return the plan as JSON text."""
         return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
@@ -366,12 +363,10 @@ def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
 
 
 def _folder(chain: Chain, parts: Parts) -> Path:
-    """Return the folder of the run directories of a chain."""
     return Path(parts.runtime.output) / name_of(chain)
 
 
 def name_of(chain: Chain) -> str:
-    """Return the name of the runs of a chain."""
     if chain.name:
         return chain.name
     tasks = [parts.task.kind for recipe in chain.recipes if (parts := recipe.completed).task]

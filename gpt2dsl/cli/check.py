@@ -22,7 +22,6 @@ from gpt2dsl.spec.report import report
 def command(
     context: click.Context, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool
 ) -> None:
-    """Print every fault of recipes."""
     examined = [specs.examine(name, settings) for name in names]
     faults = [fault for _, wrong in examined for fault in wrong]
     if as_json:

@@ -15,7 +15,6 @@ from gpt2dsl.recipe import Recipe
 @options.quiet
 @options.as_json
 def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json: bool) -> None:
-    """Name the class of texts."""
     if not texts:
         raise click.UsageError("expected --text TEXT")
     recipe = Recipe().override(

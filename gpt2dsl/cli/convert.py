@@ -29,7 +29,6 @@ from gpt2dsl.parts.task import TARGET_DTYPES
 @options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
-    """Convert weights."""
     of_task = ("to", "dtype", "merge", "max_shard_size")
     keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights", "allow_missing": "model.allow_missing"}

@@ -54,7 +54,6 @@ def prepare(
     as_json: bool,
     **form: Any,
 ) -> None:
-    """Tokenise texts into MindRecord."""
     if labels is not None and (kind := form["form"] or "text") in WITHOUT_CLASSES:
         raise click.UsageError(f"--labels: {kind} has no classes; --format says another")
     if labels is not None and evaluation:

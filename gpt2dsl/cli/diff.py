@@ -96,7 +96,6 @@ class _Resume:
 
     @property
     def is_refused(self) -> bool:
-        """Whether resuming would be refused."""
         return bool(self.reason) or any(difference.is_refused for difference in self.differences)
 
     @property
@@ -135,7 +134,6 @@ class _Resume:
 @click.option("--html", "page", metavar="FILE", help="Draw the losses of the runs on a page.")
 @options.as_json
 def command(a: str, b: str, more: tuple[str, ...], page: str | None, as_json: bool) -> None:
-    """Show what differs between recipes, plans or runs."""
     names = (a, b, *more)
     if len(names) > len(SIDES):
         raise click.UsageError(f"{len(names)} are too many to compare: at most {len(SIDES)}")

@@ -16,7 +16,6 @@ from gpt2dsl.cli import options, table
 @options.as_json
 @click.pass_context
 def command(context: click.Context, /, as_json: bool) -> None:
-    """Examine this machine."""
     from gpt2dsl.library import doctor  # noqa: PLC0415  # imported on demand
 
     findings = doctor.examine()

@@ -33,7 +33,6 @@ _RULES = Export.rules()
 @options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
-    """Export weights."""
     of_task = ("format", "seq_length", "batch", "dtype", "cache", "ge")
     keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights"}

@@ -14,7 +14,6 @@ from gpt2dsl.errors import InputError
 @click.argument("name")
 @options.quiet
 def command(name: str) -> None:
-    """Fetch weights, and print the folder that they are in."""
     from gpt2dsl.weights import hub  # noqa: PLC0415  # imports NumPy and more
 
     repo = hub.canonical(name)

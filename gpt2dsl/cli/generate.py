@@ -22,7 +22,6 @@ class _Lists(click.ParamType[list[Any]]):
     name = "list"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Parse a text into a list."""
         try:
             lists = json.loads(value)
         except ValueError:
@@ -70,7 +69,6 @@ def command(
     jsonl: bool,
     **given: Any,
 ) -> None:
-    """Continue texts with given weights."""
     refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     asked = "--prompts" if file else "--prompt"
     recipe = Recipe().override(
@@ -92,7 +90,6 @@ def command(
 
 
 def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
-    """Print the generated texts."""
     if as_json:
         options.echo_json(result.to_json())
     elif jsonl:

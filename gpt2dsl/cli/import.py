@@ -28,7 +28,6 @@ from gpt2dsl.spec.mindformers.carrying import CARRIED, ImportedKey
 def command(
     file: Path | None, line: str | None, form: str, devices: int | None, *, as_json: bool
 ) -> None:
-    """Import a configuration."""
     if bool(file) == bool(line):
         raise click.UsageError("expected FILE.yaml, or --command TEXT")
     config = lines.read(line) if line else lines.Command(document.read(file or Path()))

@@ -27,7 +27,6 @@ from gpt2dsl.schema.fate import shown
 def command(
     context: click.Context, /, weights: str, as_json: bool, size: str | None, **given: Any
 ) -> None:
-    """Say what weights are."""
     from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # imports NumPy
     from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 

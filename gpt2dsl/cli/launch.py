@@ -51,7 +51,6 @@ def command(
     directory: Path,
     program: str,
 ) -> None:
-    """Run a recipe on several machines."""
     machines = hosts.read(file)
     directory = directory.absolute()
     os.chdir(directory)

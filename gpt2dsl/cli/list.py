@@ -16,7 +16,6 @@ _COLUMNS = ("name", "version", "task", "size", "devices", "package")
 @click.command("list", help="The recipes of the library.")
 @options.as_json
 def command(as_json: bool) -> None:
-    """List the recipes that are installed."""
     rows = [row for entry in library.entries() if (row := _row(entry))]
     if as_json:
         options.echo_json(rows)

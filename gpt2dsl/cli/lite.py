@@ -19,7 +19,6 @@ def command() -> None:
 @command.command("setup", help="Make an environment with mindspore-lite 2.0.0 in the cache.")
 @click.option("--python", default="", metavar="PATH", help="A Python 3.7 (default: looked for).")
 def setup(python: str) -> None:
-    """Set Lite up."""
     from gpt2dsl.lite import door  # noqa: PLC0415  # imported on demand
 
     click.echo(str(door.set_up(python)))
@@ -40,7 +39,6 @@ def run(
     jsonl: bool,
     **given: Any,
 ) -> None:
-    """Continue texts."""
     generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.data import prompts as texts  # noqa: PLC0415  # as above
     from gpt2dsl.engine.job import Result  # noqa: PLC0415  # as above

@@ -13,6 +13,5 @@ from gpt2dsl.library import scaffold
 @click.argument("name")
 @click.option("--into", type=click.Path(path_type=Path), default=".", help="The folder's parent.")
 def command(name: str, into: Path) -> None:
-    """Write a package."""
     folder = scaffold.write(name, into)
     click.echo(f"{folder}: pip install -e '{folder}[test]', and gpt2dsl list shows it")

@@ -63,7 +63,6 @@ def newest_run(name: str) -> str:
 
 
 def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., Any]:
-    """Return the argument for weights."""
     return click.argument(name, metavar=metavar, callback=_named)
 
 
@@ -118,5 +117,4 @@ def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def echo_json(document: Any) -> None:
-    """Print a JSON document on stdout."""
     click.echo(documents.dumps(document, indent=2))

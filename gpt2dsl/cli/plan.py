@@ -37,7 +37,6 @@ def command(
     out: Path | None,
     strategies: Path | None,
 ) -> None:
-    """Show what a recipe would do."""
     recipe = specs.load(spec, settings)
     if strategies is not None and isinstance(recipe, Chain):
         raise click.UsageError("--strategies writes those of one recipe, this is a chain")

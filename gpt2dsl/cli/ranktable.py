@@ -26,7 +26,6 @@ def command() -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: stdout.")
 def generate(devices: str, server_ip: str, hccn_conf: Path, out: Path | None) -> None:
-    """Make a table."""
     table = ranktable.generate(devices, server_ip, hccn_conf)
     if out is None:
         click.echo(str(table))
@@ -38,7 +37,6 @@ def generate(devices: str, server_ip: str, hccn_conf: Path, out: Path | None) ->
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True)
 def merge(files: tuple[Path, ...], out: Path) -> None:
-    """Join tables."""
     _write(out, ranktable.merge_files(files))
 
 

@@ -47,7 +47,6 @@ class _Layout(click.ParamType[object]):
 @options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
-    """Reshard a checkpoint."""
     keys = {
         "to": "task.layout",
         "from": "task.source_layout",

@@ -61,7 +61,6 @@ def command(
     node: str | None,
     as_json: bool,
 ) -> None:
-    """Plan, show and run a recipe or a chain."""
     recipe = specs.load(spec, settings)
     if name is not None:
         recipe = recipe.named(name)

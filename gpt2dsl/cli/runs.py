@@ -30,7 +30,6 @@ _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 @click.argument("folder", default="runs", type=click.Path(path_type=Path))
 @options.as_json
 def command(folder: Path, as_json: bool) -> None:
-    """List run directories."""
     listed = runs.below(folder)
     unlike = _unlike(listed)
     if as_json:

@@ -124,7 +124,6 @@ def command(
     checks: bool,
     **task_options: Any,
 ) -> None:
-    """Serve completions and chats."""
     name = name or click.get_current_context().meta[options.WRITTEN]
     if missing := serving.missing():
         raise click.UsageError(missing)

@@ -16,7 +16,6 @@ from gpt2dsl.recipe import Recipe
 @options.settings
 @click.option("--as", "form", type=click.Choice(["toml", "python"]), default="toml")
 def command(spec: str, settings: tuple[str, ...], form: str) -> None:
-    """Print a recipe."""
     recipe = specs.load(spec, settings)
     if form == "toml":
         click.echo(recipe.to_toml(), nl=False)

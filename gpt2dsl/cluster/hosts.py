@@ -40,7 +40,6 @@ class Host:
 
     @property
     def ranks(self) -> range:
-        """Ranks that run on it."""
         return range(self.first, self.first + self.devices)
 
     def __str__(self) -> str:

@@ -40,7 +40,6 @@ class Node:
 
     @property
     def is_whole_job(self) -> bool:
-        """Whether all ranks of the job run here."""
         return self.local == self.ranks
 
 
@@ -94,7 +93,6 @@ def _meeting(node: Node) -> dict[str, str]:
 
 
 def scheduler_variables() -> dict[str, str]:
-    """Return the additional variables of the scheduler."""
     return {"MS_ROLE": "MS_SCHED", "RANK_ID": "0", "DEVICE_ID": "0"}
 
 
@@ -111,7 +109,6 @@ def rank_variables(node: Node, place: int) -> dict[str, str]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free at present."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -51,7 +51,6 @@ class PipeReader:
                 return
 
     def close(self) -> None:
-        """Close all pipes."""
         for key in list(self._selector.get_map().values()):
             self._close(key.fd)
         self._selector.close()
@@ -91,7 +90,6 @@ class StderrTee:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def take(self, chunk: bytes) -> None:
-        """Take the next bytes."""
         with self._log.open("ab") as file:
             file.write(chunk)
         text = CHATTER.sub("", self._decoder.decode(chunk))

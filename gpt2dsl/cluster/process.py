@@ -34,12 +34,10 @@ class Process:
 
     @property
     def name(self) -> str:
-        """Name in messages."""
         return "the scheduler" if self.rank is None else f"rank {self.rank}"
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
         return self.popen.poll() is None
 
     def signal(self, number: signal.Signals) -> None:

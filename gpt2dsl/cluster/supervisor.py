@@ -107,7 +107,6 @@ class _Job:
         self._pump.listen(orders, self._orders.take)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start the scheduler, then the ranks."""
         self._logs.mkdir(parents=True, exist_ok=True)
         shared = shared_variables(self._node, self._limits, environment)
         if self._node.schedules:

@@ -79,7 +79,7 @@ class Examples:
 
     @classmethod
     def of_rows(cls, ids: Ids, sizes: Ids, classes: Ids, seq_length: int, name: str) -> Examples:
-        """Return the examples of rows of equal length; ``sizes`` are their lengths without padding."""
+        """Return the examples of padded rows; ``sizes`` are their lengths without padding."""
         rows = [row[: min(size, seq_length)] for row, size in zip(ids, sizes, strict=True)]
         return cls(rows, [int(i) for i in classes], seq_length, 0, name)
 
@@ -155,7 +155,6 @@ def padded(
 
 
 def _read_at(row: Ids, skipped: int | None) -> int:
-    """Return the position of a row's classified token."""
     if skipped is None:
         return len(row) - 1
     others = np.flatnonzero(row != skipped)

@@ -125,7 +125,6 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Size in bytes."""
         return sum(file.size for file in self.files) + sum(len(t.encode()) for t in self.texts)
 
     def without_rows(self) -> InputError:
@@ -274,7 +273,6 @@ def _tell(file: Path, line: int, enclosed: int) -> None:
 
 @functools.cache
 def _tell_passed(words: str) -> None:
-    """Report rows that are skipped, once per process."""
     terminal.say(f"passed over: {words}")
 
 

@@ -69,7 +69,6 @@ def _numbered(label: str, known: tuple[str, ...]) -> str:
 
 
 def _named(label: str, known: tuple[str, ...]) -> str:
-    """Return the name of a class."""
     _numbered(label, known)
     return label
 

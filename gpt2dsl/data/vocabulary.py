@@ -156,7 +156,6 @@ def _set_prefix_space(inner: Any, wanted: bool) -> None:
 
 
 def _add_bos(inner: Any, bos: str, path: Path) -> None:
-    """Prepend a bos token to each text."""
     if not bos:
         raise _damaged(path, "add_bos_token is true, and there is no bos_token")
     make = library().processors.TemplateProcessing

@@ -35,12 +35,10 @@ class Difference:
 
     @property
     def rule(self) -> ResumeRule:
-        """Rule for the entry on resume."""
         return rule_of(self.key, is_content=self.is_content)
 
     @property
     def is_refused(self) -> bool:
-        """Whether a resume is refused because of it."""
         return self.rule.kind == "equal"
 
     def __str__(self) -> str:
@@ -72,13 +70,11 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all entries."""
         document = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
 
     @property
     def is_pending(self) -> bool:
-        """Whether some contents have not been read yet."""
         return PENDING in self.contents.values()
 
     def with_contents(self, key: str, digest: str) -> Identity:
@@ -108,7 +104,6 @@ class Identity:
         yield from ((f"contents of {key}", digest) for key, digest in self.contents.items())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entries as a JSON-compatible dict."""
         return {"values": dict(self.values), "contents": dict(self.contents)}
 
     @classmethod

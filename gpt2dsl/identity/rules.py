@@ -81,7 +81,6 @@ OTHER_CONTENTS = ResumeRule("equal", "put back what was there")
 
 
 def rule_of(key: str, *, is_content: bool) -> ResumeRule:
-    """Return the rule of an entry."""
     if is_content:
         return CONTENTS.get(key, OTHER_CONTENTS)
     return VALUES.get(key) or PARTS.get(key.partition(".")[0], PARTS["train"])

@@ -42,7 +42,6 @@ class ComparedKey:
 
     @property
     def differs(self) -> bool:
-        """True if any side differs from the first."""
         return any(value != self.values[0] for value in self.values)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +74,6 @@ class LossCurves:
     apart: CommonStep | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the agreement as a JSON object."""
         return {
             "common_steps": self.common,
             "tolerance": TOLERANCE,
@@ -161,7 +159,6 @@ def _unlike(*sides: Mapping[str, Any]) -> list[ComparedKey]:
 
 
 def _planned(plan: Document) -> dict[str, Any]:
-    """Return what a plan derives from its recipe and inputs."""
     counts = {
         "parameters": runs.count(plan, "parameters"),
         "trained": runs.count(plan, "trained"),

@@ -45,7 +45,6 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Check everything that runs need."""
     return [*_packages(), *_extras(), _lite(), _devices(), _memory(), *_disks()]
 
 

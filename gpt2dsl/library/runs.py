@@ -143,7 +143,6 @@ def is_run(path: Path) -> bool:
 
 
 def recipe(path: Path) -> Path:
-    """Return the spec of a run's recipe."""
     return path / _RECIPE
 
 

@@ -33,7 +33,6 @@ class LoRA(Part):
     )
 
     def settings(self) -> LoRASettings:
-        """Return the settings for ``layout.lora``."""
         return LoRASettings(
             targets=self.targets,
             r=self.r,

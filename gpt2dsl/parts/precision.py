@@ -27,5 +27,4 @@ class Precision(Part):
 
     @property
     def policy(self) -> PrecisionPolicy:
-        """Precision policy of the network."""
         return PrecisionPolicy(self.params, self.compute)

@@ -124,7 +124,6 @@ def steps_or_share(doc: str, *, default: float) -> Any:
 
 
 def flag(doc: str, *, default: bool) -> Any:
-    """Return a field for a boolean."""
     rule = FieldRule("true or false", lambda value: type(value) is bool, lambda _: True, doc)
     return attrs.field(default=default, metadata={RULE: rule})
 
@@ -142,7 +141,6 @@ def flag_or(word: str, doc: str, *, default: bool) -> Any:
 
 
 def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
-    """Return a field for one of ``options``."""
     rule = FieldRule(
         f"one of {', '.join(filter(None, options))}",
         lambda value: type(value) is str,

@@ -21,7 +21,6 @@ LONGEST_VALUE = 60
 
 
 def any_value(value: Any) -> str:  # noqa: ARG001  # signature of all checks
-    """Accept every value."""
     return ""
 
 
@@ -58,12 +57,10 @@ class KeyFate:
 
 
 def used(words: str, refusal: Callable[[Any], str] = any_value) -> KeySpec:
-    """Return the row of a key that is used."""
     return KeySpec("used", words, refusal)
 
 
 def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> KeySpec:
-    """Return the row of a key without effect here."""
     return KeySpec("no effect", words, refusal)
 
 

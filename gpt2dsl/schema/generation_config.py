@@ -241,7 +241,6 @@ GLOBAL = {
 
 
 def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the generation keys of a config.json."""
     return {key: value for key, value in config.items() if key in TABLE and value is not None}
 
 

@@ -65,5 +65,4 @@ def app(
 
 
 def _operation(route: APIRoute) -> str:
-    """Return the operation id of a path."""
     return route.name

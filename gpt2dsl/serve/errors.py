@@ -48,7 +48,6 @@ class ApiError(Exception):
 
     @property
     def document(self) -> ErrorDocument:
-        """Body of the response."""
         kinds = {401: "authentication_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "invalid_request_error")
         return {
@@ -62,7 +61,6 @@ class ApiError(Exception):
 
     @property
     def response(self) -> Response:
-        """HTTP response."""
         return JSONResponse(self.document, self.status, self.headers)
 
     @property

@@ -68,7 +68,7 @@ def responses(
 def of_body(
     document: Any, *, event: Any = None, links: Mapping[str, Any] | None = None
 ) -> Responses:
-    """Return the responses of a path that takes a body; ``event`` is the type of a stream's events."""
+    """Return the responses of a path that takes a body, with ``event`` for those of a stream."""
     content = {STREAM: {"itemSchema": _server_sent(event)}} if event else None
     return responses(document, content=content, links=links, statuses=_OF_BODIES)
 

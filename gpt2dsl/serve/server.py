@@ -118,7 +118,6 @@ def load(
 
 
 def _url(settings: ServerSettings, listening: socket.socket) -> str:
-    """Return the URL of a server."""
     host, port = listening.getsockname()[:2]
     shown = settings.host if settings.host != "localhost" else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"

@@ -79,7 +79,6 @@ class Service:
 
     @property
     def state(self) -> Literal["ok", "loading", "stopping", "down"]:
-        """State of the server."""
         if self.is_stopping:
             return "stopping"
         if not self.worker.is_alive():
@@ -126,7 +125,6 @@ class Service:
         return models[asked]
 
     def name_of(self, model: LanguageModel) -> str:
-        """Return the name of a model in requests."""
         return model.adapter or self.name
 
     def chat_template(self, model: LanguageModel) -> ChatTemplate:

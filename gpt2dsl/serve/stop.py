@@ -27,7 +27,6 @@ class Stop(Signals):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the server is asked to stop."""
         return self.count > 0
 
     def begin(self) -> None:

@@ -92,7 +92,6 @@ class Ticket:
         self._tell(Event(index, piece, is_over=bool(row.ended)))
 
     def fail(self, row: Row, error: Exception) -> None:
-        """Send the failure of a text."""
         is_refusal = isinstance(error, NoChoiceError)
         words = str(error) if is_refusal else f"{type(error).__name__}: {error}"
         self._tell(Event(self._places[id(row)], failure=words, is_refusal=is_refusal))
@@ -148,13 +147,11 @@ class GenerationWorker(threading.Thread):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Numbers of running and of waiting texts."""
         with self._changed:
             return len(self._running), sum(map(len, self._waiting.values()))
 
     @property
     def counters(self) -> Counters:
-        """Totals up to now."""
         if (slots := self._slots) is None:
             return Counters()
         return Counters(

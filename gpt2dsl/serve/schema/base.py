@@ -117,7 +117,6 @@ class Shaped:
     def __get_pydantic_json_schema__(
         self, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return the JSON schema."""
         return copy.deepcopy(self._schema)
 
 

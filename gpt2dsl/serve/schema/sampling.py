@@ -124,7 +124,6 @@ class Sampling(Body):
 
     @property
     def stops(self) -> Sequence[str]:
-        """Stop strings."""
         return list(self.stop)
 
     def generation(self, room: int) -> Generation:

@@ -85,7 +85,6 @@ class _Carrier:
         self.asked: set[str] = set()
 
     def imported(self) -> Imported:
-        """Return the recipe and the fate of every key."""
         for step in (self._task, self._model, self._numbers, self._parallel, self._train,
                      self._optimizer, self._schedule, self._generation):  # fmt: skip
             step()
@@ -113,7 +112,6 @@ class _Carrier:
         return entry.value
 
     def put(self, where: str, value: Any) -> None:
-        """Set a value of the recipe."""
         table, _, name = where.partition(".")
         self.tables.setdefault(table, {})[name] = value
 
@@ -146,7 +144,6 @@ class _Carrier:
             return default
 
     def note(self, key: str, fate: str, words: str) -> None:
-        """Record the fate of a key."""
         self.asked.add(key)
         if key in self.entries:
             self.lines[key] = ImportedKey(self.entries[key], fate, words)
