@@ -26,7 +26,4 @@ def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json
         }
     )
     result = recipe.plan().run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    options.echo_result(result, as_json=as_json)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import click
-
 from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
@@ -37,7 +35,4 @@ def run(
             option = name.replace("_", "-")
             values[key] = (value, f"--no-{option}" if value is False else f"--{option}")
     result = Recipe().override(values).plan(prepare=True).run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    options.echo_result(result, as_json=as_json)

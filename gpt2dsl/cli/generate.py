@@ -90,13 +90,11 @@ def command(
 
 
 def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
-    if as_json:
-        options.echo_json(result.to_json())
-    elif jsonl:
+    if jsonl:
         for continuation in result.continuations:
             click.echo(documents.dumps(continuation.to_json()))
     else:
-        click.echo(str(result))
+        options.echo_result(result, as_json=as_json)
 
 
 def refuse_unclear(

@@ -87,17 +87,15 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 @click.version_option(package_name="gpt2dsl")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli() -> None:
     """Typed recipes that train, evaluate and generate with GPT-2 on MindSpore.
 
     SPEC is a .toml file, module:name, or the name of a recipe of the library.
     The result is on stdout, progress on stderr. Exit codes: 0 done, 1 the run failed, 2 the spec
     or the command is wrong.
     """
-    context.obj = debug
 
 
 def main() -> NoReturn:

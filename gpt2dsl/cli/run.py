@@ -83,10 +83,7 @@ def _chain(
     if len(callbacks) == 1:  # a chain in Python has one list of callbacks for all stages
         callbacks *= len(plan.stages)
     result = plan.run(resume_command=again, stage_callbacks=callbacks)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    options.echo_result(result, as_json=as_json)
 
 
 def _recipe(
@@ -125,10 +122,8 @@ def _recipe(
         raise click.exceptions.Exit(
             supervisor.STOPPED
         ) from None  # launch does not count this as a failure
-    if as_json:
-        options.echo_json(result.to_json())
-    elif not streams:
-        click.echo(str(result))
+    if not streams:
+        options.echo_result(result, as_json=as_json)
 
 
 def _show(plan: Plan | ChainPlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,7 +14,15 @@ from gpt2dsl.recipe import Recipe
 from gpt2dsl.serve.settings import ServerSettings, listen, named_adapters, refuse_absent
 from gpt2dsl.serve.stop import Stop
 
-_DEFAULT = Serve()
+
+def _task_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each field of the task but its name."""
+    command = options.of_field(Serve, "allowed_hosts", flag="--allowed-host", metavar="NAME")(
+        command
+    )
+    for name in reversed([name for name in Serve.rules() if name not in ("name", "allowed_hosts")]):
+        command = options.of_field(Serve, name)(command)
+    return command
 
 
 @click.command(
@@ -31,22 +40,6 @@ _DEFAULT = Serve()
 )
 @options.tokenizer
 @click.option(
-    "--template",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    default=_DEFAULT.template,
-    help="A chat template in Jinja, in place of the tokenizer's own.",
-)
-@click.option("--host", default=_DEFAULT.host, show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=_DEFAULT.port, show_default=True)
-@click.option(
-    "--allowed-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A name under which it may be asked, besides localhost and numbers; * for any.",
-)
-@click.option(
     "--api-key",
     envvar="GPT2DSL_API_KEY",
     show_envvar=True,
@@ -54,63 +47,7 @@ _DEFAULT = Serve()
     help="That requests must carry. The variable is not in the list of processes, the option is.",
 )
 @click.option("--insecure", is_flag=True, help="Let others than this machine ask without a key.")
-@click.option(
-    "--cors",
-    multiple=True,
-    metavar="ORIGIN",
-    help="Of pages that may read its answers: https://example.org, or * for any.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=_DEFAULT.batch,
-    show_default=True,
-    help="Texts at once.",
-)
-@click.option(
-    "--queue",
-    type=click.IntRange(min=1),
-    default=_DEFAULT.queue,
-    show_default=True,
-    help="Texts that may wait; more are refused with status 503.",
-)
-@click.option(
-    "--cache-mb",
-    type=click.IntRange(min=0),
-    default=_DEFAULT.cache_mb,
-    show_default=True,
-    metavar="MB",
-    help="Kept of prompts, for those that begin alike.",
-)
-@click.option(
-    "--warmup/--no-warmup",
-    default=_DEFAULT.warmup,
-    show_default=True,
-    help="Compile for all lengths before it is ready, so that no text waits for it later.",
-)
-@click.option(
-    "--max-body",
-    type=click.IntRange(min=1),
-    default=_DEFAULT.max_body,
-    show_default=True,
-    metavar="BYTES",
-    help="Of a request; larger ones are refused with status 413.",
-)
-@click.option(
-    "--max-stops",
-    type=click.IntRange(min=0),
-    default=_DEFAULT.max_stops,
-    show_default=True,
-    help="Stop strings of a request.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=_DEFAULT.grace,
-    show_default=True,
-    metavar="SECONDS",
-    help="For what runs when it is asked to stop.",
-)
+@_task_options
 @options.quiet
 @click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
 def command(
