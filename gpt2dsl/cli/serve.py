@@ -69,8 +69,8 @@ def command(
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
     with Stop(is_process=True) as stop:
-        settings = ServerSettings.of(
-            _task(task_options),
+        settings = ServerSettings(
+            task=_task(task_options),
             key=api_key or "",
             is_open=insecure,
             tokenizer=tokenizer or "auto",

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -30,6 +31,8 @@ SAMPLES = ("sample:train", "sample:valid")
 
 _NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 
+
+Digest = TypeVar("Digest", str, str | None)
 
 Number = Callable[[str], object]
 """Maps a row's class to its number."""
@@ -147,11 +150,11 @@ class Source:
 
         The digest of one text file is that of ``sha256sum``; of several, that of their digests.
         """
-        return self._formed(self._digest())
+        return self._formed(self._cached(digests.computed))
 
     def known_digest(self) -> str | None:
         """Return the digest if it is cheap or cached, else None, shown as pending in a plan."""
-        known = self._known_digest()
+        known = self._cached(digests.known)
         return self._formed(known) if known else None
 
     def _formed(self, digest: str) -> str:
@@ -159,21 +162,11 @@ class Source:
             return digest
         return hashlib.sha256(f"{digest} {self.form.identity}".encode()).hexdigest()
 
-    def _digest(self) -> str:
+    def _cached(self, digest_of: Callable[..., Digest]) -> Digest:
         try:
-            return digests.computed("sha256", self._paths, self._computed)
+            return digest_of("sha256", [file.path for file in self.files], self._computed)
         except OSError as error:
             raise _unreadable(self.name, error) from error
-
-    def _known_digest(self) -> str | None:
-        try:
-            return digests.known("sha256", self._paths, self._computed)
-        except OSError as error:
-            raise _unreadable(self.name, error) from error
-
-    @property
-    def _paths(self) -> list[Path]:
-        return [file.path for file in self.files]
 
     def _computed(self) -> str:
         parts = [_sha256(file.path) for file in self.files]

@@ -20,12 +20,7 @@ TOLERANCE = 1e-6
 """Relative tolerance within which two training losses are on the same curve."""
 
 
-class _Absent:
-    def __repr__(self) -> str:
-        return "absent"
-
-
-ABSENT: Final = _Absent()
+ABSENT: Final = object()
 """The value of a key that a side lacks; None is a value."""
 
 

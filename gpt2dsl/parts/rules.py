@@ -14,6 +14,9 @@ import attrs
 from gpt2dsl.errors import did_you_mean
 
 RULE = "gpt2dsl.rule"
+PART = "gpt2dsl.part"
+"""Key of the metadata with the class of a field that holds a part."""
+
 LARGEST = 2**63 - 1
 """Largest integer of TOML, which has 64 bits."""
 
@@ -350,7 +353,7 @@ def nested(part: type, doc: str, *, default: None = _REQUIRED) -> Any:
         required=required,
     )
     field_default = attrs.NOTHING if required else None
-    return attrs.field(default=field_default, metadata={RULE: rule, "gpt2dsl.part": part})
+    return attrs.field(default=field_default, metadata={RULE: rule, PART: part})
 
 
 def _is_list_of_text(value: object) -> bool:

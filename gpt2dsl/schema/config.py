@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt2dsl.schema import activations, generation_config
-from gpt2dsl.schema.fate import KeySpec, Table, any_value, no_effect, unset, used
+from gpt2dsl.schema.fate import KeySpec, Table, any_value, expecting, no_effect, only, unset, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
 """Limits of a network's numbers; checking the tensors of larger networks would take long."""
@@ -60,10 +60,6 @@ def number_check(below: float) -> Refusal:
     return refusal
 
 
-def _model_type(value: Any) -> str:
-    return "" if value == "gpt2" else "gpt2 is expected"
-
-
 def _architectures(value: Any) -> str:
     if value is not None and not (
         isinstance(value, list) and all(isinstance(name, str) for name in value)
@@ -77,10 +73,6 @@ def _architectures(value: Any) -> str:
     return ""
 
 
-def _problem_type(value: Any) -> str:
-    return "" if value is None or value in PROBLEMS else f"one of {', '.join(PROBLEMS)} is expected"
-
-
 def _labels(value: Any) -> str:
     """Refuse names of classes unless they are numbered from 0."""
     if value is None:
@@ -92,10 +84,6 @@ def _labels(value: Any) -> str:
     if any(isinstance(name, list | dict) for name in value.values()):
         return "a name for each class is expected"
     return ""
-
-
-def _label_ids(value: Any) -> str:
-    return "" if value is None or isinstance(value, dict) else "a number for each name is expected"
 
 
 def _own_code(value: Any) -> str:
@@ -117,9 +105,11 @@ _GENERATION = "a generation setting, in the place of generation_config.json's"
 _INTERNAL = "how transformers computes or stores; the values are the same"
 
 _PROBABILITY = number_check(1.0)
+_PROBLEM_TYPE = only(None, *PROBLEMS, cure=f"one of {', '.join(PROBLEMS)} is expected")
+_LABEL_IDS = expecting("a number for each name is expected", lambda value: isinstance(value, dict))
 
 _OF_NETWORK: Table = {
-    "model_type": used("the kind of network", _model_type),
+    "model_type": used("the kind of network", only("gpt2", cure="gpt2 is expected")),
     "architectures": used("whether it has a classification head", _architectures),
     "vocab_size": used("rows of the word table", integer_check()),
     "n_positions": used("longest sequence", integer_check()),
@@ -141,9 +131,9 @@ _OF_NETWORK: Table = {
     "reorder_and_upcast_attn": used("whether scores are float32 where products are narrower"),
     "tie_word_embeddings": used("whether the head is the word table"),
     "id2label": used("names of classes", _labels),
-    "label2id": used("numbers of classes; must not contradict id2label", _label_ids),
+    "label2id": used("numbers of classes; must not contradict id2label", _LABEL_IDS),
     "num_labels": used("number of classes, where id2label is absent", integer_check(optional=True)),
-    "problem_type": used("what a classifier's outputs are", _problem_type),
+    "problem_type": used("what a classifier's outputs are", _PROBLEM_TYPE),
     "bos_token_id": used("the token that an empty prompt begins with"),
     "eos_token_id": used("the token that ends a text"),
     "pad_token_id": used("the token after which a classifier reads no more"),

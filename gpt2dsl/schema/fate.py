@@ -74,6 +74,11 @@ def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
     return refusal
 
 
+def expecting(words: str, accepts: Callable[[Any], bool]) -> Callable[[Any], str]:
+    """Return a check that answers ``words`` for all but null and what ``accepts`` is true of."""
+    return lambda value: "" if value is None or accepts(value) else words
+
+
 def unset(cure: str) -> Callable[[Any], str]:
     """Return a check that refuses every true value, as transformers and PEFT test it."""
     return lambda value: cure if value else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -46,5 +47,8 @@ def _ask(
     finally:
         connection.close()
     if answer.status != 200:
-        raise RunError(f"the check{of} failed: {document['error']['message']}")
+        reason = f"it was answered with status {answer.status}"
+        with suppress(KeyError, TypeError):
+            reason = document["error"]["message"]
+        raise RunError(f"the check{of} failed: {reason}")
     return document

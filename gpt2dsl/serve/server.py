@@ -64,17 +64,16 @@ def serve(
         listening.close()
         say("stopped")
         return url, 0
+    task = settings.task
     worker = GenerationWorker(
         lambda: load(weights, settings, loader),
-        batch=settings.batch,
-        waiting=settings.waiting,
-        cache=settings.cache,
-        warm_up=settings.warms_up,
+        batch=task.batch,
+        waiting=task.queue,
+        cache=task.cache_mb << 20,
+        warm_up=task.warmup,
         tell=say,
     )
-    limits = Limits(
-        body=settings.max_body, stops=settings.max_stops, texts=settings.batch + settings.waiting
-    )
+    limits = Limits(body=task.max_body, stops=task.max_stops, texts=task.batch + task.queue)
     roots = {name: weights, **settings.adapters}
     service = Service(worker, name, limits, settings.template, roots)
     server = _Server(service, settings, url, stop, f"loading {weights} and compiling")
@@ -119,7 +118,7 @@ def load(
 
 def _url(settings: ServerSettings, listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    shown = settings.host if settings.host != "localhost" else host
+    shown = settings.task.host if settings.task.host != "localhost" else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
@@ -140,9 +139,9 @@ class _Server(uvicorn.Server):
         self.fault: RunError | None = None
         routes = app(
             service,
-            hosts=(settings.host, *settings.hosts),
+            hosts=(settings.task.host, *settings.task.allowed_hosts),
             key=settings.key,
-            origins=settings.origins,
+            origins=settings.task.cors,
         )
         super().__init__(
             uvicorn.Config(
@@ -200,8 +199,8 @@ class _Server(uvicorn.Server):
         self._service.is_stopping = True
         loop = asyncio.get_running_loop()
         timers = [
-            loop.call_later(self._settings.grace, self._give_up),
-            loop.call_later(self._settings.grace + FAREWELL, self._cut),
+            loop.call_later(self._settings.task.grace, self._give_up),
+            loop.call_later(self._settings.task.grace + FAREWELL, self._cut),
         ]
         await super().shutdown(sockets)
         for timer in timers:

@@ -7,10 +7,8 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import attrs
-from typing_extensions import Self
 
 from gpt2dsl.data import chat_template
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
@@ -19,63 +17,33 @@ from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
 from gpt2dsl.weights import location
 
-_DEFAULT = Serve()
-
 
 @attrs.frozen(kw_only=True)
 class ServerSettings:
-    """Settings of a server, from the recipe and from its process.
+    """What a server is set to by its task, and by its process, which recipes do not have.
 
     Attributes:
         is_open: whether other machines may send requests without a key.
-        grace: seconds for running requests to finish at shutdown.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
-        template: a chat template in place of that of the tokenizer.
         adapters: name in requests → path of an adapter of the weights.
-        cache: bytes of the prefix cache.
         checks: whether to send each model one request, then stop.
+        template: a chat template in place of that of the tokenizer.
+
+    Raises:
+        InputError: the template can't be read or is invalid.
     """
 
-    host: str = _DEFAULT.host
-    port: int = _DEFAULT.port
-    hosts: Sequence[str] = _DEFAULT.allowed_hosts
+    task: Serve = attrs.field(factory=Serve)
     key: str = attrs.field(default="", repr=False)
-    origins: Sequence[str] = _DEFAULT.cors
     is_open: bool = False
-    grace: float = _DEFAULT.grace
     tokenizer: str = "auto"
-    template: str | None = attrs.field(default=None, repr=False)
     adapters: Mapping[str, str] = attrs.field(factory=dict)
-    batch: int = _DEFAULT.batch
-    waiting: int = _DEFAULT.queue
-    cache: int = _DEFAULT.cache_mb << 20
-    warms_up: bool = _DEFAULT.warmup
-    max_body: int = _DEFAULT.max_body
-    max_stops: int = _DEFAULT.max_stops
     checks: bool = False
+    template: str | None = attrs.field(init=False, repr=False)
 
-    @classmethod
-    def of(cls, task: Serve, **more: Any) -> Self:
-        """Return the settings of a task, and of the process, which recipes do not have.
-
-        Raises:
-            InputError: the template can't be read or is invalid.
-        """
-        return cls(
-            host=task.host,
-            port=task.port,
-            hosts=task.allowed_hosts,
-            origins=task.cors,
-            grace=task.grace,
-            template=_template(task.template) if task.template else None,
-            batch=task.batch,
-            waiting=task.queue,
-            cache=task.cache_mb << 20,
-            warms_up=task.warmup,
-            max_body=task.max_body,
-            max_stops=task.max_stops,
-            **more,
-        )
+    @template.default
+    def _read_template(self) -> str | None:
+        return _template(self.task.template) if self.task.template else None
 
 
 def _template(name: str) -> str:
@@ -96,7 +64,7 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
         RunError: the address can't be listened on.
         SpecError: other machines could send requests without a key: ``refusal``, with a reason.
     """
-    host, port = settings.host, settings.port
+    host, port = settings.task.host, settings.task.port
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)

@@ -29,7 +29,7 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Serve)
     serving.refuse_event_loop()
-    settings = ServerSettings.of(task, key=_key())
+    settings = ServerSettings(task=task, key=_key())
     exposed = fault(job.parts, "G2-202", "task.host", f"set {API_KEY}", "task.port")
     name = serving.name_of(job.parts)
     with Stop() as stop:

@@ -229,27 +229,12 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         at = _AT.search(message)
         line = int(at[1]) if at and at[1] else text.count("\n") + 1
         message = _AT.sub("", message).strip()
+        origin = f"{name}:{line}"
         if first := _written_before(text, line):
-            raise SpecError(
-                [
-                    Fault(
-                        "G2-003",
-                        f"{name}:{line}",
-                        first[0],
-                        f"written twice; first at {name}:{first[1]}",
-                    )
-                ]
-            ) from None
-        raise SpecError(
-            [
-                Fault(
-                    "G2-001",
-                    f"{name}:{line}",
-                    "",
-                    f"not valid TOML: {message}{_unquoted(text, line)}",
-                )
-            ]
-        ) from None
+            words = f"written twice; first at {name}:{first[1]}"
+            raise SpecError([Fault("G2-003", origin, first[0], words)]) from None
+        words = f"not valid TOML: {message}{_unquoted(text, line)}"
+        raise SpecError([Fault("G2-001", origin, "", words)]) from None
     return document
 
 
