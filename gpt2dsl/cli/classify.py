@@ -8,9 +8,9 @@ from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
 
-@click.command("classify", help="Name the class of texts with WEIGHTS that have such a head.")
+@click.command("classify", help="Classify texts with WEIGHTS that have a classification head.")
 @options.weights()
-@click.option("--text", "texts", multiple=True, help="A text to classify; several are allowed.")
+@click.option("--text", "texts", multiple=True, help="A text to classify; may be repeated.")
 @options.tokenizer
 @options.quiet
 @options.as_json

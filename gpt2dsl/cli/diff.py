@@ -125,13 +125,12 @@ class _Resume:
 
 @click.command(
     "diff",
-    help="Show what differs between A and B, and others: runs, plans (plan --out FILE.json), or "
-    "whatever SPEC may be.",
+    help="Compare A with B and others: runs, plans (plan --out FILE.json), or recipes as for SPEC.",
 )
 @click.argument("a")
 @click.argument("b")
 @click.argument("more", metavar="[C]...", nargs=-1)
-@click.option("--html", "page", metavar="FILE", help="Draw the losses of the runs on a page.")
+@click.option("--html", "page", metavar="FILE", help="Plot the losses of the runs on a page.")
 @options.as_json
 def command(a: str, b: str, more: tuple[str, ...], page: str | None, as_json: bool) -> None:
     names = (a, b, *more)

@@ -9,7 +9,7 @@ from gpt2dsl.errors import InputError
 
 
 @click.command(
-    "fetch", help="Fetch NAME (124m, gpt2-xl, cerebras/Cerebras-GPT-13B, ...) from the Hub."
+    "fetch", help="Download NAME (124m, gpt2-xl, cerebras/Cerebras-GPT-13B, ...) from the Hub."
 )
 @click.argument("name")
 @options.quiet

@@ -48,17 +48,20 @@ _REPEATED = {
 
 @click.command(
     "generate",
-    help="Continue texts with WEIGHTS: a folder, a run, a checkpoint, a size, a name on the Hub.",
+    help="Continue texts with WEIGHTS: a folder, run or checkpoint, a size, or a name on the Hub.",
 )
 @options.weights()
-@click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
+@click.option("--prompt", "prompts", multiple=True, help="A text to continue; may be repeated.")
 @click.option(
-    "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."
+    "--prompts",
+    "file",
+    metavar="FILE",
+    help="A file with a prompt per line, or a .jsonl; - for stdin.",
 )
 @options.tokenizer
 @options.quiet
 @options.as_json
-@click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
+@click.option("--jsonl", is_flag=True, help="Print a line of JSON for each text.")
 def command(
     *,
     weights: str,

@@ -17,13 +17,18 @@ from gpt2dsl.spec.mindformers.carrying import CARRIED, ImportedKey
 
 @click.command(
     "import",
-    help="Print the recipe of a MindFormers configuration; what becomes of each of its keys goes "
-    "to stderr. Unknown keys are errors: nothing is dropped.",
+    help="Convert a MindFormers configuration to a recipe on stdout; the fate of each key is "
+    "printed on stderr. Unknown keys are errors: nothing is dropped.",
 )
 @click.argument("file", metavar="FILE.yaml", required=False, type=click.Path(path_type=Path))
-@click.option("--command", "line", metavar="TEXT", help="run_mindformer.py or run_distribute.sh.")
+@click.option(
+    "--command",
+    "line",
+    metavar="TEXT",
+    help="A command line of run_mindformer.py or run_distribute.sh.",
+)
 @click.option("--as", "form", type=click.Choice(("toml", "python")), default="toml")
-@click.option("--devices", type=click.IntRange(min=1), help="Of a data-parallel job.")
+@click.option("--devices", type=click.IntRange(min=1), help="Devices of a data-parallel job.")
 @options.as_json
 def command(
     file: Path | None, line: str | None, form: str, devices: int | None, *, as_json: bool

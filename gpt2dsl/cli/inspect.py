@@ -15,9 +15,8 @@ from gpt2dsl.schema.fate import shown
 
 @click.command(
     "inspect",
-    help="Say what WEIGHTS are: format, size, tensors, types, tokenizer, what is missing, "
-    "and what becomes of each file and key beside them. "
-    "Exit code 2 where they can't be used.",
+    help="Describe WEIGHTS: format, size, tensors, types, tokenizer, missing tensors, and the fate "
+    "of each file and key beside them. Exit with code 2 if they can't be used.",
 )
 @options.weights()
 @options.hints

@@ -13,7 +13,7 @@ from gpt2dsl.errors import SpecError
 _COLUMNS = ("name", "version", "task", "size", "devices", "package")
 
 
-@click.command("list", help="The recipes of the library.")
+@click.command("list", help="List the recipes of the library.")
 @options.as_json
 def command(as_json: bool) -> None:
     rows = [row for entry in library.entries() if (row := _row(entry))]

@@ -35,12 +35,12 @@ def _quieten(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
 
 quiet = click.option(
     "-q", "--quiet", is_flag=True, callback=_quieten, expose_value=False, is_eager=True,
-    help="Show no plan and no progress.",
+    help="Hide the plan and progress.",
 )  # fmt: skip
 tokenizer = click.option(
     "--tokenizer",
     metavar="FOLDER",
-    help="gpt2, or a folder in place of the weights' own.",
+    help="gpt2 or a folder, in place of the weights' own tokenizer.",
 )
 
 
@@ -71,7 +71,7 @@ def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., 
     return click.argument(name, metavar=metavar, callback=_named)
 
 
-base = click.option("--base", metavar="WEIGHTS", help="What an adapter belongs to.")
+base = click.option("--base", metavar="WEIGHTS", help="Base weights of an adapter.")
 
 
 def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
@@ -82,9 +82,9 @@ def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
 def hints(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that describe the network of a .ckpt without a YAML file."""
     for option in (
-        click.option("--activation", type=click.Choice(ACTIVATIONS), help="Of a .ckpt's network."),
-        click.option("--heads", type=click.IntRange(min=1), help="Of a .ckpt's network."),
-        click.option("--size", type=click.Choice((*SIZES, *ALIASES)), help="Of a .ckpt's network."),
+        click.option("--activation", type=click.Choice(ACTIVATIONS), help="Network of a .ckpt."),
+        click.option("--heads", type=click.IntRange(min=1), help="Network of a .ckpt."),
+        click.option("--size", type=click.Choice((*SIZES, *ALIASES)), help="Network of a .ckpt."),
     ):
         command = option(command)
     return command

@@ -16,17 +16,17 @@ from gpt2dsl.library.runs import Run
 from gpt2dsl.plan.plan import Plan
 
 
-@click.command("plan", help="Show what SPEC would do, without MindSpore and without its inputs.")
+@click.command("plan", help="Show what SPEC would do; needs neither MindSpore nor the inputs.")
 @options.spec
 @options.settings
 @options.as_json
-@click.option("--why", is_flag=True, help="Show where each value came from.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the plan as JSON to a file.")
+@click.option("--why", is_flag=True, help="Show the origin of each value.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the plan to a file as JSON.")
 @click.option(
     "--strategies",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write MindSpore's strategy file of each rank into a folder.",
+    help="Write the MindSpore strategy file of each rank to a folder.",
 )
 def command(
     spec: str,

@@ -36,19 +36,19 @@ def _checked_name(
         ) from None
 
 
-@click.command("run", help="Plan, show and run SPEC; print the result.")
+@click.command("run", help="Plan and run SPEC, and print the result.")
 @options.spec
 @options.settings
 @click.option(
     "--name",
     callback=_checked_name,
-    help="Of the run, in place of the spec's: it names the directory.",
+    help="Name of the run and its directory, in place of that of the spec.",
 )
-@click.option("--profile", is_flag=True, help="Say what some steps spend their time on.")
+@click.option("--profile", is_flag=True, help="Profile a few training steps.")
 @click.option(
     "--node",
     metavar="FIRST:COUNT@HOST:PORT",
-    help="Run these ranks only, until stdin ends: what launch has each machine do.",
+    help="Run only these ranks, until stdin ends; used by launch.",
 )
 @options.quiet
 @options.as_json

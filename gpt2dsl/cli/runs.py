@@ -26,7 +26,7 @@ _COLUMNS = (
 _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 
 
-@click.command("runs", help="The runs in FOLDER (runs, if none is said), the newest last.")
+@click.command("runs", help="List the runs in FOLDER (default: runs), the newest last.")
 @click.argument("folder", default="runs", type=click.Path(path_type=Path))
 @options.as_json
 def command(folder: Path, as_json: bool) -> None:

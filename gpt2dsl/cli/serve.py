@@ -30,13 +30,13 @@ def _task_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Serve WEIGHTS under an OpenAI-compatible API: requests share one batch.",
 )
 @options.weights()
-@click.option("--name", help="Of the model, as requests say it; WEIGHTS where it is not said.")
+@click.option("--name", help="Name of the model in requests; default: WEIGHTS.")
 @click.option(
     "--adapter",
     "adapters",
     multiple=True,
     metavar="NAME=PATH",
-    help="A LoRA adapter of WEIGHTS, which requests ask for by this name; several are allowed.",
+    help="A LoRA adapter of WEIGHTS and its name in requests; may be repeated.",
 )
 @options.tokenizer
 @click.option(
@@ -44,12 +44,14 @@ def _task_options(command: Callable[..., Any]) -> Callable[..., Any]:
     envvar="GPT2DSL_API_KEY",
     show_envvar=True,
     metavar="KEY",
-    help="That requests must carry. The variable is not in the list of processes, the option is.",
+    help="Key required of requests. Unlike the option, the variable is not in the process list.",
 )
-@click.option("--insecure", is_flag=True, help="Let others than this machine ask without a key.")
+@click.option("--insecure", is_flag=True, help="Accept requests from other machines without a key.")
 @_task_options
 @options.quiet
-@click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
+@click.option(
+    "--check", "checks", is_flag=True, help="Load, send each model one request, and exit."
+)
 def command(
     *,
     weights: str,

@@ -11,7 +11,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts.data import FORMATS
 
 
-@click.group("tokenizer", help="Tokenizers.")
+@click.group("tokenizer", help="Train tokenizers.")
 def command() -> None:
     """Tokenizers."""
 
