@@ -141,14 +141,14 @@ def _value(name: str, value: Any) -> Any:
 
 def _option(name: str) -> click.Option:
     """Return the option for a field of ``[generation]``, with the field's help text."""
-    default = getattr(Generation(), name)
+    default, doc = getattr(Generation(), name), Generation.rules()[name].doc
     kind = _KINDS.get(name, str if name in _REPEATED else type(default))
     shown = "" if default in (None, ()) else f" (default {str(default).lower()})"
     # --no-X, since the weights' files may turn an option on
     flags = f"{_flag(name)}/--no-{_flag(name)[2:]}" if kind is bool else _flag(name)
     return click.Option(
         [flags, name], is_flag=kind is bool, type=None if kind is bool else kind,
-        default=None, multiple=name in _REPEATED, help=f"{Generation.rules()[name].doc}{shown}.",
+        default=None, multiple=name in _REPEATED, help=f"{doc[0].upper()}{doc[1:]}{shown}.",
     )  # fmt: skip
 
 
