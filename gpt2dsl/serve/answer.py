@@ -57,9 +57,9 @@ class Answer:
     """
 
     def __init__(
-        self, body: Sampling, form: AnswerFormatter, rows: Sequence[Row], metrics: Metrics
+        self, body: Sampling, formatter: AnswerFormatter, rows: Sequence[Row], metrics: Metrics
     ) -> None:
-        self._body, self._form, self._rows, self._metrics = body, form, rows, metrics
+        self._body, self._formatter, self._rows, self._metrics = body, formatter, rows, metrics
         self._prompt_tokens = sum(len(row.request.ids) for row in rows[:: body.candidates])
         self._events: asyncio.Queue[Event | ApiError] = asyncio.Queue()
         self._began = time.monotonic()
@@ -93,14 +93,14 @@ class Answer:
             for index, number in enumerate(self._best())
         ]
         usage = documents.usage(self._rows, self._prompt_tokens)
-        head = dumps(self._form.head)[:-1]
+        head = dumps(self._formatter.head)[:-1]
         content = f'{head}, "choices": [{", ".join(choices)}], "usage": {dumps(usage)}}}'
         return Response(content, media_type="application/json")
 
     def _choice(self, index: int, number: int, text: str) -> str:
         row = self._rows[number]
-        span = Text(row, self._form.start(row)).tell(text, is_over=True)
-        return dumps(self._form.complete(index, row, span))
+        span = Text(row, self._formatter.start(row)).tell(text, is_over=True)
+        return dumps(self._formatter.complete(index, row, span))
 
     def _best(self) -> Iterable[int]:
         """Yield the indices of the rows to return, the ``n`` likeliest ones of each prompt."""
@@ -125,12 +125,12 @@ class Answer:
             async for event in self._told():
                 index, row = event.index, self._rows[event.index]
                 if index not in texts:
-                    texts[index] = Text(row, self._form.start(row))
-                    if (opening := self._form.opening(index, row)) is not None:
+                    texts[index] = Text(row, self._formatter.start(row))
+                    if (opening := self._formatter.opening(index, row)) is not None:
                         yield self._event([opening])
                 span = texts[index].tell(event.piece, is_over=event.is_over)
                 if span.text or span.ids or span.finish:
-                    yield self._event([self._form.piece(index, row, span)])
+                    yield self._event([self._formatter.piece(index, row, span)])
             if self._body.stream_options.include_usage:
                 usage = documents.usage(self._rows, self._prompt_tokens)
                 yield self._event([], usage=usage)
@@ -166,7 +166,7 @@ class Answer:
         (self._metrics.next_token if is_next else self._metrics.first_token).observe(waited)
 
     def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> str:
-        document = {**self._form.stream_head, "choices": choices, **more}
+        document = {**self._formatter.stream_head, "choices": choices, **more}
         if self._body.stream_options.include_usage:
             document.setdefault("usage", None)
         return documents.event(document)

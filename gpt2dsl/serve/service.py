@@ -187,7 +187,7 @@ class Service:
         request: Request,
         body: Sampling,
         prompts: int,
-        form: AnswerFormatter,
+        formatter: AnswerFormatter,
         rows: Callable[[], Sequence[Row]],
     ) -> Response:
         """Return the response to a request, complete or as a stream.
@@ -197,9 +197,9 @@ class Service:
         """
         self.limits.check(body, prompts)
         with refused():
-            answer = Answer(body, form, await self.off_loop(rows), self.metrics)
+            answer = Answer(body, formatter, await self.off_loop(rows), self.metrics)
         self._submit(answer, body)
-        self.metrics.texts.labels(form.head["model"]).inc(len(answer.ticket.rows))
+        self.metrics.texts.labels(formatter.head["model"]).inc(len(answer.ticket.rows))
         if body.stream:
             return StreamingResponse(self._listed(answer), media_type=STREAM)
         with self._listing(answer):
