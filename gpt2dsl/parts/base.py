@@ -224,7 +224,11 @@ def caller() -> str:
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack is slow: it reads source files
     while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<attrs generated")):
         frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
+    return place(frame.f_code.co_filename, frame.f_lineno)
+
+
+def place(file: str, line: int) -> str:
+    """Return ``file.py:line`` of a line of the user's code, or its cell of a notebook."""
     return notebook.place(file, line) or f"{_shown(file)}:{line}"
 
 

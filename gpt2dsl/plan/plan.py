@@ -191,12 +191,15 @@ class Plan(ShownAsText):
             SpecError: an input is absent or can't be used.
             RunError: the run failed.
         """
+        from gpt2dsl.engine.callbacks import checked  # noqa: PLC0415  # not needed to show a plan
+
+        called = checked(callbacks, "callbacks")
         with terminal.quietly(wanted=quiet):
             plan = self.prepared()
             inputs.require(plan.inputs)
             if node is None or node.first == 0:
                 plan.require_room()
-            job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
+            job = plan._job(keep, resume_command, called, on_text)  # noqa: SLF001
             from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
             return run(job, node)
