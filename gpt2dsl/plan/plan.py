@@ -232,7 +232,17 @@ class Plan(ShownAsText):
         if counted and not looks_further and not self.refusals():
             return self
         place = self._run_directory(keep=True)
+        self._require_checkpoint()
         return make(self._parts, self.toml, self.name, prepare=True, directory=place)
+
+    def _require_checkpoint(self) -> None:
+        """Refuse a checkpoint that the run can't go on from, before anything is tokenised."""
+        if any(item.key == resuming.KEY and item.refusals for item in self.inputs):
+            # it may have been put right since this plan was made
+            read = make(self._parts, self.toml, self.name).inputs
+            inputs.require([item for item in read if item.key == resuming.KEY])
+        elif self._parts.trains and self._parts.train.resume == "auto":
+            resuming.require_unchanged(Path(self.directory), self.identity, self.inputs)
 
     def identified(self) -> Identity:
         """Return the identity of the run, complete: large inputs are read, too."""
