@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 from gpt2dsl.cli.main import cli
 from gpt2dsl.identity import rules
-from gpt2dsl.identity.rules import Rule
+from gpt2dsl.identity.rules import ResumeRule
 from gpt2dsl.parts import TABLES, TASKS, Part
 from gpt2dsl.schema.folder import FILES
 from gpt2dsl.schema.safetensors_metadata import TABLE as METADATA
@@ -122,7 +122,7 @@ def _resume() -> Iterator[str]:
     ):
         for name, rule in names.items():
             yield f"| {kind}`{name}` | {words[rule.kind]} | {rule.words} |"
-    other: Rule = rules.OTHER_CONTENTS
+    other: ResumeRule = rules.OTHER_CONTENTS
     yield f"| contents of every other input | {words[other.kind]} | {other.words} |"
 
 

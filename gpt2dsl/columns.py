@@ -11,10 +11,8 @@ def width(text: str) -> int:
 
 
 def left(text: str, columns: int) -> str:
-    """Return a text left-aligned in a number of columns."""
     return text + " " * (columns - width(text))
 
 
 def right(text: str, columns: int) -> str:
-    """Return a text right-aligned in a number of columns."""
     return " " * (columns - width(text)) + text

@@ -34,13 +34,9 @@ def preformatted(text: str) -> str:
 
 
 class Cell:
-    """An updatable region in a notebook's output.
+    """An updatable region in a notebook's output, of the cell with this execution count.
 
     A region can't be removed: once cleared, it is reused by the next one of the same cell.
-
-    Args:
-        display: IPython's function of that name.
-        count: execution count of the running cell.
     """
 
     _free: ClassVar[tuple[object, list[Any]]] = None, []
@@ -64,11 +60,9 @@ class Cell:
         self._write(f"{html.escape(what)} {bar} {html.escape(words)}")
 
     def say(self, words: str) -> None:
-        """Show a text."""
         self._write(html.escape(words))
 
     def clear(self) -> None:
-        """Clear the region."""
         if self._handle:
             self._write("")
             if self._free[0] != self._count:

@@ -102,7 +102,7 @@ class Recipe:
             SpecError: values are invalid; lists every fault.
         """
         above = read.values({key: tables.Value(*pair) for key, pair in values.items()})
-        return _whole(structured(above.over(self.draft()), self.name))
+        return _require_valid(structured(above.over(self.draft()), self.name))
 
     def draft(self) -> tables.RawConfig:
         """Return its values with their origins."""
@@ -119,7 +119,7 @@ class Recipe:
         Raises:
             SpecError: the text is invalid, with every fault listed, or it is a chain.
         """
-        return _whole(structured(finding.recipe_text(text, name), ""))
+        return _require_valid(structured(finding.recipe_text(text, name), ""))
 
     @classmethod
     def load(cls, spec: str | os.PathLike[str], settings: Iterable[str] = ()) -> Recipe:
@@ -135,7 +135,7 @@ class Recipe:
         spec = os.fspath(spec)
         draft = finding.recipe(spec)
         name = draft.name or finding.name_of(spec)
-        return _whole(structured(read.overrides(tuple(settings)).over(draft), name))
+        return _require_valid(structured(read.overrides(tuple(settings)).over(draft), name))
 
     @property
     def completed(self) -> Parts:
@@ -201,8 +201,8 @@ def structured(draft: tables.RawConfig, name: str) -> tuple[Recipe, tuple[Fault,
     return Recipe(*parts.values(), name=name), faults
 
 
-def _whole(found: tuple[Recipe, tuple[Fault, ...]]) -> Recipe:
-    recipe, faults = found
+def _require_valid(built: tuple[Recipe, tuple[Fault, ...]]) -> Recipe:
+    recipe, faults = built
     if faults:
         raise SpecError(faults)
     return recipe

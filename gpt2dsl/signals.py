@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 
 from typing_extensions import Self
 
@@ -31,11 +31,6 @@ def are_ctrl_c() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # Python's form
-    """Raise KeyboardInterrupt.
-
-    Raises:
-        KeyboardInterrupt: always.
-    """
     _INTERRUPTIONS.append(number)
     raise KeyboardInterrupt
 
@@ -64,12 +59,7 @@ class Signals:
             }
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

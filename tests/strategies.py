@@ -8,7 +8,7 @@ import attrs
 from hypothesis import strategies as st
 
 from gpt2dsl.parts import TABLES, TASKS, Parallel, Part
-from gpt2dsl.parts.rules import RULE, Rule
+from gpt2dsl.parts.rules import RULE, FieldRule
 from gpt2dsl.recipe import Recipe
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -34,7 +34,7 @@ BY_TYPE: list[tuple[Any, st.SearchStrategy[Any]]] = [
 
 def _value(field: attrs.Attribute[Any]) -> st.SearchStrategy[Any]:
     """Any value that the field accepts."""
-    rule: Rule = field.metadata[RULE]
+    rule: FieldRule = field.metadata[RULE]
     if rule.options:
         return st.sampled_from(rule.options)
     if "layout" in field.name:

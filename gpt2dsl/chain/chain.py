@@ -104,8 +104,8 @@ class Chain:
         Raises:
             SpecError: the stage or key does not exist, or its value is invalid.
         """
-        above, faults = said(len(self), {key: tables.Value(value, caller())})
-        return _whole(made(laid(above, self.draft()), self.name, self._author), faults)
+        above, faults = parse_overrides(len(self), {key: tables.Value(value, caller())})
+        return _require_valid(build(merge(above, self.draft()), self.name, self._author), faults)
 
     def to_toml(self) -> str:
         """Return the chain as a TOML spec, which ``Chain.from_toml`` reads back."""
@@ -125,7 +125,7 @@ class Chain:
         config = finding.find_text(text, name)
         if isinstance(config, tables.RawConfig):
             raise SpecError([Fault("G2-108", name, "stage", "missing; this is one recipe")])
-        return _whole(made(config, ""), [])
+        return _require_valid(build(config, ""), [])
 
     @classmethod
     def load(cls, spec: str | os.PathLike[str], settings: Iterable[str] = ()) -> Chain:
@@ -178,7 +178,7 @@ class Chain:
         return faults(self)
 
 
-def made(
+def build(
     drafts: tables.ChainDrafts, name: str, author: str = ""
 ) -> tuple[Chain, tuple[Fault, ...]]:
     """Build a chain of the valid values of drafts; return it with every fault."""
@@ -199,7 +199,9 @@ def at(number: int, fault: Fault) -> Fault:
     return attrs.evolve(fault, key=f"stage.{number}.{fault.key}" if fault.key else fault.key)
 
 
-def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.ChainDrafts, list[Fault]]:
+def parse_overrides(
+    count: int, values: Mapping[str, tables.Value]
+) -> tuple[tables.ChainDrafts, list[Fault]]:
     """Parse ``stage.2.optim.lr`` overrides into one draft per stage.
 
     ``runtime.output`` applies to every stage.
@@ -210,23 +212,23 @@ def said(count: int, values: Mapping[str, tables.Value]) -> tuple[tables.ChainDr
         match = _KEY.fullmatch(key)
         if match and 1 <= int(match[1]) <= count:
             by_stage[int(match[1]) - 1][match[2]] = value
-        elif key.startswith(f"{read.BESIDE}."):
+        elif key.startswith(f"{read.SHARED_TABLE}."):
             for stage in by_stage:
                 stage[key] = value
         else:
-            message = f"expected stage.N.table.key, N from 1 to {count}, or {read.BESIDE}.key"
+            message = f"expected stage.N.table.key, N from 1 to {count}, or {read.SHARED_TABLE}.key"
             faults.append(Fault("G2-102", value.origin, key, message))
     return tables.ChainDrafts(tuple(map(read.values, by_stage))), faults
 
 
-def laid(above: tables.ChainDrafts, below: tables.ChainDrafts) -> tables.ChainDrafts:
+def merge(above: tables.ChainDrafts, below: tables.ChainDrafts) -> tables.ChainDrafts:
     """Merge two drafts stage by stage; the values of ``above`` take precedence."""
     pairs = zip(above.drafts, below.drafts, strict=True)
     return tables.ChainDrafts(tuple(upper.over(lower) for upper, lower in pairs), below.faults)
 
 
-def _whole(found: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) -> Chain:
-    chain, wrong = found
+def _require_valid(built: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) -> Chain:
+    chain, wrong = built
     if wrong or faults:
         raise SpecError([*faults, *wrong])
     return chain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt2dsl.chain.key import Key
+from gpt2dsl.chain.key import StageKey
 from gpt2dsl.chain.record import Record, Trace
 from gpt2dsl.errors import InputError
 from gpt2dsl.library import runs
@@ -12,14 +12,10 @@ from gpt2dsl.plan import directory
 from gpt2dsl.weights import store
 
 
-def carried_out(output: Path, number: int, task: str, key: Key) -> Record | None:
+def carried_out(output: Path, number: int, task: str, key: StageKey) -> Record | None:
     """Return the record of a finished training run that has the key of a stage, or None.
 
-    Args:
-        output: the folder of all runs, with a subfolder for each.
-        number: the number of the stage.
-        task: the kind of its task.
-        key: its key. A stage that takes the weights of another is never looked up elsewhere.
+    A stage that takes the weights of another is never looked up elsewhere.
     """
     if key.taken or key.identity.is_pending:
         return None
@@ -32,7 +28,7 @@ def carried_out(output: Path, number: int, task: str, key: Key) -> Record | None
     return None
 
 
-def _record(folder: Path, number: int, task: str, key: Key) -> Record | None:
+def _record(folder: Path, number: int, task: str, key: StageKey) -> Record | None:
     """Return the record of a run, None if it is unfinished.
 
     Raises:

@@ -16,7 +16,7 @@ from gpt2dsl.plan.plan import Plan
 
 
 @attrs.frozen(kw_only=True)
-class Key:
+class StageKey:
     """Everything that determines the result of a stage.
 
     Attributes:
@@ -29,22 +29,20 @@ class Key:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the JSON document of the key."""
         document = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
 
-    def changes(self, earlier: Key) -> list[str]:
+    def changes(self, earlier: StageKey) -> list[str]:
         """Return a description of each entry that differs from an earlier key."""
         words = [str(difference) for difference in self.identity.differences(earlier.identity)]
         pending = (key for key, digest in self.identity.contents.items() if digest == PENDING)
         return [*words, *(f"the contents of {key}, digest pending" for key in pending)]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the key as a JSON document."""
         return {**self.identity.to_json(), "taken": self.taken}
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Key:
+    def from_json(cls, document: Mapping[str, Any]) -> StageKey:
         """Return the key that ``to_json`` wrote, in this release or one before 0.2.
 
         Raises:
@@ -57,14 +55,10 @@ class Key:
         return cls(identity=identity, taken=document["taken"])
 
 
-def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
-    """Return the key of a stage.
+def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> StageKey:
+    """Return the key of a stage, from its parts before the weights of another are filled in.
 
-    Args:
-        parts: the parts of its recipe, before the weights of another stage are filled in.
-        plan: the plan of its recipe.
-        taken: as in ``Key``.
-        compute: hash large inputs too, instead of leaving their digests pending.
+    ``compute`` hashes large inputs too, instead of leaving their digests pending.
     """
     tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
     left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}
@@ -73,4 +67,4 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> Key:
     if taken:  # An unset dropout defaults to that of the weights.
         values = {**identity.values, "model.dropout": parts.model.dropout}
         identity = attrs.evolve(identity, values=values)
-    return Key(identity=identity, taken=taken)
+    return StageKey(identity=identity, taken=taken)

@@ -12,7 +12,7 @@ import attrs
 from gpt2dsl import terminal
 from gpt2dsl.chain import elsewhere, record
 from gpt2dsl.chain.chain import Chain, at
-from gpt2dsl.chain.key import Key, key_of
+from gpt2dsl.chain.key import StageKey, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
 from gpt2dsl.data import documents
@@ -42,13 +42,9 @@ class Stage:
     """The plan of one stage.
 
     Attributes:
-        number: its number, from 1.
         takes: the number of the stage whose weights it takes; None where it takes none.
-        key: everything that determines its result.
         state: ``=`` its output is verified and its key unchanged; ``~`` its key or its output has
             changed; ``+`` it never finished.
-        why: the reason for its state, as text.
-        plan: the plan of its recipe.
         directory: its run directory, possibly that of a run outside the chain with the same key.
         targets: the files that it writes outside its run directory.
         record: the record of its output, where its state is ``=``.
@@ -58,7 +54,7 @@ class Stage:
 
     number: int
     takes: int | None
-    key: Key
+    key: StageKey
     state: State
     why: str
     plan: Plan
@@ -79,7 +75,6 @@ class Stage:
         return _with_targets(self.plan.prepared(), self.targets, self.writers())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON document."""
         return {
             "number": self.number,
             "takes": self.takes,
@@ -92,14 +87,7 @@ class Stage:
 
 @attrs.frozen(kw_only=True, repr=False)
 class ChainPlan(ShownAsText):
-    """The plan of a chain.
-
-    Attributes:
-        name: the name of the chain.
-        digest: the digest of its recipes.
-        stages: the planned stages, in order.
-        directory: the parent of the run directories of the stages.
-    """
+    """The plan of a chain; ``directory`` is the parent of the run directories of its stages."""
 
     name: str
     digest: str
@@ -115,7 +103,6 @@ class ChainPlan(ShownAsText):
         return render(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON document."""
         return {
             "name": self.name,
             "digest": self.digest,
@@ -124,7 +111,6 @@ class ChainPlan(ShownAsText):
         }
 
     def to_json_text(self) -> str:
-        """Return the plan as JSON text."""
         return documents.dumps(self.to_json(), indent=2) + "\n"
 
     def why(self) -> list[tuple[str, Any, str]]:
@@ -232,11 +218,7 @@ def next_stage(
 ) -> Stage:
     """Plan the stage after ``before`` and look up its recorded output.
 
-    Args:
-        chain: the chain.
-        before: the planned stages that precede it.
-        prepare: as in ``Recipe.plan``.
-        thorough: verify its outputs and inputs by reading them, however long that takes.
+    ``thorough`` verifies its outputs and inputs by reading them, however long that takes.
     """
     number, recipe = len(before) + 1, chain.recipes[len(before)]
     original = recipe.completed
@@ -319,18 +301,22 @@ def _started(recipe: Recipe, weights: str, number: int) -> Recipe:
     return recipe.override({inputs.weights_key(recipe.completed): (weights, f"stage {number}")})
 
 
-def _wrong(found: Record, giver: Stage | None, *, thorough: bool) -> str:
+def _wrong(recorded: Record, giver: Stage | None, *, thorough: bool) -> str:
     """Return why a record with the key of a stage can't be reused, or ""."""
-    if wrong := found.wrong(thorough=thorough):
+    if wrong := recorded.wrong(thorough=thorough):
         return wrong
     if giver is None:
         return ""
     if giver.record is None:
         return f"stage {giver.number} runs before it"
-    return "" if giver.record.given == found.taken else f"stage {giver.number} gave other weights"
+    return (
+        ""
+        if giver.record.output_digest == recorded.taken
+        else f"stage {giver.number} gave other weights"
+    )
 
 
-def _earlier(records: Sequence[Record], number: int, task: str, key: Key) -> Record | None:
+def _earlier(records: Sequence[Record], number: int, task: str, key: StageKey) -> Record | None:
     """Return the record of the same task most like a stage, preferably of the same number."""
     return min(
         (entry for entry in records if entry.task == task),
@@ -342,7 +328,7 @@ def _earlier(records: Sequence[Record], number: int, task: str, key: Key) -> Rec
     )
 
 
-def _why(key: Key, earlier: Record | None, directory: Path, giver: Stage | None) -> str:
+def _why(key: StageKey, earlier: Record | None, directory: Path, giver: Stage | None) -> str:
     """Return why a stage without a record of its key is to run."""
     words = key.changes(earlier.key) if earlier else ["it has not run to its end"]
     if earlier and giver and earlier.key.taken != key.taken:
@@ -377,12 +363,10 @@ def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
 
 
 def _folder(chain: Chain, parts: Parts) -> Path:
-    """Return the folder of the run directories of a chain."""
     return Path(parts.runtime.output) / name_of(chain)
 
 
 def name_of(chain: Chain) -> str:
-    """Return the name of the runs of a chain."""
     if chain.name:
         return chain.name
     tasks = [parts.task.kind for recipe in chain.recipes if (parts := recipe.completed).task]

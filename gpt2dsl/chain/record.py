@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import xxhash
 
-from gpt2dsl.chain.key import Key
+from gpt2dsl.chain.key import StageKey
 from gpt2dsl.data import documents
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.files import atomic
@@ -58,20 +58,16 @@ class Record:
     """The record of a finished stage.
 
     Attributes:
-        number: the number of the stage, from 1.
-        task: the kind of its task.
-        key: everything that determined its result.
         taken: digest of the weights taken from an earlier stage; "" where it took none.
         files: path → trace of each file that it wrote.
         weights: path of the weights that it outputs; "" where it outputs none.
         result: the result, as in result.json.
-        text: the result as readable text.
         author: the file that defines the chain, relative to its folder; "" where unknown.
     """
 
     number: int
     task: str
-    key: Key
+    key: StageKey
     taken: str
     files: Mapping[str, Trace]
     weights: str
@@ -80,7 +76,7 @@ class Record:
     author: str = ""
 
     @property
-    def given(self) -> str:
+    def output_digest(self) -> str:
         """Digest of the output weights: of the names and checksums of their files."""
         digest, folder = xxhash.xxh3_128(), Path(self.weights)
         for name, trace in sorted(self.files.items()):
@@ -89,11 +85,7 @@ class Record:
         return digest.hexdigest()
 
     def wrong(self, *, thorough: bool) -> str:
-        """Return the first file that has changed or is gone; "" where none has.
-
-        Args:
-            thorough: read every file, instead of comparing sizes and modification times.
-        """
+        """Return the first file that has changed or is gone, or ""; read every file if thorough."""
         for name, trace in self.files.items():
             if not trace.is_at(Path(name), thorough=thorough):
                 return f"{name} is {'changed' if Path(name).exists() else 'gone'}"
@@ -119,15 +111,9 @@ class Record:
 
 @attrs.frozen(kw_only=True)
 class Claim:
-    """A claim to targets that a stage has begun to write.
+    """A claim to targets, absent before, that a stage has begun to write.
 
-    Where the process was killed, no record follows.
-
-    Attributes:
-        targets: the targets, which did not exist when the stage began.
-        author: as in ``Record``.
-        began_ns: start time by the clock of the file system.
-        path: the file of the claim.
+    Where the process was killed, no record follows. ``began_ns`` is by the file system's clock.
     """
 
     targets: tuple[str, ...]
@@ -203,7 +189,7 @@ def read(directory: Path) -> Record | None:
     try:
         document = json.loads((directory / FILE).read_bytes())
         files = {name: Trace(**trace) for name, trace in document.pop("files").items()}
-        key = Key.from_json(document["key"])
+        key = StageKey.from_json(document["key"])
         return Record(**{**document, "key": key, "files": files})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -35,16 +35,16 @@ class StageResult:
     text: str
 
     @classmethod
-    def of(cls, found: Record, directory: Path | None, *, ran: bool) -> StageResult:
+    def of(cls, record: Record, directory: Path | None, *, ran: bool) -> StageResult:
         """Return the result that a record describes."""
         return cls(
-            number=found.number,
-            task=found.task,
+            number=record.number,
+            task=record.task,
             ran=ran,
             directory=directory,
-            weights=Path(found.weights) if found.weights else None,
-            values=found.result,
-            text=found.text,
+            weights=Path(record.weights) if record.weights else None,
+            values=record.result,
+            text=record.text,
         )
 
     def to_json(self) -> dict[str, Any]:

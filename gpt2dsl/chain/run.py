@@ -94,7 +94,6 @@ def _refuse(plan: ChainPlan) -> None:
 def _carried_out(
     stage: Stage, done: Sequence[Stage], resume_command: str, callbacks: Sequence[Callback]
 ) -> Record:
-    """Run a stage and record its output."""
     with _replacing(stage), record.claiming(stage.directory, stage.targets, stage.author):
         result = stage.plan.run(resume_command=resume_command, callbacks=callbacks)
         entry = _left(stage, done, result)
@@ -104,7 +103,6 @@ def _carried_out(
 
 
 def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
-    """Return the record of a stage that has run."""
     weights, outputs = _outputs(stage, result)
     giver = done[stage.takes - 1].record if stage.takes else None
     try:
@@ -115,7 +113,7 @@ def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
         number=stage.number,
         task=stage.plan.task,
         key=stage.key,
-        taken=giver.given if giver else "",
+        taken=giver.output_digest if giver else "",
         files=files,
         weights=str(weights or ""),
         result=result.to_json(),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt2dsl import library
-from gpt2dsl.chain.chain import Chain, laid, made, said
+from gpt2dsl.chain.chain import Chain, build, merge, parse_overrides
 from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
 from gpt2dsl.recipe import Recipe, structured
@@ -20,31 +20,23 @@ if TYPE_CHECKING:
 def load(spec: str, settings: Iterable[str] = ()) -> Recipe | Chain:
     """Return the recipe or chain of a .toml file, ``module:name`` or a name of the library.
 
-    Args:
-        spec: the file or name.
-        settings: overrides, ``table.key=value``, for chains ``stage.N.table.key=value``.
-
     Raises:
         SpecError: every fault of the spec.
     """
     recipe, faults = _read(spec, settings)
     if faults:
-        raise SpecError((*faults, *_of_the_whole(recipe, faults)))
+        raise SpecError((*faults, *_faults_of_complete(recipe, faults)))
     return recipe
 
 
 def examine(spec: str, settings: Iterable[str] = ()) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
     """Return the valid values of a spec with every fault, those of its inputs included."""
     recipe, faults = _read(spec, settings)
-    return recipe, (*faults, *_of_the_whole(recipe, faults))
+    return recipe, (*faults, *_faults_of_complete(recipe, faults))
 
 
 def planned(recipe: Recipe | Chain, *, prepare: bool = False) -> Plan | ChainPlan:
-    """Return the plan of a recipe or a chain.
-
-    Args:
-        recipe: the recipe or chain.
-        prepare: as in ``Recipe.plan``; a chain prepares each stage when it runs.
+    """Return the plan of a recipe, prepared on demand, or of a chain, whose stages prepare later.
 
     Raises:
         SpecError: every fault, those of the inputs included.
@@ -55,20 +47,20 @@ def planned(recipe: Recipe | Chain, *, prepare: bool = False) -> Plan | ChainPla
         raise SpecError(dict.fromkeys([*error.faults, *recipe.faults()])) from None
 
 
-def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[Fault]:
+def _faults_of_complete(recipe: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[Fault]:
     """Yield the faults of a complete recipe and of its inputs.
 
     Faults of single values do not hide them, but neither a faulty value nor the default of a
     misspelled key is reported again. If a spec that this one extends could not be read, any fault
     but a missing input may be a consequence and is left out.
     """
-    if faults and isinstance(found, Recipe) and not found.parts:  # nothing could be read
+    if faults and isinstance(recipe, Recipe) and not recipe.parts:  # nothing could be read
         return
     parts = tuple(
         known.key.rpartition("extends")[0] for known in faults if known.code in tables.UNREAD
     )
     faulty = {key for known in faults for key in (known.key.partition(" ")[0], _meant(known))}
-    for fault in found.faults():
+    for fault in recipe.faults():
         key = fault.key.partition(" ")[0]
         no_task = key.endswith("task") and any(known.startswith(f"{key}.") for known in faulty)
         if not (no_task or key in faulty or _follows(fault, parts)):
@@ -78,13 +70,11 @@ def _of_the_whole(found: Recipe | Chain, faults: tuple[Fault, ...]) -> Iterator[
 def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:
     """Return whether a fault may be a consequence of a spec that could not be read.
 
-    Args:
-        fault: a fault of a complete recipe.
-        unread: key prefixes of the stages that were read in part; "" for a recipe.
+    ``unread`` are the key prefixes of the stages that were read in part; "" for a recipe.
     """
-    is_said = fault.code == "G2-301" and fault.origin and not fault.key.endswith(" = auto")
+    is_explicit = fault.code == "G2-301" and fault.origin and not fault.key.endswith(" = auto")
     passed_on = bool(unread) and fault.key.endswith(".model.weights = auto")
-    return passed_on or (fault.key.startswith(unread) and not is_said)
+    return passed_on or (fault.key.startswith(unread) and not is_explicit)
 
 
 def _meant(fault: Fault) -> str:
@@ -101,7 +91,7 @@ def _read(spec: str, settings: Iterable[str]) -> tuple[Recipe | Chain, tuple[Fau
     return _built(config, config.name or finding.name_of(spec), finding.file_of(spec), settings)
 
 
-def shared(entry: library.Entry) -> Recipe | Chain:
+def shared(entry: library.LibraryEntry) -> Recipe | Chain:
     """Return a shared recipe, even if another package has one of the same name.
 
     Raises:
@@ -115,11 +105,14 @@ def shared(entry: library.Entry) -> Recipe | Chain:
 
 
 def _built(
-    found: tables.RawConfig | tables.ChainDrafts, name: str, file: str, settings: Iterable[str] = ()
+    config: tables.RawConfig | tables.ChainDrafts,
+    name: str,
+    file: str,
+    settings: Iterable[str] = (),
 ) -> tuple[Recipe | Chain, tuple[Fault, ...]]:
-    if isinstance(found, tables.RawConfig):
-        return structured(read.overrides(tuple(settings)).over(found), name)
-    values, unsaid = read.said_by(tuple(settings))
-    above, elsewhere = said(len(found.drafts), values)
-    chain, faults = made(laid(above, found), name, file)
-    return chain, (*unsaid, *elsewhere, *faults)
+    if isinstance(config, tables.RawConfig):
+        return structured(read.overrides(tuple(settings)).over(config), name)
+    values, malformed = read.parse_settings(tuple(settings))
+    above, misplaced = parse_overrides(len(config.drafts), values)
+    chain, faults = build(merge(above, config), name, file)
+    return chain, (*malformed, *misplaced, *faults)

@@ -14,7 +14,7 @@ from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.report import report
 
 
-@click.command("check", help="Print every fault of SPECs; exit code 2 if there is one.")
+@click.command("check", help="Print every fault of the SPECs; exit with code 2 if there is one.")
 @click.argument("names", nargs=-1, required=True, metavar="SPEC...")
 @options.settings
 @options.as_json
@@ -22,7 +22,6 @@ from gpt2dsl.spec.report import report
 def command(
     context: click.Context, names: tuple[str, ...], settings: tuple[str, ...], as_json: bool
 ) -> None:
-    """Print every fault of recipes."""
     examined = [specs.examine(name, settings) for name in names]
     faults = [fault for _, wrong in examined for fault in wrong]
     if as_json:

@@ -8,14 +8,13 @@ from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
 
-@click.command("classify", help="Name the class of texts with WEIGHTS that have such a head.")
+@click.command("classify", help="Classify texts with WEIGHTS that have a classification head.")
 @options.weights()
-@click.option("--text", "texts", multiple=True, help="A text to classify; several are allowed.")
+@click.option("--text", "texts", multiple=True, help="A text to classify; may be repeated.")
 @options.tokenizer
 @options.quiet
 @options.as_json
 def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json: bool) -> None:
-    """Name the class of texts."""
     if not texts:
         raise click.UsageError("expected --text TEXT")
     recipe = Recipe().override(
@@ -27,7 +26,4 @@ def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json
         }
     )
     result = recipe.plan().run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    options.echo_result(result, as_json=as_json)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import click
-
 from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
@@ -23,19 +21,9 @@ def run(
     called: str = "SRC",
     as_json: bool,
 ) -> None:
-    """Run the task of a command and print the result.
+    """Run the task of a command, of the same name, and print the result.
 
-    Args:
-        kind: kind of the task, which is also the name of the command.
-        source: the source weights.
-        target: the target path.
-        options_given: option → value, None if not given.
-        keys: option → its key.
-        called: name of the source argument in the command's help.
-        as_json: print the result as one JSON document.
-
-    Raises:
-        SpecError: every fault.
+    ``keys`` maps options to keys; options that were not given are None.
     """
     values: dict[str, tuple[object, str]] = {
         "task.kind": (kind, kind),
@@ -47,7 +35,4 @@ def run(
             option = name.replace("_", "-")
             values[key] = (value, f"--no-{option}" if value is False else f"--{option}")
     result = Recipe().override(values).plan(prepare=True).run(keep=False)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    options.echo_result(result, as_json=as_json)

@@ -10,27 +10,28 @@ from gpt2dsl.parts.task import TARGET_DTYPES
 
 @click.command(
     "convert",
-    help="Convert SRC to DST: a folder, or a file where it ends in .ckpt. SRC is a folder or file "
+    help="Convert SRC to DST: a folder, or a file ending in .ckpt. SRC is a folder or file "
     "of Hugging Face, MindFormers or PEFT, a run or checkpoint, or a name on the Hub.",
 )
 @options.weights("source", "SRC")
 @click.argument("target", metavar="DST")
-@click.option("--to", type=click.Choice(("hf", "mindformers", "peft")), help="Format (default hf).")
-@click.option("--dtype", type=click.Choice(TARGET_DTYPES[1:]), help="Default: the source's own.")
-@click.option("--merge", is_flag=True, default=None, help="Add the LoRA adapter to its base.")
-@click.option("--max-shard-size", metavar="SIZE", help="Of a file of hf (default 5GB).")
+@click.option(
+    "--to", type=click.Choice(("hf", "mindformers", "peft")), help="Target format (default hf)."
+)
+@click.option("--dtype", type=click.Choice(TARGET_DTYPES[1:]), help="Default: that of SRC.")
+@click.option("--merge", is_flag=True, default=None, help="Merge the LoRA adapter into its base.")
+@click.option("--max-shard-size", metavar="SIZE", help="Maximum size of an hf file (default 5GB).")
 @options.hints
 @options.base
 @click.option(
     "--allow-missing",
     metavar="REGEX",
-    help="Parameters that SRC may lack; they get new values, and are named.",
+    help="Parameters that SRC may lack; they are reported and get new values.",
 )
 @options.quiet
 @options.as_json
-def command(source: str, target: str, as_json: bool, **given: object) -> None:
-    """Convert weights."""
+def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
     of_task = ("to", "dtype", "merge", "max_shard_size")
     keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights", "allow_missing": "model.allow_missing"}
-    conversion.run("convert", source, target, given, keys, as_json=as_json)
+    conversion.run("convert", source, target, options_given, keys, as_json=as_json)

@@ -20,25 +20,27 @@ def command() -> None:
 
 
 @command.command(
-    "prepare", help="Tokenise SRC into DST: a folder of MindRecord files that MindFormers reads."
+    "prepare", help="Tokenise SRC into DST, a folder of MindRecord files that MindFormers reads."
 )
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @options.form(*(name for name in FORMATS if name != "mindrecord"))
-@click.option("--seq-length", type=click.IntRange(min=1), required=True, help="Tokens.")
+@click.option("--seq-length", type=click.IntRange(min=1), required=True, help="Tokens per row.")
 @click.option(
     "--evaluation",
     is_flag=True,
-    help="Rows of as many tokens, and the rest at the end; else of one more, for training.",
+    help="For evaluation: the remainder is kept, and rows lack the extra token of training.",
 )
-@click.option("--tokenizer", default="gpt2", show_default=True, help="gpt2, or a folder.")
-@click.option("--shards", type=click.IntRange(min=1), default=1, show_default=True, help="Files.")
+@click.option("--tokenizer", default="gpt2", show_default=True, help="gpt2 or a folder.")
+@click.option(
+    "--shards", type=click.IntRange(min=1), default=1, show_default=True, help="Number of files."
+)
 @click.option(
     "--labels",
     metavar="NAMES",
-    help="Classes, by name with commas, or how many: rows of a class each, padded.",
+    help="Class names separated by commas, or their number: write padded rows with a class.",
 )
-@click.option("--label-column", default="label", show_default=True, help="As --text-column.")
+@click.option("--label-column", default="label", show_default=True, help="Column of the class.")
 @options.quiet
 @options.as_json
 def prepare(
@@ -54,7 +56,6 @@ def prepare(
     as_json: bool,
     **form: Any,
 ) -> None:
-    """Tokenise texts into MindRecord."""
     if labels is not None and (kind := form["form"] or "text") in WITHOUT_CLASSES:
         raise click.UsageError(f"--labels: {kind} has no classes; --format says another")
     if labels is not None and evaluation:

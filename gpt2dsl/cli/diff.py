@@ -72,7 +72,6 @@ class _More:
     """The comparison of plans and runs, in addition to that of recipes.
 
     Attributes:
-        plan: rows of the plans.
         result: rows of the results; None unless all sides are runs.
         losses: losses of each other run against those of the first; None without training losses.
     """
@@ -84,10 +83,9 @@ class _More:
 
 @attrs.frozen
 class _Resume:
-    """The differences that resuming a run with another recipe would make.
+    """The differences that resuming a run with another recipe would make, if they have an effect.
 
     Attributes:
-        differences: all but those without effect.
         command: the command that resumes it; "" without a checkpoint.
         reason: why its newest checkpoint would be refused; "" if it would not.
     """
@@ -98,13 +96,12 @@ class _Resume:
 
     @property
     def is_refused(self) -> bool:
-        """Whether resuming would be refused."""
-        return bool(self.reason) or any(one.is_refused for one in self.differences)
+        return bool(self.reason) or any(difference.is_refused for difference in self.differences)
 
     @property
     def verdict(self) -> str:
         """What would come of it, and the command."""
-        if any(one.is_refused for one in self.differences):
+        if any(difference.is_refused for difference in self.differences):
             return "it would be refused"
         if self.reason:
             return f"it would be refused: {self.reason}"
@@ -128,16 +125,14 @@ class _Resume:
 
 @click.command(
     "diff",
-    help="Show what differs between A and B, and others: runs, plans (plan --out FILE.json), or "
-    "whatever SPEC may be.",
+    help="Compare A with B and others: runs, plans (plan --out FILE.json), or recipes as for SPEC.",
 )
 @click.argument("a")
 @click.argument("b")
 @click.argument("more", metavar="[C]...", nargs=-1)
-@click.option("--html", "page", metavar="FILE", help="Draw the losses of the runs on a page.")
+@click.option("--html", "page", metavar="FILE", help="Plot the losses of the runs on a page.")
 @options.as_json
 def command(a: str, b: str, more: tuple[str, ...], page: str | None, as_json: bool) -> None:
-    """Show what differs between recipes, plans or runs."""
     names = (a, b, *more)
     if len(names) > len(SIDES):
         raise click.UsageError(f"{len(names)} are too many to compare: at most {len(SIDES)}")
@@ -236,12 +231,12 @@ def _echo_resume(resume: _Resume | None) -> None:
     if resume is None:
         return
     click.echo(f"if the run went on with B, {resume.verdict}")
-    said = {"equal": "must be equal", "differ": "may differ"}
+    verbs = {"equal": "must be equal", "differ": "may differ"}
     rows = [
         (
             f"  {difference.name}",
             difference.change,
-            f"{said[difference.rule.kind]}: {difference.rule.words}",
+            f"{verbs[difference.rule.kind]}: {difference.rule.words}",
         )
         for difference in resume.differences
     ]

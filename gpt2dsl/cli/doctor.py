@@ -10,13 +10,12 @@ from gpt2dsl.cli import options, table
 
 @click.command(
     "doctor",
-    help="Say whether this machine is ready, and what to do where it is not. Exit code 1 "
-    "where runs would fail.",
+    help="Check whether this machine is ready and suggest remedies. Exit with code 1 if runs would "
+    "fail.",
 )
 @options.as_json
 @click.pass_context
 def command(context: click.Context, /, as_json: bool) -> None:
-    """Examine this machine."""
     from gpt2dsl.library import doctor  # noqa: PLC0415  # imported on demand
 
     findings = doctor.examine()

@@ -12,29 +12,38 @@ _RULES = Export.rules()
 
 @click.command(
     "export",
-    help="Export WEIGHTS to DST as graphs that need no framework: of mindir and ms one for prompts "
-    "and one for each token after them, of onnx one for both. They are run and compared with "
-    "MindSpore before DST gets its name.",
+    help="Export WEIGHTS to DST as graphs that need no framework: with mindir and ms, one for "
+    "prompts and one for each token after them; with onnx, one for both. They are run and "
+    "compared with MindSpore before DST is created.",
 )
 @options.weights("source", "WEIGHTS")
 @click.argument("target", metavar="DST")
 @click.option("--format", type=click.Choice(_RULES["format"].options), help="Default: mindir.")
-@click.option("--seq-length", type=int, help="Tokens of prompt and text (default: all positions).")
-@click.option("--batch", type=int, help="Rows (default 1).")
 @click.option(
-    "--dtype", type=click.Choice(_RULES["dtype"].options[1:]), help="Of the weights in the files."
+    "--seq-length", type=int, help="Maximum tokens, prompt included (default: all positions)."
 )
-@click.option("--no-cache", "cache", flag_value=False, default=None, help="One graph, all logits.")
+@click.option("--batch", type=int, help="Batch size (default 1).")
 @click.option(
-    "--ge", type=click.Choice(_RULES["ge"].options[1:]), help="A config.ini for that Ascend."
+    "--dtype",
+    type=click.Choice(_RULES["dtype"].options[1:]),
+    help="Type of the weights in the files.",
+)
+@click.option(
+    "--no-cache",
+    "cache",
+    flag_value=False,
+    default=None,
+    help="One graph that computes all logits.",
+)
+@click.option(
+    "--ge", type=click.Choice(_RULES["ge"].options[1:]), help="Add a config.ini for this Ascend."
 )
 @options.hints
 @options.base
 @options.quiet
 @options.as_json
-def command(source: str, target: str, as_json: bool, **given: object) -> None:
-    """Export weights."""
+def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
     of_task = ("format", "seq_length", "batch", "dtype", "cache", "ge")
     keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
     keys |= {"base": "model.weights"}
-    conversion.run("export", source, target, given, keys, called="WEIGHTS", as_json=as_json)
+    conversion.run("export", source, target, options_given, keys, called="WEIGHTS", as_json=as_json)

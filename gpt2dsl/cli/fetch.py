@@ -9,12 +9,11 @@ from gpt2dsl.errors import InputError
 
 
 @click.command(
-    "fetch", help="Fetch NAME (124m, gpt2-xl, cerebras/Cerebras-GPT-13B, ...) from the Hub."
+    "fetch", help="Download NAME (124m, gpt2-xl, cerebras/Cerebras-GPT-13B, ...) from the Hub."
 )
 @click.argument("name")
 @options.quiet
 def command(name: str) -> None:
-    """Fetch weights, and print the folder that they are in."""
     from gpt2dsl.weights import hub  # noqa: PLC0415  # imports NumPy and more
 
     repo = hub.canonical(name)

@@ -22,7 +22,6 @@ class _Lists(click.ParamType[list[Any]]):
     name = "list"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Parse a text into a list."""
         try:
             lists = json.loads(value)
         except ValueError:
@@ -49,17 +48,20 @@ _REPEATED = {
 
 @click.command(
     "generate",
-    help="Continue texts with WEIGHTS: a folder, a run, a checkpoint, a size, a name on the Hub.",
+    help="Continue texts with WEIGHTS: a folder, run or checkpoint, a size, or a name on the Hub.",
 )
 @options.weights()
-@click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
+@click.option("--prompt", "prompts", multiple=True, help="A text to continue; may be repeated.")
 @click.option(
-    "--prompts", "file", metavar="FILE", help="One prompt a line, or .jsonl; - reads them on stdin."
+    "--prompts",
+    "file",
+    metavar="FILE",
+    help="A file with a prompt per line, or a .jsonl; - for stdin.",
 )
 @options.tokenizer
 @options.quiet
 @options.as_json
-@click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
+@click.option("--jsonl", is_flag=True, help="Print a line of JSON for each text.")
 def command(
     *,
     weights: str,
@@ -70,7 +72,6 @@ def command(
     jsonl: bool,
     **given: Any,
 ) -> None:
-    """Continue texts with given weights."""
     refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     asked = "--prompts" if file else "--prompt"
     recipe = Recipe().override(
@@ -92,14 +93,11 @@ def command(
 
 
 def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
-    """Print the generated texts."""
-    if as_json:
-        options.echo_json(result.to_json())
-    elif jsonl:
+    if jsonl:
         for continuation in result.continuations:
             click.echo(documents.dumps(continuation.to_json()))
     else:
-        click.echo(str(result))
+        options.echo_result(result, as_json=as_json)
 
 
 def refuse_unclear(
@@ -107,8 +105,8 @@ def refuse_unclear(
 ) -> None:
     """Refuse options that exclude each other, and the lack of a prompt."""
     if bool(prompts) == bool(file):
-        found = "both" if file else "neither"
-        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {found}")
+        number = "both" if file else "neither"
+        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {number}")
     if as_json and jsonl:
         raise click.UsageError("expected --json or --jsonl; found both")
 
@@ -143,14 +141,14 @@ def _value(name: str, value: Any) -> Any:
 
 def _option(name: str) -> click.Option:
     """Return the option for a field of ``[generation]``, with the field's help text."""
-    default = getattr(Generation(), name)
+    default, doc = getattr(Generation(), name), Generation.rules()[name].doc
     kind = _KINDS.get(name, str if name in _REPEATED else type(default))
     shown = "" if default in (None, ()) else f" (default {str(default).lower()})"
     # --no-X, since the weights' files may turn an option on
     flags = f"{_flag(name)}/--no-{_flag(name)[2:]}" if kind is bool else _flag(name)
     return click.Option(
         [flags, name], is_flag=kind is bool, type=None if kind is bool else kind,
-        default=None, multiple=name in _REPEATED, help=f"{Generation.rules()[name].doc}{shown}.",
+        default=None, multiple=name in _REPEATED, help=f"{doc[0].upper()}{doc[1:]}{shown}.",
     )  # fmt: skip
 
 

@@ -12,23 +12,27 @@ from gpt2dsl.cli.show import python_of
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.mindformers import carrying, document
 from gpt2dsl.spec.mindformers import command as lines
-from gpt2dsl.spec.mindformers.carrying import CARRIED, Line
+from gpt2dsl.spec.mindformers.carrying import CARRIED, ImportedKey
 
 
 @click.command(
     "import",
-    help="Print the recipe of a MindFormers configuration; what becomes of each of its keys goes "
-    "to stderr. Unknown keys are errors: nothing is dropped.",
+    help="Convert a MindFormers configuration to a recipe on stdout; the fate of each key is "
+    "printed on stderr. Unknown keys are errors: nothing is dropped.",
 )
 @click.argument("file", metavar="FILE.yaml", required=False, type=click.Path(path_type=Path))
-@click.option("--command", "line", metavar="TEXT", help="run_mindformer.py or run_distribute.sh.")
+@click.option(
+    "--command",
+    "line",
+    metavar="TEXT",
+    help="A command line of run_mindformer.py or run_distribute.sh.",
+)
 @click.option("--as", "form", type=click.Choice(("toml", "python")), default="toml")
-@click.option("--devices", type=click.IntRange(min=1), help="Of a data-parallel job.")
+@click.option("--devices", type=click.IntRange(min=1), help="Devices of a data-parallel job.")
 @options.as_json
 def command(
     file: Path | None, line: str | None, form: str, devices: int | None, *, as_json: bool
 ) -> None:
-    """Import a configuration."""
     if bool(file) == bool(line):
         raise click.UsageError("expected FILE.yaml, or --command TEXT")
     config = lines.read(line) if line else lines.Command(document.read(file or Path()))
@@ -48,7 +52,7 @@ def command(
         click.echo(words, err=True)
 
 
-def _told(lines: Iterable[Line]) -> Iterable[str]:
+def _told(lines: Iterable[ImportedKey]) -> Iterable[str]:
     """Yield how many keys were carried over, and why each of the others was not."""
     by_reason: dict[tuple[str, str], list[str]] = {}
     carried = 0

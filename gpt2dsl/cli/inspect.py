@@ -15,9 +15,8 @@ from gpt2dsl.schema.fate import shown
 
 @click.command(
     "inspect",
-    help="Say what WEIGHTS are: format, size, tensors, types, tokenizer, what is missing, "
-    "and what becomes of each file and key beside them. "
-    "Exit code 2 where they can't be used.",
+    help="Describe WEIGHTS: format, size, tensors, types, tokenizer, missing tensors, and the fate "
+    "of each file and key beside them. Exit with code 2 if they can't be used.",
 )
 @options.weights()
 @options.hints
@@ -27,7 +26,6 @@ from gpt2dsl.schema.fate import shown
 def command(
     context: click.Context, /, weights: str, as_json: bool, size: str | None, **given: Any
 ) -> None:
-    """Say what weights are."""
     from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # imports NumPy
     from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 
@@ -41,20 +39,20 @@ def command(
     if as_json:
         options.echo_json(report)
     else:
-        beside = report.pop("beside")
+        files = report.pop("beside")
         report["size"] = report["size"] or "of no published model"
         if state := report.get("training_state"):
             report["training_state"] = f"{state:,} tensor{'s' if state > 1 else ''}"
         for key, value in report.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
-        for line in _files(beside):
+        for line in _file_lines(files):
             click.echo(line)
     context.exit(2 if report["faults"] or report["missing"] else 0)
 
 
-def _files(beside: dict[str, Any]) -> Iterator[str]:
+def _file_lines(files: dict[str, Any]) -> Iterator[str]:
     """Yield a line for each file beside the weights, and one for each of its keys."""
-    for name, file in beside.items():
+    for name, file in files.items():
         yield f"\n{name}   {file['fate']}: {file['words']}"
         rows = [(key, shown(row["value"]), row) for key, row in file["keys"].items()]
         widths = [max((width(row[i]) for row in rows), default=0) for i in (0, 1)]

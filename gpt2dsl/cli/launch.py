@@ -15,7 +15,7 @@ from gpt2dsl.plan.plan import Plan
 from gpt2dsl.recipe import Recipe
 
 
-@click.command("launch", help="Run SPEC on several machines, which share the directory.")
+@click.command("launch", help="Run SPEC on several machines that share the directory.")
 @options.spec
 @options.settings
 @click.option(
@@ -24,20 +24,20 @@ from gpt2dsl.recipe import Recipe
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="A machine a line: [user@]host [devices=8]; the first has rank 0.",
+    help="A machine per line: [user@]host [devices=8]; the first has rank 0.",
 )
-@click.option("--dry-run", is_flag=True, help="Print every command, and start nothing.")
-@click.option("--ssh", default="ssh", show_default=True, help="What reaches a machine.")
+@click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
+@click.option("--ssh", default="ssh", show_default=True, help="Command that connects to a machine.")
 @click.option("--port", type=click.IntRange(1, 65535), default=hosts.PORT, show_default=True)
-@click.option("--master", metavar="ADDRESS", help="Where all reach the first machine.")
+@click.option("--master", metavar="ADDRESS", help="Address of the first machine for the others.")
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=".",
-    help="Where it runs, here and there; default: the current one.",
+    help="Working directory on all machines; default: the current one.",
 )
 @click.option(
-    "--command", "program", default="gpt2dsl", show_default=True, help="gpt2dsl in their shell."
+    "--command", "program", default="gpt2dsl", show_default=True, help="gpt2dsl on the machines."
 )
 def command(
     *,
@@ -51,7 +51,6 @@ def command(
     directory: Path,
     program: str,
 ) -> None:
-    """Run a recipe on several machines."""
     machines = hosts.read(file)
     directory = directory.absolute()
     os.chdir(directory)

@@ -13,10 +13,9 @@ from gpt2dsl.errors import SpecError
 _COLUMNS = ("name", "version", "task", "size", "devices", "package")
 
 
-@click.command("list", help="The recipes of the library.")
+@click.command("list", help="List the recipes of the library.")
 @options.as_json
 def command(as_json: bool) -> None:
-    """List the recipes that are installed."""
     rows = [row for entry in library.entries() if (row := _row(entry))]
     if as_json:
         options.echo_json(rows)
@@ -24,7 +23,7 @@ def command(as_json: bool) -> None:
     table.echo([_COLUMNS, *([row[column] for column in _COLUMNS] for row in rows)])
 
 
-def _row(entry: library.Entry) -> dict[str, str] | None:
+def _row(entry: library.LibraryEntry) -> dict[str, str] | None:
     """Return the row of a recipe; None, with a message, if it can't be used."""
     try:
         recipe = specs.shared(entry)

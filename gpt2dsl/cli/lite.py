@@ -11,27 +11,28 @@ from gpt2dsl.cli import generate, options
 from gpt2dsl.engine.interrupt import held
 
 
-@click.group("lite", help="MindSpore Lite, and texts from exported graphs.")
+@click.group("lite", help="Set up MindSpore Lite, and generate with exported graphs.")
 def command() -> None:
     """Deployment."""
 
 
-@command.command("setup", help="Make an environment with mindspore-lite 2.0.0 in the cache.")
-@click.option("--python", default="", metavar="PATH", help="A Python 3.7 (default: looked for).")
+@command.command("setup", help="Create an environment with mindspore-lite 2.0.0 in the cache.")
+@click.option(
+    "--python", default="", metavar="PATH", help="A Python 3.7 (default: search for one)."
+)
 def setup(python: str) -> None:
-    """Set Lite up."""
     from gpt2dsl.lite import door  # noqa: PLC0415  # imported on demand
 
     click.echo(str(door.set_up(python)))
 
 
-@command.command("run", help="Continue texts with the graphs in DST, which gpt2dsl export wrote.")
+@command.command("run", help="Continue texts with the graphs in DST, written by gpt2dsl export.")
 @click.argument("folder", metavar="DST")
-@click.option("--prompt", "prompts", multiple=True, help="A text to continue; several are allowed.")
-@click.option("--prompts", "file", metavar="FILE", help="As of gpt2dsl generate.")
+@click.option("--prompt", "prompts", multiple=True, help="A text to continue; may be repeated.")
+@click.option("--prompts", "file", metavar="FILE", help="As for gpt2dsl generate.")
 @options.quiet
 @options.as_json
-@click.option("--jsonl", is_flag=True, help="Print a JSON document a line for each text.")
+@click.option("--jsonl", is_flag=True, help="Print a line of JSON for each text.")
 def run(
     folder: str,
     prompts: tuple[str, ...],
@@ -40,7 +41,6 @@ def run(
     jsonl: bool,
     **given: Any,
 ) -> None:
-    """Continue texts."""
     generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.data import prompts as texts  # noqa: PLC0415  # as above
     from gpt2dsl.engine.job import Result  # noqa: PLC0415  # as above

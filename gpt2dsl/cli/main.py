@@ -18,27 +18,27 @@ from gpt2dsl.files import temporary
 COMMANDS = {
     "run": "plan, show and run a recipe",
     "plan": "show what a recipe would do",
-    "check": "print every fault of recipes",
+    "check": "print every fault in recipes",
     "show": "print a recipe as TOML or Python",
-    "new": "a package of recipes of your own",
-    "import": "a MindFormers configuration or command line as a recipe",
-    "list": "the recipes of the library",
-    "runs": "the runs in a folder: state, steps, loss, speed",
-    "diff": "show what differs between two recipes, plans or runs",
-    "generate": "continue a text with given weights",
-    "serve": "completions over HTTP, as OpenAI's API has them",
-    "classify": "name the class of texts with given weights",
-    "inspect": "say what weights are, and what is missing",
+    "new": "create a package for recipes of your own",
+    "import": "convert a MindFormers configuration or command line to a recipe",
+    "list": "list the recipes of the library",
+    "runs": "list the runs in a folder: state, steps, loss, speed",
+    "diff": "compare recipes, plans or runs",
+    "generate": "continue texts",
+    "serve": "serve completions and chats over OpenAI's API",
+    "classify": "classify texts",
+    "inspect": "describe weights: format, size, missing tensors",
     "convert": "convert weights from one format to another",
-    "reshard": "write a checkpoint in another layout of ranks",
-    "export": "graphs for deployment: MindIR, ONNX, MindSpore Lite",
-    "lite": "set MindSpore Lite up; texts from exported graphs",
-    "data": "prepare data: texts into MindRecord",
+    "reshard": "convert a checkpoint to another parallel layout",
+    "export": "export graphs for deployment: MindIR, ONNX, MindSpore Lite",
+    "lite": "set up MindSpore Lite; generate with exported graphs",
+    "data": "prepare data: convert texts to MindRecord",
     "tokenizer": "train a vocabulary",
-    "fetch": "fetch published weights from the Hugging Face Hub",
-    "doctor": "is this machine ready, and what to do where it is not",
+    "fetch": "download published weights from the Hugging Face Hub",
+    "doctor": "check this machine and suggest remedies",
     "launch": "run a recipe on several machines, over ssh",
-    "ranktable": "rank tables of Ascend servers: generate, merge",
+    "ranktable": "generate or merge rank tables of Ascend servers",
 }
 """Name → summary; the module gpt2dsl.cli.<name> is imported when the command is called."""
 
@@ -87,17 +87,15 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 @click.version_option(package_name="gpt2dsl")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli() -> None:
     """Typed recipes that train, evaluate and generate with GPT-2 on MindSpore.
 
     SPEC is a .toml file, module:name, or the name of a recipe of the library.
-    The result is on stdout, progress on stderr. Exit codes: 0 done, 1 the run failed, 2 the spec
+    Results go to stdout, progress to stderr. Exit codes: 0 success, 1 the run failed, 2 the spec
     or the command is wrong.
     """
-    context.obj = debug
 
 
 def main() -> NoReturn:

@@ -9,10 +9,9 @@ import click
 from gpt2dsl.library import scaffold
 
 
-@click.command("new", help="Write a package of recipes, with tests, into a folder NAME.")
+@click.command("new", help="Create a package of recipes, with tests, in a folder NAME.")
 @click.argument("name")
-@click.option("--into", type=click.Path(path_type=Path), default=".", help="The folder's parent.")
+@click.option("--into", type=click.Path(path_type=Path), default=".", help="Parent of the folder.")
 def command(name: str, into: Path) -> None:
-    """Write a package."""
     folder = scaffold.write(name, into)
     click.echo(f"{folder}: pip install -e '{folder}[test]', and gpt2dsl list shows it")

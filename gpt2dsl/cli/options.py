@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,12 @@ from gpt2dsl.data import documents
 from gpt2dsl.files import cache
 from gpt2dsl.layout.config import ACTIVATIONS
 from gpt2dsl.library import runs
+from gpt2dsl.parts import Data, Part
 from gpt2dsl.parts.model import ALIASES, SIZES
+
+if TYPE_CHECKING:
+    from gpt2dsl.chain.result import ChainResult
+    from gpt2dsl.engine.job import Result
 
 spec = click.argument("spec")
 settings = click.option(
@@ -30,12 +35,12 @@ def _quieten(context: click.Context, _: click.Parameter, wanted: bool) -> bool:
 
 quiet = click.option(
     "-q", "--quiet", is_flag=True, callback=_quieten, expose_value=False, is_eager=True,
-    help="Show no plan and no progress.",
+    help="Hide the plan and progress.",
 )  # fmt: skip
 tokenizer = click.option(
     "--tokenizer",
     metavar="FOLDER",
-    help="gpt2, or a folder in place of the weights' own.",
+    help="gpt2 or a folder, in place of the weights' own tokenizer.",
 )
 
 
@@ -63,11 +68,10 @@ def newest_run(name: str) -> str:
 
 
 def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., Any]:
-    """Return the argument for weights."""
     return click.argument(name, metavar=metavar, callback=_named)
 
 
-base = click.option("--base", metavar="WEIGHTS", help="What an adapter belongs to.")
+base = click.option("--base", metavar="WEIGHTS", help="Base weights of an adapter.")
 
 
 def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
@@ -78,45 +82,51 @@ def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
 def hints(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that describe the network of a .ckpt without a YAML file."""
     for option in (
-        click.option("--activation", type=click.Choice(ACTIVATIONS), help="Of a .ckpt's network."),
-        click.option("--heads", type=click.IntRange(min=1), help="Of a .ckpt's network."),
-        click.option("--size", type=click.Choice((*SIZES, *ALIASES)), help="Of a .ckpt's network."),
+        click.option("--activation", type=click.Choice(ACTIVATIONS), help="Network of a .ckpt."),
+        click.option("--heads", type=click.IntRange(min=1), help="Network of a .ckpt."),
+        click.option("--size", type=click.Choice((*SIZES, *ALIASES)), help="Network of a .ckpt."),
     ):
         command = option(command)
     return command
+
+
+def of_field(part: type[Part], name: str, **attributes: Any) -> Callable[..., Any]:
+    """Return the option for a field of a part, with the field's default and description."""
+    (default,) = (field.default for field in part.fields() if field.name == name)
+    doc, option = part.rules()[name].doc, name.replace("_", "-")
+    flag = f"--{option}/--no-{option}" if isinstance(default, bool) else f"--{option}"
+    attributes = {
+        "type": str if default == () else type(default),
+        "default": default,
+        "multiple": default == (),
+        "show_default": default not in ((), ""),
+        "help": f"{doc[0].upper()}{doc[1:]}.",
+        **attributes,
+    }
+    return click.option(attributes.pop("flag", flag), name, **attributes)
 
 
 def form(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options of file format, as in ``[data]``."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in (
-            click.option(
-                "--max-bad-rows", type=click.IntRange(min=0), default=0, show_default=True,
-                help="Rows that can't be used and are passed over.",
-            ),
-            click.option(
-                "--quotes/--no-quotes", default=True, show_default=True,
-                help="Whether quotes of csv and tsv enclose a value, or are plain text.",
-            ),
-            click.option(
-                "--header/--no-header", default=True, show_default=True,
-                help="Whether the first row of csv and tsv names the columns.",
-            ),
-            click.option(
-                "--text-column", default="text", show_default=True,
-                help="Of jsonl, csv and tsv: a name, or a number from 0.",
-            ),
-            click.option(
-                "--format", "form", type=click.Choice(formats), help="Default: text.",
-            ),
-        ):  # fmt: skip
-            command = option(command)
-        return command
+        command = of_field(Data, "max_bad_rows", type=click.IntRange(min=0))(command)
+        for name in ("quotes", "header", "text_column"):
+            command = of_field(Data, name)(command)
+        return click.option("--format", "form", type=click.Choice(formats), help="Default: text.")(
+            command
+        )
 
     return add
 
 
 def echo_json(document: Any) -> None:
-    """Print a JSON document on stdout."""
     click.echo(documents.dumps(document, indent=2))
+
+
+def echo_result(result: Result | ChainResult, *, as_json: bool) -> None:
+    """Print a result on stdout, as text or as one JSON document."""
+    if as_json:
+        echo_json(result.to_json())
+    else:
+        click.echo(str(result))

@@ -16,17 +16,17 @@ from gpt2dsl.library.runs import Run
 from gpt2dsl.plan.plan import Plan
 
 
-@click.command("plan", help="Show what SPEC would do, without MindSpore and without its inputs.")
+@click.command("plan", help="Show what SPEC would do; needs neither MindSpore nor the inputs.")
 @options.spec
 @options.settings
 @options.as_json
-@click.option("--why", is_flag=True, help="Show where each value came from.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the plan as JSON to a file.")
+@click.option("--why", is_flag=True, help="Show the origin of each value.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the plan to a file as JSON.")
 @click.option(
     "--strategies",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write MindSpore's strategy file of each rank into a folder.",
+    help="Write the MindSpore strategy file of each rank to a folder.",
 )
 def command(
     spec: str,
@@ -37,7 +37,6 @@ def command(
     out: Path | None,
     strategies: Path | None,
 ) -> None:
-    """Show what a recipe would do."""
     recipe = specs.load(spec, settings)
     if strategies is not None and isinstance(recipe, Chain):
         raise click.UsageError("--strategies writes those of one recipe, this is a chain")
@@ -74,24 +73,24 @@ def _there(plan: Plan) -> str:
     return f"{words}: run would {_doing(plan, existing)}"
 
 
-def _doing(plan: Plan, found: Run) -> str:
+def _doing(plan: Plan, existing: Run) -> str:
     """Return what ``gpt2dsl run`` would do with an existing run of the plan."""
     if not plan.optimizer:
         return "do it again"
     if plan.starts_anew:
         return "start anew"
-    recorded = runs.identity(runs.plan(found.path))
+    recorded = runs.identity(runs.plan(existing.path))
     changed = plan.identity.at_resume(recorded) if recorded else []
     if refused := some(difference.name for difference in changed if difference.is_refused):
         return f"be refused: {refused} changed; train.resume = never starts anew"
-    if found.state == "done":
+    if existing.state == "done":
         names = some(difference.name for difference in changed)
         return f"go on at its end: {names} changed" if names else "show its result"
     if named := next((read.name for read in plan.inputs if read.key == "train.resume"), ""):
         return f"go on from its newest checkpoint or from {named}, whichever is further"
     from gpt2dsl.weights import store  # noqa: PLC0415  # imports NumPy
 
-    saved = store.steps(found.path / "checkpoints")
+    saved = store.steps(existing.path / "checkpoints")
     return f"resume at step {saved[-1][0]:,}" if saved else "start at step 0"
 
 

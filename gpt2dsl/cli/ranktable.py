@@ -9,24 +9,25 @@ import click
 from gpt2dsl.cluster import hccn, ranktable
 
 
-@click.group("ranktable", help="Rank tables of Ascend servers.")
+@click.group("ranktable", help="Generate or merge rank tables of Ascend servers.")
 def command() -> None:
     """Rank tables."""
 
 
-@command.command("generate", help="Make the table of this server.")
+@command.command("generate", help="Generate the table of this server.")
 @click.option("--devices", metavar="IDS", default="0-7", show_default=True, help="0-3, or 0,1.")
-@click.option("--server-ip", metavar="IP", default="", help="Default: what the host's name means.")
+@click.option(
+    "--server-ip", metavar="IP", default="", help="Default: the address of the host name."
+)
 @click.option(
     "--hccn-conf",
     type=click.Path(path_type=Path),
     default=hccn.CONF,
     show_default=True,
-    help="Addresses of devices, where hccn_tool is not there.",
+    help="Addresses of devices, if hccn_tool is not installed.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: stdout.")
 def generate(devices: str, server_ip: str, hccn_conf: Path, out: Path | None) -> None:
-    """Make a table."""
     table = ranktable.generate(devices, server_ip, hccn_conf)
     if out is None:
         click.echo(str(table))
@@ -34,11 +35,10 @@ def generate(devices: str, server_ip: str, hccn_conf: Path, out: Path | None) ->
         _write(out, table)
 
 
-@command.command("merge", help="Join the tables of servers; their order does not matter.")
+@command.command("merge", help="Merge the tables of servers, in any order.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", required=True)
 def merge(files: tuple[Path, ...], out: Path) -> None:
-    """Join tables."""
     _write(out, ranktable.merge_files(files))
 
 

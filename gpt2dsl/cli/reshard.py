@@ -28,9 +28,9 @@ class _Layout(click.ParamType[object]):
 
 @click.command(
     "reshard",
-    help="Write the checkpoint SRC as DST in another layout of ranks, without a cluster. SRC is "
-    "a run or checkpoint, weights of any format, or a folder of rank_0, rank_1, ... DST gets such "
-    "folders and their strategy files; of one rank it is a folder of Hugging Face.",
+    help="Convert the checkpoint SRC to another parallel layout in DST, without a cluster. SRC is "
+    "a run or checkpoint, weights of any format, or a folder with rank_0, rank_1, ... DST gets "
+    "such folders and their strategy files; for a single rank, it is a Hugging Face folder.",
 )
 @options.weights("source", "SRC")
 @click.argument("target", metavar="DST")
@@ -38,16 +38,15 @@ class _Layout(click.ParamType[object]):
     "--to",
     type=_Layout(),
     required=True,
-    help="Of DST: dp=2,mp=4,pp=1,optimizer_shard=true, or some of them.",
+    help="Layout of DST: dp=2,mp=4,pp=1,optimizer_shard=true, or some of them.",
 )
-@click.option("--from", "from", type=_Layout(), help="Of SRC, where it doesn't know its own.")
-@click.option("--strategy", metavar="PATH", help="SRC's strategy file, or the folder of them.")
-@click.option("--optimizer", is_flag=True, default=None, help="The optimizer's state too.")
+@click.option("--from", "from", type=_Layout(), help="Layout of SRC, if it has no record of it.")
+@click.option("--strategy", metavar="PATH", help="Strategy file of SRC, or the folder with all.")
+@click.option("--optimizer", is_flag=True, default=None, help="Convert the optimizer state too.")
 @options.hints
 @options.quiet
 @options.as_json
-def command(source: str, target: str, as_json: bool, **given: object) -> None:
-    """Reshard a checkpoint."""
+def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
     keys = {
         "to": "task.layout",
         "from": "task.source_layout",
@@ -55,4 +54,4 @@ def command(source: str, target: str, as_json: bool, **given: object) -> None:
         "optimizer": "task.optimizer",
     }
     keys |= conversion.OF_NETWORK
-    conversion.run("reshard", source, target, given, keys, as_json=as_json)
+    conversion.run("reshard", source, target, options_given, keys, as_json=as_json)

@@ -27,11 +27,7 @@ RESUME = resuming.KEY
 def _checked_name(
     _context: click.Context, _option: click.Parameter, name: str | None
 ) -> str | None:
-    """Return the name of a run, validated.
-
-    Raises:
-        SpecError: the name is not valid as a directory name.
-    """
+    """Return the name of a run; refuse one that is not valid as a directory name."""
     try:
         return None if name is None else checked_name(name)
     except SpecError as error:
@@ -40,19 +36,19 @@ def _checked_name(
         ) from None
 
 
-@click.command("run", help="Plan, show and run SPEC; print the result.")
+@click.command("run", help="Plan and run SPEC, and print the result.")
 @options.spec
 @options.settings
 @click.option(
     "--name",
     callback=_checked_name,
-    help="Of the run, in place of the spec's: it names the directory.",
+    help="Name of the run and its directory, in place of that of the spec.",
 )
-@click.option("--profile", is_flag=True, help="Say what some steps spend their time on.")
+@click.option("--profile", is_flag=True, help="Profile a few training steps.")
 @click.option(
     "--node",
     metavar="FIRST:COUNT@HOST:PORT",
-    help="Run these ranks only, until stdin ends: what launch has each machine do.",
+    help="Run only these ranks, until stdin ends; used by launch.",
 )
 @options.quiet
 @options.as_json
@@ -65,7 +61,6 @@ def command(
     node: str | None,
     as_json: bool,
 ) -> None:
-    """Plan, show and run a recipe or a chain."""
     recipe = specs.load(spec, settings)
     if name is not None:
         recipe = recipe.named(name)
@@ -88,10 +83,7 @@ def _chain(
     if len(callbacks) == 1:  # a chain in Python has one list of callbacks for all stages
         callbacks *= len(plan.stages)
     result = plan.run(resume_command=again, stage_callbacks=callbacks)
-    if as_json:
-        options.echo_json(result.to_json())
-    else:
-        click.echo(str(result))
+    options.echo_result(result, as_json=as_json)
 
 
 def _recipe(
@@ -130,10 +122,8 @@ def _recipe(
         raise click.exceptions.Exit(
             supervisor.STOPPED
         ) from None  # launch does not count this as a failure
-    if as_json:
-        options.echo_json(result.to_json())
-    elif not streams:
-        click.echo(str(result))
+    if not streams:
+        options.echo_result(result, as_json=as_json)
 
 
 def _show(plan: Plan | ChainPlan) -> None:
@@ -146,12 +136,7 @@ def _again(
 ) -> str:
     """Return the command that resumes after an interruption, by launch for several machines.
 
-    Args:
-        spec: the recipe or chain.
-        settings: its overrides.
-        name: name of the run, if not that of the spec.
-        anew: keys of resume that are ``never`` now; the command must not start anew again.
-        several: whether the job has several machines.
+    ``anew`` are keys of resume that are ``never`` now; the command must not start anew again.
     """
     others = [setting for setting in settings if setting.partition("=")[0].strip() not in anew]
     words = ["gpt2dsl", "launch" if several else "run", spec]

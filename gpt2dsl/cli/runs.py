@@ -26,11 +26,10 @@ _COLUMNS = (
 _NUMBERS = ("steps", "loss", "perplexity", "tokens/s")
 
 
-@click.command("runs", help="The runs in FOLDER (runs, if none is said), the newest last.")
+@click.command("runs", help="List the runs in FOLDER (default: runs), the newest last.")
 @click.argument("folder", default="runs", type=click.Path(path_type=Path))
 @options.as_json
 def command(folder: Path, as_json: bool) -> None:
-    """List run directories."""
     listed = runs.below(folder)
     unlike = _unlike(listed)
     if as_json:
@@ -41,10 +40,10 @@ def command(folder: Path, as_json: bool) -> None:
         _table([_row(run, folder, unlike.get(run.path, {})) for run in listed])
 
 
-def _unlike(found: Sequence[Run]) -> dict[Path, dict[str, Any]]:
+def _unlike(listed: Sequence[Run]) -> dict[Path, dict[str, Any]]:
     """Return run → the values of its recipe that differ among runs of the same name."""
     named = defaultdict(list)
-    for run in found:
+    for run in listed:
         named[runs.stem(run.path)].append(run.path)
     unlike: dict[Path, dict[str, Any]] = {}
     for paths in named.values():

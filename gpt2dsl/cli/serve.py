@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,10 +11,18 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.recipe import Recipe
-from gpt2dsl.serve.settings import Settings, listen, named_adapters, refuse_absent
+from gpt2dsl.serve.settings import ServerSettings, listen, named_adapters, refuse_absent
 from gpt2dsl.serve.stop import Stop
 
-_DEFAULT = Serve()
+
+def _task_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each field of the task but its name."""
+    command = options.of_field(Serve, "allowed_hosts", flag="--allowed-host", metavar="NAME")(
+        command
+    )
+    for name in reversed([name for name in Serve.rules() if name not in ("name", "allowed_hosts")]):
+        command = options.of_field(Serve, name)(command)
+    return command
 
 
 @click.command(
@@ -21,98 +30,28 @@ _DEFAULT = Serve()
     help="Serve WEIGHTS under an OpenAI-compatible API: requests share one batch.",
 )
 @options.weights()
-@click.option("--name", help="Of the model, as requests say it; WEIGHTS where it is not said.")
+@click.option("--name", help="Name of the model in requests; default: WEIGHTS.")
 @click.option(
     "--adapter",
     "adapters",
     multiple=True,
     metavar="NAME=PATH",
-    help="A LoRA adapter of WEIGHTS, which requests ask for by this name; several are allowed.",
+    help="A LoRA adapter of WEIGHTS and its name in requests; may be repeated.",
 )
 @options.tokenizer
-@click.option(
-    "--template",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    default=_DEFAULT.template,
-    help="A chat template in Jinja, in place of the tokenizer's own.",
-)
-@click.option("--host", default=_DEFAULT.host, show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=_DEFAULT.port, show_default=True)
-@click.option(
-    "--allowed-host",
-    "allowed_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A name under which it may be asked, besides localhost and numbers; * for any.",
-)
 @click.option(
     "--api-key",
     envvar="GPT2DSL_API_KEY",
     show_envvar=True,
     metavar="KEY",
-    help="That requests must carry. The variable is not in the list of processes, the option is.",
+    help="Key required of requests. Unlike the option, the variable is not in the process list.",
 )
-@click.option("--insecure", is_flag=True, help="Let others than this machine ask without a key.")
-@click.option(
-    "--cors",
-    multiple=True,
-    metavar="ORIGIN",
-    help="Of pages that may read its answers: https://example.org, or * for any.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=_DEFAULT.batch,
-    show_default=True,
-    help="Texts at once.",
-)
-@click.option(
-    "--queue",
-    type=click.IntRange(min=1),
-    default=_DEFAULT.queue,
-    show_default=True,
-    help="Texts that may wait; more are refused with status 503.",
-)
-@click.option(
-    "--cache-mb",
-    type=click.IntRange(min=0),
-    default=_DEFAULT.cache_mb,
-    show_default=True,
-    metavar="MB",
-    help="Kept of prompts, for those that begin alike.",
-)
-@click.option(
-    "--warmup/--no-warmup",
-    default=_DEFAULT.warmup,
-    show_default=True,
-    help="Compile for all lengths before it is ready, so that no text waits for it later.",
-)
-@click.option(
-    "--max-body",
-    type=click.IntRange(min=1),
-    default=_DEFAULT.max_body,
-    show_default=True,
-    metavar="BYTES",
-    help="Of a request; larger ones are refused with status 413.",
-)
-@click.option(
-    "--max-stops",
-    type=click.IntRange(min=0),
-    default=_DEFAULT.max_stops,
-    show_default=True,
-    help="Stop strings of a request.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=_DEFAULT.grace,
-    show_default=True,
-    metavar="SECONDS",
-    help="For what runs when it is asked to stop.",
-)
+@click.option("--insecure", is_flag=True, help="Accept requests from other machines without a key.")
+@_task_options
 @options.quiet
-@click.option("--check", "checks", is_flag=True, help="Load, ask each model once, and end.")
+@click.option(
+    "--check", "checks", is_flag=True, help="Load, send each model one request, and exit."
+)
 def command(
     *,
     weights: str,
@@ -122,19 +61,18 @@ def command(
     api_key: str | None,
     insecure: bool,
     checks: bool,
-    **said: Any,
+    **task_options: Any,
 ) -> None:
-    """Serve completions and chats."""
     name = name or click.get_current_context().meta[options.WRITTEN]
     if missing := serving.missing():
         raise click.UsageError(missing)
-    if not said["host"]:
+    if not task_options["host"]:
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
     with Stop(is_process=True) as stop:
-        settings = Settings.of(
-            _task(said),
+        settings = ServerSettings(
+            task=_task(task_options),
             key=api_key or "",
             is_open=insecure,
             tokenizer=tokenizer or "auto",
@@ -149,13 +87,13 @@ def command(
         serve(weights, name, settings, listening, stop)
 
 
-def _task(said: dict[str, Any]) -> Serve:
+def _task(task_options: dict[str, Any]) -> Serve:
     """Return the task given by options.
 
     Raises:
         SpecError: every invalid value.
     """
-    present = {key: value for key, value in said.items() if value != ()}
+    present = {key: value for key, value in task_options.items() if value != ()}
     values = {
         f"task.{key}": (value, f"--{key.replace('_', '-')}") for key, value in present.items()
     }

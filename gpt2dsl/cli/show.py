@@ -16,7 +16,6 @@ from gpt2dsl.recipe import Recipe
 @options.settings
 @click.option("--as", "form", type=click.Choice(["toml", "python"]), default="toml")
 def command(spec: str, settings: tuple[str, ...], form: str) -> None:
-    """Print a recipe."""
     recipe = specs.load(spec, settings)
     if form == "toml":
         click.echo(recipe.to_toml(), nl=False)
@@ -24,15 +23,15 @@ def command(spec: str, settings: tuple[str, ...], form: str) -> None:
     click.echo(python_of(recipe))
 
 
-def python_of(found: Recipe | Chain) -> str:
+def python_of(recipe: Recipe | Chain) -> str:
     """Return the source of a module that builds a recipe or a chain."""
-    recipes = found.recipes if isinstance(found, Chain) else (found,)
+    recipes = recipe.recipes if isinstance(recipe, Chain) else (recipe,)
     names = {
         "Task" if isinstance(part, Task) else type(part).__name__
-        for recipe in recipes
-        for part in recipe.parts.values()
+        for stage in recipes
+        for part in stage.parts.values()
     }
-    names |= {"Recipe"} if any(len(recipe.parts) < 2 for recipe in recipes) else set()
-    names |= {"Chain"} if isinstance(found, Chain) and len(found) == 1 else set()
-    code = repr(found).replace(" | ", "\n    | ").replace(" >> ", "\n    >> ")
+    names |= {"Recipe"} if any(len(stage.parts) < 2 for stage in recipes) else set()
+    names |= {"Chain"} if isinstance(recipe, Chain) and len(recipe) == 1 else set()
+    code = repr(recipe).replace(" | ", "\n    | ").replace(" >> ", "\n    >> ")
     return f"from gpt2dsl import {', '.join(sorted(names))}\n\nrecipe = (\n    {code}\n)"

@@ -10,12 +10,7 @@ from gpt2dsl.columns import left, right, width
 
 
 def echo(rows: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> None:
-    """Print rows in columns on stdout.
-
-    Args:
-        rows: rows of equal length; the first has the column names.
-        numbers: indices of right-aligned columns.
-    """
+    """Print rows of equal length in columns on stdout, with ``numbers`` aligned on the right."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (

@@ -11,7 +11,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.parts.data import FORMATS
 
 
-@click.group("tokenizer", help="Tokenizers.")
+@click.group("tokenizer", help="Train tokenizers.")
 def command() -> None:
     """Tokenizers."""
 
@@ -24,7 +24,6 @@ def command() -> None:
 @options.quiet
 @options.as_json
 def train(source: str, target: str, vocab: int, as_json: bool, **form: Any) -> None:
-    """Train a vocabulary."""
     from gpt2dsl.engine import prepare as engine  # noqa: PLC0415  # imports NumPy and more
 
     size = engine.train_tokenizer(engine.opened(source, **form), Path(target), vocab)

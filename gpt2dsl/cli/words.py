@@ -31,8 +31,8 @@ def program() -> str:
     name = sys.argv[0]
     if Path(name).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m gpt2dsl"
-    found = shutil.which("gpt2dsl")
-    if (found and os.path.realpath(found) == os.path.realpath(name)) or os.sep not in name:
+    on_path = shutil.which("gpt2dsl")
+    if (on_path and os.path.realpath(on_path) == os.path.realpath(name)) or os.sep not in name:
         return "gpt2dsl"
     return shlex.quote(name)
 

@@ -14,22 +14,14 @@ _FILES = {
 
 
 def missing(device: str) -> str:
-    """Return why this machine lacks a device, "" if it may have one.
-
-    Args:
-        device: cpu, gpu or ascend.
-    """
+    """Return why this machine lacks a device, "" if it may have one."""
     if device not in _FILES or any(_exists(file) for file in _FILES[device]):
         return ""
     return f"this machine has no {device}: no driver of one is there ({_FILES[device][0]})"
 
 
 def refusal(parts: Parts) -> str:
-    """Return why a recipe can't run for lack of its device, "" if it may run.
-
-    Args:
-        parts: the parts of the recipe.
-    """
+    """Return why a recipe can't run for lack of its device, "" if it may run."""
     if parts.task is None or not parts.task.needs_device:
         return ""
     reason = missing(device := parts.runtime.device)

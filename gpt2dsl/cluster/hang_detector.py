@@ -21,9 +21,7 @@ class Pulse:
         step: the last step that it reported.
         steps: number of steps that it reported.
         stepping: whether its last report was a step.
-        long: whether it is in a long phase.
         done: whether no more steps will come.
-        error: the last error that it reported.
     """
 
     at: float

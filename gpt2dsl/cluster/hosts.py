@@ -26,14 +26,7 @@ LOOPBACK = "127.0.0.1"
 
 @attrs.frozen(kw_only=True)
 class Host:
-    """One machine of a job.
-
-    Attributes:
-        address: ssh destination, ``host`` or ``user@host``.
-        devices: number of ranks on it.
-        first: its first rank.
-        origin: its line in the hosts file.
-    """
+    """One machine of a job, whose ssh destination is ``host`` or ``user@host``."""
 
     address: str
     devices: int
@@ -47,7 +40,6 @@ class Host:
 
     @property
     def ranks(self) -> range:
-        """Ranks that run on it."""
         return range(self.first, self.first + self.devices)
 
     def __str__(self) -> str:
@@ -164,12 +156,7 @@ def _is_loopback(name: str) -> bool:
 def remote(host: Host, words: Sequence[str], *, program: str, directory: Path, meet: str) -> str:
     """Return the shell command of a machine.
 
-    Args:
-        host: the machine.
-        words: arguments of ``gpt2dsl``, as ``run SPEC``.
-        program: shell command that runs ``gpt2dsl`` there.
-        directory: working directory.
-        meet: address and port of the scheduler.
+    ``words`` are the arguments of ``gpt2dsl``; ``meet`` is address and port of the scheduler.
     """
     place = f"{host.first}:{host.devices}@{meet}"
     line = shlex.join([*words, "--node", place])

@@ -59,13 +59,11 @@ class Words:
         self._end = b""
 
     def take(self, chunk: bytes) -> None:
-        """Take the next bytes."""
         self._end = (self._end + chunk)[-TAIL:]
         if self.shown:
             terminal.write(chunk.decode("utf-8", "replace"))
 
     def last_lines(self) -> list[str]:
-        """Return the last lines that are not empty."""
         text = CURSOR.sub("", self._end.decode("utf-8", "replace"))
         return [line for line in text.splitlines() if line.strip()][-LINES:]
 
@@ -80,12 +78,10 @@ class Machine:
 
     @property
     def alive(self) -> bool:
-        """Whether its command still runs."""
         return self.popen.poll() is None
 
     @property
     def failed(self) -> bool:
-        """Whether its command ended in failure."""
         return self.popen.poll() not in {None, 0, STOPPED}
 
     def order(self, word: bytes) -> None:

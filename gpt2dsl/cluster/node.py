@@ -15,12 +15,9 @@ from gpt2dsl.errors import RunError
 
 @attrs.frozen(kw_only=True)
 class Node:
-    """This machine's share of a job.
+    """This machine's share of a job: ``local`` ranks from ``first`` on.
 
     Attributes:
-        ranks: number of ranks of the whole job.
-        first: the first rank on this machine.
-        local: number of ranks on this machine.
         host: address of the scheduler.
         port: port of the scheduler; ``free_port()`` finds one.
         schedules: whether MindSpore's scheduler runs here.
@@ -42,8 +39,7 @@ class Node:
             raise ValueError(f"{self.local} ranks from {self.first} are none of {self.ranks}")
 
     @property
-    def whole(self) -> bool:
-        """Whether all ranks of the job run here."""
+    def is_whole_job(self) -> bool:
         return self.local == self.ranks
 
 
@@ -66,8 +62,8 @@ class Timeouts:
     end: float = 5
 
 
-def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of all processes of the job; ``given`` takes precedence."""
+def shared_variables(node: Node, limits: Timeouts, overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of all processes of the job; ``overrides`` take precedence."""
     return {
         "GLOG_v": "3",
         "PYTHONUNBUFFERED": "1",  # the last lines before a SIGKILL matter most
@@ -79,7 +75,7 @@ def shared_variables(node: Node, limits: Timeouts, given: Mapping[str, str]) -> 
         "MS_RETRY_INTERVAL_UPPER": "1",
         "MS_TOPO_TIMEOUT": str(math.ceil(limits.start)),
         "MS_CPU_COMM_OP_TIMEOUT": str(math.ceil(limits.collective)),
-        **given,
+        **overrides,
         "RANK_SIZE": str(node.ranks),
         **_meeting(node),
     }
@@ -97,7 +93,6 @@ def _meeting(node: Node) -> dict[str, str]:
 
 
 def scheduler_variables() -> dict[str, str]:
-    """Return the additional variables of the scheduler."""
     return {"MS_ROLE": "MS_SCHED", "RANK_ID": "0", "DEVICE_ID": "0"}
 
 
@@ -114,7 +109,6 @@ def rank_variables(node: Node, place: int) -> dict[str, str]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that is free at present."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

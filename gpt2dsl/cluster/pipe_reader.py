@@ -26,9 +26,9 @@ class PipeReader:
 
     def add(self, take: Callable[[bytes], None]) -> int:
         """Open a pipe read by ``take``; return its write end, which the caller must close."""
-        ours, theirs = os.pipe()
-        self.listen(ours, take)
-        return theirs
+        read_end, write_end = os.pipe()
+        self.listen(read_end, take)
+        return write_end
 
     def listen(self, fd: int, take: Callable[[bytes], None]) -> None:
         """Take ownership of an open pipe read by ``take``, which gets b"" at its end."""
@@ -51,7 +51,6 @@ class PipeReader:
                 return
 
     def close(self) -> None:
-        """Close all pipes."""
         for key in list(self._selector.get_map().values()):
             self._close(key.fd)
         self._selector.close()
@@ -91,7 +90,6 @@ class StderrTee:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def take(self, chunk: bytes) -> None:
-        """Take the next bytes."""
         with self._log.open("ab") as file:
             file.write(chunk)
         text = CHATTER.sub("", self._decoder.decode(chunk))

@@ -26,13 +26,7 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 @attrs.frozen(eq=False)
 class Process:
-    """A rank or the scheduler.
-
-    Attributes:
-        rank: its rank; None for the scheduler.
-        log: the file of its output.
-        popen: the process.
-    """
+    """A rank, or the scheduler, whose rank is None."""
 
     rank: int | None
     log: Path
@@ -40,12 +34,10 @@ class Process:
 
     @property
     def name(self) -> str:
-        """Name in messages."""
         return "the scheduler" if self.rank is None else f"rank {self.rank}"
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
         return self.popen.poll() is None
 
     def signal(self, number: signal.Signals) -> None:

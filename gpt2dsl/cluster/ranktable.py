@@ -52,7 +52,6 @@ class RankTable:
 
     @property
     def ranks(self) -> int:
-        """Number of ranks."""
         return sum(len(server.devices) for server in self.servers)
 
     def to_json(self) -> dict[str, Any]:

@@ -106,10 +106,9 @@ class _Job:
         """Obey the commands of a launcher as signals."""
         self._pump.listen(orders, self._orders.take)
 
-    def start(self, command: Sequence[str], given: Mapping[str, str]) -> None:
-        """Start the scheduler, then the ranks."""
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
-        shared = shared_variables(self._node, self._limits, given)
+        shared = shared_variables(self._node, self._limits, environment)
         if self._node.schedules:
             refuse_unusable_port(self._node)
             variables = {**shared, **scheduler_variables()}
@@ -164,9 +163,9 @@ class _Job:
         if self._scheduler is None:
             return
         until = time.monotonic() + self._limits.end
-        while self._scheduler.alive and not (self._node.whole and time.monotonic() > until):
+        while self._scheduler.alive and not (self._node.is_whole_job and time.monotonic() > until):
             self._tick()
-        if self._scheduler.popen.returncode and not self._node.whole:
+        if self._scheduler.popen.returncode and not self._node.is_whole_job:
             raise diagnosis.failure(self._scheduler, self._watch)
 
     def end(self) -> None:
@@ -239,15 +238,15 @@ class _Job:
                 self._failed_at = self._failed_at or time.monotonic()
                 self._failed.append(member)
 
-    def _crashed_at_its_end(self, one: Process) -> bool:
+    def _crashed_at_its_end(self, rank: Process) -> bool:
         """Return whether a rank had finished its work when a signal ended it.
 
         MindSpore's shutdown crashes now and then; by then all files are written.
         """
-        if one.rank is None or one.popen.returncode >= 0:
+        if rank.rank is None or rank.popen.returncode >= 0:
             return False
         self._pump.drain()
-        return self._watch.pulses[one.rank].done
+        return self._watch.pulses[rank.rank].done
 
     def _raise_if_hung(self, alive: Sequence[Process]) -> None:
         ranks = {member.rank: member for member in alive if member.rank is not None}

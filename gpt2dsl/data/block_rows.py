@@ -22,7 +22,6 @@ class BlockRows(Rows):
         blocks: ids, ``[rows, row_tokens]``.
         mask: 1 for tokens, 0 for padding at the end of a row; of the same shape.
         labels: tokens to predict, of the same shape; -100 for none.
-        name: name of the data, for messages.
 
     Attributes:
         width: length to which rows of an evaluation are padded.

@@ -27,15 +27,7 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 def check(source: str, name: str) -> None:
-    """Refuse a template with syntax errors.
-
-    Args:
-        source: text of the template.
-        name: name of its file.
-
-    Raises:
-        InputError: it has one (G2-304).
-    """
+    """Refuse a template with syntax errors (G2-304)."""
     try:
         environment().from_string(source)
     except jinja2.TemplateSyntaxError as error:

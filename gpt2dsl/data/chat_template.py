@@ -16,11 +16,7 @@ DEFAULT = "default"
 
 
 def templates(files: Mapping[str, bytes]) -> dict[str, str]:
-    """Return the templates of a tokenizer by name.
-
-    Args:
-        files: files of the tokenizer, as read by ``tokenizer_files.kept``.
-    """
+    """Return the chat templates among a tokenizer's files, by name."""
     extra = f"{tokenizer_files.TEMPLATES}/"
     separate = {DEFAULT: files[_FILE]} if _FILE in files else {}
     separate |= {

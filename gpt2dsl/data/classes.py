@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gpt2dsl.data.form import TABLES, Form
+from gpt2dsl.data.form import TABLES, DataFormat
 from gpt2dsl.data.table import BadRowError
 from gpt2dsl.schema.fate import shown
 
 
 class Classes:
-    """Classes of a network, which tables name or number from 0.
+    """Classes of a network, which tables name or number from 0; the data sets number their own."""
 
-    Args:
-        names: names of the classes.
-        form: form of the data. The four data sets number their classes themselves.
-    """
-
-    def __init__(self, names: Sequence[str], form: Form) -> None:
+    def __init__(self, names: Sequence[str], form: DataFormat) -> None:
         self.names = tuple(names)
         counted = {str(i): i for i in range(len(names))}
         named = {name: i for i, name in enumerate(names)}
@@ -66,12 +61,6 @@ class Numbers:
 Labels = Classes | Numbers
 
 
-def labels_of(names: Sequence[str], form: Form, *, is_regression: bool) -> Labels:
-    """Return the reader of the data's labels.
-
-    Args:
-        names: names of the network's outputs.
-        form: form of the data.
-        is_regression: whether labels are numbers.
-    """
+def labels_of(names: Sequence[str], form: DataFormat, *, is_regression: bool) -> Labels:
+    """Return the reader of the data's labels: numbers for a regression, else the named classes."""
     return Numbers() if is_regression else Classes(names, form)

@@ -26,11 +26,6 @@ the file system's clock would go unnoticed."""
 def computed(kind: str, files: Sequence[Path], compute: Callable[[], str]) -> str:
     """Return the digest of files, from the cache where they are large and it is known.
 
-    Args:
-        kind: kind of the digest, part of the cache's key.
-        files: the files, in order.
-        compute: reads the files and returns the digest.
-
     Raises:
         OSError: a file is absent or can't be read.
     """

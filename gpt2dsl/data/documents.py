@@ -20,15 +20,7 @@ def dumps(document: Any, **form: Any) -> str:
 
 
 def loads(text: bytes, path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file.
-
-    Args:
-        text: content of the file.
-        path: path of the file, for messages.
-
-    Raises:
-        InputError: it is no JSON, or no object (G2-304).
-    """
+    """Return the object in a JSON file; refuse any other content (G2-304)."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -30,8 +30,6 @@ class Examples:
         ids: ids of each text, truncated to ``seq_length``.
         classes: class of each text; floats are targets of a regression.
         seq_length: most tokens of a padded row.
-        pad: id that pads rows.
-        name: name of the data, for messages.
         skipped: as in ``padded``.
     """
 
@@ -65,13 +63,6 @@ class Examples:
     ) -> Examples:
         """Return the rows of a source.
 
-        Args:
-            source: the texts with their labels.
-            tokenizer: tokenizer of the network.
-            classes: reader of the labels.
-            seq_length: most tokens of a row.
-            skipped: as in ``padded``.
-
         Raises:
             SpecError: rows are unusable, or have unknown classes (G2-309).
             InputError: the source has no row (G2-302).
@@ -88,15 +79,7 @@ class Examples:
 
     @classmethod
     def of_rows(cls, ids: Ids, sizes: Ids, classes: Ids, seq_length: int, name: str) -> Examples:
-        """Return the examples of rows that are already padded on the right.
-
-        Args:
-            ids: padded ids, ``[rows, row_tokens]``.
-            sizes: number of ids without padding, ``[rows]``.
-            classes: class of each row, ``[rows]``.
-            seq_length: most tokens of a row.
-            name: name of the data, for messages.
-        """
+        """Return the examples of padded rows; ``sizes`` are their lengths without padding."""
         rows = [row[: min(size, seq_length)] for row, size in zip(ids, sizes, strict=True)]
         return cls(rows, [int(i) for i in classes], seq_length, 0, name)
 
@@ -172,7 +155,6 @@ def padded(
 
 
 def _read_at(row: Ids, skipped: int | None) -> int:
-    """Return the position of a row's classified token."""
     if skipped is None:
         return len(row) - 1
     others = np.flatnonzero(row != skipped)

@@ -6,10 +6,7 @@ from __future__ import annotations
 def vocabulary_misfit(needed: int, rows: int, tokenizer: str = "the tokenizer") -> str:
     """Return why wte is too small for a tokenizer; "" where it is large enough.
 
-    Args:
-        needed: largest id of the tokenizer plus one, gaps included.
-        rows: rows of wte.
-        tokenizer: name of the tokenizer in the message.
+    ``needed`` is the tokenizer's largest id plus one, gaps included.
     """
     if needed <= rows:
         return ""

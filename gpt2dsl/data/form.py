@@ -15,17 +15,8 @@ Column = str | int
 
 
 @attrs.frozen(kw_only=True)
-class Form:
-    """The form of data.
-
-    Attributes:
-        format: text, jsonl, csv, tsv, wikitext, sst2, imdb, agnews or cola.
-        text: column of the text: name, or number from 0.
-        label: column of the class, for classifiers.
-        header: whether the first row of csv and tsv names the columns.
-        quotes: whether quotes of csv and tsv enclose a value.
-        max_bad_rows: most unusable rows that are skipped with a message; more are an error.
-    """
+class DataFormat:
+    """The format of data and its columns, as ``[data]`` describes them."""
 
     format: str = "text"
     text: Column = "text"
@@ -35,7 +26,7 @@ class Form:
     max_bad_rows: int = 0
 
     @classmethod
-    def of(cls, data: Data) -> Form:
+    def of(cls, data: Data) -> DataFormat:
         """Return the form that a recipe describes."""
         return cls(
             format=data.format,
@@ -84,24 +75,18 @@ def other_format(path: Path) -> str:
 
 
 def refuse_other_than_text(
-    name: str, files: Iterable[Path], said: str = 'data.format = "{}"'
+    name: str, files: Iterable[Path], setting: str = 'data.format = "{}"'
 ) -> None:
-    """Refuse to read files as text whose names have the suffix of another format.
+    """Refuse to read files as text whose names have the suffix of another format (G2-310).
 
-    Args:
-        name: name of the data.
-        files: files of the data.
-        said: template of the setting of a format, for the message.
-
-    Raises:
-        InputError: a file has such a suffix (G2-310).
+    ``setting`` is the template of the key that chooses a format, for the message.
     """
     for path in files:
         named = other_format(path)
         if not named:
             continue
         is_read = named not in _NO_TEXT
-        cure = f"say {said.format(named)}" if is_read else f"no format here reads {named} files"
-        as_text = f"{said.format('text')} reads it as it is, with all its marks"
+        cure = f"say {setting.format(named)}" if is_read else f"no format here reads {named} files"
+        as_text = f"{setting.format('text')} reads it as it is, with all its marks"
         message = f"{path.name} is no plain text by its name: {cure}; {as_text}"
         raise InputError("G2-310", name, message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from gpt2dsl.data.form import Column, Form
+from gpt2dsl.data.form import Column, DataFormat
 from gpt2dsl.schema.fate import shown
 
 SEPARATORS = {"csv": ",", "tsv": "\t"}
@@ -41,13 +41,8 @@ def refuse_json(line: str) -> None:
     raise ValueError(f"its first line is JSON, no header: {cure}")
 
 
-def places(wanted: Mapping[str, Column], first: list[str], form: Form) -> list[int]:
-    """Return the indexes of columns.
-
-    Args:
-        wanted: keys of the recipe that name columns, with the name or number of each.
-        first: values of the first row.
-        form: form of the file.
+def places(wanted: Mapping[str, Column], first: list[str], form: DataFormat) -> list[int]:
+    """Return the indexes of the columns that keys of the recipe name.
 
     Raises:
         ValueError: the first row has no such column; the message has the cure.
@@ -56,7 +51,7 @@ def places(wanted: Mapping[str, Column], first: list[str], form: Form) -> list[i
 
 
 def _place(
-    column: Column, first: list[str], key: str, form: Form, wanted: Mapping[str, Column]
+    column: Column, first: list[str], key: str, form: DataFormat, wanted: Mapping[str, Column]
 ) -> int:
     if isinstance(column, int):
         if column < len(first):
@@ -75,7 +70,7 @@ def _place(
     raise ValueError(f"there is no column {column!r}, but {listed(first)}: {cure}")
 
 
-def _other_separator(first: list[str], form: Form, wanted: Mapping[str, Column]) -> str:
+def _other_separator(first: list[str], form: DataFormat, wanted: Mapping[str, Column]) -> str:
     """Return the cure where another separator gives the columns; "" where none does."""
     line = SEPARATORS[form.format].join(first)
     for separator, cure in {

@@ -67,8 +67,8 @@ def read(source: Source) -> BlockRows:
         InputError: a file is damaged (G2-304), or a row is unusable (G2-309): its length
             differs, it has no ids, padding before a token, or a class.
     """
-    whole = _kept(source, "rows", _text)  # [3, rows, row_tokens]
-    return BlockRows(whole[0], whole[1], whole[2], source.name)
+    array = _cached(source, "rows", _text)  # [3, rows, row_tokens]
+    return BlockRows(array[0], array[1], array[2], source.name)
 
 
 def read_classes(source: Source) -> tuple[Ids, Ids, Ids]:
@@ -77,8 +77,8 @@ def read_classes(source: Source) -> tuple[Ids, Ids, Ids]:
     Raises:
         InputError: same as ``read``; or a row has no class.
     """
-    whole = _kept(source, "classes", _classes)  # [rows, row_tokens + 2]
-    return whole[:, :-2], whole[:, -2], whole[:, -1]
+    array = _cached(source, "classes", _classes)  # [rows, row_tokens + 2]
+    return array[:, :-2], array[:, -2], array[:, -1]
 
 
 def changing(column: str) -> str:
@@ -86,7 +86,7 @@ def changing(column: str) -> str:
     return f"its column {column} would change the loss, and is not built here; leave it out"
 
 
-def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
+def _cached(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
     """Return the arrays of a source from the cache, which is filled if necessary."""
     path = cache.folder("records") / f"{source.digest()[:32]}-{kind}-v{FORMAT}.npy"
     if not path.exists():
@@ -96,8 +96,8 @@ def _kept(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
         except OSError as error:
             message = f"{path}: the cache can't be written: {error.strerror or error}"
             raise RunError(message) from error
-    whole: Ids = np.load(path, mmap_mode="r")
-    return whole
+    cached: Ids = np.load(path, mmap_mode="r")
+    return cached
 
 
 def _text(source: Source) -> Ids:

@@ -84,13 +84,10 @@ def _sizes(rows: int, row_bytes: int) -> tuple[int, int]:
 def cut(tokens: Stream, length: int, *, tail: bool) -> Iterator[Row]:
     """Yield consecutive blocks of a token stream, with the ids as labels.
 
-    Args:
-        tokens: the stream.
-        length: tokens of a block.
-        tail: whether to yield the incomplete block at the end, padded and masked.
+    ``tail`` adds the incomplete block at the end, padded and masked.
     """
-    whole = len(tokens) // length
-    rows = whole + (tail and len(tokens) % length > 1)
+    full = len(tokens) // length
+    rows = full + (tail and len(tokens) % length > 1)
     for start in range(0, rows, AT_ONCE):
         few = min(AT_ONCE, rows - start)
         part = _copied(tokens, start * length, (start + few) * length)

@@ -15,24 +15,11 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
-def rows_of(
-    step: int, batch_size: int, rows: int, seed: int, *, rank: int = 0, ranks: int = 1
-) -> Indices:
-    """Return the rows of a step's global batch, or those of one data parallel rank.
-
-    Args:
-        step: index of the step.
-        batch_size: rows of a step over all ranks, a multiple of ``ranks``.
-        rows: rows of the data.
-        seed: seed of the order.
-        rank: data parallel rank.
-        ranks: data parallel size; each rank has consecutive rows of the batch.
-    """
-    share = batch_size // ranks
-    first = step * batch_size + rank * share
-    positions = np.arange(first, first + share, dtype=np.int64)
+def rows_of(step: int, batch_size: int, rows: int, seed: int) -> Indices:
+    """Return the rows of a step's global batch, over all ranks."""
+    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epochs, places = positions // rows, positions % rows
-    indices = np.empty(share, np.int64)
+    indices = np.empty(batch_size, np.int64)
     for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
         now = epochs == epoch
         indices[now] = permutation(rows, seed, epoch)[places[now]]

@@ -18,12 +18,7 @@ Passed = tuple[Path, str]
 
 @attrs.frozen
 class Paths:
-    """Files of a name of data.
-
-    Attributes:
-        taken: files, in the order in which they are read.
-        passed: paths that are skipped, with the reason.
-    """
+    """Files that a name of data selects, in order, and paths that are skipped, with the reason."""
 
     taken: list[Path]
     passed: list[Passed] = attrs.field(factory=list)

@@ -16,13 +16,7 @@ TRAIN = "train"
 
 
 def known_tokenizer(name: str, source: Source, vocab: int) -> str | None:
-    """Return the argument of ``Tokenizer.load``; None if the vocabulary is yet to be trained.
-
-    Args:
-        name: gpt2, a folder, or train.
-        source: the training text.
-        vocab: entries of a vocabulary to be trained.
-    """
+    """Return the argument of ``Tokenizer.load``; None if the vocabulary is yet to be trained."""
     if name != TRAIN:
         return name
     digest = source.known_digest()

@@ -14,11 +14,11 @@ from gpt2dsl.errors import InputError
 STDIN = "-"
 
 
-def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
+def read(texts: Sequence[str] | str, key: str) -> Sequence[str]:
     """Return the texts.
 
     Args:
-        said: the texts, or a file with one text per line, in .jsonl (.ndjson) a string or an
+        texts: the texts, or a file with one text per line, in .jsonl (.ndjson) a string or an
             object; ``-`` for stdin. Lines end with a line feed; empty ones are left out.
         key: key of the text in objects.
 
@@ -26,15 +26,15 @@ def read(said: Sequence[str] | str, key: str) -> Sequence[str]:
         InputError: the file is absent (G2-301), empty (G2-302), not UTF-8 (G2-303), damaged
             (G2-304), or by its name of another format (G2-310).
     """
-    if not isinstance(said, str):
-        return said
-    named = _format(said, key)
-    lines = [line.removesuffix("\r") for line in _text(said).split("\n")]
+    if not isinstance(texts, str):
+        return texts
+    named = _format(texts, key)
+    lines = [line.removesuffix("\r") for line in _text(texts).split("\n")]
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line]
     if not numbered:
-        raise InputError("G2-302", said, f"there is no {key} in it")
+        raise InputError("G2-302", texts, f"there is no {key} in it")
     if named:
-        return tuple(_of_json(f"{said}:{i}", line, key) for i, line in numbered)
+        return tuple(_of_json(f"{texts}:{i}", line, key) for i, line in numbered)
     return tuple(line for _, line in numbered)
 
 
@@ -51,18 +51,18 @@ def _format(name: str, key: str) -> str:
     raise InputError("G2-310", name, message)
 
 
-def _text(said: str) -> str:
+def _text(name: str) -> str:
     try:
-        content = sys.stdin.buffer.read() if said == STDIN else Path(said).read_bytes()
+        content = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
         return content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise InputError("G2-301", said, "there is no such file") from None
+        raise InputError("G2-301", name, "there is no such file") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         words = f"not UTF-8 at byte {error.start}, line {line}: {error.object[error.start]:#04x}"
-        raise InputError("G2-303", said, words) from None
+        raise InputError("G2-303", name, words) from None
     except OSError as error:
-        raise InputError("G2-304", said, f"can't be read: {error.strerror}") from None
+        raise InputError("G2-304", name, f"can't be read: {error.strerror}") from None
 
 
 def _of_json(place: str, line: str, key: str) -> str:

@@ -22,14 +22,9 @@ LEFT_OUT = -100
 
 
 class Rows:
-    """Rows of a token stream.
+    """Rows of a token stream, each of which predicts ``seq_length`` tokens.
 
     Training reads full rows and drops the incomplete one at the end; evaluation reads all.
-
-    Args:
-        tokens: the stream; may be memory-mapped.
-        seq_length: tokens that a row predicts.
-        name: name of the data, for messages.
     """
 
     def __init__(
@@ -96,17 +91,7 @@ def count(tokens: int, seq_length: int) -> int:
 
 
 def need(tokens: int, seq_length: int, batch_size: int, name: str = "data") -> None:
-    """Refuse data that does not fill one training batch.
-
-    Args:
-        tokens: length of the stream.
-        seq_length: tokens that a row predicts.
-        batch_size: rows of a batch, over all ranks.
-        name: name of the data, for the message.
-
-    Raises:
-        InputError: it is too short (G2-305).
-    """
+    """Refuse data that does not fill one training batch, over all ranks (G2-305)."""
     needed = batch_size * seq_length + 1
     if tokens < needed:
         raise InputError(

@@ -10,12 +10,13 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
 from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
-from gpt2dsl.data.form import RECORDS, Form
+from gpt2dsl.data.form import RECORDS, DataFormat
 from gpt2dsl.data.header import SEPARATORS
 from gpt2dsl.data.paths import Passed
 from gpt2dsl.data.table import PLAIN, BadRows, Item, TableRow, rows
@@ -31,18 +32,15 @@ SAMPLES = ("sample:train", "sample:valid")
 _NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 
 
+Digest = TypeVar("Digest", str, str | None)
+
 Number = Callable[[str], object]
 """Maps a row's class to its number."""
 
 
 @attrs.frozen
 class Looked:
-    """Result of an examination of a table's rows.
-
-    Attributes:
-        rows: number of usable rows.
-        bad: rows that are skipped, with the reason.
-    """
+    """Number of a table's usable rows, and the rows that are skipped, with the reason."""
 
     rows: int
     bad: tuple[str, ...] = ()
@@ -53,8 +51,6 @@ class File:
     """A file, with its size and times at the time of discovery.
 
     Attributes:
-        path: path of the file.
-        size: bytes.
         mtime_ns: modification time, which programs can set.
         ctime_ns: time of the last change of content or metadata, which no program can set.
     """
@@ -76,21 +72,19 @@ class Source:
     """A source of text, which exists and is not empty.
 
     Attributes:
-        name: name in the recipe.
         files: files in the order in which they are read, without empty ones.
         texts: documents of a sample, which has no files.
-        form: form of the files.
         passed: paths that are skipped, with the reason.
     """
 
     name: str
     files: tuple[File, ...] = ()
     texts: tuple[str, ...] = attrs.field(default=(), repr=False)
-    form: Form = attrs.field(factory=Form)
+    form: DataFormat = attrs.field(factory=DataFormat)
     passed: tuple[Passed, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @classmethod
-    def find(cls, name: str, form: Form | None = None) -> Source | None:
+    def find(cls, name: str, form: DataFormat | None = None) -> Source | None:
         """Return the source, or None where it is absent.
 
         Args:
@@ -122,10 +116,10 @@ class Source:
             raise InputError("G2-302", name, words)
         indexes = {path.with_name(f"{path.name}.db") for path in candidates.taken}
         passed = tuple(entry for entry in candidates.passed if entry[0] not in indexes)
-        return cls(name, files, form=form or Form(), passed=passed)
+        return cls(name, files, form=form or DataFormat(), passed=passed)
 
     @classmethod
-    def open(cls, name: str, form: Form | None = None) -> Source:
+    def open(cls, name: str, form: DataFormat | None = None) -> Source:
         """Return the source; raise InputError if it is absent, too (G2-301)."""
         if source := cls.find(name, form):
             return source
@@ -134,7 +128,6 @@ class Source:
 
     @property
     def size(self) -> int:
-        """Size in bytes."""
         return sum(file.size for file in self.files) + sum(len(t.encode()) for t in self.texts)
 
     def without_rows(self) -> InputError:
@@ -157,11 +150,11 @@ class Source:
 
         The digest of one text file is that of ``sha256sum``; of several, that of their digests.
         """
-        return self._formed(self._digest())
+        return self._formed(self._cached(digests.computed))
 
     def known_digest(self) -> str | None:
         """Return the digest if it is cheap or cached, else None, shown as pending in a plan."""
-        known = self._known_digest()
+        known = self._cached(digests.known)
         return self._formed(known) if known else None
 
     def _formed(self, digest: str) -> str:
@@ -169,21 +162,11 @@ class Source:
             return digest
         return hashlib.sha256(f"{digest} {self.form.identity}".encode()).hexdigest()
 
-    def _digest(self) -> str:
+    def _cached(self, digest_of: Callable[..., Digest]) -> Digest:
         try:
-            return digests.computed("sha256", self._paths, self._computed)
+            return digest_of("sha256", [file.path for file in self.files], self._computed)
         except OSError as error:
             raise _unreadable(self.name, error) from error
-
-    def _known_digest(self) -> str | None:
-        try:
-            return digests.known("sha256", self._paths, self._computed)
-        except OSError as error:
-            raise _unreadable(self.name, error) from error
-
-    @property
-    def _paths(self) -> list[Path]:
-        return [file.path for file in self.files]
 
     def _computed(self) -> str:
         parts = [_sha256(file.path) for file in self.files]
@@ -221,8 +204,7 @@ class Source:
         """Yield the rows of tables; skipped rows are reported once per process.
 
         Args:
-            number: called with each row's class, raises BadRowError if it is unknown; None to
-                ignore classes.
+            number: raises BadRowError for an unknown class; None to ignore classes.
 
         Raises:
             SpecError: more rows are unusable than max_bad_rows (G2-309); it names them.
@@ -236,15 +218,7 @@ class Source:
             _tell_passed(words)
 
     def look(self, *, number: Number | None = None, first: int | None = None) -> Looked:
-        """Read the rows and return their counts only.
-
-        Args:
-            number: as in ``rows``.
-            first: most rows to read; None for all.
-
-        Raises:
-            SpecError: same as ``rows``.
-        """
+        """Read the first rows, or all, and return their counts only; as ``rows`` otherwise."""
         bad = BadRows(self.form.max_bad_rows)
         return Looked(sum(1 for _ in self._good(bad, number, first)), bad.words())
 
@@ -292,7 +266,6 @@ def _tell(file: Path, line: int, enclosed: int) -> None:
 
 @functools.cache
 def _tell_passed(words: str) -> None:
-    """Report rows that are skipped, once per process."""
     terminal.say(f"passed over: {words}")
 
 

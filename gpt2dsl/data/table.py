@@ -12,7 +12,7 @@ import attrs
 from typing_extensions import ParamSpec
 
 from gpt2dsl.data import header
-from gpt2dsl.data.form import Column, Form
+from gpt2dsl.data.form import Column, DataFormat
 from gpt2dsl.errors import Fault, SpecError, some
 from gpt2dsl.schema.fate import shown
 
@@ -36,7 +36,6 @@ class TableRow:
 
     Attributes:
         line: number of its first line.
-        text: text, never empty.
         label: class; "" where classes are not read.
         enclosed: lines with tabs that quotes of a tsv enclose, which may be rows.
     """
@@ -53,15 +52,7 @@ Item = TableRow | tuple[int, str]
 
 @attrs.frozen
 class _Dialect:
-    """Original format of a data set.
-
-    Attributes:
-        delimiter: delimiter of the columns.
-        quoted: whether quotes enclose values.
-        fields: number of columns.
-        header: first row, in files that have a header.
-        row: columns → text and class.
-    """
+    """Original format of a data set; ``row`` makes text and class of the columns."""
 
     delimiter: str
     quoted: bool
@@ -78,7 +69,6 @@ def _numbered(label: str, known: tuple[str, ...]) -> str:
 
 
 def _named(label: str, known: tuple[str, ...]) -> str:
-    """Return the name of a class."""
     _numbered(label, known)
     return label
 
@@ -107,11 +97,7 @@ DIALECTS = {
 
 
 class BadRows:
-    """Unusable rows: up to ``borne`` are skipped with a message, more are an error.
-
-    Args:
-        borne: most rows that are skipped.
-    """
+    """Unusable rows: up to ``borne`` are skipped with a message, more are an error."""
 
     SHOWN = 20
     """Most faults that are listed."""
@@ -165,14 +151,11 @@ def _others(lines: Sequence[int]) -> str:
 
 
 def rows(
-    lines: Iterable[str], form: Form, number: Callable[[str], object] | None
+    lines: Iterable[str], form: DataFormat, number: Callable[[str], object] | None
 ) -> Iterator[Item]:
     """Yield the rows of a file, good and bad.
 
-    Args:
-        lines: lines of the file, with their ends.
-        form: form of the file.
-        number: raises BadRowError for an unknown class; None where classes are not read.
+    ``number`` raises BadRowError for an unknown class; it is None where classes are not read.
     """
     for item in _rows(lines, form, labels=number is not None):
         if number and isinstance(item, TableRow):
@@ -184,7 +167,7 @@ def rows(
         yield item
 
 
-def _rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def _rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     if form.format == "jsonl":
         return _json_rows(lines, form, labels=labels)
     if form.format in DIALECTS:
@@ -192,20 +175,20 @@ def _rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
     return _table_rows(lines, form, labels=labels)
 
 
-def _json_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def _json_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _tried(number, _json_row, line, form, labels)
 
 
-def _json_row(line: str, form: Form, labels: bool) -> tuple[str, str]:
+def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BadRowError(f"it is not JSON: {error}; jsonl has an object in each line") from None
     if not isinstance(content, dict):
-        found = type(content).__name__
-        raise BadRowError(f"an object is expected, found {found}: jsonl has one in each line")
+        kind = type(content).__name__
+        raise BadRowError(f"an object is expected, found {kind}: jsonl has one in each line")
     text = _value(content, form.text, "data.text_column")
     if not isinstance(text, str):
         raise BadRowError(f"{form.text!r} is {shown(text)}, a text is expected")
@@ -222,7 +205,7 @@ def _value(content: dict[str, object], column: Column, key: str) -> object:
     return content[str(column)]
 
 
-def _table_rows(lines: Iterable[str], form: Form, *, labels: bool) -> Iterator[Item]:
+def _table_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     if form.header:
         lines = _without_json(lines)
     separator = header.SEPARATORS[form.format]

@@ -45,15 +45,9 @@ class Tokenizer:
     Args:
         inner: the library's tokenizer.
         roles: special tokens; by default :data:`END` is bos, eos and unk.
-        files: files that :meth:`save` writes, as read by ``tokenizer_files.kept``; new ones by
+        files: files that :meth:`save` writes, as read by ``tokenizer_files.read``; new ones by
             default.
         name: origin, for messages.
-
-    Attributes:
-        bos: id that begins a text; None for none, as for the others.
-        eos: id that ends a text.
-        unk: id of unknown tokens.
-        pad: id that pads rows.
     """
 
     def __init__(
@@ -72,14 +66,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, name: str | Path) -> Tokenizer:
-        """Return the published vocabulary, or the tokenizer in a folder.
-
-        Args:
-            name: ``gpt2``, or a folder with tokenizer.json, or with vocab.json and merges.txt.
+        """Return the published vocabulary (``gpt2``), or the tokenizer in a folder.
 
         Raises:
-            InputError: it is absent (G2-301), damaged (G2-304) or of another kind (G2-304, G2-306).
-            InputError: a key of its files is not supported (G2-306).
+            InputError: it is absent (G2-301), damaged (G2-304), or of another kind or with keys
+                that are not supported (G2-304, G2-306).
         """
         if str(name) == PUBLISHED:
             inner = vocabulary.published(*_published())
@@ -89,24 +80,22 @@ class Tokenizer:
             return tokenizer
         folder = cache.expanded(name)
         whole_path = folder / tokenizer_files.WHOLE
-        whole = vocabulary.read_json(whole_path) if whole_path.is_file() else None
+        description = vocabulary.read_json(whole_path) if whole_path.is_file() else None
         tokenizer_settings.refuse_class(folder)
-        if whole is not None:
-            path, inner = whole_path, vocabulary.from_description(whole_path, whole)
+        if description is not None:
+            path, inner = whole_path, vocabulary.from_description(whole_path, description)
         else:
             path, merges = tokenizer_files.parts(folder)
             inner = vocabulary.from_parts(path, merges)
-        settings = tokenizer_settings.read(folder, whole)
-        vocabulary.complete(inner, settings, path, is_converted=whole is None)
-        return cls(inner, tokenizer_settings.roles(inner, settings), _kept(folder), str(name))
+        settings = tokenizer_settings.read(folder, description)
+        vocabulary.complete(inner, settings, path, is_converted=description is None)
+        return cls(inner, tokenizer_settings.roles(inner, settings), _read_files(folder), str(name))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
         """Return a tokenizer with a new vocabulary, which is deterministic for the same texts.
 
-        Args:
-            texts: training texts.
-            vocab_size: most entries; 256 bytes and the end-of-text token are always included.
+        256 bytes and the end-of-text token are always included in ``vocab_size``.
         """
         tokenizers = vocabulary.library()
         inner = vocabulary.assembled(tokenizers.models.BPE())
@@ -131,15 +120,7 @@ class Tokenizer:
         return max(map(int, (*ids, *self._inner.encode("").ids))) + 1
 
     def require(self, vocab: int, name: object) -> None:
-        """Refuse weights whose wte lacks rows for some ids.
-
-        Args:
-            vocab: rows of wte.
-            name: name of the tokenizer, for messages.
-
-        Raises:
-            InputError: wte has too few rows (G2-205).
-        """
+        """Refuse weights whose wte lacks rows for some ids (G2-205)."""
         if misfit := vocabulary_misfit(len(self), vocab):
             raise InputError("G2-205", name, misfit)
 
@@ -176,16 +157,11 @@ class Tokenizer:
     @cached_property
     def adds_end(self) -> bool:
         """Whether the end-of-text token is appended to each text."""
-        plain, whole = self.encode("a", special=False), self.encode("a")
-        return self.adds and whole[-1:] == [self.eos] != plain[-1:]
+        plain, ids = self.encode("a", special=False), self.encode("a")
+        return self.adds and ids[-1:] == [self.eos] != plain[-1:]
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
-        """Return the ids of a text.
-
-        Args:
-            text: text to encode.
-            special: whether to add the special tokens that the tokenizer's files define.
-        """
+        """Return the ids of a text, with the special tokens that the tokenizer's files add."""
         ids: list[int] = self._encoded([text], special=special)[0].ids
         return ids
 
@@ -194,12 +170,7 @@ class Tokenizer:
         return [encoding.ids for encoding in self._encoded(texts, special=special)]
 
     def encode_cut(self, texts: list[str], length: int) -> list[list[int]]:
-        """Encode several texts, truncated to a length that includes added special tokens.
-
-        Args:
-            texts: texts, encoded on all cores.
-            length: most tokens of a text.
-        """
+        """Encode several texts, truncated to a length that includes added special tokens."""
         if not self.adds and not self._roles.cuts_left:
             return [ids[:length] for ids in self.encode_batch(texts)]
         room = max(0, length - self._inner.num_special_tokens_to_add(is_pair=False))
@@ -220,9 +191,7 @@ class Tokenizer:
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Return the text of ids, with U+FFFD for bytes that form no character.
 
-        Args:
-            ids: integers, also NumPy's; those that the tokenizer lacks have no text.
-            skip_special: whether to leave out special tokens.
+        Ids that the tokenizer lacks have no text.
         """
         chosen = [int(i) for i in ids]
         if skip_special:
@@ -231,11 +200,7 @@ class Tokenizer:
         return cleaned(text) if self.cleans else text
 
     def strings(self, ids: Iterable[int]) -> list[str]:
-        """Return each id's entry of the vocabulary, as in its files; "" for none.
-
-        Args:
-            ids: ids of tokens.
-        """
+        """Return each id's entry of the vocabulary, as in its files; "" for none."""
         return [self._inner.id_to_token(i) or "" for i in ids]
 
     def bytes_of(self, ids: Iterable[int]) -> bytes:
@@ -350,10 +315,10 @@ class Tokenizer:
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _kept(folder: Path) -> dict[str, bytes]:
+def _read_files(folder: Path) -> dict[str, bytes]:
     """Return the files of a folder, with the class added if only config.json names it."""
     try:
-        files = tokenizer_files.kept(folder)
+        files = tokenizer_files.read(folder)
     except OSError as error:
         raise InputError("G2-304", folder, f"it can't be read: {error.strerror}") from error
     return tokenizer_files.with_default(

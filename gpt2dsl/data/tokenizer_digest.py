@@ -41,11 +41,7 @@ class Roles:
 
 
 def is_splittable(description: dict[str, Any]) -> bool:
-    """Return whether text is split exactly as by GPT-2, without added special tokens.
-
-    Args:
-        description: a tokenizer.json.
-    """
+    """Return whether text is split exactly as by GPT-2, without added special tokens."""
     split = description["pre_tokenizer"] or {}
     return (
         description["normalizer"] is None
@@ -61,17 +57,12 @@ def is_splittable(description: dict[str, Any]) -> bool:
 
 
 def digest(description: dict[str, Any], roles: Roles) -> str:
-    """Return SHA-256 of everything that decides ids; equal for equivalent files.
-
-    Args:
-        description: a tokenizer.json.
-        roles: the special tokens.
-    """
+    """Return SHA-256 of everything that decides ids; equal for equivalent files."""
     added = sorted((token["id"], token["content"]) for token in description["added_tokens"])
     if not _is_plain(description, roles):
         model = {key: value for key, value in description["model"].items() if key != "dropout"}
-        whole = {key: value for key, value in description.items() if key not in _LEFT_OUT}
-        return _sha256([{**whole, "model": model}, attrs.asdict(roles)])
+        remaining = {key: value for key, value in description.items() if key not in _LEFT_OUT}
+        return _sha256([{**remaining, "model": model}, attrs.asdict(roles)])
     # Whether the special token is in the vocabulary, too, makes no difference to the ids.
     ids = description["model"]["vocab"] | {content: number for number, content in added}
     vocab = sorted(ids.items(), key=itemgetter(1))

@@ -63,24 +63,24 @@ def parts(folder: Path) -> tuple[Path, Path]:
     return vocab, merges
 
 
-def kept(folder: Path) -> dict[str, bytes]:
+def read(folder: Path) -> dict[str, bytes]:
     """Return the files that are copied with weights: path in the folder → content.
 
     Raises:
         OSError: one of them can't be read.
     """
-    return {name: path.read_bytes() for name, path in kept_paths(folder).items()}
+    return {name: path.read_bytes() for name, path in paths(folder).items()}
 
 
-def kept_paths(folder: Path) -> dict[str, Path]:
-    """Return the files that ``kept`` reads: path in the folder → path."""
+def paths(folder: Path) -> dict[str, Path]:
+    """Return the files that ``read`` reads: path in the folder → path."""
     paths = [folder / name for name in (*KEPT, *FOREIGN)]
     paths += sorted((folder / TEMPLATES).glob("*.jinja"))
     return {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
 
 
 def write(folder: Path, contents: dict[str, bytes]) -> None:
-    """Write files from ``kept`` into another folder.
+    """Write files from ``read`` into another folder.
 
     Raises:
         OSError: the disk is full or can't be written.

@@ -30,7 +30,7 @@ _DEFAULTED = ("bos_token", "eos_token", "unk_token")
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
+class TokenizerSettings:
     """Special tokens, added tokens and flags beside a vocabulary.
 
     Attributes:
@@ -63,21 +63,16 @@ class Settings:
         return tokens
 
 
-def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
+def read(folder: Path, tokenizer_json: Mapping[str, Any] | None) -> TokenizerSettings:
     """Return the special tokens, added tokens and flags of a folder.
 
-    Args:
-        folder: folder of the tokenizer.
-        whole: content of its tokenizer.json; None if it has none.
-
     Raises:
-        InputError: a file is damaged (G2-304).
-        InputError: a key is not supported (G2-306).
+        InputError: a file is damaged (G2-304), or a key is not supported (G2-306).
     """
     files = {name: _read(folder / name) for name in _TABLES}
     config = files[tokenizer_files.SETTINGS] or {}
     kind = class_name(folder)
-    if whole is None:  # it names a substitute for tokenizer.json, which is absent
+    if tokenizer_json is None:  # it names a substitute for tokenizer.json, which is absent
         config.pop("tokenizer_file", None)
     refuse(
         fate
@@ -90,13 +85,17 @@ def read(folder: Path, whole: Mapping[str, Any] | None) -> Settings:
         described = {int(i): _token(token) for i, token in values.pop(ADDED).items()}
     else:
         _lay_over(values, files[tokenizer_files.SPECIAL] or {})
-        if whole is None or files[tokenizer_files.ADDED]:
+        if tokenizer_json is None or files[tokenizer_files.ADDED]:
             added = _listed(files[tokenizer_files.ADDED] or {}, values)
-        described = {token["id"]: _token(token) for token in (whole or {}).get("added_tokens", ())}
-    _from_vocabulary(values, whole or {})
+        described = {
+            token["id"]: _token(token) for token in (tokenizer_json or {}).get("added_tokens", ())
+        }
+    _from_vocabulary(values, tokenizer_json or {})
     # As in transformers, a key does not take over the flags of a token in added_tokens.json.
-    roles, more = _settled(kind, values, described.values(), is_converted=whole is None)
-    return Settings(kind=kind, roles=roles, more=more, added=added | described, values=values)
+    roles, more = _settled(kind, values, described.values(), is_converted=tokenizer_json is None)
+    return TokenizerSettings(
+        kind=kind, roles=roles, more=more, added=added | described, values=values
+    )
 
 
 def class_name(folder: Path) -> str:
@@ -132,7 +131,7 @@ def refuse_class(folder: Path) -> None:
     raise InputError("G2-306", path, message)
 
 
-def roles(inner: Any, settings: Settings) -> Roles:
+def roles(inner: Any, settings: TokenizerSettings) -> Roles:
     """Return the ids of special tokens; an absent token has unk's id, as in ``transformers``."""
 
     def number(key: str) -> int | None:
@@ -178,9 +177,9 @@ def _listed(ids: Mapping[str, int], values: Mapping[str, Any]) -> dict[int, Any]
     }
 
 
-def _from_vocabulary(values: dict[str, Any], whole: Mapping[str, Any]) -> None:
+def _from_vocabulary(values: dict[str, Any], tokenizer_json: Mapping[str, Any]) -> None:
     """Set defaults of truncation_side and pad_token from a tokenizer.json."""
-    truncation, padding = whole.get("truncation"), whole.get("padding")
+    truncation, padding = tokenizer_json.get("truncation"), tokenizer_json.get("padding")
     if isinstance(truncation, dict):
         values.setdefault("truncation_side", str(truncation.get("direction", "right")).lower())
     if isinstance(padding, dict):

@@ -42,10 +42,7 @@ def stream(
 ) -> Stream:
     """Return the token stream of a source, from the cache, which is filled if necessary.
 
-    Args:
-        source: the text.
-        tokenizer: its tokenizer.
-        progress: called with the bytes encoded so far, unless the stream was cached.
+    ``progress`` is called with the bytes encoded so far, unless the stream was cached.
 
     Raises:
         InputError: the text can't be read.
@@ -113,10 +110,10 @@ def _mapped(path: Path) -> Stream | None:
     """Return the stream in a cache file; None if the file is absent or incomplete."""
     try:
         tokens: Stream = np.load(path, mmap_mode="r", allow_pickle=False)
-        whole = path.stat().st_size == tokens.offset + tokens.nbytes  # type: ignore[attr-defined]
+        is_complete = path.stat().st_size == tokens.offset + tokens.nbytes  # type: ignore[attr-defined]
     except (OSError, ValueError, EOFError):
         return None
-    return tokens if whole else None
+    return tokens if is_complete else None
 
 
 def _write(

@@ -13,7 +13,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.schema import tokenizer_json
 
 if TYPE_CHECKING:
-    from gpt2dsl.data.tokenizer_settings import Settings
+    from gpt2dsl.data.tokenizer_settings import TokenizerSettings
 
 PUBLISHED_FILES = (
     "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -51,11 +51,7 @@ def library() -> Any:
 
 
 def assembled(model: Any) -> Any:
-    """Return a tokenizer that splits, encodes and decodes like GPT-2's.
-
-    Args:
-        model: the library's BPE model.
-    """
+    """Return a tokenizer that splits, encodes and decodes like GPT-2's."""
     tokenizers = library()
     inner = tokenizers.Tokenizer(model)
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -65,12 +61,7 @@ def assembled(model: Any) -> Any:
 
 
 def from_parts(vocab: Path, merges: Path) -> Any:
-    """Return the tokenizer of a vocab.json and a merges.txt.
-
-    Args:
-        vocab: token → id.
-        merges: a pair per line, in the order in which they were learnt.
-    """
+    """Return the tokenizer of a vocab.json and a merges.txt."""
     ids = _ids(vocab, read_json(vocab))
     pairs = _pairs(merges, ids)
     _check_bytes(vocab, ids)
@@ -117,14 +108,10 @@ def from_description(path: Path, description: dict[str, Any]) -> Any:
     return inner
 
 
-def complete(inner: Any, settings: Settings, path: Path, *, is_converted: bool) -> None:
+def complete(inner: Any, settings: TokenizerSettings, path: Path, *, is_converted: bool) -> None:
     """Add the tokens and flags of the files beside a vocabulary to its tokenizer.
 
-    Args:
-        inner: the library's tokenizer.
-        settings: content of the files.
-        path: file of the vocabulary, for messages.
-        is_converted: whether it comes from a vocab.json and a merges.txt.
+    ``is_converted`` says whether the vocabulary comes from a vocab.json and a merges.txt.
     """
     added = [token for _, token in sorted(settings.added.items())]
     names = {token.content for token in (*inner.get_added_tokens_decoder().values(), *added)}
@@ -169,7 +156,6 @@ def _set_prefix_space(inner: Any, wanted: bool) -> None:
 
 
 def _add_bos(inner: Any, bos: str, path: Path) -> None:
-    """Prepend a bos token to each text."""
     if not bos:
         raise _damaged(path, "add_bos_token is true, and there is no bos_token")
     make = library().processors.TemplateProcessing

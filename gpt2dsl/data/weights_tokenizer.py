@@ -12,14 +12,9 @@ from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 def of_weights(folder: Path | None, vocab: int, name: object) -> Tokenizer:
     """Return the tokenizer beside weights, or the published one if there is none.
 
-    Args:
-        folder: folder of the tokenizer; None where there is none.
-        vocab: rows of the weights' wte.
-        name: name of the weights, for messages.
-
     Raises:
-        InputError: same as ``Tokenizer.load``; or it has ids beyond wte, or there is none and wte
-            is not of the published size (G2-205).
+        InputError: as ``Tokenizer.load``; or it has ids beyond wte, or there is none and wte is not
+            of the published size (G2-205).
     """
     if folder is None and vocab not in GPT2_ROWS:
         raise InputError("G2-205", name, _without_tokenizer(vocab))

@@ -29,11 +29,7 @@ _LAST = (
 
 
 def articles(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the articles of a file: cleaned lines, passages between headings joined by newlines.
-
-    Args:
-        lines: lines of the file.
-    """
+    """Yield the articles of a file: cleaned lines, passages between headings joined by newlines."""
     passages: list[str] = []
     passage: list[str] = []
     for raw in lines:

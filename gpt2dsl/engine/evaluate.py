@@ -11,7 +11,7 @@ import attrs
 from gpt2dsl.data import mindrecord
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.examples import Examples
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
 
 def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
     """Return the examples of a classifier's data, in the recipe's format."""
-    source, length = Source.open(name, Form.of(job.parts.data)), job.parts.train.seq_length
+    source, length = Source.open(name, DataFormat.of(job.parts.data)), job.parts.train.seq_length
     is_regression = job.geometry.problem == REGRESSION
     if source.form.format != "mindrecord":
         labels = labels_of(job.classes, source.form, is_regression=is_regression)
@@ -96,7 +96,7 @@ def rows_of(job: Job, name: str, tokenizer: Tokenizer, *, trains: bool = False) 
         InputError: prepared rows have another length (G2-309), or ids beyond the vocabulary
             (G2-205).
     """
-    source = Source.open(name, Form.of(job.parts.data))
+    source = Source.open(name, DataFormat.of(job.parts.data))
     if source.form.format != "mindrecord":
         return Rows(stream(source, tokenizer), job.parts.train.seq_length, name)
     rows, length = mindrecord.read(source), job.parts.train.seq_length

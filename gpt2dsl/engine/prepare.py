@@ -10,7 +10,7 @@ from typing import Any
 from gpt2dsl.data import mindrecord_writing
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.examples import Examples
-from gpt2dsl.data.form import Form, refuse_other_than_text
+from gpt2dsl.data.form import DataFormat, refuse_other_than_text
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import CLASSES
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -47,7 +47,7 @@ def opened(
     text, label = (
         int(column) if column.isdigit() else column for column in (text_column, label_column)
     )
-    described = Form(
+    described = DataFormat(
         format=form or "text",
         text=text,
         label=label,

@@ -46,12 +46,7 @@ def neighbour(final: Path, kind: str = "tmp") -> Iterator[Path]:
 
 
 def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write one file atomically.
-
-    Args:
-        final: path of the file; its folder is created if missing.
-        write: function that writes to the open file.
-    """
+    """Write one file atomically, by a function; its folder is created if missing."""
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent)
     with neighbour(final) as path:
@@ -66,9 +61,6 @@ def write_file(final: Path, write: Callable[[BinaryIO], object]) -> None:
 @contextmanager
 def writing_folder(final: Path) -> Iterator[Path]:
     """Yield a folder to write into, renamed atomically to its final name at the end.
-
-    Args:
-        final: path of the folder, which must not exist; its parent is created if missing.
 
     Raises:
         OSError: the folder can't be written, or ``final`` was created meanwhile.
@@ -94,7 +86,6 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -22,7 +22,6 @@ def folder(prefix: str) -> str:
 
 
 def remove_all() -> None:
-    """Remove the folders."""
     for name in _FOLDERS:
         shutil.rmtree(name, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.identity.rules import Rule, rule_of
+from gpt2dsl.identity.rules import ResumeRule, rule_of
 from gpt2dsl.parts import TABLES, TASKS
 
 PENDING = "pending"
@@ -21,12 +21,10 @@ ABSENT = "(absent)"
 
 @attrs.frozen(kw_only=True)
 class Difference:
-    """Entry that differs from the recorded one.
+    """Entry that differs from the recorded one; None stands for an absent value or digest.
 
     Attributes:
         key: key of the entry: ``train.batch_size``, or ``task.data`` for that file's contents.
-        before: recorded value or digest; None if the entry is new.
-        now: current value or digest; None if the entry is gone.
         is_content: whether it is about a file's contents, not a value of the recipe.
     """
 
@@ -36,13 +34,11 @@ class Difference:
     is_content: bool
 
     @property
-    def rule(self) -> Rule:
-        """Rule for the entry on resume."""
+    def rule(self) -> ResumeRule:
         return rule_of(self.key, is_content=self.is_content)
 
     @property
     def is_refused(self) -> bool:
-        """Whether a resume is refused because of it."""
         return self.rule.kind == "equal"
 
     def __str__(self) -> str:
@@ -74,13 +70,11 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all entries."""
         document = json.dumps(attrs.asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(document.encode()).hexdigest()
 
     @property
     def is_pending(self) -> bool:
-        """Whether some contents have not been read yet."""
         return PENDING in self.contents.values()
 
     def with_contents(self, key: str, digest: str) -> Identity:
@@ -110,7 +104,6 @@ class Identity:
         yield from ((f"contents of {key}", digest) for key, digest in self.contents.items())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entries as a JSON-compatible dict."""
         return {"values": dict(self.values), "contents": dict(self.contents)}
 
     @classmethod

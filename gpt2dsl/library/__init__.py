@@ -33,15 +33,8 @@ _ALIAS = "gpt2dsl_library_"
 
 
 @attrs.frozen
-class Entry:
-    """A shared recipe.
-
-    Attributes:
-        name: ``gpt2-124m-finetune``.
-        target: its ``module:name``.
-        package: the distribution that provides it.
-        version: version of that distribution.
-    """
+class LibraryEntry:
+    """A shared recipe: ``gpt2-124m-finetune``, its ``module:name``, and its distribution."""
 
     name: str
     target: str
@@ -49,7 +42,7 @@ class Entry:
     version: str
 
 
-def entries() -> Iterator[Entry]:
+def entries() -> Iterator[LibraryEntry]:
     """Yield every installed shared recipe; report each unusable package once."""
     for point in sorted(set(entry_points(group=_GROUP)), key=lambda point: point.value):
         try:
@@ -58,7 +51,7 @@ def entries() -> Iterator[Entry]:
             _tell(_described(point), f"{type(error).__name__}: {error}")
             continue
         for module in modules:
-            yield Entry(
+            yield LibraryEntry(
                 _name(module.name),
                 f"{point.module}.{module.name}:recipe",
                 point.dist.name if point.dist else point.module,
@@ -66,7 +59,7 @@ def entries() -> Iterator[Entry]:
             )
 
 
-def load(entry: Entry) -> object:
+def load(entry: LibraryEntry) -> object:
     """Return a shared recipe; None if its module defines none.
 
     Exceptions of the module propagate.
@@ -74,7 +67,7 @@ def load(entry: Entry) -> object:
     return getattr(module(entry), entry.target.partition(":")[2], None)
 
 
-def module(entry: Entry) -> ModuleType:
+def module(entry: LibraryEntry) -> ModuleType:
     """Import the module of a shared recipe.
 
     Exceptions of the module propagate.
@@ -161,7 +154,7 @@ def _tell(what: str, why: str) -> None:
     terminal.say(f"passed over: {what} can't be imported: {why}")
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> LibraryEntry:
     """Return the shared recipe with this name.
 
     Raises:

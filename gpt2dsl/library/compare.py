@@ -20,12 +20,7 @@ TOLERANCE = 1e-6
 """Relative tolerance within which two training losses are on the same curve."""
 
 
-class _Absent:
-    def __repr__(self) -> str:
-        return "absent"
-
-
-ABSENT: Final = _Absent()
+ABSENT: Final = object()
 """The value of a key that a side lacks; None is a value."""
 
 
@@ -42,7 +37,6 @@ class ComparedKey:
 
     @property
     def differs(self) -> bool:
-        """True if any side differs from the first."""
         return any(value != self.values[0] for value in self.values)
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +69,6 @@ class LossCurves:
     apart: CommonStep | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the agreement as a JSON object."""
         return {
             "common_steps": self.common,
             "tolerance": TOLERANCE,
@@ -126,10 +119,12 @@ def losses(a: Run, b: Run) -> LossCurves | None:
     Raises:
         InputError: the metrics of a run are damaged.
     """
-    ours, theirs = _curve(a, "loss"), _curve(b, "loss")
-    if not (ours or theirs):
+    first, second = _curve(a, "loss"), _curve(b, "loss")
+    if not (first or second):
         return None
-    common = [CommonStep(step, ours[step], theirs[step]) for step in sorted(ours) if step in theirs]
+    common = [
+        CommonStep(step, first[step], second[step]) for step in sorted(first) if step in second
+    ]
     return LossCurves(
         common=len(common),
         unequal=next((pair for pair in common if pair.a != pair.b), None),
@@ -159,7 +154,6 @@ def _unlike(*sides: Mapping[str, Any]) -> list[ComparedKey]:
 
 
 def _planned(plan: Document) -> dict[str, Any]:
-    """Return what a plan derives from its recipe and inputs."""
     counts = {
         "parameters": runs.count(plan, "parameters"),
         "trained": runs.count(plan, "trained"),
@@ -200,5 +194,5 @@ def _curve(run: Run, key: str) -> dict[int, float]:
     return {line["step"]: value for line in lines if (value := runs.number(line, key)) is not None}
 
 
-def _close(one: CommonStep) -> bool:
-    return math.isclose(one.a, one.b, rel_tol=TOLERANCE)
+def _close(step: CommonStep) -> bool:
+    return math.isclose(step.a, step.b, rel_tol=TOLERANCE)

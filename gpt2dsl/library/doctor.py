@@ -33,13 +33,9 @@ ROOM = 20e9
 
 @attrs.frozen
 class Finding:
-    """The result of one check.
+    """The result of one check, with its remedy, ``mend``, if one is needed.
 
-    Attributes:
-        what: what was checked.
-        state: ok; not here, if optional; wrong, if runs will fail.
-        detail: the finding.
-        mend: the remedy; "" if none is needed.
+    Its state is ok; not here, if optional; or wrong, if runs will fail.
     """
 
     what: str
@@ -49,7 +45,6 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Check everything that runs need."""
     return [*_packages(), *_extras(), _lite(), _devices(), _memory(), *_disks()]
 
 

@@ -51,7 +51,7 @@ def recipe(spec: str) -> RawConfig:
     Raises:
         SpecError: as ``find``, or it is a chain.
     """
-    return _one(find(spec), spec)
+    return _require_recipe(find(spec), spec)
 
 
 def find_text(text: str, name: str) -> RawConfig | ChainDrafts:
@@ -69,7 +69,7 @@ def recipe_text(text: str, name: str) -> RawConfig:
     Raises:
         SpecError: as ``find_text``, or it is a chain.
     """
-    return _one(find_text(text, name), name)
+    return _require_recipe(find_text(text, name), name)
 
 
 def name_of(spec: str) -> str:
@@ -135,14 +135,14 @@ class _Finder:
         self._chain: list[str] = []
 
     def __call__(self, name: str, named_by: str) -> RawConfig:
-        draft = _one(self.find(name, named_by), name)
+        draft = _require_recipe(self.find(name, named_by), name)
         return draft if name.endswith(".toml") else attrs.evolve(draft, extends=name)
 
     def find(self, name: str, named_by: str) -> RawConfig | ChainDrafts:
         path = Path(name)
         if path.suffix == ".toml":
-            beside = Path(named_by).parent / path
-            return self._once(beside if beside.exists() else path)
+            sibling = Path(named_by).parent / path
+            return self._once(sibling if sibling.exists() else path)
         if ":" in name:
             return _imported(name)
         try:
@@ -184,14 +184,14 @@ def _of_python(path: Path) -> str:
     return f"{file} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
 
 
-def _one(found: RawConfig | ChainDrafts, name: str) -> RawConfig:
-    if isinstance(found, RawConfig):
-        return found
-    message = f"is a chain of {len(found.drafts)} stages, where one recipe is expected"
+def _require_recipe(config: RawConfig | ChainDrafts, name: str) -> RawConfig:
+    if isinstance(config, RawConfig):
+        return config
+    message = f"is a chain of {len(config.drafts)} stages, where one recipe is expected"
     raise SpecError([Fault("G2-108", "", name, message)])
 
 
-def shared(entry: library.Entry) -> RawConfig | ChainDrafts:
+def shared(entry: library.LibraryEntry) -> RawConfig | ChainDrafts:
     """Return the draft of a shared recipe, under its shared name.
 
     Raises:

@@ -32,17 +32,12 @@ class Run:
     """A run directory. Fields that do not apply to its task, or are damaged, are None or "".
 
     Attributes:
-        path: the directory.
         state: done, stopped, not started, running or damaged; a stopped run has no result, or an
             outdated one; a training that has not started was refused, or ended before its first
             step could begin.
-        task: kind of the task.
-        digest: digest of the planned recipe.
-        steps: number of optimizer steps done.
-        planned: number of planned optimizer steps.
+        steps: number of optimizer steps done, of ``planned``.
         loss: loss of the result; of the last training steps if the run is not done.
         loss_of: data of that loss: ``held out``, or ``training``.
-        perplexity: perplexity of the result.
         tokens_per_second: speed of the result; of the last training steps if the run is not done.
         modified: modification time of its newest file, in seconds since 1970.
         problem: description of the damage.
@@ -132,11 +127,7 @@ def stem(path: Path) -> Path:
 
 
 def newest(wanted: Path) -> Path | None:
-    """Return the run that started last among those with a path that differs only by the digest.
-
-    Args:
-        wanted: the path without digest, ``runs/quickstart`` for ``runs/quickstart-0c66bb14``.
-    """
+    """Return the run that started last among those whose path differs only by the digest."""
     try:
         started = [
             (time, path)
@@ -156,7 +147,6 @@ def is_run(path: Path) -> bool:
 
 
 def recipe(path: Path) -> Path:
-    """Return the spec of a run's recipe."""
     return path / _RECIPE
 
 
@@ -275,13 +265,13 @@ def _line(file: Path, line: bytes) -> Document:
 
 
 def _finished(
-    given: Document | None, lines: Sequence[Document] | None, planned: int | None
+    outcome: Document | None, lines: Sequence[Document] | None, planned: int | None
 ) -> bool:
     """Return whether the result belongs to these steps: a new start leaves the old one."""
-    if given is None:
+    if outcome is None:
         return False
-    steps = count(given, "steps") or 0
-    is_complete = given.get("stopped_early") is True or steps >= (planned or 0)
+    steps = count(outcome, "steps") or 0
+    is_complete = outcome.get("stopped_early") is True or steps >= (planned or 0)
     return is_complete and (lines is None or _step(lines) >= steps)
 
 
@@ -302,11 +292,11 @@ def _interim(lines: Sequence[Document] | None) -> Document:
     }
 
 
-def _loss_of(given: Document) -> str:
+def _loss_of(outcome: Document) -> str:
     """Return the data of a result's loss: results on held-out data have more metrics."""
-    if number(given, "loss") is None:
+    if number(outcome, "loss") is None:
         return ""
-    is_held_out = any(key in given for key in ("perplexity", "tokens", "scores"))
+    is_held_out = any(key in outcome for key in ("perplexity", "tokens", "scores"))
     return "held out" if is_held_out else "training"
 
 

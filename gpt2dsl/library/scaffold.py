@@ -88,14 +88,7 @@ def test_there_are_recipes() -> None:
 
 
 def write(name: str, parent: Path) -> Path:
-    """Write a package into a folder with its name.
-
-    Args:
-        name: name of the package: lower case letters, digits and dashes.
-        parent: parent of the folder.
-
-    Returns:
-        The folder.
+    """Write a package into a new folder with its name, and return the folder.
 
     Raises:
         SpecError: the name is invalid, or the folder exists already.

@@ -15,7 +15,7 @@ from gpt2dsl import notebook
 from gpt2dsl.errors import Fault, SpecError, did_you_mean, file_and_line, nearest
 from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import rules
-from gpt2dsl.parts.rules import RULE, Rule
+from gpt2dsl.parts.rules import RULE, FieldRule
 from gpt2dsl.parts.values import plain
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Part(ShownAsCode):
         return tuple(attrs.fields(cls))  # type: ignore[arg-type]  # @part makes it an attrs class
 
     @classmethod
-    def rules(cls) -> dict[str, Rule]:
+    def rules(cls) -> dict[str, FieldRule]:
         """Return the rule of each field by name."""
         return {field.name: field.metadata[RULE] for field in cls.fields()}
 
@@ -157,14 +157,7 @@ def part(cls: type[P]) -> type[P]:
 def check(
     cls: type[Part], values: Mapping[str, object], origins: Mapping[str, str], origin: str
 ) -> list[Fault]:
-    """Return all faults of the values of a part.
-
-    Args:
-        cls: class of the part.
-        values: field → value, as written.
-        origins: field → where it was written.
-        origin: where the part was written, for missing fields.
-    """
+    """Return all faults of the values of a part, whose ``origin`` is that of missing fields."""
     accepted = cls.rules()
     faults = [
         Fault(
@@ -214,7 +207,7 @@ def owners(key: str) -> list[type[Part]]:
     return [cls for name, cls in TABLES.items() if name != "task" and key in cls.rules()]
 
 
-def _few(accepted: Mapping[str, Rule]) -> str:
+def _few(accepted: Mapping[str, FieldRule]) -> str:
     """Return a suffix with all keys, unless they are too many."""
     return f"; it has {', '.join(accepted)}" if len(accepted) <= FEW else ""
 

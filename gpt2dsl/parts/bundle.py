@@ -59,7 +59,6 @@ class Parts:
 
     @property
     def trains(self) -> bool:
-        """Whether the task changes weights."""
         return self.task is not None and self.task.trains
 
     @property

@@ -20,25 +20,23 @@ class Data(Part):
     added: ClassVar[frozenset[str]] = frozenset({"quotes"})
     deferred: ClassVar[frozenset[str]] = frozenset({"format"})
 
-    format: str = choice(FORMATS, "of the task's data", default="text")
+    format: str = choice(FORMATS, "format of the task's data", default="text")
     tokenizer: str = text(
-        "auto: the weights' own, else gpt2; gpt2: the published vocabulary; a folder with "
+        "auto: that of the weights, else gpt2; gpt2: the published vocabulary; a folder with "
         "vocab.json + merges.txt or tokenizer.json; "
-        "or train: a vocabulary made from the training text",
+        "train: a vocabulary trained on the training text",
         empty=False,
         default="auto",
     )
-    vocab: int = integer(
-        "entries of a vocabulary that is trained", low=257, high=1_000_000, default=2048
-    )
-    text_column: str | int = column("of the text, in jsonl, csv and tsv", default="text")
-    label_column: str | int = column("of the class, in jsonl, csv and tsv", default="label")
+    vocab: int = integer("entries of a trained vocabulary", low=257, high=1_000_000, default=2048)
+    text_column: str | int = column("column of the text, in jsonl, csv and tsv", default="text")
+    label_column: str | int = column("column of the class, in jsonl, csv and tsv", default="label")
     header: bool = flag("whether the first row of csv and tsv names the columns", default=True)
     quotes: bool = flag(
-        "whether quotes of csv and tsv enclose a value, which may have several lines; without, "
-        "they are plain text",
+        "whether quotes in csv and tsv enclose values, which may have several lines, or are "
+        "plain text",
         default=True,
     )
     max_bad_rows: int = integer(
-        "rows that can't be used and are passed over; more are an error", default=0
+        "maximum number of unusable rows, which are skipped; more are an error", default=0
     )

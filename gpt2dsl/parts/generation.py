@@ -69,29 +69,33 @@ class Generation(Part):
     deferred: ClassVar[frozenset[str]]
 
     max_new_tokens: int | None = integer(
-        f"tokens after the prompt, at most; {NEW_TOKENS} where no length is said",
+        f"maximum tokens after the prompt; {NEW_TOKENS} if no length is set",
         low=1,
         optional=True,
         default=None,
     )
     max_length: int | None = integer(
-        "tokens with the prompt, at most; instead of max_new_tokens",
+        "maximum tokens, prompt included; in place of max_new_tokens",
         low=1,
         optional=True,
         default=None,
     )
-    min_new_tokens: int = integer("tokens after the prompt before it may end", default=0)
+    min_new_tokens: int = integer("minimum tokens after the prompt", default=0)
     min_length: int = integer(
-        "tokens with the prompt before it may end; min_new_tokens goes before", default=0
+        "minimum tokens, prompt included; min_new_tokens takes precedence", default=0
     )
-    do_sample: bool = flag("draw from the distribution instead of taking the best", default=False)
-    temperature: float = number("divides the logits; below 1 is sharper", above=True, default=1.0)
-    top_k: int = integer("keep the k best; 0 keeps all", default=0)
+    do_sample: bool = flag("sample, instead of taking the most likely token", default=False)
+    temperature: float = number(
+        "divides the logits; below 1, the distribution is sharper", above=True, default=1.0
+    )
+    top_k: int = integer("keep the k most likely tokens; 0 keeps all", default=0)
     top_p: float = number(
-        "keep the smallest set with this probability", high=1.0, above=True, default=1.0
+        "keep the smallest set of tokens with this probability", high=1.0, above=True, default=1.0
     )
     min_p: float = number(
-        "keep what has this share of the best one's probability", high=1.0, default=0.0
+        "keep tokens with at least this fraction of the best one's probability",
+        high=1.0,
+        default=0.0,
     )
     typical_p: float = number(
         "keep the most typical set with this probability (Meister et al. 2022)",
@@ -100,87 +104,88 @@ class Generation(Part):
         default=1.0,
     )
     epsilon_cutoff: float = number(
-        "keep what has this probability (Hewitt et al. 2022); 0 keeps all",
+        "keep tokens with at least this probability (Hewitt et al. 2022); 0 keeps all",
         high=1.0,
         below=True,
         default=0.0,
     )
     eta_cutoff: float = number(
-        "keep what has a probability that follows from this and the entropy (Hewitt et al. 2022); "
-        "0 keeps all",
+        "keep tokens above a probability that depends on this and on the entropy (Hewitt et al. "
+        "2022); 0 keeps all",
         high=1.0,
         below=True,
         default=0.0,
     )
     repetition_penalty: float = number(
-        "divides the scores of what was said", above=True, default=1.0
+        "divides the scores of tokens that occurred before", above=True, default=1.0
     )
     encoder_repetition_penalty: float = number(
         "multiplies the scores of the prompt's tokens", above=True, default=1.0
     )
     no_repeat_ngram_size: int = integer(
-        "no sequence of so many tokens comes twice; 0 allows it", default=0
+        "no sequence of this many tokens occurs twice; 0 disables it", default=0
     )
     encoder_no_repeat_ngram_size: int = integer(
-        "no sequence of so many tokens comes that the prompt has; 0 allows it", default=0
+        "no sequence of this many tokens of the prompt occurs; 0 disables it", default=0
     )
     bad_words: Sequence[str] = texts("texts that are never generated", default=())
     bad_words_ids: Sequence[Sequence[int]] = sequences(
-        "sequences of ids that are never generated; an end of the text may be", default=()
+        "sequences of ids that are never generated; the end of the text may be", default=()
     )
     suppress_tokens: Sequence[int] = whole_numbers(
         "ids that are never generated", default=(), empty=True
     )
     begin_suppress_tokens: Sequence[int] = whole_numbers(
-        "ids that are not generated first", default=(), empty=True
+        "ids that are never generated first", default=(), empty=True
     )
     sequence_bias: Sequence[tuple[Sequence[int], float]] = weighted_sequences(
-        "sequences of ids, and what is added to the score of the last one of each", default=()
+        "sequences of ids, each with a bias on the score of its last id", default=()
     )
     forced_bos_token_id: int | None = integer(
-        "the id after a prompt of one token", optional=True, default=None
+        "id that follows a prompt of one token", optional=True, default=None
     )
     forced_eos_token_id: Sequence[int] = whole_numbers(
-        "the id that comes last where the length ends it, or several of them",
+        "id, or ids, generated last when the maximum length is reached",
         default=(),
         empty=True,
         single=True,
     )
     exponential_decay_length_penalty: Sequence[float] = start_and_factor(
-        "after so many tokens, the factor by which the scores of ends grow with each", default=()
+        "number of tokens after which the scores of ends grow by a factor with each token",
+        default=(),
     )
     remove_invalid_values: bool = flag(
-        "scores of minus infinity become the lowest number, so that a token can always be chosen",
+        "replace invalid scores by finite ones, so that a token can always be chosen",
         default=False,
     )
     renormalize_logits: bool = flag(
-        "scores are log-probabilities again after all that changed them", default=False
+        "normalise scores to log-probabilities after all changes", default=False
     )
-    stop_strings: Sequence[str] = texts("texts after which it ends", default=())
+    stop_strings: Sequence[str] = texts("texts that end the generation", default=())
     eos: Sequence[int] = whole_numbers(
-        "ids after which it ends; those of the weights' files, or the tokenizer's end-of-text, "
-        "where none is said",
+        "ids that end the generation; by default those of the weights' files, or the tokenizer's "
+        "end-of-text token",
         default=(),
     )
     beams: int = integer("beam search width", low=1, default=1)
     length_penalty: float = number(
-        "of beams: their score is divided by length to this power", low=-100, high=100, default=1.0
+        "power of the length by which scores of beams are divided", low=-100, high=100, default=1.0
     )
     early_stopping: bool | str = flag_or(
         "never",
-        "of beams, once enough have ended: stop (true), go on while better ones are likely (false) "
-        "or possible (never)",
+        "once enough beams have ended: stop (true), or continue while better ones are likely "
+        "(false) or possible (never)",
         default=False,
     )
-    num_return_sequences: int = integer("texts for each prompt", low=1, default=1)
+    num_return_sequences: int = integer("number of texts per prompt", low=1, default=1)
     logprobs: int | None = integer(
-        "log-probabilities of each token, and of so many best ones in its place",
+        "log-probabilities of each token and of this many most likely alternatives",
         high=20,
         optional=True,
         default=None,
     )
-    seed: int = integer("of the draws", high=2**32 - 1, default=0)
-    stream: bool = flag("print tokens as they come", default=False)
+    seed: int = integer("seed of the samples", high=2**32 - 1, default=0)
+    stream: bool = flag("print tokens as they are generated", default=False)
 
     def contradictions(self) -> list[tuple[str, str]]:
         """Return keys whose values contradict others, with the reason."""

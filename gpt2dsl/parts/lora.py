@@ -20,20 +20,19 @@ class LoRA(Part):
     alpha: float = number("numerator of the scale alpha / r", above=True, default=16)
     dropout: float = number("probability on the adapter's input", high=1.0, below=True, default=0.0)
     targets: str = text(
-        "regex on the module's name; q, k, v name the thirds of c_attn",
+        "regex on names of modules; q, k, v are the thirds of c_attn",
         empty=False,
         default="c_attn",
     )
     rslora: bool = flag("the scale is alpha / sqrt(r) (Kalajdzievski 2023)", default=False)
     rank_pattern: Mapping[str, int] = patterns(
-        "regex on the module's name: its own r", whole=True, default={}
+        "regex on names of modules → their r", integers=True, default={}
     )
     alpha_pattern: Mapping[str, float] = patterns(
-        "regex on the module's name: its own alpha", whole=False, default={}
+        "regex on names of modules → their alpha", integers=False, default={}
     )
 
     def settings(self) -> LoRASettings:
-        """Return the settings for ``layout.lora``."""
         return LoRASettings(
             targets=self.targets,
             r=self.r,

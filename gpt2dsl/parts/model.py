@@ -57,36 +57,38 @@ class Model(Part):
 
     size: str = choice(
         ("", *SIZES, *ALIASES),
-        "the network's size; that of its weights, or 124m, if not said",
+        "size of the network; by default that of the weights, or 124m",
         default="",
     )
     layers: int | None = integer("number of blocks", low=1, optional=True, default=None)
-    heads: int | None = integer("attention heads a block", low=1, optional=True, default=None)
+    heads: int | None = integer("attention heads per block", low=1, optional=True, default=None)
     hidden: int | None = integer("width", low=1, optional=True, default=None)
-    positions: int | None = integer("longest sequence, tokens", low=1, optional=True, default=None)
-    vocab: int | None = integer("rows of the word table", low=1, optional=True, default=None)
+    positions: int | None = integer(
+        "maximum sequence length in tokens", low=1, optional=True, default=None
+    )
+    vocab: int | None = integer("rows of the word embedding", low=1, optional=True, default=None)
     inner: int | None = integer(
-        "width inside the MLP; 4 * hidden", low=1, optional=True, default=None
+        "width of the MLP; 4 * hidden by default", low=1, optional=True, default=None
     )
     activation: str = choice(
-        ("", *ACTIVATIONS), "of the MLP; the size's own where it is not said", default=""
+        ("", *ACTIVATIONS), "activation of the MLP; by default that of the size", default=""
     )
     dropout: float | None = number(
-        "probability, in training, everywhere; where it is not said, the weights' own ones, which "
-        "may differ by place, or 0.1 for new weights",
+        "dropout probability in training, everywhere; by default those of the weights, which may "
+        "differ by place, or 0.1 for new weights",
         high=1.0,
         below=True,
         optional=True,
         default=None,
     )
     weights: str = text(
-        "auto: random for pretrain, the size's published weights for all else; or random, a hub "
-        "name, a Hugging Face folder or file, a MindFormers .ckpt, or a checkpoint or run of ours",
+        "auto: random for pretrain, else the published weights of the size; or random, a name on "
+        "the Hub, a Hugging Face folder or file, a MindFormers .ckpt, a checkpoint or a run",
         empty=False,
         default="auto",
     )
     allow_missing: str = text(
-        "regex on names of parameters that the weights may lack; those get new values", default=""
+        "regex on names of parameters that the weights may lack; they get new values", default=""
     )
 
     @property

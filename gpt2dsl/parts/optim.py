@@ -14,13 +14,13 @@ class Optim(Part):
 
     table: ClassVar[str] = "optim"
 
-    name: str = choice(("adamw", "sgd"), "Loshchilov & Hutter 2019; sgd", default="adamw")
+    name: str = choice(("adamw", "sgd"), "AdamW (Loshchilov & Hutter 2019) or SGD", default="adamw")
     lr: float = number("peak learning rate", above=True, default=1e-4)
     beta1: float = number("decay of the first moment", high=1.0, below=True, default=0.9)
     beta2: float = number("decay of the second moment", high=1.0, below=True, default=0.95)
     eps: float = number("added to the denominator", above=True, default=1e-8)
-    momentum: float = number("of sgd", high=1.0, below=True, default=0.9)
+    momentum: float = number("momentum of sgd", high=1.0, below=True, default=0.9)
     bias_correction: bool = flag(
-        "of adamw's moments; false gives MindFormers' arithmetic", default=True
+        "correct the bias of adamw's moments; false gives MindFormers' arithmetic", default=True
     )
     weight_decay: float = number("decoupled: p -= lr * weight_decay * p", default=0.1)

@@ -15,24 +15,28 @@ class Parallel(Part):
 
     table: ClassVar[str] = "parallel"
 
-    dp: int = integer("data-parallel copies", low=1, default=1)
-    mp: int = integer("ranks that share each layer; divides 128 and the heads", low=1, default=1)
+    dp: int = integer("data-parallel size", low=1, default=1)
+    mp: int = integer("tensor-parallel size; must divide 128 and the heads", low=1, default=1)
     pp: int = integer("pipeline stages", low=1, default=1)
     micro_batches: int = integer(
-        "per rank and step: gradient accumulation, and what fills the pipeline", low=1, default=1
+        "micro-batches per rank and step, for gradient accumulation and to fill the pipeline",
+        low=1,
+        default=1,
     )
-    optimizer_shard: bool = flag("split the optimizer's state over dp (ZeRO-1)", default=False)
+    optimizer_shard: bool = flag("shard the optimizer state over dp (ZeRO-1)", default=False)
     sequence_parallel: bool = flag("split layer norms and dropout over mp", default=False)
     recompute: str = choice(
         ("none", "full", "selective"),
-        "activations computed again in the backward pass",
+        "activations to recompute in the backward pass",
         default="none",
     )
 
     devices: int = integer(
-        "choose dp, mp, pp and the rest for so many; 0: they are as said", default=0
+        "number of devices for which to choose a layout; 0 for the layout as given", default=0
     )
-    memory: str = size("of a device, which a choice must fit; empty for any", default="")
+    memory: str = size(
+        "memory of a device that a chosen layout must fit; empty for any", default=""
+    )
 
     @classmethod
     def auto(cls, devices: int, memory: str = "") -> Parallel:

@@ -17,15 +17,14 @@ class Precision(Part):
 
     table: ClassVar[str] = "precision"
 
-    params: str = choice(DTYPES, "of the parameters", default="float32")
-    compute: str = choice(DTYPES, "of matrix products and activations", default="float32")
+    params: str = choice(DTYPES, "format of the parameters", default="float32")
+    compute: str = choice(DTYPES, "format of matrix products and activations", default="float32")
     loss_scale: str = choice(
         ("dynamic", "none"),
-        "used with float16; starts at 2^16, factor 2, window 1000",
+        "loss scaling with float16: initially 2^16, factor 2, window 1000",
         default="dynamic",
     )
 
     @property
     def policy(self) -> PrecisionPolicy:
-        """Precision policy of the network."""
         return PrecisionPolicy(self.params, self.compute)

@@ -15,20 +15,22 @@ from gpt2dsl.errors import did_you_mean
 from gpt2dsl.parts.values import Patterns, as_written
 
 RULE = "gpt2dsl.rule"
+PART = "gpt2dsl.part"
+"""Key of the metadata with the class of a field that holds a part."""
+
 LARGEST = 2**63 - 1
 """Largest integer of TOML, which has 64 bits."""
 
 
 @attrs.frozen
-class Rule:
+class FieldRule:
     """Rule of a field.
 
     Attributes:
         expected: description of valid values, after "expected".
-        typed: predicate: whether a value has the right type.
-        fits: predicate: whether a value of the right type is in range.
+        typed: whether a value has the right type.
+        fits: whether a value of the right type is in range.
         doc: meaning of the field, with its unit.
-        required: whether the field has no default.
         options: values of a choice.
         cure: returns the end of the message on a value that is out of range.
         several: the end of the message on a list: how one value names several.
@@ -75,7 +77,7 @@ def integer(
     bounds = (
         f"an integer of at least {low}" if high == LARGEST else f"an integer from {low} to {high}"
     )
-    rule = Rule(
+    rule = FieldRule(
         bounds,
         lambda value: (optional and value is None) or (type(value) is int),
         lambda value: value is None or low <= value <= high,
@@ -108,7 +110,7 @@ def number(
             value < high if below else value <= high
         )
 
-    rule = Rule(
+    rule = FieldRule(
         f"a number {words}",
         lambda value: (optional and value is None) or type(value) in (int, float),
         fits,
@@ -119,7 +121,7 @@ def number(
 
 def steps_or_share(doc: str, *, default: float) -> Any:
     """Return a field for a number of steps, or a fraction below 1 of all steps."""
-    rule = Rule(
+    rule = FieldRule(
         "a whole number of steps, or a fraction below 1",
         lambda value: type(value) in (int, float),
         lambda value: 0 <= value < LARGEST and (value < 1 or value == int(value)),
@@ -129,14 +131,13 @@ def steps_or_share(doc: str, *, default: float) -> Any:
 
 
 def flag(doc: str, *, default: bool) -> Any:
-    """Return a field for a boolean."""
-    rule = Rule("true or false", lambda value: type(value) is bool, lambda _: True, doc)
+    rule = FieldRule("true or false", lambda value: type(value) is bool, lambda _: True, doc)
     return attrs.field(default=default, metadata={RULE: rule})
 
 
 def flag_or(word: str, doc: str, *, default: bool) -> Any:
     """Return a field for a boolean or one word."""
-    rule = Rule(
+    rule = FieldRule(
         f"true, false or {word!r}",
         lambda value: type(value) in (bool, str),
         lambda value: type(value) is bool or value == word,
@@ -147,8 +148,7 @@ def flag_or(word: str, doc: str, *, default: bool) -> Any:
 
 
 def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
-    """Return a field for one of ``options``."""
-    rule = Rule(
+    rule = FieldRule(
         f"one of {', '.join(filter(None, options))}",
         lambda value: type(value) is str,
         lambda value: value in options,
@@ -160,7 +160,7 @@ def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
 
 def text(doc: str, *, default: str | None = None, empty: bool = True, several: str = "") -> Any:
     """Return a field for a string or a path; it is required if it has no default."""
-    rule = Rule(
+    rule = FieldRule(
         "a string" if empty else "a string that is not empty",
         lambda value: type(_path_as_text(value)) is str,
         lambda value: _is_unicode(_path_as_text(value)) and (empty or value != ""),
@@ -177,7 +177,7 @@ def size(doc: str, *, default: str) -> Any:
 
     The size may be empty if ``default`` is.
     """
-    rule = Rule(
+    rule = FieldRule(
         "a size such as 5GB or 200MB",
         lambda value: type(value) is str,
         lambda value: (
@@ -200,7 +200,7 @@ _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 
 def column(doc: str, *, default: str) -> Any:
     """Return a field for a column of a table: its name, or its number from 0."""
-    rule = Rule(
+    rule = FieldRule(
         "a column's name, or its number from 0",
         lambda value: type(value) in (str, int),
         lambda value: 0 <= value <= LARGEST if isinstance(value, int) else bool(value),
@@ -211,7 +211,7 @@ def column(doc: str, *, default: str) -> Any:
 
 def texts(doc: str, *, default: Sequence[str] | None = None, or_path: bool = False) -> Any:
     """Return a field for a tuple of strings, or for a file's path if ``or_path``."""
-    rule = Rule(
+    rule = FieldRule(
         "a list of strings" + (", or a file's path" if or_path else ""),
         lambda value: _is_list_of_text(value) or (or_path and type(_path_as_text(value)) is str),
         lambda value: bool(value) and all(map(_is_unicode, _path_as_text(value))),
@@ -229,7 +229,7 @@ def whole_numbers(
     doc: str, *, default: Sequence[int], empty: bool = False, single: bool = False
 ) -> Any:
     """Return a field for a tuple of integers from 0; a ``single`` one is accepted, too."""
-    rule = Rule(
+    rule = FieldRule(
         f"{'an integer or ' if single else ''}a list of integers of at least 0",
         lambda value: _are_integers(value) or (single and type(value) is int),
         lambda value: (empty or value not in ([], ())) and all(map(_is_id, _listed(value))),
@@ -240,7 +240,7 @@ def whole_numbers(
 
 def sequences(doc: str, *, default: tuple[()]) -> Any:
     """Return a field for a tuple of tuples of integers from 0."""
-    rule = Rule(
+    rule = FieldRule(
         "a list of lists of integers of at least 0, none empty",
         lambda value: isinstance(value, list | tuple) and all(map(_are_integers, value)),
         lambda value: all(len(ids) > 0 and all(map(_is_id, ids)) for ids in value),
@@ -260,7 +260,7 @@ def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
             and type(value[1]) in (int, float)
         )
 
-    rule = Rule(
+    rule = FieldRule(
         "a list of pairs [[integers of at least 0], finite number]",
         lambda value: isinstance(value, list | tuple) and all(map(is_pair, value)),
         lambda value: all(
@@ -273,7 +273,7 @@ def weighted_sequences(doc: str, *, default: tuple[()]) -> Any:
 
 def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
     """Return a field for a pair of an integer from 0 and a number above 0, or for none."""
-    rule = Rule(
+    rule = FieldRule(
         "a pair of an integer of at least 0 and a number above 0, or an empty list",
         lambda value: (
             isinstance(value, list | tuple)
@@ -292,7 +292,7 @@ def start_and_factor(doc: str, *, default: tuple[()]) -> Any:
 
 def labels(doc: str, *, default: int) -> Any:
     """Return a field for a number of classes, or a tuple of their names."""
-    rule = Rule(
+    rule = FieldRule(
         "a number of classes of at least 2, or a list of at least 2 different names, none empty",
         lambda value: type(value) is int or _is_list_of_text(value),
         lambda value: (
@@ -306,11 +306,11 @@ def labels(doc: str, *, default: int) -> Any:
     return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
 
 
-def patterns(doc: str, *, default: Mapping[str, float], whole: bool) -> Any:
+def patterns(doc: str, *, default: Mapping[str, float], integers: bool) -> Any:
     """Return a field for regexes and numbers above 0, of which the first match counts."""
-    kinds = (int,) if whole else (int, float)
-    rule = Rule(
-        f"a table of regexes and {'integers of at least 1' if whole else 'numbers above 0'}",
+    kinds = (int,) if integers else (int, float)
+    rule = FieldRule(
+        f"a table of regexes and {'integers of at least 1' if integers else 'numbers above 0'}",
         lambda value: (
             isinstance(value, dict)
             and all(type(key) is str and type(item) in kinds for key, item in value.items())
@@ -327,7 +327,7 @@ _REQUIRED: Any = object()
 def nested(part: type, doc: str, *, default: None = _REQUIRED) -> Any:
     """Return a field for another part; it is required if it has no default."""
     required = default is _REQUIRED
-    rule = Rule(
+    rule = FieldRule(
         f"a {part.__name__}",
         lambda value: isinstance(value, part) or (not required and value is None),
         lambda _: True,
@@ -335,7 +335,7 @@ def nested(part: type, doc: str, *, default: None = _REQUIRED) -> Any:
         required=required,
     )
     field_default = attrs.NOTHING if required else None
-    return attrs.field(default=field_default, metadata={RULE: rule, "gpt2dsl.part": part})
+    return attrs.field(default=field_default, metadata={RULE: rule, PART: part})
 
 
 def _is_list_of_text(value: object) -> bool:

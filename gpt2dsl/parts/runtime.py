@@ -14,11 +14,13 @@ class Runtime(Part):
 
     table: ClassVar[str] = "runtime"
 
-    device: str = choice(("cpu", "ascend", "gpu"), "what MindSpore runs on", default="cpu")
+    device: str = choice(("cpu", "ascend", "gpu"), "device that MindSpore runs on", default="cpu")
     rank_table: str = text(
-        "of Ascend: a file that says which device is which rank; without one the ranks meet "
-        "through a scheduler of MindSpore",
+        "Ascend's file that assigns devices to ranks; without one, the ranks meet through "
+        "MindSpore's scheduler",
         default="",
     )
-    tensorboard: bool = flag("event files for TensorBoard in the run's folder", default=False)
-    output: str = text("folder under which each run has its own", empty=False, default="runs")
+    tensorboard: bool = flag(
+        "write event files for TensorBoard to the run directory", default=False
+    )
+    output: str = text("parent of the run directories", empty=False, default="runs")

@@ -19,5 +19,5 @@ class Schedule(Part):
     kind: str = choice(KINDS, "shape after the warm-up", default="polynomial")
     warmup: float = steps_or_share("steps, or a fraction below 1 of all steps", default=0)
     end: float = number("learning rate at the end of cosine and polynomial", default=1e-5)
-    power: float = number("of polynomial", above=True, default=1.0)
-    cycles: int = integer("of cosine_restarts", low=1, default=1)
+    power: float = number("power of polynomial", above=True, default=1.0)
+    cycles: int = integer("cycles of cosine_restarts", low=1, default=1)

@@ -10,7 +10,7 @@ from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import choice, flag, integer, nested, number, size, text, texts
 from gpt2dsl.parts.web import host_names, origins
 
-SOURCE = "weights of any format; auto for those of the stage before it, in a chain"
+SOURCE = "weights of any format; auto for those of the previous stage of a chain"
 SEVERAL = "a folder or a pattern such as texts/*.txt names several files"
 TARGET_DTYPES = ("", "float32", "float16", "bfloat16")
 
@@ -73,7 +73,7 @@ class Pretrain(Task):
     data: str = text(
         "a file, folder or glob; sample:train for the built-in text", empty=False, several=SEVERAL
     )
-    eval_data: str = text("held-out text of the same form", default="", several=SEVERAL)
+    eval_data: str = text("held-out text of the same format", default="", several=SEVERAL)
 
 
 @part
@@ -86,7 +86,7 @@ class Finetune(Task):
     data: str = text(
         "a file, folder or glob; sample:train for the built-in text", empty=False, several=SEVERAL
     )
-    eval_data: str = text("held-out text of the same form", default="", several=SEVERAL)
+    eval_data: str = text("held-out text of the same format", default="", several=SEVERAL)
 
 
 @part
@@ -98,7 +98,7 @@ class Evaluate(Task):
     data: str = text(
         "a file, folder or glob; sample:valid for the built-in text", empty=False, several=SEVERAL
     )
-    metrics: Sequence[str] = texts("perplexity; with a classifier accuracy", default=())
+    metrics: Sequence[str] = texts("perplexity, or accuracy for a classifier", default=())
 
 
 @part
@@ -108,7 +108,7 @@ class Generate(Task):
     kind: ClassVar[str] = "generate"
     generates: ClassVar[bool] = True
 
-    prompts: Sequence[str] | str = texts("the prompts, or a file with one a line", or_path=True)
+    prompts: Sequence[str] | str = texts("the prompts, or a file with one per line", or_path=True)
 
 
 @part
@@ -117,7 +117,7 @@ class Classify(Task):
 
     kind: ClassVar[str] = "classify"
 
-    texts: Sequence[str] | str = texts("the texts, or a file with one a line", or_path=True)
+    texts: Sequence[str] | str = texts("the texts, or a file with one per line", or_path=True)
 
 
 @part
@@ -127,15 +127,13 @@ class Convert(Conversion):
     kind: ClassVar[str] = "convert"
 
     source: str = text(SOURCE, default="auto", empty=False)
-    target: str = text("a folder, or a file where it ends in .ckpt", empty=False)
-    to: str = choice(("hf", "mindformers", "peft"), "the target's format", default="hf")
+    target: str = text("a folder, or a file ending in .ckpt", empty=False)
+    to: str = choice(("hf", "mindformers", "peft"), "format of the target", default="hf")
     dtype: str = choice(
-        TARGET_DTYPES, "of the target; the source's where it is not said", default=""
+        TARGET_DTYPES, "type of the target; by default that of the source", default=""
     )
-    merge: bool = flag("add the LoRA adapter to its base", default=False)
-    max_shard_size: str = size(
-        "bytes of a file at most, where the target is Hugging Face's", default="5GB"
-    )
+    merge: bool = flag("merge the LoRA adapter into its base", default=False)
+    max_shard_size: str = size("maximum size of a file of a Hugging Face target", default="5GB")
 
 
 @part
@@ -146,16 +144,16 @@ class Reshard(Conversion):
 
     source: str = text(SOURCE, default="auto", empty=False)
     target: str = text("a folder", empty=False)
-    layout: Parallel = nested(Parallel, "of the target")
+    layout: Parallel = nested(Parallel, "layout of the target")
     source_layout: Parallel | None = nested(
-        Parallel, "of a source that doesn't know its own", default=None
+        Parallel, "layout of a source that has no record of it", default=None
     )
     source_strategy: str = text(
-        "MindSpore's strategy file of the source, or the folder of them; that in or beside the "
-        "source where it is not said",
+        "MindSpore strategy file of the source, or the folder with all; by default the one in or "
+        "beside the source",
         default="",
     )
-    optimizer: bool = flag("the optimizer's state too", default=False)
+    optimizer: bool = flag("convert the optimizer state too", default=False)
 
 
 @part
@@ -170,18 +168,18 @@ class Export(Conversion):
         ("mindir", "onnx", "ms"), "MindIR, ONNX, or MindSpore Lite", default="mindir"
     )
     seq_length: int | None = integer(
-        "tokens; the model's positions", low=1, optional=True, default=None
+        "maximum tokens; by default the model's positions", low=1, optional=True, default=None
     )
-    batch: int = integer("rows; onnx takes any number", low=1, default=1)
+    batch: int = integer("batch size; onnx takes any", low=1, default=1)
     dtype: str = choice(
-        ("", "float32", "float16"), "of the weights; computing is in float32", default=""
+        ("", "float32", "float16"), "type of the weights; computation is in float32", default=""
     )
     cache: bool = flag(
-        "graphs for the prompt and for each token after it, of onnx one for both; without, one of "
-        "all logits",
+        "graphs for the prompt and for each token after it, with onnx one for both; without, one "
+        "graph that computes all logits",
         default=True,
     )
-    ge: str = choice(("", "910A", "910B"), "a config.ini for that Ascend processor", default="")
+    ge: str = choice(("", "910A", "910B"), "add a config.ini for this Ascend processor", default="")
 
 
 @part
@@ -200,35 +198,37 @@ class Serve(Task):
     }
 
     name: str = text(
-        "of the model, as requests say it; where it is not said, its weights as they are named, "
-        "and in a chain the chain's",
+        "name of the model in requests; by default that of its weights as written, or in a chain "
+        "that of the chain",
         default="",
     )
-    host: str = text("address that is listened on", default="127.0.0.1", empty=False)
-    port: int = integer("of the address; 0 for a free one", high=65535, default=8000)
+    host: str = text("listening address", default="127.0.0.1", empty=False)
+    port: int = integer("listening port; 0 for a free one", high=65535, default=8000)
     allowed_hosts: Sequence[str] = host_names(
-        "names under which it may be asked, besides localhost and numbers; * for any"
+        "accepted host names besides localhost and IP addresses; * for any"
     )
     cors: Sequence[str] = origins(
-        "origins of pages that may read its answers: https://example.org, or * for any"
+        "origins of pages that may read responses: https://example.org, or * for any"
     )
-    batch: int = integer("texts at once", low=1, default=16)
+    batch: int = integer("texts generated concurrently", low=1, default=16)
     queue: int = integer(
-        "texts that may wait; more are refused with status 503", low=1, default=128
+        "maximum number of waiting texts; more are refused with status 503", low=1, default=128
     )
-    cache_mb: int = integer("MiB kept of prompts, for those that begin alike", default=256)
+    cache_mb: int = integer("MiB of cache for common beginnings of prompts", default=256)
     template: str = text(
-        "a file with a chat template in Jinja, in place of the tokenizer's own", default=""
+        "file with a Jinja chat template, in place of that of the tokenizer", default=""
     )
     warmup: bool = flag(
-        "compile for all lengths before it is ready, so that no text waits for it later",
+        "compile for all lengths before serving, so that no text waits for it later",
         default=True,
     )
     max_body: int = integer(
-        "bytes of a request; larger ones are refused with status 413", low=1, default=1 << 20
+        "maximum bytes of a request; larger ones are refused with status 413",
+        low=1,
+        default=1 << 20,
     )
-    max_stops: int = integer("stop strings of a request", default=4)
-    grace: float = number("seconds for what runs when it is asked to stop", default=30.0)
+    max_stops: int = integer("maximum stop strings of a request", default=4)
+    grace: float = number("seconds for running requests to finish at shutdown", default=30.0)
 
 
 Serve.unidentified = frozenset(Serve.rules()) - {"template"}

@@ -16,26 +16,30 @@ class Train(Part):
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"),)
 
     batch_size: int = integer("rows per optimizer step, over all ranks", low=1, default=8)
-    seq_length: int = integer("tokens; rows hold one more, for the labels", low=1, default=1024)
+    seq_length: int = integer(
+        "tokens per row; rows have one more, for the labels", low=1, default=1024
+    )
     epochs: int | None = integer(
-        "passes over the data; 1 where neither epochs nor steps is said",
+        "passes over the data; 1 if neither epochs nor steps is set",
         low=1,
         optional=True,
         default=None,
     )
     steps: int | None = integer(
-        "optimizer steps, instead of epochs", low=1, optional=True, default=None
+        "optimizer steps, in place of epochs", low=1, optional=True, default=None
     )
-    clip: float = number("largest global gradient norm; 0 for none", default=1.0)
-    seed: int = integer("of new weights, data order and dropout", high=2**32 - 1, default=0)
-    evaluate_every: int = integer("steps between evaluations; 0: before and after only", default=0)
-    save_every: int = integer("steps between checkpoints; 0: at the end only", default=0)
-    keep: int = integer("checkpoints kept: the newest", low=1, default=3)
-    best: bool = flag("keep the checkpoint with the lowest loss on eval_data too", default=False)
+    clip: float = number("maximum global gradient norm; 0 for no limit", default=1.0)
+    seed: int = integer("seed of new weights, data order and dropout", high=2**32 - 1, default=0)
+    evaluate_every: int = integer(
+        "steps between evaluations; 0: only before and after training", default=0
+    )
+    save_every: int = integer("steps between checkpoints; 0: only at the end", default=0)
+    keep: int = integer("number of newest checkpoints to keep", low=1, default=3)
+    best: bool = flag("also keep the checkpoint with the lowest loss on eval_data", default=False)
     patience: int = integer(
-        "evaluations in a row without a lower loss after which training stops; 0: never", default=0
+        "stop after this many evaluations in a row without a lower loss; 0: never", default=0
     )
-    resume: str = text("auto, never, or a checkpoint's folder", empty=False, default="auto")
+    resume: str = text("auto, never, or the folder of a checkpoint", empty=False, default="auto")
 
     @property
     def passes(self) -> int:

@@ -65,10 +65,10 @@ def _nearest_origin(text: str) -> str:
 
 
 def _is_host(text: str) -> bool:
-    return text == "*" or bool(_HOST.fullmatch(text)) or _is_number(text)
+    return text == "*" or bool(_HOST.fullmatch(text)) or is_ip_address(text)
 
 
-def _is_number(text: str) -> bool:
+def is_ip_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
     except ValueError:

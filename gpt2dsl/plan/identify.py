@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.files import cache
 from gpt2dsl.identity.identity import PENDING, Identity
@@ -72,7 +72,7 @@ def _contents(
         elif not compute and read.key in DATA:
             yield read.key, PENDING
         elif read.key in DATA:
-            yield read.key, Source.open(read.name, Form.of(parts.data)).digest()
+            yield read.key, Source.open(read.name, DataFormat.of(parts.data)).digest()
         else:
             yield read.key, _files(_below(cache.expanded(read.name)), compute=compute)
 

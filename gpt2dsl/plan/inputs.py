@@ -11,7 +11,7 @@ import attrs
 
 from gpt2dsl.data import prompts
 from gpt2dsl.data.classes import labels_of
-from gpt2dsl.data.form import Form, refuse_other_than_text
+from gpt2dsl.data.form import DataFormat, refuse_other_than_text
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.files import cache
@@ -76,7 +76,7 @@ def find_source(
     name = getattr(parts.task, key.partition(".")[2])
     bad: tuple[str, ...] = ()
     try:
-        source = Source.open(name, Form.of(parts.data))
+        source = Source.open(name, DataFormat.of(parts.data))
         if "format" not in parts.data.origins and parts.data.format == "text":
             refuse_other_than_text(name, (file.path for file in source.files))
         if source.form.format not in (*WITHOUT_CLASSES, "mindrecord"):

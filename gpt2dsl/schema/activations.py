@@ -35,7 +35,7 @@ HAVE_PARAMETERS = ("prelu", "xielu")
 NAMES = tuple(dict.fromkeys(ACTIVATIONS.values()))
 """Names in GPT2Config, each implemented by all backends."""
 
-WRITTEN = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+WRITTEN = {name: written for written, name in reversed(ACTIVATIONS.items())}
 """Name in GPT2Config → name in config.json."""
 
 

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from gpt2dsl.schema.fate import Table, no_effect, only, used
+from gpt2dsl.schema.fate import Table, no_effect, only, unset, used
 
 PLAIN = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Values of init_lora_weights with which PEFT leaves the base unchanged on loading."""
 
 _BEGINNING = "how the adapter began; its matrices are in the file"
-
-
-def _unset(cure: str) -> Callable[[Any], str]:
-    """Return a check that refuses every true value."""
-
-    def refusal(value: Any) -> str:
-        return cure if value else ""
-
-    return refusal
-
-
-def _absent(cure: str) -> Callable[[Any], str]:
-    """Return a check that refuses all but null, as PEFT treats an empty table as set."""
-
-    def refusal(value: Any) -> str:
-        return "" if value is None else cure
-
-    return refusal
 
 
 def _beginning(value: Any) -> str:
@@ -41,7 +22,7 @@ def _beginning(value: Any) -> str:
     )
 
 
-def _whole(kind: str) -> str:
+def _unmergeable(kind: str) -> str:
     return f"{kind} can't be added to the base's weights; merge the adapter with PEFT"
 
 
@@ -84,13 +65,13 @@ TABLE: Table = {
     "qalora_group_size": no_effect("PEFT heeds it on weights quantised by GPTQ alone"),
     "runtime_config": no_effect("PEFT drops it from files"),
     "megatron_core": no_effect("it is heeded with megatron_config alone"),
-    "megatron_config": used("", _unset("layers of Megatron are not read here")),
-    "layer_replication": used("", _unset("PEFT has it for no GPT-2")),
+    "megatron_config": used("", unset("layers of Megatron are not read here")),
+    "layer_replication": used("", unset("PEFT has it for no GPT-2")),
     "target_parameters": used(
-        "", _unset("adapters of parameters are not read here; name modules in target_modules")
+        "", unset("adapters of parameters are not read here; name modules in target_modules")
     ),
-    "alora_invocation_tokens": used("", _unset(_whole("an adapter that tokens switch on"))),
-    "arrow_config": used("", _absent(_whole("a mixture of adapters"))),
-    "kasa_config": used("", _absent("PEFT has KaSA for no Conv1D")),
-    "use_bdlora": used("", _absent("PEFT has block-diagonal LoRA for no Conv1D")),
+    "alora_invocation_tokens": used("", unset(_unmergeable("an adapter that tokens switch on"))),
+    "arrow_config": used("", only(None, cure=_unmergeable("a mixture of adapters"))),
+    "kasa_config": used("", only(None, cure="PEFT has KaSA for no Conv1D")),
+    "use_bdlora": used("", only(None, cure="PEFT has block-diagonal LoRA for no Conv1D")),
 }

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt2dsl.schema import activations, generation_config
-from gpt2dsl.schema.fate import Key, Table, any_value, no_effect, used
+from gpt2dsl.schema.fate import KeySpec, Table, any_value, expecting, no_effect, only, unset, used
 
 LARGEST, MOST_LAYERS = 2**24, 2**12
 """Limits of a network's numbers; checking the tensors of larger networks would take long."""
@@ -37,7 +37,7 @@ OTHER_HEADS = (
 Refusal = Callable[[Any], str]
 
 
-def whole(most: int = LARGEST, *, optional: bool = False) -> Refusal:
+def integer_check(most: int = LARGEST, *, optional: bool = False) -> Refusal:
     """Return a check that refuses all but whole numbers from 1 to ``most``."""
 
     def refusal(value: Any) -> str:
@@ -48,7 +48,7 @@ def whole(most: int = LARGEST, *, optional: bool = False) -> Refusal:
     return refusal
 
 
-def real(below: float) -> Refusal:
+def number_check(below: float) -> Refusal:
     """Return a check that refuses all but numbers from 0 to below a limit."""
 
     def refusal(value: Any) -> str:
@@ -58,15 +58,6 @@ def real(below: float) -> Refusal:
         return f"it is out of range: a number from 0 to below {below:g} is expected"
 
     return refusal
-
-
-def false(cure: str) -> Refusal:
-    """Return a check that refuses every true value, as transformers tests it."""
-    return lambda value: cure if value else ""
-
-
-def _model_type(value: Any) -> str:
-    return "" if value == "gpt2" else "gpt2 is expected"
 
 
 def _architectures(value: Any) -> str:
@@ -82,10 +73,6 @@ def _architectures(value: Any) -> str:
     return ""
 
 
-def _problem_type(value: Any) -> str:
-    return "" if value is None or value in PROBLEMS else f"one of {', '.join(PROBLEMS)} is expected"
-
-
 def _labels(value: Any) -> str:
     """Refuse names of classes unless they are numbered from 0."""
     if value is None:
@@ -97,10 +84,6 @@ def _labels(value: Any) -> str:
     if any(isinstance(name, list | dict) for name in value.values()):
         return "a name for each class is expected"
     return ""
-
-
-def _label_ids(value: Any) -> str:
-    return "" if value is None or isinstance(value, dict) else "a number for each name is expected"
 
 
 def _own_code(value: Any) -> str:
@@ -121,60 +104,62 @@ _SUMMARY = "of GPT2DoubleHeadsModel's second head alone"
 _GENERATION = "a generation setting, in the place of generation_config.json's"
 _INTERNAL = "how transformers computes or stores; the values are the same"
 
-_PROBABILITY = real(1.0)
+_PROBABILITY = number_check(1.0)
+_PROBLEM_TYPE = only(None, *PROBLEMS, cure=f"one of {', '.join(PROBLEMS)} is expected")
+_LABEL_IDS = expecting("a number for each name is expected", lambda value: isinstance(value, dict))
 
 _OF_NETWORK: Table = {
-    "model_type": used("the kind of network", _model_type),
+    "model_type": used("the kind of network", only("gpt2", cure="gpt2 is expected")),
     "architectures": used("whether it has a classification head", _architectures),
-    "vocab_size": used("rows of the word table", whole()),
-    "n_positions": used("longest sequence", whole()),
-    "n_embd": used("width", whole()),
-    "n_layer": used("number of blocks", whole(MOST_LAYERS)),
-    "n_head": used("attention heads", whole()),
-    "max_position_embeddings": used("another name of n_positions", whole()),
-    "hidden_size": used("another name of n_embd", whole()),
-    "num_hidden_layers": used("another name of n_layer", whole(MOST_LAYERS)),
-    "num_attention_heads": used("another name of n_head", whole()),
-    "n_inner": used("width inside the MLP", whole(optional=True)),
+    "vocab_size": used("rows of the word table", integer_check()),
+    "n_positions": used("longest sequence", integer_check()),
+    "n_embd": used("width", integer_check()),
+    "n_layer": used("number of blocks", integer_check(MOST_LAYERS)),
+    "n_head": used("attention heads", integer_check()),
+    "max_position_embeddings": used("another name of n_positions", integer_check()),
+    "hidden_size": used("another name of n_embd", integer_check()),
+    "num_hidden_layers": used("another name of n_layer", integer_check(MOST_LAYERS)),
+    "num_attention_heads": used("another name of n_head", integer_check()),
+    "n_inner": used("width inside the MLP", integer_check(optional=True)),
     "activation_function": used("activation of the MLP", activations.refusal),
     "resid_pdrop": used("dropout of a training, after projections", _PROBABILITY),
     "embd_pdrop": used("dropout of a training, after the embedding", _PROBABILITY),
     "attn_pdrop": used("dropout of a training, on attention", _PROBABILITY),
-    "layer_norm_epsilon": used("epsilon of the layer norms", real(math.inf)),
+    "layer_norm_epsilon": used("epsilon of the layer norms", number_check(math.inf)),
     "scale_attn_weights": used("whether scores are divided by the root of a head's width"),
     "scale_attn_by_inverse_layer_idx": used("whether scores are divided by the layer's number"),
     "reorder_and_upcast_attn": used("whether scores are float32 where products are narrower"),
     "tie_word_embeddings": used("whether the head is the word table"),
     "id2label": used("names of classes", _labels),
-    "label2id": used("numbers of classes; must not contradict id2label", _label_ids),
-    "num_labels": used("number of classes, where id2label is absent", whole(optional=True)),
-    "problem_type": used("what a classifier's outputs are", _problem_type),
+    "label2id": used("numbers of classes; must not contradict id2label", _LABEL_IDS),
+    "num_labels": used("number of classes, where id2label is absent", integer_check(optional=True)),
+    "problem_type": used("what a classifier's outputs are", _PROBLEM_TYPE),
     "bos_token_id": used("the token that an empty prompt begins with"),
     "eos_token_id": used("the token that ends a text"),
     "pad_token_id": used("the token after which a classifier reads no more"),
     "add_cross_attention": no_effect(
         "a decoder without an encoder",
-        false("no such network is built here: cross-attention needs an encoder"),
+        unset("no such network is built here: cross-attention needs an encoder"),
     ),
     "is_encoder_decoder": no_effect(
-        "a decoder without an encoder", false("GPT-2 has no encoder; no such network is built here")
+        "a decoder without an encoder", unset("GPT-2 has no encoder; no such network is built here")
     ),
     "pruned_heads": no_effect(
         "no head is cut off",
-        false(
+        unset(
             "heads that are cut off are not built here; model.config.pruned_heads = {} and "
             "save_pretrained keep the network whole, if its tensors are"
         ),
     ),
     "quantization_config": no_effect(
-        "nothing is quantised", false("quantised weights are not read; dequantise them first")
+        "nothing is quantised", unset("quantised weights are not read; dequantise them first")
     ),
     "compression_config": no_effect(
-        "nothing is compressed", false("compressed weights are not read; decompress them first")
+        "nothing is compressed", unset("compressed weights are not read; decompress them first")
     ),
     "transformers_weights": no_effect(
         "no other file is named",
-        false("the weights lie in a file of another name; name that file, or remove the key"),
+        unset("the weights lie in a file of another name; name that file, or remove the key"),
     ),
     "auto_map": no_effect("code of its own, but not of the model", _own_code),
     "n_ctx": no_effect("a number of older versions, which n_positions has replaced"),
@@ -226,7 +211,7 @@ _OF_NETWORK: Table = {
 }  # fmt: skip
 
 
-def _of_generation(key: str) -> Key:
+def _of_generation(key: str) -> KeySpec:
     """Return the row of a generation setting; its values are only checked by generation."""
     row = generation_config.TABLE[key]
     is_idle = row.fate == "no effect" and row.refusal is any_value

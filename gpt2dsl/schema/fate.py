@@ -21,19 +21,17 @@ LONGEST_VALUE = 60
 
 
 def any_value(value: Any) -> str:  # noqa: ARG001  # signature of all checks
-    """Accept every value."""
     return ""
 
 
 @attrs.frozen
-class Key:
-    """One row of a table.
+class KeySpec:
+    """What a table says of one key.
 
     Attributes:
         fate: used or no effect, for values that ``refusal`` accepts.
         words: its use, or the reason why it has no effect.
-        refusal: a check of the value that returns what was expected and the remedy; "" if the
-            value is accepted.
+        refusal: returns what was expected and the remedy; "" for a value that is accepted.
     """
 
     fate: Fate
@@ -41,20 +39,12 @@ class Key:
     refusal: Callable[[Any], str] = attrs.field(default=any_value, repr=False)
 
 
-Table = Mapping[str, Key]
+Table = Mapping[str, KeySpec]
 
 
 @attrs.frozen
 class KeyFate:
-    """The fate of one key of one file.
-
-    Attributes:
-        path: the file.
-        key: its name in the file; nested keys are joined by dots.
-        value: its value in the file.
-        fate: used, no effect, refused or unknown.
-        words: its use, or the reason why it has no effect or is refused.
-    """
+    """The fate of one key of one file; nested keys are joined by dots."""
 
     path: Path
     key: str
@@ -66,14 +56,12 @@ class KeyFate:
         return f"{self.path.name}: {self.key} = {shown(self.value)}: {self.words}"
 
 
-def used(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
-    """Return the row of a key that is used."""
-    return Key("used", words, refusal)
+def used(words: str, refusal: Callable[[Any], str] = any_value) -> KeySpec:
+    return KeySpec("used", words, refusal)
 
 
-def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> Key:
-    """Return the row of a key without effect here."""
-    return Key("no effect", words, refusal)
+def no_effect(words: str, refusal: Callable[[Any], str] = any_value) -> KeySpec:
+    return KeySpec("no effect", words, refusal)
 
 
 def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
@@ -84,6 +72,16 @@ def only(*accepted: Any, cure: str) -> Callable[[Any], str]:
         return "" if any(value == other for other in accepted) else cure
 
     return refusal
+
+
+def expecting(words: str, accepts: Callable[[Any], bool]) -> Callable[[Any], str]:
+    """Return a check that answers ``words`` for all but null and what ``accepts`` is true of."""
+    return lambda value: "" if value is None or accepts(value) else words
+
+
+def unset(cure: str) -> Callable[[Any], str]:
+    """Return a check that refuses every true value, as transformers and PEFT test it."""
+    return lambda value: cure if value else ""
 
 
 def fates(path: Path, content: Mapping[str, Any], table: Table) -> Iterator[KeyFate]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from gpt2dsl.schema.fate import Key, no_effect, used
+from gpt2dsl.schema.fate import KeySpec, no_effect, used
 
 _OTHER_COPY = "another copy of the weights, or of a part of them; those named above are read"
 _TRAINER = "the state of another trainer's run"
@@ -17,7 +17,7 @@ _UNREADABLE_TOKENIZER = (
     "vocab.json or tokenizer.json is refused where text is read"
 )
 
-FILES: tuple[tuple[str, Key], ...] = (
+FILES: tuple[tuple[str, KeySpec], ...] = (
     ("config.json", used("the network")),
     ("generation_config.json", used("defaults of [generation]")),
     ("adapter_config.json", used("the adapter")),
@@ -77,6 +77,6 @@ FILES: tuple[tuple[str, Key], ...] = (
 """Pattern of a file's or folder's name → row; the first match wins."""
 
 
-def file_row(name: str) -> Key | None:
+def file_row(name: str) -> KeySpec | None:
     """Return the row of a file's name; None if no pattern matches."""
     return next((row for pattern, row in FILES if fnmatchcase(name, pattern)), None)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gpt2dsl.schema.fate import Table, no_effect, only, used
+from gpt2dsl.schema.fate import Table, expecting, no_effect, only, used
 
 Refusal = Callable[[Any], str]
 
@@ -24,73 +24,14 @@ FROM_CONFIG = "_from_model_config"
 """Key with which generation settings in config.json override the file."""
 
 
-def _whole(low: int, *, null: bool = True) -> Refusal:
-    def refusal(value: Any) -> str:
-        accepted = type(value) is int and value >= low
-        return "" if accepted or (null and value is None) else f"expected an integer from {low}"
-
-    return refusal
+def _is_number(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) < 2**63  # the largest integer in a recipe
+    return type(value) is float and math.isfinite(value)
 
 
-def _above_zero(value: Any) -> str:
-    accepted = value is None or (_is_number(value) and value > 0)
-    return "" if accepted else "expected a number above 0"
-
-
-def _number(value: Any) -> str:
-    """Refuse anything but a number; its range is checked on use."""
-    return "" if value is None or _is_number(value) else "expected a number"
-
-
-def _integer(value: Any) -> str:
-    return "" if value is None or type(value) is int else "expected an integer"
-
-
-def _flag(value: Any) -> str:
-    # transformers tests the truth value, so 0 and 1 count as false and true.
-    accepted = value is None or (type(value) in (bool, int) and value in (0, 1))
-    return "" if accepted else "expected true or false"
-
-
-def _early(value: Any) -> str:
-    accepted = value is None or isinstance(value, bool) or value == "never"
-    return "" if accepted else 'expected true, false or "never"'
-
-
-def _texts(value: Any) -> str:
-    texts = [value] if isinstance(value, str) else value
-    accepted = value is None or (
-        isinstance(texts, list) and all(isinstance(text, str) and text for text in texts)
-    )
-    return "" if accepted else "expected a text or a list of texts, none empty"
-
-
-def _ids(value: Any) -> str:
-    return "" if value is None or _are_ids(value) else "expected a list of ids"
-
-
-def _id_or_ids(value: Any) -> str:
-    accepted = value is None or _are_ids([value]) or _are_ids(value)
-    return "" if accepted else "expected an id or a list of ids"
-
-
-def _any_id(value: Any) -> str:
-    # In transformers, -1 means no end-of-text id.
-    ids = value if isinstance(value, list) else [value]
-    accepted = value is None or all(type(i) is int for i in ids)
-    return "" if accepted else "expected an id or a list of ids"
-
-
-def _sequences(value: Any) -> str:
-    accepted = value is None or (
-        isinstance(value, list) and all(_are_ids(ids) and ids for ids in value)
-    )
-    return "" if accepted else "expected a list of lists of ids, none empty"
-
-
-def _biases(value: Any) -> str:
-    accepted = value is None or (isinstance(value, list) and all(map(_is_bias, value)))
-    return "" if accepted else "expected a list of pairs [[ids], number]"
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(i) is int and i >= 0 for i in value)
 
 
 def _is_bias(pair: Any) -> bool:
@@ -103,30 +44,60 @@ def _is_bias(pair: Any) -> bool:
     )
 
 
-def _decay(value: Any) -> str:
-    accepted = value is None or (
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _whole(low: int) -> Refusal:
+    return expecting(
+        f"expected an integer from {low}", lambda value: type(value) is int and value >= low
+    )
+
+
+_above_zero = expecting("expected a number above 0", lambda value: _is_number(value) and value > 0)
+_number = expecting("expected a number", _is_number)
+_integer = expecting("expected an integer", lambda value: type(value) is int)
+
+# transformers tests the truth value, so 0 and 1 count as false and true.
+_flag = expecting(
+    "expected true or false", lambda value: type(value) in (bool, int) and value in (0, 1)
+)
+_early = expecting(
+    'expected true, false or "never"', lambda value: isinstance(value, bool) or value == "never"
+)
+_texts = expecting(
+    "expected a text or a list of texts, none empty",
+    lambda value: all(isinstance(text, str) and text for text in _listed(value)),
+)
+_ids = expecting("expected a list of ids", _are_ids)
+_id_or_ids = expecting(
+    "expected an id or a list of ids", lambda value: _are_ids([value]) or _are_ids(value)
+)
+
+# In transformers, -1 means no end-of-text id.
+_any_id = expecting(
+    "expected an id or a list of ids", lambda value: all(type(i) is int for i in _listed(value))
+)
+_sequences = expecting(
+    "expected a list of lists of ids, none empty",
+    lambda value: isinstance(value, list) and all(_are_ids(ids) and ids for ids in value),
+)
+_biases = expecting(
+    "expected a list of pairs [[ids], number]",
+    lambda value: isinstance(value, list) and all(map(_is_bias, value)),
+)
+
+
+_decay = expecting(
+    "expected a pair of an integer of at least 0 and a number above 0",
+    lambda value: (
         isinstance(value, list)
         and len(value) == 2
-        and type(value[0]) is int
-        and value[0] >= 0
+        and _are_ids(value[:1])
         and _is_number(value[1])
         and value[1] > 0
-    )
-    return "" if accepted else "expected a pair of an integer of at least 0 and a number above 0"
-
-
-def _are_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(type(i) is int and i >= 0 for i in value)
-
-
-def _is_number(value: Any) -> bool:
-    if type(value) is int:
-        return abs(value) < 2**63  # the largest integer in a recipe
-    return type(value) is float and math.isfinite(value)
-
-
-def _contrastive(value: Any) -> str:
-    return "" if value in (None, 0) else "contrastive search is not built here; take it out"
+    ),
+)
 
 
 def _not_built(what: str, *accepted: Any) -> Refusal:
@@ -134,8 +105,7 @@ def _not_built(what: str, *accepted: Any) -> Refusal:
 
 
 def _cache(value: Any) -> str:
-    is_quantized = value == "quantized"
-    return "a cache of fewer bits gives other texts; take it out" if is_quantized else ""
+    return "a cache of fewer bits gives other texts; take it out" if value == "quantized" else ""
 
 
 _SAMPLING = "of draws"
@@ -206,7 +176,7 @@ TABLE: Table = {
     "compile_config": no_effect(_SPEED),
     "disable_compile": no_effect(_SPEED),
     "low_memory": no_effect(_SPEED),
-    "penalty_alpha": no_effect("no contrastive search", _contrastive),
+    "penalty_alpha": no_effect("no contrastive search", _not_built("contrastive search", 0)),
     "dola_layers": no_effect("no contrast of layers", _not_built("DoLa")),
     "diversity_penalty": no_effect("of groups of beams, and there is one group"),
     "num_beam_groups": no_effect("one group of beams", _not_built("a search in groups", 1)),
@@ -241,7 +211,6 @@ GLOBAL = {
 
 
 def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the generation keys of a config.json."""
     return {key: value for key, value in config.items() if key in TABLE and value is not None}
 
 
@@ -264,7 +233,9 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
         if value is not None and key in TABLE and not TABLE[key].refusal(value)
     }
     values = {
-        ours: (make(accepted[key]), key) for key, (ours, make) in _OURS.items() if key in accepted
+        name: (convert(accepted[key]), key)
+        for key, (name, convert) in _GENERATION_KEYS.items()
+        if key in accepted
     }
     if accepted.get("max_length") == DEFAULT_LENGTH:
         values["max_new_tokens"] = values.pop("max_length")
@@ -280,19 +251,14 @@ def stated(content: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     return values
 
 
-def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a file, updated with a recipe's settings.
-
-    Args:
-        content: the original content.
-        given: keys of ``[generation]`` and their values, which override it.
-    """
-    names = {ours: key for key, (ours, _) in _OURS.items()}
-    added = {names[key]: _json(value) for key, value in given.items() if key in names}
+def written(content: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a file, overridden by settings of ``[generation]``."""
+    names = {name: key for key, (name, _) in _GENERATION_KEYS.items()}
+    added = {names[key]: _json(value) for key, value in settings.items() if key in names}
     original = dict(content)
-    if "max_new_tokens" in given:
+    if "max_new_tokens" in settings:
         original.pop("max_length", None)
-    if "max_length" in given:
+    if "max_length" in settings:
         original.pop("max_new_tokens", None)
     if added:
         original.pop(FROM_CONFIG, None)
@@ -301,9 +267,9 @@ def written(content: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**original, **added}
 
 
-def theirs(keys: Iterable[str]) -> list[str]:
+def file_keys(keys: Iterable[str]) -> list[str]:
     """Return the file's keys for keys of ``[generation]``."""
-    names = {ours: key for key, (ours, _) in _OURS.items()}
+    names = {name: key for key, (name, _) in _GENERATION_KEYS.items()}
     return [names[key] for key in keys if key in names]
 
 
@@ -311,8 +277,8 @@ def _json(value: Any) -> Any:
     return [_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list) else [value]
+def _same(value: Any) -> Any:
+    return value
 
 
 def _at_least_zero(value: int) -> int:
@@ -327,45 +293,30 @@ def _below_one(value: float) -> float:
     return value if 0 < value < 1 else 0.0
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _is_true(value: Any) -> bool:
     return value is True
 
 
-_OURS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "max_new_tokens": ("max_new_tokens", _same),
-    "max_length": ("max_length", _same),
-    "min_new_tokens": ("min_new_tokens", _at_least_zero),
-    "min_length": ("min_length", _at_least_zero),
-    "do_sample": ("do_sample", bool),
-    "temperature": ("temperature", _same),
-    "top_k": ("top_k", _same),
-    "top_p": ("top_p", _at_most_one),
-    "min_p": ("min_p", _same),
-    "typical_p": ("typical_p", _at_most_one),
-    "epsilon_cutoff": ("epsilon_cutoff", _below_one),
-    "eta_cutoff": ("eta_cutoff", _below_one),
-    "repetition_penalty": ("repetition_penalty", _same),
-    "encoder_repetition_penalty": ("encoder_repetition_penalty", _same),
-    "no_repeat_ngram_size": ("no_repeat_ngram_size", _at_least_zero),
-    "encoder_no_repeat_ngram_size": ("encoder_no_repeat_ngram_size", _at_least_zero),
-    "bad_words_ids": ("bad_words_ids", _same),
-    "suppress_tokens": ("suppress_tokens", _same),
-    "begin_suppress_tokens": ("begin_suppress_tokens", _same),
-    "sequence_bias": ("sequence_bias", _same),
-    "forced_bos_token_id": ("forced_bos_token_id", _same),
-    "forced_eos_token_id": ("forced_eos_token_id", _listed),
-    "exponential_decay_length_penalty": ("exponential_decay_length_penalty", _same),
-    "remove_invalid_values": ("remove_invalid_values", _is_true),
-    "renormalize_logits": ("renormalize_logits", _is_true),
-    "stop_strings": ("stop_strings", _listed),
-    "eos_token_id": ("eos", _listed),
-    "num_beams": ("beams", _same),
-    "length_penalty": ("length_penalty", _same),
-    "early_stopping": ("early_stopping", _same),
-    "num_return_sequences": ("num_return_sequences", _same),
-}
+_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
+    "min_new_tokens": _at_least_zero, "min_length": _at_least_zero, "do_sample": bool,
+    "top_p": _at_most_one, "typical_p": _at_most_one, "epsilon_cutoff": _below_one,
+    "eta_cutoff": _below_one, "no_repeat_ngram_size": _at_least_zero,
+    "encoder_no_repeat_ngram_size": _at_least_zero, "forced_eos_token_id": _listed,
+    "remove_invalid_values": _is_true, "renormalize_logits": _is_true, "stop_strings": _listed,
+    "eos_token_id": _listed,
+}  # fmt: skip
+_RENAMED = {"eos_token_id": "eos", "num_beams": "beams"}
+_GENERATION_KEYS = {
+    key: (_RENAMED.get(key, key), _CONVERSIONS.get(key, _same))
+    for key in (
+        "max_new_tokens", "max_length", "min_new_tokens", "min_length", "do_sample", "temperature",
+        "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
+        "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+        "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias",
+        "forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty",
+        "remove_invalid_values", "renormalize_logits", "stop_strings", "eos_token_id", "num_beams",
+        "length_penalty", "early_stopping", "num_return_sequences",
+    )
+}  # fmt: skip
 """Key of the file → key of ``[generation]``, and a conversion of its value."""

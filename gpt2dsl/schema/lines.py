@@ -9,11 +9,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]\n:]', re.DOTALL)
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Return each key of the outermost object → its line, counted from 1.
-
-    Args:
-        text: a JSON object; the last of duplicate keys wins, as in ``json``.
-    """
+    """Return each key of the outermost object → its line; the last of duplicate keys counts."""
     lines: dict[str, int] = {}
     line, depth = 1, 0
     last = ("", 0)

@@ -26,9 +26,7 @@ TABLE: Table = {
 def tied(content: Mapping[str, Any], names: Collection[str]) -> dict[str, str]:
     """Return tied tensors that a file leaves out → the tensor in the file.
 
-    Args:
-        content: the metadata, as written by the safetensors library's ``save_model``.
-        names: names of the tensors in the file.
+    The safetensors library's ``save_model`` writes them into the metadata.
     """
     return {
         name: target for name, target in content.items() if target in names and name not in names

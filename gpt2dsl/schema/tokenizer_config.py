@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2dsl.schema.fate import Table, no_effect, only, used
+from gpt2dsl.schema.fate import Table, expecting, no_effect, only, used
 
 ROLES = (
     "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
@@ -27,10 +27,10 @@ _OWN_FILES = "the folder's own files are read; take the key out"
 _READABLE = "a byte-level BPE of one of these classes is read here: " + ", ".join(CLASSES)
 
 
-def _class(value: Any) -> str:
-    if value is None or (isinstance(value, str) and value in CLASSES):
-        return ""
-    return f"{_READABLE}; data.tokenizer names another folder"
+_class = expecting(
+    f"{_READABLE}; data.tokenizer names another folder",
+    lambda value: isinstance(value, str) and value in CLASSES,
+)
 
 
 def is_token(value: Any) -> bool:
@@ -42,14 +42,13 @@ def is_token(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _token(value: Any) -> str:
-    return "" if value is None or is_token(value) else "a token is expected"
-
-
-def _tokens(value: Any) -> str:
-    if value is None or (isinstance(value, list) and all(map(is_token, value))):
-        return ""
-    return "a list of tokens is expected"
+_token = expecting("a token is expected", is_token)
+_tokens = expecting(
+    "a list of tokens is expected",
+    lambda value: isinstance(value, list) and all(map(is_token, value)),
+)
+_flag = expecting("true or false is expected", lambda value: type(value) is bool)
+_side = only("left", "right", cure="left or right is expected")
 
 
 def _extra(value: Any) -> str:
@@ -63,14 +62,6 @@ def _by_id(value: Any) -> str:
         for key, token in value.items()
     )
     return "" if is_valid else "id → token with its content and flags is expected"
-
-
-def _flag(value: Any) -> str:
-    return "" if value is None or type(value) is bool else "true or false is expected"
-
-
-def _side(value: Any) -> str:
-    return "" if value in ("left", "right") else "left or right is expected"
 
 
 TABLE: Table = {

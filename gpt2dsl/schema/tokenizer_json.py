@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gpt2dsl.schema.fate import Table, no_effect, used
+from gpt2dsl.schema.fate import Table, no_effect, only, used
 
 _CURE = "a byte-level BPE is read here; data.tokenizer names another folder"
 
@@ -30,10 +30,6 @@ def _decoder(value: Any) -> str:
     return "" if "ByteLevel" in kinds and kinds <= {"ByteLevel", "Fuse"} else _CURE
 
 
-def _model(value: Any) -> str:
-    return "" if value == "BPE" else _CURE
-
-
 TABLE: Table = {
     "version": no_effect("the library checks it"),
     "truncation": no_effect("a call decides; its direction is the default of truncation_side"),
@@ -43,7 +39,7 @@ TABLE: Table = {
     "pre_tokenizer": used("splits a text into words"),
     "post_processor": used("puts special tokens around a text"),
     "decoder": used("makes text of tokens", _decoder),
-    "model.type": used("byte-level BPE", _model),
+    "model.type": used("byte-level BPE", only("BPE", cure=_CURE)),
     "model.dropout": no_effect("of training; ids are never left to chance here"),
     "model.unk_token": used("stands for symbols that the vocabulary lacks"),
     "model.continuing_subword_prefix": used("before symbols within a word"),

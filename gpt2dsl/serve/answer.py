@@ -21,7 +21,7 @@ from gpt2dsl.serve.texts import Span, Text, mean_logprob
 from gpt2dsl.serve.worker import Event, Ticket
 
 
-class Form(ABC):
+class AnswerFormatter(ABC):
     """The document format of an endpoint's answers.
 
     Attributes:
@@ -45,7 +45,7 @@ class Form(ABC):
         """Return the choice with a piece of a text."""
 
     @abstractmethod
-    def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+    def complete(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
         """Return the choice with a complete text."""
 
 
@@ -53,14 +53,13 @@ class Answer:
     """The answer to one request, assembled from the events of its texts.
 
     Args:
-        body: the body of the request.
-        form: the document format of the answer.
         rows: the rows that generate its texts, ``body.candidates`` per prompt.
-        metrics: the metrics to update.
     """
 
-    def __init__(self, body: Sampling, form: Form, rows: Sequence[Row], metrics: Metrics) -> None:
-        self._body, self._form, self._rows, self._metrics = body, form, rows, metrics
+    def __init__(
+        self, body: Sampling, formatter: AnswerFormatter, rows: Sequence[Row], metrics: Metrics
+    ) -> None:
+        self._body, self._formatter, self._rows, self._metrics = body, formatter, rows, metrics
         self._prompt_tokens = sum(len(row.request.ids) for row in rows[:: body.candidates])
         self._events: asyncio.Queue[Event | ApiError] = asyncio.Queue()
         self._began = time.monotonic()
@@ -78,7 +77,7 @@ class Answer:
         self.ticket.cancel()
         self._events.put_nowait(error)
 
-    async def whole(self, request: Request, off_loop: Callable[..., Any]) -> Response:
+    async def complete(self, request: Request, off_loop: Callable[..., Any]) -> Response:
         """Return the response with all texts; cancel it if the client disconnects."""
         texts = [""] * len(self._rows)
         watch = asyncio.create_task(self._watch(request))
@@ -94,14 +93,14 @@ class Answer:
             for index, number in enumerate(self._best())
         ]
         usage = documents.usage(self._rows, self._prompt_tokens)
-        head = dumps(self._form.head)[:-1]
+        head = dumps(self._formatter.head)[:-1]
         content = f'{head}, "choices": [{", ".join(choices)}], "usage": {dumps(usage)}}}'
         return Response(content, media_type="application/json")
 
     def _choice(self, index: int, number: int, text: str) -> str:
         row = self._rows[number]
-        span = Text(row, self._form.start(row)).tell(text, is_over=True)
-        return dumps(self._form.whole(index, row, span))
+        span = Text(row, self._formatter.start(row)).tell(text, is_over=True)
+        return dumps(self._formatter.complete(index, row, span))
 
     def _best(self) -> Iterable[int]:
         """Yield the indices of the rows to return, the ``n`` likeliest ones of each prompt."""
@@ -126,12 +125,12 @@ class Answer:
             async for event in self._told():
                 index, row = event.index, self._rows[event.index]
                 if index not in texts:
-                    texts[index] = Text(row, self._form.start(row))
-                    if (opening := self._form.opening(index, row)) is not None:
+                    texts[index] = Text(row, self._formatter.start(row))
+                    if (opening := self._formatter.opening(index, row)) is not None:
                         yield self._event([opening])
                 span = texts[index].tell(event.piece, is_over=event.is_over)
                 if span.text or span.ids or span.finish:
-                    yield self._event([self._form.piece(index, row, span)])
+                    yield self._event([self._formatter.piece(index, row, span)])
             if self._body.stream_options.include_usage:
                 usage = documents.usage(self._rows, self._prompt_tokens)
                 yield self._event([], usage=usage)
@@ -167,7 +166,7 @@ class Answer:
         (self._metrics.next_token if is_next else self._metrics.first_token).observe(waited)
 
     def _event(self, choices: Sequence[Mapping[str, Any]], **more: Any) -> str:
-        document = {**self._form.stream_head, "choices": choices, **more}
+        document = {**self._formatter.stream_head, "choices": choices, **more}
         if self._body.stream_options.include_usage:
             document.setdefault("usage", None)
         return documents.event(document)

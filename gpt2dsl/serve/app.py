@@ -20,14 +20,7 @@ from gpt2dsl.serve.service import Service
 def app(
     service: Service, *, hosts: Sequence[str] = (), key: str = "", origins: Sequence[str] = ()
 ) -> FastAPI:
-    """Return the application.
-
-    Args:
-        service: the service that answers requests.
-        hosts: accepted host names.
-        key: the required API key; "" for none.
-        origins: origins allowed by CORS.
-    """
+    """Return the application, which accepts requests for ``hosts`` with the key, if one is set."""
     paths = FastAPI(
         title="gpt2dsl",
         docs_url=None,
@@ -72,5 +65,4 @@ def app(
 
 
 def _operation(route: APIRoute) -> str:
-    """Return the operation id of a path."""
     return route.name

@@ -11,20 +11,15 @@ from gpt2dsl.engine.generation.continuation import TokenScore
 from gpt2dsl.engine.generation.row import Row, bytes_named
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
-from gpt2dsl.serve.answer import Form
+from gpt2dsl.serve.answer import AnswerFormatter
 from gpt2dsl.serve.rows import copies
 from gpt2dsl.serve.schema.chat import ChatRequest, Template
 from gpt2dsl.serve.template import ChatTemplate
 from gpt2dsl.serve.texts import Span
 
 
-class ChatForm(Form):
-    """The document format of /v1/chat/completions.
-
-    Args:
-        model: the name of the model.
-        body: the body of the request.
-    """
+class ChatFormatter(AnswerFormatter):
+    """The document format of /v1/chat/completions."""
 
     def __init__(self, model: str, body: ChatRequest) -> None:
         self._body = body
@@ -55,7 +50,7 @@ class ChatForm(Form):
         }
 
     @override
-    def whole(self, index: int, row: Row, span: Span) -> documents.ChatChoice:
+    def complete(self, index: int, row: Row, span: Span) -> documents.ChatChoice:
         return {
             "index": index,
             "message": {"role": "assistant", "content": span.text, "refusal": None},

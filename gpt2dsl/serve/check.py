@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,10 +15,6 @@ _SECONDS = 300
 
 def check(url: str, key: str) -> list[str]:
     """Request a text from each model of a server, and return a line of report for each.
-
-    Args:
-        url: the URL of the server.
-        key: its API key; "" for none.
 
     Raises:
         RunError: a request fails.
@@ -50,5 +47,8 @@ def _ask(
     finally:
         connection.close()
     if answer.status != 200:
-        raise RunError(f"the check{of} failed: {document['error']['message']}")
+        reason = f"it was answered with status {answer.status}"
+        with suppress(KeyError, TypeError):
+            reason = document["error"]["message"]
+        raise RunError(f"the check{of} failed: {reason}")
     return document

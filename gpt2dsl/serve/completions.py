@@ -10,19 +10,14 @@ from typing_extensions import override
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.serve import documents
-from gpt2dsl.serve.answer import Form
+from gpt2dsl.serve.answer import AnswerFormatter
 from gpt2dsl.serve.rows import copies
 from gpt2dsl.serve.schema.completions import CompletionRequest
 from gpt2dsl.serve.texts import Span, echoed
 
 
-class CompletionForm(Form):
-    """The document format of /v1/completions.
-
-    Args:
-        model: the name of the model.
-        body: the body of the request.
-    """
+class CompletionFormatter(AnswerFormatter):
+    """The document format of /v1/completions."""
 
     def __init__(self, model: str, body: CompletionRequest) -> None:
         self._body = body
@@ -46,7 +41,7 @@ class CompletionForm(Form):
         return self._choice(index, row, span)
 
     @override
-    def whole(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
+    def complete(self, index: int, row: Row, span: Span) -> Mapping[str, Any]:
         choice = self._choice(index, row, span)
         if self._body.echo:
             before = self._choice(index, row, echoed(row))

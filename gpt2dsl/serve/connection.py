@@ -48,11 +48,7 @@ PATIENCE = 30.0
 
 
 class _Parser(h11.Connection):
-    """h11's parser, which also refuses bodies in tiny chunks.
-
-    Attributes:
-        has_tiny_chunks: whether it refused a body because of its chunks.
-    """
+    """h11's parser, which also refuses bodies in tiny chunks."""
 
     has_tiny_chunks = False
     _chunks = _bytes = 0
@@ -117,8 +113,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        self._stop_read_timer()
+        for timer in filter(None, (self._head_timer, self._read_timer)):
+            timer.cancel()
         super().connection_lost(exc)
 
     @override
@@ -130,7 +126,9 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         """Start or stop the timer that closes a connection without a complete request head."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle and not cycle.response_complete:
-            self._stop_head_timer()
+            if self._head_timer:
+                self._head_timer.cancel()
+                self._head_timer = None
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(PATIENCE, self.transport.abort)
 
@@ -141,7 +139,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
 
     @override
     def resume_writing(self) -> None:
-        self._stop_read_timer()
+        if self._read_timer:
+            self._read_timer.cancel()
         super().resume_writing()
 
     @override
@@ -174,13 +173,3 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(LINGER, self.transport.close)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_read_timer(self) -> None:
-        if self._read_timer:
-            self._read_timer.cancel()
-            self._read_timer = None

@@ -191,12 +191,7 @@ def now() -> int:
 
 
 def usage(rows: Sequence[Row], prompt_tokens: int) -> Usage:
-    """Return the token usage of an answer.
-
-    Args:
-        rows: the rows of its texts.
-        prompt_tokens: tokens of its prompts, each prompt counted once.
-    """
+    """Return the token usage of an answer, each of its prompts counted once."""
     generated = sum(len(row.generated) for row in rows)
     return {
         "prompt_tokens": prompt_tokens,
@@ -212,10 +207,7 @@ def tokens(
 ) -> str:
     """Return the JSON of ``Tokens``, serialized in pieces so that other threads can run between.
 
-    Args:
-        head: the keys that precede the tokens.
-        ids: the token ids.
-        strings: maps ids to vocabulary entries; None if they were not requested.
+    ``strings`` maps ids to vocabulary entries; None if they were not requested.
     """
     named = f"[{_listed(map(strings, _pieces(ids)))}]" if strings else "null"
     begin = dumps(head)[:-1]

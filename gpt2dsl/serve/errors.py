@@ -29,15 +29,7 @@ class ErrorDocument(TypedDict):
 
 
 class ApiError(Exception):
-    """An error response to a request.
-
-    Args:
-        status: HTTP status.
-        message: the fault and its remedy.
-        code: OpenAI's error code for programs.
-        param: the faulty key.
-        headers: additional headers of the response.
-    """
+    """An error response, with OpenAI's error code for programs and the faulty key, ``param``."""
 
     def __init__(
         self,
@@ -56,7 +48,6 @@ class ApiError(Exception):
 
     @property
     def document(self) -> ErrorDocument:
-        """Body of the response."""
         kinds = {401: "authentication_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "invalid_request_error")
         return {
@@ -70,7 +61,6 @@ class ApiError(Exception):
 
     @property
     def response(self) -> Response:
-        """HTTP response."""
         return JSONResponse(self.document, self.status, self.headers)
 
     @property

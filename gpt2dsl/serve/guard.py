@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import re
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gpt2dsl.parts.web import is_ip_address
 from gpt2dsl.serve import page
 from gpt2dsl.serve.errors import ApiError
 
@@ -21,11 +21,6 @@ class Guard:
 
     By DNS rebinding, any site can point its name at 127.0.0.1 and have its pages read a local
     server; such requests carry that name as ``Host``. A numeric address can't be rebound.
-
-    Args:
-        app: the application that accepted requests are passed to.
-        hosts: accepted host names besides localhost and numeric addresses; ``*`` for any.
-        key: the required API key; "" for none.
     """
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], key: str) -> None:
@@ -58,22 +53,12 @@ class Guard:
     def _is_ours(self, host: str) -> bool:
         matched = re.fullmatch(r"\[([^]]*)\](:\d*)?|([^:]*)(:\d*)?", host.lower())
         name = (matched[1] or matched[3] or "").removesuffix(".") if matched else host
-        return "*" in self._hosts or name in self._hosts or _is_local_name(name) or _is_number(name)
+        is_local = name == "localhost" or name.endswith(".localhost")
+        is_number = is_ip_address(name.partition("%")[0])
+        return is_local or is_number or not self._hosts.isdisjoint({"*", name})
 
     def _is_authorised(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         """Return whether the key is right, comparing in constant time."""
         values = [value for name, value in headers if name == b"authorization"]
         scheme, _, key = b"".join(values).partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._key)
-
-
-def _is_local_name(name: str) -> bool:
-    return name == "localhost" or name.endswith(".localhost")
-
-
-def _is_number(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True

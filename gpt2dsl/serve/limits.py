@@ -25,15 +25,7 @@ class Limits:
     texts: int
 
     def check(self, body: Sampling, prompts: int) -> None:
-        """Refuse a request that exceeds the limits.
-
-        Args:
-            body: the body of the request.
-            prompts: the number of its prompts.
-
-        Raises:
-            ApiError: the request exceeds a limit.
-        """
+        """Refuse a request that exceeds the limits, with an ApiError."""
         stops = body.stops
         if len(stops) > self.stops:
             message = f"stop: {len(stops)} texts are more than {self.stops} (--max-stops)"

@@ -19,11 +19,7 @@ LASTING = 10.0
 
 
 class ResidentMemory:
-    """Periodic release of freed memory, of which glibc keeps a hundred times the size of a body.
-
-    Args:
-        off_loop: calls a function outside the event loop.
-    """
+    """Periodic release of freed memory, of which glibc keeps a hundred times the size of a body."""
 
     def __init__(self, off_loop: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
         self._off_loop, self._end = off_loop, 0.0

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import override
 
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.worker import GenerationWorker
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,20 +27,9 @@ _SECONDS = (
 
 
 class Metrics:
-    """The metrics of one server.
+    """The metrics of one server, its worker's queue and cache included."""
 
-    Attributes:
-        requests: answered requests, by path and status.
-        prompt_tokens: prompt tokens received.
-        texts: texts requested, by model.
-        first_token: seconds from a request to the first piece of each of its texts.
-        next_token: seconds from one piece of a text to the next.
-
-    Args:
-        worker: the worker whose queue and cache are reported too.
-    """
-
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: GenerationWorker) -> None:
         # Otherwise each metric has a second one with its creation time, which is not needed.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
@@ -74,7 +63,7 @@ class Metrics:
 class _OfWorker(Collector):
     """Collector that reads the counters of a worker on each scrape."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: GenerationWorker) -> None:
         self._worker = worker
 
     @override
@@ -97,12 +86,7 @@ class _OfWorker(Collector):
 
 
 class Counted:
-    """Middleware that counts responses by path and status, with unknown paths under one label.
-
-    Args:
-        app: the application.
-        metrics: the metrics to update.
-    """
+    """Middleware that counts responses by path and status, with unknown paths under one label."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics

@@ -51,15 +51,7 @@ def responses(
     links: Mapping[str, Any] | None = None,
     statuses: tuple[int, ...] = ALWAYS,
 ) -> Responses:
-    """Return the responses of a path.
-
-    Args:
-        document: the type of the answer.
-        description: the description of the answer.
-        content: alternative media types of the answer.
-        links: links to operations that take values of the answer.
-        statuses: the statuses of errors.
-    """
+    """Return the responses of a path: the answer, and the errors of some statuses."""
     answer: dict[str, Any] = {"description": description}
     if document:
         answer["model"] = document
@@ -76,13 +68,7 @@ def responses(
 def of_body(
     document: Any, *, event: Any = None, links: Mapping[str, Any] | None = None
 ) -> Responses:
-    """Return the responses of a path that takes a body.
-
-    Args:
-        document: the type of the answer.
-        event: the type of the events if the answer may be a stream.
-        links: links to operations that take values of the answer.
-    """
+    """Return the responses of a path that takes a body, with ``event`` for those of a stream."""
     content = {STREAM: {"itemSchema": _server_sent(event)}} if event else None
     return responses(document, content=content, links=links, statuses=_OF_BODIES)
 
@@ -96,13 +82,7 @@ def _server_sent(document: Any) -> dict[str, Any]:
 
 
 def link(operation: str, *, body: Any = None, **parameters: str) -> dict[str, Any]:
-    """Return a link to an operation that takes values of an answer.
-
-    Args:
-        operation: the id of the operation.
-        body: the body of its request.
-        parameters: the parameters of its path.
-    """
+    """Return a link to an operation that takes values of an answer."""
     request = {"requestBody": body} if body else {}
     return {"operationId": operation, "parameters": parameters, **request}
 
@@ -119,13 +99,7 @@ def _reference(kind: Any) -> dict[str, Any]:
 
 
 def describe(routes: FastAPI, service: Service, *, needs_key: bool) -> dict[str, Any]:
-    """Return /openapi.json with the limits of this server that do not depend on the model.
-
-    Args:
-        routes: the application.
-        service: the service whose limits apply.
-        needs_key: whether requests need the API key.
-    """
+    """Return /openapi.json with the limits of this server that do not depend on the model."""
     described = FastAPI.openapi(routes)
     components = described["components"]
     schemas = components["schemas"]

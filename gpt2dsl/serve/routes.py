@@ -113,9 +113,9 @@ def generation(service: Service) -> APIRouter:
         """Continue texts."""
         body = await service.body(request, CompletionRequest)
         model = service.named(body.model)
-        form = completions.CompletionForm(service.name_of(model), body)
+        formatter = completions.CompletionFormatter(service.name_of(model), body)
         rows = partial(completions.rows, model, body)
-        return await service.respond(request, body, len(body.prompts), form, rows)
+        return await service.respond(request, body, len(body.prompts), formatter, rows)
 
     @routes.post(
         "/v1/chat/completions",
@@ -126,9 +126,9 @@ def generation(service: Service) -> APIRouter:
         """Continue a chat."""
         body = await service.body(request, ChatRequest)
         model = service.named(body.model)
-        form = chat.ChatForm(service.name_of(model), body)
+        formatter = chat.ChatFormatter(service.name_of(model), body)
         rows = partial(chat.rows, model, service.chat_template(model), body)
-        return await service.respond(request, body, 1, form, rows)
+        return await service.respond(request, body, 1, formatter, rows)
 
     return routes
 

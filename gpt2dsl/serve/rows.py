@@ -15,12 +15,6 @@ from gpt2dsl.serve.schema.sampling import Sampling
 def copies(model: LanguageModel, body: Sampling, prompt: Prompt, number: int = 0) -> Iterable[Row]:
     """Return the rows of one prompt; with a seed, they do not depend on the other prompts.
 
-    Args:
-        model: the model.
-        body: the sampling parameters and the number of candidates.
-        prompt: the text or its token ids.
-        number: the index of the prompt in its request.
-
     Raises:
         SpecError: a value or the prompt is invalid.
     """

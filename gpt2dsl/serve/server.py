@@ -20,9 +20,9 @@ from gpt2dsl.serve.app import app
 from gpt2dsl.serve.connection import Connection
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
-from gpt2dsl.serve.settings import Settings, of_option
+from gpt2dsl.serve.settings import ServerSettings, of_option
 from gpt2dsl.serve.stop import Stop
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.worker import GenerationWorker
 from gpt2dsl.weights.infer_config import Overrides
 
 SWITCH = 0.0002
@@ -36,7 +36,7 @@ FAREWELL = 2.0
 def serve(
     weights: str,
     name: str,
-    settings: Settings,
+    settings: ServerSettings,
     listening: socket.socket,
     stop: Stop,
     *,
@@ -64,17 +64,16 @@ def serve(
         listening.close()
         say("stopped")
         return url, 0
-    worker = Worker(
+    task = settings.task
+    worker = GenerationWorker(
         lambda: load(weights, settings, loader),
-        batch=settings.batch,
-        waiting=settings.waiting,
-        cache=settings.cache,
-        warm_up=settings.warms_up,
+        batch=task.batch,
+        waiting=task.queue,
+        cache=task.cache_mb << 20,
+        warm_up=task.warmup,
         tell=say,
     )
-    limits = Limits(
-        body=settings.max_body, stops=settings.max_stops, texts=settings.batch + settings.waiting
-    )
+    limits = Limits(body=task.max_body, stops=task.max_stops, texts=task.batch + task.queue)
     roots = {name: weights, **settings.adapters}
     service = Service(worker, name, limits, settings.template, roots)
     server = _Server(service, settings, url, stop, f"loading {weights} and compiling")
@@ -100,14 +99,9 @@ def serve(
 
 
 def load(
-    weights: str, settings: Settings, loader: Callable[[], LanguageModel] | None = None
+    weights: str, settings: ServerSettings, loader: Callable[[], LanguageModel] | None = None
 ) -> LanguageModel:
-    """Load weights and their adapters.
-
-    Args:
-        weights: as in ``LanguageModel.load``.
-        settings: the settings that name the adapters.
-        loader: returns the base model, in place of loading it from ``weights``.
+    """Load weights and their adapters, with ``loader`` in place of ``LanguageModel.load`` if given.
 
     Raises:
         InputError: the weights or adapters are missing or corrupt.
@@ -122,25 +116,19 @@ def load(
     return model
 
 
-def _url(settings: Settings, listening: socket.socket) -> str:
-    """Return the URL of a server."""
+def _url(settings: ServerSettings, listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
-    shown = settings.host if settings.host != "localhost" else host
+    shown = settings.task.host if settings.task.host != "localhost" else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which responds while the model loads and stops within the grace period.
-
-    Attributes:
-        is_cut: whether answers were cut off.
-        fault: the error of a failed check.
-    """
+    """uvicorn's server, which responds while the model loads and stops within the grace period."""
 
     def __init__(
         self,
         service: Service,
-        settings: Settings,
+        settings: ServerSettings,
         url: str,
         stop: Stop,
         loading: str,
@@ -151,9 +139,9 @@ class _Server(uvicorn.Server):
         self.fault: RunError | None = None
         routes = app(
             service,
-            hosts=(settings.host, *settings.hosts),
+            hosts=(settings.task.host, *settings.task.allowed_hosts),
             key=settings.key,
-            origins=settings.origins,
+            origins=settings.task.cors,
         )
         super().__init__(
             uvicorn.Config(
@@ -211,8 +199,8 @@ class _Server(uvicorn.Server):
         self._service.is_stopping = True
         loop = asyncio.get_running_loop()
         timers = [
-            loop.call_later(self._settings.grace, self._give_up),
-            loop.call_later(self._settings.grace + FAREWELL, self._cut),
+            loop.call_later(self._settings.task.grace, self._give_up),
+            loop.call_later(self._settings.task.grace + FAREWELL, self._cut),
         ]
         await super().shutdown(sockets)
         for timer in timers:

@@ -20,7 +20,7 @@ from gpt2dsl.data.chat_template import DEFAULT
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.errors import SpecError
-from gpt2dsl.serve.answer import Answer, Form
+from gpt2dsl.serve.answer import Answer, AnswerFormatter
 from gpt2dsl.serve.connection import PATIENCE
 from gpt2dsl.serve.documents import now
 from gpt2dsl.serve.errors import ApiError
@@ -31,7 +31,7 @@ from gpt2dsl.serve.priority import stand_back
 from gpt2dsl.serve.schema.base import Body, parsed
 from gpt2dsl.serve.schema.sampling import Sampling
 from gpt2dsl.serve.template import ChatTemplate
-from gpt2dsl.serve.worker import BusyError, Event, Worker
+from gpt2dsl.serve.worker import BusyError, Event, GenerationWorker
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Body)
@@ -47,18 +47,13 @@ class Service:
     """A served model and its adapters.
 
     Attributes:
-        worker: the worker that generates.
-        name: the name of the model in requests.
-        limits: the limits of requests.
         template: a chat template in place of those of the tokenizers.
         roots: name of a model → location of its weights, as /v1/models reports it; its name by
             default.
-        metrics: the metrics of the server.
-        is_stopping: whether new requests are refused.
         created: start time, Unix seconds.
     """
 
-    worker: Worker
+    worker: GenerationWorker
     name: str
     limits: Limits
     template: str | None = None
@@ -84,7 +79,6 @@ class Service:
 
     @property
     def state(self) -> Literal["ok", "loading", "stopping", "down"]:
-        """State of the server."""
         if self.is_stopping:
             return "stopping"
         if not self.worker.is_alive():
@@ -131,7 +125,6 @@ class Service:
         return models[asked]
 
     def name_of(self, model: LanguageModel) -> str:
-        """Return the name of a model in requests."""
         return model.adapter or self.name
 
     def chat_template(self, model: LanguageModel) -> ChatTemplate:
@@ -194,30 +187,23 @@ class Service:
         request: Request,
         body: Sampling,
         prompts: int,
-        form: Form,
+        formatter: AnswerFormatter,
         rows: Callable[[], Sequence[Row]],
     ) -> Response:
         """Return the response to a request, complete or as a stream.
-
-        Args:
-            request: the request.
-            body: its parsed body.
-            prompts: the number of its prompts.
-            form: the document format of the answer.
-            rows: returns the rows that generate it.
 
         Raises:
             ApiError: the request is refused or fails.
         """
         self.limits.check(body, prompts)
         with refused():
-            answer = Answer(body, form, await self.off_loop(rows), self.metrics)
+            answer = Answer(body, formatter, await self.off_loop(rows), self.metrics)
         self._submit(answer, body)
-        self.metrics.texts.labels(form.head["model"]).inc(len(answer.ticket.rows))
+        self.metrics.texts.labels(formatter.head["model"]).inc(len(answer.ticket.rows))
         if body.stream:
             return StreamingResponse(self._listed(answer), media_type=STREAM)
         with self._listing(answer):
-            return await answer.whole(request, self.off_loop)
+            return await answer.complete(request, self.off_loop)
 
     def _submit(self, answer: Answer, body: Sampling) -> None:
         self.model()

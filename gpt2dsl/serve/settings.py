@@ -8,10 +8,8 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import attrs
-from typing_extensions import Self
 
 from gpt2dsl.data import chat_template
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
@@ -20,78 +18,33 @@ from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
 from gpt2dsl.weights import location
 
-_DEFAULT = Serve()
-
 
 @attrs.frozen(kw_only=True)
-class Settings:
-    """Settings of a server, from the recipe and from its process.
+class ServerSettings:
+    """What a server is set to by its task, and by its process, which recipes do not have.
 
     Attributes:
-        host: listening address.
-        port: listening port; 0 for a free one.
-        hosts: accepted host names besides localhost and numeric addresses.
-        key: required API key; "" for none.
-        origins: origins allowed by CORS.
         is_open: whether other machines may send requests without a key.
-        grace: seconds for running requests to finish at shutdown.
         tokenizer: auto for the one beside the weights, gpt2, or a folder.
-        template: a chat template in place of that of the tokenizer.
         adapters: name in requests → path of an adapter of the weights.
-        batch: texts that are generated concurrently.
-        waiting: maximum number of waiting texts.
-        cache: bytes of the prefix cache.
-        warms_up: whether the graphs of all lengths are compiled before the server is ready.
-        max_body: maximum bytes of the body of a request.
-        max_stops: maximum stop strings of a request.
         checks: whether to send each model one request, then stop.
+        template: a chat template in place of that of the tokenizer.
+
+    Raises:
+        InputError: the template can't be read or is invalid.
     """
 
-    host: str = _DEFAULT.host
-    port: int = _DEFAULT.port
-    hosts: Sequence[str] = _DEFAULT.allowed_hosts
+    task: Serve = attrs.field(factory=Serve)
     key: str = attrs.field(default="", repr=False)
-    origins: Sequence[str] = _DEFAULT.cors
     is_open: bool = False
-    grace: float = _DEFAULT.grace
     tokenizer: str = "auto"
-    template: str | None = attrs.field(default=None, repr=False)
     adapters: Mapping[str, str] = attrs.field(factory=dict)
-    batch: int = _DEFAULT.batch
-    waiting: int = _DEFAULT.queue
-    cache: int = _DEFAULT.cache_mb << 20
-    warms_up: bool = _DEFAULT.warmup
-    max_body: int = _DEFAULT.max_body
-    max_stops: int = _DEFAULT.max_stops
     checks: bool = False
+    template: str | None = attrs.field(init=False, repr=False)
 
-    @classmethod
-    def of(cls, task: Serve, **more: Any) -> Self:
-        """Return the settings of a task.
-
-        Args:
-            task: the task.
-            more: fields that recipes do not have: ``key``, ``is_open``, ``tokenizer``,
-                ``adapters``, ``checks``.
-
-        Raises:
-            InputError: the template can't be read or is invalid.
-        """
-        return cls(
-            host=task.host,
-            port=task.port,
-            hosts=task.allowed_hosts,
-            origins=task.cors,
-            grace=task.grace,
-            template=_template(task.template) if task.template else None,
-            batch=task.batch,
-            waiting=task.queue,
-            cache=task.cache_mb << 20,
-            warms_up=task.warmup,
-            max_body=task.max_body,
-            max_stops=task.max_stops,
-            **more,
-        )
+    @template.default
+    def _read_template(self) -> str | None:
+        return _template(self.task.template) if self.task.template else None
 
 
 def _template(name: str) -> str:
@@ -105,18 +58,14 @@ def _template(name: str) -> str:
 _OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or say --insecure")
 
 
-def listen(settings: Settings, refusal: Fault = _OF_COMMAND) -> socket.socket:
+def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.socket:
     """Return a listening socket; one that other machines reach requires a key.
-
-    Args:
-        settings: the settings of the server.
-        refusal: the fault of a host that needs a key, with origin and remedy.
 
     Raises:
         RunError: the address can't be listened on.
-        SpecError: other machines could send requests without a key.
+        SpecError: other machines could send requests without a key: ``refusal``, with a reason.
     """
-    host, port = settings.host, settings.port
+    host, port = settings.task.host, settings.task.port
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)
@@ -147,19 +96,15 @@ def _other_address(error: OSError, host: str) -> str:
     return f"{port} takes another, {port}{equals}0 a free one"
 
 
-def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
-    """Return name → path of adapters.
-
-    Args:
-        given: the adapters, ``NAME=PATH`` each.
-        base: the name of the base weights.
+def named_adapters(options: Sequence[str], base: str) -> dict[str, str]:
+    """Return name → path of adapters, written ``NAME=PATH``; ``base`` is the name of the weights.
 
     Raises:
         InputError: every invalid adapter.
     """
     adapters: dict[str, str] = {}
     faults = []
-    for option in given:
+    for option in options:
         name, _, path = option.partition("=")
         if not name.strip() or not path.strip():
             why = f"expected NAME=PATH, found {option!r}"
@@ -176,7 +121,7 @@ def named_adapters(given: Sequence[str], base: str) -> dict[str, str]:
     return adapters
 
 
-def refuse_absent(weights: str, settings: Settings) -> None:
+def refuse_absent(weights: str, settings: ServerSettings) -> None:
     """Refuse weights and adapters that are neither here nor can be on the Hub.
 
     Raises:

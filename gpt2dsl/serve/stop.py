@@ -16,11 +16,8 @@ class Stop(Signals):
     """A context in which the first signal asks the server to stop; a second ends the process.
 
     No exception tells of it, since neither MindSpore's import nor the compilation of schemas can be
-    interrupted by one.
-
-    Args:
-        is_process: whether the server is all that the process does: until its port answers, the
-            first signal ends the process, with code 0.
+    interrupted by one. Where the server is all that the process does, ``is_process``, the first
+    signal ends it with code 0 until its port answers.
     """
 
     def __init__(self, *, is_process: bool = False) -> None:
@@ -30,7 +27,6 @@ class Stop(Signals):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the server is asked to stop."""
         return self.count > 0
 
     def begin(self) -> None:

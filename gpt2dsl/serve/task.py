@@ -12,7 +12,7 @@ from gpt2dsl.plan import serving
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import weights_name
 from gpt2dsl.plan.serving import API_KEY
-from gpt2dsl.serve.settings import Settings, listen
+from gpt2dsl.serve.settings import ServerSettings, listen
 from gpt2dsl.serve.stop import Stop
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Serve)
     serving.refuse_event_loop()
-    settings = Settings.of(task, key=_key())
+    settings = ServerSettings(task=task, key=_key())
     exposed = fault(job.parts, "G2-202", "task.host", f"set {API_KEY}", "task.port")
     name = serving.name_of(job.parts)
     with Stop() as stop:

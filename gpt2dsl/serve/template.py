@@ -16,11 +16,7 @@ _CUT = "CONTINUE_FINAL_MESSAGE_TAG "
 
 
 class ChatTemplate:
-    """A chat template, which renders messages into a prompt.
-
-    Args:
-        source: Jinja source, which runs in a sandbox.
-        tokens: key → special token, such as ``bos_token``.
+    """A chat template, which renders messages into a prompt; its Jinja source runs in a sandbox.
 
     Raises:
         jinja2.TemplateSyntaxError: the source is not a valid template.

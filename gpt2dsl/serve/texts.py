@@ -48,8 +48,6 @@ class Span:
     """A piece of a text, and the tokens whose text begins in it.
 
     Attributes:
-        text: the piece.
-        ids: the token ids.
         scores: their scores, if requested; the first token of a prompt has none.
         offsets: their character offsets in the whole text.
         finish: the finish reason of the text; None before its end.
@@ -69,12 +67,7 @@ def echoed(row: Row) -> Span:
 
 
 class Text:
-    """A text in the course of its answer.
-
-    Args:
-        row: the row that generates it.
-        start: number of characters that precede it in the answer.
-    """
+    """A text in the course of its answer, in which ``start`` characters precede it."""
 
     def __init__(self, row: Row, start: int = 0) -> None:
         self.row = row
@@ -85,12 +78,7 @@ class Text:
         self._told = 0
 
     def tell(self, piece: str, *, is_over: bool) -> Span:
-        """Return the next span.
-
-        Args:
-            piece: the next piece of the text.
-            is_over: whether it is the last one.
-        """
+        """Return the next span, for the next piece of the text."""
         self._size += len(piece)
         finish = finish_reason(self.row) if is_over else None
         if not self._is_scored:

@@ -37,12 +37,9 @@ class BusyError(Exception):
 
 @attrs.frozen
 class Event:
-    """Progress, completion or failure of a text.
+    """Progress, completion or failure of the text with this index in its request.
 
     Attributes:
-        index: index of the text in its request.
-        piece: new text.
-        is_over: whether the text is complete.
         failure: the reason of a failure; "" for none.
         is_refusal: whether the request is at fault for the failure.
     """
@@ -56,15 +53,7 @@ class Event:
 
 @attrs.frozen
 class Counters:
-    """Totals of a worker since its start.
-
-    Attributes:
-        generated_tokens: tokens generated, over all texts.
-        prefilled_tokens: prompt tokens computed.
-        cached_tokens: prompt tokens found in the prefix cache.
-        cache_bytes: present size of the prefix cache.
-        steps: decoding steps, each of which gives every running text a token.
-    """
+    """Totals of a worker since its start, and the present size of its prefix cache."""
 
     generated_tokens: int = 0
     prefilled_tokens: int = 0
@@ -74,13 +63,7 @@ class Counters:
 
 
 class Ticket:
-    """A request in the worker.
-
-    Args:
-        rows: the rows of its texts.
-        stop: stop strings.
-        tell: receives the events of its texts, in the worker's thread.
-    """
+    """A request in the worker, in whose thread ``tell`` receives the events of its texts."""
 
     def __init__(
         self, rows: Sequence[Row], stop: Sequence[str], tell: Callable[[Event], None]
@@ -109,7 +92,6 @@ class Ticket:
         self._tell(Event(index, piece, is_over=bool(row.ended)))
 
     def fail(self, row: Row, error: Exception) -> None:
-        """Send the failure of a text."""
         is_refusal = isinstance(error, NoChoiceError)
         words = str(error) if is_refusal else f"{type(error).__name__}: {error}"
         self._tell(Event(self._places[id(row)], failure=words, is_refusal=is_refusal))
@@ -121,7 +103,7 @@ class Ticket:
             self.cancel()
 
 
-class Worker(threading.Thread):
+class GenerationWorker(threading.Thread):
     """A thread that generates until it is stopped.
 
     Prefill is chunked between the steps of running texts, so that none of them waits for a whole
@@ -165,13 +147,11 @@ class Worker(threading.Thread):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Numbers of running and of waiting texts."""
         with self._changed:
             return len(self._running), sum(map(len, self._waiting.values()))
 
     @property
     def counters(self) -> Counters:
-        """Totals up to now."""
         if (slots := self._slots) is None:
             return Counters()
         return Counters(

@@ -14,7 +14,7 @@ import regex
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
 from gpt2dsl.parts import TABLES, TASKS, owners
-from gpt2dsl.parts.rules import Rule
+from gpt2dsl.parts.rules import FieldRule
 from gpt2dsl.spec.positions import positions, statements
 from gpt2dsl.spec.tables import ChainDrafts, RawConfig, Table, Value
 
@@ -26,7 +26,7 @@ else:
 Find = Callable[[str, str], RawConfig]
 """Name of a recipe, and the file that names it → its raw configuration."""
 
-BESIDE = "runtime"
+SHARED_TABLE = "runtime"
 """Table that applies to all stages of a chain if it is outside of them."""
 
 _HAS_LINE = regex.compile(r":\d+$")
@@ -45,10 +45,7 @@ _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
     """Return the raw configuration of a TOML text, or of each stage of a chain.
 
-    Args:
-        text: a TOML document.
-        name: name of the document in messages: ``specs/x.toml``.
-        find: returns the raw configuration of the recipe that ``extends`` names.
+    ``find`` returns the raw configuration of the recipe that ``extends`` names.
 
     Raises:
         SpecError: it is not TOML, so that no other faults can be found.
@@ -61,13 +58,13 @@ def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
     if not isinstance(stages, list) or not stages or not all(map(_is_table, stages)):
         message = f"expected [[stage]], a table for each, found {stages!r}"
         raise SpecError([Fault("G2-201", places.of("stage"), "stage", message)])
-    beside = {key: raw for key, raw in document.items() if key == BESIDE}
+    outside = {key: raw for key, raw in document.items() if key == SHARED_TABLE}
     misplaced = [
         Fault("G2-105", places.of(key), key, f"it belongs into a [[stage]], as [stage.{key}]")
         for key in document
-        if key not in (BESIDE, "stage")
+        if key not in (SHARED_TABLE, "stage")
     ]
-    shared = _draft(beside, places, find)
+    shared = _draft(outside, places, find)
     drafts = [
         _draft(stage, places.below(f"stage.{number}"), find, shared)
         for number, stage in enumerate(stages, 1)
@@ -158,12 +155,12 @@ def _dates(text: str) -> dict[tuple[type, str], str]:
 
 def overrides(settings: tuple[str, ...]) -> RawConfig:
     """Return the raw configuration of ``--set table.key=value``; other than TOML is a string."""
-    assigned, faults = said_by(settings)
+    assigned, faults = parse_settings(settings)
     draft = values(assigned)
     return RawConfig(draft.tables, (*faults, *draft.faults))
 
 
-def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
+def parse_settings(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
     """Return key → value of each ``--set``, and the faults of malformed ones."""
     assigned: dict[str, Value] = {}
     faults = []
@@ -181,11 +178,11 @@ def said_by(settings: tuple[str, ...]) -> tuple[dict[str, Value], list[Fault]]:
     return assigned, faults
 
 
-def values(said: Mapping[str, Value]) -> RawConfig:
+def values(assigned: Mapping[str, Value]) -> RawConfig:
     """Return the raw configuration of single values by ``table.key``."""
     tables: dict[str, dict[str, Value]] = {}
     faults = []
-    for key, value in said.items():
+    for key, value in assigned.items():
         table, _, field = key.partition(".")
         if table in TABLES and field:
             tables.setdefault(table, {})[field] = value
@@ -232,27 +229,12 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         at = _AT.search(message)
         line = int(at[1]) if at and at[1] else text.count("\n") + 1
         message = _AT.sub("", message).strip()
+        origin = f"{name}:{line}"
         if first := _written_before(text, line):
-            raise SpecError(
-                [
-                    Fault(
-                        "G2-003",
-                        f"{name}:{line}",
-                        first[0],
-                        f"written twice; first at {name}:{first[1]}",
-                    )
-                ]
-            ) from None
-        raise SpecError(
-            [
-                Fault(
-                    "G2-001",
-                    f"{name}:{line}",
-                    "",
-                    f"not valid TOML: {message}{_unquoted(text, line)}",
-                )
-            ]
-        ) from None
+            words = f"written twice; first at {name}:{first[1]}"
+            raise SpecError([Fault("G2-003", origin, first[0], words)]) from None
+        words = f"not valid TOML: {message}{_unquoted(text, line)}"
+        raise SpecError([Fault("G2-001", origin, "", words)]) from None
     return document
 
 
@@ -277,7 +259,7 @@ def _written_before(text: str, line: int) -> tuple[str, int] | None:
     return None
 
 
-def _rules(key: str) -> list[Rule]:
+def _rules(key: str) -> list[FieldRule]:
     """Return the rules of a key, one for each task that has it; [] for an unknown key."""
     table, _, field = key.rpartition(".")
     table = table.rpartition(".")[2]
@@ -285,7 +267,7 @@ def _rules(key: str) -> list[Rule]:
     return [rules[field] for part in classes if field in (rules := part.rules())]
 
 
-def _written(text: str, rules: Sequence[Rule]) -> Any:
+def _written(text: str, rules: Sequence[FieldRule]) -> Any:
     """Return a command-line value: TOML, a looser number or the text, whichever the key accepts.
 
     A list or table of TOML is no text, also where the key accepts only text.

@@ -15,7 +15,7 @@ import attrs
 from gpt2dsl.errors import Fault
 from gpt2dsl.parts import TABLES, TASKS, Part, Task, owners
 from gpt2dsl.parts.base import check
-from gpt2dsl.parts.parallel import Parallel
+from gpt2dsl.parts.rules import PART
 from gpt2dsl.parts.values import plain
 
 
@@ -51,13 +51,9 @@ UNREAD = ("G2-001", "G2-002", "G2-003", "G2-004")
 
 @attrs.frozen
 class RawConfig:
-    """A recipe before validation.
+    """A recipe before validation, with the faults found so far.
 
-    Attributes:
-        tables: tables of the recipe.
-        faults: faults so far.
-        name: name of the recipe; "" for none.
-        extends: Python recipe that it extends, directly or through files; "" for none.
+    ``extends`` is the Python recipe that it extends, directly or through files; "" for none.
     """
 
     tables: Mapping[str, Table]
@@ -165,24 +161,26 @@ def _class_of(
 
 def _nested(cls: type[Part], key: str, raw: Any) -> Any:
     """Return an inline table as a part, if its values are valid."""
-    if not _holds_part(cls, key, raw):
-        return raw
-    return raw if check(Parallel, raw, dict.fromkeys(raw, ""), "") else Parallel(**raw)
+    part = _part_within(cls, key, raw)
+    return raw if part is None or check(part, raw, dict.fromkeys(raw, ""), "") else part(**raw)
 
 
 def _inside(cls: type[Part], key: str, value: Value) -> list[Fault]:
     """Return the faults of an inline table that should be a part."""
-    if not _holds_part(cls, key, value.raw):
+    part = _part_within(cls, key, value.raw)
+    if part is None:
         return []
     origins = dict.fromkeys(value.raw, value.origin)
     return [
-        attrs.evolve(fault, key=fault.key.replace(Parallel.table, f"{cls.table}.{key}", 1))
-        for fault in check(Parallel, value.raw, origins, value.origin)
+        attrs.evolve(fault, key=fault.key.replace(part.table, f"{cls.table}.{key}", 1))
+        for fault in check(part, value.raw, origins, value.origin)
     ]
 
 
-def _holds_part(cls: type[Part], key: str, raw: Any) -> bool:
-    return "layout" in key and key in cls.rules() and isinstance(raw, dict)
+def _part_within(cls: type[Part], key: str, raw: Any) -> type[Part] | None:
+    """Return the class of the part that an inline table is; None for any other value."""
+    parts = {field.name: field.metadata.get(PART) for field in cls.fields()}
+    return parts.get(key) if isinstance(raw, dict) else None
 
 
 def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:

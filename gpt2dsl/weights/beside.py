@@ -114,7 +114,7 @@ def deciding(weights: CheckpointLocation) -> list[tuple[str, Path]]:
         if path.is_file() and path not in weights.files and _decides(path.name)
     }
     # Files that are only copied are part of the result too.
-    others = read | tokenizer_files.kept_paths(weights.folder)
+    others = read | tokenizer_files.paths(weights.folder)
     return [*tensors, *((f"strategy {path.name}", path) for path in strategy), *others.items()]
 
 

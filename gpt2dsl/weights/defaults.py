@@ -159,7 +159,7 @@ class Defaults:
         Raises:
             SpecError: it lists every such key (G2-306).
         """
-        overridden_keys = set(generation_config.theirs(asked.given()))
+        overridden_keys = set(generation_config.file_keys(asked.given()))
         refuse(fate for fate in self.refused if fate.key not in overridden_keys)
 
     def overridden(self, said: Generation) -> Defaults:
@@ -174,7 +174,7 @@ class Defaults:
             if key.removeprefix(_TABLE) not in rivals
         }
         values |= {_TABLE + key: Stated(value, said.why(key)) for key, value in stated.items()}
-        named = set(generation_config.theirs(said.given()))
+        named = set(generation_config.file_keys(said.given()))
         refused = tuple(fate for fate in self.refused if fate.key not in named)
         return attrs.evolve(self, values=values, refused=refused)
 

@@ -256,7 +256,7 @@ def _copy(tokenizer: Path | None, folder: Path) -> None:
     """Copy a tokenizer, with its class, which may only be named in a config.json not copied."""
     if not tokenizer:
         return
-    files = tokenizer_files.kept(tokenizer)
+    files = tokenizer_files.read(tokenizer)
     named = tokenizer_settings.class_name(tokenizer)
     if named != tokenizer_settings.USUAL_CLASS:
         files = tokenizer_files.with_default(files, tokenizer_class=named)

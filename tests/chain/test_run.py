@@ -18,7 +18,7 @@ import pytest
 
 from gpt2dsl import Chain, LoRA, Model, Recipe, RunError, SpecError, Task, Train
 from gpt2dsl.chain import record
-from gpt2dsl.chain.key import Key
+from gpt2dsl.chain.key import StageKey
 from gpt2dsl.chain.record import Record
 from gpt2dsl.files import lock
 from gpt2dsl.identity.identity import Identity
@@ -464,7 +464,7 @@ def test_what_a_killed_conversion_had_begun_is_forgotten_once_its_target_is_writ
 
 
 def test_a_record_of_numbers_that_are_none_is_json(tmp_path: Path) -> None:
-    key = Key(identity=Identity(values={}, contents={}), taken="")
+    key = StageKey(identity=Identity(values={}, contents={}), taken="")
     scores = {"f1": math.nan, "matthews": 0.5}
     entry = Record(
         number=1, task="evaluate", key=key, taken="", files={}, weights="", text="",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError
 
@@ -20,7 +20,7 @@ def refusal(tmp_path: Path, content: str, **form: Any) -> str:
     path.write_text(content)
     named = {"format": "csv", "text": "review", "label": "verdict", **form}
     with pytest.raises(InputError) as error:
-        list(Source.open(str(path), Form(**named)).rows(number=str))
+        list(Source.open(str(path), DataFormat(**named)).rows(number=str))
     (fault,) = error.value.faults
     assert fault.code == "G2-304"
     return fault.message
@@ -59,8 +59,8 @@ def refusal(tmp_path: Path, content: str, **form: Any) -> str:
         ),
         (
             "A good film; a bad end\n", {},
-            "there is no column 'review', but 'A good film; a bad end': this seems to be no header: "
-            f"{NUMBERS}; else data.text_column names the column",
+            "there is no column 'review', but 'A good film; a bad end': this seems to be no "
+            f"header: {NUMBERS}; else data.text_column names the column",
         ),
         (
             "text,label\n", {},

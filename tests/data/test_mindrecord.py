@@ -13,7 +13,7 @@ from mindspore.mindrecord import FileWriter
 from gpt2dsl import Data, Model, Recipe, Runtime, SpecError, Task, Train
 from gpt2dsl.cli.main import cli
 from gpt2dsl.data import mindrecord
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.rows import LEFT_OUT
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -21,7 +21,7 @@ from gpt2dsl.data.tokens import stream
 from gpt2dsl.errors import InputError
 
 SCHEMA = {name: {"type": "int32", "shape": [-1]} for name in mindrecord.FIELDS}
-FORM = Form(format="mindrecord")
+FORM = DataFormat(format="mindrecord")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_what_is_written_is_read_by_a_plain_script(
     rows = plain(tmp_path / "out")
     assert len(rows) == said["rows"]
     assert len(list((tmp_path / "out").glob("*.mindrecord"))) == int(shards)
-    tokens = stream(Source.open(str(texts), Form(format="jsonl")), Tokenizer.load(tokenizer))
+    tokens = stream(Source.open(str(texts), DataFormat(format="jsonl")), Tokenizer.load(tokenizer))
     assert np.array_equal(
         np.concatenate([row["input_ids"] for row in rows]), tokens[: 33 * len(rows)]
     )

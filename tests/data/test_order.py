@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,17 +39,14 @@ def test_the_order_is_the_same_in_every_release() -> None:
     assert rows_of(0, 10, 10, 0).tolist() == ORDER
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@given(rows=st.integers(1, 40), share=st.integers(1, 6), stop=st.integers(0, 30))
-def test_ranks_see_every_row_once_an_epoch_and_go_on_with_the_very_next(
-    ranks: int, rows: int, share: int, stop: int
+@given(rows=st.integers(1, 40), batch=st.integers(1, 24), stop=st.integers(0, 30))
+def test_every_row_is_seen_once_an_epoch_and_a_resume_goes_on_with_the_very_next(
+    rows: int, batch: int, stop: int
 ) -> None:
-    batch = share * ranks
     steps = -(-rows * 2 // batch)
 
     def read(step: int) -> list[int]:
-        shares = [rows_of(step, batch, rows, 7, rank=rank, ranks=ranks) for rank in range(ranks)]
-        return [int(row) for share in shares for row in share]
+        return rows_of(step, batch, rows, 7).tolist()
 
     whole = [row for step in range(steps) for row in read(step)]
     for epoch in range(2):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import TableRow
 from gpt2dsl.errors import InputError, SpecError
@@ -20,7 +20,7 @@ from gpt2dsl.errors import InputError, SpecError
 def source(tmp_path: Path, content: str | bytes, **form: Any) -> Source:
     path = tmp_path / "data"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return Source.open(str(path), Form(**form))
+    return Source.open(str(path), DataFormat(**form))
 
 
 def rows(tmp_path: Path, content: str | bytes, **form: Any) -> list[tuple[str, str]]:
@@ -242,7 +242,7 @@ def test_a_file_without_its_header_loses_no_row(tmp_path: Path, name: str) -> No
 def test_every_file_of_a_folder_has_its_own_header(tmp_path: Path) -> None:
     for i in range(2):
         (tmp_path / f"{i}.csv").write_text(f"label,text\n{i},text {i}\n")
-    found = list(Source.open(str(tmp_path), Form(format="csv")).rows())
+    found = list(Source.open(str(tmp_path), DataFormat(format="csv")).rows())
     assert found == [TableRow(2, "text 0"), TableRow(2, "text 1")]
 
 

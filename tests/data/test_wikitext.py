@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.wikitext import articles, cleaned
 
@@ -54,6 +54,6 @@ def test_the_spaces_of_wikitext_are_undone(raw: str, expected: str) -> None:
 
 def test_a_source_of_wikitext_gives_its_articles(tmp_path: Path) -> None:
     (tmp_path / "wiki.train.tokens").write_text(TEXT)
-    source = Source.open(str(tmp_path / "wiki.train.tokens"), Form(format="wikitext"))
+    source = Source.open(str(tmp_path / "wiki.train.tokens"), DataFormat(format="wikitext"))
     assert len(list(source.documents())) == 2
     assert [last for _, last in source.blocks()] == [True, True]

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
 from gpt2dsl import Classifier, Data, LoRA, Model, Optim, Recipe, Runtime, SpecError, Task, Train
 from gpt2dsl.data.classes import Classes
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -133,7 +133,7 @@ def test_the_checkpoint_is_transformers_classifier_with_the_same_logits_and_loss
     names = recipe.parts["classifier"].labels  # type: ignore[attr-defined]
     assert tuple(model.config.id2label.values()) == names
     held_out = recipe.parts["task"].eval_data  # type: ignore[attr-defined]
-    found = list(Source.open(held_out, Form(format=name)).rows(number=str))
+    found = list(Source.open(held_out, DataFormat(format=name)).rows(number=str))
     batch = AutoTokenizer.from_pretrained(result.checkpoint)([row.text for row in found])
     width = max(map(len, batch["input_ids"]))
     ids = torch.full((len(found), width), model.config.pad_token_id)
@@ -141,7 +141,7 @@ def test_the_checkpoint_is_transformers_classifier_with_the_same_logits_and_loss
     for i, row in enumerate(batch["input_ids"]):
         ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
     with torch.no_grad():
-        classes = Classes(names, Form(format=name))
+        classes = Classes(names, DataFormat(format=name))
         labels = torch.tensor([classes.number(row.label) for row in found])
         expected = model(ids, attention_mask=mask, labels=labels)
     assert result.loss == pytest.approx(float(expected.loss), abs=1e-4)
@@ -175,15 +175,15 @@ def test_a_class_outside_of_the_labels_is_an_error_with_its_line(tmp_path: Path)
 
 def test_names_that_look_like_numbers_are_no_numbers_of_the_four_sets() -> None:
     names = ("1", "2", "3", "4")
-    assert Classes(names, Form(format="agnews")).number("1") == 1
-    tables = Classes(names, Form(format="csv"))
+    assert Classes(names, DataFormat(format="agnews")).number("1") == 1
+    tables = Classes(names, DataFormat(format="csv"))
     assert tables.number("1") == 0
     with pytest.raises(BadRowError, match="the class is '0', one of 1, 2, 3, 4"):
         tables.number("0")
 
 
 def test_imdb_names_its_classes_whatever_their_order() -> None:
-    form = Form(format="imdb")
+    form = DataFormat(format="imdb")
     assert Classes(("positive", "negative"), form).number("negative") == 1
     assert Classes(("bad", "good"), form).number("positive") == 1
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2dsl.data import digests, prepare, tokens
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.errors import SpecError
@@ -31,7 +31,7 @@ ROWS = [
     "the cat\t1\nth\t0\n",
 ]
 FORMS = st.builds(
-    Form,
+    DataFormat,
     format=st.sampled_from(
         ["text", "jsonl", "csv", "tsv", "wikitext", "sst2", "imdb", "agnews", "cola"]
     ),
@@ -60,7 +60,7 @@ class Made:
     """Files, their form, and a tokenizer: what a token stream is made of."""
 
     files: tuple[bytes, ...]
-    form: Form
+    form: DataFormat
     flags: tuple[tuple[str, Any], ...]
     added: tuple[str, ...]
 
@@ -78,7 +78,7 @@ def changed(data: st.DataObject, made: Made) -> Made:
     if kind == "files":
         return attrs.evolve(made, files=(*data.draw(st.permutations(made.files)), b""))
     if kind == "form":
-        name = data.draw(st.sampled_from([field.name for field in attrs.fields(Form)]))
+        name = data.draw(st.sampled_from([field.name for field in attrs.fields(DataFormat)]))
         value = getattr(data.draw(FORMS), name)
         return attrs.evolve(made, form=attrs.evolve(made.form, **{name: value}))
     if kind == "flag":

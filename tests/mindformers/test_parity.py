@@ -17,7 +17,7 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from gpt2dsl import Recipe, Task
 from gpt2dsl.data import mindrecord
-from gpt2dsl.data.form import Form
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.engine import prepare
 from gpt2dsl.engine.language_model import LanguageModel
@@ -163,7 +163,7 @@ def test_rows_of_classes_are_read_by_it_and_its_own_are_read_here(tmp_path: Path
     for array in ours.glob("*.npy"):
         shutil.copy(array, tmp_path / "theirs")
     inside("write-classes", tmp_path / "theirs")
-    form = Form(format="mindrecord")
+    form = DataFormat(format="mindrecord")
     one, other = (mindrecord.read_classes(Source.open(str(tmp_path / name), form))
                   for name in ("ours", "theirs"))  # fmt: skip
     assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

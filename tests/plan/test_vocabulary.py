@@ -12,7 +12,7 @@ from transformers import GPT2ForSequenceClassification
 import gpt2dsl
 from gpt2dsl import Data, Model, Recipe, SpecError, Task, Train
 from gpt2dsl.errors import InputError
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.worker import GenerationWorker
 from tests.vocabularies import random_model, vocabulary
 
 TOO_SMALL = "the tokenizer has 264 entries, the model's word table 263; ids beyond it have no"
@@ -58,7 +58,7 @@ def test_the_library_and_the_server_refuse_them_in_the_same_words(small: Path) -
     def load() -> Any:
         return gpt2dsl.load(str(small / "m"))
 
-    worker = Worker(load, batch=1, waiting=0)
+    worker = GenerationWorker(load, batch=1, waiting=0)
     worker.start()
     tries = (load, lambda: gpt2dsl.pipeline("text_generation", str(small / "m")))
     for attempt in (*tries, worker.model.result):

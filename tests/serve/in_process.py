@@ -15,8 +15,8 @@ from gpt2dsl.serve.app import app
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.server import load
 from gpt2dsl.serve.service import Service
-from gpt2dsl.serve.settings import Settings
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.settings import ServerSettings
+from gpt2dsl.serve.worker import GenerationWorker
 
 PLAN = [65, 66, 67, 68, 69, 70, 71, 264, 72, 310, 73]
 ROWS = 320
@@ -29,8 +29,8 @@ class Client:
     def __init__(
         self, folder: Path, template: str | None = None, adapters: Mapping[str, str] | None = None
     ) -> None:
-        settings = Settings(adapters=adapters or {})
-        self.worker = Worker(lambda: load(str(folder), settings), batch=4, waiting=8)
+        settings = ServerSettings(adapters=adapters or {})
+        self.worker = GenerationWorker(lambda: load(str(folder), settings), batch=4, waiting=8)
         self.worker.start()
         self.lm: LanguageModel = self.worker.model.result()
         service = Service(self.worker, "org/m", Limits(texts=12), template, settings.adapters)
@@ -57,7 +57,7 @@ class Client:
         return "".join(one["text"] for one in choices), choices[-1]["finish_reason"]
 
 
-class Never(Worker):
+class Never(GenerationWorker):
     """A worker whose model never comes."""
 
     def __init__(self) -> None:

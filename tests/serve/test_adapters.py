@@ -27,8 +27,8 @@ from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.serve.server import load
-from gpt2dsl.serve.settings import Settings, named_adapters
-from gpt2dsl.serve.worker import Event, Ticket, Worker
+from gpt2dsl.serve.settings import ServerSettings, named_adapters
+from gpt2dsl.serve.worker import Event, GenerationWorker, Ticket
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.lazy_tensor import ArrayTensor
@@ -101,7 +101,7 @@ def asked(lm: LanguageModel, prompt: Any, **settings: Any) -> Row:
     return lm.row(prompt, Generation(**keys), stops_in_prompt=False)
 
 
-def run(worker: Worker, rows: Sequence[Row]) -> list[Any]:
+def run(worker: GenerationWorker, rows: Sequence[Row]) -> list[Any]:
     """Generate texts, each as a request of its own, all at once."""
     done, left = threading.Event(), [len(rows)]
 
@@ -127,7 +127,7 @@ def test_texts_of_all_models_at_once_are_those_of_each_alone(
     requests = [(name, prompt, more) for more in kinds for prompt in PROMPTS for name in NAMES]
     expected = {}
     for name in NAMES:
-        worker = Worker(lambda name=name: alone[name], batch=4, waiting=8)  # type: ignore[misc]
+        worker = GenerationWorker(lambda name=name: alone[name], batch=4, waiting=8)  # type: ignore[misc]
         worker.start()
         worker.model.result()
         for i, (other, prompt, more) in enumerate(requests):
@@ -237,7 +237,7 @@ def test_numbers_that_one_adapter_makes_infinite_reach_no_other(base: Path) -> N
         folder / "adapter_model.safetensors",
         {"format": "pt"},
     )
-    lm = load(str(base), Settings(adapters={"infinite": str(folder)}))
+    lm = load(str(base), ServerSettings(adapters={"infinite": str(folder)}))
     slots = lm.chunked_slots(2, 0)
     left = asked(lm, LONG, max_new_tokens=30)
     begin(slots, left)
@@ -279,7 +279,7 @@ def test_a_mindformers_checkpoint_with_lora_is_an_adapter_of_what_is_in_it(
     file.with_suffix(".yaml").write_text(
         "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
     )
-    lm = load(str(base), Settings(adapters={"mine": str(file)}))
+    lm = load(str(base), ServerSettings(adapters={"mine": str(file)}))
     changed = "transformer.h.0.attn.c_attn.weight"
     own, theirs = lm._network.by_name, lm._adapted["mine"].by_name
     assert [name for name in own if theirs[name] is not own[name]] == [changed]
@@ -324,7 +324,7 @@ def test_a_run_with_lora_is_an_adapter_of_what_it_began_with(base: Path, tmp_pat
 
 def refused(base: Path, **named: Path | str) -> str:
     with pytest.raises(InputError) as caught:
-        load(str(base), Settings(adapters={name: str(path) for name, path in named.items()}))
+        load(str(base), ServerSettings(adapters={name: str(path) for name, path in named.items()}))
     return str(caught.value)
 
 
@@ -336,7 +336,7 @@ def test_an_adapter_of_another_base_is_refused_by_what_differs(
     config = json.loads((wiki / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = str(other)
     (wiki / "adapter_config.json").write_text(json.dumps(config))
-    lm = load(str(base), Settings(adapters={"wiki": str(wiki)}))  # the same weights elsewhere
+    lm = load(str(base), ServerSettings(adapters={"wiki": str(wiki)}))  # the same weights elsewhere
     assert lm.adapters["wiki"].generate(["a"], max_new_tokens=3)
 
     tensors = load_file(other / "model.safetensors")
@@ -376,7 +376,7 @@ def test_what_is_no_adapter_that_can_be_served_is_refused_under_its_name(
         (unknown / "adapter_config.json").write_text(
             json.dumps({**config, "base_model_name_or_path": named})
         )
-        lm = load(str(base), Settings(adapters={"w": str(unknown)}))
+        lm = load(str(base), ServerSettings(adapters={"w": str(unknown)}))
         assert lm.adapters["w"].adapter == "w"
     (unknown / "adapter_config.json").write_text(
         json.dumps({**config, "base_model_name_or_path": str(tmp_path / "gone")})
@@ -409,7 +409,7 @@ def test_names_that_can_not_be_are_refused_before_anything_is_loaded(
 
 def test_a_path_may_have_an_equals_sign_and_a_name_a_slash() -> None:
     assert named_adapters(["org/w=a=b", "x=c"], "m") == {"org/w": "a=b", "x": "c"}
-    assert attrs.asdict(Settings(adapters={"x": "c"}))["adapters"] == {"x": "c"}
+    assert attrs.asdict(ServerSettings(adapters={"x": "c"}))["adapters"] == {"x": "c"}
 
 
 def test_the_check_asks_each_model(base: Path, paths: dict[str, str]) -> None:

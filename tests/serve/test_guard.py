@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from gpt2dsl.serve.app import app
 from gpt2dsl.serve.limits import Limits
 from gpt2dsl.serve.service import Service
-from gpt2dsl.serve.worker import Worker
+from gpt2dsl.serve.worker import GenerationWorker
 from tests.serve.in_process import Never
 
 JSON = {"Content-Type": "application/json"}
@@ -230,7 +230,7 @@ def test_while_the_model_loads_only_health_answers() -> None:
 
 
 def test_a_worker_that_died_is_down() -> None:
-    dead = Worker(lambda: None, batch=1, waiting=1)  # type: ignore[arg-type,return-value]
+    dead = GenerationWorker(lambda: None, batch=1, waiting=1)  # type: ignore[arg-type,return-value]
     asked = TestClient(app(Service(dead, "m", Limits(texts=1))), "http://localhost")
     assert asked.get("/health").json()["status"] == "down"
     assert asked.post("/v1/completions", json={}).status_code == 503

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from gpt2dsl.cli.serve import command
 from gpt2dsl.errors import Gpt2DslError, InputError
 from gpt2dsl.parts.task import Serve
-from gpt2dsl.serve.settings import Settings, listen
+from gpt2dsl.serve.settings import ServerSettings, listen
 from tests.serve.conftest import Server
 
 LONG_TEXT: Any = {"max_tokens": 2000, "temperature": 0, "extra_body": {"min_tokens": 2000}}
@@ -146,7 +146,7 @@ def test_others_than_this_machine_need_a_key(host: str) -> None:
 
 
 def test_an_open_server_is_warned_of(capfd: pytest.CaptureFixture[str]) -> None:
-    with listen(Settings(host="0.0.0.0", port=0, is_open=True)):  # noqa: S104
+    with listen(ServerSettings(task=Serve(host="0.0.0.0", port=0), is_open=True)):  # noqa: S104
         said = capfd.readouterr().err
     assert said == "warning: anyone who reaches 0.0.0.0 can use this server: it needs no key\n"
 
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_template_is_refused_before_anything_is_loaded(
     words = f"{file}: line 2: it is no template: "
     assert words in refused("gpt2", "--template", str(file), "--port", "0")
     with pytest.raises(InputError, match=re.escape(words)):
-        Settings.of(Serve(template=str(file)))
+        ServerSettings(task=Serve(template=str(file)))
 
 
 def test_a_signal_while_mindspore_is_imported_ends_the_server_in_one_line(weights: Path) -> None:

@@ -7,15 +7,16 @@ import signal
 
 import pytest
 
+from gpt2dsl.parts.task import Serve
 from gpt2dsl.serve import server
-from gpt2dsl.serve.settings import Settings, listen
+from gpt2dsl.serve.settings import ServerSettings, listen
 from gpt2dsl.serve.stop import Stop
 
 
 def test_a_server_that_is_asked_to_stop_before_it_begins_ends_with_a_result(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    settings = Settings(port=0)
+    settings = ServerSettings(task=Serve(port=0))
     listening = listen(settings)
     port = listening.getsockname()[1]
     with Stop() as stop:

@@ -15,7 +15,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel, network_of
-from gpt2dsl.serve.worker import Event, Ticket, Worker
+from gpt2dsl.serve.worker import Event, GenerationWorker, Ticket
 from tests.engine.conftest import text
 from tests.judges import TINY, random_weights
 
@@ -27,8 +27,8 @@ def model() -> LanguageModel:
 
 
 @pytest.fixture(scope="module")
-def worker(model: LanguageModel) -> Iterator[Worker]:
-    made = Worker(lambda: model, batch=2, waiting=200)
+def worker(model: LanguageModel) -> Iterator[GenerationWorker]:
+    made = GenerationWorker(lambda: model, batch=2, waiting=200)
     made.start()
     made.model.result()
     yield made
@@ -64,7 +64,7 @@ def asked(model: LanguageModel, prompt: Any = "the", **settings: Any) -> Row:
 
 
 def test_requests_take_turns_however_many_texts_each_asks_for(
-    model: LanguageModel, worker: Worker
+    model: LanguageModel, worker: GenerationWorker
 ) -> None:
     order: list[str] = []
     many = Listener([asked(model, max_new_tokens=4) for _ in range(40)], order, "many")
@@ -81,7 +81,7 @@ def test_a_long_prompt_holds_up_no_text_that_runs() -> None:
     tokenizer = Tokenizer.train([text(400)], TINY.vocab)
     geometry = attrs.evolve(TINY, positions=1024)
     lm = LanguageModel(network_of(geometry, random_weights(geometry), "cpu"), tokenizer)
-    worker = Worker(lambda: lm, batch=2, waiting=4)
+    worker = GenerationWorker(lambda: lm, batch=2, waiting=4)
     worker.start()
     worker.model.result()
     running = Listener([asked(lm, max_new_tokens=1000, min_new_tokens=1000)])
@@ -102,7 +102,7 @@ def test_a_long_prompt_holds_up_no_text_that_runs() -> None:
 
 
 def test_no_text_waits_for_more_than_three_steps_between_two_tokens(
-    model: LanguageModel, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, worker: GenerationWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
     for name in ("advance", "step"):
@@ -126,7 +126,7 @@ def test_no_text_waits_for_more_than_three_steps_between_two_tokens(
     assert sum(between) >= 20
 
 
-def test_a_text_that_fails_fails_alone(model: LanguageModel, worker: Worker) -> None:
+def test_a_text_that_fails_fails_alone(model: LanguageModel, worker: GenerationWorker) -> None:
     alone = Listener([asked(model, max_new_tokens=20)])
     worker.submit(alone.ticket)
     expected = alone.wait()
@@ -142,7 +142,9 @@ def test_a_text_that_fails_fails_alone(model: LanguageModel, worker: Worker) -> 
     assert "generation.repetition_penalty = 5e-324" in failed.failure
 
 
-def test_a_listener_that_fails_disturbs_nobody(model: LanguageModel, worker: Worker) -> None:
+def test_a_listener_that_fails_disturbs_nobody(
+    model: LanguageModel, worker: GenerationWorker
+) -> None:
     def gone(_: Event) -> None:
         raise RuntimeError("the loop is closed")
 
@@ -152,7 +154,7 @@ def test_a_listener_that_fails_disturbs_nobody(model: LanguageModel, worker: Wor
     assert good.wait()
 
 
-def test_what_is_cancelled_frees_its_places(model: LanguageModel, worker: Worker) -> None:
+def test_what_is_cancelled_frees_its_places(model: LanguageModel, worker: GenerationWorker) -> None:
     left = Listener([asked(model, max_new_tokens=70, min_new_tokens=70) for _ in range(100)])
     worker.submit(left.ticket)
     left.ticket.cancel()
@@ -163,7 +165,7 @@ def test_what_is_cancelled_frees_its_places(model: LanguageModel, worker: Worker
     assert worker.counts == (0, 0)
 
 
-def test_the_worker_counts_what_it_does(model: LanguageModel, worker: Worker) -> None:
+def test_the_worker_counts_what_it_does(model: LanguageModel, worker: GenerationWorker) -> None:
     prompt = [(11 * i) % 300 for i in range(70)]
     before = worker.counters
     for known in (0, 64):
@@ -179,7 +181,7 @@ def test_the_worker_counts_what_it_does(model: LanguageModel, worker: Worker) ->
 
 
 def test_penalties_of_openais_api_lower_what_was_generated(
-    model: LanguageModel, worker: Worker
+    model: LanguageModel, worker: GenerationWorker
 ) -> None:
     plain = asked(model, "the", max_new_tokens=30)
     (free,) = model.continuations(["the"], Generation(max_new_tokens=30))

@@ -7,7 +7,7 @@ import pytest
 
 from gpt2dsl import SpecError
 from gpt2dsl.spec.mindformers import carrying, document
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 from tests.spec.mindformers_files import write
 
 
@@ -34,7 +34,7 @@ def test_only_a_near_key_is_suggested(tmp_path: Path, key: str, meant: str) -> N
     absent = [entry for entry in entries if entry.key != meant]
     for known in (entries, absent):
         with pytest.raises(SpecError) as error:
-            carrying.carry([*known, Entry(key, 1, "a.yaml:1")])
+            carrying.carry([*known, ConfigEntry(key, 1, "a.yaml:1")])
         (fault,) = error.value.faults
         hint = f"did you mean {meant}? Delete" if meant else "delete"
         assert fault.message.endswith(f"no such key; {hint} the line if it is not needed")
@@ -58,7 +58,7 @@ def test_keys_of_another_mode_are_known_in_each(tmp_path: Path, key: str, value:
 def _with_ratio(folder: Path, ratio: object) -> carrying.Imported:
     key = "model.model_config.expand_ratio"
     entries = [entry for entry in document.read(write(folder, "run_gpt2")) if entry.key != key]
-    return carrying.carry([*entries, Entry(key, ratio, "a.yaml:1")])
+    return carrying.carry([*entries, ConfigEntry(key, ratio, "a.yaml:1")])
 
 
 @pytest.mark.parametrize(("ratio", "inner"), [("4", None), (2, 1536), ("2.5", 1920), (4.0, None)])

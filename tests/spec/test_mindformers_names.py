@@ -7,7 +7,7 @@ import pytest
 
 from gpt2dsl import Classifier, SpecError
 from gpt2dsl.spec.mindformers import carrying, document
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 from tests.spec.mindformers_files import write
 
 
@@ -95,8 +95,8 @@ def test_values_that_contradict_the_networks_head_are_faults(
 
 
 def test_the_labels_say_the_head_where_the_network_is_not_named() -> None:
-    trainer = Entry("trainer.type", "TextClassificationTrainer", "a.yaml:1")
+    trainer = ConfigEntry("trainer.type", "TextClassificationTrainer", "a.yaml:1")
     with pytest.raises(SpecError, match=r"a language model \(model.model_config.num_labels is mis"):
         carrying.carry([trainer])
-    labels = Entry("model.model_config.num_labels", 2, "a.yaml:2")
+    labels = ConfigEntry("model.model_config.num_labels", 2, "a.yaml:2")
     assert Classifier(labels=2) in carrying.carry([trainer, labels]).parts()

@@ -343,7 +343,7 @@ def test_a_value_of_the_command_line_is_read_as_its_key_wants_it(setting: str, v
 
 
 def test_a_value_of_a_chains_stage_is_read_as_its_key_wants_it() -> None:
-    values, _ = read.said_by(("stage.2.task.data=2024-05-01", "stage.1.optim.lr=.5"))
+    values, _ = read.parse_settings(("stage.2.task.data=2024-05-01", "stage.1.optim.lr=.5"))
     assert [one.raw for one in values.values()] == ["2024-05-01", 0.5]
 
 
@@ -370,7 +370,7 @@ def test_a_date_without_quotes_is_the_text_that_was_written_as_with_set(written:
     recipe = Recipe.from_toml(f'[task]\nkind = "pretrain"\ndata = {written}  # of today\n')
     assert isinstance(recipe.completed.task, Pretrain)
     assert recipe.completed.task.data == written
-    values, _ = read.said_by((f"task.data={written}",))
+    values, _ = read.parse_settings((f"task.data={written}",))
     assert values["task.data"].raw == written
 
 

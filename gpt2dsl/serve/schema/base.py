@@ -56,7 +56,7 @@ class Body(BaseModel):
             return body
         if len(body) > MOST_KEYS:  # pydantic would collect a fault for each
             raise ValueError(f"{len(body)} keys are more than {MOST_KEYS}")
-        return {key: whole(value) for key, value in given(body).items()}
+        return {key: as_integer(value) for key, value in without_nulls(body).items()}
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -78,7 +78,7 @@ class Body(BaseModel):
         return reference
 
 
-def given(table: Mapping[str, Any]) -> dict[str, Any]:
+def without_nulls(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a table that are not null."""
     return {key: value for key, value in table.items() if value is not None}
 
@@ -88,7 +88,7 @@ def neutral(key: str, value: Any) -> JsonSchemaValue:
     return {"properties": {key: {"enum": [value, None]}}}
 
 
-def whole(value: Any) -> Any:
+def as_integer(value: Any) -> Any:
     """Return a float without a fraction as an integer, any other value unchanged."""
     return int(value) if type(value) is float and value.is_integer() else value
 
@@ -98,13 +98,9 @@ Anything = Any
 
 
 class Shaped:
-    """Annotation of a key whose value is validated by a function.
+    """Annotation of a key whose value is validated by a function, which raises ValueError.
 
     pydantic would report for each element of a long list why it is of none of the allowed types.
-
-    Args:
-        check: returns the value or raises ValueError.
-        schema: JSON schema for documentation.
     """
 
     def __init__(self, check: Callable[[Any], Any], schema: JsonSchemaValue) -> None:
@@ -121,16 +117,11 @@ class Shaped:
     def __get_pydantic_json_schema__(
         self, core_schema: pydantic_core.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return the JSON schema."""
         return copy.deepcopy(self._schema)
 
 
 class Neutral(Shaped):
-    """Annotation of a key of OpenAI's that is not supported: only neutral values are accepted.
-
-    Args:
-        values: the neutral values.
-    """
+    """Annotation of a key of OpenAI's that is not supported: only neutral values are accepted."""
 
     def __init__(self, *values: Any) -> None:
         super().__init__(self._neutral, {"enum": list(values)} if values else NULL)
@@ -149,11 +140,7 @@ T = TypeVar("T", bound=Body)
 
 
 def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
-    """Parse and validate the body of a request.
-
-    Args:
-        kinds: the possible types, distinguished by their required keys.
-        raw: JSON.
+    """Parse and validate the body of a request, whose type is found by its required keys.
 
     Raises:
         ApiError: the body is not JSON, has too many containers or is of none of the types.
@@ -167,7 +154,7 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
         raise ApiError(400, f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise ApiError(400, f"the body is no JSON object but {_kind(document)}")
-    fitting = (kind for kind in kinds if _required(kind) <= given(document).keys())
+    fitting = (kind for kind in kinds if _required(kind) <= without_nulls(document).keys())
     kind = next(fitting, kinds[0])
     try:
         return kind.model_validate(document)

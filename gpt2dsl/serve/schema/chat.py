@@ -8,7 +8,7 @@ from pydantic import FailFast, Field, model_validator
 from typing_extensions import Self, override
 
 from gpt2dsl.parts.rules import LARGEST
-from gpt2dsl.serve.schema.base import NULL, Body, Demands, Neutral, Shaped, given, neutral
+from gpt2dsl.serve.schema.base import NULL, Body, Demands, Neutral, Shaped, neutral, without_nulls
 from gpt2dsl.serve.schema.sampling import Sampling
 
 MOST_MESSAGES = 1000
@@ -37,7 +37,7 @@ def _text_of(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind != "text":
         raise ValueError(f"only parts of type text are supported, found {kind!r:.40}")
-    if unknown := given(part).keys() - {"type", "text"}:
+    if unknown := without_nulls(part).keys() - {"type", "text"}:
         raise ValueError(f"{min(unknown):.40}: not supported here")
     if not isinstance(part.get("text"), str):
         raise ValueError("a part of type text has a text")  # noqa: TRY004

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self, override
 
 from gpt2dsl.parts.rules import LARGEST
-from gpt2dsl.serve.schema.base import Neutral, Shaped, whole
+from gpt2dsl.serve.schema.base import Neutral, Shaped, as_integer
 from gpt2dsl.serve.schema.sampling import Sampling
 
 Prompt = str | list[int]
@@ -29,8 +29,8 @@ def each_prompt(value: Any) -> list[Prompt]:
     if kinds & {str, list, dict}:
         expected = "a text, texts, the ids of a text, or lists of ids"
         # Incrementally, since serializing a large value would hold the GIL for long.
-        found = "".join(itertools.islice(json.JSONEncoder().iterencode(value), 40))
-        raise ValueError(f"expected {expected}, found {found:.40}")
+        start = "".join(itertools.islice(json.JSONEncoder().iterencode(value), 40))
+        raise ValueError(f"expected {expected}, found {start:.40}")
     return [checked_ids(value)]
 
 
@@ -38,7 +38,7 @@ def checked_ids(value: list[Any]) -> list[int]:
     """Return a list of token ids, validated."""
     if not isinstance(value, list):
         raise ValueError(f"expected a list of ids, found {type(value).__name__}")  # noqa: TRY004
-    ids = list(map(whole, value)) if float in map(type, value) else value
+    ids = list(map(as_integer, value)) if float in map(type, value) else value
     for kind in set(map(type, ids)) - {int}:
         raise ValueError(f"ids are integers, found {kind.__name__}")
     if min(ids, default=0) < 0:

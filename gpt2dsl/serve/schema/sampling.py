@@ -124,17 +124,14 @@ class Sampling(Body):
 
     @property
     def stops(self) -> Sequence[str]:
-        """Stop strings."""
         return list(self.stop)
 
     def generation(self, room: int) -> Generation:
         """Return the equivalent ``[generation]``; temperature 0 or top_p 0 means greedy decoding.
 
         Length and ``n`` have OpenAI's defaults. As in vLLM, other absent keys default to the
-        weights' generation_config.json, then to OpenAI's defaults.
-
-        Args:
-            room: maximum tokens after the prompt.
+        weights' generation_config.json, then to OpenAI's defaults. ``room`` is the number of tokens
+        that fit after the prompt.
 
         Raises:
             SpecError: a value is invalid.

@@ -13,7 +13,7 @@ from gpt2dsl.parts import Part
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.spec import read
 from gpt2dsl.spec.mindformers import keys, names
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 from gpt2dsl.spec.tables import Value, structure
 from gpt2dsl.weights.formats.settings import ACTIVATIONS
 
@@ -27,16 +27,13 @@ _SAVING = "callbacks[CheckpointMointor]."
 
 
 @attrs.frozen
-class Line:
-    """Fate of a key.
+class ImportedKey:
+    """A key of the configuration with its fate: carried over, no effect or no counterpart.
 
-    Attributes:
-        entry: key with its value.
-        fate: carried over, no effect or no counterpart.
-        words: target in the recipe, or the reason that there is none.
+    ``words`` are the target in the recipe, or the reason that there is none.
     """
 
-    entry: Entry
+    entry: ConfigEntry
     fate: str
     words: str
 
@@ -46,7 +43,7 @@ class Imported:
     """Tables of the recipe, and the fate of each key of the configuration."""
 
     tables: Mapping[str, Mapping[str, Any]]
-    lines: tuple[Line, ...]
+    lines: tuple[ImportedKey, ...]
 
     def parts(self) -> list[Part]:
         """Return the parts of the recipe, without those that are all defaults.
@@ -65,7 +62,7 @@ class Imported:
         return [part for name, part in parts.items() if part.changed() or name in OPTIONAL]
 
 
-def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
+def carry(entries: Iterable[ConfigEntry], devices: int | None = None) -> Imported:
     """Return the recipe of a configuration.
 
     Args:
@@ -81,15 +78,14 @@ def carry(entries: Iterable[Entry], devices: int | None = None) -> Imported:
 class _Carrier:
     """Converter that moves values to the recipe; keys that it leaves have another fate."""
 
-    def __init__(self, entries: dict[str, Entry], devices: int | None) -> None:
+    def __init__(self, entries: dict[str, ConfigEntry], devices: int | None) -> None:
         self.entries, self.devices = entries, devices
         self.tables: dict[str, dict[str, Any]] = {}
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, ImportedKey] = {}
         self.faults = list(names.faults(entries))
         self.asked: set[str] = set()
 
     def imported(self) -> Imported:
-        """Return the recipe and the fate of every key."""
         for step in (self._task, self._model, self._numbers, self._parallel, self._train,
                      self._optimizer, self._schedule, self._generation):  # fmt: skip
             step()
@@ -101,23 +97,22 @@ class _Carrier:
         tables = {name: table for name, table in self.tables.items() if table}
         return Imported(tables, tuple(self.lines[key] for key in self.entries))
 
-    def _rest(self, entry: Entry) -> None:
+    def _rest(self, entry: ConfigEntry) -> None:
         verdict = keys.fate(entry.key, entry.value)
         if verdict is None:
             self.faults.append(keys.unknown(entry, self.asked))
             return
-        self.lines[entry.key] = Line(entry, *verdict)
+        self.lines[entry.key] = ImportedKey(entry, *verdict)
 
     def take(self, key: str, default: Any = None, words: str = "") -> Any:
         """Return a value and record its key as carried over."""
         self.asked.add(key)
         if (entry := self.entries.get(key)) is None:
             return default
-        self.lines[key] = Line(entry, CARRIED, words)
+        self.lines[key] = ImportedKey(entry, CARRIED, words)
         return entry.value
 
     def put(self, where: str, value: Any) -> None:
-        """Set a value of the recipe."""
         table, _, name = where.partition(".")
         self.tables.setdefault(table, {})[name] = value
 
@@ -129,15 +124,15 @@ class _Carrier:
             self.put(where, value)
         return value
 
-    def choice(self, key: str, ours: Mapping[str, str], default: str, where: str) -> str:
+    def choice(self, key: str, names_here: Mapping[str, str], default: str, where: str) -> str:
         """Return the recipe's name for one of MindFormers' names."""
         name = self.take(key, None, words=where)
         if name is None:
             return default
-        if not isinstance(name, str) or name not in ours:
-            self.faults.append(names.outside(self.entries[key], ours))
+        if not isinstance(name, str) or name not in names_here:
+            self.faults.append(names.outside(self.entries[key], names_here))
             return default
-        return ours[name]
+        return names_here[name]
 
     def number(self, key: str, default: float, words: str = "") -> Any:
         """Return a number, also from text, which YAML reads ``1e-5`` as."""
@@ -153,10 +148,9 @@ class _Carrier:
         return default
 
     def note(self, key: str, fate: str, words: str) -> None:
-        """Record the fate of a key."""
         self.asked.add(key)
         if key in self.entries:
-            self.lines[key] = Line(self.entries[key], fate, words)
+            self.lines[key] = ImportedKey(self.entries[key], fate, words)
 
     def _task(self) -> None:
         kind = self.choice("run_mode", names.MODES, "pretrain", "task.kind")
@@ -192,8 +186,8 @@ class _Carrier:
 
     def _model(self) -> None:
         sizes = {
-            ours: self.take(f"{_CONFIG}{theirs}", None, words=f"model.{ours}")
-            for ours, theirs in {
+            key: self.take(f"{_CONFIG}{source}", None, words=f"model.{key}")
+            for key, source in {
                 "layers": "num_layers", "heads": "num_heads", "hidden": "hidden_size",
                 "positions": "seq_length", "vocab": "vocab_size",
             }.items()
@@ -276,7 +270,7 @@ class _Carrier:
             self.put("lora.dropout", self.number(f"{_PET}lora_dropout", 0.01, "lora.dropout"))
             key = f"{_PET}target_modules"
             pattern = str(self.take(key, ".*dense1.*|.*dense3.*", "lora.targets"))
-            thirds = "".join(ours for theirs, ours in names.THIRDS.items() if theirs in pattern)
+            thirds = "".join(third for dense, third in names.THIRDS.items() if dense in pattern)
             if not thirds:
                 message = "expected a pattern of dense1, dense2 and dense3"
                 origin = self.entries[key].origin
@@ -303,8 +297,8 @@ class _Carrier:
         is_parallel = bool(self.take("use_parallel", False, "[parallel]"))
         mode = self.take("parallel.parallel_mode", 0, "[parallel]")
         layout = {
-            key: self.take(f"parallel_config.{theirs}", 1, f"parallel.{key}")
-            for key, theirs in {
+            key: self.take(f"parallel_config.{source}", 1, f"parallel.{key}")
+            for key, source in {
                 "dp": "data_parallel", "mp": "model_parallel", "pp": "pipeline_stage",
             }.items()
         }  # fmt: skip
@@ -318,14 +312,14 @@ class _Carrier:
         for key, value in (*layout.items(), ("micro_batches", self.micro)):
             if value != 1:
                 self.put(f"parallel.{key}", value)
-        for theirs, ours, value in (
+        for source, key, value in (
             ("parallel.enable_parallel_optimizer", "optimizer_shard", True),
             ("parallel_config.use_seq_parallel", "sequence_parallel", True),
             ("recompute_config.select_recompute", "recompute", "selective"),
             ("recompute_config.recompute", "recompute", "full"),
         ):
-            if self.take(theirs, False, f"parallel.{ours}"):
-                self.put(f"parallel.{ours}", value)
+            if self.take(source, False, f"parallel.{key}"):
+                self.put(f"parallel.{key}", value)
 
     def _train(self) -> None:
         each = self.take("runner_config.batch_size", 8, "train.batch_size, over all ranks")
@@ -396,13 +390,13 @@ class _Carrier:
             "top_k": "top_k", "top_p": "top_p", "do_sample": "do_sample",
             "temperature": "temperature", "repetition_penalty": "repetition_penalty",
         }  # fmt: skip
-        for theirs, ours in moved.items():
-            key = f"{_CONFIG}{theirs}"
+        for name, key in moved.items():
+            source = f"{_CONFIG}{name}"
             if self.kind != "generate":
-                self.note(key, keys.NO_EFFECT, "read by predict alone")
+                self.note(source, keys.NO_EFFECT, "read by predict alone")
                 continue
-            is_real = ours in ("top_p", "temperature", "repetition_penalty")
-            self.move(key, f"generation.{ours}", float if is_real else lambda value: value)
+            is_real = key in ("top_p", "temperature", "repetition_penalty")
+            self.move(source, f"generation.{key}", float if is_real else lambda value: value)
         if "max_new_tokens" in self.tables.get("generation", {}):
             self.tables["generation"].pop("max_length", None)
         eos = self.take(f"{_CONFIG}eos_token_id", 50256, "generation.eos")

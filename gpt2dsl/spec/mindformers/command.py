@@ -13,7 +13,7 @@ import yaml
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean
 from gpt2dsl.spec.mindformers import document
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 
 FLAGS = {
     "run_mode": "run_mode",
@@ -45,23 +45,14 @@ _LAUNCHERS = ("run_distribute.sh", "run_standalone.sh")
 
 @attrs.frozen
 class Command:
-    """Content of a command line.
+    """Entries of the YAML, then of the command line, and the job's devices, None if unknown."""
 
-    Attributes:
-        entries: entries of its YAML, then those of the command line.
-        devices: devices of the job; None where it names none.
-    """
-
-    entries: list[Entry]
+    entries: list[ConfigEntry]
     devices: int | None = None
 
 
 def read(text: str, folder: Path | None = None) -> Command:
-    """Return the content of a command line and of the YAML that it names.
-
-    Args:
-        text: ``python run_mindformer.py --config run_gpt2.yaml --run_mode train``.
-        folder: folder that paths are relative to.
+    """Return the content of a command line and of the YAML that it names, relative to ``folder``.
 
     Raises:
         SpecError: it runs neither program (G2-001), an argument is wrong (G2-101, G2-103), or the
@@ -95,7 +86,7 @@ def _run_mindformer(words: Sequence[str], folder: Path) -> Command:
         if name == "config":
             config = value
         elif name in FLAGS or "." in name:
-            flags.append(Entry(FLAGS.get(name, name), _value(value), f"--{name}"))
+            flags.append(ConfigEntry(FLAGS.get(name, name), _value(value), f"--{name}"))
         else:
             hint = did_you_mean(name, (*FLAGS, "config"))
             raise _wrong("G2-101", f"--{name}", f"run_mindformer.py has no such flag{hint}")
@@ -111,7 +102,10 @@ def _launched(name: str, words: Sequence[str], folder: Path) -> Command:
     if name != "run_distribute.sh":
         if len(words) < 3:
             raise _wrong("G2-103", name, "expected CONFIG DEVICE_ID STATUS")
-        flags = [Entry("use_parallel", False, name), Entry("run_mode", words[2], "STATUS")]
+        flags = [
+            ConfigEntry("use_parallel", False, name),
+            ConfigEntry("run_mode", words[2], "STATUS"),
+        ]
         return Command([*_yaml(words[0], "CONFIG", folder), *flags])
     if len(words) < 4:
         raise _wrong("G2-103", name, "expected RANK_TABLE CONFIG [start,end] STATUS")
@@ -121,18 +115,18 @@ def _launched(name: str, words: Sequence[str], folder: Path) -> Command:
         raise _wrong("G2-202", "DEVICE_RANGE", f"expected [0,8], found {devices!r}")
     count = int(match[2]) - int(match[1])
     flags = [
-        Entry("use_parallel", True, name),
-        Entry("run_mode", status, "STATUS"),
-        Entry("rank_table", table, "RANK_TABLE"),
+        ConfigEntry("use_parallel", True, name),
+        ConfigEntry("run_mode", status, "STATUS"),
+        ConfigEntry("rank_table", table, "RANK_TABLE"),
     ]
     if optional and optional[0].isdecimal():
         count = int(optional.pop(0))
     if optional:
-        flags.append(Entry("predict_data", [optional[0]], "PREDICT_DATA"))
+        flags.append(ConfigEntry("predict_data", [optional[0]], "PREDICT_DATA"))
     return Command([*_yaml(config, "CONFIG", folder), *flags], count)
 
 
-def _yaml(name: str, where: str, folder: Path) -> list[Entry]:
+def _yaml(name: str, where: str, folder: Path) -> list[ConfigEntry]:
     if not name:
         raise _wrong("G2-103", where, "missing; the YAML has the rest")
     return document.read(folder / name)

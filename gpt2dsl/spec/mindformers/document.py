@@ -16,21 +16,15 @@ _LISTS = ("callbacks", "eval_callbacks")
 
 
 @attrs.frozen
-class Entry:
-    """A value with its key and origin.
-
-    Attributes:
-        key: dotted key.
-        value: value as YAML has it.
-        origin: ``file.yaml:12``, or the option of a command line.
-    """
+class ConfigEntry:
+    """A value by its dotted key, with its origin: ``file.yaml:12``, or a command's option."""
 
     key: str
     value: Any
     origin: str
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[ConfigEntry]:
     """Return all values of a file, in order.
 
     Raises:
@@ -54,7 +48,7 @@ def read(path: Path) -> list[Entry]:
 
 def _entries(
     node: yaml.MappingNode, prefix: str, path: Path, loader: yaml.SafeLoader
-) -> Iterator[Entry]:
+) -> Iterator[ConfigEntry]:
     seen: dict[str, int] = {}
     for name, value in node.value:
         line = name.start_mark.line + 1
@@ -70,12 +64,12 @@ def _entries(
         elif key in _LISTS and isinstance(value, yaml.SequenceNode):
             yield from _of_list(value, key, path, loader)
         else:
-            yield Entry(key, loader.construct_object(value, deep=True), f"{path}:{line}")
+            yield ConfigEntry(key, loader.construct_object(value, deep=True), f"{path}:{line}")
 
 
 def _of_list(
     node: yaml.SequenceNode, key: str, path: Path, loader: yaml.SafeLoader
-) -> Iterator[Entry]:
+) -> Iterator[ConfigEntry]:
     for item in node.value:
         if not isinstance(item, yaml.MappingNode):
             origin = f"{path}:{item.start_mark.line + 1}"

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 
 NO_EFFECT, NO_COUNTERPART = "no effect", "no counterpart"
 _CLOSE = 0.75
@@ -163,13 +163,8 @@ def fate(key: str, value: object) -> tuple[str, str] | None:
     return None
 
 
-def unknown(entry: Entry, asked: Iterable[str]) -> Fault:
-    """Return the fault of an unknown key.
-
-    Args:
-        entry: the key.
-        asked: keys that ``carrying`` reads, which the message may suggest as those of the tables.
-    """
+def unknown(entry: ConfigEntry, asked: Iterable[str]) -> Fault:
+    """Return the fault of an unknown key; those that ``carrying`` asked for are suggested too."""
     near = _nearest(entry.key, {*asked, *NO_EFFECT_KEYS, *NO_COUNTERPART_KEYS})
     what = "option" if entry.origin.startswith("--") else "line"
     hint = f"; did you mean {near}? Delete" if near else "; delete"
@@ -187,10 +182,10 @@ def _nearest(key: str, known: Iterable[str]) -> str:
     table, _, word = key.rpartition(".")
     of = {name: name.rpartition(".") for name in sorted(known)}
     close = [name for name, (_, _, last) in of.items() if _likeness(word, last) >= _CLOSE]
-    beside = [name for name in close if of[name][0] == table]
+    same_table = [name for name in close if of[name][0] == table]
     akin = [name for name in close if _likeness(table, of[name][0]) >= _CLOSE]
-    found = beside or akin or (close if len(close) == 1 else [])
-    return max(found, key=lambda name: _likeness(key, name), default="")
+    candidates = same_table or akin or (close if len(close) == 1 else [])
+    return max(candidates, key=lambda name: _likeness(key, name), default="")
 
 
 def _likeness(a: str, b: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from gpt2dsl.errors import Fault
-from gpt2dsl.spec.mindformers.document import Entry
+from gpt2dsl.spec.mindformers.document import ConfigEntry
 
 MODES = {"train": "pretrain", "finetune": "finetune", "eval": "evaluate", "predict": "generate"}
 SCHEDULES = {
@@ -63,7 +63,7 @@ _TYPES: dict[str, tuple[object, ...]] = {
 _NAME = "trainer.model_name"
 
 
-def faults(entries: Mapping[str, Entry]) -> Iterator[Fault]:
+def faults(entries: Mapping[str, ConfigEntry]) -> Iterator[Fault]:
     """Yield the faults of values that name another network, or contradict the task."""
     for key, names in _TYPES.items():
         if (entry := entries.get(key)) and entry.value not in names:
@@ -73,7 +73,7 @@ def faults(entries: Mapping[str, Entry]) -> Iterator[Fault]:
     yield from _contradictions(entries)
 
 
-def outside(entry: Entry, names: Iterable[object]) -> Fault:
+def outside(entry: ConfigEntry, names: Iterable[object]) -> Fault:
     """Return the fault of a value that is none of ``names``."""
     words = [str(name) for name in names if name not in ("", None)]
     expected = f"one of {', '.join(words)}" if len(words) > 1 else words[0]
@@ -81,7 +81,7 @@ def outside(entry: Entry, names: Iterable[object]) -> Fault:
     return Fault("G2-202", entry.origin, entry.key, message)
 
 
-def _contradictions(entries: Mapping[str, Entry]) -> Iterator[Fault]:
+def _contradictions(entries: Mapping[str, ConfigEntry]) -> Iterator[Fault]:
     """Yield the faults of values that belong to another task than the network's head."""
     arch, labels = entries.get(ARCH), entries.get(LABELS)
     has_labels = bool(labels and labels.value)
@@ -93,16 +93,18 @@ def _contradictions(entries: Mapping[str, Entry]) -> Iterator[Fault]:
         cure = f"delete the line, or say {ARCH}: GPT2ForSequenceClassification"
         message = f"{arch.value} has no classes: {cure}"
         yield Fault("G2-202", labels.origin, LABELS, message)
-    said = f"{ARCH} is {arch.value}" if arch else f"{LABELS} is {'there' if labels else 'missing'}"
+    evidence = (
+        f"{ARCH} is {arch.value}" if arch else f"{LABELS} is {'there' if labels else 'missing'}"
+    )
     for key, heads in _HEADS.items():
         entry = entries.get(key)
-        found = _head(entry) if entry else ""
-        if entry and head and found and found != head:
+        task = _head(entry) if entry else ""
+        if entry and head and task and task != head:
             expected = next(name for name, of in heads.items() if of == head)
-            why = f"{entry.value} is for {found}, but the network is {head} ({said})"
+            why = f"{entry.value} is for {task}, but the network is {head} ({evidence})"
             yield Fault("G2-202", entry.origin, key, f"{why}: expected {expected}")
 
 
-def _head(entry: Entry) -> str:
+def _head(entry: ConfigEntry) -> str:
     """Return the task that a value belongs to; "" for an unknown value."""
     return _HEADS[entry.key].get(entry.value, "") if isinstance(entry.value, str) else ""
