@@ -92,10 +92,14 @@ def load(weights: str | os.PathLike[str], *, tokenizer: str = "auto") -> Languag
     Raises:
         InputError: there are no such weights, or they or the tokenizer are damaged.
     """
+    from gpt2dsl.weights import location  # noqa: PLC0415  # not needed to build a recipe
+
+    name = os.fspath(weights)
+    location.refuse_absent(name)  # before MindSpore is imported, which takes seconds
     with held():
         from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # has MindSpore
 
-    return LanguageModel.load(os.fspath(weights), tokenizer=tokenizer)
+    return LanguageModel.load(name, tokenizer=tokenizer)
 
 
 def pipeline(

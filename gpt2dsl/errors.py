@@ -65,6 +65,7 @@ CODES = {
     "G2-532": "MindSpore Lite failed",
     "G2-533": "an exported graph computes something else than MindSpore",
     "G2-534": "a package that serving needs is not there",
+    "G2-535": "the address of a server can't be listened on",
 }
 """Code → meaning. docs/errors.md explains each code; a test keeps both consistent."""
 

@@ -189,23 +189,10 @@ def _callbacks(module: ModuleType | None) -> tuple[Callback, ...]:
     """Return the list ``callbacks`` of a module; () without one."""
     if module is None or not hasattr(module, "callbacks"):
         return ()
-    from gpt2dsl.engine.callbacks import Callback, Named  # noqa: PLC0415  # few recipes have callbacks
+    from gpt2dsl.engine import callbacks  # noqa: PLC0415  # few recipes have callbacks
 
-    listed = module.callbacks
-    wrong = (
-        [listed]
-        if not isinstance(listed, list | tuple)
-        else [
-            callback
-            for callback in listed
-            if isinstance(callback, type) or not isinstance(callback, Callback)
-        ]
-    )
-    if wrong:
-        advice = "expected a list of objects of subclasses of gpt2dsl.Callback"
-        message = f"{advice}, found {wrong[0]!r}"
-        raise SpecError([Fault("G2-201", "", f"{module.__name__}:callbacks", message)])
-    return tuple(map(Named, listed))
+    listed = callbacks.checked(module.callbacks, f"{module.__name__}:callbacks")
+    return tuple(map(callbacks.Named, listed))
 
 
 def structured(draft: tables.RawConfig, name: str) -> tuple[Recipe, tuple[Fault, ...]]:

@@ -16,9 +16,12 @@ from gpt2dsl.errors import Fault, InputError, SpecError
 
 _KEY = re.compile(r"\b(?:task|model|data|generation)\.(\w+)\b")
 
+_VALUE = re.compile(r'(--[\w-]+) = "?([\w.-]+)"?')
+"""An option in the place of a key, with a value as in a recipe."""
+
 _OTHERWISE = {
     "layout": "to", "source_layout": "from", "source_strategy": "strategy", "weights": "base",
-    "prompts": "prompt", "texts": "text",
+    "prompts": "prompt", "texts": "text", "format": "form",
 }  # fmt: skip
 """Key → option of another name."""
 
@@ -63,6 +66,8 @@ def _of(param: click.Parameter) -> str:
 
 def _translated(fault: Fault, words: dict[str, str]) -> Fault:
     def word(match: re.Match[str]) -> str:
+        if fault.origin == f"--{match[1].replace('_', '-')}":
+            return fault.origin  # --prompts FILE, where --prompt TEXT is of the same key
         return words.get(match[1]) or words.get(_OTHERWISE.get(match[1], "")) or match[0]
 
     def option(match: re.Match[str]) -> str:
@@ -70,9 +75,18 @@ def _translated(fault: Fault, words: dict[str, str]) -> Fault:
         return typed if (typed := word(match)).startswith("-") else match[0]
 
     key, message = _KEY.sub(word, fault.key), _KEY.sub(option, fault.message)
+    message = _VALUE.sub(_as_typed, message)
     for name, shown in words.items():
         message = re.sub(rf'(?<![-\w]){name} = "([^"]*)"', rf"{shown} \1", message)
     key = re.sub(" = (True|False)$", "", key)  # flags have no value
     if key == fault.key:
         return attrs.evolve(fault, message=message)
     return attrs.evolve(fault, origin="", key=key, message=message)
+
+
+def _as_typed(match: re.Match[str]) -> str:
+    """Return an option and its value as they are typed; flags have no value."""
+    option, value = match[1], match[2]
+    if value in ("true", "false"):
+        return option if value == "true" else f"--no-{option[2:]}"
+    return f"{option} {value}"

@@ -80,7 +80,8 @@ def _other_separator(first: list[str], form: DataFormat, wanted: Mapping[str, Co
         "|": "its separator is '|'; write it anew with commas, or with tabs as a tsv",
     }.items():
         names = [name.strip(' "') for name in line.split(separator)]
-        is_split = len(first) == 1 and len(names) > 1 and _are_names(names)
+        # a separator in a text of words, as in "Good film; bad end", divides a text
+        is_split = len(first) == 1 and len(names) > 1 and _are_names(names) and _are_words(line)
         if separator != SEPARATORS[form.format] and (is_split or _has_all(names, wanted)):
             return cure
     return ""
@@ -100,3 +101,8 @@ def _no_header(first: list[str], key: str, wanted: Iterable[str]) -> str:
 def _are_names(values: list[str]) -> bool:
     """Return whether values look like the names of columns: short, and all different."""
     return len(set(values)) == len(values) and all(map(_NAME.fullmatch, values))
+
+
+def _are_words(line: str) -> bool:
+    """Return whether a header's names are words without blanks around their separators."""
+    return not re.search(r"[,;|]\s", line)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from typing_extensions import override
 
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import Fault, RunError, SpecError, did_you_mean
 from gpt2dsl.notebook import ShownAsCode, ShownAsText
-from gpt2dsl.parts.base import PACKAGE
+from gpt2dsl.parts.base import PACKAGE, caller, place
 
 if TYPE_CHECKING:
     from gpt2dsl.cluster.reports import Reporter
@@ -50,7 +51,22 @@ class Callback(ShownAsCode):
 
     Pass callbacks to ``plan.run(callbacks=[...])``, or put a list ``callbacks`` beside a recipe in
     its module. An exception stops the run; checkpoints written before remain.
+
+    Raises:
+        SpecError: a subclass has a method ``on_...`` that is no hook, or that can't be called as
+            its hook is.
     """
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        faults = [
+            fault
+            for name, member in vars(cls).items()
+            if name.startswith("on_")
+            for fault in _faults_of_hook(cls, name, member)
+        ]
+        if faults:
+            raise SpecError(faults)
 
     def __repr__(self) -> str:
         hooks = [
@@ -76,6 +92,62 @@ class Callback(ShownAsCode):
 
 
 _HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
+def _faults_of_hook(cls: type, name: str, member: Any) -> Iterator[Fault]:
+    """Yield the fault of a method that would never be called, or not as its hook is."""
+    function = inspect.unwrap(getattr(member, "__func__", member))
+    code = getattr(function, "__code__", None)
+    origin = place(code.co_filename, code.co_firstlineno) if code else caller()
+    key = f"{cls.__qualname__}.{name}"
+    if name not in _HOOKS:
+        message = f"no hook has this name{did_you_mean(name, _HOOKS) or '; rename it'}"
+        yield Fault("G2-101", origin, key, f"{message}; the hooks are {', '.join(_HOOKS)}")
+        return
+    arguments = list(inspect.signature(getattr(Callback, name)).parameters)[1:]
+    expected = f"expected a method {name}(self, {', '.join(arguments)})"
+    if not callable(getattr(cls, name)):
+        yield Fault("G2-201", origin, key, f"{expected}, found {member!r}")
+    elif inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        kind = "async" if inspect.iscoroutinefunction(function) else "a generator"
+        message = f"{expected}, found one that is {kind}, which never runs"
+        yield Fault("G2-201", origin, key, message)
+    elif not _takes(cls, member, len(arguments)):
+        found = f"{name}{inspect.signature(function)}"
+        yield Fault("G2-201", origin, key, f"{expected}, found {found}")
+
+
+def _takes(cls: type, member: Any, count: int) -> bool:
+    """Return whether a method of a class can be called with so many positional arguments."""
+    bound = member.__get__(object(), cls) if hasattr(member, "__get__") else member
+    try:
+        signature = inspect.signature(bound)
+    except (TypeError, ValueError):  # some builtins have none
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def checked(listed: Any, key: str) -> tuple[Callback, ...]:
+    """Return a list of callbacks as a tuple.
+
+    Raises:
+        SpecError: it is no list of callbacks.
+    """
+    wrong = (
+        [listed]
+        if not isinstance(listed, list | tuple)
+        else [each for each in listed if isinstance(each, type) or not isinstance(each, Callback)]
+    )
+    if wrong:
+        message = (
+            f"expected a list of objects of subclasses of gpt2dsl.Callback, found {wrong[0]!r}"
+        )
+        raise SpecError([Fault("G2-201", "", key, message)])
+    return tuple(listed)
 
 
 class Named(Callback):

@@ -65,6 +65,7 @@ class Checkpoints:
     generation: Mapping[str, Any] | None = None
     adapter_dropout: float = 0.0
     layout: ParallelDims = attrs.field(factory=ParallelDims)
+    micro_batches: int = 1
 
     def save(self, best: int | None = None) -> Path:
         """Write ``step-<N>``; delete all but the newest checkpoints and that of step ``best``."""
@@ -79,6 +80,7 @@ class Checkpoints:
             document = {
                 **self.step.progress(),
                 "layout": str(self.layout),
+                "micro_batches": self.micro_batches,
                 "identity": self.identity.to_json(),
             }
             digests |= training_state.write(unfinished, state | self._masters(values), document)
@@ -142,6 +144,10 @@ class Checkpoints:
             raise InputError("G2-306", folder, message) from None
         return [difference for difference in differences if difference.rule.kind == "differ"]
 
+    def relaid(self, folder: Path) -> str:
+        """Return a note that another layout, or other micro-batches, wrote a checkpoint."""
+        return relaid(folder, self.layout, self.micro_batches)
+
     def _differences(self, state: Mapping[str, Any]) -> list[Difference]:
         """Return how the identity has changed since a checkpoint was written."""
         if "identity" in state:
@@ -191,12 +197,19 @@ def find(parent: Path, resume: str) -> Path | None:
     return newest.folder
 
 
-def relaid(folder: Path, layout: ParallelDims) -> str:
-    """Return a note that another layout wrote a checkpoint; "" if it is the same or unknown."""
-    before = training_state.read_state(folder).get("layout") or _layout_of_attempts(folder)
-    if before in ("", str(layout)):
-        return ""
-    return f"; {layout}, before {before}: equal but for rounding"
+def relaid(folder: Path, layout: ParallelDims, micro_batches: int = 0) -> str:
+    """Return a note that another layout, or other micro-batches, wrote a checkpoint.
+
+    Returns:
+        "" if they are the same or unknown.
+    """
+    state = training_state.read_state(folder)
+    before = state.get("layout") or _layout_of_attempts(folder)
+    notes = [] if before in ("", str(layout)) else [f"{layout}, before {before}"]
+    earlier = state.get("micro_batches", micro_batches)
+    if micro_batches and earlier != micro_batches:
+        notes.append(f"micro_batches {micro_batches}, before {earlier}")
+    return f"; {'; '.join(notes)}: equal but for rounding" if notes else ""
 
 
 def _layout_of_attempts(folder: Path) -> str:

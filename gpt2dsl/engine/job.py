@@ -14,6 +14,7 @@ from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
 from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.notebook import ShownAsText
+from gpt2dsl.parts import TASKS
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.infer_config import Overrides
 
@@ -147,17 +148,19 @@ class Result(ShownAsText):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the non-empty fields as a JSON object."""
+        """Return the non-empty fields as a JSON object, of a training with its steps, 0 too."""
         fields = attrs.asdict(self, recurse=False)
         if self.scores:
             fields["scores"] = self.scores.to_json()
         fields["continuations"] = tuple(
             continuation.to_json() for continuation in self.continuations
         )
+        trains = self.task in TASKS and TASKS[self.task].trains
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in fields.items()
-            if value not in (None, (), "") and not (isinstance(value, int) and not value)
+            if (trains and name == "steps")
+            or (value not in (None, (), "") and not (isinstance(value, int) and not value))
         }
 
     def __repr__(self) -> str:

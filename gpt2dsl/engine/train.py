@@ -87,6 +87,7 @@ class Training:
             generation=generation_of(job, tokenizer),
             adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
             layout=self.parts.parallel.grid,
+            micro_batches=self.parts.parallel.micro_batches,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
@@ -202,7 +203,7 @@ class Training:
             self.saved = step, folder
         self.was_finished = self.team.any(is_same and self._has_finished())
         how = "already finished:" if self.was_finished else "resumed from"
-        relaid = "" if self._is_over() else checkpoints.relaid(folder, self.parts.parallel.grid)
+        relaid = "" if self._is_over() else self.checkpoints.relaid(folder)
         say(f"{how} {folder}: step {step} of {self.job.steps}{relaid}")
         return folder
 

@@ -16,7 +16,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.files import lock
 from gpt2dsl.identity.identity import Identity
 
-State = Literal["done", "stopped", "running", "damaged"]
+State = Literal["done", "stopped", "not started", "running", "damaged"]
 Document = Mapping[str, Any]
 
 _PLAN, _RECIPE, _METRICS, _RESULT = "plan.json", "recipe.toml", "metrics.jsonl", "result.json"
@@ -32,7 +32,9 @@ class Run:
     """A run directory. Fields that do not apply to its task, or are damaged, are None or "".
 
     Attributes:
-        state: done, stopped, running or damaged; a stopped run has no result, or an outdated one.
+        state: done, stopped, not started, running or damaged; a stopped run has no result, or an
+            outdated one; a training that has not started was refused, or ended before its first
+            step could begin.
         steps: number of optimizer steps done, of ``planned``.
         loss: loss of the result; of the last training steps if the run is not done.
         loss_of: data of that loss: ``held out``, or ``training``.
@@ -100,7 +102,9 @@ def read(path: Path) -> Run:
     lines = None if _written(path / _METRICS) is None else _tail(path)
     planned = count(described, "batches", "steps") or None
     finished = _finished(outcome, lines, planned)
-    state: State = "running" if lock.is_held(path) else "done" if finished else "stopped"
+    begun = lines is not None or not planned  # a training begins with its metrics
+    state: State = "done" if finished else "stopped" if begun else "not started"
+    state = "running" if lock.is_held(path) else state
     now = outcome if outcome and state == "done" else _interim(lines)
     return Run(
         path=path,

@@ -16,6 +16,7 @@ from gpt2dsl.errors import Fault, SpecError, did_you_mean, file_and_line, neares
 from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import rules
 from gpt2dsl.parts.rules import RULE, FieldRule
+from gpt2dsl.parts.values import plain
 
 if TYPE_CHECKING:
     from gpt2dsl.chain.chain import Chain
@@ -143,6 +144,7 @@ def part(cls: type[P]) -> type[P]:
     @functools.wraps(attrs_init)
     def __init__(self: P, **given: Any) -> None:  # noqa: N807
         origin = caller()
+        given = {name: plain(value) for name, value in given.items()}
         if faults := check(frozen_cls, given, dict.fromkeys(given, origin), origin):
             raise SpecError([_in_words_of_code(fault) for fault in faults])
         attrs_init(self, **given)
@@ -215,7 +217,11 @@ def caller() -> str:
     frame = sys._getframe(1)  # noqa: SLF001  # inspect.stack is slow: it reads source files
     while frame.f_back and frame.f_code.co_filename.startswith((PACKAGE, "<attrs generated")):
         frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
+    return place(frame.f_code.co_filename, frame.f_lineno)
+
+
+def place(file: str, line: int) -> str:
+    """Return ``file.py:line`` of a line of the user's code, or its cell of a notebook."""
     return notebook.place(file, line) or f"{_shown(file)}:{line}"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import did_you_mean
+from gpt2dsl.parts.values import Patterns, as_written
 
 RULE = "gpt2dsl.rule"
 PART = "gpt2dsl.part"
@@ -32,6 +33,7 @@ class FieldRule:
         doc: meaning of the field, with its unit.
         options: values of a choice.
         cure: returns the end of the message on a value that is out of range.
+        several: the end of the message on a list: how one value names several.
     """
 
     expected: str
@@ -41,18 +43,20 @@ class FieldRule:
     required: bool = False
     options: tuple[str, ...] = ()
     cure: Callable[[Any], str] = lambda _: ""
+    several: str = ""
 
     def problem(self, value: object) -> tuple[str, str] | None:
         """Return code and message of the fault of ``value``; None if it is valid."""
+        shown = as_written(value)
         if not self.typed(value):
-            description = "a boolean" if isinstance(value, bool) else _TYPES.get(type(value), "")
-            description = f"{description} {value!r}".strip() if description else repr(value)
+            description = "a boolean" if isinstance(value, bool) else _TYPES.get(type(shown), "")
+            description = f"{description} {shown!r}".strip()
             if isinstance(value, date | time):
                 description = f"the date {value}, without quotes"
-            return "G2-201", f"expected {self.expected}, found {description}"
+            hint = f"; {self.several}" if self.several and isinstance(shown, list) else ""
+            return "G2-201", f"expected {self.expected}, found {description}{hint}"
         if not self.fits(value):
             hint = did_you_mean(value, self.options) if isinstance(value, str) else ""
-            shown = list(value) if isinstance(value, tuple) else value
             return "G2-202", f"expected {self.expected}, found {shown!r}{hint}{self.cure(value)}"
         return None
 
@@ -154,7 +158,7 @@ def choice(options: Sequence[str], doc: str, *, default: str) -> Any:
     return attrs.field(default=default, metadata={RULE: rule})
 
 
-def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
+def text(doc: str, *, default: str | None = None, empty: bool = True, several: str = "") -> Any:
     """Return a field for a string or a path; it is required if it has no default."""
     rule = FieldRule(
         "a string" if empty else "a string that is not empty",
@@ -162,6 +166,7 @@ def text(doc: str, *, default: str | None = None, empty: bool = True) -> Any:
         lambda value: _is_unicode(_path_as_text(value)) and (empty or value != ""),
         doc,
         required=default is None,
+        several=several,
     )
     field_default = attrs.NOTHING if default is None else default
     return attrs.field(default=field_default, converter=_path_as_text, metadata={RULE: rule})
@@ -299,29 +304,6 @@ def labels(doc: str, *, default: int) -> Any:
         doc,
     )
     return attrs.field(default=default, converter=_frozen_list, metadata={RULE: rule})
-
-
-class Patterns(dict[str, float]):
-    """Frozen, ordered table of regexes and numbers, of which the first match counts."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, dict) and list(self.items()) == list(other.items())
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:  # type: ignore[override]  # it is immutable
-        return hash(tuple(self.items()))
-
-    def _frozen(self, *_: object, **__: object) -> Any:
-        raise TypeError("a recipe does not change; recipe.set(...) makes another")
-
-    __setitem__ = __delitem__ = pop = popitem = clear = update = setdefault = _frozen
-    __ior__ = _frozen
-
-    def __reduce__(self) -> tuple[type[Patterns], tuple[dict[str, float]]]:
-        """Return the constructor and its argument: pickle and copy can't set items one by one."""
-        return Patterns, (dict(self),)
 
 
 def patterns(doc: str, *, default: Mapping[str, float], integers: bool) -> Any:

@@ -11,6 +11,7 @@ from gpt2dsl.parts.rules import choice, flag, integer, nested, number, size, tex
 from gpt2dsl.parts.web import host_names, origins
 
 SOURCE = "weights of any format; auto for those of the previous stage of a chain"
+SEVERAL = "a folder or a pattern such as texts/*.txt names several files"
 TARGET_DTYPES = ("", "float32", "float16", "bfloat16")
 
 
@@ -69,8 +70,10 @@ class Pretrain(Task):
     kind: ClassVar[str] = "pretrain"
     trains: ClassVar[bool] = True
 
-    data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
-    eval_data: str = text("held-out text of the same format", default="")
+    data: str = text(
+        "a file, folder or glob; sample:train for the built-in text", empty=False, several=SEVERAL
+    )
+    eval_data: str = text("held-out text of the same format", default="", several=SEVERAL)
 
 
 @part
@@ -80,8 +83,10 @@ class Finetune(Task):
     kind: ClassVar[str] = "finetune"
     trains: ClassVar[bool] = True
 
-    data: str = text("a file, folder or glob; sample:train for the built-in text", empty=False)
-    eval_data: str = text("held-out text of the same format", default="")
+    data: str = text(
+        "a file, folder or glob; sample:train for the built-in text", empty=False, several=SEVERAL
+    )
+    eval_data: str = text("held-out text of the same format", default="", several=SEVERAL)
 
 
 @part
@@ -90,7 +95,9 @@ class Evaluate(Task):
 
     kind: ClassVar[str] = "evaluate"
 
-    data: str = text("a file, folder or glob; sample:valid for the built-in text", empty=False)
+    data: str = text(
+        "a file, folder or glob; sample:valid for the built-in text", empty=False, several=SEVERAL
+    )
     metrics: Sequence[str] = texts("perplexity, or accuracy for a classifier", default=())
 
 

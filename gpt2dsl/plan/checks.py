@@ -14,6 +14,7 @@ from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.parts.model import PUBLISHED
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.task import Conversion
+from gpt2dsl.parts.values import as_written
 
 WITHOUT_CLASSES = ("text", "wikitext")
 WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
@@ -37,7 +38,7 @@ def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> F
     """Return a fault at the line of ``key``, or of the first of ``else_keys`` that is written."""
     table, _, field = key.partition(".")
     part = getattr(parts, table)
-    shown = f"{key} = {getattr(part, field)}" if hasattr(part, field) else key
+    shown = f"{key} = {as_written(getattr(part, field))}" if hasattr(part, field) else key
     for name in (key, *else_keys):
         if (origin := parts.origin(name)) != "default":
             return Fault(code, origin, shown, message)

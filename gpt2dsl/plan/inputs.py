@@ -114,10 +114,26 @@ def _bad_rows(
 
 
 def notes(read: Iterable[Input]) -> Iterator[str]:
-    """Yield a note on each input whose bad rows are skipped."""
-    for item in read:
+    """Yield a note on each input whose bad rows are skipped, and on held-out text that is not."""
+    by_key = {item.key: item for item in read}
+    for item in by_key.values():
         if item.bad_rows:
             yield f"{item.key} passes over what can't be used: {some(item.bad_rows)}"
+    data, held_out = by_key.get("task.data"), by_key.get("task.eval_data")
+    if data and held_out and (shared := _shared(data, held_out)):
+        yield f"task.eval_data is trained on: {shared}; its loss says nothing of other text"
+
+
+def _shared(data: Input, held_out: Input) -> str:
+    """Return what two inputs have in common, "" for nothing."""
+    if data.state != "present" or held_out.state != "present":
+        return ""
+    if data.name == held_out.name:
+        return "it is task.data"
+    if data.digest == held_out.digest != "":
+        return f"{held_out.name} has the contents of task.data"
+    both = [path for path in held_out.files if path in data.files]
+    return f"{some(both)} {'is' if len(both) == 1 else 'are'} in task.data" if both else ""
 
 
 def _unread(source: Source) -> str:

@@ -191,12 +191,15 @@ class Plan(ShownAsText):
             SpecError: an input is absent or can't be used.
             RunError: the run failed.
         """
+        from gpt2dsl.engine.callbacks import checked  # noqa: PLC0415  # not needed to show a plan
+
+        called = checked(callbacks, "callbacks")
         with terminal.quietly(wanted=quiet):
             plan = self.prepared()
             inputs.require(plan.inputs)
             if node is None or node.first == 0:
                 plan.require_room()
-            job = plan._job(keep, resume_command, tuple(callbacks), on_text)  # noqa: SLF001
+            job = plan._job(keep, resume_command, called, on_text)  # noqa: SLF001
             from gpt2dsl.engine.run import run  # noqa: PLC0415  # engines import MindSpore
 
             return run(job, node)
@@ -229,7 +232,17 @@ class Plan(ShownAsText):
         if counted and not looks_further and not self.refusals():
             return self
         place = self._run_directory(keep=True)
+        self._require_checkpoint()
         return make(self._parts, self.toml, self.name, prepare=True, directory=place)
+
+    def _require_checkpoint(self) -> None:
+        """Refuse a checkpoint that the run can't go on from, before anything is tokenised."""
+        if any(item.key == resuming.KEY and item.refusals for item in self.inputs):
+            # it may have been put right since this plan was made
+            read = make(self._parts, self.toml, self.name).inputs
+            inputs.require([item for item in read if item.key == resuming.KEY])
+        elif self._parts.trains and self._parts.train.resume == "auto":
+            resuming.require_unchanged(Path(self.directory), self.identity, self.inputs)
 
     def identified(self) -> Identity:
         """Return the identity of the run, complete: large inputs are read, too."""

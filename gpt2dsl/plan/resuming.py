@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2dsl.errors import InputError
+from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity.identity import Difference, Identity, refusal
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.batches import Batches
@@ -42,6 +42,27 @@ def judged(
         else item
         for item in read
     ]
+
+
+def require_unchanged(directory: Path, identity: Identity, read: Sequence[Input]) -> None:
+    """Refuse to go on in a run whose newest checkpoint has another identity, as far as is known.
+
+    Raises:
+        RunError: something that must be equal has changed since the checkpoint was written.
+    """
+    from gpt2dsl.weights import store, training_state  # noqa: PLC0415  # as below
+
+    steps = store.steps(directory / "checkpoints")
+    if not steps:
+        return
+    folder = steps[-1][1]
+    unread = {item.key for item in read if item.state != "present"}
+    try:
+        differences = list(_differences(identity, training_state.read_state(folder), unread))
+    except (InputError, ValueError):
+        return  # the run passes over a damaged one
+    if reasons := refusal(differences):
+        raise RunError(f"{folder}: {reasons} [G2-402]")
 
 
 def _judged(

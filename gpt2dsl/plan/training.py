@@ -82,6 +82,27 @@ def notes_of_steps(parts: Parts, steps: int) -> Iterator[str]:
     share = parts.schedule.warmup
     if parts.trains and steps and share and not warmup_steps(parts.schedule, steps):
         yield f"schedule.warmup = {share:g} of {steps:,} steps is less than half a step: no warm-up"
+    held_out: str = getattr(parts.task, "eval_data", "")
+    if parts.trains and steps and held_out:
+        yield from _of_evaluations(parts, steps)
+
+
+def _of_evaluations(parts: Parts, steps: int) -> Iterator[str]:
+    """Yield a note on evaluations that are never due, or too few to stop a training early."""
+    every, patience = parts.train.evaluate_every, parts.train.patience
+    if not every:
+        return
+    if every >= steps:
+        yield (
+            f"train.evaluate_every = {every:,} is never due in {steps:,} steps: held-out text is "
+            "evaluated before and after them only"
+        )
+    evaluations = (steps - 1) // every  # between the first and the last step
+    if patience > evaluations:
+        yield (
+            f"train.patience = {patience:,} never stops this training: its {steps:,} steps have "
+            f"{evaluations:,} evaluations before the last, one each {every:,} steps"
+        )
 
 
 def _of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -71,7 +72,8 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
     except OSError as error:
         is_of_names = isinstance(error, socket.gaierror)
         why = str(error.strerror) if is_of_names else os.strerror(error.errno or 0)
-        raise RunError(f"{host}:{port}: can't be listened on: {why}") from None
+        cure = _other_address(error, refusal.key.partition(" ")[0])
+        raise RunError(f"{host}:{port}: can't be listened on: {why}; {cure} [G2-535]") from None
     bound = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
     if bound.is_loopback or settings.key:
         return listening
@@ -81,6 +83,17 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
         raise SpecError([attrs.evolve(refusal, message=message)])
     say(f"warning: anyone who reaches {host} can use this server: it needs no key")
     return listening
+
+
+def _other_address(error: OSError, host: str) -> str:
+    """Return the cure of an address that can't be used; ``host`` is the key of its host."""
+    port = host.replace("host", "port")
+    equals = " " if host.startswith("--") else " = "
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return f"{host}{equals}127.0.0.1 is this machine alone, 0.0.0.0 all of its addresses"
+    if error.errno == errno.EACCES:
+        return f"the system keeps ports below 1024; {port}{equals}8000 is open to all"
+    return f"{port} takes another, {port}{equals}0 a free one"
 
 
 def named_adapters(options: Sequence[str], base: str) -> dict[str, str]:

@@ -270,6 +270,8 @@ def _rules(key: str) -> list[FieldRule]:
 def _written(text: str, rules: Sequence[FieldRule]) -> Any:
     """Return a command-line value: TOML, a looser number or the text, whichever the key accepts.
 
+    A list or table of TOML is no text, also where the key accepts only text.
+
     Raises:
         ValueError: it has more than one value.
     """
@@ -282,6 +284,7 @@ def _written(text: str, rules: Sequence[FieldRule]) -> Any:
     except tomllib.TOMLDecodeError:
         if _LOOSE.fullmatch(text):
             readings.append(float(text))
-    readings.append(text)
+    if not (readings and isinstance(readings[0], list | dict)):
+        readings.append(text)
     wanted = (reading for reading in readings if any(rule.typed(reading) for rule in rules))
     return next(wanted, readings[0])

@@ -16,6 +16,7 @@ from gpt2dsl.errors import Fault
 from gpt2dsl.parts import TABLES, TASKS, Part, Task, owners
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.rules import PART
+from gpt2dsl.parts.values import plain
 
 
 @attrs.frozen
@@ -37,7 +38,8 @@ class Table:
         """Return both merged; keys of this table take precedence, as does its task."""
         kind, kind_below = self.values.get("kind"), below.values.get("kind")
         values = below.values
-        if kind and kind_below and kind.raw != kind_below.raw and kind.raw in TASKS:
+        is_other = kind and kind_below and kind.raw != kind_below.raw
+        if kind and is_other and isinstance(kind.raw, str) and kind.raw in TASKS:
             shared = TASKS[kind.raw].rules()  # another task does not have the other keys
             values = {key: value for key, value in values.items() if key in shared}
         return Table(self.origin or below.origin, {**values, **self.values})
@@ -107,7 +109,7 @@ def structure(draft: RawConfig) -> tuple[dict[str, Part], tuple[Fault, ...]]:
         faults += errors
         if cls is None:
             continue
-        values = {key: _nested(cls, key, value.raw) for key, value in raw.items()}
+        values = {key: _nested(cls, key, plain(value.raw)) for key, value in raw.items()}
         origins = {key: value.origin for key, value in raw.items()}
         inside = {key: inner for key in raw if (inner := _inside(cls, key, raw[key]))}
         errors = [_elsewhere(fault, cls) for fault in check(cls, values, origins, table.origin)]

@@ -13,6 +13,7 @@ from gpt2dsl.data import documents, tokenizer_files
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.files import cache
 from gpt2dsl.parts.runtime import Runtime
+from gpt2dsl.terminal import say
 from gpt2dsl.weights import folders_of_runs, hub, store
 from gpt2dsl.weights.folders_of_runs import CHECKPOINTS
 
@@ -147,6 +148,7 @@ def _refuse_run(name: str | Path, path: Path) -> None:
 
 
 def _fetched(repo: str, revision: str) -> Path:
+    say(f"{repo} is not here: asking the Hugging Face Hub")
     try:
         return hub.fetch(repo, revision)
     except InputError as error:

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from gpt2dsl.cli import convert, generate, reshard, run
+from gpt2dsl.cli.tokenizer import train
 from gpt2dsl.cli.words import as_called, translated
 from gpt2dsl.errors import Fault, InputError, SpecError
 
@@ -55,6 +56,23 @@ def test_commands_in_messages_begin_as_the_users_own(
             generate.command,
             Fault("G2-107", "--prompt", "task.prompts = x", "see generation.top_k"),
             "--prompt = x: see --top-k [G2-107]",
+        ),
+        (
+            generate.command,
+            Fault("G2-310", "--prompts", "task.prompts = x.csv", "no plain text"),
+            "--prompts = x.csv: no plain text [G2-310]",
+        ),
+        (
+            train,
+            Fault(
+                "G2-304",
+                "",
+                "x.csv",
+                'data.header = false, data.format = "tsv", data.quotes = true, '
+                "data.max_bad_rows = 3, and data.text_column as a number",
+            ),
+            "x.csv: --no-header, --format tsv, --quotes, --max-bad-rows 3, and --text-column as a "
+            "number [G2-304]",
         ),
         (
             convert.command,

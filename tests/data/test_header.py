@@ -58,6 +58,11 @@ def refusal(tmp_path: Path, content: str, **form: Any) -> str:
             f"seems to be no header: {NUMBERS}; else data.text_column names the column",
         ),
         (
+            "A good film; a bad end\n", {},
+            "there is no column 'review', but 'A good film; a bad end': this seems to be no "
+            f"header: {NUMBERS}; else data.text_column names the column",
+        ),
+        (
             "text,label\n", {},
             "there is no column 'review', but 'text', 'label': data.text_column names the column; "
             f"if this is no header, {NUMBERS}",

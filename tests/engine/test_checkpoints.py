@@ -70,3 +70,14 @@ def test_a_checkpoint_of_a_run_that_noted_nothing_is_of_no_known_layout(tmp_path
     assert checkpoints.relaid(written(tmp_path, 5, None), SHARDS) == ""
     (tmp_path / "attempts.jsonl").write_text(json.dumps({"time": "", "step": 0}) + "\n")
     assert checkpoints.relaid(written(tmp_path, 6, None), SHARDS) == ""
+
+
+def test_other_micro_batches_are_told_where_the_checkpoint_notes_them(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "step-5"
+    with store.writing(folder, {"step": 5}, {}) as unfinished:
+        training_state.write_state(unfinished, {"layout": str(ALONE), "micro_batches": 2})
+    assert checkpoints.relaid(folder, ALONE, 2) == ""
+    end = "micro_batches 4, before 2: equal but for rounding"
+    assert checkpoints.relaid(folder, ALONE, 4) == f"; {end}"
+    assert checkpoints.relaid(folder, COPIES, 4) == f"; {COPIES}, before {ALONE}; {end}"
+    assert checkpoints.relaid(written(tmp_path, 6, ALONE), ALONE, 4) == ""  # an earlier release

@@ -124,6 +124,15 @@ def test_damage_is_named_and_hides_no_other_run(
     assert problem in str(found["damaged"])
 
 
+def test_a_training_that_was_refused_before_its_first_step_has_not_started(tmp_path: Path) -> None:
+    path = make(tmp_path / "a", losses=[1.0] * 3)
+    (path / "result.json").unlink(missing_ok=True)
+    assert runs.read(path).state == "stopped"
+    (path / "metrics.jsonl").unlink()
+    run = runs.read(path)
+    assert (run.state, str(run), run.steps) == ("not started", "not started", None)
+
+
 @pytest.mark.parametrize("value", [None, "3", [], {}, True])
 def test_values_of_another_type_are_left_out(value: object, tmp_path: Path) -> None:
     path = make(tmp_path / "a", losses=[1.0] * 3, batches={"steps": value}, inputs=value)

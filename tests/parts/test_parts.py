@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
 from gpt2dsl import (
@@ -115,6 +117,50 @@ def test_values_of_the_wrong_type_are_refused(cls: Any, values: dict[str, Any], 
         cls(**values)
     assert caught.value.faults[0].code == "G2-201"
     assert found in caught.value.faults[0].message
+
+
+@pytest.mark.parametrize(
+    ("cls", "value", "found"),
+    [
+        (Task.evaluate, {"data": "x", "metrics": ("a", 1)}, "the list ['a', 1]"),
+        (Task.finetune, {"data": ("a.txt", "b.txt")}, "the list ['a.txt', 'b.txt']; a folder or a"),
+        (Generation, {"bad_words_ids": ((1,), ())}, "[[1], []]"),
+    ],
+)
+def test_messages_show_tuples_as_the_lists_that_users_write(
+    cls: Any, value: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(SpecError, match=re.escape(f"found {found}")):
+        cls(**value)
+
+
+def test_faults_of_whole_recipes_show_lists_too(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("text\n")
+    task = Task.evaluate(data=str(tmp_path / "x.txt"), metrics=["rouge"])
+    keys = [fault.key for fault in (Model(size="nano", weights="random") | task).faults()]
+    assert "task.metrics = ['rouge']" in keys
+
+
+def test_scalars_of_numpy_are_numbers_of_python() -> None:
+    train = Train(batch_size=np.int64(8), steps=np.uint8(3), best=np.True_)  # type: ignore[arg-type]
+    assert train == Train(batch_size=8, steps=3, best=True)
+    assert {type(train.batch_size), type(train.steps)} == {int}
+    assert type(train.best) is bool
+    lr = np.float32(3e-4)
+    assert Optim(lr=lr) == Optim(lr=float(lr))
+    assert type(Optim(lr=np.float64(3e-4)).lr) is float
+    assert Generation(eos=[np.int32(1), 2]) == Generation(eos=[1, 2])
+    changed = (train | Model(size="nano")).set("train.seed", np.int64(7))
+    assert changed == (train.evolve(seed=7) | Model(size="nano"))
+    assert changed.digest == (Train(**train.given() | {"seed": 7}) | Model(size="nano")).digest
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(np.float64(8), "the number 8.0"), (np.True_, "a boolean True")]
+)
+def test_scalars_of_numpy_of_the_wrong_type_are_refused(value: Any, found: str) -> None:
+    with pytest.raises(SpecError, match=f"expected an integer of at least 1, found {found}"):
+        Train(batch_size=value)
 
 
 def test_lists_are_kept_as_tuples_so_that_parts_stay_frozen() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpt2dsl import Model, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl import Model, Recipe, RunError, Runtime, SpecError, Task, Train
 from gpt2dsl.weights import store, training_state
 
 
@@ -80,3 +80,25 @@ def test_what_holds_no_state_of_a_training_is_refused(recipe: Recipe, tmp_path: 
     assert [fault.code for fault in recipe.faults()] == ["G2-304"]
     state.unlink()
     assert ["holds no state to resume from" in fault.message for fault in recipe.faults()] == [True]
+
+
+def test_nothing_is_tokenised_before_a_checkpoint_is_refused(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("GPT2DSL_CACHE", str(cache))
+    began = recipe.set("train.resume", "auto")
+    state = {"step": 5, "identity": began.plan().identified().to_json()}
+    folder = Path(began.plan().directory) / "checkpoints" / "step-5"
+    with store.writing(folder, {"step": 5}, {}) as unfinished:
+        training_state.write_state(unfinished, state)
+    (tmp_path / "text.txt").write_text("another text. " * 900)
+    assert began.plan().refusals() == ()
+    before = set(cache.rglob("*"))
+    with pytest.raises(SpecError, match=r"the contents of task\.data"):
+        recipe.plan().run()
+    with pytest.raises(RunError, match=r"step-5: .*the contents of task\.data"):
+        began.plan().run()
+    assert set(cache.rglob("*")) == before
+    began.plan(prepare=True)
+    assert set(cache.rglob("*")) > before

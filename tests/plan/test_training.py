@@ -159,6 +159,41 @@ def test_a_warm_up_that_rounds_to_no_step_is_told(small: Recipe) -> None:
     assert not small.set("train.steps", 100).plan().notes
 
 
+def test_evaluations_that_are_never_due_are_told(small: Recipe) -> None:
+    small = small.set("train.steps", 10).set("task.eval_data", "sample:valid")
+
+    def notes(every: int, patience: int) -> list[str]:
+        changed = small.set("train.evaluate_every", every).set("train.patience", patience)
+        return [note for note in changed.plan().notes if note.startswith("train.")]
+
+    never = "is never due in 10 steps: held-out text is evaluated before and after them only"
+    patient = "train.patience = 4 never stops this training: its 10 steps have"
+    assert notes(3, 3) == notes(9, 1) == []
+    assert notes(10, 0) == [f"train.evaluate_every = 10 {never}"]
+    assert notes(3, 4) == [f"{patient} 3 evaluations before the last, one each 3 steps"]
+    assert notes(11, 4) == [
+        f"train.evaluate_every = 11 {never}",
+        f"{patient} 0 evaluations before the last, one each 11 steps",
+    ]
+
+
+def test_held_out_text_that_is_trained_on_is_told(small: Recipe, tmp_path: Path) -> None:
+    small = small.set("train.steps", 10)
+    for name, text in {"a.txt": "the cat\n", "b.txt": "a dog\n", "c.txt": "the cat\n"}.items():
+        (tmp_path / name).write_text(text * 500)
+
+    def noted(data: str, held_out: str) -> list[str]:
+        changed = small.set("task.data", data).set("task.eval_data", held_out)
+        return [note for note in changed.plan().notes if "is trained on" in note]
+
+    a, b, c = (str(tmp_path / name) for name in ("a.txt", "b.txt", "c.txt"))
+    end = "; its loss says nothing of other text"
+    assert noted("sample:train", "sample:valid") == noted(a, b) == noted(str(tmp_path), a)[1:] == []
+    assert noted(a, a) == [f"task.eval_data is trained on: it is task.data{end}"]
+    assert noted(a, c) == [f"task.eval_data is trained on: {c} has the contents of task.data{end}"]
+    assert noted(str(tmp_path), b) == [f"task.eval_data is trained on: {b} is in task.data{end}"]
+
+
 def test_rows_that_fill_no_batch_are_told(small: Recipe) -> None:
     shown = " ".join(str(small.plan(prepare=True)).split())
     assert "7 steps = 1 epoch; 3 of the last rows fill no batch and are left out" in shown

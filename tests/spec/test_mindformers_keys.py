@@ -53,3 +53,33 @@ def test_keys_of_another_mode_are_known_in_each(tmp_path: Path, key: str, value:
     for mode in ("train", "finetune", "eval", "predict"):
         entries = document.read(write(tmp_path, "run_gpt2", {"run_mode": mode, key: value}))
         carrying.carry(entries)
+
+
+def _with_ratio(folder: Path, ratio: object) -> carrying.Imported:
+    key = "model.model_config.expand_ratio"
+    entries = [entry for entry in document.read(write(folder, "run_gpt2")) if entry.key != key]
+    return carrying.carry([*entries, ConfigEntry(key, ratio, "a.yaml:1")])
+
+
+@pytest.mark.parametrize(("ratio", "inner"), [("4", None), (2, 1536), ("2.5", 1920), (4.0, None)])
+def test_a_number_in_quotes_is_one(tmp_path: Path, ratio: object, inner: int | None) -> None:
+    assert _with_ratio(tmp_path, ratio).tables["model"].get("inner") == inner
+
+
+@pytest.mark.parametrize(
+    ("ratio", "message"),
+    [
+        ("four", "expected a number, found 'four'"),
+        ([4], "expected a number, found [4]"),
+        (True, "expected a number, found True"),
+        (0, "expected a number above 0, found 0"),
+        (".nan", "expected a number, found '.nan'"),
+        ("inf", "expected a number above 0, found 'inf'"),
+    ],
+)
+def test_what_is_no_number_is_refused_by_name(tmp_path: Path, ratio: object, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        _with_ratio(tmp_path, ratio)
+    (fault,) = error.value.faults
+    assert (fault.origin, fault.key) == ("a.yaml:1", "model.model_config.expand_ratio")
+    assert fault.message == message

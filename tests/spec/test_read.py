@@ -169,6 +169,41 @@ def test_a_wrong_set_is_refused(setting: str, code: str) -> None:
     assert [(fault.code, fault.origin) for fault in caught.value.faults] == [(code, "--set")]
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (
+            'task.data=["a.txt", "b.txt"]',
+            "expected a string that is not empty, found the list ['a.txt', 'b.txt']; a folder or a "
+            "pattern such as texts/*.txt names several files",
+        ),
+        (
+            'model.weights=["a"]',
+            "expected a string that is not empty, found the list ['a']",
+        ),
+        (
+            "model.weights={a=1}",
+            "expected a string that is not empty, found the table {'a': 1}",
+        ),
+        ("data.text_column=[1]", "expected a column's name, or its number from 0, found the list"),
+        ('task.kind=["a"]', "expected one of pretrain"),
+        ("runtime.output=[]", "expected a string that is not empty, found the list []"),
+    ],
+)
+def test_set_takes_no_list_or_table_for_a_text(setting: str, expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        Recipe.load("specs/quickstart.toml", [setting])
+    (fault,) = caught.value.faults
+    code = "G2-202" if setting.startswith("task.kind") else "G2-201"
+    assert (fault.code, fault.origin) == (code, "--set")
+    assert fault.message.startswith(expected)
+
+
+def test_set_takes_what_only_begins_like_a_list_as_a_text() -> None:
+    recipe = Recipe.load("specs/quickstart.toml", ["task.data=[draft] x.txt"])
+    assert recipe.completed.task.data == "[draft] x.txt"  # type: ignore[union-attr]
+
+
 def test_set_takes_toml_values_and_bare_strings() -> None:
     settings = ["train.seed=7", "optim.lr=3e-4", "task.data=my file.txt", 'runtime.output="out"']
     recipe = Recipe.load("specs/quickstart.toml", settings)

@@ -117,3 +117,14 @@ def test_a_tensor_in_two_shards_is_told(folder: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
     with pytest.raises(InputError, match=r"b.safetensors: .* is in a.safetensors too"):
         reading.look(folder)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_wrong_name_is_told_before_mindspore_is_imported() -> None:
+    code = (
+        "import sys, gpt2dsl\n"
+        "try: gpt2dsl.load('wrong-name')\n"
+        "except gpt2dsl.InputError as error: print(error, 'mindspore' in sys.modules)\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "wrong-name: there is no such file or folder [G2-301] False\n"

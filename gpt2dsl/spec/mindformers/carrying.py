@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -137,11 +138,14 @@ class _Carrier:
         """Return a number, also from text, which YAML reads ``1e-5`` as."""
         value = self.take(key, default, words)
         try:
-            return float(value) if isinstance(value, str) else value
+            number = float(value) if isinstance(value, str) else value
         except ValueError:
-            message = f"expected a number, found {value!r}"
-            self.faults.append(Fault("G2-201", self.entries[key].origin, key, message))
-            return default
+            number = None
+        if number is value is default or type(number) in (int, float):
+            return number
+        message = f"expected a number, found {value!r}"
+        self.faults.append(Fault("G2-201", self.entries[key].origin, key, message))
+        return default
 
     def note(self, key: str, fate: str, words: str) -> None:
         self.asked.add(key)
@@ -202,14 +206,24 @@ class _Carrier:
             default = getattr(SIZES[size], key) if size else (50257 if key == "vocab" else None)
             if value is not None and value != default:
                 self.put(f"model.{key}", value)
-        ratio = self.take(f"{_CONFIG}expand_ratio", 4, "model.inner")
-        if ratio != 4 and sizes["hidden"]:
-            self.put("model.inner", int(ratio * sizes["hidden"]))
+        self._inner(sizes["hidden"])
         self._activation(size, weights)
         self._dropout()
         if labels := self.take(f"{_CONFIG}num_labels", 0, "classifier.labels"):
             self.put("classifier.labels", labels)
         self._adapter()
+
+    def _inner(self, hidden: object) -> None:
+        """Set the inner width, which MindFormers has as a multiple of the width."""
+        key = f"{_CONFIG}expand_ratio"
+        ratio = self.number(key, 4, "model.inner")
+        if ratio == 4 or type(hidden) is not int:
+            return
+        if math.isfinite(ratio) and ratio * hidden >= 1:
+            self.put("model.inner", int(ratio * hidden))
+        else:
+            message = f"expected a number above 0, found {self.entries[key].value!r}"
+            self.faults.append(Fault("G2-202", self.entries[key].origin, key, message))
 
     def _weights(self) -> str:
         """Return load_checkpoint, or in evaluation and generation checkpoint_name_or_path."""

@@ -92,13 +92,22 @@ def beside(checkpoint: Path) -> Settings | None:
         return None  # An unrelated file.
     if not isinstance(inner, dict):
         raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
-    carried, generation = content.get("hugging_face"), content.get(_GENERATION)
-    return Settings(
-        path,
-        inner,
-        carried if isinstance(carried, dict) else {},
-        generation if isinstance(generation, dict) else None,
+    carried, generation = (
+        _table(path, key, content.get(key)) for key in ("hugging_face", _GENERATION)
     )
+    return Settings(path, inner, carried or {}, generation)
+
+
+def _table(path: Path, key: str, value: object) -> dict[str, Any] | None:
+    """Return a table that our own YAML holds, None if it is absent.
+
+    Raises:
+        InputError: it is no table (G2-304).
+    """
+    if value is None or isinstance(value, dict):
+        return value
+    message = f"{key} is {shown(value)}, the table is expected that gpt2dsl writes; take it out"
+    raise InputError("G2-304", path, message)
 
 
 def to_settings(

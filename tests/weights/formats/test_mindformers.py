@@ -170,6 +170,15 @@ def test_half_an_adapter_is_told(tmp_path: Path, geometry: GPT2Config) -> None:
             )
             for alpha, found in (("true", "True"), ("'8'", "'8'"), (".inf", "inf"))
         ),
+        *(
+            (
+                f"{key}: {value}\nmodel: {{model_config: {{num_heads: 2}}}}",
+                Overrides(),
+                f"{key} is {found}, the table is expected that gpt2dsl writes",
+            )
+            for key in ("hugging_face", "hugging_face_generation")
+            for value, found in (("3", "3"), ("config.json", "'config.json'"))
+        ),
         ("model: [", Overrides(), "it is not YAML"),
         ("seed: 0", Overrides(), "it has no model.model_config"),
         (
