@@ -10,7 +10,7 @@ from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.network_weights import Weights
 
 
 def read(weights: str, base: str) -> Weights:

@@ -11,6 +11,7 @@ from gpt2dsl.files import cache
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.weights import reading, resharding, writing
 from gpt2dsl.weights.initial import filled
+from gpt2dsl.weights.network_weights import Weights
 
 
 def run(job: Job) -> Result:
@@ -49,7 +50,7 @@ def run(job: Job) -> Result:
     )
 
 
-def _training(job: Job, weights: reading.Weights, task: Reshard) -> resharding.Training | None:
+def _training(job: Job, weights: Weights, task: Reshard) -> resharding.Training | None:
     if not task.optimizer:
         return None
     return resharding.Training.of(weights.path, weights.geometry, job.hints)

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import SpecError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts import Generation
@@ -18,7 +19,6 @@ from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
 from gpt2dsl.schema.lines import lines_of
-from gpt2dsl.weights import location
 
 GPT2_END = GPT2_VOCAB - 1
 """Default of bos_token_id and eos_token_id in a config.json."""
@@ -230,7 +230,7 @@ def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
     """
     if not path.is_file():
         return Defaults.of(config, None, geometry)
-    document = Document.of_json(path, location.read_json(path))
+    document = Document.of_json(path, read_json(path))
     result = Defaults.of(config, document, geometry)
     return attrs.evolve(result, file=path if result.generation is document.content else None)
 

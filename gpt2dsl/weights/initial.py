@@ -15,7 +15,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASpec
 from gpt2dsl.layout.params import param_specs
 from gpt2dsl.weights.files.lazy_tensor import AT_ONCE, LazyTensor, Whole
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.network_weights import Weights
 
 DEVIATION = 0.02
 """Radford et al. 2018, section 4.1."""

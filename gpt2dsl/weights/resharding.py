@@ -15,7 +15,8 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
 from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.weights import location, store, training_state, writing
+from gpt2dsl.schema.folder import STRATEGY, TRAINING_STATE, WEIGHTS
+from gpt2dsl.weights import store, training_state, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
@@ -77,13 +78,13 @@ class Training:
             InputError: the training state is absent (G2-301), damaged (G2-304), or of another
                 network (G2-306).
         """
-        if not (folder / training_state.STATE).is_file():
-            message = f"it holds no state of a training: there is no {training_state.STATE} in it"
+        if not (folder / TRAINING_STATE).is_file():
+            message = f"it holds no state of a training: there is no {TRAINING_STATE} in it"
             raise InputError("G2-301", folder, message)
         document = training_state.read_state(folder)
         if absent := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
             message = f"it does not say {' and '.join(absent)}"
-            raise InputError("G2-304", folder / training_state.STATE, message)
+            raise InputError("G2-304", folder / TRAINING_STATE, message)
         states = training_state.stored(folder, hints)
         return cls(states=_whole_states(states, geometry, folder), document=document)
 
@@ -251,7 +252,7 @@ class _Split:
 
     def write(self) -> dict[str, str]:
         """Write all ranks' files and their strategy files; return file → checksum."""
-        strategies = self.folder / location.STRATEGY
+        strategies = self.folder / STRATEGY
         strategies.mkdir()
         strategyfile.write(strategies, self.table, self.ranks)
         digests = {}
@@ -297,7 +298,7 @@ class _Split:
 
 
 def _file(rank: int) -> str:
-    return f"rank_{rank}/{location.WEIGHTS}"
+    return f"rank_{rank}/{WEIGHTS}"
 
 
 def _as_in_split_files(one: CheckpointTensorSpec, tensor: LazyTensor) -> LazyTensor:

@@ -178,12 +178,12 @@ class Newest:
     Attributes:
         step: its step; -1 if there is none.
         folder: its folder; None if there is none.
-        passed: the faults of newer, damaged checkpoints, which were skipped.
+        skipped: the faults of newer, damaged checkpoints, which were skipped.
     """
 
     step: int = -1
     folder: Path | None = None
-    passed: tuple[InputError, ...] = ()
+    skipped: tuple[InputError, ...] = ()
 
 
 def newest(parent: Path, *, contents: bool = True) -> Newest:
@@ -194,13 +194,13 @@ def newest(parent: Path, *, contents: bool = True) -> Newest:
         contents: whether to compare checksums, as in :func:`verify`.
     """
     atomic.sweep(parent)
-    passed: list[InputError] = []
+    skipped: list[InputError] = []
     for step, folder in reversed(steps(parent)):
         fault = _fault(folder, contents=contents)
         if fault is None:
-            return Newest(step, folder, tuple(passed))
-        passed.append(fault)
-    return Newest(passed=tuple(passed))
+            return Newest(step, folder, tuple(skipped))
+        skipped.append(fault)
+    return Newest(skipped=tuple(skipped))
 
 
 def prune(parent: Path, keep: int, spared: int | None = None) -> None:

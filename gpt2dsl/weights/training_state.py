@@ -10,13 +10,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.schema.folder import OPTIMIZER_STATE, TRAINING_STATE
 from gpt2dsl.weights import joining, location
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import Arrays, ArrayTensor, LazyTensor
 from gpt2dsl.weights.infer_config import Overrides
-
-TENSORS = "optimizer.safetensors"
-STATE = "state.json"
 
 
 def write(
@@ -38,12 +36,14 @@ def write(
 
 def write_tensors(folder: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, str]:
     """Write only the optimizer state; otherwise as ``write``."""
-    return {TENSORS: tensorfile.write(folder / TENSORS, tensors)}
+    return {OPTIMIZER_STATE: tensorfile.write(folder / OPTIMIZER_STATE, tensors)}
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write only the state of the run."""
-    (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
+    (folder / TRAINING_STATE).write_text(
+        json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8"
+    )
 
 
 def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -62,7 +62,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
     """
-    path = folder / STATE
+    path = folder / TRAINING_STATE
     try:
         state = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -87,5 +87,5 @@ def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
         InputError: as in ``read``.
     """
     if not location.rank_folders(folder):
-        return tensorfile.stored(folder / TENSORS)
+        return tensorfile.stored(folder / OPTIMIZER_STATE)
     return joining.joined(location.find(folder, contents=False), hints).states

@@ -14,14 +14,15 @@ from gpt2dsl.data import tokenizer_files, tokenizer_settings
 from gpt2dsl.errors import RunError
 from gpt2dsl.files import atomic
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.weights import location, nearby, store
+from gpt2dsl.schema.folder import CONFIG, GENERATION, WEIGHTS
+from gpt2dsl.weights import nearby, store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft_writing, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import to_config
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.network_weights import Weights
 from gpt2dsl.weights.stream_digest import Moved, StreamDigest
 
 MINDFORMERS = "mindspore_model"
@@ -223,9 +224,9 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
         new.digests.update(checksums)
         if adapter.origin:
             _copy(adapter.origin.folder, new.folder)
-            config = adapter.origin.folder / location.CONFIG
-            if config.exists() and not (adapter.origin.folder / location.WEIGHTS).exists():
-                shutil.copyfile(config, new.folder / location.CONFIG)
+            config = adapter.origin.folder / CONFIG
+            if config.exists() and not (adapter.origin.folder / WEIGHTS).exists():
+                shutil.copyfile(config, new.folder / CONFIG)
 
 
 @contextmanager
@@ -246,9 +247,9 @@ def _file(target: Path) -> Iterator[Path]:
 def copy_beside(content: Content, folder: Path) -> None:
     """Write the tokenizer and the generation_config.json beside weights."""
     if content.defaults.file:
-        shutil.copyfile(content.defaults.file, folder / location.GENERATION)
+        shutil.copyfile(content.defaults.file, folder / GENERATION)
     elif content.defaults.generation is not None:
-        huggingface.write_json(folder / location.GENERATION, content.defaults.generation)
+        huggingface.write_json(folder / GENERATION, content.defaults.generation)
     _copy(content.tokenizer, folder)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.schema.folder import TRAINING_STATE
 from gpt2dsl.weights import reading, resharding, store, training_state, writing
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
@@ -59,7 +60,7 @@ def reshard(source: Path, target: Path, layout: Target, *, training: bool = True
 def values(folder: Path) -> Values:
     """Everything that a checkpoint holds, whole, in its own element types."""
     found = dict(reading.read(folder).tensors)
-    if (folder / training_state.STATE).exists():
+    if (folder / TRAINING_STATE).exists():
         found |= training_state.stored(folder, Overrides())
     return {name: one.rows(0, one.length).reshape(one.shape) for name, one in found.items()}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, SCORE, param_specs
-from gpt2dsl.weights import location
+from gpt2dsl.schema.folder import CONFIG, GENERATION, INDEX, WEIGHTS
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES, ArrayTensor, LazyTensor, converted
 from gpt2dsl.weights.formats.config import to_config
@@ -100,7 +100,7 @@ def write(
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), tensors)
     if generation is not None:
-        write_json(folder / location.GENERATION, generation)
+        write_json(folder / GENERATION, generation)
     return digests
 
 
@@ -145,7 +145,7 @@ def write_stored(
     write_config(folder, config, stored)
     shards = _shards(stored, shard)
     if len(shards) == 1:
-        return {location.WEIGHTS: tensorfile.write(folder / location.WEIGHTS, stored)}
+        return {WEIGHTS: tensorfile.write(folder / WEIGHTS, stored)}
     index: dict[str, str] = {}
     digests = {}
     for i, names in enumerate(shards, 1):
@@ -153,7 +153,7 @@ def write_stored(
         digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
         index |= dict.fromkeys(names, file)
     total = sum(tensor.size for tensor in stored.values())
-    write_json(folder / location.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     return digests
 
 
@@ -164,13 +164,13 @@ def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, L
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
     dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
-    write_json(folder / location.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    write_json(folder / location.GENERATION, special)
+    write_json(folder / CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    write_json(folder / GENERATION, special)
 
 
 def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
     """Write a config.json beside an adapter, for the class names that PEFT's files lack."""
-    write_json(folder / location.CONFIG, config)
+    write_json(folder / CONFIG, config)
 
 
 def _shards(stored: Mapping[str, LazyTensor], limit: int | None) -> list[list[str]]:

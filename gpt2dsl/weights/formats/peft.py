@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, WTE, param_specs
@@ -23,7 +24,6 @@ from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats import peft_targets
 from gpt2dsl.weights.formats.adapter import Adapter, Beginning, Origin, Rows, StoredLoRA
 from gpt2dsl.weights.formats.peft_targets import Base, Kind, Targets
-from gpt2dsl.weights.location import read_json
 
 PREFIX, BODY = "base_model.model.", "transformer."
 _PART = re.compile(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.layout.params import SCORE
+from gpt2dsl.schema.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.peft import BODY, PREFIX
-from gpt2dsl.weights.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def write(
