@@ -56,10 +56,10 @@ def run(job: Job) -> Result:
     needed = lite.room(task.format, names, parameter_count(weights.geometry), dtype)
     writing.find_room(target, sum(needed))
     with writing.unfinished(target, task.source, task.dtype, lambda _: None) as unfinished:
-        watched = unfinished.watch.over(content.tensors)
+        watched = unfinished.stream.over(content.tensors)
         graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)
         described = _written(unfinished, graphs, task, class_names(weights.config))
-        unfinished.watch.refuse(task.source, task.dtype)
+        unfinished.stream.refuse(task.source, task.dtype)
         described = _verified(unfinished.folder, described, content, job)
         rounded = _rounding(described, content, tensors, job)
         if task.ge:
@@ -85,14 +85,14 @@ def _written(
     """Write the graphs into the target's folder and return their description."""
     size = sum(tensor.size for tensor in graphs.tensors.values())
     with ByteBar(f"writing {task.target}", size) as bar:
-        new.watch.moved = bar.move  # only here: the bar ends before graphs are compared
+        new.stream.moved = bar.move  # only here: the bar ends before graphs are compared
         files = lite.write(new.folder, task.format, graphs)
     return Description(
         format=task.format,
         shapes=graphs.shapes,
         files=files,
         dtype=graphs.dtype,
-        digest=new.watch.digest(graphs.tensors),
+        digest=new.stream.digest(graphs.tensors),
         classes=classes if graphs.shapes.geometry.labels else (),
     )
 

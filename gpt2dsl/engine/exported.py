@@ -19,7 +19,7 @@ from gpt2dsl.lite.decoder import ExportedDecoder
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.onnx_decoder import OnnxDecoder
 from gpt2dsl.lite.onnx_ports import GENERATES
-from gpt2dsl.lite.runtimes.base import Closing, Runtime
+from gpt2dsl.lite.runtimes.base import Closing, GraphRuntime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
 from gpt2dsl.schema.folder import GENERATION
@@ -39,7 +39,7 @@ class ExportedModel(TextModel, Closing):
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: GraphRuntime,
         described: Description,
         tokenizer: Tokenizer,
         beside: Defaults | None = None,

@@ -19,7 +19,7 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Reshard)
     started = time.perf_counter()
-    recorded = resharding.Recorded.of(Path(job.weights))
+    recorded = resharding.RecordedDigests.of(Path(job.weights))
     contents = not recorded.prove(optimizer=task.optimizer)
     weights = reading.read(task.source, job.hints, values=False, contents=contents)
     training = _training(job, weights, task)
@@ -50,7 +50,7 @@ def run(job: Job) -> Result:
     )
 
 
-def _training(job: Job, weights: Weights, task: Reshard) -> resharding.Training | None:
+def _training(job: Job, weights: Weights, task: Reshard) -> resharding.TrainingState | None:
     if not task.optimizer:
         return None
-    return resharding.Training.of(weights.path, weights.geometry, job.hints)
+    return resharding.TrainingState.of(weights.path, weights.geometry, job.hints)

@@ -38,7 +38,7 @@ def export(
         float16: whether weights are stored in float16; they are cast to float32 for use.
     """
     device.use("cpu")
-    kind = Increment if graph == INCREMENT else Prefill
+    kind = IncrementGraph if graph == INCREMENT else PrefillGraph
     cell = kind(shapes, graph, values, float16)
     cell.set_train(False)
     inputs = [Tensor(np.ones(port.shape, np.dtype(port.dtype))) for port in shapes.inputs(graph)]
@@ -57,18 +57,18 @@ class _Weights(nn.Cell):
         super().__init__(auto_prefix=False)
         self.is_narrow = float16
         kind = np.float16 if float16 else np.float32
-        self.held = ParameterTuple(
+        self.cast_parameters = ParameterTuple(
             [Parameter(Tensor(values[n].astype(kind)), name=n) for n in names]
         )
 
     def construct(self) -> tuple[Tensor, ...]:
         tensors: tuple[Tensor, ...] = ()
-        for parameter in self.held:
+        for parameter in self.cast_parameters:
             tensors = (*tensors, parameter.astype(ms.float32) if self.is_narrow else parameter)
         return tensors
 
 
-class _Norm(nn.Cell):
+class _LayerNorm(nn.Cell):
     """Layer norm: ``(x - mean) / sqrt(var + epsilon) * g + b``."""
 
     def __init__(self, epsilon: float) -> None:
@@ -84,7 +84,7 @@ class _Norm(nn.Cell):
         return centred / self.sqrt(variance + self.epsilon) * g + b
 
 
-class _Block(nn.Cell):
+class _BlockCell(nn.Cell):
     """A transformer layer, split before and after the attention product."""
 
     def __init__(self, geometry: GPT2Config, layer: int, batch: int, time: int) -> None:
@@ -92,7 +92,7 @@ class _Block(nn.Cell):
         self.batch, self.time = batch, time
         self.heads, self.width, self.hidden = geometry.heads, geometry.head_width, geometry.hidden
         self.scale = geometry.attention_scale(layer)
-        self.norm = _Norm(geometry.epsilon)
+        self.norm = _LayerNorm(geometry.epsilon)
         self.activation = activation(geometry.activation)
         self.product, self.transpose = P.MatMul(), P.Transpose()
         self.split = P.Split(1, 3)
@@ -126,7 +126,7 @@ _IN_BLOCK = (
 )  # fmt: skip
 
 
-class _Network(nn.Cell):
+class _GraphCell(nn.Cell):
     """Base class of all graphs."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
@@ -147,9 +147,9 @@ class _Network(nn.Cell):
             ],
             auto_prefix=False,
         )
-        blocks = [_Block(geometry, i, self.batch, self.time) for i in range(geometry.layers)]
+        blocks = [_BlockCell(geometry, i, self.batch, self.time) for i in range(geometry.layers)]
         self.blocks = nn.CellList(blocks, auto_prefix=False)
-        self.norm = _Norm(geometry.epsilon)
+        self.norm = _LayerNorm(geometry.epsilon)
         self.gather, self.softmax = P.Gather(), P.Softmax(-1)
         self.batched = P.BatchMatMul()
         self.product_bt = P.MatMul(transpose_b=True)
@@ -161,7 +161,7 @@ class _Network(nn.Cell):
         return self.product_bt(self.norm(x, outer[2], outer[3]), head)
 
 
-class Prefill(_Network):
+class PrefillGraph(_GraphCell):
     """A pass over whole rows, with logits and caches or only logits as outputs."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
@@ -191,7 +191,7 @@ class Prefill(_Network):
         return (logits, *caches) if self.gives_caches else (logits,)
 
 
-class Increment(_Network):
+class IncrementGraph(_GraphCell):
     """A decoding step: one token of each row, attending to the KV cache."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:

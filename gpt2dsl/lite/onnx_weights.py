@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt2dsl.weights.files.hashing import hashed
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
-from gpt2dsl.weights.files.pieces import Part
+from gpt2dsl.weights.files.pieces import SlicedTensor
 
 THIRDS = ("query", "key", "value")
 
@@ -18,7 +18,7 @@ _ALIGNED = 64
 
 
 @attrs.frozen
-class Placed:
+class ExternalTensor:
     """The place of a tensor in a weights file.
 
     Attributes:
@@ -47,20 +47,20 @@ def thirds(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         for i, third in enumerate(THIRDS):
             edges = [(0, length) for length in tensor.shape[:-1]]
             box = (*edges, (i * width, (i + 1) * width))
-            split[name.replace("c_attn", third)] = Part.at(tensor, box)
+            split[name.replace("c_attn", third)] = SlicedTensor.at(tensor, box)
     return split
 
 
-def write_weights(path: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, Placed]:
+def write_weights(path: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, ExternalTensor]:
     """Write all tensors to one file; return each tensor's place in it."""
-    placed: dict[str, Placed] = {}
+    placed: dict[str, ExternalTensor] = {}
     offset = 0
     with hashed(path) as file:
         for name, tensor in tensors.items():
             padding = -offset % _ALIGNED
             file.write(b"\0" * padding)
             offset += padding
-            placed[name] = Placed(tensor.kind, tensor.shape, offset, tensor.size, path.name)
+            placed[name] = ExternalTensor(tensor.kind, tensor.shape, offset, tensor.size, path.name)
             for block in tensor.blocks():
                 file.write(np.ascontiguousarray(block).data)
             offset += tensor.size

@@ -119,7 +119,7 @@ def fixed_onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
     return {name: f"{name}.onnx" for name in graphs.names}
 
 
-def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.Placed]:
+def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.ExternalTensor]:
     """Write the weights file of ONNX graphs; return each tensor's place in it."""
     if not importlib.util.find_spec("onnx"):
         message = f"it is not installed: {extras.install('onnx')}"

@@ -162,9 +162,9 @@ class Defaults:
         overridden_keys = set(generation_config.file_keys(asked.given()))
         refuse(fate for fate in self.refused if fate.key not in overridden_keys)
 
-    def overridden(self, said: Generation) -> Defaults:
+    def overridden(self, requested: Generation) -> Defaults:
         """Return the defaults, overridden by the keys that a recipe sets."""
-        stated = {key: value for key, value in said.given().items() if value is not None}
+        stated = {key: value for key, value in requested.given().items() if value is not None}
         rivals = {
             b if a in stated else a for a, b in _RIVALS if a in stated or b in stated
         } - stated.keys()
@@ -173,8 +173,8 @@ class Defaults:
             for key, entry in self.values.items()
             if key.removeprefix(_TABLE) not in rivals
         }
-        values |= {_TABLE + key: Stated(value, said.why(key)) for key, value in stated.items()}
-        named = set(generation_config.file_keys(said.given()))
+        values |= {_TABLE + key: Stated(value, requested.why(key)) for key, value in stated.items()}
+        named = set(generation_config.file_keys(requested.given()))
         refused = tuple(fate for fate in self.refused if fate.key not in named)
         return attrs.evolve(self, values=values, refused=refused)
 

@@ -287,8 +287,8 @@ def _cause(error: Exception) -> tuple[int, str]:
     from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415  # plans do without
 
     chain: list[BaseException] = [error]
-    while inner := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(inner)
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
         return 0, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
     for link in chain:

@@ -70,10 +70,10 @@ def filled(
         geometry: the network, which may have a classification head that the weights lack; None for
             the weights' own.
     """
-    wanted = geometry or weights.geometry
-    shapes = {tensor.name: tensor.shape for tensor in param_specs(wanted)}
+    network = geometry or weights.geometry
+    shapes = {tensor.name: tensor.shape for tensor in param_specs(network)}
     return {
-        name: weights.tensors.get(name) or _New("F32", shape, name, wanted, seed)
+        name: weights.tensors.get(name) or _New("F32", shape, name, network, seed)
         for name, shape in shapes.items()
     }
 

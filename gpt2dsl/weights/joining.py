@@ -94,15 +94,15 @@ def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
     _check_ranks(place)
     # The manifest covers the strategy files beside it, but not one named by the user.
     proven = bool(place.checkpoint) and not hints.strategy
-    whole = _Joiner(place.files, ranks, proven=proven).join(stages)
+    joined_tensors = _Joiner(place.files, ranks, proven=proven).join(stages)
     kind = f"{' and '.join(sorted({kind for kind, _ in formats}))} of {len(ranks)} ranks"
     if geometry is None:
-        return StoredTensors(kind, whole)
-    _check_shapes(whole, geometry, place)
-    ours = {name: _as_in_whole_files(name, tensor, geometry) for name, tensor in whole.items()}
-    states = {name: tensor for name, tensor in ours.items() if checkpoint_tensors.state_of(name)}
+        return StoredTensors(kind, joined_tensors)
+    _check_shapes(joined_tensors, geometry, place)
+    tensors = {name: _as_in_whole_files(name, t, geometry) for name, t in joined_tensors.items()}
+    states = {name: tensor for name, tensor in tensors.items() if checkpoint_tensors.state_of(name)}
     return StoredTensors(
-        kind, {name: tensor for name, tensor in ours.items() if name not in states}, states
+        kind, {name: tensor for name, tensor in tensors.items() if name not in states}, states
     )
 
 
@@ -116,13 +116,13 @@ def _check_ranks(place: CheckpointLocation) -> None:
                 raise InputError("G2-306", file, message)
 
 
-def _check_shapes(whole: Tensors, geometry: GPT2Config, place: CheckpointLocation) -> None:
+def _check_shapes(tensors: Tensors, geometry: GPT2Config, place: CheckpointLocation) -> None:
     """Raise an error if the joined shapes are not the network's."""
     shapes = {
         spec.name: checkpoint_tensors.shape_in_files(spec, geometry)
         for spec in param_specs(geometry)
     }
-    for name, tensor in whole.items():
+    for name, tensor in tensors.items():
         state = checkpoint_tensors.state_of(name)
         shape = shapes.get(name.removeprefix(f"{state}.") if state else name, tensor.shape)
         if tensor.shape != shape:
@@ -178,16 +178,16 @@ def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: 
         raise InputError("G2-306", source, message)
 
 
-def _check_count(place: CheckpointLocation, there: int, expected: int, source: Path) -> None:
-    if source == place.path and there != expected:
-        message = f"it has {there} ranks, the layout that was named {expected}"
+def _check_count(place: CheckpointLocation, count: int, expected: int, source: Path) -> None:
+    if source == place.path and count != expected:
+        message = f"it has {count} ranks, the layout that was named {expected}"
         raise InputError("G2-306", source, message)
-    if there < expected:
-        missing = place.folder / f"rank_{there}"
+    if count < expected:
+        missing = place.folder / f"rank_{count}"
         message = f"there is no such folder; {source} is of {expected} ranks"
         raise InputError("G2-301", missing, message)
-    if there > expected:
-        message = f"it is of {expected} ranks, and {place.path} has {there}"
+    if count > expected:
+        message = f"it is of {expected} ranks, and {place.path} has {count}"
         raise InputError("G2-306", source, message)
 
 
@@ -283,16 +283,16 @@ class _Joiner:
             pieces.append(Piece(box, tuple(parts[i] for i in compared), names))
         return _simple(Assembled(kind, shape, tuple(pieces)))
 
-    def _tied(self, name: str, one: LazyTensor, other: LazyTensor) -> LazyTensor:
+    def _tied(self, name: str, first: LazyTensor, last: LazyTensor) -> LazyTensor:
         """Return a tensor that two pipeline stages share."""
-        if one.shape != other.shape or one.kind != other.kind:
-            shapes = f"{list(one.shape)} and {list(other.shape)}"
+        if first.shape != last.shape or first.kind != last.kind:
+            shapes = f"{list(first.shape)} and {list(last.shape)}"
             raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
-        if self.proven or not one.readable:
-            return one
-        whole: Box = tuple((0, length) for length in one.shape)
+        if self.proven or not first.readable:
+            return first
+        box: Box = tuple((0, length) for length in first.shape)
         names = (f"{self.files[0]}: {name}", f"{self.files[-1]}: {name}")
-        return Assembled(one.kind, one.shape, (Piece(whole, (one, other), names),))
+        return Assembled(first.kind, first.shape, (Piece(box, (first, last), names),))
 
 
 def _other(numbers: range, lacking: Sequence[int]) -> int:

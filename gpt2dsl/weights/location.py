@@ -154,8 +154,8 @@ def _refuse_run(name: str | Path, path: Path) -> None:
     folder = path.parent
     runs = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
     if folder != Path() and (runs or str(folder) == Runtime().output):
-        near = difflib.get_close_matches(path.name, runs, n=len(runs) or 1, cutoff=0)
-        words = some(near) or "none"
+        nearest = difflib.get_close_matches(path.name, runs, n=len(runs) or 1, cutoff=0)
+        words = some(nearest) or "none"
         raise InputError("G2-301", name, f"there is no such run; those in {folder}: {words}")
 
 

@@ -143,11 +143,11 @@ def _finite(tensor: LazyTensor) -> bool:
     return all(all_finite(block, tensor.kind) for block in tensor.blocks())
 
 
-def _same(one: LazyTensor, other: LazyTensor) -> bool:
+def _same(a: LazyTensor, b: LazyTensor) -> bool:
     """Return whether two tensors have the same bytes, including NaN."""
-    if (one.kind, one.shape) != (other.kind, other.shape):
+    if (a.kind, a.shape) != (b.kind, b.shape):
         return False
-    if one.is_at(other):  # PyTorch stores tied tensors once.
+    if a.is_at(b):  # PyTorch stores tied tensors once.
         return True
-    pairs = zip(one.blocks(), other.blocks(), strict=True)
-    return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)
+    pairs = zip(a.blocks(), b.blocks(), strict=True)
+    return all(np.array_equal(x.view(np.uint8), y.view(np.uint8)) for x, y in pairs)

@@ -20,7 +20,7 @@ from gpt2dsl.weights import store, training_state, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
-from gpt2dsl.weights.files.pieces import Padded, Part, reshaped, within
+from gpt2dsl.weights.files.pieces import Padded, SlicedTensor, reshaped, within
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.stream_digest import Moved
@@ -54,8 +54,8 @@ class Target:
 
 
 @attrs.frozen(kw_only=True)
-class Training:
-    """Training state of a checkpoint.
+class TrainingState:
+    """TrainingState state of a checkpoint.
 
     Attributes:
         states: optimizer state.
@@ -66,7 +66,7 @@ class Training:
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> Training:
+    def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> TrainingState:
         """Return the training state of a checkpoint.
 
         Args:
@@ -90,7 +90,7 @@ class Training:
 
 
 @attrs.frozen
-class Recorded:
+class RecordedDigests:
     """Digests recorded in a folder's manifest.
 
     Attributes:
@@ -104,7 +104,7 @@ class Recorded:
     optimizer: str
 
     @classmethod
-    def of(cls, folder: Path) -> Recorded:
+    def of(cls, folder: Path) -> RecordedDigests:
         """Return the digests recorded in a folder's manifest."""
         entries = store.recorded(folder)
         return cls(folder, str(entries.get("digest", "")), str(entries.get("optimizer_digest", "")))
@@ -171,7 +171,7 @@ def size(
     for spec in target.table(geometry, tuple(states)):
         if (tensor := tensors.get(spec.name)) is None:
             continue
-        part = Part.at(tensor, spec.layout.box(spec.shape, 0))
+        part = SlicedTensor.at(tensor, spec.layout.box(spec.shape, 0))
         total += part.size * ranks.dp * ranks.mp * len(spec.stages)
     return total
 
@@ -184,12 +184,12 @@ def memory(target: Target) -> int:
 def write(
     path: Path,
     content: Content,
-    training: Training | None,
+    training: TrainingState | None,
     target: Target,
     *,
     source: object,
     moved: Moved,
-    recorded: Recorded | None = None,
+    recorded: RecordedDigests | None = None,
 ) -> str:
     """Write a checkpoint in a layout, atomically.
 
@@ -211,28 +211,28 @@ def write(
         RunError: the target exists already or can't be written.
     """
     with writing.unfinished(path, source, "", moved) as new:
-        weights = new.watch.over(content.tensors)
-        states = new.watch.over(training.states) if training else {}
+        weights = new.stream.over(content.tensors)
+        states = new.stream.over(training.states) if training else {}
         if target.is_whole:
             new.digests.update(huggingface.write_stored(new.folder, content.config, weights))
             if states:
                 new.digests.update(training_state.write_tensors(new.folder, states))
         else:
             huggingface.write_config(new.folder, content.config, weights)
-            split = _Split(new.folder, content.geometry, target, {**weights, **states})
+            split = _RankFiles(new.folder, content.geometry, target, {**weights, **states})
             new.digests.update(split.write())
         if training:
             training_state.write_state(new.folder, training.document)
         writing.copy_beside(content, new.folder)
-        digest = new.watch.digest(weights)
-        of_states = new.watch.digest(states) if states else ""
+        digest = new.stream.digest(weights)
+        of_states = new.stream.digest(states) if states else ""
         if recorded:
             recorded.compare(digest, of_states)
         new.meta.update(layout=attrs.asdict(target), digest=digest, optimizer_digest=of_states)
     return digest
 
 
-class _Split:
+class _RankFiles:
     """Writer of all ranks' files; each block of the source goes to every rank that needs it."""
 
     def __init__(
@@ -257,51 +257,51 @@ class _Split:
         strategyfile.write(strategies, self.table, self.ranks)
         digests = {}
         for first in range(0, self.ranks.count, AT_ONCE):
-            digests.update(self._some(range(first, min(first + AT_ONCE, self.ranks.count))))
+            digests.update(self._write_ranks(range(first, min(first + AT_ONCE, self.ranks.count))))
         return digests
 
-    def _some(self, numbers: range) -> dict[str, str]:
+    def _write_ranks(self, numbers: range) -> dict[str, str]:
         """Write the files of some ranks; return file → checksum."""
         with ExitStack() as stack:
-            files = {rank: stack.enter_context(self._begun(rank)) for rank in numbers}
+            files = {rank: stack.enter_context(self._open_rank(rank)) for rank in numbers}
             for spec in self.table:
                 self._spread(spec, files)
         return {_file(rank): file.checksum() for rank, file in files.items()}
 
-    def _begun(self, rank: int) -> Any:
+    def _open_rank(self, rank: int) -> Any:
         (self.folder / _file(rank)).parent.mkdir()
         parts = {
-            spec.name: Part.at(self.tensors[spec.name], self._box(spec, rank))
+            spec.name: SlicedTensor.at(self.tensors[spec.name], self._box(spec, rank))
             for spec in self.table
             if self._holds(spec, rank)
         }
         return tensorfile.begun(self.folder / _file(rank), parts, rank=str(rank))
 
-    def _spread(self, one: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
+    def _spread(self, spec: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
         """Write a tensor's parts to the files of the ranks that need them."""
-        boxes = {rank: self._box(one, rank) for rank in files if self._holds(one, rank)}
+        boxes = {rank: self._box(spec, rank) for rank in files if self._holds(spec, rank)}
         if not boxes:
             return
         first = 0
-        for block in self.tensors[one.name].blocks():
+        for block in self.tensors[spec.name].blocks():
             for rank, box in boxes.items():
                 part = within(box, block, first)
                 if part.size:
                     files[rank].write(part.data)
             first += len(block)
 
-    def _holds(self, one: CheckpointTensorSpec, rank: int) -> bool:
-        return self.ranks.place(rank).stage in one.stages
+    def _holds(self, spec: CheckpointTensorSpec, rank: int) -> bool:
+        return self.ranks.place(rank).stage in spec.stages
 
-    def _box(self, one: CheckpointTensorSpec, rank: int) -> Box:
-        return one.layout.box(one.shape, rank % one.layout.count)
+    def _box(self, spec: CheckpointTensorSpec, rank: int) -> Box:
+        return spec.layout.box(spec.shape, rank % spec.layout.count)
 
 
 def _file(rank: int) -> str:
     return f"rank_{rank}/{WEIGHTS}"
 
 
-def _as_in_split_files(one: CheckpointTensorSpec, tensor: LazyTensor) -> LazyTensor:
-    if one.name.endswith(VOCAB_TABLES) and tensor.shape != one.shape:
-        return Padded(tensor.kind, one.shape, tensor)
-    return reshaped(tensor, one.shape)
+def _as_in_split_files(spec: CheckpointTensorSpec, tensor: LazyTensor) -> LazyTensor:
+    if spec.name.endswith(VOCAB_TABLES) and tensor.shape != spec.shape:
+        return Padded(tensor.kind, spec.shape, tensor)
+    return reshaped(tensor, spec.shape)

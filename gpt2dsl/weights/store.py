@@ -212,16 +212,16 @@ def prune(parent: Path, keep: int, spared: int | None = None) -> None:
             newer ones are intact.
         spared: step of a further checkpoint to keep.
     """
-    whole = 0
+    intact = 0
     for step, folder in reversed(steps(parent)):
         if step == spared:
             continue
-        if whole < keep:
-            whole += _fault(folder, contents=False) is None
+        if intact < keep:
+            intact += _fault(folder, contents=False) is None
             continue
         # Renamed first: a crash must not leave half a checkpoint under its name.
-        with atomic.neighbour(folder) as going:
-            folder.rename(going)
+        with atomic.neighbour(folder) as removed:
+            folder.rename(removed)
 
 
 def _fault(folder: Path, *, contents: bool) -> InputError | None:

@@ -46,11 +46,11 @@ def refuse_changed(
     trained_on = digest_of(checkpoint)
     if not trained_on:
         return
-    found = contents.of_files(files) if compute else contents.known(files)
-    if found and found != trained_on:
+    digest = contents.of_files(files) if compute else contents.known(files)
+    if digest and digest != trained_on:
         message = (
             f"its base {base} has changed since the adapter was trained on it (contents "
-            f"{trained_on[:8]}.. then, {found[:8]}.. now): put the former weights back, or "
+            f"{trained_on[:8]}.. then, {digest[:8]}.. now): put the former weights back, or "
             "train again; convert --base takes another base as it is"
         )
         raise InputError("G2-306", checkpoint, message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,19 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import tokenizer_files, tokenizer_settings
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.files import atomic
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.schema.folder import CONFIG, GENERATION, WEIGHTS
+from gpt2dsl.schema.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    GENERATION,
+    INDEX,
+    OPTIMIZER_STATE,
+    TRAINING_STATE,
+    WEIGHTS,
+)
 from gpt2dsl.weights import nearby, store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
@@ -27,6 +36,13 @@ from gpt2dsl.weights.stream_digest import Moved, StreamDigest
 
 MINDFORMERS = "mindspore_model"
 """Stem of both files in a folder for MindFormers."""
+
+
+_WRITTEN = (
+    INDEX, CONFIG, GENERATION, ADAPTER_CONFIG, ADAPTER_WEIGHTS, OPTIMIZER_STATE, TRAINING_STATE,
+    f"{MINDFORMERS}.ckpt", f"{MINDFORMERS}.yaml",
+)  # fmt: skip
+"""Files that a writer makes anew, or leaves out when asked to."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +65,15 @@ class Content:
 
     @classmethod
     def of(cls, weights: Weights, tensors: Mapping[str, LazyTensor]) -> Content:
-        """Return the content for weights that were read, with tensors derived from theirs."""
+        """Return the content for weights that were read, with tensors derived from theirs.
+
+        Raises:
+            InputError: as in ``refuse_dropped``.
+        """
+        for source in (weights, weights.base) if weights.base else (weights,):
+            place = source.location
+            strategy = place.strategy.iterdir() if place.strategy else ()
+            refuse_dropped(place.folder, (*place.files, *strategy))
         return cls(
             geometry=weights.geometry,
             config=to_config(weights.geometry, source=weights.config),
@@ -62,6 +86,26 @@ class Content:
     def size(self) -> int:
         """Size of the tensors in bytes."""
         return sum(tensor.size for tensor in self.tensors.values())
+
+
+def refuse_dropped(folder: Path, files: Iterable[Path]) -> None:
+    """Raise an error if a manifest lists a file that no writer here knows, so that a copy lacks it.
+
+    Args:
+        folder: the source, with or without a manifest.
+        files: its files with tensors or strategies.
+
+    Raises:
+        InputError: it names the first such file (G2-304).
+    """
+    if not (folder / store.MANIFEST).is_file():
+        return
+    known = {*files, *tokenizer_files.kept_paths(folder).values()}
+    known |= {folder / name for name in _WRITTEN}
+    for name in store.manifest(folder)["files"]:
+        if folder / name not in known:
+            message = "this release does not know the file, and a copy would lack it"
+            raise InputError("G2-304", folder / name, message)
 
 
 def find_room(target: Path, size: int) -> None:
@@ -96,10 +140,10 @@ def _own(tensor: LazyTensor) -> str:
 
 
 @contextmanager
-def _watched(source: object, dtype: str, moved: Moved) -> Iterator[StreamDigest]:
-    watch = StreamDigest(moved)
-    yield watch
-    watch.refuse(source, dtype)
+def _digested(source: object, dtype: str, moved: Moved) -> Iterator[StreamDigest]:
+    stream = StreamDigest(moved)
+    yield stream
+    stream.refuse(source, dtype)
 
 
 @attrs.frozen
@@ -108,13 +152,13 @@ class Unfinished:
 
     Attributes:
         folder: the folder to write into.
-        watch: the digest that tensors must pass through.
+        stream: the digest that tensors must pass through.
         digests: file → checksum, if known.
         meta: further entries of its manifest.
     """
 
     folder: Path
-    watch: StreamDigest
+    stream: StreamDigest
     digests: dict[str, str]
     meta: dict[str, Any]
 
@@ -137,9 +181,9 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
     meta: dict[str, Any] = {"source": str(source)}
     with (
         store.writing(target, meta, digests) as folder,
-        _watched(source, dtype, moved) as watch,
+        _digested(source, dtype, moved) as stream,
     ):
-        yield Unfinished(folder, watch, digests, meta)
+        yield Unfinished(folder, stream, digests, meta)
 
 
 def to_hugging_face(
@@ -160,9 +204,9 @@ def to_hugging_face(
         RunError: the target exists already or can't be written.
     """
     with unfinished(target, source, dtype, moved) as new:
-        tensors = new.watch.over(content.tensors)
+        tensors = new.stream.over(content.tensors)
         new.digests.update(huggingface.write_stored(new.folder, content.config, tensors, shard))
-        new.meta.update(digest=new.watch.digest(tensors))
+        new.meta.update(digest=new.stream.digest(tensors))
         copy_beside(content, new.folder)
 
 
@@ -185,8 +229,8 @@ def to_mindformers(
     text = settings.yaml_of(content.geometry, content.config, content.defaults.generation)
     if target.suffix == ".ckpt":
         with _file(target) as path:
-            with _watched(source, dtype, moved) as watch:
-                ckptfile.write(path, mindformers.named(watch.over(content.tensors)))
+            with _digested(source, dtype, moved) as stream:
+                ckptfile.write(path, mindformers.named(stream.over(content.tensors)))
             atomic.sync(path)
             atomic.write_file(target.with_suffix(".yaml"), lambda file: file.write(text))
             path.replace(target)
@@ -194,9 +238,9 @@ def to_mindformers(
         return
     with unfinished(target, source, dtype, moved) as new:
         file = f"{MINDFORMERS}.ckpt"
-        tensors = new.watch.over(content.tensors)
+        tensors = new.stream.over(content.tensors)
         new.digests[file] = ckptfile.write(new.folder / file, mindformers.named(tensors))
-        new.meta.update(digest=new.watch.digest(tensors))
+        new.meta.update(digest=new.stream.digest(tensors))
         (new.folder / f"{MINDFORMERS}.yaml").write_bytes(text)
         _copy(content.tokenizer, new.folder)
 
@@ -216,13 +260,14 @@ def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved
         RunError: the target exists already or can't be written.
     """
     with unfinished(target, source, dtype, moved) as new:
-        watched = new.watch.over
+        watched = new.stream.over
         new.meta.update(nearby.noted(target, adapter.base))
         checksums = peft_writing.write(
-            new.folder, adapter, lambda held: watched(in_dtype(held, dtype))
+            new.folder, adapter, lambda tensors: watched(in_dtype(tensors, dtype))
         )
         new.digests.update(checksums)
         if adapter.origin:
+            refuse_dropped(adapter.origin.folder, ())
             _copy(adapter.origin.folder, new.folder)
             config = adapter.origin.folder / CONFIG
             if config.exists() and not (adapter.origin.folder / WEIGHTS).exists():

@@ -15,7 +15,7 @@ from gpt2dsl.weights import reading, resharding, store, training_state, writing
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.resharding import Target, Training
+from gpt2dsl.weights.resharding import Target, TrainingState
 from tests.judges import random_weights
 
 WIDE = GPT2Config(layers=5, heads=8, hidden=32, positions=16, vocab=301, inner=48)
@@ -53,7 +53,7 @@ def reshard(source: Path, target: Path, layout: Target, *, training: bool = True
         tensors=weights.tensors,
         tokenizer=None,
     )
-    state = Training.of(weights.path, weights.geometry, Overrides()) if training else None
+    state = TrainingState.of(weights.path, weights.geometry, Overrides()) if training else None
     return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)
 
 

@@ -12,8 +12,8 @@ from typing_extensions import Self
 Arrays = dict[str, NDArray[Any]]
 
 
-class Runtime(Protocol):
-    """Runtime of an export's graphs; a context manager.
+class GraphRuntime(Protocol):
+    """GraphRuntime of an export's graphs; a context manager.
 
     Class attributes:
         name: name and version of the library.

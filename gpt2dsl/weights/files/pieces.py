@@ -64,14 +64,14 @@ class Assembled(LazyTensor):
 
 
 @attrs.frozen(eq=False)
-class Part(LazyTensor):
+class SlicedTensor(LazyTensor):
     """A part of a tensor."""
 
     of: LazyTensor
     box: Box
 
     @classmethod
-    def at(cls, of: LazyTensor, box: Box) -> Part:
+    def at(cls, of: LazyTensor, box: Box) -> SlicedTensor:
         """Return the part of a tensor inside a box."""
         return cls(of.kind, tuple(last - first for first, last in box), of, box)
 

@@ -61,8 +61,8 @@ class StoredLoRA:
 
 
 @attrs.frozen(kw_only=True)
-class Rows:
-    """Rows of an embedding table that an adapter replaces.
+class ReplacedRows:
+    """ReplacedRows of an embedding table that an adapter replaces.
 
     Attributes:
         indices: indices of the rows.
@@ -107,7 +107,7 @@ class Adapter:
     modules: Mapping[str, StoredLoRA]
     base: str
     full: Mapping[str, LazyTensor]
-    rows: Mapping[str, Rows] = attrs.field(factory=dict)
+    rows: Mapping[str, ReplacedRows] = attrs.field(factory=dict)
     own: frozenset[str] = frozenset()
     bare: bool = False
     dropout: float = 0.0
@@ -131,7 +131,7 @@ class Adapter:
 
 
 @attrs.frozen(eq=False)
-class Merged(Whole):
+class MergedWeight(Whole):
     """A weight merged with its adapter, in the weight's element type."""
 
     of: LazyTensor
@@ -150,7 +150,7 @@ class Merged(Whole):
 
 
 @attrs.frozen(eq=False)
-class Raised(Whole):
+class MergedBias(Whole):
     """A bias merged with that of an adapter."""
 
     of: LazyTensor
@@ -166,11 +166,11 @@ class Raised(Whole):
 
 
 @attrs.frozen(eq=False)
-class Patched(Whole):
+class MergedTable(Whole):
     """An embedding table with some rows replaced."""
 
     of: LazyTensor
-    part: Rows
+    part: ReplacedRows
 
     def make(self) -> NDArray[Any]:
         """Return the table."""
@@ -200,14 +200,14 @@ def merged(tensors: Mapping[str, LazyTensor], adapter: Adapter) -> dict[str, Laz
         result.setdefault(HEAD, tensors[WTE])
     result |= dict(adapter.full)
     for name, rows in adapter.rows.items():
-        result[name] = Patched(result[name].kind, result[name].shape, result[name], rows)
+        result[name] = MergedTable(result[name].kind, result[name].shape, result[name], rows)
     for module, part in adapter.modules.items():
         weight, bias = result[f"{module}.weight"], result.get(f"{module}.bias")
-        result[f"{module}.weight"] = Merged(
+        result[f"{module}.weight"] = MergedWeight(
             weight.kind, weight.shape, weight, part, module in HEAD_MODULES
         )
         if part.bias and bias:
-            result[f"{module}.bias"] = Raised(bias.kind, bias.shape, bias, part)
+            result[f"{module}.bias"] = MergedBias(bias.kind, bias.shape, bias, part)
     return result
 
 

@@ -34,15 +34,15 @@ def to_files(
     """
     modules = {}
     for module, group in itertools.groupby(slots, key=lambda slot: slot.module):
-        together = list(group)
-        a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in together])  # [sum r, in]
-        b = np.concatenate([_spread(slot, values) for slot in together], 1)  # [out, sum r]
-        scale = together[0].scale
+        adapters = list(group)
+        a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in adapters])  # [sum r, in]
+        b = np.concatenate([_spread(slot, values) for slot in adapters], 1)  # [out, sum r]
+        scale = adapters[0].scale
         modules[module] = StoredLoRA(
             a=ArrayTensor.of(a), b=ArrayTensor.of(b), alpha=scale * len(a), scale=scale
         )
-    whole = {name: ArrayTensor.of(array) for name, array in full.items()}
-    return Adapter(modules=modules, base=base, full=whole, dropout=dropout)
+    replaced = {name: ArrayTensor.of(array) for name, array in full.items()}
+    return Adapter(modules=modules, base=base, full=replaced, dropout=dropout)
 
 
 def _spread(slot: LoRASpec, values: Values) -> NDArray[np.float32]:

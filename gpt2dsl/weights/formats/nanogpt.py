@@ -44,8 +44,8 @@ def is_nanogpt(document: Mapping[str, Any]) -> bool:
 
 def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
     """Return the fate of each key of a checkpoint and of its model_args."""
-    inner = fates(path, document["model_args"], MODEL_ARGS)
-    named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in inner)
+    of_args = fates(path, document["model_args"], MODEL_ARGS)
+    named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in of_args)
     other_keys = {key: "..." for key in document if key != "model_args"}
     return [*fates(path, other_keys, TABLE), *named]
 

@@ -91,12 +91,12 @@ def _task(adapter: Adapter) -> str:
 
 def _targets(adapter: Adapter) -> list[str]:
     """Return PEFT's target_modules, without block numbers if all blocks have the same."""
-    inner: dict[str, set[str]] = {}
+    blocks_of: dict[str, set[str]] = {}
     for module in adapter.modules:
         _, _, block, suffix = module.split(".", 3)
-        inner.setdefault(suffix, set()).add(block)
-    most = max(map(len, inner.values()))
-    whole = all(len(blocks) == most for blocks in inner.values())
-    if whole and sorted(map(int, next(iter(inner.values())))) == list(range(most)):
-        return sorted(inner)
+        blocks_of.setdefault(suffix, set()).add(block)
+    count = max(map(len, blocks_of.values()))
+    is_uniform = all(len(blocks) == count for blocks in blocks_of.values())
+    if is_uniform and sorted(map(int, next(iter(blocks_of.values())))) == list(range(count)):
+        return sorted(blocks_of)
     return sorted(module.removeprefix("transformer.") for module in adapter.modules)

@@ -30,7 +30,7 @@ _GENERATION = "hugging_face_generation"
 
 
 @attrs.frozen
-class Settings:
+class MindFormersYaml:
     """The content of the YAML.
 
     Attributes:
@@ -66,7 +66,7 @@ class Settings:
         raise InputError("G2-306", self.path, message)
 
 
-def of_checkpoint(file: Path, folder: Path) -> Settings | None:
+def of_checkpoint(file: Path, folder: Path) -> MindFormersYaml | None:
     """Return the YAML beside a checkpoint's file or in the folder of its ranks; None if absent.
 
     Raises:
@@ -75,7 +75,7 @@ def of_checkpoint(file: Path, folder: Path) -> Settings | None:
     return _beside(file) or _beside(folder / file.name)
 
 
-def _beside(checkpoint: Path) -> Settings | None:
+def _beside(checkpoint: Path) -> MindFormersYaml | None:
     """Return the YAML beside a checkpoint: of the same name, or the only one."""
     same = [path for end in (".yaml", ".yml") if (path := checkpoint.with_suffix(end)).exists()]
     candidates = same[:1] or sorted(checkpoint.parent.glob("*.yaml"))
@@ -98,7 +98,7 @@ def _beside(checkpoint: Path) -> Settings | None:
     if not isinstance(settings, dict):
         raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
     config, generation = content.get("hugging_face"), content.get(_GENERATION)
-    return Settings(
+    return MindFormersYaml(
         path,
         settings,
         config if isinstance(config, dict) else {},
@@ -117,7 +117,7 @@ def to_settings(
             MindFormers when the file is read here.
         generation: generation_config.json, embedded too; None if there is none.
     """
-    mf_names = {ours: name for name, ours in ACTIVATIONS.items()}
+    mf_names = {activation: name for name, activation in ACTIVATIONS.items()}
     model: dict[str, Any] = {
         "type": "GPT2Config",
         "seq_length": geometry.positions,
