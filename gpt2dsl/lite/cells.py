@@ -30,12 +30,8 @@ def export(
 ) -> None:
     """Export a graph as MindIR.
 
-    Args:
-        shapes: the sizes.
-        graph: prefill, increment, whole or classify.
-        values: values of the network's tensors, by name.
-        path: a file ending in .mindir; above 2 GB MindSpore writes weights to a folder beside it.
-        float16: whether weights are stored in float16; they are cast to float32 for use.
+    Above 2 GB MindSpore writes weights to a folder beside ``path``. With ``float16`` weights are
+    stored in it, and cast to float32 for use.
     """
     device.use("cpu")
     kind = IncrementGraph if graph == INCREMENT else PrefillGraph

@@ -16,10 +16,7 @@ from gpt2dsl.lite.shapes import IDS, INCREMENT, LOGITS, POSITION, PREFILL, VALID
 class ExportedDecoder:
     """Batched decoder, with a position per row; it owns the KV caches, not the runtime.
 
-    Args:
-        runtime: the runtime of the graphs.
-        shapes: the graphs' shapes.
-        entries: number of leading ids to return logits for.
+    It returns logits of the ``entries`` leading ids.
     """
 
     def __init__(self, runtime: GraphRuntime, shapes: Shapes, entries: int) -> None:

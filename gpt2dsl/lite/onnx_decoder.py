@@ -25,16 +25,10 @@ Logits = NDArray[np.float32]
 
 
 class OnnxDecoder:
-    """Batched decoder, with a position per row.
+    """Batched decoder, with a position per row and at most ``limit`` tokens of each.
 
     The model's present keys and values become its next past: each step adds one slot to the cache
     of all rows, and the mask marks the slots with a row's tokens.
-
-    Args:
-        runtime: the runtime of the model.
-        geometry: the network.
-        limit: maximum tokens of a row.
-        rows: number of rows of the batch.
     """
 
     def __init__(self, runtime: GraphRuntime, geometry: GPT2Config, limit: int, rows: int) -> None:

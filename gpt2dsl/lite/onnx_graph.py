@@ -31,13 +31,7 @@ WEIGHTS = "weights.bin"
 
 
 def graph(shapes: Shapes, name: str, weights: Mapping[str, ExternalTensor]) -> Any:
-    """Return the ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it.
-
-    Args:
-        shapes: the static shapes.
-        name: prefill, increment, whole or classify.
-        weights: tensor → place, from ``write_weights``.
-    """
+    """Return the ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it."""
     return _Graph(shapes, name, weights).model()
 
 

@@ -52,14 +52,7 @@ _BOOL, _INT64 = 9, 7
 def model(
     geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, ExternalTensor]
 ) -> Any:
-    """Return the ModelProto of a network.
-
-    Args:
-        geometry: the network.
-        task: one of ``onnx_ports.TASKS``.
-        limit: maximum tokens of a row.
-        weights: tensor → place, from ``write_weights``.
-    """
+    """Return the ModelProto for a task of ``onnx_ports.TASKS``, with rows up to ``limit``."""
     return _Model(geometry, task, limit, weights).proto()
 
 

@@ -17,10 +17,8 @@ _TYPES = {"F32": "FLOAT", "F16": "FLOAT16"}
 class Nodes:
     """The nodes, constants and weights of a graph.
 
-    Args:
-        weights: tensor → its place in the weights file.
-
     Attributes:
+        weights: tensor → its place in the weights file.
         nodes: NodeProtos, in topological order.
         initializers: name → TensorProto of each constant and weight in use.
     """

@@ -62,13 +62,9 @@ def require() -> LiteInstallation:
 
 
 def set_up(python: str = "") -> Path:
-    """Create the environment with mindspore-lite, unless it exists.
+    """Create the environment with mindspore-lite, unless it exists, and return it.
 
-    Args:
-        python: a Python 3.7; "" for the one on PATH or under ~/.pyenv.
-
-    Returns:
-        The environment.
+    ``python`` is a Python 3.7; "" for the one on PATH or under ~/.pyenv.
 
     Raises:
         InputError: there is no such Python (G2-531).

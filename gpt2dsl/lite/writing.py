@@ -63,14 +63,7 @@ def names_of(form: str, shapes: Shapes, *, cache: bool) -> tuple[str, ...]:
 
 
 def room(form: str, names: Sequence[str], parameters: int, dtype: str) -> tuple[int, int]:
-    """Return the bytes of the graphs' weights, and of temporary files.
-
-    Args:
-        form: the format.
-        names: names of the graphs.
-        parameters: number of parameters of each.
-        dtype: element type of the export.
-    """
+    """Return the bytes of the graphs' weights, and of temporary files."""
     width = 2 if dtype == "float16" else 4
     if form == "ms":  # its converter widens float16, and reads ONNX
         return 4 * parameters * len(names), width * parameters

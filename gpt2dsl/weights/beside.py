@@ -88,12 +88,7 @@ def fates_of(weights: CheckpointLocation) -> list[FileFate]:
 
 
 def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
-    """Return a file's fate with those of its generation settings, as they apply to generation.
-
-    Args:
-        file: the fate, from ``fates_of``.
-        defaults: the generation defaults from the files beside the weights.
-    """
+    """Return a file's fate with those of its generation settings, as they apply to generation."""
     refused = {(key.path.name, key.key): key for key in defaults.refused}
     keys = (refused.get((key.path.name, key.key), key) for key in file.keys)
     if file.path.name == CONFIG and defaults.file:

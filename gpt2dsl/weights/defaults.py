@@ -218,12 +218,7 @@ class Defaults:
 
 
 def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
-    """Read the defaults from the files in a folder.
-
-    Args:
-        config: the content of config.json; None if there is none.
-        path: the generation_config.json, which may be absent.
-        geometry: the network.
+    """Read the defaults from the content of config.json, if any, and a generation_config.json.
 
     Raises:
         InputError: the file is empty (G2-302) or damaged (G2-304).

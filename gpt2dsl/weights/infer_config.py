@@ -73,12 +73,6 @@ def infer_config(
 ) -> tuple[GPT2Config, dict[str, Any]]:
     """Return the network of a MindFormers checkpoint, and the config.json in its YAML, or {}.
 
-    Args:
-        named: the tensors, under Hugging Face's names.
-        yaml: the YAML beside them; None if there is none.
-        hints: the user's settings.
-        path: the file, for messages.
-
     Raises:
         InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-306).
     """

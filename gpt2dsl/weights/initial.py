@@ -64,11 +64,7 @@ def filled(
 ) -> dict[str, LazyTensor]:
     """Return the tensors of weights, with new ones in place of those missing.
 
-    Args:
-        weights: the weights.
-        seed: seed of the new values.
-        geometry: the network, which may have a classification head that the weights lack; None for
-            the weights' own.
+    ``geometry`` may have a classification head that the weights lack; without it, it is their own.
     """
     network = geometry or weights.geometry
     shapes = {tensor.name: tensor.shape for tensor in param_specs(network)}

@@ -31,10 +31,6 @@ def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
     Values are not read, and checksums of our checkpoints are not compared. If a key is refused, the
     network is left out and ``faults`` gives the reason.
 
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
-
     Raises:
         InputError: as in :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """

@@ -78,10 +78,6 @@ def stored(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
 def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
     """Join the tensors of a sharded checkpoint, without reading their values.
 
-    Args:
-        place: the location of a sharded checkpoint.
-        hints: the strategy files or the layout, if there are none beside the checkpoint.
-
     Raises:
         InputError: the layout is unknown (G2-307), ranks are missing (G2-301), the strategy is
             damaged (G2-304), or the files contradict it (G2-306).

@@ -20,24 +20,14 @@ _KEY, _NAMED, _NEAR = "base", "named", "near"
 
 
 def noted(folder: Path, base: str) -> dict[str, Any]:
-    """Return the manifest entries for an adapter's base; {} if the base is not an absolute path.
-
-    Args:
-        folder: the future folder of the adapter.
-        base: the base, as in its configuration.
-    """
+    """Return the manifest entries for an adapter's base; {} if the base is not an absolute path."""
     if not Path(base).is_absolute():
         return {}
     return {_KEY: {_NAMED: base, _NEAR: os.path.relpath(base, folder.absolute())}}
 
 
 def base_of(folder: Path, named: str) -> str:
-    """Return an adapter's base: the manifest's relative path if it exists, else as named.
-
-    Args:
-        folder: the adapter's folder.
-        named: the base, as in its configuration.
-    """
+    """Return an adapter's base: the manifest's relative path if it exists, else as named."""
     record = store.recorded(folder).get(_KEY)
     if not isinstance(record, dict) or record.get(_NAMED) != named:
         return named

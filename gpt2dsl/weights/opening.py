@@ -31,12 +31,7 @@ OF_NETWORK = (
 
 
 def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Weights:
-    """Open weights, complete or not.
-
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
-        contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
+    """Open weights, complete or not; arguments as in ``location.find``.
 
     Raises:
         InputError: absent (G2-301), empty (G2-302), damaged (G2-304) or unclear (G2-306, G2-307).
@@ -46,11 +41,6 @@ def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Wei
 
 def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Adapter:
     """Return the adapter of a PEFT folder or of a MindFormers checkpoint with LoRA.
-
-    Args:
-        name: the folder or checkpoint.
-        hints: settings that the files may lack.
-        contents: as in ``location.find``.
 
     Raises:
         InputError: it can't be read, or contains no adapter (G2-306).

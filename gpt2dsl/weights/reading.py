@@ -61,10 +61,6 @@ class Look:
 def look(name: str | Path, hints: Overrides | None = None) -> Look:
     """Summarise weights and check names and shapes of their tensors, without reading values.
 
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
-
     Raises:
         InputError: they can't be used.
     """
@@ -99,14 +95,10 @@ def _files(weights: Weights) -> tuple[tuple[str, Path], ...]:
 def read(
     name: str | Path, hints: Overrides | None = None, *, values: bool = True, contents: bool = True
 ) -> Weights:
-    """Return complete weights.
+    """Return complete weights; ``contents`` as in ``location.find``.
 
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
-        values: whether to check that every value is finite; callers that read each value only once
-            check it then.
-        contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
+    ``values`` checks that every value is finite; callers that read each value only once check it
+    then.
 
     Raises:
         InputError: the weights are absent (G2-301), empty (G2-302), damaged (G2-304), or do not

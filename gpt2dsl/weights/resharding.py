@@ -69,11 +69,6 @@ class TrainingState:
     def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> TrainingState:
         """Return the training state of a checkpoint.
 
-        Args:
-            folder: the checkpoint's folder.
-            geometry: the network.
-            hints: the layout, if no strategy files are found.
-
         Raises:
             InputError: the training state is absent (G2-301), damaged (G2-304), or of another
                 network (G2-306).
@@ -191,15 +186,15 @@ def write(
     moved: Moved,
     recorded: RecordedDigests | None = None,
 ) -> str:
-    """Write a checkpoint in a layout, atomically.
+    """Write a checkpoint in a layout, atomically; other arguments as in ``writing.unfinished``.
 
     Args:
         path: the new folder.
         content: whole tensors, in Hugging Face's shapes.
         training: the training state; None to leave it out.
         target: the layout.
-        source: name of the source, for messages.
-        moved: callback for the number of bytes read.
+        source: name of the source.
+        moved: callback.
         recorded: the digests of the source; None if it has none.
 
     Returns:

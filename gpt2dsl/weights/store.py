@@ -139,10 +139,7 @@ def _is_manifest(content: Any) -> bool:
 def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
     """Raise an error if a folder differs from its manifest.
 
-    Args:
-        folder: a folder with a manifest.
-        contents: whether to compare checksums too; sizes always are compared.
-        but: suffix of files whose checksums are skipped; "" for none.
+    Sizes always are compared, checksums if ``contents``, except of files that end in ``but``.
 
     Raises:
         InputError: it names the first absent or damaged file (G2-304).
@@ -187,12 +184,7 @@ class Newest:
 
 
 def newest(parent: Path, *, contents: bool = True) -> Newest:
-    """Return the intact checkpoint of the highest step.
-
-    Args:
-        parent: a folder with subfolders ``step-<N>``.
-        contents: whether to compare checksums, as in :func:`verify`.
-    """
+    """Return the intact checkpoint of the highest step; ``contents`` as in :func:`verify`."""
     atomic.sweep(parent)
     skipped: list[InputError] = []
     for step, folder in reversed(steps(parent)):
@@ -204,13 +196,9 @@ def newest(parent: Path, *, contents: bool = True) -> Newest:
 
 
 def prune(parent: Path, keep: int, spared: int | None = None) -> None:
-    """Remove all but the newest checkpoints.
+    """Remove all but the ``keep`` newest checkpoints, and that of the step ``spared``.
 
-    Args:
-        parent: a folder with subfolders ``step-<N>``.
-        keep: number of checkpoints to keep. Damaged ones do not count, and are removed once enough
-            newer ones are intact.
-        spared: step of a further checkpoint to keep.
+    Damaged ones do not count, and are removed once enough newer ones are intact.
     """
     intact = 0
     for step, folder in reversed(steps(parent)):

@@ -15,11 +15,7 @@ _DIGITS = 32
 
 
 def digest_of(checkpoint: Path) -> str:
-    """Return the digest of the weights that a checkpoint's run began with, "" where none is noted.
-
-    Args:
-        checkpoint: folder of a checkpoint of ours.
-    """
+    """Return the digest of the weights that a checkpoint's run began with; "" if none is noted."""
     with suppress(InputError):  # state may be left out of a copy
         identity = training_state.read_state(checkpoint).get("identity")
         recorded = identity.get("contents") if isinstance(identity, dict) else None

@@ -20,16 +20,7 @@ from gpt2dsl.weights.infer_config import Overrides
 def write(
     folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write both files.
-
-    Args:
-        folder: the checkpoint's folder, from :func:`gpt2dsl.weights.store.writing`.
-        arrays: the optimizer state, float32.
-        state: the step and everything else needed to resume, as JSON values.
-
-    Returns:
-        File → checksum of the file with tensors, for ``store.writing``.
-    """
+    """Write both files; return file → checksum of that with tensors, for ``store.writing``."""
     write_state(folder, state)
     return write_tensors(folder, {name: ArrayTensor.of(array) for name, array in arrays.items()})
 
@@ -78,10 +69,6 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
     """Return the optimizer state as lazy tensors, from its own file or those of the ranks.
-
-    Args:
-        folder: the checkpoint's folder.
-        hints: the layout, if no strategy files are found.
 
     Raises:
         InputError: as in ``read``.

@@ -91,9 +91,7 @@ class Content:
 def refuse_dropped(folder: Path, files: Iterable[Path]) -> None:
     """Raise an error if a manifest lists a file that no writer here knows, so that a copy lacks it.
 
-    Args:
-        folder: the source, with or without a manifest.
-        files: its files with tensors or strategies.
+    ``files`` are those with tensors or strategies.
 
     Raises:
         InputError: it names the first such file (G2-304).
@@ -189,20 +187,7 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
 def to_hugging_face(
     target: Path, content: Content, *, source: object, dtype: str, shard: int, moved: Moved
 ) -> None:
-    """Write a folder that transformers reads.
-
-    Args:
-        target: the folder.
-        content: the weights.
-        source: name of the source, for messages.
-        dtype: the requested element type, for messages.
-        shard: maximum bytes per file.
-        moved: callback for the number of bytes read.
-
-    Raises:
-        InputError: a value is not finite (G2-306).
-        RunError: the target exists already or can't be written.
-    """
+    """Write a folder that transformers reads, in files of ``shard`` bytes; see ``unfinished``."""
     with unfinished(target, source, dtype, moved) as new:
         tensors = new.stream.over(content.tensors)
         new.digests.update(huggingface.write_stored(new.folder, content.config, tensors, shard))
@@ -213,19 +198,7 @@ def to_hugging_face(
 def to_mindformers(
     target: Path, content: Content, *, source: object, dtype: str, moved: Moved
 ) -> None:
-    """Write a .ckpt and its YAML, in a folder or as two files side by side.
-
-    Args:
-        target: a folder, or a file if it ends in .ckpt.
-        content: the weights.
-        source: name of the source, for messages.
-        dtype: the requested element type, for messages.
-        moved: callback for the number of bytes read.
-
-    Raises:
-        InputError: a value is not finite (G2-306).
-        RunError: the target exists already or can't be written.
-    """
+    """Write a .ckpt and its YAML, in a folder or, for a .ckpt, side by side; see ``unfinished``."""
     text = settings.yaml_of(content.geometry, content.config, content.defaults.generation)
     if target.suffix == ".ckpt":
         with _file(target) as path:
@@ -246,19 +219,7 @@ def to_mindformers(
 
 
 def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved: Moved) -> None:
-    """Write a folder that PEFT reads.
-
-    Args:
-        target: the folder.
-        adapter: the adapter.
-        source: name of the source, for messages.
-        dtype: the element type; "" for each tensor's own.
-        moved: callback for the number of bytes read.
-
-    Raises:
-        InputError: a value is not finite (G2-306).
-        RunError: the target exists already or can't be written.
-    """
+    """Write a folder that PEFT reads; see ``unfinished``."""
     with unfinished(target, source, dtype, moved) as new:
         watched = new.stream.over
         new.meta.update(nearby.noted(target, adapter.base))

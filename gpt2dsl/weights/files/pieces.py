@@ -84,13 +84,7 @@ class SlicedTensor(LazyTensor):
 
 
 def within(box: Box, rows: NDArray[Any], first: int) -> NDArray[Any]:
-    """Return the part of some rows of a tensor inside a box; empty if they lie outside it.
-
-    Args:
-        box: bounds in the whole tensor.
-        rows: consecutive rows of the tensor.
-        first: index of the first of them in the tensor.
-    """
+    """Return the part of rows, from ``first`` on, that is inside a box; empty if none is."""
     (top, bottom), *others = box
     edges = ((max(top - first, 0), max(bottom - first, 0)), *others)
     return np.ascontiguousarray(rows[tuple(slice(*edge) for edge in edges)])

@@ -93,12 +93,7 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 @contextmanager
 def begun(path: Path, tensors: Mapping[str, LazyTensor], **entries: str) -> Iterator[HashedFile]:
-    """Create a file, write its header and yield it for the tensors, to be written in order.
-
-    Args:
-        path: the file.
-        tensors: their names, types and shapes.
-        entries: further entries of the file's metadata.
+    """Create a file, write its header with ``entries`` as metadata, and yield it for the tensors.
 
     Raises:
         OSError: as in ``write``.

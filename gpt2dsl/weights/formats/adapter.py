@@ -212,12 +212,7 @@ def merged(tensors: Mapping[str, LazyTensor], adapter: Adapter) -> dict[str, Laz
 
 
 def misfits(shapes: Mapping[str, tuple[int, ...]], adapter: Adapter) -> list[str]:
-    """Return a message for each mismatch between an adapter and a network.
-
-    Args:
-        shapes: shapes of the network's tensors by name.
-        adapter: the adapter.
-    """
+    """Return a message for each mismatch between a network's shapes and an adapter."""
     problems = []
     for module, part in adapter.modules.items():
         shape = shapes.get(f"{module}.weight")

@@ -30,11 +30,9 @@ _BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 def full_names(stored: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
     """Return tensors under the names of GPT2LMHeadModel, without causal masks.
 
-    Args:
-        stored: the tensors of a file; DistributedDataParallel prefixes each name with ``module.``,
-            ``torch.compile`` with ``_orig_mod.``, a LightningModule with the name of its
-            attribute, and GPT2Model alone has no ``transformer.``.
-        path: the file, for messages.
+    DistributedDataParallel prefixes each name with ``module.``, ``torch.compile`` with
+    ``_orig_mod.``, a LightningModule with the name of its attribute, and GPT2Model alone has no
+    ``transformer.``.
 
     Raises:
         InputError: two tensors get the same name (G2-304).
@@ -87,9 +85,6 @@ def write(
 
     Returns:
         File → checksum of each file with tensors, for ``store.writing``.
-
-    Raises:
-        OSError: the disk is full or not writable; ``store.writing`` turns it into a RunError.
     """
     shapes = {name: array.shape for name, array in arrays.items()}
     expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
@@ -128,19 +123,10 @@ def write_stored(
     stored: Mapping[str, LazyTensor],
     shard: int | None = None,
 ) -> dict[str, str]:
-    """Write a folder of lazy tensors, each in its own element type.
+    """Write a folder of lazy tensors, each in its own element type, which config.json names.
 
-    Args:
-        folder: the folder, from ``store.writing``.
-        config: the content of config.json; the element type is added.
-        stored: the tensors.
-        shard: maximum bytes per file, exceeded only by a single larger tensor; None for one file.
-
-    Returns:
-        File → checksum of each file with tensors.
-
-    Raises:
-        OSError: the disk is full or not writable.
+    A file has at most ``shard`` bytes, unless a single tensor is larger; without it there is one
+    file. Return file → checksum of each file with tensors.
     """
     write_config(folder, config, stored)
     shards = _shards(stored, shard)

@@ -23,15 +23,7 @@ Values = Mapping[str, NDArray[np.float32]]
 def to_files(
     slots: Sequence[LoRASpec], values: Values, full: Values, base: str, dropout: float = 0.0
 ) -> Adapter:
-    """Return a network's adapters in PEFT's layout.
-
-    Args:
-        slots: the adapters of the network.
-        values: their tensors, by the names of ``LoRASpec.shapes``.
-        full: tensors replaced as a whole.
-        base: the weights they were trained on.
-        dropout: dropout probability of their inputs in training.
-    """
+    """Return a network's adapters, with values by ``LoRASpec.shapes``, in PEFT's layout."""
     modules = {}
     for module, group in itertools.groupby(slots, key=lambda slot: slot.module):
         adapters = list(group)

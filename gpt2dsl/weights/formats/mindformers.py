@@ -68,10 +68,6 @@ def own_names(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
 def renamed(tensors: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
     """Return tensors under Hugging Face's names, with query, key and value joined; no adapters.
 
-    Args:
-        tensors: the tensors, under MindFormers' names.
-        path: the file, for messages.
-
     Raises:
         InputError: one of query, key and value is missing, or their shapes differ (G2-306).
     """
@@ -179,15 +175,10 @@ def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
 
 
 def adapter(tensors: Mapping[str, LazyTensor], alpha: float | None, path: Path) -> Adapter | None:
-    """Return the LoRA adapter of a checkpoint; None if it has none.
+    """Return the LoRA adapter of a checkpoint, whose YAML has ``alpha``; None if it has no adapter.
 
     MindFormers adapts query, key and value separately, which are one tensor here: the adapters are
     joined into one of the summed rank, with B zero outside each adapter's third.
-
-    Args:
-        tensors: the tensors, under MindFormers' names.
-        alpha: lora_alpha of the YAML; None if there is none.
-        path: the file, for messages.
 
     Raises:
         InputError: half of an adapter is missing (G2-306), or alpha is missing (G2-304).

@@ -53,11 +53,8 @@ def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
 def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Config:
     """Return the network of a checkpoint.
 
-    Args:
-        document: the entries of the file besides the tensors.
-        activation: the user's choice; "" for gelu with erf, as in nanoGPT today. Before August 2023
-            nanoGPT used the tanh form, gelu_new, which its files do not record.
-        path: the file, for messages.
+    Without ``activation`` it is gelu with erf, as in nanoGPT today; before August 2023 nanoGPT used
+    the tanh form, gelu_new, which its files do not record.
 
     Raises:
         InputError: a number is missing or invalid (G2-306).
@@ -90,13 +87,7 @@ def config(geometry: GPT2Config) -> dict[str, Any]:
 def renamed(
     stored: Mapping[str, LazyTensor], document: Mapping[str, Any], geometry: GPT2Config
 ) -> dict[str, LazyTensor]:
-    """Return tensors in the layout of Hugging Face's GPT-2.
-
-    Args:
-        stored: the tensors, under the names of GPT2LMHeadModel, which nanoGPT shares.
-        document: the entries of the file besides the tensors.
-        geometry: the network.
-    """
+    """Return tensors in the layout of Hugging Face's GPT-2, whose names nanoGPT shares."""
     result: dict[str, LazyTensor] = {}
     for name, tensor in stored.items():
         if name.endswith(_LINEARS) and len(tensor.shape) == 2:

@@ -79,12 +79,7 @@ class _Parts:
         return [*self.low_rank, *self.rows, *self.replaced]
 
     def base(self, config: Mapping[str, Any], layers: int | None) -> Base:
-        """Return the network that the adapter was trained on.
-
-        Args:
-            config: the content of adapter_config.json.
-            layers: number of blocks of the base; None if the base is unknown.
-        """
+        """Return the network of the adapter; ``layers`` is None if the base is unknown."""
         blocks = [int(m[1]) for name in self.names() if (m := re.match(r".*?\bh\.(\d+)\.", name))]
         is_bare = any(name.startswith(("h.", "wte", "wpe", "ln_f")) for name in self.names())
         mapped = config.get("auto_mapping")
@@ -119,13 +114,7 @@ def adapter(
     stored: Mapping[str, LazyTensor],
     geometry: GPT2Config | None = None,
 ) -> Adapter:
-    """Return the adapter of a folder.
-
-    Args:
-        config: the content of adapter_config.json, from ``read_config``.
-        path: its file, for messages.
-        stored: the tensors, under PEFT's names.
-        geometry: the base's network; None if unknown.
+    """Return the adapter of a folder, from ``read_config`` and its tensors under PEFT's names.
 
     Raises:
         InputError: it contradicts the configuration, or half of it is missing (G2-306).
@@ -185,13 +174,7 @@ def _own(modules: Iterable[str], rows: Mapping[str, ReplacedRows]) -> frozenset[
 def _untied(
     full: Mapping[str, LazyTensor], own: frozenset[str], saved: Collection[str]
 ) -> dict[str, LazyTensor]:
-    """Return replaced tensors, with a new value of the tied table under both of its names.
-
-    Args:
-        full: replaced tensors, as in the file.
-        own: the names among wte and lm_head of which the adapter has its own copy.
-        saved: names of the tensors of modules_to_save.
-    """
+    """Return replaced tensors, with a new value of the tied table under both of its names."""
     shared = [full[name] for name in (WTE, HEAD) if name in full and name not in saved]
     result = dict(full)
     if shared and own:

@@ -22,18 +22,12 @@ def write(
 ) -> dict[str, str]:
     """Write a folder that PEFT and ``peft.adapter`` read; PEFT's own files are kept unchanged.
 
-    Only the base is updated, as the base of a copied project is another than its files name.
-
-    Args:
-        folder: the folder, from ``store.writing``.
-        adapter: the adapter; unless it came from PEFT, each scale is written as alpha / r.
-        prepared: a transformation applied to the tensors before they are written.
+    Only the base is updated, as the base of a copied project is another than its files name. Unless
+    the adapter came from PEFT, each scale is written as alpha / r. ``prepared`` transforms the
+    tensors.
 
     Returns:
         File → checksum of the file with tensors.
-
-    Raises:
-        OSError: the disk is full or not writable.
     """
     config = dict(adapter.origin.config) if adapter.origin else to_config(adapter)
     if adapter.base:

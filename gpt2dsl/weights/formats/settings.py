@@ -111,11 +111,8 @@ def to_settings(
 ) -> dict[str, Any]:
     """Return MindFormers' YAML of a network.
 
-    Args:
-        geometry: the network.
-        config: Hugging Face's config.json, embedded to restore settings without a counterpart in
-            MindFormers when the file is read here.
-        generation: generation_config.json, embedded too; None if there is none.
+    It embeds config.json and generation_config.json, to restore settings without a counterpart in
+    MindFormers when the file is read here.
     """
     mf_names = {activation: name for name, activation in ACTIVATIONS.items()}
     model: dict[str, Any] = {
