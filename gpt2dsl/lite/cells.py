@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpt2dsl.backend import device
 from gpt2dsl.kernels.activation import activation
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.layout.params import WPE, WTE, head_of
+from gpt2dsl.layout.params import WPE, WTE, head_of, param_specs
 from gpt2dsl.lite.shapes import HIDDEN, INCREMENT, WHOLE, Shapes
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -115,13 +115,6 @@ class _BlockCell(nn.Cell):
         return x + self.product(inner, w[10]) + w[11]
 
 
-_IN_BLOCK = (
-    "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight",
-    "attn.c_proj.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias",
-    "mlp.c_proj.weight", "mlp.c_proj.bias",
-)  # fmt: skip
-
-
 class _GraphCell(nn.Cell):
     """Base class of all graphs."""
 
@@ -132,13 +125,14 @@ class _GraphCell(nn.Cell):
         self.length = shapes.length
         self.time = 1 if graph == INCREMENT else shapes.length
         self.is_whole = graph == WHOLE
+        specs = list(param_specs(geometry))
         head = head_of(geometry)
         names = [WTE, WPE, "transformer.ln_f.weight", "transformer.ln_f.bias"]
         names += [head] if head != WTE else []
         self.outer = _Weights(values, names, float16=float16)
         self.inner = nn.CellList(
             [
-                _Weights(values, [f"transformer.h.{i}.{n}" for n in _IN_BLOCK], float16=float16)
+                _Weights(values, [spec.name for spec in specs if spec.layer == i], float16=float16)
                 for i in range(geometry.layers)
             ],
             auto_prefix=False,

@@ -8,6 +8,8 @@ from pathlib import Path
 import attrs
 import numpy as np
 
+from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.weights.files.hashing import hashed
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.files.pieces import SlicedTensor
@@ -36,11 +38,12 @@ class ExternalTensor:
     file: str
 
 
-def thirds(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+def thirds(tensors: Mapping[str, LazyTensor], geometry: GPT2Config) -> dict[str, LazyTensor]:
     """Return tensors with c_attn split in three, as slicing its output would copy it per token."""
+    fused = {spec.name for spec in param_specs(geometry) if spec.fused > 1}
     split: dict[str, LazyTensor] = {}
     for name, tensor in tensors.items():
-        if ".c_attn." not in name:
+        if name not in fused:
             split[name] = tensor
             continue
         width = tensor.shape[-1] // 3

@@ -7,7 +7,7 @@ equal; they are not compared if a manifest has already verified the files.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,12 +17,12 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.layout import checkpoint_tensors
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
-from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.layout.tensor_layout import Box, TensorLayout
 from gpt2dsl.schema.folder import CONFIG, STRATEGY
 from gpt2dsl.weights.files import detect_format, strategyfile, tensorfile
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
-from gpt2dsl.weights.files.pieces import Assembled, FirstRows, Piece, reshaped
+from gpt2dsl.weights.files.pieces import Assembled, Piece, resized
 from gpt2dsl.weights.files.strategyfile import Stages
 from gpt2dsl.weights.formats import mindformers, mindformers_split
 from gpt2dsl.weights.formats.config import from_config
@@ -94,12 +94,11 @@ def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
     kind = f"{' and '.join(sorted({kind for kind, _ in formats}))} of {len(ranks)} ranks"
     if geometry is None:
         return StoredTensors(kind, joined_tensors)
-    _check_shapes(joined_tensors, geometry, place)
-    tensors = {name: _as_in_whole_files(name, t, geometry) for name, t in joined_tensors.items()}
-    states = {name: tensor for name, tensor in tensors.items() if checkpoint_tensors.state_of(name)}
-    return StoredTensors(
-        kind, {name: tensor for name, tensor in tensors.items() if name not in states}, states
-    )
+    weights: Tensors = {}
+    states: Tensors = {}
+    for name, tensor in _in_whole_files(joined_tensors, geometry, place):
+        (states if checkpoint_tensors.state_of(name) else weights)[name] = tensor
+    return StoredTensors(kind, weights, states)
 
 
 def _check_ranks(place: CheckpointLocation) -> None:
@@ -112,18 +111,27 @@ def _check_ranks(place: CheckpointLocation) -> None:
                 raise InputError("G2-306", file, message)
 
 
-def _check_shapes(tensors: Tensors, geometry: GPT2Config, place: CheckpointLocation) -> None:
-    """Raise an error if the joined shapes are not the network's."""
-    shapes = {
-        spec.name: checkpoint_tensors.shape_in_files(spec, geometry)
-        for spec in param_specs(geometry)
-    }
+def _in_whole_files(
+    tensors: Tensors, geometry: GPT2Config, place: CheckpointLocation
+) -> Iterator[tuple[str, LazyTensor]]:
+    """Yield tensors of ours in the shapes of whole files.
+
+    Raises:
+        InputError: a joined shape is not the network's (G2-306).
+    """
+    specs = {spec.name: spec for spec in param_specs(geometry)}
     for name, tensor in tensors.items():
         state = checkpoint_tensors.state_of(name)
-        shape = shapes.get(name.removeprefix(f"{state}.") if state else name, tensor.shape)
+        spec = specs.get(name.removeprefix(f"{state}.") if state else name)
+        if spec is None:
+            yield name, tensor
+            continue
+        shape = checkpoint_tensors.shape_in_files(spec, geometry)
         if tensor.shape != shape:
             message = f"{name} becomes {list(tensor.shape)}, {list(shape)} is the network's"
             raise InputError("G2-306", place.path, f"{message}: the strategy is not of these files")
+        whole = checkpoint_tensors.shape_in_whole_files(spec, geometry, state)
+        yield name, resized(tensor, whole)
 
 
 def _geometry(place: CheckpointLocation) -> GPT2Config:
@@ -300,14 +308,3 @@ def _simple(tensor: Assembled) -> LazyTensor:
     only = tensor.pieces[0]
     is_whole = len(tensor.pieces) == 1 and len(only.copies) == 1
     return only.copies[0] if is_whole or not only.copies[0].readable else tensor
-
-
-def _as_in_whole_files(name: str, tensor: LazyTensor, geometry: GPT2Config) -> LazyTensor:
-    """Return a tensor of ours in the shape of whole files, which pad only moments of tables."""
-    shape = tensor.shape
-    is_cut = name.removeprefix(f"{checkpoint_tensors.MASTER}.") in VOCAB_TABLES
-    if is_cut and shape == (geometry.padded_vocab, geometry.hidden):
-        return FirstRows(tensor.kind, (geometry.vocab, geometry.hidden), tensor)
-    if ".c_attn." in name and len(shape) > 1 and shape[-2] == 3:
-        return reshaped(tensor, (*shape[:-2], 3 * shape[-1]))
-    return tensor

@@ -10,17 +10,22 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.checkpoint_tensors import CheckpointTensorSpec, filed, network_shape, state_of
+from gpt2dsl.layout.checkpoint_tensors import (
+    CheckpointTensorSpec,
+    filed,
+    shape_in_whole_files,
+    state_of,
+)
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
-from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.layout.tensor_layout import Box
 from gpt2dsl.schema.folder import STRATEGY, TRAINING_STATE, WEIGHTS
 from gpt2dsl.weights import store, training_state, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
-from gpt2dsl.weights.files.pieces import Padded, SlicedTensor, reshaped, within
+from gpt2dsl.weights.files.pieces import SlicedTensor, resized, within
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.stream_digest import Moved
@@ -138,7 +143,7 @@ def _whole_states(
     """Return optimizer states in the order of training, each checked for its parameter's shape."""
     kinds = dict.fromkeys(map(state_of, states))
     shapes = {
-        f"{kind}.{tensor.name}": network_shape(tensor, geometry, kind)
+        f"{kind}.{tensor.name}": shape_in_whole_files(tensor, geometry, kind)
         for kind in kinds
         for tensor in param_specs(geometry)
     }
@@ -235,15 +240,13 @@ class _RankFiles:
         folder: Path,
         geometry: GPT2Config,
         target: Target,
-        param_specs: Mapping[str, LazyTensor],
+        tensors: Mapping[str, LazyTensor],
     ) -> None:
         self.folder = folder
         self.ranks = target.ranks
-        names = [name for name in param_specs if state_of(name)]
+        names = [name for name in tensors if state_of(name)]
         self.table = target.table(geometry, names)
-        self.tensors = {
-            spec.name: _as_in_split_files(spec, param_specs[spec.name]) for spec in self.table
-        }
+        self.tensors = {spec.name: resized(tensors[spec.name], spec.shape) for spec in self.table}
 
     def write(self) -> dict[str, str]:
         """Write all ranks' files and their strategy files; return file → checksum."""
@@ -294,9 +297,3 @@ class _RankFiles:
 
 def _file(rank: int) -> str:
     return f"rank_{rank}/{WEIGHTS}"
-
-
-def _as_in_split_files(spec: CheckpointTensorSpec, tensor: LazyTensor) -> LazyTensor:
-    if spec.name.endswith(VOCAB_TABLES) and tensor.shape != spec.shape:
-        return Padded(tensor.kind, spec.shape, tensor)
-    return reshaped(tensor, spec.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,9 +144,13 @@ class Padded(LazyTensor):
         return itertools.chain(self.of.blocks(first, end), [zeros] if len(zeros) else [])
 
 
-def reshaped(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
-    """Return a tensor in another shape, itself if it already has it."""
-    return stored if stored.shape == shape else Reshaped(stored.kind, shape, stored)
+def resized(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
+    """Return a tensor in another shape: reshaped, or with rows of padding added or cut off."""
+    if stored.shape == shape:
+        return stored
+    surplus = stored.elements - math.prod(shape)
+    view = FirstRows if surplus > 0 else Padded if surplus else Reshaped
+    return view(stored.kind, shape, stored)
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
