@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpt2dsl.backend import device
 from gpt2dsl.kernels.activation import activation
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.layout.params import WPE, WTE, head_of, param_specs
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.lite.shapes import HIDDEN, INCREMENT, WHOLE, Shapes
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -126,10 +126,8 @@ class _GraphCell(nn.Cell):
         self.time = 1 if graph == INCREMENT else shapes.length
         self.is_whole = graph == WHOLE
         specs = list(param_specs(geometry))
-        head = head_of(geometry)
-        names = [WTE, WPE, "transformer.ln_f.weight", "transformer.ln_f.bias"]
-        names += [head] if head != WTE else []
-        self.outer = _Weights(values, names, float16=float16)
+        outside = [spec.name for spec in specs if spec.layer in (-1, geometry.layers)]
+        self.outer = _Weights(values, outside, float16=float16)
         self.inner = nn.CellList(
             [
                 _Weights(values, [spec.name for spec in specs if spec.layer == i], float16=float16)

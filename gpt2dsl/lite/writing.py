@@ -117,9 +117,8 @@ def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.ExternalTensor
     if not importlib.util.find_spec("onnx"):
         message = f"it is not installed: {extras.install('onnx')}"
         raise InputError("G2-531", "onnx", message)
-    return onnx_weights.write_weights(
-        path, onnx_weights.thirds(graphs.tensors, graphs.shapes.geometry)
-    )
+    tensors = onnx_weights.thirds(graphs.tensors, graphs.shapes.geometry)
+    return onnx_weights.write_weights(path, tensors)
 
 
 def _checked(path: Path, model: Any) -> None:
