@@ -21,15 +21,7 @@ _ALIGNED = 64
 
 @attrs.frozen
 class ExternalTensor:
-    """The place of a tensor in a weights file.
-
-    Attributes:
-        kind: F32 or F16.
-        shape: its shape.
-        offset: offset of its first byte.
-        size: size in bytes.
-        file: name of the file.
-    """
+    """A float32 or float16 tensor in a weights file; offset and size are in bytes."""
 
     kind: str
     shape: tuple[int, ...]

@@ -25,12 +25,7 @@ _COMPLETE = "complete"
 
 @attrs.frozen
 class LiteInstallation:
-    """An installation of Lite.
-
-    Attributes:
-        python: its interpreter.
-        is_own: whether that is the interpreter of this process.
-    """
+    """The interpreter that has Lite, and whether it is that of this process."""
 
     python: Path
     is_own: bool

@@ -40,14 +40,7 @@ ge.exec.precision_mode=must_keep_origin_dtype
 
 @attrs.frozen(kw_only=True)
 class Graphs:
-    """The graphs of an export.
-
-    Attributes:
-        shapes: their shapes.
-        names: their names.
-        tensors: the network's tensors, in the element type of the export.
-        dtype: float32 or float16.
-    """
+    """The graphs of an export, with the network's tensors in the element type of the export."""
 
     shapes: Shapes
     names: tuple[str, ...]

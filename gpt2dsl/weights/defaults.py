@@ -51,13 +51,7 @@ class Stated:
 
 @attrs.frozen
 class Document:
-    """A configuration file beside weights.
-
-    Attributes:
-        path: the file.
-        content: its keys and values.
-        lines: key → line number.
-    """
+    """A configuration file beside weights, and the line of each of its keys."""
 
     path: Path
     content: Mapping[str, Any] = attrs.field(repr=False)

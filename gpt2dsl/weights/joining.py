@@ -227,13 +227,7 @@ def _of_layout(
 
 @attrs.frozen
 class _Joiner:
-    """Joiner of the ranks' tensors.
-
-    Attributes:
-        files: the files of the ranks.
-        ranks: their tensors.
-        proven: whether the files are verified, so that replicas need not be compared.
-    """
+    """Joiner of the ranks' tensors; with ``proven`` files, replicas need not be compared."""
 
     files: Sequence[Path]
     ranks: Sequence[Tensors]

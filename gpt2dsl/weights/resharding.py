@@ -60,12 +60,7 @@ class Target:
 
 @attrs.frozen(kw_only=True)
 class TrainingState:
-    """TrainingState state of a checkpoint.
-
-    Attributes:
-        states: optimizer state.
-        document: the step and everything else needed to resume.
-    """
+    """Training state of a checkpoint: that of the optimizer, and the document of the run."""
 
     states: Mapping[str, LazyTensor]
     document: Mapping[str, Any]
@@ -91,13 +86,7 @@ class TrainingState:
 
 @attrs.frozen
 class RecordedDigests:
-    """Digests recorded in a folder's manifest.
-
-    Attributes:
-        folder: the folder.
-        weights: digest of the weights; "" if none is recorded.
-        optimizer: digest of the optimizer state; "" if none is recorded.
-    """
+    """Digests of weights and optimizer state recorded in a folder's manifest; "" for none."""
 
     folder: Path
     weights: str

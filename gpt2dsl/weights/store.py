@@ -170,13 +170,7 @@ def steps(parent: Path) -> list[tuple[int, Path]]:
 
 @attrs.frozen
 class Newest:
-    """The newest intact checkpoint.
-
-    Attributes:
-        step: its step; -1 if there is none.
-        folder: its folder; None if there is none.
-        skipped: the faults of newer, damaged checkpoints, which were skipped.
-    """
+    """The newest intact checkpoint, if any, and the faults of newer ones that were skipped."""
 
     step: int = -1
     folder: Path | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.schema.folder import OPTIMIZER_STATE, TRAINING_STATE
 from gpt2dsl.weights import joining, location
@@ -54,17 +55,9 @@ def read_state(folder: Path) -> dict[str, Any]:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
     """
     path = folder / TRAINING_STATE
-    try:
-        state = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError("G2-301", path, "the checkpoint holds no state to resume from") from error
-    except OSError as error:
-        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError("G2-304", path, f"it is not JSON: {error}") from error
-    if not isinstance(state, dict):
-        raise InputError("G2-304", path, "it is not a JSON object")
-    return state
+    if not path.exists():
+        raise InputError("G2-301", path, "the checkpoint holds no state to resume from")
+    return read_json(path)
 
 
 def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:

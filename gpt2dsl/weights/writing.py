@@ -146,14 +146,7 @@ def _digested(source: object, dtype: str, moved: Moved) -> Iterator[StreamDigest
 
 @attrs.frozen
 class Unfinished:
-    """A folder that is being written.
-
-    Attributes:
-        folder: the folder to write into.
-        stream: the digest that tensors must pass through.
-        digests: file → checksum, if known.
-        meta: further entries of its manifest.
-    """
+    """A folder that is being written, with the digest that its tensors pass through."""
 
     folder: Path
     stream: StreamDigest

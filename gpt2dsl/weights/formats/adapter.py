@@ -62,12 +62,7 @@ class StoredLoRA:
 
 @attrs.frozen(kw_only=True)
 class ReplacedRows:
-    """ReplacedRows of an embedding table that an adapter replaces.
-
-    Attributes:
-        indices: indices of the rows.
-        values: ``[rows, width]``.
-    """
+    """Rows of an embedding table that an adapter replaces, ``[rows, width]``."""
 
     indices: tuple[int, ...]
     values: LazyTensor
@@ -75,13 +70,7 @@ class ReplacedRows:
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """The files an adapter was read from, written back unchanged.
-
-    Attributes:
-        folder: their folder; its other files belong to the adapter too.
-        config: the content of adapter_config.json.
-        tensors: its tensors, under the names of the file.
-    """
+    """The files an adapter was read from, written back unchanged with its other files."""
 
     folder: Path
     config: Mapping[str, Any]

@@ -59,12 +59,7 @@ class Base:
 
 @attrs.frozen
 class Targets:
-    """The keys of an adapter_config.json that name modules.
-
-    Attributes:
-        config: the content.
-        path: its file, for messages.
-    """
+    """The keys of an adapter_config.json that name modules."""
 
     config: Mapping[str, Any]
     path: Path
