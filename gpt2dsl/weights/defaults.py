@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data.documents import read_json
-from gpt2dsl.errors import SpecError
+from gpt2dsl.errors import InputError, SpecError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.base import check
@@ -18,7 +18,10 @@ from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
 from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
+from gpt2dsl.schema.folder import CONFIG, GENERATION
 from gpt2dsl.schema.lines import lines_of
+from gpt2dsl.weights.formats.config import OF_NETWORK, from_config
+from gpt2dsl.weights.location import CheckpointLocation
 
 GPT2_END = GPT2_VOCAB - 1
 """Default of bos_token_id and eos_token_id in a config.json."""
@@ -222,6 +225,26 @@ def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
     document = Document.of_json(path, read_json(path))
     result = Defaults.of(config, document, geometry)
     return attrs.evolve(result, file=path if result.generation is document.content else None)
+
+
+def beside(place: CheckpointLocation, geometry: GPT2Config, embedded: Defaults) -> Defaults:
+    """Return the recipe defaults from transformers' files beside weights of another format.
+
+    ``embedded`` are those of the weights' own files, used without a generation_config.json.
+
+    Raises:
+        InputError: config.json describes another network (G2-306), or a file is damaged (G2-304).
+    """
+    path = place.folder / CONFIG
+    if path.is_file():
+        described = from_config(read_json(path), path)
+        for key in OF_NETWORK:
+            stated, actual = getattr(described, key), getattr(geometry, key)
+            if stated != actual:
+                message = f"{key} is {stated} here, and {actual} as {place.files[0].name} is read"
+                raise InputError("G2-306", path, f"{message}; take the wrong file out")
+    path = place.folder / GENERATION
+    return read(None, path, geometry) if path.is_file() else embedded
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:

@@ -10,24 +10,14 @@ import attrs
 
 from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
-from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.schema.folder import ADAPTER_CONFIG, CONFIG, GENERATION
-from gpt2dsl.weights import defaults, joining, location, nearby, store
-from gpt2dsl.weights.defaults import Defaults, Document
+from gpt2dsl.schema.folder import ADAPTER_CONFIG, CONFIG
+from gpt2dsl.weights import joining, location, nearby
 from gpt2dsl.weights.files import detect_format, torchfile
 from gpt2dsl.weights.formats import huggingface, mindformers, nanogpt, peft, settings
 from gpt2dsl.weights.formats.adapter import Adapter
-from gpt2dsl.weights.formats.config import from_config
-from gpt2dsl.weights.infer_config import Overrides, infer_config
-from gpt2dsl.weights.joining import StoredTensors
+from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.location import CheckpointLocation
 from gpt2dsl.weights.network_weights import Weights
-
-OF_NETWORK = (
-    "layers", "heads", "hidden", "positions", "vocab", "inner_width", "activation", "epsilon",
-    "scale_attention", "scale_by_layer", "tied",
-)  # fmt: skip
-"""Settings of a network that change its outputs."""
 
 
 def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Weights:
@@ -65,89 +55,12 @@ def _at(place: CheckpointLocation, hints: Overrides, *, contents: bool) -> Weigh
     if place.is_adapter:
         return _peft(place, stored.tensors, hints, contents=contents)
     if mindformers.is_mindformers(stored.tensors):
-        return _mindformers(place, stored, hints)
+        return mindformers.open_weights(place, stored.format, stored.tensors, hints)
     if stored.format == detect_format.TORCH:
         document = torchfile.opened(place.files[0]).document
         if nanogpt.is_nanogpt(document):
-            return _nanogpt(place, stored.tensors, document, hints)
-    return _hugging_face(place, stored)
-
-
-def _hugging_face(place: CheckpointLocation, stored: StoredTensors) -> Weights:
-    path = place.folder / CONFIG
-    config = read_json(path)
-    geometry = from_config(config, path)
-    words = f"Hugging Face, {stored.format}"
-    if place.checkpoint:
-        words = f"checkpoint {place.checkpoint}" + (f", {stored.format}" if place.is_split else "")
-    tensors = huggingface.full_names(stored.tensors, place.files[0])
-    document = Document.of_json(path, config)
-    try:
-        stated = defaults.read(document, place.folder / GENERATION, geometry)
-    except InputError:
-        if place.checkpoint:  # the manifest tells a damaged file from an invalid one
-            store.verify(place.folder, but=".safetensors")
-        raise
-    return Weights.of(
-        place, words, geometry, tensors,
-        config=config, defaults=stated, training_state=tuple(stored.states),
-    )  # fmt: skip
-
-
-def _nanogpt(
-    place: CheckpointLocation,
-    tensors: Mapping[str, Any],
-    document: dict[str, Any],
-    hints: Overrides,
-) -> Weights:
-    file = place.files[0]
-    geometry = nanogpt.network(document, hints.activation, file)
-    renamed = nanogpt.renamed(huggingface.full_names(tensors, file), document, geometry)
-    stated = _defaults_beside(place, geometry, Defaults())
-    config = nanogpt.config(geometry)
-    return Weights.of(
-        place, "nanoGPT's checkpoint", geometry, renamed, config=config, defaults=stated
-    )
-
-
-def _mindformers(place: CheckpointLocation, stored: StoredTensors, hints: Overrides) -> Weights:
-    file = place.files[0]
-    yaml = settings.of_checkpoint(file, place.folder)
-    lora = mindformers.adapter(stored.tensors, yaml.alpha if yaml else None, file)
-    renamed = mindformers.renamed(stored.tensors, file)
-    geometry, config = infer_config(renamed, yaml, hints, file)
-    stated = yaml.defaults(geometry) if yaml else Defaults()
-    words = f"MindFormers, {stored.format}"
-    weights = Weights.of(
-        place, words, geometry, renamed, config=config,
-        defaults=_defaults_beside(place, geometry, stated),
-        training_state=tuple(filter(mindformers.is_aside, stored.tensors)),
-    )  # fmt: skip
-    if not lora:
-        return weights
-    return attrs.evolve(weights, base=weights).merged(lora, words + " with LoRA")
-
-
-def _defaults_beside(
-    place: CheckpointLocation, geometry: GPT2Config, embedded: Defaults
-) -> Defaults:
-    """Return the recipe defaults from transformers' files beside weights of another format.
-
-    ``embedded`` are those of the weights' own files, used without a generation_config.json.
-
-    Raises:
-        InputError: config.json describes another network (G2-306), or a file is damaged (G2-304).
-    """
-    path = place.folder / CONFIG
-    if path.is_file():
-        described = from_config(read_json(path), path)
-        for key in OF_NETWORK:
-            stated, actual = getattr(described, key), getattr(geometry, key)
-            if stated != actual:
-                message = f"{key} is {stated} here, and {actual} as {place.files[0].name} is read"
-                raise InputError("G2-306", path, f"{message}; take the wrong file out")
-    path = place.folder / GENERATION
-    return defaults.read(None, path, geometry) if path.is_file() else embedded
+            return nanogpt.open_weights(place, stored.tensors, document, hints)
+    return huggingface.open_weights(place, stored.format, stored.tensors, tuple(stored.states))
 
 
 def _peft(

@@ -12,6 +12,12 @@ from gpt2dsl.schema.activations import ACTIVATIONS, WRITTEN
 from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
 
+OF_NETWORK = (
+    "layers", "heads", "hidden", "positions", "vocab", "inner_width", "activation", "epsilon",
+    "scale_attention", "scale_by_layer", "tied",
+)  # fmt: skip
+"""Settings of a network that change its outputs."""
+
 _FEWEST_LABELS = 2
 """Default number of labels, as in transformers."""
 

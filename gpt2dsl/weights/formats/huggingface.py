@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, SCORE, param_specs
 from gpt2dsl.schema.folder import CONFIG, GENERATION, INDEX, WEIGHTS
+from gpt2dsl.weights import defaults, store
+from gpt2dsl.weights.defaults import Document
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES, ArrayTensor, LazyTensor, converted
-from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.formats.config import from_config, to_config
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 if TYPE_CHECKING:
     from gpt2dsl.data.tokenizer import Tokenizer
@@ -25,6 +30,37 @@ _PREFIX = "transformer."
 
 # Causal masks, which old files contain as if they were weights.
 _BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
+
+
+def open_weights(
+    place: CheckpointLocation,
+    kind: str,
+    tensors: Mapping[str, LazyTensor],
+    training_state: tuple[str, ...],
+) -> Weights:
+    """Open a folder that transformers reads, or a checkpoint of ours.
+
+    Raises:
+        InputError: a file beside the tensors is absent (G2-301) or damaged (G2-304).
+    """
+    path = place.folder / CONFIG
+    config = read_json(path)
+    geometry = from_config(config, path)
+    words = f"Hugging Face, {kind}"
+    if place.checkpoint:
+        words = f"checkpoint {place.checkpoint}" + (f", {kind}" if place.is_split else "")
+    named = full_names(tensors, place.files[0])
+    document = Document.of_json(path, config)
+    try:
+        stated = defaults.read(document, place.folder / GENERATION, geometry)
+    except InputError:
+        if place.checkpoint:  # the manifest tells a damaged file from an invalid one
+            store.verify(place.folder, but=".safetensors")
+        raise
+    return Weights.of(
+        place, words, geometry, named,
+        config=config, defaults=stated, training_state=training_state,
+    )  # fmt: skip
 
 
 def full_names(stored: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:

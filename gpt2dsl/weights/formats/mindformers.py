@@ -16,8 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.weights import defaults
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
+from gpt2dsl.weights.formats import settings
 from gpt2dsl.weights.formats.adapter import Adapter, StoredLoRA
+from gpt2dsl.weights.infer_config import Overrides, infer_config
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 _OUTSIDE = {
     "embedding.word_embedding.embedding_table": "wte.weight",
@@ -58,6 +64,31 @@ def is_mindformers(names: Mapping[str, Any]) -> bool:
 def is_aside(name: str) -> bool:
     """Return whether a tensor of a checkpoint is training state rather than a weight."""
     return bool(_ASIDE.fullmatch(name))
+
+
+def open_weights(
+    place: CheckpointLocation, kind: str, tensors: Mapping[str, LazyTensor], hints: Overrides
+) -> Weights:
+    """Open a checkpoint, with the YAML beside it and its LoRA adapter merged, if there are any.
+
+    Raises:
+        InputError: as in ``renamed``, ``adapter`` and ``infer_config``.
+    """
+    file = place.files[0]
+    yaml = settings.of_checkpoint(file, place.folder)
+    lora = adapter(tensors, yaml.alpha if yaml else None, file)
+    named = renamed(tensors, file)
+    geometry, config = infer_config(named, yaml, hints, file)
+    stated = yaml.defaults(geometry) if yaml else Defaults()
+    words = f"MindFormers, {kind}"
+    weights = Weights.of(
+        place, words, geometry, named, config=config,
+        defaults=defaults.beside(place, geometry, stated),
+        training_state=tuple(filter(is_aside, tensors)),
+    )  # fmt: skip
+    if not lora:
+        return weights
+    return attrs.evolve(weights, base=weights).merged(lora, words + " with LoRA")
 
 
 def own_names(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:

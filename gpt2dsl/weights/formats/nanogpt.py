@@ -20,8 +20,14 @@ from gpt2dsl.layout.params import param_specs
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.schema.fate import KeyFate, fates
 from gpt2dsl.schema.nanogpt import MODEL_ARGS, TABLE
+from gpt2dsl.weights import defaults
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
+from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
@@ -40,6 +46,26 @@ class Transposed(Whole):
 def is_nanogpt(document: Mapping[str, Any]) -> bool:
     """Return whether a torch checkpoint is nanoGPT's, judging by its entry model_args."""
     return isinstance(document.get("model_args"), dict)
+
+
+def open_weights(
+    place: CheckpointLocation,
+    tensors: Mapping[str, LazyTensor],
+    document: dict[str, Any],
+    hints: Overrides,
+) -> Weights:
+    """Open a checkpoint, given its entries besides the tensors.
+
+    Raises:
+        InputError: as in ``network``, or a file beside it describes another network (G2-306).
+    """
+    file = place.files[0]
+    geometry = network(document, hints.activation, file)
+    named = renamed(huggingface.full_names(tensors, file), document, geometry)
+    stated = defaults.beside(place, geometry, Defaults())
+    return Weights.of(
+        place, "nanoGPT's checkpoint", geometry, named, config=config(geometry), defaults=stated
+    )
 
 
 def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
