@@ -31,6 +31,7 @@ from gpt2dsl.weights import reading, writing
 from gpt2dsl.weights.files.lazy_tensor import Arrays, LazyTensor
 from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.initial import filled
+from gpt2dsl.weights.network_weights import Weights
 
 REAL = 2000
 """Characters of the built-in text that verifies exported graphs."""
@@ -47,7 +48,7 @@ def run(job: Job) -> Result:
     shapes = Shapes(weights.geometry.with_dropout(0.0), batch, length)
     dtype = task.dtype or "float32"
     tensors = filled(weights, job.parts.train.seed)
-    content = writing.Content.of(weights, writing.in_dtype(tensors, dtype))
+    content = writing.prepared(weights, writing.in_dtype(tensors, dtype))
     if (name := job.parts.data.tokenizer) not in ("auto", TRAIN):
         folder = None if name == PUBLISHED else cache.expanded(name)
         content = attrs.evolve(content, tokenizer=folder)
@@ -97,9 +98,7 @@ def _written(
     )
 
 
-def _verified(
-    folder: Path, described: Description, content: writing.Content, job: Job
-) -> Description:
+def _verified(folder: Path, described: Description, content: Weights, job: Job) -> Description:
     """Return the description with the result of the comparison, or why there was none."""
     if why := opening.missing(described.format):
         return attrs.evolve(described, unverified=why)
@@ -112,7 +111,7 @@ def _verified(
 
 
 def _rounding(
-    described: Description, content: writing.Content, source: Mapping[str, LazyTensor], job: Job
+    described: Description, content: Weights, source: Mapping[str, LazyTensor], job: Job
 ) -> list[str]:
     """Return a note on how float16 changes logits, if the source is wider."""
     widths = {tensor.kind for tensor in source.values()}
@@ -140,7 +139,7 @@ def _reference(shapes: Shapes, tensors: Mapping[str, LazyTensor], device: str) -
     return logits
 
 
-def _real(content: writing.Content) -> list[int]:
+def _real(content: Weights) -> list[int]:
     """Return the ids of a real text."""
     text = next(Source.open("sample:valid").documents())[:REAL]
     ids = Tokenizer.load(content.tokenizer or PUBLISHED).encode(text)

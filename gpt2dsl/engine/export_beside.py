@@ -17,12 +17,13 @@ from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.folder import GENERATION
 from gpt2dsl.weights import writing
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.network_weights import Weights
 
 _JAVASCRIPT = {"transformers.js_config": {"use_external_data_format": {"model.onnx": 1}}}
 """config.json entry for transformers.js: the weights are in an external data file."""
 
 
-def write(folder: Path, described: Description, content: writing.Content) -> None:
+def write(folder: Path, described: Description, content: Weights) -> None:
     """Write the files that optimum, transformers.js and human readers need beside the model.
 
     Args:

@@ -23,7 +23,7 @@ def run(job: Job) -> Result:
     contents = not recorded.prove(optimizer=task.optimizer)
     weights = reading.read(task.source, job.hints, values=False, contents=contents)
     training = _training(job, weights, task)
-    content = writing.Content.of(weights, filled(weights, job.parts.train.seed))
+    content = writing.prepared(weights, filled(weights, job.parts.train.seed))
     target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)
     states = training.states if training else {}
     path = cache.expanded(task.target)

@@ -106,6 +106,11 @@ class Weights:
         return self.location.path
 
     @property
+    def size(self) -> int:
+        """Size of the tensors in bytes."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+    @property
     def arrays(self) -> Arrays:
         """Name → float32 values, read at each access."""
         return Arrays(self.tensors)

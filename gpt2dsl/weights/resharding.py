@@ -28,8 +28,8 @@ from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
 from gpt2dsl.weights.files.pieces import SlicedTensor, resized, within
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.network_weights import Weights
 from gpt2dsl.weights.stream_digest import Moved
-from gpt2dsl.weights.writing import Content
 
 AT_ONCE = 64
 """Maximum number of rank files open at once; for more ranks the source is read again."""
@@ -172,7 +172,7 @@ def memory(target: Target) -> int:
 
 def write(
     path: Path,
-    content: Content,
+    content: Weights,
     training: TrainingState | None,
     target: Target,
     *,

@@ -13,7 +13,6 @@ import attrs
 from gpt2dsl.data import tokenizer_files, tokenizer_settings
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.files import atomic
-from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.schema.folder import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -25,7 +24,6 @@ from gpt2dsl.schema.folder import (
     WEIGHTS,
 )
 from gpt2dsl.weights import nearby, store
-from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft_writing, settings
@@ -45,47 +43,18 @@ _WRITTEN = (
 """Files that a writer makes anew, or leaves out when asked to."""
 
 
-@attrs.frozen(kw_only=True)
-class Content:
-    """Weights to be written.
+def prepared(weights: Weights, tensors: Mapping[str, LazyTensor]) -> Weights:
+    """Return weights to be written: with tensors derived from theirs, and a complete config.json.
 
-    Attributes:
-        geometry: the network.
-        config: the content of config.json.
-        tensors: lazy tensors, in the order of the forward pass.
-        tokenizer: the folder of the tokenizer to copy; None if there is none.
-        defaults: the source's defaults, whose generation settings are written too.
+    Raises:
+        InputError: as in ``refuse_dropped``.
     """
-
-    geometry: GPT2Config
-    config: Mapping[str, Any] = attrs.field(repr=False)
-    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
-    tokenizer: Path | None
-    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
-
-    @classmethod
-    def of(cls, weights: Weights, tensors: Mapping[str, LazyTensor]) -> Content:
-        """Return the content for weights that were read, with tensors derived from theirs.
-
-        Raises:
-            InputError: as in ``refuse_dropped``.
-        """
-        for source in (weights, weights.base) if weights.base else (weights,):
-            place = source.location
-            strategy = place.strategy.iterdir() if place.strategy else ()
-            refuse_dropped(place.folder, (*place.files, *strategy))
-        return cls(
-            geometry=weights.geometry,
-            config=to_config(weights.geometry, source=weights.config),
-            tensors=tensors,
-            tokenizer=weights.tokenizer,
-            defaults=weights.defaults,
-        )
-
-    @property
-    def size(self) -> int:
-        """Size of the tensors in bytes."""
-        return sum(tensor.size for tensor in self.tensors.values())
+    for source in (weights, weights.base) if weights.base else (weights,):
+        place = source.location
+        strategy = place.strategy.iterdir() if place.strategy else ()
+        refuse_dropped(place.folder, (*place.files, *strategy))
+    config = to_config(weights.geometry, source=weights.config)
+    return attrs.evolve(weights, config=config, tensors=tensors)
 
 
 def refuse_dropped(folder: Path, files: Iterable[Path]) -> None:
@@ -178,7 +147,7 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
 
 
 def to_hugging_face(
-    target: Path, content: Content, *, source: object, dtype: str, shard: int, moved: Moved
+    target: Path, content: Weights, *, source: object, dtype: str, shard: int, moved: Moved
 ) -> None:
     """Write a folder that transformers reads, in files of ``shard`` bytes; see ``unfinished``."""
     with unfinished(target, source, dtype, moved) as new:
@@ -189,7 +158,7 @@ def to_hugging_face(
 
 
 def to_mindformers(
-    target: Path, content: Content, *, source: object, dtype: str, moved: Moved
+    target: Path, content: Weights, *, source: object, dtype: str, moved: Moved
 ) -> None:
     """Write a .ckpt and its YAML, in a folder or, for a .ckpt, side by side; see ``unfinished``."""
     text = settings.yaml_of(content.geometry, content.config, content.defaults.generation)
@@ -243,7 +212,7 @@ def _file(target: Path) -> Iterator[Path]:
         raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
 
 
-def copy_beside(content: Content, folder: Path) -> None:
+def copy_beside(content: Weights, folder: Path) -> None:
     """Write the tokenizer and the generation_config.json beside weights."""
     if content.defaults.file:
         shutil.copyfile(content.defaults.file, folder / GENERATION)

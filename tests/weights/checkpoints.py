@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.schema.folder import TRAINING_STATE
-from gpt2dsl.weights import reading, resharding, store, training_state, writing
+from gpt2dsl.weights import reading, resharding, store, training_state
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.infer_config import Overrides
@@ -47,11 +48,11 @@ def whole(
 def reshard(source: Path, target: Path, layout: Target, *, training: bool = True) -> str:
     """As the engine does it; returns the digest."""
     weights = reading.read(source, values=False)
-    content = writing.Content(
-        geometry=weights.geometry,
+    content = attrs.evolve(
+        weights,
         config={**to_config(weights.geometry), **weights.config},
-        tensors=weights.tensors,
         tokenizer=None,
+        defaults=Defaults(),
     )
     state = TrainingState.of(weights.path, weights.geometry, Overrides()) if training else None
     return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)

@@ -10,7 +10,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.weights import reading, store
 from gpt2dsl.weights.resharding import Target
-from gpt2dsl.weights.writing import Content
+from gpt2dsl.weights.writing import prepared
 from tests.weights.checkpoints import reshard, whole
 
 
@@ -31,7 +31,7 @@ def test_a_copy_that_would_lack_a_file_is_refused_by_its_name(tmp_path: Path, na
     newer = with_file(whole(tmp_path / "whole"), tmp_path / "newer", name)
     weights = reading.read(newer)
     with pytest.raises(InputError, match=name) as caught:
-        Content.of(weights, weights.tensors)
+        prepared(weights, weights.tensors)
     assert caught.value.faults[0].code == "G2-304"
 
 
@@ -41,7 +41,7 @@ def test_a_rank_may_have_no_unknown_file(tmp_path: Path) -> None:
     newer = with_file(tmp_path / "split", tmp_path / "newer", "rank_1/rng.bin")
     weights = reading.read(newer)
     with pytest.raises(InputError, match=r"rank_1/rng\.bin"):
-        Content.of(weights, weights.tensors)
+        prepared(weights, weights.tensors)
 
 
 def test_whole_and_split_checkpoints_have_no_file_that_a_copy_would_lack(tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_whole_and_split_checkpoints_have_no_file_that_a_copy_would_lack(tmp_pat
     reshard(source, tmp_path / "split", Target(ranks=ParallelDims(dp=1, mp=2, pp=2)))
     for folder in (source, tmp_path / "split"):
         weights = reading.read(folder)
-        assert Content.of(weights, weights.tensors).size > 0
+        assert prepared(weights, weights.tensors).size > 0
