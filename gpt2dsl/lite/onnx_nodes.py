@@ -15,13 +15,7 @@ _TYPES = {"F32": "FLOAT", "F16": "FLOAT16"}
 
 
 class Nodes:
-    """The nodes, constants and weights of a graph.
-
-    Attributes:
-        weights: tensor → its place in the weights file.
-        nodes: NodeProtos, in topological order.
-        initializers: name → TensorProto of each constant and weight in use.
-    """
+    """The nodes of a graph in topological order, with its constants and weights by name."""
 
     def __init__(self, weights: Mapping[str, ExternalTensor]) -> None:
         self.weights = weights

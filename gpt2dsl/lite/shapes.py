@@ -30,13 +30,7 @@ class Port:
 
 @attrs.frozen
 class Shapes:
-    """The static shapes of exported graphs.
-
-    Attributes:
-        geometry: the network.
-        batch: B.
-        length: S.
-    """
+    """The static shapes of exported graphs: batch size B and length S of the cache."""
 
     geometry: GPT2Config
     batch: int

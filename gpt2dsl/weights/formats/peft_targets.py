@@ -30,12 +30,7 @@ _DEFAULT = ("c_attn",)
 
 @attrs.frozen(kw_only=True)
 class Base:
-    """The network that an adapter was trained on, as transformers builds it.
-
-    Attributes:
-        layers: number of blocks.
-        head: lm_head, score, or "" for GPT2Model alone, whose names lack ``transformer.``.
-    """
+    """The network that an adapter was trained on; GPT2Model alone has no head."""
 
     layers: int
     head: str
