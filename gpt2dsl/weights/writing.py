@@ -67,7 +67,7 @@ def refuse_dropped(folder: Path, files: Iterable[Path]) -> None:
     """
     if not (folder / store.MANIFEST).is_file():
         return
-    known = {*files, *tokenizer_files.kept_paths(folder).values()}
+    known = {*files, *tokenizer_files.paths(folder).values()}
     known |= {folder / name for name in _WRITTEN}
     for name in store.manifest(folder)["files"]:
         if folder / name not in known:
