@@ -28,7 +28,8 @@ from gpt2dsl.parts.model import SIZES
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.initial import filled
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 
 @attrs.frozen
@@ -42,7 +43,8 @@ class Measured:
 def make_safetensors(folder: Path, geometry: GPT2Config) -> None:
     """Random weights as transformers has them."""
     folder.mkdir()
-    empty = Weights(path=folder, geometry=geometry, config={}, tensors={}, tokenizer=None)
+    nowhere = CheckpointLocation(path=folder, files=())
+    empty = Weights(location=nowhere, format="", geometry=geometry, config={}, tensors={})
     huggingface.write_stored(folder, to_config(geometry), filled(empty, 0))
 
 

@@ -21,9 +21,9 @@ def command() -> None:
     "--python", default="", metavar="PATH", help="A Python 3.7 (default: search for one)."
 )
 def setup(python: str) -> None:
-    from gpt2dsl.lite import door  # noqa: PLC0415  # imported on demand
+    from gpt2dsl.lite import setup  # noqa: PLC0415  # imported on demand
 
-    click.echo(str(door.set_up(python)))
+    click.echo(str(setup.set_up(python)))
 
 
 @command.command("run", help="Continue texts with the graphs in DST, written by gpt2dsl export.")

@@ -30,6 +30,23 @@ def loads(text: bytes, path: Path) -> dict[str, Any]:
     return content
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError("G2-301", path, "it is not there, and the weights need it") from error
+    except OSError as error:
+        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
+    if not text.strip():
+        raise InputError("G2-302", path, "the file is empty")
+    return loads(text, path)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None

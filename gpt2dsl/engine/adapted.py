@@ -9,8 +9,9 @@ from gpt2dsl.errors import InputError, some
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.files.lazy_tensor import Arrays
+from gpt2dsl.weights.formats.config import OF_NETWORK
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.network_weights import Weights
 
 
 def read(weights: str, base: str) -> Weights:
@@ -64,7 +65,7 @@ def _refuse_other_base(network: GPT2, named: Weights, adapter: Weights) -> None:
     """
     differing = [
         f"{key} is {theirs} there and {ours} here"
-        for key in opening.OF_NETWORK
+        for key in OF_NETWORK
         if (theirs := getattr(named.geometry, key)) != (ours := getattr(network.geometry, key))
     ]
     if not differing:

@@ -192,7 +192,7 @@ def find(parent: Path, resume: str) -> Path | None:
         else:
             store.verify(Path(resume))
             return Path(resume)
-    for fault in newest.passed:
+    for fault in newest.skipped:
         say(f"passed over: {fault}")
     return newest.folder
 

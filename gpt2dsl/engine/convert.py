@@ -32,7 +32,7 @@ def run(job: Job) -> Result:
 def _weights(job: Job, task: Convert) -> int:
     weights = reading.read(task.source, job.hints, values=False)
     tensors = writing.in_dtype(filled(weights, job.parts.train.seed), task.dtype)
-    content = writing.Content.of(weights, tensors)
+    content = writing.prepared(weights, tensors)
     target = _target(task)
     writing.find_room(target, content.size)
     with ByteBar(f"writing {target}", content.size) as bar:

@@ -31,6 +31,7 @@ from gpt2dsl.weights import reading, writing
 from gpt2dsl.weights.files.lazy_tensor import Arrays, LazyTensor
 from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.initial import filled
+from gpt2dsl.weights.network_weights import Weights
 
 REAL = 2000
 """Characters of the built-in text that verifies exported graphs."""
@@ -47,7 +48,7 @@ def run(job: Job) -> Result:
     shapes = Shapes(weights.geometry.with_dropout(0.0), batch, length)
     dtype = task.dtype or "float32"
     tensors = filled(weights, job.parts.train.seed)
-    content = writing.Content.of(weights, writing.in_dtype(tensors, dtype))
+    content = writing.prepared(weights, writing.in_dtype(tensors, dtype))
     if (name := job.parts.data.tokenizer) not in ("auto", TRAIN):
         folder = None if name == PUBLISHED else cache.expanded(name)
         content = attrs.evolve(content, tokenizer=folder)
@@ -56,10 +57,10 @@ def run(job: Job) -> Result:
     needed = lite.room(task.format, names, parameter_count(weights.geometry), dtype)
     writing.find_room(target, sum(needed))
     with writing.unfinished(target, task.source, task.dtype, lambda _: None) as unfinished:
-        watched = unfinished.watch.over(content.tensors)
+        watched = unfinished.stream.over(content.tensors)
         graphs = Graphs(shapes=shapes, names=names, tensors=watched, dtype=dtype)
         described = _written(unfinished, graphs, task, class_names(weights.config))
-        unfinished.watch.refuse(task.source, task.dtype)
+        unfinished.stream.refuse(task.source, task.dtype)
         described = _verified(unfinished.folder, described, content, job)
         rounded = _rounding(described, content, tensors, job)
         if task.ge:
@@ -85,21 +86,19 @@ def _written(
     """Write the graphs into the target's folder and return their description."""
     size = sum(tensor.size for tensor in graphs.tensors.values())
     with ByteBar(f"writing {task.target}", size) as bar:
-        new.watch.moved = bar.move  # only here: the bar ends before graphs are compared
+        new.stream.moved = bar.move  # only here: the bar ends before graphs are compared
         files = lite.write(new.folder, task.format, graphs)
     return Description(
         format=task.format,
         shapes=graphs.shapes,
         files=files,
         dtype=graphs.dtype,
-        digest=new.watch.digest(graphs.tensors),
+        digest=new.stream.digest(graphs.tensors),
         classes=classes if graphs.shapes.geometry.labels else (),
     )
 
 
-def _verified(
-    folder: Path, described: Description, content: writing.Content, job: Job
-) -> Description:
+def _verified(folder: Path, described: Description, content: Weights, job: Job) -> Description:
     """Return the description with the result of the comparison, or why there was none."""
     if why := opening.missing(described.format):
         return attrs.evolve(described, unverified=why)
@@ -112,7 +111,7 @@ def _verified(
 
 
 def _rounding(
-    described: Description, content: writing.Content, source: Mapping[str, LazyTensor], job: Job
+    described: Description, content: Weights, source: Mapping[str, LazyTensor], job: Job
 ) -> list[str]:
     """Return a note on how float16 changes logits, if the source is wider."""
     widths = {tensor.kind for tensor in source.values()}
@@ -140,7 +139,7 @@ def _reference(shapes: Shapes, tensors: Mapping[str, LazyTensor], device: str) -
     return logits
 
 
-def _real(content: writing.Content) -> list[int]:
+def _real(content: Weights) -> list[int]:
     """Return the ids of a real text."""
     text = next(Source.open("sample:valid").documents())[:REAL]
     ids = Tokenizer.load(content.tokenizer or PUBLISHED).encode(text)

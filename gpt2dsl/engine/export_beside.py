@@ -7,20 +7,23 @@ from pathlib import Path
 import attrs
 
 from gpt2dsl.data import tokenizer_files
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.lite import onnx_readme
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.onnx_readme import PROMPTS, SHORT_PROMPTS, Example
 from gpt2dsl.parts.model import GPT2_ROWS
 from gpt2dsl.schema import generation_config
-from gpt2dsl.weights import location, writing
+from gpt2dsl.schema.folder import GENERATION
+from gpt2dsl.weights import writing
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.network_weights import Weights
 
 _JAVASCRIPT = {"transformers.js_config": {"use_external_data_format": {"model.onnx": 1}}}
 """config.json entry for transformers.js: the weights are in an external data file."""
 
 
-def write(folder: Path, described: Description, content: writing.Content) -> None:
+def write(folder: Path, described: Description, content: Weights) -> None:
     """Write the files that optimum, transformers.js and human readers need beside the model.
 
     Args:
@@ -49,7 +52,7 @@ def write(folder: Path, described: Description, content: writing.Content) -> Non
 
 def _example(folder: Path, tokenizer: Tokenizer | None, length: int) -> Example:
     """Return the data of the README's examples: prompts that fit, and end-of-text ids."""
-    config = location.read_json(folder / location.GENERATION)
+    config = read_json(folder / GENERATION)
     ends = generation_config.stated(config).get("eos", ((), ""))[0]
     if tokenizer is None:
         return Example((), ((0, 1), (1,)) if length > 1 else ((0,), (1,)), False, tuple(ends))

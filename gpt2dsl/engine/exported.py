@@ -19,10 +19,11 @@ from gpt2dsl.lite.decoder import ExportedDecoder
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.onnx_decoder import OnnxDecoder
 from gpt2dsl.lite.onnx_ports import GENERATES
-from gpt2dsl.lite.runtimes.base import Closing, Runtime
+from gpt2dsl.lite.runtimes.base import Closing, GraphRuntime
 from gpt2dsl.lite.shapes import PREFILL
 from gpt2dsl.parts import Generation
-from gpt2dsl.weights import defaults, location
+from gpt2dsl.schema.folder import GENERATION
+from gpt2dsl.weights import defaults
 from gpt2dsl.weights.defaults import Defaults
 
 
@@ -38,7 +39,7 @@ class ExportedModel(TextModel, Closing):
 
     def __init__(
         self,
-        runtime: Runtime,
+        runtime: GraphRuntime,
         described: Description,
         tokenizer: Tokenizer,
         beside: Defaults | None = None,
@@ -66,7 +67,7 @@ class ExportedModel(TextModel, Closing):
             raise InputError("G2-306", folder, message)
         tokenizer_folder = folder if tokenizer_files.is_beside(folder) else None
         tokenizer = of_weights(tokenizer_folder, described.shapes.geometry.vocab, folder)
-        beside = defaults.read(None, folder / location.GENERATION, described.shapes.geometry)
+        beside = defaults.read(None, folder / GENERATION, described.shapes.geometry)
         return cls(opening.runtime(folder, described), described, tokenizer, beside)
 
     def _request(

@@ -31,6 +31,7 @@ from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.initial import filled
+from gpt2dsl.weights.network_weights import Weights
 
 
 class LanguageModel(TextModel):
@@ -290,7 +291,7 @@ def _is_one(text: Any) -> bool:
     return isinstance(text, str) or (len(text) > 0 and isinstance(text[0], int | np.integer))
 
 
-def _tokenizer(weights: reading.Weights, name: str) -> Tokenizer | InputError:
+def _tokenizer(weights: Weights, name: str) -> Tokenizer | InputError:
     """Load the tokenizer of weights, or return an error: prompts of ids need none."""
     vocab = weights.geometry.vocab
     if name != "auto":

@@ -11,6 +11,7 @@ from gpt2dsl.files import cache
 from gpt2dsl.parts.task import Reshard
 from gpt2dsl.weights import reading, resharding, writing
 from gpt2dsl.weights.initial import filled
+from gpt2dsl.weights.network_weights import Weights
 
 
 def run(job: Job) -> Result:
@@ -18,11 +19,11 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Reshard)
     started = time.perf_counter()
-    recorded = resharding.Recorded.of(Path(job.weights))
+    recorded = resharding.RecordedDigests.of(Path(job.weights))
     contents = not recorded.prove(optimizer=task.optimizer)
     weights = reading.read(task.source, job.hints, values=False, contents=contents)
     training = _training(job, weights, task)
-    content = writing.Content.of(weights, filled(weights, job.parts.train.seed))
+    content = writing.prepared(weights, filled(weights, job.parts.train.seed))
     target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)
     states = training.states if training else {}
     path = cache.expanded(task.target)
@@ -49,7 +50,7 @@ def run(job: Job) -> Result:
     )
 
 
-def _training(job: Job, weights: reading.Weights, task: Reshard) -> resharding.Training | None:
+def _training(job: Job, weights: Weights, task: Reshard) -> resharding.TrainingState | None:
     if not task.optimizer:
         return None
-    return resharding.Training.of(weights.path, weights.geometry, job.hints)
+    return resharding.TrainingState.of(weights.path, weights.geometry, job.hints)

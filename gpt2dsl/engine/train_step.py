@@ -15,7 +15,7 @@ from gpt2dsl.training.loss_scale import LossScale
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights import opening
 from gpt2dsl.weights.initial import initial, initial_adapters
-from gpt2dsl.weights.opening import Opened
+from gpt2dsl.weights.network_weights import Weights
 
 
 def train_step(job: Job, team: ParallelContext) -> TrainStep:
@@ -84,5 +84,5 @@ def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
     return content
 
 
-def _has_own_tokenizer(job: Job, weights: Opened) -> bool:
+def _has_own_tokenizer(job: Job, weights: Weights) -> bool:
     return job.tokenizer == (str(weights.tokenizer) if weights.tokenizer else PUBLISHED)

@@ -12,7 +12,7 @@ from gpt2dsl.errors import RunError
 from gpt2dsl.lite import onnx_ports
 from gpt2dsl.lite.decoder import ExportedDecoder
 from gpt2dsl.lite.onnx_decoder import OnnxDecoder, empty_caches
-from gpt2dsl.lite.runtimes.base import Runtime
+from gpt2dsl.lite.runtimes.base import GraphRuntime
 from gpt2dsl.lite.shapes import CLASSIFY, IDS, LOGITS, PREFILL, VALID, WHOLE, Shapes
 
 TOLERANCE = 1e-3
@@ -30,7 +30,11 @@ Reference = Callable[[Ids, Ids], Logits]
 
 
 def verify(
-    runtime: Runtime, shapes: Shapes, graphs: tuple[str, ...], reference: Reference, real: list[int]
+    runtime: GraphRuntime,
+    shapes: Shapes,
+    graphs: tuple[str, ...],
+    reference: Reference,
+    real: list[int],
 ) -> float:
     """Return the largest difference between exported and reference logits.
 
@@ -74,7 +78,7 @@ def _rows(shapes: Shapes, real: list[int]) -> Iterator[tuple[Ids, Ids]]:
 
 
 def _pairs(
-    runtime: Runtime,
+    runtime: GraphRuntime,
     shapes: Shapes,
     graphs: tuple[str, ...],
     *,

@@ -73,14 +73,14 @@ def state_of(name: str) -> str:
 
 def shape_in_files(tensor: ParamSpec, geometry: GPT2Config) -> Shape:
     """Return the unsharded shape of a parameter in distributed checkpoints."""
-    if ".c_attn." in tensor.name:
-        return (*tensor.shape[:-1], 3, tensor.shape[-1] // 3)
+    if tensor.fused > 1:
+        return (*tensor.shape[:-1], tensor.fused, tensor.shape[-1] // tensor.fused)
     return padded_shape(tensor, geometry)
 
 
-def network_shape(tensor: ParamSpec, geometry: GPT2Config, state: str) -> Shape:
-    """Return a state's shape in whole files; moments of vocabulary tables are padded."""
-    return tensor.shape if state == MASTER else padded_shape(tensor, geometry)
+def shape_in_whole_files(tensor: ParamSpec, geometry: GPT2Config, state: str) -> Shape:
+    """Return the shape of a parameter or its state; moments of vocabulary tables are padded."""
+    return tensor.shape if state in ("", MASTER) else padded_shape(tensor, geometry)
 
 
 def _filed(
@@ -89,7 +89,7 @@ def _filed(
     shape = shape_in_files(tensor, geometry)
     axes = [-1] * len(shape)
     if tensor.split is not None:
-        axes[-1 if ".c_attn." in tensor.name else tensor.split] = _SHARD
+        axes[-1 if tensor.fused > 1 else tensor.split] = _SHARD
     layout = TensorLayout((ranks.dp, ranks.mp), tuple(axes))
     if state and zero and has_equal_rows(layout.part(shape), ranks.dp):
         layout = _shared(layout)

@@ -46,6 +46,11 @@ class ParamSpec:
         """Number of elements."""
         return math.prod(self.shape)
 
+    @property
+    def fused(self) -> int:
+        """Number of matrices side by side along the sharded axis: c_attn's query, key and value."""
+        return 3 if ".c_attn." in self.name else 1
+
 
 def decays(shape: tuple[int, ...]) -> bool:
     """Return whether weight decay applies: matrices and tables do, biases and layer norms don't."""

@@ -66,10 +66,7 @@ WHOLE = ShardSpec()
 
 def shard_specs(geometry: GPT2Config, adapters: Sequence[LoRASpec] = ()) -> Mapping[str, ShardSpec]:
     """Return the sharding of every parameter, by name."""
-    specs = {
-        tensor.name: ShardSpec(tensor.split, 3 if ".c_attn." in tensor.name else 1)
-        for tensor in param_specs(geometry)
-    }
+    specs = {tensor.name: ShardSpec(tensor.split, tensor.fused) for tensor in param_specs(geometry)}
     for adapter in adapters:
         specs |= _of_adapter(adapter)
     return specs

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from gpt2dsl import extras
 from gpt2dsl.files import cache
-from gpt2dsl.lite import door
+from gpt2dsl.lite import setup
 
 GOOD, MISSING, WRONG = "ok", "not here", "wrong"
 
@@ -91,10 +91,10 @@ def _version(name: str) -> str:
 
 
 def _lite() -> Finding:
-    installation = door.find()
+    installation = setup.find()
     if installation is None:
-        return Finding("MindSpore Lite", MISSING, "runs exports as .ms", door.SETUP)
-    return Finding("MindSpore Lite", GOOD, f"{door.VERSION} in {installation.python}")
+        return Finding("MindSpore Lite", MISSING, "runs exports as .ms", setup.SETUP)
+    return Finding("MindSpore Lite", GOOD, f"{setup.VERSION} in {installation.python}")
 
 
 def _devices() -> Finding:

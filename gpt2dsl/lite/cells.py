@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpt2dsl.backend import device
 from gpt2dsl.kernels.activation import activation
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.layout.params import WPE, WTE, head_of
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.lite.shapes import HIDDEN, INCREMENT, WHOLE, Shapes
 
 Values = Mapping[str, NDArray[np.float32]]
@@ -30,15 +30,11 @@ def export(
 ) -> None:
     """Export a graph as MindIR.
 
-    Args:
-        shapes: the sizes.
-        graph: prefill, increment, whole or classify.
-        values: values of the network's tensors, by name.
-        path: a file ending in .mindir; above 2 GB MindSpore writes weights to a folder beside it.
-        float16: whether weights are stored in float16; they are cast to float32 for use.
+    Above 2 GB MindSpore writes weights to a folder beside ``path``. With ``float16`` weights are
+    stored in it, and cast to float32 for use.
     """
     device.use("cpu")
-    kind = Increment if graph == INCREMENT else Prefill
+    kind = IncrementGraph if graph == INCREMENT else PrefillGraph
     cell = kind(shapes, graph, values, float16)
     cell.set_train(False)
     inputs = [Tensor(np.ones(port.shape, np.dtype(port.dtype))) for port in shapes.inputs(graph)]
@@ -57,18 +53,18 @@ class _Weights(nn.Cell):
         super().__init__(auto_prefix=False)
         self.is_narrow = float16
         kind = np.float16 if float16 else np.float32
-        self.held = ParameterTuple(
+        self.cast_parameters = ParameterTuple(
             [Parameter(Tensor(values[n].astype(kind)), name=n) for n in names]
         )
 
     def construct(self) -> tuple[Tensor, ...]:
         tensors: tuple[Tensor, ...] = ()
-        for parameter in self.held:
+        for parameter in self.cast_parameters:
             tensors = (*tensors, parameter.astype(ms.float32) if self.is_narrow else parameter)
         return tensors
 
 
-class _Norm(nn.Cell):
+class _LayerNorm(nn.Cell):
     """Layer norm: ``(x - mean) / sqrt(var + epsilon) * g + b``."""
 
     def __init__(self, epsilon: float) -> None:
@@ -84,7 +80,7 @@ class _Norm(nn.Cell):
         return centred / self.sqrt(variance + self.epsilon) * g + b
 
 
-class _Block(nn.Cell):
+class _BlockCell(nn.Cell):
     """A transformer layer, split before and after the attention product."""
 
     def __init__(self, geometry: GPT2Config, layer: int, batch: int, time: int) -> None:
@@ -92,7 +88,7 @@ class _Block(nn.Cell):
         self.batch, self.time = batch, time
         self.heads, self.width, self.hidden = geometry.heads, geometry.head_width, geometry.hidden
         self.scale = geometry.attention_scale(layer)
-        self.norm = _Norm(geometry.epsilon)
+        self.norm = _LayerNorm(geometry.epsilon)
         self.activation = activation(geometry.activation)
         self.product, self.transpose = P.MatMul(), P.Transpose()
         self.split = P.Split(1, 3)
@@ -119,14 +115,7 @@ class _Block(nn.Cell):
         return x + self.product(inner, w[10]) + w[11]
 
 
-_IN_BLOCK = (
-    "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight",
-    "attn.c_proj.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias",
-    "mlp.c_proj.weight", "mlp.c_proj.bias",
-)  # fmt: skip
-
-
-class _Network(nn.Cell):
+class _GraphCell(nn.Cell):
     """Base class of all graphs."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
@@ -136,20 +125,19 @@ class _Network(nn.Cell):
         self.length = shapes.length
         self.time = 1 if graph == INCREMENT else shapes.length
         self.is_whole = graph == WHOLE
-        head = head_of(geometry)
-        names = [WTE, WPE, "transformer.ln_f.weight", "transformer.ln_f.bias"]
-        names += [head] if head != WTE else []
-        self.outer = _Weights(values, names, float16=float16)
+        specs = list(param_specs(geometry))
+        outside = [spec.name for spec in specs if spec.layer in (-1, geometry.layers)]
+        self.outer = _Weights(values, outside, float16=float16)
         self.inner = nn.CellList(
             [
-                _Weights(values, [f"transformer.h.{i}.{n}" for n in _IN_BLOCK], float16=float16)
+                _Weights(values, [spec.name for spec in specs if spec.layer == i], float16=float16)
                 for i in range(geometry.layers)
             ],
             auto_prefix=False,
         )
-        blocks = [_Block(geometry, i, self.batch, self.time) for i in range(geometry.layers)]
+        blocks = [_BlockCell(geometry, i, self.batch, self.time) for i in range(geometry.layers)]
         self.blocks = nn.CellList(blocks, auto_prefix=False)
-        self.norm = _Norm(geometry.epsilon)
+        self.norm = _LayerNorm(geometry.epsilon)
         self.gather, self.softmax = P.Gather(), P.Softmax(-1)
         self.batched = P.BatchMatMul()
         self.product_bt = P.MatMul(transpose_b=True)
@@ -161,7 +149,7 @@ class _Network(nn.Cell):
         return self.product_bt(self.norm(x, outer[2], outer[3]), head)
 
 
-class Prefill(_Network):
+class PrefillGraph(_GraphCell):
     """A pass over whole rows, with logits and caches or only logits as outputs."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:
@@ -191,7 +179,7 @@ class Prefill(_Network):
         return (logits, *caches) if self.gives_caches else (logits,)
 
 
-class Increment(_Network):
+class IncrementGraph(_GraphCell):
     """A decoding step: one token of each row, attending to the KV cache."""
 
     def __init__(self, shapes: Shapes, graph: str, values: Values, float16: bool) -> None:

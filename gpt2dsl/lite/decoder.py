@@ -9,20 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.backend.turns import TURNS
-from gpt2dsl.lite.runtimes.base import Arrays, Runtime
+from gpt2dsl.lite.runtimes.base import Arrays, GraphRuntime
 from gpt2dsl.lite.shapes import IDS, INCREMENT, LOGITS, POSITION, PREFILL, VALID, Shapes
 
 
 class ExportedDecoder:
     """Batched decoder, with a position per row; it owns the KV caches, not the runtime.
 
-    Args:
-        runtime: the runtime of the graphs.
-        shapes: the graphs' shapes.
-        entries: number of leading ids to return logits for.
+    It returns logits of the ``entries`` leading ids.
     """
 
-    def __init__(self, runtime: Runtime, shapes: Shapes, entries: int) -> None:
+    def __init__(self, runtime: GraphRuntime, shapes: Shapes, entries: int) -> None:
         self._runtime, self._shapes, self._entries = runtime, shapes, entries
         self._positions = np.zeros(shapes.batch, np.int32)
         self._caches: Arrays = {
@@ -45,7 +42,7 @@ class ExportedDecoder:
         for name, cache in self._caches.items():
             self._by_row(cache)[selected] = self._by_row(outputs[f"new_{name}"])[selected]
         self._positions[selected] = valid[selected]
-        return self._of(outputs)[selected]
+        return self._logits(outputs)[selected]
 
     @TURNS
     def step(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -66,7 +63,7 @@ class ExportedDecoder:
             else:
                 old[rows, :, slots] = new[:, :, 0]
         self._positions = slots + 1
-        return self._of(outputs)[: len(ids)]
+        return self._logits(outputs)[: len(ids)]
 
     def release(self, row: int) -> None:
         """Mark a row as finished."""
@@ -90,6 +87,6 @@ class ExportedDecoder:
         """Return a view ``[B H, ., .] → [B, H, ., .]``."""
         return cache.reshape(self._shapes.batch, self._shapes.geometry.heads, *cache.shape[1:])
 
-    def _of(self, found: Arrays) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = np.array(found[LOGITS][:, : self._entries])
+    def _logits(self, outputs: Arrays) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = np.array(outputs[LOGITS][:, : self._entries])
         return logits

@@ -12,7 +12,7 @@ from gpt2dsl.backend.turns import TURNS
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.lite import onnx_ports
 from gpt2dsl.lite.onnx_ports import ATTENTION_MASK, GENERATES, INPUT_IDS, LOGITS, POSITION_IDS
-from gpt2dsl.lite.runtimes.base import Arrays, Runtime
+from gpt2dsl.lite.runtimes.base import Arrays, GraphRuntime
 
 CHUNK = 64
 """Prompt tokens per run, limited as the model returns logits of each."""
@@ -25,19 +25,13 @@ Logits = NDArray[np.float32]
 
 
 class OnnxDecoder:
-    """Batched decoder, with a position per row.
+    """Batched decoder, with a position per row and at most ``limit`` tokens of each.
 
     The model's present keys and values become its next past: each step adds one slot to the cache
     of all rows, and the mask marks the slots with a row's tokens.
-
-    Args:
-        runtime: the runtime of the model.
-        geometry: the network.
-        limit: maximum tokens of a row.
-        rows: number of rows of the batch.
     """
 
-    def __init__(self, runtime: Runtime, geometry: GPT2Config, limit: int, rows: int) -> None:
+    def __init__(self, runtime: GraphRuntime, geometry: GPT2Config, limit: int, rows: int) -> None:
         self._runtime, self._geometry, self._limit = runtime, geometry, limit
         self._mask: Ids = np.zeros((rows, 0), np.int64)
         self._is_live = np.zeros(rows, bool)
@@ -53,14 +47,14 @@ class OnnxDecoder:
     def prefill(self, rows: Sequence[int], prompts: Sequence[Sequence[int]]) -> Logits:
         """Prefill these rows with prompts; return next-token logits ``[prompts, entries]``."""
         lengths = np.array([len(prompt) for prompt in prompts])
-        whole = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        ids = np.zeros_like(whole)
+        mask_of_prompts = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+        ids = np.zeros_like(mask_of_prompts)
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = prompt
         logits = np.zeros((len(prompts), self._geometry.vocab), np.float32)
-        mask, caches = whole[:, :0], empty_caches(self._geometry, len(prompts))
+        mask, caches = mask_of_prompts[:, :0], empty_caches(self._geometry, len(prompts))
         for start in range(0, lengths.max(), CHUNK):
-            mask = whole[:, : start + CHUNK]
+            mask = mask_of_prompts[:, : start + CHUNK]
             new, caches = self._run(ids[:, start : start + CHUNK], mask, caches)
             last = lengths - 1 - start
             ends = np.flatnonzero((last >= 0) & (last < new.shape[1]))

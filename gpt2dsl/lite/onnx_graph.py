@@ -14,7 +14,7 @@ import numpy as np
 from gpt2dsl.layout.params import WPE, WTE, head_of
 from gpt2dsl.lite.onnx_activations import activation
 from gpt2dsl.lite.onnx_nodes import Nodes
-from gpt2dsl.lite.onnx_weights import THIRDS, Placed
+from gpt2dsl.lite.onnx_weights import THIRDS, ExternalTensor
 from gpt2dsl.lite.shapes import (
     HIDDEN,
     IDS,
@@ -30,21 +30,15 @@ OPSET = 13
 WEIGHTS = "weights.bin"
 
 
-def graph(shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> Any:
-    """Return the ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it.
-
-    Args:
-        shapes: the static shapes.
-        name: prefill, increment, whole or classify.
-        weights: tensor → place, from ``write_weights``.
-    """
+def graph(shapes: Shapes, name: str, weights: Mapping[str, ExternalTensor]) -> Any:
+    """Return the ModelProto of a graph, whose weights are in ``WEIGHTS`` beside it."""
     return _Graph(shapes, name, weights).model()
 
 
 class _Graph(Nodes):
     """Builder of a graph; each method returns the name of its output."""
 
-    def __init__(self, shapes: Shapes, name: str, weights: Mapping[str, Placed]) -> None:
+    def __init__(self, shapes: Shapes, name: str, weights: Mapping[str, ExternalTensor]) -> None:
         super().__init__(weights)
         self.shapes, self.name = shapes, name
         self.geometry = shapes.geometry
@@ -71,7 +65,7 @@ class _Graph(Nodes):
             self.name,
             [described(port) for port in self.shapes.inputs(self.name)],
             [described(port) for port in ports],
-            list(self.held.values()),
+            list(self.initializers.values()),
         )
         return helper.make_model(
             proto,

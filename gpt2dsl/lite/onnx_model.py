@@ -29,7 +29,7 @@ from gpt2dsl.lite.onnx_ports import (
     present,
 )
 from gpt2dsl.lite.onnx_refusals import outside, refuse, refuse_shape
-from gpt2dsl.lite.onnx_weights import THIRDS, Placed
+from gpt2dsl.lite.onnx_weights import THIRDS, ExternalTensor
 from gpt2dsl.lite.shapes import HIDDEN
 
 OPSET = 17
@@ -49,33 +49,28 @@ _WORDS = {
 _BOOL, _INT64 = 9, 7
 
 
-def model(geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, Placed]) -> Any:
-    """Return the ModelProto of a network.
-
-    Args:
-        geometry: the network.
-        task: one of ``onnx_ports.TASKS``.
-        limit: maximum tokens of a row.
-        weights: tensor → place, from ``write_weights``.
-    """
+def model(
+    geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, ExternalTensor]
+) -> Any:
+    """Return the ModelProto for a task of ``onnx_ports.TASKS``, with rows up to ``limit``."""
     return _Model(geometry, task, limit, weights).proto()
 
 
 class _Model(Nodes):
     def __init__(
-        self, geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, Placed]
+        self, geometry: GPT2Config, task: str, limit: int, weights: Mapping[str, ExternalTensor]
     ) -> None:
         super().__init__(weights)
         self.geometry, self.task, self.limit = geometry, task, limit
         shape = self.op("Shape", INPUT_IDS)
         self.batch, self.time = self._axis(shape, 0), self._axis(shape, 1)  # [1] each
-        self.past, self.whole = self.integers(0), self.time
+        self.past, self.total = self.integers(0), self.time
         if task == GENERATES:
             self.past = self._axis(self.op("Shape", past(0, "key")), 2)
-            self.whole = self.op("Add", self.past, self.time)
+            self.total = self.op("Add", self.past, self.time)
         h, d = geometry.heads, geometry.head_width
         self.by_head = self._shape(self.batch, self.time, self.integers(h, d))
-        self.of_cache = self._shape(self.batch, self.integers(h), self.whole, self.integers(d))
+        self.of_cache = self._shape(self.batch, self.integers(h), self.total, self.integers(d))
 
     def proto(self) -> Any:
         from onnx import helper  # noqa: PLC0415  # an extra
@@ -87,7 +82,7 @@ class _Model(Nodes):
             self.task,
             [_described(port) for port in inputs(self.geometry, self.task)],
             [_described(port) for port in outputs(self.geometry, self.task)],
-            list(self.held.values()),
+            list(self.initializers.values()),
             doc_string=self._words(),
         )
         return helper.make_model(
@@ -109,7 +104,7 @@ class _Model(Nodes):
     def _embedded(self) -> str:
         """Add the embeddings of checked inputs, ``[B T, h]``."""
         mask = self._mask()  # [B, S]
-        is_token = self.op("Slice", mask, self.past, self.whole, self.integers(1))
+        is_token = self.op("Slice", mask, self.past, self.total, self.integers(1))
         is_token = self.op("Cast", is_token, to=_BOOL)  # [B, T]
         ids = self._checked(INPUT_IDS, is_token, self.geometry.vocab)
         positions = self._checked(self._positions(mask), is_token, self.limit, POSITION_IDS)
@@ -122,7 +117,7 @@ class _Model(Nodes):
         """Return the checked attention_mask, ``[B, S]``."""
         empty = self.op("Equal", self.time, self.integers(0))
         checks = [refuse(self, empty, "input_ids has no token")]
-        expected, words = self._shape(self.batch, self.whole), "[batch_size, sequence_length]"
+        expected, words = self._shape(self.batch, self.total), "[batch_size, sequence_length]"
         if self.task == GENERATES:
             words = "[batch_size, past_sequence_length + sequence_length]"
         checks.append(
@@ -165,7 +160,7 @@ class _Model(Nodes):
     def _bias(self, mask: str) -> str:
         """Return the bias of attention scores, ``[B, 1, T, S]``: 0 for the row's tokens so far."""
         zero, step = (self.integer(n) for n in (0, 1))
-        first, end = (self.op("Squeeze", n, self.integers(0)) for n in (self.past, self.whole))
+        first, end = (self.op("Squeeze", n, self.integers(0)) for n in (self.past, self.total))
         keys = self.op("Range", zero, end, step)  # [S]
         queries = self.op("Unsqueeze", self.op("Range", first, end, step), self.integers(1))
         is_past = self.op("Not", self.op("Less", queries, keys))  # [T, S]

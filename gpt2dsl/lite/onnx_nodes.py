@@ -9,26 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.lite.onnx_weights import Placed
+from gpt2dsl.lite.onnx_weights import ExternalTensor
 
 _TYPES = {"F32": "FLOAT", "F16": "FLOAT16"}
 
 
 class Nodes:
-    """The nodes, constants and weights of a graph.
+    """The nodes of a graph in topological order, with its constants and weights by name."""
 
-    Args:
-        weights: tensor → its place in the weights file.
-
-    Attributes:
-        nodes: NodeProtos, in topological order.
-        held: name → TensorProto of each constant and weight in use.
-    """
-
-    def __init__(self, weights: Mapping[str, Placed]) -> None:
+    def __init__(self, weights: Mapping[str, ExternalTensor]) -> None:
         self.weights = weights
         self.nodes: list[Any] = []
-        self.held: dict[str, Any] = {}
+        self.initializers: dict[str, Any] = {}
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output."""
@@ -69,8 +61,8 @@ class Nodes:
 
         digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
         name = f"c_{array.dtype}_{'x'.join(map(str, array.shape))}_{digest}"
-        if name not in self.held:
-            self.held[name] = numpy_helper.from_array(array, name)
+        if name not in self.initializers:
+            self.initializers[name] = numpy_helper.from_array(array, name)
         return name
 
     def weight(self, name: str) -> str:
@@ -78,14 +70,14 @@ class Nodes:
         import onnx  # noqa: PLC0415
 
         placed = self.weights[name]
-        if name not in self.held:
+        if name not in self.initializers:
             tensor = onnx.TensorProto(name=name, dims=placed.shape)
             tensor.data_type = getattr(onnx.TensorProto, _TYPES[placed.kind])
             tensor.data_location = onnx.TensorProto.EXTERNAL
             where = {"location": placed.file, "offset": placed.offset, "length": placed.size}
             for key, value in where.items():
                 tensor.external_data.add(key=key, value=str(value))
-            self.held[name] = tensor
+            self.initializers[name] = tensor
         return name if placed.kind == "F32" else self._widened(name)
 
     def _widened(self, name: str) -> str:

@@ -28,14 +28,7 @@ _POSITION_WORDS = "The number of each new token in its row, from 0, not counting
 
 @attrs.frozen
 class DynamicPort:
-    """An input or an output.
-
-    Attributes:
-        name: its name in the model.
-        shape: an int for each static axis, a name for each dynamic one.
-        dtype: int64 or float32.
-        words: its description.
-    """
+    """An input or an output, with a number for each static axis and a name for each dynamic one."""
 
     name: str
     shape: tuple[int | str, ...]

@@ -13,12 +13,7 @@ _BOOL, _INT64 = 9, 7
 
 
 def refuse(graph: Nodes, wrong: str, words: str) -> str:
-    """Add nodes that fail if a condition is true.
-
-    Args:
-        graph: the graph to add nodes to.
-        wrong: the condition, bool of any shape; one true element is enough.
-        words: the name of the node that fails.
+    """Add nodes that fail, the last under the name ``words``, if any element of ``wrong`` is true.
 
     Returns:
         A zero, int64 ``[1]``: values that it is added to depend on the check.

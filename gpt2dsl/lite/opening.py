@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpt2dsl import extras
 from gpt2dsl.errors import InputError
-from gpt2dsl.lite import door
+from gpt2dsl.lite import setup
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.runtimes.mindir import MindirRuntime
 from gpt2dsl.lite.runtimes.mslite import LiteRuntime
@@ -25,8 +25,8 @@ def missing(form: str) -> str:
     """Return the reason why a format can't be run here; "" if it can."""
     if form == "onnx" and not importlib.util.find_spec("onnxruntime"):
         return f"onnxruntime is not installed: {extras.install('onnx')}"
-    if form == "ms" and door.find() is None:
-        return f"MindSpore Lite is not set up: {door.SETUP}"
+    if form == "ms" and setup.find() is None:
+        return f"MindSpore Lite is not set up: {setup.SETUP}"
     return ""
 
 

@@ -21,13 +21,7 @@ IDS, VALID, POSITION, LOGITS = "ids", "valid", "position", "logits"
 
 @attrs.frozen
 class Port:
-    """An input or an output.
-
-    Attributes:
-        name: its name in the graph.
-        shape: its static shape.
-        dtype: int32 or float32.
-    """
+    """An input or an output of a graph, int32 or float32."""
 
     name: str
     shape: tuple[int, ...]
@@ -36,13 +30,7 @@ class Port:
 
 @attrs.frozen
 class Shapes:
-    """The static shapes of exported graphs.
-
-    Attributes:
-        geometry: the network.
-        batch: B.
-        length: S.
-    """
+    """The static shapes of exported graphs: batch size B and length S of the cache."""
 
     geometry: GPT2Config
     batch: int

@@ -1,4 +1,4 @@
-"""Worker process for MindSpore Lite in a separate Python.
+"""LiteWorker process for MindSpore Lite in a separate Python.
 
 This source must stay valid Python 3.7 and must not import this project. Each line on stdin is a
 request in JSON; its answer is a line on the pipe whose file descriptor is the argument. Tensors are
@@ -19,7 +19,7 @@ import numpy as np
 DTYPES = {"FLOAT32": "float32", "INT32": "int32"}
 
 
-class Worker:
+class LiteWorker:
     """Converter and runtime of graphs."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ def _mapped(folder: str, graph: str, side: str, port: dict[str, Any]) -> Any:
 
 def main(answers: int) -> None:
     """Answer requests until stdin ends."""
-    worker = Worker()
+    worker = LiteWorker()
     with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
             request = json.loads(line)

@@ -40,14 +40,7 @@ ge.exec.precision_mode=must_keep_origin_dtype
 
 @attrs.frozen(kw_only=True)
 class Graphs:
-    """The graphs of an export.
-
-    Attributes:
-        shapes: their shapes.
-        names: their names.
-        tensors: the network's tensors, in the element type of the export.
-        dtype: float32 or float16.
-    """
+    """The graphs of an export, with the network's tensors in the element type of the export."""
 
     shapes: Shapes
     names: tuple[str, ...]
@@ -63,14 +56,7 @@ def names_of(form: str, shapes: Shapes, *, cache: bool) -> tuple[str, ...]:
 
 
 def room(form: str, names: Sequence[str], parameters: int, dtype: str) -> tuple[int, int]:
-    """Return the bytes of the graphs' weights, and of temporary files.
-
-    Args:
-        form: the format.
-        names: names of the graphs.
-        parameters: number of parameters of each.
-        dtype: element type of the export.
-    """
+    """Return the bytes of the graphs' weights, and of temporary files."""
     width = 2 if dtype == "float16" else 4
     if form == "ms":  # its converter widens float16, and reads ONNX
         return 4 * parameters * len(names), width * parameters
@@ -119,12 +105,13 @@ def fixed_onnx(folder: Path, graphs: Graphs) -> dict[str, str]:
     return {name: f"{name}.onnx" for name in graphs.names}
 
 
-def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.Placed]:
+def _placed(path: Path, graphs: Graphs) -> dict[str, onnx_weights.ExternalTensor]:
     """Write the weights file of ONNX graphs; return each tensor's place in it."""
     if not importlib.util.find_spec("onnx"):
         message = f"it is not installed: {extras.install('onnx')}"
         raise InputError("G2-531", "onnx", message)
-    return onnx_weights.write_weights(path, onnx_weights.thirds(graphs.tensors))
+    tensors = onnx_weights.thirds(graphs.tensors, graphs.shapes.geometry)
+    return onnx_weights.write_weights(path, tensors)
 
 
 def _checked(path: Path, model: Any) -> None:

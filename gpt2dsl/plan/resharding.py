@@ -64,7 +64,7 @@ def find(parts: Parts, looked: Look | None, said: Overrides) -> tuple[Written | 
     states: Mapping[str, LazyTensor] = {}
     if task.optimizer:
         try:
-            states = resharding.Training.of(looked.path, looked.geometry, said).states
+            states = resharding.TrainingState.of(looked.path, looked.geometry, said).states
         except InputError as error:
             return None, [refused(parts, "task.optimizer", task.source, error)]
     target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)

@@ -9,6 +9,18 @@ from fnmatch import fnmatchcase
 
 from gpt2dsl.schema.fate import KeySpec, no_effect, used
 
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+NANOGPT = "ckpt.pt"
+OPTIMIZER_STATE = "optimizer.safetensors"
+TRAINING_STATE = "state.json"
+STRATEGY = "strategy"
+"""Folder of MindSpore's strategy files, in the ranks' folder or, as in MindFormers, beside it."""
+
 _OTHER_COPY = "another copy of the weights, or of a part of them; those named above are read"
 _TRAINER = "the state of another trainer's run"
 _DOCUMENT = "a document for people"
@@ -18,9 +30,9 @@ _UNREADABLE_TOKENIZER = (
 )
 
 FILES: tuple[tuple[str, KeySpec], ...] = (
-    ("config.json", used("the network")),
-    ("generation_config.json", used("defaults of [generation]")),
-    ("adapter_config.json", used("the adapter")),
+    (CONFIG, used("the network")),
+    (GENERATION, used("defaults of [generation]")),
+    (ADAPTER_CONFIG, used("the adapter")),
     ("tokenizer.json", used("the tokenizer")),
     ("tokenizer_config.json", used("the tokenizer's settings")),
     ("special_tokens_map.json", used("the tokenizer's special tokens")),
@@ -34,10 +46,10 @@ FILES: tuple[tuple[str, KeySpec], ...] = (
     ("manifest.json", used("checksums of the folder")),
     ("mindspore_model.yaml", used("the network, as MindFormers says it")),
     ("*.yaml", used("the network, as MindFormers says it, of a .ckpt that has the same name")),
-    ("strategy", used("how tensors are split over ranks")),
+    (STRATEGY, used("how tensors are split over ranks")),
     ("rank_*", used("tensors of a rank")),
-    ("optimizer.safetensors", used("moments of the optimizer, where a training goes on")),
-    ("state.json", used("the state of training, where one goes on")),
+    (OPTIMIZER_STATE, used("moments of the optimizer, where a training goes on")),
+    (TRAINING_STATE, used("the state of training, where one goes on")),
     ("*.safetensors", no_effect(_OTHER_COPY)),
     ("*.safetensors.index.json", no_effect(_OTHER_COPY)),
     ("pytorch_model*", no_effect(_OTHER_COPY)),

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import tokenizer_files
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.schema import (
     adapter_config,
@@ -20,17 +21,24 @@ from gpt2dsl.schema import (
     tokenizer_json,
 )
 from gpt2dsl.schema.fate import Fate, KeyFate, Table, fates, shown
-from gpt2dsl.schema.folder import file_row
-from gpt2dsl.weights import location, store
+from gpt2dsl.schema.folder import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    GENERATION,
+    OPTIMIZER_STATE,
+    TRAINING_STATE,
+    file_row,
+)
+from gpt2dsl.weights import store
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files import tensorfile, torchfile
 from gpt2dsl.weights.formats import nanogpt
 from gpt2dsl.weights.location import CheckpointLocation
 
 TABLES: Mapping[str, Table] = {
-    location.CONFIG: config.TABLE,
-    location.GENERATION: generation_config.TABLE,
-    location.ADAPTER_CONFIG: adapter_config.TABLE,
+    CONFIG: config.TABLE,
+    GENERATION: generation_config.TABLE,
+    ADAPTER_CONFIG: adapter_config.TABLE,
     "tokenizer.json": tokenizer_json.TABLE,
     "tokenizer_config.json": tokenizer_config.TABLE,
     "special_tokens_map.json": special_tokens_map.TABLE,
@@ -41,7 +49,7 @@ TABLES: Mapping[str, Table] = {
 LARGEST_VALUE = 1000
 """Maximum characters of a value printed in full; a vocabulary has a million."""
 
-_NO_PART = (store.MANIFEST, "optimizer.safetensors", "state.json")
+_NOT_DECIDING = (store.MANIFEST, OPTIMIZER_STATE, TRAINING_STATE)
 
 
 @attrs.frozen
@@ -80,15 +88,10 @@ def fates_of(weights: CheckpointLocation) -> list[FileFate]:
 
 
 def for_texts(file: FileFate, defaults: Defaults) -> FileFate:
-    """Return a file's fate with those of its generation settings, as they apply to generation.
-
-    Args:
-        file: the fate, from ``fates_of``.
-        defaults: the generation defaults from the files beside the weights.
-    """
+    """Return a file's fate with those of its generation settings, as they apply to generation."""
     refused = {(key.path.name, key.key): key for key in defaults.refused}
     keys = (refused.get((key.path.name, key.key), key) for key in file.keys)
-    if file.path.name == location.CONFIG and defaults.file:
+    if file.path.name == CONFIG and defaults.file:
         words = f"{defaults.file.name} goes before"
         keys = (
             attrs.evolve(key, fate="no effect", words=words)
@@ -120,7 +123,7 @@ def deciding(weights: CheckpointLocation) -> list[tuple[str, Path]]:
 
 def _decides(name: str) -> bool:
     row = file_row(name)
-    return row is not None and row.fate == "used" and name not in _NO_PART
+    return row is not None and row.fate == "used" and name not in _NOT_DECIDING
 
 
 def _fate(weights: CheckpointLocation, path: Path) -> FileFate:
@@ -135,7 +138,7 @@ def _fate(weights: CheckpointLocation, path: Path) -> FileFate:
     if table is None:
         return FileFate(path, row.fate, row.words)
     try:
-        content = location.read_json(path)
+        content = read_json(path)
     except InputError as error:  # Only reported here; readers of the file raise it.
         return FileFate(path, "refused", error.faults[0].message)
     if table is tokenizer_json.TABLE:

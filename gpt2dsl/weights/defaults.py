@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from gpt2dsl.errors import SpecError
+from gpt2dsl.data.documents import read_json
+from gpt2dsl.errors import InputError, SpecError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.base import check
@@ -17,8 +18,10 @@ from gpt2dsl.parts.generation import OF_BEAMS, SAMPLING
 from gpt2dsl.parts.model import GPT2_VOCAB
 from gpt2dsl.schema import generation_config
 from gpt2dsl.schema.fate import KeyFate, fates, refuse
+from gpt2dsl.schema.folder import CONFIG, GENERATION
 from gpt2dsl.schema.lines import lines_of
-from gpt2dsl.weights import location
+from gpt2dsl.weights.formats.config import OF_NETWORK, from_config
+from gpt2dsl.weights.location import CheckpointLocation
 
 GPT2_END = GPT2_VOCAB - 1
 """Default of bos_token_id and eos_token_id in a config.json."""
@@ -51,13 +54,7 @@ class Stated:
 
 @attrs.frozen
 class Document:
-    """A configuration file beside weights.
-
-    Attributes:
-        path: the file.
-        content: its keys and values.
-        lines: key → line number.
-    """
+    """A configuration file beside weights, and the line of each of its keys."""
 
     path: Path
     content: Mapping[str, Any] = attrs.field(repr=False)
@@ -162,9 +159,9 @@ class Defaults:
         overridden_keys = set(generation_config.file_keys(asked.given()))
         refuse(fate for fate in self.refused if fate.key not in overridden_keys)
 
-    def overridden(self, said: Generation) -> Defaults:
+    def overridden(self, requested: Generation) -> Defaults:
         """Return the defaults, overridden by the keys that a recipe sets."""
-        stated = {key: value for key, value in said.given().items() if value is not None}
+        stated = {key: value for key, value in requested.given().items() if value is not None}
         rivals = {
             b if a in stated else a for a, b in _RIVALS if a in stated or b in stated
         } - stated.keys()
@@ -173,8 +170,8 @@ class Defaults:
             for key, entry in self.values.items()
             if key.removeprefix(_TABLE) not in rivals
         }
-        values |= {_TABLE + key: Stated(value, said.why(key)) for key, value in stated.items()}
-        named = set(generation_config.file_keys(said.given()))
+        values |= {_TABLE + key: Stated(value, requested.why(key)) for key, value in stated.items()}
+        named = set(generation_config.file_keys(requested.given()))
         refused = tuple(fate for fate in self.refused if fate.key not in named)
         return attrs.evolve(self, values=values, refused=refused)
 
@@ -218,21 +215,36 @@ class Defaults:
 
 
 def read(config: Document | None, path: Path, geometry: GPT2Config) -> Defaults:
-    """Read the defaults from the files in a folder.
-
-    Args:
-        config: the content of config.json; None if there is none.
-        path: the generation_config.json, which may be absent.
-        geometry: the network.
+    """Read the defaults from the content of config.json, if any, and a generation_config.json.
 
     Raises:
         InputError: the file is empty (G2-302) or damaged (G2-304).
     """
     if not path.is_file():
         return Defaults.of(config, None, geometry)
-    document = Document.of_json(path, location.read_json(path))
+    document = Document.of_json(path, read_json(path))
     result = Defaults.of(config, document, geometry)
     return attrs.evolve(result, file=path if result.generation is document.content else None)
+
+
+def beside(place: CheckpointLocation, geometry: GPT2Config, embedded: Defaults) -> Defaults:
+    """Return the recipe defaults from transformers' files beside weights of another format.
+
+    ``embedded`` are those of the weights' own files, used without a generation_config.json.
+
+    Raises:
+        InputError: config.json describes another network (G2-306), or a file is damaged (G2-304).
+    """
+    path = place.folder / CONFIG
+    if path.is_file():
+        described = from_config(read_json(path), path)
+        for key in OF_NETWORK:
+            stated, actual = getattr(described, key), getattr(geometry, key)
+            if stated != actual:
+                message = f"{key} is {stated} here, and {actual} as {place.files[0].name} is read"
+                raise InputError("G2-306", path, f"{message}; take the wrong file out")
+    path = place.folder / GENERATION
+    return read(None, path, geometry) if path.is_file() else embedded
 
 
 def _unused(values: Mapping[str, Any]) -> frozenset[str]:

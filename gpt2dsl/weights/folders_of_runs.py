@@ -35,8 +35,8 @@ def refuse(folder: Path) -> None:
         raise _refusal(folder, "a folder of runs", "one of them", names)
 
 
-def _refusal(folder: Path, what: str, one: str, names: list[str]) -> InputError:
-    cure = f"name {one}: {some(names)}" if names else "none of them has weights"
+def _refusal(folder: Path, what: str, member: str, names: list[str]) -> InputError:
+    cure = f"name {member}: {some(names)}" if names else "none of them has weights"
     return InputError("G2-304", folder, f"it is {what}; {cure}")
 
 
@@ -44,8 +44,8 @@ def _without_weights(folder: Path, kind: str) -> str:
     """Return why a run has no weights, and where there are some."""
     if kind in TASKS and TASKS[kind].trains:
         return f"it is a run of {kind}, which has not written a checkpoint"
-    if given := _document(folder / _STAGE).get("weights"):
-        return f"it is a stage of {kind}; its weights are {given}"
+    if weights := _document(folder / _STAGE).get("weights"):
+        return f"it is a stage of {kind}; its weights are {weights}"
     read = _document(folder / _PLAN).get("inputs") or []
     names = [item["name"] for item in read if item.get("key") in ("model.weights", "task.source")]
     cure = f"; those that it read are {names[0]}" if names else ""
@@ -56,11 +56,11 @@ def _stages(folder: Path) -> Iterator[str]:
     """Yield the stages of a chain that have weights, the last one first."""
     runs = {path.parent for name in (_STAGE, _PLAN) for path in folder.glob(f"*/{name}")}
     for run in sorted(runs, key=lambda run: (-_number(run), run.name)):
-        given = _document(run / _STAGE).get("weights")
+        weights = _document(run / _STAGE).get("weights")
         if _has_checkpoint(run):
             yield run.name
-        elif given and Path(given).exists():
-            yield str(given)
+        elif weights and Path(weights).exists():
+            yield str(weights)
 
 
 def _number(run: Path) -> int:

@@ -56,14 +56,9 @@ _EXTRAS = ("generation_config.json", *tokenizer_files.KEPT, *tokenizer_files.FOR
 
 
 def canonical(name: str) -> str | None:
-    """Return the Hub's full name of a size, an alias or a Hub name.
+    """Return the Hub's name, ``owner/model``, of a size, alias or Hub name; None for a path.
 
-    Args:
-        name: name of weights, as in a recipe.
-
-    Returns:
-        ``owner/model``, or None if it can only be a path. A path like ``weights/gpt2`` is also a
-        legal name: check the disk first.
+    A path like ``weights/gpt2`` is also a legal name: check the disk first.
     """
     if repo := PUBLISHED.get(ALIASES.get(name, name)) or _SHORT.get(name):
         return repo
@@ -73,9 +68,7 @@ def canonical(name: str) -> str | None:
 def cached(repo: str, revision: str = "") -> Path | None:
     """Return the folder of complete weights in huggingface_hub's cache, without network access.
 
-    Args:
-        repo: the Hub's full name, ``owner/model``.
-        revision: the commit, branch or tag; "" for the newest.
+    ``revision`` is a commit, branch or tag; "" for the newest.
     """
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  # plans rarely need it
 
@@ -89,17 +82,11 @@ def cached(repo: str, revision: str = "") -> Path | None:
 
 
 def fetch(repo: str, revision: str = "") -> Path:
-    """Download weights with their configuration and tokenizer, and no other file.
+    """Download weights with their configuration and tokenizer; return the cache's folder.
 
     Cached files are not downloaded again, and interrupted downloads resume. Size and, if the Hub
-    has it, SHA-256 of each file are compared with the Hub's.
-
-    Args:
-        repo: the Hub's full name, ``owner/model``.
-        revision: the commit, branch or tag; "" for the newest.
-
-    Returns:
-        The cache's folder of that commit; if the Hub can't be asked, that of ``cached``.
+    has it, SHA-256 of each file are compared with the Hub's. If it can't be asked, ``cached``
+    counts.
 
     Raises:
         InputError: the Hub can't be reached or has no such weights (G2-301), or damaged ones
@@ -287,8 +274,8 @@ def _cause(error: Exception) -> tuple[int, str]:
     from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415  # plans do without
 
     chain: list[BaseException] = [error]
-    while inner := chain[-1].__cause__ or chain[-1].__context__:
-        chain.append(inner)
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
         return 0, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
     for link in chain:

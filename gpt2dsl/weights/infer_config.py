@@ -16,10 +16,10 @@ from gpt2dsl.layout.params import SCORE, WPE, WTE
 from gpt2dsl.schema.fate import shown
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.config import from_config
-from gpt2dsl.weights.formats.settings import ACTIVATIONS, Settings
+from gpt2dsl.weights.formats.settings import ACTIVATIONS, MindFormersYaml
 
 _OF_SIZE = ("layers", "hidden", "positions")
-"""Settings that identify a named size; the vocabulary may come from the data."""
+"""MindFormersYaml that identify a named size; the vocabulary may come from the data."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,33 +69,27 @@ class Overrides:
 
 
 def infer_config(
-    named: Mapping[str, LazyTensor], said: Settings | None, hints: Overrides, path: Path
+    named: Mapping[str, LazyTensor], yaml: MindFormersYaml | None, hints: Overrides, path: Path
 ) -> tuple[GPT2Config, dict[str, Any]]:
     """Return the network of a MindFormers checkpoint, and the config.json in its YAML, or {}.
-
-    Args:
-        named: the tensors, under Hugging Face's names.
-        said: the YAML beside them; None if there is none.
-        hints: the user's settings.
-        path: the file, for messages.
 
     Raises:
         InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-306).
     """
     derived = _seen(named, path)
-    yaml = _of_settings(said) if said else None
-    if said and yaml and (config := said.hugging_face):
-        geometry = from_config(config, said.path)
-        _agreeing(geometry, derived, said.path, "the tensors")
+    stated = _of_settings(yaml) if yaml else None
+    if yaml and stated and (config := yaml.hugging_face):
+        geometry = from_config(config, yaml.path)
+        _agreeing(geometry, derived, yaml.path, "the tensors")
         # MindFormers has no gelu with erf, so its YAML names the tanh form.
         mf_activation = "gelu_new" if geometry.activation == "gelu" else geometry.activation
         drops = _dropouts(geometry.dropouts.residual, geometry.dropouts.attention)
         yaml_geometry = attrs.evolve(geometry, activation=mf_activation, **drops)
-        _agreeing(yaml_geometry, yaml, said.path, "hugging_face and model_config")
+        _agreeing(yaml_geometry, stated, yaml.path, "hugging_face and model_config")
         return geometry, config
     if hints.size:
         _agreeing(hints.size, {k: v for k, v in derived.items() if k in _OF_SIZE}, path, "the size")
-    heads = hints.heads or (yaml or {}).get("heads") or (hints.size.heads if hints.size else None)
+    heads = hints.heads or (stated or {}).get("heads") or (hints.size.heads if hints.size else None)
     if heads is None:
         message = "how many heads it has is not in the file: a YAML beside it, --size or --heads"
         raise InputError("G2-307", path, message)
@@ -105,17 +99,17 @@ def infer_config(
         )
     activation = (
         hints.activation
-        or (yaml or {}).get("activation")
+        or (stated or {}).get("activation")
         or (hints.size.activation if hints.size else "gelu_new")
     )
-    drops = {key: yaml[key] for key in _DROPOUTS} if yaml else {}
+    drops = {key: stated[key] for key in _DROPOUTS} if stated else {}
     if derived["labels"] == 1:  # as transformers infers it; MindFormers' files do not say it
         derived["problem"] = REGRESSION
     width = derived.pop("inner_width")
     inner = 0 if width == 4 * derived["hidden"] else width
     geometry = GPT2Config(heads=heads, activation=activation, inner=inner, **drops, **derived)
-    if said and yaml:
-        _agreeing(geometry, yaml, said.path, "the tensors")
+    if yaml and stated:
+        _agreeing(geometry, stated, yaml.path, "the tensors")
     return geometry, {}
 
 
@@ -126,8 +120,8 @@ _DROPOUTS = {"dropout": "hidden_dropout_rate", "attention_dropout": "attention_d
 def _seen(named: Mapping[str, LazyTensor], path: Path) -> dict[str, Any]:
     """Return the network's settings that follow from the shapes of its tensors."""
     table, rows = WTE, WPE
-    inner = "transformer.h.0.mlp.c_fc.weight"
-    for name in (table, rows, inner):
+    c_fc = "transformer.h.0.mlp.c_fc.weight"
+    for name in (table, rows, c_fc):
         if name not in named or len(named[name].shape) != 2:
             raise InputError("G2-306", path, f"1 missing: {name}, which fixes the network")
     blocks = [int(m[1]) for name in named if (m := re.match(r"transformer\.h\.(\d+)\.", name))]
@@ -138,40 +132,40 @@ def _seen(named: Mapping[str, LazyTensor], path: Path) -> dict[str, Any]:
         "hidden": hidden,
         "positions": named[rows].shape[0],
         "vocab": vocab,
-        "inner_width": named[inner].shape[1],
+        "inner_width": named[c_fc].shape[1],
         "labels": score.shape[0] if score else 0,
     }
 
 
-def _of_settings(said: Settings) -> dict[str, Any]:
+def _of_settings(yaml: MindFormersYaml) -> dict[str, Any]:
     """Return the network's settings in the YAML."""
     keys = {
         "layers": "num_layers", "heads": "num_heads", "hidden": "hidden_size",
         "positions": "seq_length", "vocab": "vocab_size",
     }  # fmt: skip
     values: dict[str, Any] = {
-        ours: said.model[yaml_key] for ours, yaml_key in keys.items() if yaml_key in said.model
+        key: yaml.model[yaml_key] for key, yaml_key in keys.items() if yaml_key in yaml.model
     }
     for key, value in values.items():
         if type(value) is not int or value < 1:
             message = f"{keys[key]} is {shown(value)}, a positive whole number is expected"
-            raise InputError("G2-306", said.path, message)
-    activation = said.model.get("hidden_act", "gelu")
+            raise InputError("G2-306", yaml.path, message)
+    activation = yaml.model.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         message = f"hidden_act is {shown(activation)}, one of {', '.join(ACTIVATIONS)} is expected"
-        raise InputError("G2-306", said.path, message)
+        raise InputError("G2-306", yaml.path, message)
     values["activation"] = ACTIVATIONS[activation]
-    rates = [_rate(said, yaml_key) for yaml_key in _DROPOUTS.values()]
+    rates = [_rate(yaml, yaml_key) for yaml_key in _DROPOUTS.values()]
     return values | _dropouts(*rates)
 
 
-def _rate(said: Settings, yaml_key: str) -> float:
+def _rate(yaml: MindFormersYaml, yaml_key: str) -> float:
     """Return a dropout probability of the YAML."""
-    rate = said.model.get(yaml_key, 0.1)
+    rate = yaml.model.get(yaml_key, 0.1)
     if type(rate) in {int, float} and 0 <= rate < 1:
         return float(rate)
     message = f"{yaml_key} is {shown(rate)}, a number from 0 to below 1 is expected"
-    raise InputError("G2-306", said.path, message)
+    raise InputError("G2-306", yaml.path, message)
 
 
 def _dropouts(residual: float, attention: float) -> dict[str, Any]:
@@ -179,11 +173,11 @@ def _dropouts(residual: float, attention: float) -> dict[str, Any]:
     return {"dropout": residual, "attention_dropout": None if attention == residual else attention}
 
 
-def _agreeing(found: GPT2Config, said: Mapping[str, Any], path: Path, whose: str) -> GPT2Config:
+def _agreeing(network: GPT2Config, stated: Mapping[str, Any], path: Path, whose: str) -> GPT2Config:
     """Return a network, or raise an error if it contradicts another source."""
-    for key, value in said.items():
-        actual = getattr(found, key)
+    for key, value in stated.items():
+        actual = getattr(network, key)
         if actual != value:
             message = f"{key} is {value} in one place and {actual} in another ({whose})"
             raise InputError("G2-306", path, message)
-    return found
+    return network

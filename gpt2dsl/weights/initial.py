@@ -15,7 +15,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASpec
 from gpt2dsl.layout.params import param_specs
 from gpt2dsl.weights.files.lazy_tensor import AT_ONCE, LazyTensor, Whole
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.network_weights import Weights
 
 DEVIATION = 0.02
 """Radford et al. 2018, section 4.1."""
@@ -64,16 +64,12 @@ def filled(
 ) -> dict[str, LazyTensor]:
     """Return the tensors of weights, with new ones in place of those missing.
 
-    Args:
-        weights: the weights.
-        seed: seed of the new values.
-        geometry: the network, which may have a classification head that the weights lack; None for
-            the weights' own.
+    ``geometry`` may have a classification head that the weights lack; without it, it is their own.
     """
-    wanted = geometry or weights.geometry
-    shapes = {tensor.name: tensor.shape for tensor in param_specs(wanted)}
+    network = geometry or weights.geometry
+    shapes = {tensor.name: tensor.shape for tensor in param_specs(network)}
     return {
-        name: weights.tensors.get(name) or _New("F32", shape, name, wanted, seed)
+        name: weights.tensors.get(name) or _New("F32", shape, name, network, seed)
         for name, shape in shapes.items()
     }
 

@@ -13,12 +13,13 @@ from gpt2dsl.errors import SpecError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.weights import beside, location, opening, store, training_state
+from gpt2dsl.schema.folder import OPTIMIZER_STATE
+from gpt2dsl.weights import beside, location, opening, store
 from gpt2dsl.weights.beside import FileFate
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.opening import Opened
+from gpt2dsl.weights.network_weights import Weights
 
 WORDS = {"layout": "layout", "digest": "recorded_digest"}
 """Key of a checkpoint's manifest → key of the description; the recorded value is copied."""
@@ -29,10 +30,6 @@ def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
 
     Values are not read, and checksums of our checkpoints are not compared. If a key is refused, the
     network is left out and ``faults`` gives the reason.
-
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
 
     Raises:
         InputError: as in :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
@@ -73,36 +70,36 @@ def _numbers(geometry: GPT2Config) -> dict[str, Any]:
 
 def _moments(folder: Path) -> int:
     """Return the number of optimizer tensors in a checkpoint of ours."""
-    path = folder / training_state.TENSORS
+    path = folder / OPTIMIZER_STATE
     return len(tensorfile.stored(path)) if path.is_file() else 0
 
 
-def _described(name: str | Path, found: Opened, hints: Overrides) -> dict[str, Any]:
-    geometry = found.geometry
-    tensors = (*found.tensors.values(), *([found.head] if found.head else []))
+def _described(name: str | Path, weights: Weights, hints: Overrides) -> dict[str, Any]:
+    geometry = weights.geometry
+    tensors = (*weights.tensors.values(), *([weights.head] if weights.head else []))
     types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in tensors)
     description: dict[str, Any] = {
         "weights": str(name),
-        "format": found.format,
+        "format": weights.format,
         "size": size_of(geometry),
         "network": _numbers(geometry),
         "parameters": parameter_count(geometry),
         "tensors": len(tensors),
         "types": dict(types),
         "bytes": sum(tensor.size for tensor in tensors),
-        "files": [str(path) for path in found.place.files],
-        "tokenizer": str(found.tokenizer) if found.tokenizer else None,
-        "training_state": len(found.aside) or _moments(found.place.folder),
-        "missing": list(found.missing),
-        "faults": [*found.faults, *hints.contradictions(geometry)],
+        "files": [str(path) for path in weights.location.files],
+        "tokenizer": str(weights.tokenizer) if weights.tokenizer else None,
+        "training_state": len(weights.training_state) or _moments(weights.location.folder),
+        "missing": list(weights.missing),
+        "faults": [*weights.faults, *hints.contradictions(geometry)],
     }
-    manifest = store.recorded(found.place.folder)
+    manifest = store.recorded(weights.location.folder)
     description |= {name: manifest[word] for word, name in WORDS.items() if word in manifest}
-    if found.adapter:
-        modules = found.adapter.modules
+    if weights.adapter:
+        modules = weights.adapter.modules
         description["adapter"] = {
             "modules": len(modules),
             "ranks": sorted({part.rank for part in modules.values()}),
-            "parameters": found.adapter.parameters,
+            "parameters": weights.adapter.parameters,
         }
     return description

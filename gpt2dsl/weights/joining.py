@@ -7,78 +7,103 @@ equal; they are not compared if a manifest has already verified the files.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout import checkpoint_tensors
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
-from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.layout.tensor_layout import Box, TensorLayout
-from gpt2dsl.weights import location
+from gpt2dsl.schema.folder import CONFIG, STRATEGY
 from gpt2dsl.weights.files import detect_format, strategyfile, tensorfile
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
-from gpt2dsl.weights.files.pieces import Assembled, FirstRows, Piece, reshaped
+from gpt2dsl.weights.files.pieces import Assembled, Piece, resized
 from gpt2dsl.weights.files.strategyfile import Stages
 from gpt2dsl.weights.formats import mindformers, mindformers_split
 from gpt2dsl.weights.formats.config import from_config
 from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.location import CheckpointLocation
 
 Tensors = dict[str, LazyTensor]
 
 
 @attrs.frozen
-class Joined:
-    """The joined tensors of all ranks.
+class StoredTensors:
+    """The whole tensors of a location's files.
 
     Attributes:
-        kind: description of the files' format.
+        format: description of the files' format.
         tensors: the weights; MindFormers' under its names, optimizer state included.
-        states: optimizer state, for our own files: ``m.transformer.wte.weight``.
+        states: optimizer state, for our own ranks' files: ``m.transformer.wte.weight``.
     """
 
-    kind: str
+    format: str
     tensors: Tensors
-    states: Tensors
+    states: Tensors = attrs.field(factory=dict)
 
 
-def joined(found: location.CheckpointLocation, hints: Overrides) -> Joined:
+def stored(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
+    """Return the tensors at a location: of one file, of shards, or joined from ranks.
+
+    Raises:
+        InputError: a file is damaged (G2-304), or a layout is named for weights that are whole
+            (G2-306); or as in ``joined``.
+    """
+    if place.is_split:
+        return joined(place, hints)
+    if hints.strategy or (hints.split and hints.split.count > 1):
+        raise InputError("G2-306", place.path, "it is whole, not split over ranks")
+    tensors: Tensors = {}
+    files: dict[str, Path] = {}
+    formats = set()
+    for file in place.files:
+        kind, file_tensors = detect_format.stored(file)
+        formats.add(kind)
+        for name, tensor in file_tensors.items():
+            if name in tensors:
+                raise InputError("G2-304", file, f"{name} is in {files[name].name} too")
+            tensors[name], files[name] = tensor, file
+    for name, file in (place.index or {}).items():
+        if files.get(name) != file:
+            raise InputError("G2-304", file, f"{name} is not in it, but the index says so")
+    shards = f" in {len(place.files)} shards" if len(place.files) > 1 else ""
+    return StoredTensors(f"{' and '.join(sorted(formats))}{shards}", mindformers.own_names(tensors))
+
+
+def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
     """Join the tensors of a sharded checkpoint, without reading their values.
-
-    Args:
-        found: the location of a sharded checkpoint.
-        hints: the strategy files or the layout, if there are none beside the checkpoint.
 
     Raises:
         InputError: the layout is unknown (G2-307), ranks are missing (G2-301), the strategy is
             damaged (G2-304), or the files contradict it (G2-306).
     """
-    formats = [detect_format.stored(file) for file in found.files]
+    formats = [detect_format.stored(file) for file in place.files]
     ranks = [mindformers.own_names(rank_tensors) for _, rank_tensors in formats]
     is_mindformers = any(map(mindformers.is_mindformers, ranks))
-    geometry = None if is_mindformers else _geometry(found)
-    stages = _stages(found, ranks, hints, geometry)
-    _check_ranks(found)
+    geometry = None if is_mindformers else _geometry(place)
+    stages = _stages(place, ranks, hints, geometry)
+    _check_ranks(place)
     # The manifest covers the strategy files beside it, but not one named by the user.
-    proven = bool(found.checkpoint) and not hints.strategy
-    whole = _Joiner(found.files, ranks, proven=proven).join(stages)
+    proven = bool(place.checkpoint) and not hints.strategy
+    joined_tensors = _Joiner(place.files, ranks, proven=proven).join(stages)
     kind = f"{' and '.join(sorted({kind for kind, _ in formats}))} of {len(ranks)} ranks"
     if geometry is None:
-        return Joined(kind, whole, {})
-    _check_shapes(whole, geometry, found)
-    ours = {name: _as_in_whole_files(name, tensor, geometry) for name, tensor in whole.items()}
-    states = {name: tensor for name, tensor in ours.items() if checkpoint_tensors.state_of(name)}
-    return Joined(
-        kind, {name: tensor for name, tensor in ours.items() if name not in states}, states
-    )
+        return StoredTensors(kind, joined_tensors)
+    weights: Tensors = {}
+    states: Tensors = {}
+    for name, tensor in _in_whole_files(joined_tensors, geometry, place):
+        (states if checkpoint_tensors.state_of(name) else weights)[name] = tensor
+    return StoredTensors(kind, weights, states)
 
 
-def _check_ranks(found: location.CheckpointLocation) -> None:
+def _check_ranks(place: CheckpointLocation) -> None:
     """Raise an error for a file of ours that is in another rank's folder."""
-    for number, file in enumerate(found.files):
+    for number, file in enumerate(place.files):
         if file.suffix == ".safetensors":
             recorded = tensorfile.metadata(file).get("rank", str(number))
             if recorded != str(number):
@@ -86,49 +111,58 @@ def _check_ranks(found: location.CheckpointLocation) -> None:
                 raise InputError("G2-306", file, message)
 
 
-def _check_shapes(whole: Tensors, geometry: GPT2Config, found: location.CheckpointLocation) -> None:
-    """Raise an error if the joined shapes are not the network's."""
-    shapes = {
-        spec.name: checkpoint_tensors.shape_in_files(spec, geometry)
-        for spec in param_specs(geometry)
-    }
-    for name, tensor in whole.items():
+def _in_whole_files(
+    tensors: Tensors, geometry: GPT2Config, place: CheckpointLocation
+) -> Iterator[tuple[str, LazyTensor]]:
+    """Yield tensors of ours in the shapes of whole files.
+
+    Raises:
+        InputError: a joined shape is not the network's (G2-306).
+    """
+    specs = {spec.name: spec for spec in param_specs(geometry)}
+    for name, tensor in tensors.items():
         state = checkpoint_tensors.state_of(name)
-        shape = shapes.get(name.removeprefix(f"{state}.") if state else name, tensor.shape)
+        spec = specs.get(name.removeprefix(f"{state}.") if state else name)
+        if spec is None:
+            yield name, tensor
+            continue
+        shape = checkpoint_tensors.shape_in_files(spec, geometry)
         if tensor.shape != shape:
             message = f"{name} becomes {list(tensor.shape)}, {list(shape)} is the network's"
-            raise InputError("G2-306", found.path, f"{message}: the strategy is not of these files")
+            raise InputError("G2-306", place.path, f"{message}: the strategy is not of these files")
+        whole = checkpoint_tensors.shape_in_whole_files(spec, geometry, state)
+        yield name, resized(tensor, whole)
 
 
-def _geometry(found: location.CheckpointLocation) -> GPT2Config:
-    path = found.folder / location.CONFIG
-    return from_config(location.read_json(path), path)
+def _geometry(place: CheckpointLocation) -> GPT2Config:
+    path = place.folder / CONFIG
+    return from_config(read_json(path), path)
 
 
 def _stages(
-    found: location.CheckpointLocation,
+    place: CheckpointLocation,
     ranks: Sequence[Tensors],
     hints: Overrides,
     geometry: GPT2Config | None,
 ) -> Stages:
     """Return the layouts of each pipeline stage, checked against the number of ranks."""
-    path = Path(hints.strategy) if hints.strategy else found.strategy
+    path = Path(hints.strategy) if hints.strategy else place.strategy
     if path:
         stages = strategyfile.read(path)
     elif hints.split:
-        stages = _of_layout(ranks, hints, geometry, found)
+        stages = _of_layout(ranks, hints, geometry, place)
     else:
         message = (
             f"it is split over {len(ranks)} ranks, and nothing says how: a folder "
-            f"{location.STRATEGY} beside them, --strategy, or --from dp=..,mp=..,pp=.."
+            f"{STRATEGY} beside them, --strategy, or --from dp=..,mp=..,pp=.."
         )
-        raise InputError("G2-307", found.path, message)
-    source = path or found.path
+        raise InputError("G2-307", place.path, message)
+    source = path or place.path
     counts = {layout.count for layouts in stages.values() for layout in layouts.values()}
     if len(counts) != 1 or sorted(stages) != list(range(len(stages))):
         summary = f"stages {sorted(stages)} of {sorted(counts)} ranks"
         raise InputError("G2-304", source, f"its stages do not fit each other: {summary}")
-    _check_count(found, len(ranks), len(stages) * counts.pop(), source)
+    _check_count(place, len(ranks), len(stages) * counts.pop(), source)
     if path and hints.split:
         _check_named(hints.split, stages, source, is_ours=geometry is not None)
     return stages
@@ -148,18 +182,16 @@ def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: 
         raise InputError("G2-306", source, message)
 
 
-def _check_count(
-    found: location.CheckpointLocation, there: int, expected: int, source: Path
-) -> None:
-    if source == found.path and there != expected:
-        message = f"it has {there} ranks, the layout that was named {expected}"
+def _check_count(place: CheckpointLocation, count: int, expected: int, source: Path) -> None:
+    if source == place.path and count != expected:
+        message = f"it has {count} ranks, the layout that was named {expected}"
         raise InputError("G2-306", source, message)
-    if there < expected:
-        missing = found.folder / f"rank_{there}"
+    if count < expected:
+        missing = place.folder / f"rank_{count}"
         message = f"there is no such folder; {source} is of {expected} ranks"
         raise InputError("G2-301", missing, message)
-    if there > expected:
-        message = f"it is of {expected} ranks, and {found.path} has {there}"
+    if count > expected:
+        message = f"it is of {expected} ranks, and {place.path} has {count}"
         raise InputError("G2-306", source, message)
 
 
@@ -167,15 +199,15 @@ def _of_layout(
     ranks: Sequence[Tensors],
     hints: Overrides,
     geometry: GPT2Config | None,
-    found: location.CheckpointLocation,
+    place: CheckpointLocation,
 ) -> Stages:
     """Return the layouts for dp, mp and pp; the tensors of each stage are those of its files."""
     split = hints.split
     assert split
     if geometry is None and hints.zero:
         message = "how MindFormers shared the optimizer, only its strategy files say: --strategy"
-        raise InputError("G2-307", found.path, message)
-    _check_count(found, len(ranks), split.count, found.path)
+        raise InputError("G2-307", place.path, message)
+    _check_count(place, len(ranks), split.count, place.path)
     layouts = {}
     if geometry:
         specs = checkpoint_tensors.filed(
@@ -195,13 +227,7 @@ def _of_layout(
 
 @attrs.frozen
 class _Joiner:
-    """Joiner of the ranks' tensors.
-
-    Attributes:
-        files: the files of the ranks.
-        ranks: their tensors.
-        proven: whether the files are verified, so that replicas need not be compared.
-    """
+    """Joiner of the ranks' tensors; with ``proven`` files, replicas need not be compared."""
 
     files: Sequence[Path]
     ranks: Sequence[Tensors]
@@ -255,16 +281,16 @@ class _Joiner:
             pieces.append(Piece(box, tuple(parts[i] for i in compared), names))
         return _simple(Assembled(kind, shape, tuple(pieces)))
 
-    def _tied(self, name: str, one: LazyTensor, other: LazyTensor) -> LazyTensor:
+    def _tied(self, name: str, first: LazyTensor, last: LazyTensor) -> LazyTensor:
         """Return a tensor that two pipeline stages share."""
-        if one.shape != other.shape or one.kind != other.kind:
-            shapes = f"{list(one.shape)} and {list(other.shape)}"
+        if first.shape != last.shape or first.kind != last.kind:
+            shapes = f"{list(first.shape)} and {list(last.shape)}"
             raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
-        if self.proven or not one.readable:
-            return one
-        whole: Box = tuple((0, length) for length in one.shape)
+        if self.proven or not first.readable:
+            return first
+        box: Box = tuple((0, length) for length in first.shape)
         names = (f"{self.files[0]}: {name}", f"{self.files[-1]}: {name}")
-        return Assembled(one.kind, one.shape, (Piece(whole, (one, other), names),))
+        return Assembled(first.kind, first.shape, (Piece(box, (first, last), names),))
 
 
 def _other(numbers: range, lacking: Sequence[int]) -> int:
@@ -276,14 +302,3 @@ def _simple(tensor: Assembled) -> LazyTensor:
     only = tensor.pieces[0]
     is_whole = len(tensor.pieces) == 1 and len(only.copies) == 1
     return only.copies[0] if is_whole or not only.copies[0].readable else tensor
-
-
-def _as_in_whole_files(name: str, tensor: LazyTensor, geometry: GPT2Config) -> LazyTensor:
-    """Return a tensor of ours in the shape of whole files, which pad only moments of tables."""
-    shape = tensor.shape
-    is_cut = name.removeprefix(f"{checkpoint_tensors.MASTER}.") in VOCAB_TABLES
-    if is_cut and shape == (geometry.padded_vocab, geometry.hidden):
-        return FirstRows(tensor.kind, (geometry.vocab, geometry.hidden), tensor)
-    if ".c_attn." in name and len(shape) > 1 and shape[-2] == 3:
-        return reshaped(tensor, (*shape[:-2], 3 * shape[-1]))
-    return tensor

@@ -5,32 +5,29 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any
 
 import attrs
 
-from gpt2dsl.data import documents, tokenizer_files
+from gpt2dsl.data import tokenizer_files
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.files import cache
 from gpt2dsl.parts.runtime import Runtime
+from gpt2dsl.schema.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    NANOGPT,
+    STRATEGY,
+    WEIGHTS,
+)
 from gpt2dsl.terminal import say
 from gpt2dsl.weights import folders_of_runs, hub, store
 from gpt2dsl.weights.folders_of_runs import CHECKPOINTS
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-GENERATION = "generation_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-
-STRATEGY = "strategy"
-"""Folder of MindSpore's strategy files, in the ranks' folder or, as in MindFormers, beside it."""
-
 _RANK = re.compile(r"rank_(\d+)")
 _BASE = (WEIGHTS, "pytorch_model.bin")
 _ADAPTER = (ADAPTER_WEIGHTS, "adapter_model.bin")
-NANOGPT = "ckpt.pt"
-INDEX = f"{WEIGHTS}.index.json"
 _INDEX = ".index.json"
 
 
@@ -46,7 +43,7 @@ class CheckpointLocation:
         ranks: the folder of ``rank_0`` and so on; None if there are no such folders.
         is_split: whether each file is the shard of a rank, ``rank_0`` first.
         strategy: the folder of strategy files; None if there is none.
-        passed: the faults of newer, damaged checkpoints of the run, which were skipped.
+        skipped: the faults of newer, damaged checkpoints of the run, which were skipped.
     """
 
     path: Path
@@ -56,7 +53,7 @@ class CheckpointLocation:
     ranks: Path | None = None
     is_split: bool = False
     strategy: Path | None = None
-    passed: tuple[InputError, ...] = ()
+    skipped: tuple[InputError, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -119,6 +116,22 @@ def find(
     raise InputError("G2-301", name, "there is no such file or folder")
 
 
+def find_base(
+    name: str, adapter: CheckpointLocation, *, contents: bool, fetch: bool, revision: str
+) -> CheckpointLocation:
+    """Return the location of an adapter's base, which may be in the same folder.
+
+    Raises:
+        InputError: as in ``find``, or it is an adapter itself (G2-306).
+    """
+    base = find(name, contents=contents, fetch=fetch, revision=revision)
+    if base.is_adapter and base.folder.resolve() == adapter.folder.resolve():
+        base = _hugging_face(base.folder, _BASE) or base
+    if base.is_adapter:
+        raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
+    return base
+
+
 def refuse_absent(name: str) -> None:
     """Raise an error if a name is of nothing here, and can't be one on the Hub; fetch nothing.
 
@@ -142,8 +155,8 @@ def _refuse_run(name: str | Path, path: Path) -> None:
     folder = path.parent
     runs = sorted(entry.parent.name for entry in folder.glob("*/plan.json"))
     if folder != Path() and (runs or str(folder) == Runtime().output):
-        near = difflib.get_close_matches(path.name, runs, n=len(runs) or 1, cutoff=0)
-        words = some(near) or "none"
+        nearest = difflib.get_close_matches(path.name, runs, n=len(runs) or 1, cutoff=0)
+        words = some(nearest) or "none"
         raise InputError("G2-301", name, f"there is no such run; those in {folder}: {words}")
 
 
@@ -158,48 +171,26 @@ def _fetched(repo: str, revision: str) -> Path:
         ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
-    """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError("G2-301", path, "it is not there, and the weights need it") from error
-    except OSError as error:
-        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
-    if not text.strip():
-        raise InputError("G2-302", path, "the file is empty")
-    return documents.loads(text, path)
-
-
 def _in_folder(folder: Path, *, contents: bool) -> CheckpointLocation:
     if (folder / store.MANIFEST).exists():
         return _checkpoint(folder, contents=contents)
-    run = (folder / CHECKPOINTS).is_dir()
-    if (run or store.steps(folder)) and not (folder / CONFIG).exists():
-        inner = folder / CHECKPOINTS if run else folder
-        newest = store.newest(inner, contents=contents)
+    is_run = (folder / CHECKPOINTS).is_dir()
+    if (is_run or store.steps(folder)) and not (folder / CONFIG).exists():
+        checkpoints = folder / CHECKPOINTS if is_run else folder
+        newest = store.newest(checkpoints, contents=contents)
         if newest.folder:
-            return attrs.evolve(_checkpoint(newest.folder, contents=False), passed=newest.passed)
+            return attrs.evolve(_checkpoint(newest.folder, contents=False), skipped=newest.skipped)
         raise (
-            newest.passed[0]
-            if newest.passed
-            else InputError("G2-301", inner, "the run has no checkpoint")
+            newest.skipped[0]
+            if newest.skipped
+            else InputError("G2-301", checkpoints, "the run has no checkpoint")
         )
-    return _whole(folder)
+    return _single(folder)
 
 
 def _checkpoint(folder: Path, *, contents: bool) -> CheckpointLocation:
     store.verify(folder, contents=contents)
-    return attrs.evolve(_whole(folder), checkpoint=folder.name)
-
-
-def base_beside(adapter: CheckpointLocation) -> CheckpointLocation:
-    """Return the base in the same folder as an adapter, or the adapter if there is none."""
-    return _hugging_face(adapter.folder, _BASE) or adapter
+    return attrs.evolve(_single(folder), checkpoint=folder.name)
 
 
 def _hugging_face(folder: Path, names: tuple[str, ...]) -> CheckpointLocation | None:
@@ -212,7 +203,7 @@ def _hugging_face(folder: Path, names: tuple[str, ...]) -> CheckpointLocation | 
     return None
 
 
-def _whole(folder: Path) -> CheckpointLocation:
+def _single(folder: Path) -> CheckpointLocation:
     """Return the weights of a folder: in one file, in shards, or MindFormers'."""
     is_adapter = (folder / ADAPTER_CONFIG).exists()
     if weights := _hugging_face(folder, _ADAPTER if is_adapter else _BASE + _ADAPTER):

@@ -20,36 +20,26 @@ _KEY, _NAMED, _NEAR = "base", "named", "near"
 
 
 def noted(folder: Path, base: str) -> dict[str, Any]:
-    """Return the manifest entries for an adapter's base; {} if the base is not an absolute path.
-
-    Args:
-        folder: the future folder of the adapter.
-        base: the base, as in its configuration.
-    """
+    """Return the manifest entries for an adapter's base; {} if the base is not an absolute path."""
     if not Path(base).is_absolute():
         return {}
     return {_KEY: {_NAMED: base, _NEAR: os.path.relpath(base, folder.absolute())}}
 
 
 def base_of(folder: Path, named: str) -> str:
-    """Return an adapter's base: the manifest's relative path if it exists, else as named.
-
-    Args:
-        folder: the adapter's folder.
-        named: the base, as in its configuration.
-    """
+    """Return an adapter's base: the manifest's relative path if it exists, else as named."""
     record = store.recorded(folder).get(_KEY)
     if not isinstance(record, dict) or record.get(_NAMED) != named:
         return named
-    near = Path(os.path.normpath(folder.absolute() / str(record.get(_NEAR))))
-    if str(near) == named or not near.exists():
+    nearby_base = Path(os.path.normpath(folder.absolute() / str(record.get(_NEAR))))
+    if str(nearby_base) == named or not nearby_base.exists():
         return named
-    if Path(named).exists() and not near.samefile(named):
-        _tell(folder, near, named)
-    return str(near)
+    if Path(named).exists() and not nearby_base.samefile(named):
+        _tell(folder, nearby_base, named)
+    return str(nearby_base)
 
 
 @functools.cache
-def _tell(folder: Path, near: Path, named: str) -> None:
+def _tell(folder: Path, nearby_base: Path, named: str) -> None:
     """Print once which of two bases is used."""
-    terminal.say(f"{folder}: its base is {near}, in its own project, and not {named}")
+    terminal.say(f"{folder}: its base is {nearby_base}, in its own project, and not {named}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 import numpy as np
@@ -15,10 +14,11 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, WTE
 from gpt2dsl.weights import beside, trained_base
 from gpt2dsl.weights.defaults import Defaults
-from gpt2dsl.weights.files.lazy_tensor import NAMES, Arrays, LazyTensor, all_finite
+from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor, all_finite
 from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.opening import Opened, opened
+from gpt2dsl.weights.network_weights import Weights
+from gpt2dsl.weights.opening import opened
 
 
 @attrs.frozen(kw_only=True)
@@ -58,52 +58,16 @@ class Look:
     files: tuple[tuple[str, Path], ...] = attrs.field(default=(), repr=False)
 
 
-@attrs.frozen(kw_only=True)
-class Weights:
-    """Weights ready to be read.
-
-    Attributes:
-        path: the folder, or the file that was named.
-        geometry: the network.
-        config: the content of config.json; {} if there is none.
-        tensors: lazy tensors, in the order of the forward pass.
-        tokenizer: the folder of their tokenizer; None if there is none.
-        new: missing parameters that are allowed to be missing, and will be initialised.
-        passed: the faults of newer, damaged checkpoints of the run, which were skipped.
-        defaults: recipe defaults from the files beside them.
-        base: the weights before an adapter was merged; None if there is no adapter.
-    """
-
-    path: Path
-    geometry: GPT2Config
-    config: dict[str, Any] = attrs.field(repr=False)
-    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
-    tokenizer: Path | None
-    new: tuple[str, ...] = ()
-    passed: tuple[InputError, ...] = ()
-    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
-    base: Weights | None = attrs.field(default=None, repr=False)
-
-    @property
-    def arrays(self) -> Arrays:
-        """Name → float32 values, read at each access."""
-        return Arrays(self.tensors)
-
-
 def look(name: str | Path, hints: Overrides | None = None) -> Look:
     """Summarise weights and check names and shapes of their tensors, without reading values.
-
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
 
     Raises:
         InputError: they can't be used.
     """
-    weights, new = _allowed(name, hints or Overrides(), contents=False)
-    source = Source(str(name), tuple(map(File.at, weights.place.files)))
+    weights = _usable(name, hints or Overrides(), contents=False)
+    source = Source(str(name), tuple(map(File.at, weights.location.files)))
     return Look(
-        path=weights.place.path,
+        path=weights.path,
         geometry=weights.geometry,
         kind=weights.format,
         size=source.size,
@@ -112,89 +76,70 @@ def look(name: str | Path, hints: Overrides | None = None) -> Look:
         dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in weights.tensors.values()})),
         adapter=weights.adapter is not None,
         classes=class_names(weights.config) if weights.geometry.labels else (),
-        new=new,
+        new=weights.missing,
         tensors=weights.tensors,
-        unknown=tuple(note for file in beside.fates_of(weights.place) for note in file.unknown),
+        unknown=tuple(note for file in beside.fates_of(weights.location) for note in file.unknown),
         defaults=weights.defaults,
         files=_files(weights),
     )
 
 
-def _files(opened: Opened) -> tuple[tuple[str, Path], ...]:
-    deciding = beside.deciding(opened.place)
-    if not opened.base or opened.base.place == opened.place:  # both in one file
+def _files(weights: Weights) -> tuple[tuple[str, Path], ...]:
+    deciding = beside.deciding(weights.location)
+    if not weights.base or weights.base.location == weights.location:  # both in one file
         return tuple(deciding)
-    base = beside.deciding(opened.base.place)
+    base = beside.deciding(weights.base.location)
     return (*deciding, *((f"base {role}", path) for role, path in base))
 
 
 def read(
     name: str | Path, hints: Overrides | None = None, *, values: bool = True, contents: bool = True
 ) -> Weights:
-    """Return complete weights.
+    """Return complete weights; ``contents`` as in ``location.find``.
 
-    Args:
-        name: as in ``location.find``.
-        hints: settings that the files may lack.
-        values: whether to check that every value is finite; callers that read each value only once
-            check it then.
-        contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
+    ``values`` checks that every value is finite; callers that read each value only once check it
+    then.
 
     Raises:
         InputError: the weights are absent (G2-301), empty (G2-302), damaged (G2-304), or do not
             match the network (G2-306).
     """
-    loaded, new = _allowed(name, hints or Overrides(), contents=contents)
-    if loaded.head and not _same(loaded.head, loaded.tensors[WTE]):
+    weights = _usable(name, hints or Overrides(), contents=contents)
+    if weights.head and not _same(weights.head, weights.tensors[WTE]):
         message = (
             f"{HEAD} is not the word table, as config.json says: tie_word_embeddings = false makes "
             "it a head of its own; without it transformers drops it"
         )
-        raise InputError("G2-306", loaded.place.files[0], message)
+        raise InputError("G2-306", weights.location.files[0], message)
     if values and (
-        wrong := [name for name, tensor in loaded.tensors.items() if not _finite(tensor)]
+        wrong := [name for name, tensor in weights.tensors.items() if not _finite(tensor)]
     ):
-        raise InputError("G2-306", loaded.place.files[0], f"NaN or infinite: {some(wrong)}")
-    weights = _weights(loaded)
-    return attrs.evolve(weights, new=new, base=_weights(loaded.base) if loaded.base else None)
+        raise InputError("G2-306", weights.location.files[0], f"NaN or infinite: {some(wrong)}")
+    return weights
 
 
-def _weights(opened: Opened) -> Weights:
-    return Weights(
-        path=opened.place.path,
-        geometry=opened.geometry,
-        config=opened.config,
-        tensors=opened.tensors,
-        tokenizer=opened.tokenizer,
-        passed=opened.place.passed,
-        defaults=opened.defaults,
-    )
-
-
-def _allowed(
-    name: str | Path, hints: Overrides, *, contents: bool
-) -> tuple[Opened, tuple[str, ...]]:
-    """Return weights, and the missing parameters that are allowed to be missing."""
+def _usable(name: str | Path, hints: Overrides, *, contents: bool) -> Weights:
+    """Return weights of which only parameters are missing that are allowed to be."""
     weights = opened(name, hints, contents=contents)
-    new = tuple(missing for missing in weights.missing if hints.may_lack(missing))
-    lacking = tuple(missing for missing in weights.missing if missing not in new)
+    lacking = tuple(missing for missing in weights.missing if not hints.may_lack(missing))
     attrs.evolve(weights, missing=lacking).refuse()
-    if weights.base and weights.place.checkpoint and not hints.base:
-        base = weights.base.place
+    if weights.base and weights.location.checkpoint and not hints.base:
+        base = weights.base.location
         files = beside.deciding(base)
-        trained_base.refuse_changed(weights.place.folder, str(base.path), files, compute=contents)
-    return weights, new
+        folder = weights.location.folder
+        trained_base.refuse_changed(folder, str(base.path), files, compute=contents)
+    return weights
 
 
 def _finite(tensor: LazyTensor) -> bool:
     return all(all_finite(block, tensor.kind) for block in tensor.blocks())
 
 
-def _same(one: LazyTensor, other: LazyTensor) -> bool:
+def _same(a: LazyTensor, b: LazyTensor) -> bool:
     """Return whether two tensors have the same bytes, including NaN."""
-    if (one.kind, one.shape) != (other.kind, other.shape):
+    if (a.kind, a.shape) != (b.kind, b.shape):
         return False
-    if one.is_at(other):  # PyTorch stores tied tensors once.
+    if a.is_at(b):  # PyTorch stores tied tensors once.
         return True
-    pairs = zip(one.blocks(), other.blocks(), strict=True)
-    return all(np.array_equal(a.view(np.uint8), b.view(np.uint8)) for a, b in pairs)
+    pairs = zip(a.blocks(), b.blocks(), strict=True)
+    return all(np.array_equal(x.view(np.uint8), y.view(np.uint8)) for x, y in pairs)

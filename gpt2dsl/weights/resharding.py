@@ -10,20 +10,26 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import InputError, some
-from gpt2dsl.layout.checkpoint_tensors import CheckpointTensorSpec, filed, network_shape, state_of
+from gpt2dsl.layout.checkpoint_tensors import (
+    CheckpointTensorSpec,
+    filed,
+    shape_in_whole_files,
+    state_of,
+)
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
-from gpt2dsl.layout.params import VOCAB_TABLES, param_specs
+from gpt2dsl.layout.params import param_specs
 from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.weights import location, store, training_state, writing
+from gpt2dsl.schema.folder import STRATEGY, TRAINING_STATE, WEIGHTS
+from gpt2dsl.weights import store, training_state, writing
 from gpt2dsl.weights.files import strategyfile, tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
-from gpt2dsl.weights.files.pieces import Padded, Part, reshaped, within
+from gpt2dsl.weights.files.pieces import SlicedTensor, resized, within
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.network_weights import Weights
 from gpt2dsl.weights.stream_digest import Moved
-from gpt2dsl.weights.writing import Content
 
 AT_ONCE = 64
 """Maximum number of rank files open at once; for more ranks the source is read again."""
@@ -53,57 +59,41 @@ class Target:
 
 
 @attrs.frozen(kw_only=True)
-class Training:
-    """Training state of a checkpoint.
-
-    Attributes:
-        states: optimizer state.
-        document: the step and everything else needed to resume.
-    """
+class TrainingState:
+    """Training state of a checkpoint: that of the optimizer, and the document of the run."""
 
     states: Mapping[str, LazyTensor]
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> Training:
+    def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> TrainingState:
         """Return the training state of a checkpoint.
-
-        Args:
-            folder: the checkpoint's folder.
-            geometry: the network.
-            hints: the layout, if no strategy files are found.
 
         Raises:
             InputError: the training state is absent (G2-301), damaged (G2-304), or of another
                 network (G2-306).
         """
-        if not (folder / training_state.STATE).is_file():
-            message = f"it holds no state of a training: there is no {training_state.STATE} in it"
+        if not (folder / TRAINING_STATE).is_file():
+            message = f"it holds no state of a training: there is no {TRAINING_STATE} in it"
             raise InputError("G2-301", folder, message)
         document = training_state.read_state(folder)
         if absent := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
             message = f"it does not say {' and '.join(absent)}"
-            raise InputError("G2-304", folder / training_state.STATE, message)
+            raise InputError("G2-304", folder / TRAINING_STATE, message)
         states = training_state.stored(folder, hints)
         return cls(states=_whole_states(states, geometry, folder), document=document)
 
 
 @attrs.frozen
-class Recorded:
-    """Digests recorded in a folder's manifest.
-
-    Attributes:
-        folder: the folder.
-        weights: digest of the weights; "" if none is recorded.
-        optimizer: digest of the optimizer state; "" if none is recorded.
-    """
+class RecordedDigests:
+    """Digests of weights and optimizer state recorded in a folder's manifest; "" for none."""
 
     folder: Path
     weights: str
     optimizer: str
 
     @classmethod
-    def of(cls, folder: Path) -> Recorded:
+    def of(cls, folder: Path) -> RecordedDigests:
         """Return the digests recorded in a folder's manifest."""
         entries = store.recorded(folder)
         return cls(folder, str(entries.get("digest", "")), str(entries.get("optimizer_digest", "")))
@@ -142,7 +132,7 @@ def _whole_states(
     """Return optimizer states in the order of training, each checked for its parameter's shape."""
     kinds = dict.fromkeys(map(state_of, states))
     shapes = {
-        f"{kind}.{tensor.name}": network_shape(tensor, geometry, kind)
+        f"{kind}.{tensor.name}": shape_in_whole_files(tensor, geometry, kind)
         for kind in kinds
         for tensor in param_specs(geometry)
     }
@@ -170,7 +160,7 @@ def size(
     for spec in target.table(geometry, tuple(states)):
         if (tensor := tensors.get(spec.name)) is None:
             continue
-        part = Part.at(tensor, spec.layout.box(spec.shape, 0))
+        part = SlicedTensor.at(tensor, spec.layout.box(spec.shape, 0))
         total += part.size * ranks.dp * ranks.mp * len(spec.stages)
     return total
 
@@ -182,23 +172,23 @@ def memory(target: Target) -> int:
 
 def write(
     path: Path,
-    content: Content,
-    training: Training | None,
+    content: Weights,
+    training: TrainingState | None,
     target: Target,
     *,
     source: object,
     moved: Moved,
-    recorded: Recorded | None = None,
+    recorded: RecordedDigests | None = None,
 ) -> str:
-    """Write a checkpoint in a layout, atomically.
+    """Write a checkpoint in a layout, atomically; other arguments as in ``writing.unfinished``.
 
     Args:
         path: the new folder.
         content: whole tensors, in Hugging Face's shapes.
         training: the training state; None to leave it out.
         target: the layout.
-        source: name of the source, for messages.
-        moved: callback for the number of bytes read.
+        source: name of the source.
+        moved: callback.
         recorded: the digests of the source; None if it has none.
 
     Returns:
@@ -210,28 +200,28 @@ def write(
         RunError: the target exists already or can't be written.
     """
     with writing.unfinished(path, source, "", moved) as new:
-        weights = new.watch.over(content.tensors)
-        states = new.watch.over(training.states) if training else {}
+        weights = new.stream.over(content.tensors)
+        states = new.stream.over(training.states) if training else {}
         if target.is_whole:
             new.digests.update(huggingface.write_stored(new.folder, content.config, weights))
             if states:
                 new.digests.update(training_state.write_tensors(new.folder, states))
         else:
             huggingface.write_config(new.folder, content.config, weights)
-            split = _Split(new.folder, content.geometry, target, {**weights, **states})
+            split = _RankFiles(new.folder, content.geometry, target, {**weights, **states})
             new.digests.update(split.write())
         if training:
             training_state.write_state(new.folder, training.document)
         writing.copy_beside(content, new.folder)
-        digest = new.watch.digest(weights)
-        of_states = new.watch.digest(states) if states else ""
+        digest = new.stream.digest(weights)
+        of_states = new.stream.digest(states) if states else ""
         if recorded:
             recorded.compare(digest, of_states)
         new.meta.update(layout=attrs.asdict(target), digest=digest, optimizer_digest=of_states)
     return digest
 
 
-class _Split:
+class _RankFiles:
     """Writer of all ranks' files; each block of the source goes to every rank that needs it."""
 
     def __init__(
@@ -239,68 +229,60 @@ class _Split:
         folder: Path,
         geometry: GPT2Config,
         target: Target,
-        param_specs: Mapping[str, LazyTensor],
+        tensors: Mapping[str, LazyTensor],
     ) -> None:
         self.folder = folder
         self.ranks = target.ranks
-        names = [name for name in param_specs if state_of(name)]
+        names = [name for name in tensors if state_of(name)]
         self.table = target.table(geometry, names)
-        self.tensors = {
-            spec.name: _as_in_split_files(spec, param_specs[spec.name]) for spec in self.table
-        }
+        self.tensors = {spec.name: resized(tensors[spec.name], spec.shape) for spec in self.table}
 
     def write(self) -> dict[str, str]:
         """Write all ranks' files and their strategy files; return file → checksum."""
-        strategies = self.folder / location.STRATEGY
+        strategies = self.folder / STRATEGY
         strategies.mkdir()
         strategyfile.write(strategies, self.table, self.ranks)
         digests = {}
         for first in range(0, self.ranks.count, AT_ONCE):
-            digests.update(self._some(range(first, min(first + AT_ONCE, self.ranks.count))))
+            digests.update(self._write_ranks(range(first, min(first + AT_ONCE, self.ranks.count))))
         return digests
 
-    def _some(self, numbers: range) -> dict[str, str]:
+    def _write_ranks(self, numbers: range) -> dict[str, str]:
         """Write the files of some ranks; return file → checksum."""
         with ExitStack() as stack:
-            files = {rank: stack.enter_context(self._begun(rank)) for rank in numbers}
+            files = {rank: stack.enter_context(self._open_rank(rank)) for rank in numbers}
             for spec in self.table:
                 self._spread(spec, files)
         return {_file(rank): file.checksum() for rank, file in files.items()}
 
-    def _begun(self, rank: int) -> Any:
+    def _open_rank(self, rank: int) -> Any:
         (self.folder / _file(rank)).parent.mkdir()
         parts = {
-            spec.name: Part.at(self.tensors[spec.name], self._box(spec, rank))
+            spec.name: SlicedTensor.at(self.tensors[spec.name], self._box(spec, rank))
             for spec in self.table
             if self._holds(spec, rank)
         }
         return tensorfile.begun(self.folder / _file(rank), parts, rank=str(rank))
 
-    def _spread(self, one: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
+    def _spread(self, spec: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
         """Write a tensor's parts to the files of the ranks that need them."""
-        boxes = {rank: self._box(one, rank) for rank in files if self._holds(one, rank)}
+        boxes = {rank: self._box(spec, rank) for rank in files if self._holds(spec, rank)}
         if not boxes:
             return
         first = 0
-        for block in self.tensors[one.name].blocks():
+        for block in self.tensors[spec.name].blocks():
             for rank, box in boxes.items():
                 part = within(box, block, first)
                 if part.size:
                     files[rank].write(part.data)
             first += len(block)
 
-    def _holds(self, one: CheckpointTensorSpec, rank: int) -> bool:
-        return self.ranks.place(rank).stage in one.stages
+    def _holds(self, spec: CheckpointTensorSpec, rank: int) -> bool:
+        return self.ranks.place(rank).stage in spec.stages
 
-    def _box(self, one: CheckpointTensorSpec, rank: int) -> Box:
-        return one.layout.box(one.shape, rank % one.layout.count)
+    def _box(self, spec: CheckpointTensorSpec, rank: int) -> Box:
+        return spec.layout.box(spec.shape, rank % spec.layout.count)
 
 
 def _file(rank: int) -> str:
-    return f"rank_{rank}/{location.WEIGHTS}"
-
-
-def _as_in_split_files(one: CheckpointTensorSpec, tensor: LazyTensor) -> LazyTensor:
-    if one.name.endswith(VOCAB_TABLES) and tensor.shape != one.shape:
-        return Padded(tensor.kind, one.shape, tensor)
-    return reshaped(tensor, one.shape)
+    return f"rank_{rank}/{WEIGHTS}"

@@ -139,10 +139,7 @@ def _is_manifest(content: Any) -> bool:
 def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
     """Raise an error if a folder differs from its manifest.
 
-    Args:
-        folder: a folder with a manifest.
-        contents: whether to compare checksums too; sizes always are compared.
-        but: suffix of files whose checksums are skipped; "" for none.
+    Sizes always are compared, checksums if ``contents``, except of files that end in ``but``.
 
     Raises:
         InputError: it names the first absent or damaged file (G2-304).
@@ -173,55 +170,40 @@ def steps(parent: Path) -> list[tuple[int, Path]]:
 
 @attrs.frozen
 class Newest:
-    """The newest intact checkpoint.
-
-    Attributes:
-        step: its step; -1 if there is none.
-        folder: its folder; None if there is none.
-        passed: the faults of newer, damaged checkpoints, which were skipped.
-    """
+    """The newest intact checkpoint, if any, and the faults of newer ones that were skipped."""
 
     step: int = -1
     folder: Path | None = None
-    passed: tuple[InputError, ...] = ()
+    skipped: tuple[InputError, ...] = ()
 
 
 def newest(parent: Path, *, contents: bool = True) -> Newest:
-    """Return the intact checkpoint of the highest step.
-
-    Args:
-        parent: a folder with subfolders ``step-<N>``.
-        contents: whether to compare checksums, as in :func:`verify`.
-    """
+    """Return the intact checkpoint of the highest step; ``contents`` as in :func:`verify`."""
     atomic.sweep(parent)
-    passed: list[InputError] = []
+    skipped: list[InputError] = []
     for step, folder in reversed(steps(parent)):
         fault = _fault(folder, contents=contents)
         if fault is None:
-            return Newest(step, folder, tuple(passed))
-        passed.append(fault)
-    return Newest(passed=tuple(passed))
+            return Newest(step, folder, tuple(skipped))
+        skipped.append(fault)
+    return Newest(skipped=tuple(skipped))
 
 
 def prune(parent: Path, keep: int, spared: int | None = None) -> None:
-    """Remove all but the newest checkpoints.
+    """Remove all but the ``keep`` newest checkpoints, and that of the step ``spared``.
 
-    Args:
-        parent: a folder with subfolders ``step-<N>``.
-        keep: number of checkpoints to keep. Damaged ones do not count, and are removed once enough
-            newer ones are intact.
-        spared: step of a further checkpoint to keep.
+    Damaged ones do not count, and are removed once enough newer ones are intact.
     """
-    whole = 0
+    intact = 0
     for step, folder in reversed(steps(parent)):
         if step == spared:
             continue
-        if whole < keep:
-            whole += _fault(folder, contents=False) is None
+        if intact < keep:
+            intact += _fault(folder, contents=False) is None
             continue
         # Renamed first: a crash must not leave half a checkpoint under its name.
-        with atomic.neighbour(folder) as going:
-            folder.rename(going)
+        with atomic.neighbour(folder) as removed:
+            folder.rename(removed)
 
 
 def _fault(folder: Path, *, contents: bool) -> InputError | None:

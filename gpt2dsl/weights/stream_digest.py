@@ -18,20 +18,20 @@ Moved = Callable[[int], object]
 
 
 @attrs.frozen(eq=False)
-class _Watched(LazyTensor):
+class _ObservedTensor(LazyTensor):
     """A tensor that passes each block to an observer."""
 
     of: LazyTensor
-    see: Callable[[NDArray[Any]], None]
+    observe: Callable[[NDArray[Any]], None]
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         block = self.of.rows(first, last)
-        self.see(block)
+        self.observe(block)
         return block
 
     def blocks(self, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
         for block in self.of.blocks(first, last):
-            self.see(block)
+            self.observe(block)
             yield block
 
 
@@ -40,30 +40,30 @@ class StreamDigest:
 
     def __init__(self, moved: Moved) -> None:
         self.moved = moved
-        self.wrong: dict[str, None] = {}
+        self.nonfinite: dict[str, None] = {}
         self._seen: dict[str, tuple[LazyTensor, xxhash.xxh3_128]] = {}
 
     def over(self, tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         """Return tensors that are observed while each is read once, in row order."""
-        return {name: self._one(name, tensor) for name, tensor in tensors.items()}
+        return {name: self._observed(name, tensor) for name, tensor in tensors.items()}
 
-    def _one(self, name: str, tensor: LazyTensor) -> LazyTensor:
+    def _observed(self, name: str, tensor: LazyTensor) -> LazyTensor:
         digest = xxhash.xxh3_128()
         self._seen[name] = tensor, digest
 
         left = tensor.size
 
-        def see(block: NDArray[Any]) -> None:
+        def observe(block: NDArray[Any]) -> None:
             nonlocal left
             if left <= 0:  # read a second time
                 return
             left -= block.nbytes
             if not all_finite(block, tensor.kind):
-                self.wrong[name] = None
+                self.nonfinite[name] = None
             digest.update(np.ascontiguousarray(block).data)
             self.moved(block.nbytes)
 
-        return _Watched(tensor.kind, tensor.shape, tensor, see)
+        return _ObservedTensor(tensor.kind, tensor.shape, tensor, observe)
 
     def refuse(self, source: object, dtype: str) -> None:
         """Raise an error for tensors that were not finite; no file has its final name yet.
@@ -71,9 +71,9 @@ class StreamDigest:
         Raises:
             InputError: it lists the tensors (G2-306).
         """
-        if self.wrong:
+        if self.nonfinite:
             large = f", or too large for {dtype}" if dtype else ""
-            message = f"NaN or infinite{large}: {some(self.wrong)}"
+            message = f"NaN or infinite{large}: {some(self.nonfinite)}"
             raise InputError("G2-306", source, message)
 
     def digest(self, names: Iterable[str]) -> str:
@@ -81,8 +81,8 @@ class StreamDigest:
 
         It covers each tensor's name, element type, shape and own XXH3, sorted by name.
         """
-        whole = xxhash.xxh3_128()
+        total = xxhash.xxh3_128()
         for name in sorted(names):
             tensor, digest = self._seen[name]
-            whole.update(f"{name} {tensor.kind} {tensor.shape} {digest.hexdigest()}\n".encode())
-        return whole.hexdigest()
+            total.update(f"{name} {tensor.kind} {tensor.shape} {digest.hexdigest()}\n".encode())
+        return total.hexdigest()

@@ -15,11 +15,7 @@ _DIGITS = 32
 
 
 def digest_of(checkpoint: Path) -> str:
-    """Return the digest of the weights that a checkpoint's run began with, "" where none is noted.
-
-    Args:
-        checkpoint: folder of a checkpoint of ours.
-    """
+    """Return the digest of the weights that a checkpoint's run began with; "" if none is noted."""
     with suppress(InputError):  # state may be left out of a copy
         identity = training_state.read_state(checkpoint).get("identity")
         recorded = identity.get("contents") if isinstance(identity, dict) else None
@@ -46,11 +42,11 @@ def refuse_changed(
     trained_on = digest_of(checkpoint)
     if not trained_on:
         return
-    found = contents.of_files(files) if compute else contents.known(files)
-    if found and found != trained_on:
+    digest = contents.of_files(files) if compute else contents.known(files)
+    if digest and digest != trained_on:
         message = (
             f"its base {base} has changed since the adapter was trained on it (contents "
-            f"{trained_on[:8]}.. then, {found[:8]}.. now): put the former weights back, or "
+            f"{trained_on[:8]}.. then, {digest[:8]}.. now): put the former weights back, or "
             "train again; convert --base takes another base as it is"
         )
         raise InputError("G2-306", checkpoint, message)

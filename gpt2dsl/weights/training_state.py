@@ -9,41 +9,33 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
+from gpt2dsl.schema.folder import OPTIMIZER_STATE, TRAINING_STATE
 from gpt2dsl.weights import joining, location
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import Arrays, ArrayTensor, LazyTensor
 from gpt2dsl.weights.infer_config import Overrides
 
-TENSORS = "optimizer.safetensors"
-STATE = "state.json"
-
 
 def write(
     folder: Path, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Write both files.
-
-    Args:
-        folder: the checkpoint's folder, from :func:`gpt2dsl.weights.store.writing`.
-        arrays: the optimizer state, float32.
-        state: the step and everything else needed to resume, as JSON values.
-
-    Returns:
-        File → checksum of the file with tensors, for ``store.writing``.
-    """
+    """Write both files; return file → checksum of that with tensors, for ``store.writing``."""
     write_state(folder, state)
     return write_tensors(folder, {name: ArrayTensor.of(array) for name, array in arrays.items()})
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, str]:
     """Write only the optimizer state; otherwise as ``write``."""
-    return {TENSORS: tensorfile.write(folder / TENSORS, tensors)}
+    return {OPTIMIZER_STATE: tensorfile.write(folder / OPTIMIZER_STATE, tensors)}
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write only the state of the run."""
-    (folder / STATE).write_text(json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8")
+    (folder / TRAINING_STATE).write_text(
+        json.dumps(dict(state), indent=2, allow_nan=False) + "\n", "utf-8"
+    )
 
 
 def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -62,30 +54,18 @@ def read_state(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
     """
-    path = folder / STATE
-    try:
-        state = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError("G2-301", path, "the checkpoint holds no state to resume from") from error
-    except OSError as error:
-        raise InputError("G2-304", path, f"it can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError("G2-304", path, f"it is not JSON: {error}") from error
-    if not isinstance(state, dict):
-        raise InputError("G2-304", path, "it is not a JSON object")
-    return state
+    path = folder / TRAINING_STATE
+    if not path.exists():
+        raise InputError("G2-301", path, "the checkpoint holds no state to resume from")
+    return read_json(path)
 
 
 def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
     """Return the optimizer state as lazy tensors, from its own file or those of the ranks.
 
-    Args:
-        folder: the checkpoint's folder.
-        hints: the layout, if no strategy files are found.
-
     Raises:
         InputError: as in ``read``.
     """
     if not location.rank_folders(folder):
-        return tensorfile.stored(folder / TENSORS)
+        return tensorfile.stored(folder / OPTIMIZER_STATE)
     return joining.joined(location.find(folder, contents=False), hints).states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,56 +11,68 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import tokenizer_files, tokenizer_settings
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.files import atomic
-from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.weights import location, nearby, store
-from gpt2dsl.weights.defaults import Defaults
+from gpt2dsl.schema.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CONFIG,
+    GENERATION,
+    INDEX,
+    OPTIMIZER_STATE,
+    TRAINING_STATE,
+    WEIGHTS,
+)
+from gpt2dsl.weights import nearby, store
 from gpt2dsl.weights.files import ckptfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor, converted
 from gpt2dsl.weights.formats import huggingface, mindformers, peft_writing, settings
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import to_config
-from gpt2dsl.weights.reading import Weights
+from gpt2dsl.weights.network_weights import Weights
 from gpt2dsl.weights.stream_digest import Moved, StreamDigest
 
 MINDFORMERS = "mindspore_model"
 """Stem of both files in a folder for MindFormers."""
 
 
-@attrs.frozen(kw_only=True)
-class Content:
-    """Weights to be written.
+_WRITTEN = (
+    INDEX, CONFIG, GENERATION, ADAPTER_CONFIG, ADAPTER_WEIGHTS, OPTIMIZER_STATE, TRAINING_STATE,
+    f"{MINDFORMERS}.ckpt", f"{MINDFORMERS}.yaml",
+)  # fmt: skip
+"""Files that a writer makes anew, or leaves out when asked to."""
 
-    Attributes:
-        geometry: the network.
-        config: the content of config.json.
-        tensors: lazy tensors, in the order of the forward pass.
-        tokenizer: the folder of the tokenizer to copy; None if there is none.
-        defaults: the source's defaults, whose generation settings are written too.
+
+def prepared(weights: Weights, tensors: Mapping[str, LazyTensor]) -> Weights:
+    """Return weights to be written: with tensors derived from theirs, and a complete config.json.
+
+    Raises:
+        InputError: as in ``refuse_dropped``.
     """
+    for source in (weights, weights.base) if weights.base else (weights,):
+        place = source.location
+        strategy = place.strategy.iterdir() if place.strategy else ()
+        refuse_dropped(place.folder, (*place.files, *strategy))
+    config = to_config(weights.geometry, source=weights.config)
+    return attrs.evolve(weights, config=config, tensors=tensors)
 
-    geometry: GPT2Config
-    config: Mapping[str, Any] = attrs.field(repr=False)
-    tensors: Mapping[str, LazyTensor] = attrs.field(repr=False)
-    tokenizer: Path | None
-    defaults: Defaults = attrs.field(factory=Defaults, repr=False)
 
-    @classmethod
-    def of(cls, weights: Weights, tensors: Mapping[str, LazyTensor]) -> Content:
-        """Return the content for weights that were read, with tensors derived from theirs."""
-        return cls(
-            geometry=weights.geometry,
-            config=to_config(weights.geometry, source=weights.config),
-            tensors=tensors,
-            tokenizer=weights.tokenizer,
-            defaults=weights.defaults,
-        )
+def refuse_dropped(folder: Path, files: Iterable[Path]) -> None:
+    """Raise an error if a manifest lists a file that no writer here knows, so that a copy lacks it.
 
-    @property
-    def size(self) -> int:
-        """Size of the tensors in bytes."""
-        return sum(tensor.size for tensor in self.tensors.values())
+    ``files`` are those with tensors or strategies.
+
+    Raises:
+        InputError: it names the first such file (G2-304).
+    """
+    if not (folder / store.MANIFEST).is_file():
+        return
+    known = {*files, *tokenizer_files.paths(folder).values()}
+    known |= {folder / name for name in _WRITTEN}
+    for name in store.manifest(folder)["files"]:
+        if folder / name not in known:
+            message = "this release does not know the file, and a copy would lack it"
+            raise InputError("G2-304", folder / name, message)
 
 
 def find_room(target: Path, size: int) -> None:
@@ -95,25 +107,18 @@ def _own(tensor: LazyTensor) -> str:
 
 
 @contextmanager
-def _watched(source: object, dtype: str, moved: Moved) -> Iterator[StreamDigest]:
-    watch = StreamDigest(moved)
-    yield watch
-    watch.refuse(source, dtype)
+def _digested(source: object, dtype: str, moved: Moved) -> Iterator[StreamDigest]:
+    stream = StreamDigest(moved)
+    yield stream
+    stream.refuse(source, dtype)
 
 
 @attrs.frozen
 class Unfinished:
-    """A folder that is being written.
-
-    Attributes:
-        folder: the folder to write into.
-        watch: the digest that tensors must pass through.
-        digests: file → checksum, if known.
-        meta: further entries of its manifest.
-    """
+    """A folder that is being written, with the digest that its tensors pass through."""
 
     folder: Path
-    watch: StreamDigest
+    stream: StreamDigest
     digests: dict[str, str]
     meta: dict[str, Any]
 
@@ -136,56 +141,31 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
     meta: dict[str, Any] = {"source": str(source)}
     with (
         store.writing(target, meta, digests) as folder,
-        _watched(source, dtype, moved) as watch,
+        _digested(source, dtype, moved) as stream,
     ):
-        yield Unfinished(folder, watch, digests, meta)
+        yield Unfinished(folder, stream, digests, meta)
 
 
 def to_hugging_face(
-    target: Path, content: Content, *, source: object, dtype: str, shard: int, moved: Moved
+    target: Path, content: Weights, *, source: object, dtype: str, shard: int, moved: Moved
 ) -> None:
-    """Write a folder that transformers reads.
-
-    Args:
-        target: the folder.
-        content: the weights.
-        source: name of the source, for messages.
-        dtype: the requested element type, for messages.
-        shard: maximum bytes per file.
-        moved: callback for the number of bytes read.
-
-    Raises:
-        InputError: a value is not finite (G2-306).
-        RunError: the target exists already or can't be written.
-    """
+    """Write a folder that transformers reads, in files of ``shard`` bytes; see ``unfinished``."""
     with unfinished(target, source, dtype, moved) as new:
-        tensors = new.watch.over(content.tensors)
+        tensors = new.stream.over(content.tensors)
         new.digests.update(huggingface.write_stored(new.folder, content.config, tensors, shard))
-        new.meta.update(digest=new.watch.digest(tensors))
+        new.meta.update(digest=new.stream.digest(tensors))
         copy_beside(content, new.folder)
 
 
 def to_mindformers(
-    target: Path, content: Content, *, source: object, dtype: str, moved: Moved
+    target: Path, content: Weights, *, source: object, dtype: str, moved: Moved
 ) -> None:
-    """Write a .ckpt and its YAML, in a folder or as two files side by side.
-
-    Args:
-        target: a folder, or a file if it ends in .ckpt.
-        content: the weights.
-        source: name of the source, for messages.
-        dtype: the requested element type, for messages.
-        moved: callback for the number of bytes read.
-
-    Raises:
-        InputError: a value is not finite (G2-306).
-        RunError: the target exists already or can't be written.
-    """
+    """Write a .ckpt and its YAML, in a folder or, for a .ckpt, side by side; see ``unfinished``."""
     text = settings.yaml_of(content.geometry, content.config, content.defaults.generation)
     if target.suffix == ".ckpt":
         with _file(target) as path:
-            with _watched(source, dtype, moved) as watch:
-                ckptfile.write(path, mindformers.named(watch.over(content.tensors)))
+            with _digested(source, dtype, moved) as stream:
+                ckptfile.write(path, mindformers.named(stream.over(content.tensors)))
             atomic.sync(path)
             atomic.write_file(target.with_suffix(".yaml"), lambda file: file.write(text))
             path.replace(target)
@@ -193,39 +173,28 @@ def to_mindformers(
         return
     with unfinished(target, source, dtype, moved) as new:
         file = f"{MINDFORMERS}.ckpt"
-        tensors = new.watch.over(content.tensors)
+        tensors = new.stream.over(content.tensors)
         new.digests[file] = ckptfile.write(new.folder / file, mindformers.named(tensors))
-        new.meta.update(digest=new.watch.digest(tensors))
+        new.meta.update(digest=new.stream.digest(tensors))
         (new.folder / f"{MINDFORMERS}.yaml").write_bytes(text)
         _copy(content.tokenizer, new.folder)
 
 
 def to_peft(target: Path, adapter: Adapter, *, source: object, dtype: str, moved: Moved) -> None:
-    """Write a folder that PEFT reads.
-
-    Args:
-        target: the folder.
-        adapter: the adapter.
-        source: name of the source, for messages.
-        dtype: the element type; "" for each tensor's own.
-        moved: callback for the number of bytes read.
-
-    Raises:
-        InputError: a value is not finite (G2-306).
-        RunError: the target exists already or can't be written.
-    """
+    """Write a folder that PEFT reads; see ``unfinished``."""
     with unfinished(target, source, dtype, moved) as new:
-        watched = new.watch.over
+        watched = new.stream.over
         new.meta.update(nearby.noted(target, adapter.base))
         checksums = peft_writing.write(
-            new.folder, adapter, lambda held: watched(in_dtype(held, dtype))
+            new.folder, adapter, lambda tensors: watched(in_dtype(tensors, dtype))
         )
         new.digests.update(checksums)
         if adapter.origin:
+            refuse_dropped(adapter.origin.folder, ())
             _copy(adapter.origin.folder, new.folder)
-            config = adapter.origin.folder / location.CONFIG
-            if config.exists() and not (adapter.origin.folder / location.WEIGHTS).exists():
-                shutil.copyfile(config, new.folder / location.CONFIG)
+            config = adapter.origin.folder / CONFIG
+            if config.exists() and not (adapter.origin.folder / WEIGHTS).exists():
+                shutil.copyfile(config, new.folder / CONFIG)
 
 
 @contextmanager
@@ -243,12 +212,12 @@ def _file(target: Path) -> Iterator[Path]:
         raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
 
 
-def copy_beside(content: Content, folder: Path) -> None:
+def copy_beside(content: Weights, folder: Path) -> None:
     """Write the tokenizer and the generation_config.json beside weights."""
     if content.defaults.file:
-        shutil.copyfile(content.defaults.file, folder / location.GENERATION)
+        shutil.copyfile(content.defaults.file, folder / GENERATION)
     elif content.defaults.generation is not None:
-        huggingface.write_json(folder / location.GENERATION, content.defaults.generation)
+        huggingface.write_json(folder / GENERATION, content.defaults.generation)
     _copy(content.tokenizer, folder)
 
 

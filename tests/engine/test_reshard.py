@@ -17,7 +17,8 @@ import pytest
 from gpt2dsl import Generation, Model, Optim, Parallel, Recipe, Runtime, Task, Train
 from gpt2dsl.engine.job import Result
 from gpt2dsl.errors import SpecError
-from gpt2dsl.weights import location, store
+from gpt2dsl.schema.folder import CONFIG, GENERATION, STRATEGY, WEIGHTS
+from gpt2dsl.weights import store
 from gpt2dsl.weights.files import tensorfile
 from tests.engine.conftest import text
 from tests.engine.layouts import ALONE, Runs, write_weights
@@ -54,8 +55,8 @@ def test_a_checkpoint_goes_to_ranks_and_comes_back_with_its_optimizer(
         f"rank_{i}" for i in range(8)
     ]
     for rank in range(8):
-        assert entries(split / f"rank_{rank}") == [location.WEIGHTS]
-        assert (split / location.STRATEGY / f"ckpt_strategy_rank_{rank}.ckpt").exists()
+        assert entries(split / f"rank_{rank}") == [WEIGHTS]
+        assert (split / STRATEGY / f"ckpt_strategy_rank_{rank}.ckpt").exists()
     store.verify(split)
     result = reshard(split, tmp_path / "back", ALONE, optimizer=True)
     equal(values(tmp_path / "back"), values(source))
@@ -71,7 +72,7 @@ def test_without_the_optimizer_a_whole_target_is_what_convert_writes(
     assert entries(tmp_path / "whole") == entries(tmp_path / "hf")
     recorded = {store.recorded(path)["digest"] for path in (split, *tmp_path.iterdir())}
     assert len(recorded) == 1
-    for name in (location.WEIGHTS, location.CONFIG, location.GENERATION):
+    for name in (WEIGHTS, CONFIG, GENERATION):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "hf" / name).read_bytes()
 
 
@@ -84,7 +85,7 @@ def test_the_plan_says_what_is_written_to_the_byte(source: Path, tmp_path: Path)
     assert plan.written
     assert "4 ranks, a file each" in str(plan)
     assert plan.run().size == plan.written.size
-    files = (tmp_path / "a").glob(f"rank_*/{location.WEIGHTS}")
+    files = (tmp_path / "a").glob(f"rank_*/{WEIGHTS}")
     held = [one.size for file in files for one in tensorfile.stored(file).values()]
     assert sum(held) == plan.written.size
 
@@ -132,7 +133,7 @@ def test_ranks_of_its_own_are_no_way_to_reshard(source: Path, tmp_path: Path) ->
 
 def damaged(folder: Path, what: str) -> str:
     """A fault of a split checkpoint, and what is said of it."""
-    file = folder / "rank_3" / location.WEIGHTS
+    file = folder / "rank_3" / WEIGHTS
     if what == "rank":
         shutil.rmtree(file.parent)
         return "rank_3/model.safetensors: it is absent, but manifest.json has it"
@@ -140,17 +141,17 @@ def damaged(folder: Path, what: str) -> str:
         os.truncate(file, file.stat().st_size - 5)
         return "rank_3/model.safetensors: it is damaged: "
     if what == "bit":  # in the first copy, which is the one that is read
-        file = folder / "rank_1" / location.WEIGHTS
+        file = folder / "rank_1" / WEIGHTS
         content = bytearray(file.read_bytes())
         content[8 + int.from_bytes(content[:8], "little") + 50] ^= 1
         file.write_bytes(content)
         return "rank_1/model.safetensors: it is damaged: its checksum is not the written"
     if what == "generation":
-        other = folder / location.GENERATION
+        other = folder / GENERATION
         other.write_text(" " * other.stat().st_size)
         return "generation_config.json: it is damaged: its checksum is not the written"
     if what == "strategy":
-        (folder / location.STRATEGY / "ckpt_strategy_rank_3.ckpt").write_bytes(b"")
+        (folder / STRATEGY / "ckpt_strategy_rank_3.ckpt").write_bytes(b"")
         return "ckpt_strategy_rank_3.ckpt: it is damaged: 0 bytes"
     shutil.copy(file, file.with_name("more.safetensors"))
     return "rank_3: it holds 2 checkpoints, one is expected: model.safetensors, more.safetensors"
@@ -232,7 +233,7 @@ def test_the_command_takes_layouts_as_keys_and_values(source: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert f"wrote       {tmp_path / 'a'}\n" in done.stdout
     assert "weights     xxh3 " in done.stdout
-    shutil.rmtree(tmp_path / "a" / location.STRATEGY)
+    shutil.rmtree(tmp_path / "a" / STRATEGY)
     (tmp_path / "a" / store.MANIFEST).unlink()
     failed = run(tmp_path / "a", tmp_path / "b", "--to", "dp=1")
     assert failed.returncode == 2
@@ -309,11 +310,11 @@ def test_the_strategy_of_another_sharing_of_the_optimizer_is_refused(
         folders[zero] = tmp_path / f"zero {zero}"
         reshard(source, folders[zero], Parallel(dp=2, optimizer_shard=zero), optimizer=True)
     mine, other = folders[is_shared], folders[not is_shared]
-    keys = {"source_strategy": str(other / location.STRATEGY)}
+    keys = {"source_strategy": str(other / STRATEGY)}
     if not keeps_manifest:
         (mine / store.MANIFEST).unlink()
-        shutil.rmtree(mine / location.STRATEGY)
-        shutil.copytree(other / location.STRATEGY, mine / location.STRATEGY)
+        shutil.rmtree(mine / STRATEGY)
+        shutil.copytree(other / STRATEGY, mine / STRATEGY)
         keys = {}
     with pytest.raises(SpecError, match="the strategy is not of these files"):
         reshard(mine, tmp_path / "t", ALONE, optimizer=True, **keys)
@@ -326,7 +327,7 @@ def test_a_file_in_another_ranks_folder_is_refused_without_a_manifest_too(
     copy = tmp_path / "copy"
     shutil.copytree(split, copy)
     (copy / store.MANIFEST).unlink()
-    files = [copy / f"rank_{i}" / location.WEIGHTS for i in (0, 1)]
+    files = [copy / f"rank_{i}" / WEIGHTS for i in (0, 1)]
     files[0].rename(tmp_path / "first")
     files[1].rename(files[0])
     (tmp_path / "first").rename(files[1])

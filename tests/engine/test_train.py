@@ -534,7 +534,7 @@ def _stopping(request: StopRequest) -> StopRequest:
 
 def _newest(parent: Path) -> Any:
     found = store.newest(parent)
-    return found.step, found.folder, found.passed
+    return found.step, found.folder, found.skipped
 
 
 def _until(condition: Any, seconds: float = 120) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl.errors import InputError
-from gpt2dsl.lite import door
+from gpt2dsl.lite import setup
 
 CACHE = Path(__file__).parents[2] / ".lite"
 
@@ -19,7 +19,7 @@ def lite_cache() -> Path:
         patch.setenv("GPT2DSL_CACHE", str(CACHE))
         CACHE.mkdir(exist_ok=True)
         try:
-            door.set_up(os.environ.get("GPT2DSL_PYTHON37", ""))
+            setup.set_up(os.environ.get("GPT2DSL_PYTHON37", ""))
         except InputError as error:
             pytest.skip(f"MindSpore Lite is not tested: {error}")
     return CACHE

@@ -16,8 +16,8 @@ from gpt2dsl.engine.exported import ExportedModel
 from gpt2dsl.engine.verification import verify
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import ACTIVATIONS
-from gpt2dsl.lite import description, door, onnx_graph, opening
-from gpt2dsl.lite.runtimes.mslite import LiteRuntime, Worker
+from gpt2dsl.lite import description, onnx_graph, opening, setup
+from gpt2dsl.lite.runtimes.mslite import LiteRuntime, WorkerProcess
 from gpt2dsl.lite.shapes import Shapes
 from tests.engine.layouts import write_weights
 from tests.judges import TINY
@@ -131,7 +131,7 @@ def test_a_killed_worker_is_one_line(tmp_path: Path) -> None:
     with LiteRuntime(tmp_path, described) as runtime:
         runtime.run("prefill", feeds)
         shared = runtime._shared
-        assert isinstance(runtime.worker, Worker)
+        assert isinstance(runtime.worker, WorkerProcess)
         os.kill(runtime.worker.pid, signal.SIGKILL)
         with pytest.raises(RunError, match=r"worker ended \(signal 9\) while it was to run"):
             runtime.run("prefill", feeds)
@@ -171,6 +171,6 @@ def test_more_beams_than_rows_and_texts_longer_than_the_graph_are_refused(
 
 
 def test_setting_up_twice_is_setting_up_once() -> None:
-    before = (door.environment() / "bin" / "python").stat().st_mtime_ns
-    assert door.set_up() == door.environment()
-    assert (door.environment() / "bin" / "python").stat().st_mtime_ns == before
+    before = (setup.environment() / "bin" / "python").stat().st_mtime_ns
+    assert setup.set_up() == setup.environment()
+    assert (setup.environment() / "bin" / "python").stat().st_mtime_ns == before

@@ -17,7 +17,7 @@ from gpt2dsl.errors import RunError
 from gpt2dsl.lite import onnx_ports, opening
 from gpt2dsl.lite.onnx_decoder import CHUNK, OnnxDecoder, empty_caches
 from gpt2dsl.lite.onnx_ports import CLASSIFIES, GENERATES
-from gpt2dsl.lite.runtimes.base import Arrays, Runtime
+from gpt2dsl.lite.runtimes.base import Arrays, GraphRuntime
 from gpt2dsl.lite.shapes import Shapes
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 from tests.lite.graphs import exported
@@ -27,7 +27,7 @@ LIMIT = 72
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GraphRuntime]:
     folder = tmp_path_factory.mktemp("model")
     described = exported(folder, "onnx", Shapes(TINY, 2, LIMIT))
     with opening.runtime(folder, described) as opened:
@@ -52,7 +52,9 @@ def feeds(rows: int = 3, time: int = 4, past: int = 3) -> Arrays:
 
 
 @pytest.mark.parametrize("side", ["left", "right", "hole"])
-def test_logits_of_padded_rows_are_those_of_each_row_alone(runtime: Runtime, side: str) -> None:
+def test_logits_of_padded_rows_are_those_of_each_row_alone(
+    runtime: GraphRuntime, side: str
+) -> None:
     judge = hugging_face(TINY, random_weights(TINY))
     rows = [random_ids(TINY, 1, length, seed=length)[0] for length in (9, 1, 6)]
     mask = np.zeros((3, 9), np.int64)
@@ -126,7 +128,7 @@ KEY, VALUE = "past_key_values.1.key", "past_key_values.1.value"
     ],
 )
 def test_inputs_that_would_be_answered_wrongly_end_the_run(
-    runtime: Runtime, change: Callable[[Arrays], Any], words: str
+    runtime: GraphRuntime, change: Callable[[Arrays], Any], words: str
 ) -> None:
     inputs = feeds()
     right = runtime.run(GENERATES, dict(inputs))
@@ -136,7 +138,7 @@ def test_inputs_that_would_be_answered_wrongly_end_the_run(
         runtime.run(GENERATES, inputs)
 
 
-def test_what_fills_a_row_up_has_no_effect(runtime: Runtime) -> None:
+def test_what_fills_a_row_up_has_no_effect(runtime: GraphRuntime) -> None:
     inputs = feeds(past=0)
     inputs["attention_mask"] = np.array([[0, 0, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0]])
     first = runtime.run(GENERATES, inputs)
@@ -188,7 +190,7 @@ def test_the_model_explains_itself(tmp_path: Path) -> None:
         assert all(port.doc_string for port in ports)
 
 
-def test_rows_join_and_leave_a_decoder_in_any_order(runtime: Runtime) -> None:
+def test_rows_join_and_leave_a_decoder_in_any_order(runtime: GraphRuntime) -> None:
     judge = hugging_face(TINY, random_weights(TINY))
 
     def expected(ids: list[int]) -> Any:
@@ -221,7 +223,7 @@ def test_rows_join_and_leave_a_decoder_in_any_order(runtime: Runtime) -> None:
     assert is_right(decoder.step(np.array([4], np.int32))[0], 0)
 
 
-def test_a_decoder_forgets_slots_that_nobody_needs(runtime: Runtime) -> None:
+def test_a_decoder_forgets_slots_that_nobody_needs(runtime: GraphRuntime) -> None:
     decoder = OnnxDecoder(runtime, TINY, LIMIT, 2)
     for _ in range(9):
         decoder.prefill([0], [[1, 2, 3] * 8])

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.weights import reading, resharding, store, training_state, writing
+from gpt2dsl.schema.folder import TRAINING_STATE
+from gpt2dsl.weights import reading, resharding, store, training_state
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.resharding import Target, Training
+from gpt2dsl.weights.resharding import Target, TrainingState
 from tests.judges import random_weights
 
 WIDE = GPT2Config(layers=5, heads=8, hidden=32, positions=16, vocab=301, inner=48)
@@ -46,20 +48,20 @@ def whole(
 def reshard(source: Path, target: Path, layout: Target, *, training: bool = True) -> str:
     """As the engine does it; returns the digest."""
     weights = reading.read(source, values=False)
-    content = writing.Content(
-        geometry=weights.geometry,
+    content = attrs.evolve(
+        weights,
         config={**to_config(weights.geometry), **weights.config},
-        tensors=weights.tensors,
         tokenizer=None,
+        defaults=Defaults(),
     )
-    state = Training.of(weights.path, weights.geometry, Overrides()) if training else None
+    state = TrainingState.of(weights.path, weights.geometry, Overrides()) if training else None
     return resharding.write(target, content, state, layout, source=source, moved=lambda _: None)
 
 
 def values(folder: Path) -> Values:
     """Everything that a checkpoint holds, whole, in its own element types."""
     found = dict(reading.read(folder).tensors)
-    if (folder / training_state.STATE).exists():
+    if (folder / TRAINING_STATE).exists():
         found |= training_state.stored(folder, Overrides())
     return {name: one.rows(0, one.length).reshape(one.shape) for name, one in found.items()}
 

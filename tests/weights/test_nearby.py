@@ -41,7 +41,7 @@ def project(tmp_path: Path) -> Path:
 def base_of(adapter: Path) -> Path:
     found = opening.opened(adapter, HINTS)
     assert found.base
-    return found.base.place.folder
+    return found.base.location.folder
 
 
 def test_a_project_that_was_copied_has_its_own_base(

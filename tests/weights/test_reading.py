@@ -27,6 +27,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import reading, store
 from gpt2dsl.weights.files.lazy_tensor import Array
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.network_weights import Weights
 from tests.weights.conftest import random_arrays
 
 TABLE = "transformer.wte.weight"
@@ -34,7 +35,7 @@ BIAS = "transformer.h.0.attn.c_attn.bias"
 NORM = "transformer.ln_f.weight"
 
 
-def equal(found: reading.Weights, arrays: dict[str, Array]) -> bool:
+def equal(found: Weights, arrays: dict[str, Array]) -> bool:
     return list(found.arrays) == list(arrays) and all(
         found.arrays[name].dtype == np.float32 and np.array_equal(found.arrays[name], array)
         for name, array in arrays.items()
@@ -283,7 +284,7 @@ def test_a_run_is_its_newest_whole_checkpoint(tmp_path: Path, geometry: GPT2Conf
     (paths[10] / "config.json").unlink()
     found = reading.read(tmp_path)
     assert equal(found, versions[2])
-    assert len(found.passed) == 1
+    assert len(found.location.skipped) == 1
     (paths[2] / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"step-10/config.json: it is absent.*G2-304"):
         reading.read(tmp_path)

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.local_params import local_params, on_stages
 from gpt2dsl.layout.parallel_dims import ParallelDims
-from gpt2dsl.weights import location, resharding, store, training_state
+from gpt2dsl.schema.folder import STRATEGY, WEIGHTS
+from gpt2dsl.weights import resharding, store, training_state
 from gpt2dsl.weights.files import ckptfile, strategyfile, tensorfile
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.resharding import Target
@@ -57,14 +58,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def merged_strategy(folder: Path, target: Target, out: Path) -> str:
     """What MindSpore takes: one file, of pipelines a merged one."""
     if target.ranks.pp == 1:
-        return str(folder / location.STRATEGY / f"{strategyfile.PREFIX}_rank_0.ckpt")
-    mindspore.merge_pipeline_strategys(str(folder / location.STRATEGY), str(out))
+        return str(folder / STRATEGY / f"{strategyfile.PREFIX}_rank_0.ckpt")
+    mindspore.merge_pipeline_strategys(str(folder / STRATEGY), str(out))
     return str(out)
 
 
 def in_mindspores_format(folder: Path, out: Path) -> Path:
     """The ranks' files as .ckpt: of safetensors MindSpore 2.10 loses tied tables of pipelines."""
-    for file in folder.glob(f"rank_*/{location.WEIGHTS}"):
+    for file in folder.glob(f"rank_*/{WEIGHTS}"):
         (out / file.parent.name).mkdir(parents=True)
         ckptfile.write(out / file.parent.name / "model.ckpt", tensorfile.stored(file))
     return out
@@ -109,7 +110,7 @@ def test_a_layout_becomes_another_as_mindspore_makes_it_and_comes_back(
     )
     for rank in range(other.ranks.count):
         expected = ckptfile.stored(theirs / f"rank_{rank}" / f"checkpoint_{rank}.ckpt")
-        equal(load_file(second / f"rank_{rank}" / location.WEIGHTS), read_all(expected))
+        equal(load_file(second / f"rank_{rank}" / WEIGHTS), read_all(expected))
 
 
 GEOMETRIES = st.builds(
@@ -194,7 +195,7 @@ def test_ranks_hold_what_the_plan_of_their_layout_says(source: Path, tmp_path: P
     table = {one.name: one for one in local_params(WIDE, mp=4)}
     stages = on_stages(WIDE, list(table.values()), 2)
     for rank in range(16):
-        found = load_file(tmp_path / "split" / f"rank_{rank}" / location.WEIGHTS)
+        found = load_file(tmp_path / "split" / f"rank_{rank}" / WEIGHTS)
         expected = {one.name for one in stages[target.ranks.place(rank).stage]}
         assert {name for name in found if name in table} == expected
         for name in expected:

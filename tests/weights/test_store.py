@@ -153,7 +153,7 @@ def test_a_process_killed_at_any_point_leaves_the_old_or_the_new_checkpoint_whol
         done = subprocess.run(run, capture_output=True, check=False).stdout == b"done\n"
         newest = store.newest(folder)
         assert newest.folder
-        assert not newest.passed
+        assert not newest.skipped
         found.append((newest.folder / "a").read_text()[:3])
         assert [path.name for path in folder.iterdir()] == ["step-1"]
         if done:
@@ -201,7 +201,7 @@ def test_newest_goes_by_number_and_passes_over_what_is_damaged(tmp_path: Path) -
     (tmp_path / "step-100" / "a").write_text("damaged")
     newest = store.newest(tmp_path)
     assert (newest.step, newest.folder) == (10, tmp_path / "step-10")
-    assert [error.faults[0].key for error in newest.passed] == [
+    assert [error.faults[0].key for error in newest.skipped] == [
         str(tmp_path / "step-200"),
         str(tmp_path / "step-100" / "a"),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -12,8 +11,8 @@ from typing_extensions import Self
 Arrays = dict[str, NDArray[Any]]
 
 
-class Runtime(Protocol):
-    """Runtime of an export's graphs; a context manager.
+class GraphRuntime(Protocol):
+    """GraphRuntime of an export's graphs; a context manager.
 
     Class attributes:
         name: name and version of the library.
@@ -38,12 +37,7 @@ class Closing:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:

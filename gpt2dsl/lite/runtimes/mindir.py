@@ -1,4 +1,4 @@
-"""Runtime of MindIR in MindSpore."""
+"""GraphRuntime of MindIR in MindSpore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2dsl.lite.runtimes.base import Arrays, Closing
 
 
 class MindirRuntime(Closing):
-    """Runtime of graphs loaded by ``mindspore.load``."""
+    """GraphRuntime of graphs loaded by ``mindspore.load``."""
 
     def __init__(self, folder: Path, described: Description) -> None:
         import mindspore  # noqa: PLC0415  # seconds
@@ -28,7 +28,7 @@ class MindirRuntime(Closing):
         self._cells: dict[str, Any] = {}
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run a graph; see ``Runtime.run``."""
+        """Run a graph; see ``GraphRuntime.run``."""
         from mindspore import Tensor  # noqa: PLC0415
 
         shapes = self._described.shapes

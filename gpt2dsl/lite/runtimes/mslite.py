@@ -1,4 +1,4 @@
-"""Runtime of MindSpore Lite, in this process if it can be imported, else in a worker process.
+"""GraphRuntime of MindSpore Lite, in this process if it can be imported, else in a worker process.
 
 A worker maps the same files as this process, so tensors are not copied between them.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError, RunError
-from gpt2dsl.lite import door
+from gpt2dsl.lite import setup
 from gpt2dsl.lite.description import Description
 from gpt2dsl.lite.runtimes.base import Arrays, Closing
 from gpt2dsl.lite.shapes import Port
@@ -29,15 +29,15 @@ SHARED = Path("/dev/shm")  # noqa: S108  # in memory, if the system has it
 WORKER = Path(__file__).parents[1] / "worker.py"
 
 
-class Own:
+class InProcessWorker:
     """Lite in this process, running the worker's code directly."""
 
     def __init__(self) -> None:
         module = importlib.import_module("gpt2dsl.lite.worker")
-        self._worker: Any = module.Worker()
+        self._worker: Any = module.LiteWorker()
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Return the answer to a request; errors as in ``Worker.ask``."""
+        """Return the answer to a request; errors as in ``WorkerProcess.ask``."""
         try:
             answer: dict[str, Any] = getattr(self._worker, do)(**request)
         except Exception as error:  # the library has errors of its own
@@ -48,18 +48,18 @@ class Own:
         """Do nothing: there is no process to end."""
 
 
-class Worker:
+class WorkerProcess:
     """Client of a worker process with Lite; one request at a time."""
 
-    def __init__(self, found: door.Door) -> None:
+    def __init__(self, installation: setup.LiteInstallation) -> None:
         answers, write_end = os.pipe()
         # the library's output is not an answer; its last line is reported if the worker ends
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(  # noqa: S603  # our own program
-            [str(found.python), str(WORKER), str(write_end)],
+            [str(installation.python), str(WORKER), str(write_end)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=self._said,
+            stderr=self._stderr,
             pass_fds=(write_end,),
             text=True,
             env={**os.environ, "PYTHONPATH": "", "GLOG_v": "3"},
@@ -90,8 +90,8 @@ class Worker:
         return answer
 
     def _last_words(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").split("\n")
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "nothing said")
 
     @property
@@ -107,17 +107,17 @@ class Worker:
             with contextlib.suppress(BrokenPipeError):  # the worker ended before reading a request
                 self._process.stdin.close()
         self._answers.close()
-        self._said.close()
+        self._stderr.close()
 
 
-def started() -> Own | Worker:
+def started() -> InProcessWorker | WorkerProcess:
     """Return Lite, started and ready for requests.
 
     Raises:
         InputError: Lite is not installed (G2-531).
     """
-    installation = door.found()
-    return Own() if installation.is_own else Worker(installation)
+    installation = setup.require()
+    return InProcessWorker() if installation.is_own else WorkerProcess(installation)
 
 
 def convert(source: Path, target: Path) -> None:
@@ -137,10 +137,10 @@ def convert(source: Path, target: Path) -> None:
 
 
 class LiteRuntime(Closing):
-    """Runtime of ``.ms`` graphs in Lite."""
+    """GraphRuntime of ``.ms`` graphs in Lite."""
 
     def __init__(self, folder: Path, described: Description) -> None:
-        self.name = f"MindSpore Lite {door.VERSION}"
+        self.name = f"MindSpore Lite {setup.VERSION}"
         self._folder, self._described = folder, described
         self._shared = Path(tempfile.mkdtemp(dir=SHARED if SHARED.is_dir() else None))
         self._mapped: dict[str, tuple[Arrays, Arrays]] = {}
@@ -151,7 +151,7 @@ class LiteRuntime(Closing):
             raise
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run a graph; see ``Runtime.run``."""
+        """Run a graph; see ``GraphRuntime.run``."""
         if graph not in self._mapped:
             self._mapped[graph] = self._load(graph)
         inputs, outputs = self._mapped[graph]

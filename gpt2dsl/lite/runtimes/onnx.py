@@ -1,4 +1,4 @@
-"""Runtime of ONNX in onnxruntime."""
+"""GraphRuntime of ONNX in onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpt2dsl.lite.runtimes.base import Arrays, Closing
 
 
 class OnnxRuntime(Closing):
-    """Runtime with sessions on the CPU, created on first use."""
+    """GraphRuntime with sessions on the CPU, created on first use."""
 
     def __init__(self, folder: Path, described: Description) -> None:
         import onnxruntime  # noqa: PLC0415  # an extra
@@ -24,7 +24,7 @@ class OnnxRuntime(Closing):
         self._sessions: dict[str, Any] = {}
 
     def run(self, graph: str, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Run a graph; see ``Runtime.run``."""
+        """Run a graph; see ``GraphRuntime.run``."""
         session = self._session(graph)
         try:
             outputs = session.run(None, dict(feeds))

@@ -108,9 +108,9 @@ def _value(file: BinaryIO, place: range) -> _Slice:
     if not isinstance(name, range) or not isinstance(tensor, range):
         raise _DamageError(f"at byte {place.start:,} a parameter without a name or a tensor")
     tag = _text(file, name)
-    inner = list(_fields(file, tensor))
-    dims = [value for number, value in inner if number == 1 and isinstance(value, int)]
-    fields = dict(inner)
+    message = list(_fields(file, tensor))
+    dims = [value for number, value in message if number == 1 and isinstance(value, int)]
+    fields = dict(message)
     kind, content = fields.get(2), fields.get(3)
     if not isinstance(kind, range) or not isinstance(content, range):
         raise _DamageError(f"{tag} is no tensor")
@@ -193,11 +193,11 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 def _header(tag: str, tensor: LazyTensor, length: int) -> bytes:
     """Return a message without the tensor's bytes, which come last."""
-    kind = next(name for name, known in _KINDS.items() if known == tensor.kind)
-    inner = b"".join(b"\x08" + _number(n) for n in tensor.shape)
-    inner += b"\x12" + _sized(kind.encode()) + b"\x1a" + _number(length)
-    outer = b"\n" + _sized(tag.encode()) + b"\x12" + _number(len(inner) + length) + inner
-    return b"\n" + _number(len(outer) + length) + outer
+    kind = next(name for name, known_kind in _KINDS.items() if known_kind == tensor.kind)
+    message = b"".join(b"\x08" + _number(n) for n in tensor.shape)
+    message += b"\x12" + _sized(kind.encode()) + b"\x1a" + _number(length)
+    value = b"\n" + _sized(tag.encode()) + b"\x12" + _number(len(message) + length) + message
+    return b"\n" + _number(len(value) + length) + value
 
 
 def _sized(text: bytes) -> bytes:

@@ -86,12 +86,7 @@ class LazyTensor(ABC):
 
 @attrs.frozen(eq=False)
 class FileTensor(LazyTensor):
-    """A tensor stored in a file, row-major.
-
-    Attributes:
-        path: the file.
-        pieces: offset and length in bytes of each piece, in order.
-    """
+    """A tensor stored in a file, row-major, in pieces of so many bytes from an offset."""
 
     path: Path
     pieces: tuple[tuple[int, int], ...]

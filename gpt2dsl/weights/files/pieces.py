@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,14 +65,14 @@ class Assembled(LazyTensor):
 
 
 @attrs.frozen(eq=False)
-class Part(LazyTensor):
+class SlicedTensor(LazyTensor):
     """A part of a tensor."""
 
     of: LazyTensor
     box: Box
 
     @classmethod
-    def at(cls, of: LazyTensor, box: Box) -> Part:
+    def at(cls, of: LazyTensor, box: Box) -> SlicedTensor:
         """Return the part of a tensor inside a box."""
         return cls(of.kind, tuple(last - first for first, last in box), of, box)
 
@@ -84,13 +85,7 @@ class Part(LazyTensor):
 
 
 def within(box: Box, rows: NDArray[Any], first: int) -> NDArray[Any]:
-    """Return the part of some rows of a tensor inside a box; empty if they lie outside it.
-
-    Args:
-        box: bounds in the whole tensor.
-        rows: consecutive rows of the tensor.
-        first: index of the first of them in the tensor.
-    """
+    """Return the part of rows, from ``first`` on, that is inside a box; empty if none is."""
     (top, bottom), *others = box
     edges = ((max(top - first, 0), max(bottom - first, 0)), *others)
     return np.ascontiguousarray(rows[tuple(slice(*edge) for edge in edges)])
@@ -149,9 +144,13 @@ class Padded(LazyTensor):
         return itertools.chain(self.of.blocks(first, end), [zeros] if len(zeros) else [])
 
 
-def reshaped(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
-    """Return a tensor in another shape, itself if it already has it."""
-    return stored if stored.shape == shape else Reshaped(stored.kind, shape, stored)
+def resized(stored: LazyTensor, shape: tuple[int, ...]) -> LazyTensor:
+    """Return a tensor in another shape: reshaped, or with rows of padding added or cut off."""
+    if stored.shape == shape:
+        return stored
+    surplus = stored.elements - math.prod(shape)
+    view = FirstRows if surplus > 0 else Padded if surplus else Reshaped
+    return view(stored.kind, shape, stored)
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:

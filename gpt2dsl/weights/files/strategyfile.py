@@ -65,12 +65,7 @@ _FIELDS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
 
 
 def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
-    """Return the content of a rank's strategy file.
-
-    Args:
-        stage: the rank's pipeline stage.
-        layouts: layouts of the parameters and optimizer states of the stage.
-    """
+    """Return the content of a strategy file, given a pipeline stage and its layouts."""
     message: Any = _message()
     message.current_stage = stage
     # MindSpore takes the stage from the first operator, and rejects a file without one as empty.
@@ -92,11 +87,6 @@ def content(stage: int, layouts: Mapping[str, TensorLayout]) -> bytes:
 
 def write(folder: Path, table: Sequence[CheckpointTensorSpec], ranks: ParallelDims) -> None:
     """Write the strategy file of every rank into a folder.
-
-    Args:
-        folder: an existing folder.
-        table: the tensors.
-        ranks: dp, mp and pp.
 
     Raises:
         OSError: the disk is full or not writable.

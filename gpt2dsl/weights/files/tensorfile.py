@@ -92,24 +92,19 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
 
 
 @contextmanager
-def begun(path: Path, tensors: Mapping[str, LazyTensor], **said: str) -> Iterator[HashedFile]:
-    """Create a file, write its header and yield it for the tensors, to be written in order.
-
-    Args:
-        path: the file.
-        tensors: their names, types and shapes.
-        said: further entries of the file's metadata.
+def begun(path: Path, tensors: Mapping[str, LazyTensor], **entries: str) -> Iterator[HashedFile]:
+    """Create a file, write its header with ``entries`` as metadata, and yield it for the tensors.
 
     Raises:
         OSError: as in ``write``.
     """
     with hashed(path) as file:
-        file.write(_header(tensors, said))
+        file.write(_header(tensors, entries))
         yield file
 
 
-def _header(tensors: Mapping[str, LazyTensor], said: Mapping[str, str]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **said}}
+def _header(tensors: Mapping[str, LazyTensor], entries: Mapping[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **entries}}
     offset = 0
     for name, tensor in tensors.items():
         offsets = [offset, offset + tensor.size]

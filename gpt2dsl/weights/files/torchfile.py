@@ -29,12 +29,7 @@ def is_torch(start: bytes) -> bool:
 
 @attrs.frozen
 class Checkpoint:
-    """The content of a torch file.
-
-    Attributes:
-        tensors: the model's tensors by name.
-        document: the other entries of the file; {} if it contains only tensors.
-    """
+    """The content of a torch file: the model's tensors by name, and the other entries."""
 
     tensors: dict[str, LazyTensor]
     document: dict[str, Any]

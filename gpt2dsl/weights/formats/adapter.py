@@ -61,13 +61,8 @@ class StoredLoRA:
 
 
 @attrs.frozen(kw_only=True)
-class Rows:
-    """Rows of an embedding table that an adapter replaces.
-
-    Attributes:
-        indices: indices of the rows.
-        values: ``[rows, width]``.
-    """
+class ReplacedRows:
+    """Rows of an embedding table that an adapter replaces, ``[rows, width]``."""
 
     indices: tuple[int, ...]
     values: LazyTensor
@@ -75,13 +70,7 @@ class Rows:
 
 @attrs.frozen(kw_only=True)
 class Origin:
-    """The files an adapter was read from, written back unchanged.
-
-    Attributes:
-        folder: their folder; its other files belong to the adapter too.
-        config: the content of adapter_config.json.
-        tensors: its tensors, under the names of the file.
-    """
+    """The files an adapter was read from, written back unchanged with its other files."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -107,7 +96,7 @@ class Adapter:
     modules: Mapping[str, StoredLoRA]
     base: str
     full: Mapping[str, LazyTensor]
-    rows: Mapping[str, Rows] = attrs.field(factory=dict)
+    rows: Mapping[str, ReplacedRows] = attrs.field(factory=dict)
     own: frozenset[str] = frozenset()
     bare: bool = False
     dropout: float = 0.0
@@ -131,7 +120,7 @@ class Adapter:
 
 
 @attrs.frozen(eq=False)
-class Merged(Whole):
+class MergedWeight(Whole):
     """A weight merged with its adapter, in the weight's element type."""
 
     of: LazyTensor
@@ -150,7 +139,7 @@ class Merged(Whole):
 
 
 @attrs.frozen(eq=False)
-class Raised(Whole):
+class MergedBias(Whole):
     """A bias merged with that of an adapter."""
 
     of: LazyTensor
@@ -166,11 +155,11 @@ class Raised(Whole):
 
 
 @attrs.frozen(eq=False)
-class Patched(Whole):
+class MergedTable(Whole):
     """An embedding table with some rows replaced."""
 
     of: LazyTensor
-    part: Rows
+    part: ReplacedRows
 
     def make(self) -> NDArray[Any]:
         """Return the table."""
@@ -200,24 +189,19 @@ def merged(tensors: Mapping[str, LazyTensor], adapter: Adapter) -> dict[str, Laz
         result.setdefault(HEAD, tensors[WTE])
     result |= dict(adapter.full)
     for name, rows in adapter.rows.items():
-        result[name] = Patched(result[name].kind, result[name].shape, result[name], rows)
+        result[name] = MergedTable(result[name].kind, result[name].shape, result[name], rows)
     for module, part in adapter.modules.items():
         weight, bias = result[f"{module}.weight"], result.get(f"{module}.bias")
-        result[f"{module}.weight"] = Merged(
+        result[f"{module}.weight"] = MergedWeight(
             weight.kind, weight.shape, weight, part, module in HEAD_MODULES
         )
         if part.bias and bias:
-            result[f"{module}.bias"] = Raised(bias.kind, bias.shape, bias, part)
+            result[f"{module}.bias"] = MergedBias(bias.kind, bias.shape, bias, part)
     return result
 
 
 def misfits(shapes: Mapping[str, tuple[int, ...]], adapter: Adapter) -> list[str]:
-    """Return a message for each mismatch between an adapter and a network.
-
-    Args:
-        shapes: shapes of the network's tensors by name.
-        adapter: the adapter.
-    """
+    """Return a message for each mismatch between a network's shapes and an adapter."""
     problems = []
     for module, part in adapter.modules.items():
         shape = shapes.get(f"{module}.weight")

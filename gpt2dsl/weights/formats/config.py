@@ -12,6 +12,12 @@ from gpt2dsl.schema.activations import ACTIVATIONS, WRITTEN
 from gpt2dsl.schema.config import ALIASES, CLASSIFIER, TABLE
 from gpt2dsl.schema.fate import fates, shown
 
+OF_NETWORK = (
+    "layers", "heads", "hidden", "positions", "vocab", "inner_width", "activation", "epsilon",
+    "scale_attention", "scale_by_layer", "tied",
+)  # fmt: skip
+"""Settings of a network that change its outputs."""
+
 _FEWEST_LABELS = 2
 """Default number of labels, as in transformers."""
 
@@ -24,12 +30,9 @@ def to_config(
 ) -> dict[str, Any]:
     """Return the config.json of a network.
 
-    Args:
-        geometry: the network.
-        eos: the tokenizer's end-of-text id; None for the last id, as in GPT-2.
-        classes: names of a classifier's classes; LABEL_0 and so on if empty.
-        source: the network's original config.json; keys whose values have not changed since are
-            kept.
+    Without ``eos`` the last id ends texts, as in GPT-2; without ``classes`` they are LABEL_0 and so
+    on. Keys of ``source``, the network's original config.json, are kept unless their values have
+    changed.
     """
     if not source:
         return _new(geometry, eos, classes)
@@ -105,10 +108,6 @@ def _new(geometry: GPT2Config, eos: int | None, classes: Sequence[str]) -> dict[
 
 def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
     """Return the network described by a config.json; absent keys have transformers' defaults.
-
-    Args:
-        config: the content.
-        path: its file, for messages.
 
     Raises:
         InputError: it describes another kind of network, or none (G2-306).

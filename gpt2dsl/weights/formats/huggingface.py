@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, SCORE, param_specs
-from gpt2dsl.weights import location
+from gpt2dsl.schema.folder import CONFIG, GENERATION, INDEX, WEIGHTS
+from gpt2dsl.weights import defaults, store
+from gpt2dsl.weights.defaults import Document
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import NAMES, ArrayTensor, LazyTensor, converted
-from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.formats.config import from_config, to_config
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 if TYPE_CHECKING:
     from gpt2dsl.data.tokenizer import Tokenizer
@@ -27,14 +32,43 @@ _PREFIX = "transformer."
 _BUFFER = re.compile(r"transformer\.h\.\d+\.attn\.(bias|masked_bias)")
 
 
+def open_weights(
+    place: CheckpointLocation,
+    kind: str,
+    tensors: Mapping[str, LazyTensor],
+    training_state: tuple[str, ...],
+) -> Weights:
+    """Open a folder that transformers reads, or a checkpoint of ours.
+
+    Raises:
+        InputError: a file beside the tensors is absent (G2-301) or damaged (G2-304).
+    """
+    path = place.folder / CONFIG
+    config = read_json(path)
+    geometry = from_config(config, path)
+    words = f"Hugging Face, {kind}"
+    if place.checkpoint:
+        words = f"checkpoint {place.checkpoint}" + (f", {kind}" if place.is_split else "")
+    named = full_names(tensors, place.files[0])
+    document = Document.of_json(path, config)
+    try:
+        stated = defaults.read(document, place.folder / GENERATION, geometry)
+    except InputError:
+        if place.checkpoint:  # the manifest tells a damaged file from an invalid one
+            store.verify(place.folder, but=".safetensors")
+        raise
+    return Weights.of(
+        place, words, geometry, named,
+        config=config, defaults=stated, training_state=training_state,
+    )  # fmt: skip
+
+
 def full_names(stored: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
     """Return tensors under the names of GPT2LMHeadModel, without causal masks.
 
-    Args:
-        stored: the tensors of a file; DistributedDataParallel prefixes each name with ``module.``,
-            ``torch.compile`` with ``_orig_mod.``, a LightningModule with the name of its
-            attribute, and GPT2Model alone has no ``transformer.``.
-        path: the file, for messages.
+    DistributedDataParallel prefixes each name with ``module.``, ``torch.compile`` with
+    ``_orig_mod.``, a LightningModule with the name of its attribute, and GPT2Model alone has no
+    ``transformer.``.
 
     Raises:
         InputError: two tensors get the same name (G2-304).
@@ -87,9 +121,6 @@ def write(
 
     Returns:
         File → checksum of each file with tensors, for ``store.writing``.
-
-    Raises:
-        OSError: the disk is full or not writable; ``store.writing`` turns it into a RunError.
     """
     shapes = {name: array.shape for name, array in arrays.items()}
     expected = {tensor.name: tensor.shape for tensor in param_specs(geometry)}
@@ -100,7 +131,7 @@ def write(
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
     digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), tensors)
     if generation is not None:
-        write_json(folder / location.GENERATION, generation)
+        write_json(folder / GENERATION, generation)
     return digests
 
 
@@ -128,24 +159,15 @@ def write_stored(
     stored: Mapping[str, LazyTensor],
     shard: int | None = None,
 ) -> dict[str, str]:
-    """Write a folder of lazy tensors, each in its own element type.
+    """Write a folder of lazy tensors, each in its own element type, which config.json names.
 
-    Args:
-        folder: the folder, from ``store.writing``.
-        config: the content of config.json; the element type is added.
-        stored: the tensors.
-        shard: maximum bytes per file, exceeded only by a single larger tensor; None for one file.
-
-    Returns:
-        File → checksum of each file with tensors.
-
-    Raises:
-        OSError: the disk is full or not writable.
+    A file has at most ``shard`` bytes, unless a single tensor is larger; without it there is one
+    file. Return file → checksum of each file with tensors.
     """
     write_config(folder, config, stored)
     shards = _shards(stored, shard)
     if len(shards) == 1:
-        return {location.WEIGHTS: tensorfile.write(folder / location.WEIGHTS, stored)}
+        return {WEIGHTS: tensorfile.write(folder / WEIGHTS, stored)}
     index: dict[str, str] = {}
     digests = {}
     for i, names in enumerate(shards, 1):
@@ -153,7 +175,7 @@ def write_stored(
         digests[file] = tensorfile.write(folder / file, {name: stored[name] for name in names})
         index |= dict.fromkeys(names, file)
     total = sum(tensor.size for tensor in stored.values())
-    write_json(folder / location.INDEX, {"metadata": {"total_size": total}, "weight_map": index})
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     return digests
 
 
@@ -164,13 +186,13 @@ def write_config(folder: Path, config: Mapping[str, Any], stored: Mapping[str, L
         sizes[tensor.kind] = sizes.get(tensor.kind, 0) + tensor.size
     dtype = NAMES[max(sizes, key=lambda kind: sizes[kind])]
     special = {key: value for key, value in config.items() if key.endswith("_token_id")}
-    write_json(folder / location.CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
-    write_json(folder / location.GENERATION, special)
+    write_json(folder / CONFIG, {**config, "torch_dtype": dtype, "dtype": dtype})
+    write_json(folder / GENERATION, special)
 
 
 def write_classes(folder: Path, config: Mapping[str, Any]) -> None:
     """Write a config.json beside an adapter, for the class names that PEFT's files lack."""
-    write_json(folder / location.CONFIG, config)
+    write_json(folder / CONFIG, config)
 
 
 def _shards(stored: Mapping[str, LazyTensor], limit: int | None) -> list[list[str]]:

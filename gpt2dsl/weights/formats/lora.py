@@ -23,26 +23,18 @@ Values = Mapping[str, NDArray[np.float32]]
 def to_files(
     slots: Sequence[LoRASpec], values: Values, full: Values, base: str, dropout: float = 0.0
 ) -> Adapter:
-    """Return a network's adapters in PEFT's layout.
-
-    Args:
-        slots: the adapters of the network.
-        values: their tensors, by the names of ``LoRASpec.shapes``.
-        full: tensors replaced as a whole.
-        base: the weights they were trained on.
-        dropout: dropout probability of their inputs in training.
-    """
+    """Return a network's adapters, with values by ``LoRASpec.shapes``, in PEFT's layout."""
     modules = {}
     for module, group in itertools.groupby(slots, key=lambda slot: slot.module):
-        together = list(group)
-        a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in together])  # [sum r, in]
-        b = np.concatenate([_spread(slot, values) for slot in together], 1)  # [out, sum r]
-        scale = together[0].scale
+        adapters = list(group)
+        a = np.concatenate([values[f"{slot.name}.lora_A"] for slot in adapters])  # [sum r, in]
+        b = np.concatenate([_spread(slot, values) for slot in adapters], 1)  # [out, sum r]
+        scale = adapters[0].scale
         modules[module] = StoredLoRA(
             a=ArrayTensor.of(a), b=ArrayTensor.of(b), alpha=scale * len(a), scale=scale
         )
-    whole = {name: ArrayTensor.of(array) for name, array in full.items()}
-    return Adapter(modules=modules, base=base, full=whole, dropout=dropout)
+    replaced = {name: ArrayTensor.of(array) for name, array in full.items()}
+    return Adapter(modules=modules, base=base, full=replaced, dropout=dropout)
 
 
 def _spread(slot: LoRASpec, values: Values) -> NDArray[np.float32]:

@@ -16,8 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.weights import defaults
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
+from gpt2dsl.weights.formats import settings
 from gpt2dsl.weights.formats.adapter import Adapter, StoredLoRA
+from gpt2dsl.weights.infer_config import Overrides, infer_config
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 _OUTSIDE = {
     "embedding.word_embedding.embedding_table": "wte.weight",
@@ -60,31 +66,52 @@ def is_aside(name: str) -> bool:
     return bool(_ASIDE.fullmatch(name))
 
 
-def own_names(found: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
+def open_weights(
+    place: CheckpointLocation, kind: str, tensors: Mapping[str, LazyTensor], hints: Overrides
+) -> Weights:
+    """Open a checkpoint, with the YAML beside it and its LoRA adapter merged, if there are any.
+
+    Raises:
+        InputError: as in ``renamed``, ``adapter`` and ``infer_config``.
+    """
+    file = place.files[0]
+    yaml = settings.of_checkpoint(file, place.folder)
+    lora = adapter(tensors, yaml.alpha if yaml else None, file)
+    named = renamed(tensors, file)
+    geometry, config = infer_config(named, yaml, hints, file)
+    stated = yaml.defaults(geometry) if yaml else Defaults()
+    words = f"MindFormers, {kind}"
+    weights = Weights.of(
+        place, words, geometry, named, config=config,
+        defaults=defaults.beside(place, geometry, stated),
+        training_state=tuple(filter(is_aside, tensors)),
+    )  # fmt: skip
+    if not lora:
+        return weights
+    return attrs.evolve(weights, base=weights).merged(lora, words + " with LoRA")
+
+
+def own_names(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Return tensors without the ``network.`` prefix that wrapper cells add to names."""
-    return {re.sub(r"^(network\.)+(?=backbone\.|score\.)", "", n): t for n, t in found.items()}
+    return {re.sub(r"^(network\.)+(?=backbone\.|score\.)", "", n): t for n, t in tensors.items()}
 
 
-def renamed(found: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
+def renamed(tensors: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor]:
     """Return tensors under Hugging Face's names, with query, key and value joined; no adapters.
-
-    Args:
-        found: the tensors, under MindFormers' names.
-        path: the file, for messages.
 
     Raises:
         InputError: one of query, key and value is missing, or their shapes differ (G2-306).
     """
     named: dict[str, LazyTensor] = {}
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if is_aside(name) or _ADAPTER.fullmatch(name):
             continue
         match = _NAME.fullmatch(name)
         block, inner = (match[1], match[2]) if match else (None, name)
         head, _, end = inner.rpartition(".")
         if block is not None and head.removeprefix("attention.") in _THIRDS:
-            whole = f"transformer.h.{block}.attn.c_attn.{end}"
-            named[whole] = named.get(whole) or _thirds(found, block, end, path)
+            c_attn = f"transformer.h.{block}.attn.c_attn.{end}"
+            named[c_attn] = named.get(c_attn) or _thirds(tensors, block, end, path)
         elif block is not None and inner in _BLOCK:
             named[f"transformer.h.{block}.{_BLOCK[inner]}"] = tensor
         elif match and block is None and inner in _OUTSIDE:
@@ -94,37 +121,37 @@ def renamed(found: Mapping[str, LazyTensor], path: Path) -> dict[str, LazyTensor
     return named
 
 
-def _thirds(found: Mapping[str, LazyTensor], block: str, end: str, path: Path) -> LazyTensor:
+def _thirds(tensors: Mapping[str, LazyTensor], block: str, end: str, path: Path) -> LazyTensor:
     """Return c_attn's weight or bias."""
     names = [f"backbone.blocks.{block}.attention.{third}.{end}" for third in _THIRDS]
-    if missing := [name for name in names if name not in found]:
+    if missing := [name for name in names if name not in tensors]:
         raise InputError("G2-306", path, f"{len(missing)} missing: {', '.join(missing)}")
-    parts = [found[name] for name in names]
+    parts = [tensors[name] for name in names]
     shape, kind = parts[0].shape, parts[0].kind
     if any((p.shape, p.kind) != (shape, kind) for p in parts) or not parts[0].readable:
         shapes = (f"{t} {list(p.shape)} {p.kind}" for t, p in zip(_THIRDS, parts, strict=True))
         message = f"backbone.blocks.{block}.attention: the {end} do not fit: {', '.join(shapes)}"
         raise InputError("G2-306", path, message)
     joined_shape = (*shape[1:], 3 * shape[0]) if len(shape) == 2 else (3 * shape[0],)
-    return Joined(kind, joined_shape, tuple(parts))
+    return QKVTensor(kind, joined_shape, tuple(parts))
 
 
 @attrs.frozen(eq=False)
-class Joined(Whole):
+class QKVTensor(Whole):
     """Query, key and value joined: three of ``[out, in]`` → ``[in, 3 out]``."""
 
     parts: tuple[LazyTensor, ...]
 
     def make(self) -> NDArray[Any]:
         """Return the three, transposed, as column blocks."""
-        whole = np.empty(self.shape, self.parts[0].rows(0, 0).dtype)
+        joined = np.empty(self.shape, self.parts[0].rows(0, 0).dtype)
         width = self.shape[-1] // 3
         for i, part in enumerate(self.parts):
-            whole[..., i * width : (i + 1) * width] = part.rows(0, part.length).T
-        return whole
+            joined[..., i * width : (i + 1) * width] = part.rows(0, part.length).T
+        return joined
 
 
-class _Last:
+class _LastRead:
     """Cache of the last tensor read, as its three thirds are written one after another."""
 
     def __init__(self) -> None:
@@ -140,12 +167,12 @@ class _Last:
 
 
 @attrs.frozen(eq=False)
-class Third(Whole):
+class QKVSlice(Whole):
     """One third of c_attn's columns, transposed: ``[in, 3 out] → [out, in]``."""
 
     of: LazyTensor
     index: int
-    last: _Last
+    last: _LastRead
 
     def make(self) -> NDArray[Any]:
         """Return the third, transposed."""
@@ -156,8 +183,8 @@ class Third(Whole):
 
 def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Return the network's tensors under MindFormers' names."""
-    mf_names = {ours: name for name, ours in (_OUTSIDE | _BLOCK).items()}
-    last = _Last()
+    mf_names = {hf_name: name for name, hf_name in (_OUTSIDE | _BLOCK).items()}
+    last = _LastRead()
     result: dict[str, LazyTensor] = {}
     for full, tensor in tensors.items():
         name = full.removeprefix("transformer.")
@@ -173,27 +200,22 @@ def named(tensors: Mapping[str, LazyTensor]) -> dict[str, LazyTensor]:
         end = inner.rpartition(".")[2]
         shape = (tensor.shape[-1] // 3, *tensor.shape[:-1])
         for i, third in enumerate(_THIRDS):
-            part = Third(tensor.kind, shape, tensor, i, last)
+            part = QKVSlice(tensor.kind, shape, tensor, i, last)
             result[f"backbone.{block}attention.{third}.{end}"] = part
     return result
 
 
-def adapter(found: Mapping[str, LazyTensor], alpha: float | None, path: Path) -> Adapter | None:
-    """Return the LoRA adapter of a checkpoint; None if it has none.
+def adapter(tensors: Mapping[str, LazyTensor], alpha: float | None, path: Path) -> Adapter | None:
+    """Return the LoRA adapter of a checkpoint, whose YAML has ``alpha``; None if it has no adapter.
 
     MindFormers adapts query, key and value separately, which are one tensor here: the adapters are
     joined into one of the summed rank, with B zero outside each adapter's third.
-
-    Args:
-        found: the tensors, under MindFormers' names.
-        alpha: lora_alpha of the YAML; None if there is none.
-        path: the file, for messages.
 
     Raises:
         InputError: half of an adapter is missing (G2-306), or alpha is missing (G2-304).
     """
     halves: dict[str, dict[str, dict[str, LazyTensor]]] = {}
-    for name, tensor in found.items():
+    for name, tensor in tensors.items():
         if match := _ADAPTER.fullmatch(name):
             block = halves.setdefault(match[1], {})
             block.setdefault(match[2], {})[match[3].lower()] = tensor
@@ -209,7 +231,7 @@ def adapter(found: Mapping[str, LazyTensor], alpha: float | None, path: Path) ->
             raise InputError("G2-306", path, message)
         if shapes := _unlike(parts):
             raise InputError("G2-306", path, f"block {number}: its adapters are {shapes}")
-        modules[f"transformer.h.{number}.attn.c_attn"] = _one(parts, alpha)
+        modules[f"transformer.h.{number}.attn.c_attn"] = _joined(parts, alpha)
     return Adapter(modules=modules, base="", full={})
 
 
@@ -222,22 +244,22 @@ def _unlike(parts: Mapping[str, Mapping[str, LazyTensor]]) -> str:
         and half_a.shape == half_b.shape[::-1] == a[0].shape
         for half_a, half_b in zip(a, b, strict=True)
     )
-    halves = (f"{name} {list(half.shape)} {half.kind}" for name, half in _named(parts))
+    halves = (f"{name} {list(half.shape)} {half.kind}" for name, half in _by_name(parts))
     return "" if fits else ", ".join(halves)
 
 
-def _named(parts: Mapping[str, Mapping[str, LazyTensor]]) -> list[tuple[str, LazyTensor]]:
+def _by_name(parts: Mapping[str, Mapping[str, LazyTensor]]) -> list[tuple[str, LazyTensor]]:
     return [(f"{third} {end}", half) for third, pair in parts.items() for end, half in pair.items()]
 
 
-def _one(parts: Mapping[str, Mapping[str, LazyTensor]], alpha: float) -> StoredLoRA:
-    chosen = [third for third in _THIRDS if third in parts]
-    rank, width = parts[chosen[0]]["a"].shape
-    b = np.zeros((3 * width, rank * len(chosen)), np.float32)
-    for i, third in enumerate(chosen):
+def _joined(parts: Mapping[str, Mapping[str, LazyTensor]], alpha: float) -> StoredLoRA:
+    adapted = [third for third in _THIRDS if third in parts]
+    rank, width = parts[adapted[0]]["a"].shape
+    b = np.zeros((3 * width, rank * len(adapted)), np.float32)
+    for i, third in enumerate(adapted):
         row = _THIRDS.index(third) * width
         b[row : row + width, i * rank : (i + 1) * rank] = parts[third]["b"].load()
-    a = np.concatenate([parts[third]["a"].load() for third in chosen])
+    a = np.concatenate([parts[third]["a"].load() for third in adapted])
     return StoredLoRA(
-        a=ArrayTensor.of(a), b=ArrayTensor.of(b), alpha=alpha * len(chosen), scale=alpha / rank
+        a=ArrayTensor.of(a), b=ArrayTensor.of(b), alpha=alpha * len(adapted), scale=alpha / rank
     )

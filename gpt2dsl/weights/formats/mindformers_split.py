@@ -25,13 +25,7 @@ _IN_BLOCK = re.compile(r".*backbone\.blocks\.\d+\.(.+)")
 
 
 def layout_of(name: str, axes: int, ranks: ParallelDims) -> TensorLayout:
-    """Return the layout of a tensor of MindFormers.
-
-    Args:
-        name: MindFormers' name of the tensor.
-        axes: number of axes of the tensor.
-        ranks: dp, mp and pp.
-    """
+    """Return the layout of a tensor with so many axes, by MindFormers' name."""
     match = _IN_BLOCK.fullmatch(name)
     inner = match[1] if match else ""
     cut = next((axis for end, axis in _CUT.items() if re.fullmatch(end, inner)), None)

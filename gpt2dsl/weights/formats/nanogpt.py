@@ -20,8 +20,14 @@ from gpt2dsl.layout.params import param_specs
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.schema.fate import KeyFate, fates
 from gpt2dsl.schema.nanogpt import MODEL_ARGS, TABLE
+from gpt2dsl.weights import defaults
+from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
+from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.formats.config import to_config
+from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.network_weights import Weights
 
 _LINEARS = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 
@@ -42,10 +48,30 @@ def is_nanogpt(document: Mapping[str, Any]) -> bool:
     return isinstance(document.get("model_args"), dict)
 
 
+def open_weights(
+    place: CheckpointLocation,
+    tensors: Mapping[str, LazyTensor],
+    document: dict[str, Any],
+    hints: Overrides,
+) -> Weights:
+    """Open a checkpoint, given its entries besides the tensors.
+
+    Raises:
+        InputError: as in ``network``, or a file beside it describes another network (G2-306).
+    """
+    file = place.files[0]
+    geometry = network(document, hints.activation, file)
+    named = renamed(huggingface.full_names(tensors, file), document, geometry)
+    stated = defaults.beside(place, geometry, Defaults())
+    return Weights.of(
+        place, "nanoGPT's checkpoint", geometry, named, config=config(geometry), defaults=stated
+    )
+
+
 def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
     """Return the fate of each key of a checkpoint and of its model_args."""
-    inner = fates(path, document["model_args"], MODEL_ARGS)
-    named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in inner)
+    of_args = fates(path, document["model_args"], MODEL_ARGS)
+    named = (attrs.evolve(fate, key=f"model_args.{fate.key}") for fate in of_args)
     other_keys = {key: "..." for key in document if key != "model_args"}
     return [*fates(path, other_keys, TABLE), *named]
 
@@ -53,11 +79,8 @@ def key_fates(document: Mapping[str, Any], path: Path) -> list[KeyFate]:
 def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Config:
     """Return the network of a checkpoint.
 
-    Args:
-        document: the entries of the file besides the tensors.
-        activation: the user's choice; "" for gelu with erf, as in nanoGPT today. Before August 2023
-            nanoGPT used the tanh form, gelu_new, which its files do not record.
-        path: the file, for messages.
+    Without ``activation`` it is gelu with erf, as in nanoGPT today; before August 2023 nanoGPT used
+    the tanh form, gelu_new, which its files do not record.
 
     Raises:
         InputError: a number is missing or invalid (G2-306).
@@ -90,13 +113,7 @@ def config(geometry: GPT2Config) -> dict[str, Any]:
 def renamed(
     stored: Mapping[str, LazyTensor], document: Mapping[str, Any], geometry: GPT2Config
 ) -> dict[str, LazyTensor]:
-    """Return tensors in the layout of Hugging Face's GPT-2.
-
-    Args:
-        stored: the tensors, under the names of GPT2LMHeadModel, which nanoGPT shares.
-        document: the entries of the file besides the tensors.
-        geometry: the network.
-    """
+    """Return tensors in the layout of Hugging Face's GPT-2, whose names nanoGPT shares."""
     result: dict[str, LazyTensor] = {}
     for name, tensor in stored.items():
         if name.endswith(_LINEARS) and len(tensor.shape) == 2:

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.data.documents import read_json
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, WTE, param_specs
@@ -21,9 +22,8 @@ from gpt2dsl.schema import adapter_config
 from gpt2dsl.schema.fate import fates, refuse
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats import peft_targets
-from gpt2dsl.weights.formats.adapter import Adapter, Beginning, Origin, Rows, StoredLoRA
+from gpt2dsl.weights.formats.adapter import Adapter, Beginning, Origin, ReplacedRows, StoredLoRA
 from gpt2dsl.weights.formats.peft_targets import Base, Kind, Targets
-from gpt2dsl.weights.location import read_json
 
 PREFIX, BODY = "base_model.model.", "transformer."
 _PART = re.compile(
@@ -49,7 +49,7 @@ class _Parts:
     low_rank: dict[str, dict[str, LazyTensor]] = attrs.field(factory=dict)
     tables: set[str] = attrs.field(factory=set)
     rows: dict[str, LazyTensor] = attrs.field(factory=dict)
-    whole: dict[str, LazyTensor] = attrs.field(factory=dict)
+    replaced: dict[str, LazyTensor] = attrs.field(factory=dict)
 
     @classmethod
     def of(cls, stored: Mapping[str, LazyTensor]) -> _Parts:
@@ -66,23 +66,20 @@ class _Parts:
             elif match := _ROWS.fullmatch(inner):
                 parts.rows[match[1]] = tensor
             elif ".original_module." not in inner and not _OF_TRAINING.fullmatch(inner):
-                parts.whole[inner] = tensor
-        for inner in [candidate for candidate in parts.whole if ".modules_to_save." in candidate]:
-            tensor = parts.whole.pop(inner)
-            parts.whole.setdefault(inner.replace(".modules_to_save.", "."), tensor)
+                parts.replaced[inner] = tensor
+        for inner in [
+            candidate for candidate in parts.replaced if ".modules_to_save." in candidate
+        ]:
+            tensor = parts.replaced.pop(inner)
+            parts.replaced.setdefault(inner.replace(".modules_to_save.", "."), tensor)
         return parts
 
     def names(self) -> list[str]:
         """Return the names of all modules and tensors."""
-        return [*self.low_rank, *self.rows, *self.whole]
+        return [*self.low_rank, *self.rows, *self.replaced]
 
     def base(self, config: Mapping[str, Any], layers: int | None) -> Base:
-        """Return the network that the adapter was trained on.
-
-        Args:
-            config: the content of adapter_config.json.
-            layers: number of blocks of the base; None if the base is unknown.
-        """
+        """Return the network of the adapter; ``layers`` is None if the base is unknown."""
         blocks = [int(m[1]) for name in self.names() if (m := re.match(r".*?\bh\.(\d+)\.", name))]
         is_bare = any(name.startswith(("h.", "wte", "wpe", "ln_f")) for name in self.names())
         mapped = config.get("auto_mapping")
@@ -117,13 +114,7 @@ def adapter(
     stored: Mapping[str, LazyTensor],
     geometry: GPT2Config | None = None,
 ) -> Adapter:
-    """Return the adapter of a folder.
-
-    Args:
-        config: the content of adapter_config.json, from ``read_config``.
-        path: its file, for messages.
-        stored: the tensors, under PEFT's names.
-        geometry: the base's network; None if unknown.
+    """Return the adapter of a folder, from ``read_config`` and its tensors under PEFT's names.
 
     Raises:
         InputError: it contradicts the configuration, or half of it is missing (G2-306).
@@ -169,7 +160,7 @@ def adapter(
     )
 
 
-def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
+def _own(modules: Iterable[str], rows: Mapping[str, ReplacedRows]) -> frozenset[str]:
     """Return the names among wte and lm_head of which the adapter has its own copy.
 
     Replaced rows of the wte are the head's too, as PEFT ties them.
@@ -183,13 +174,7 @@ def _own(modules: Iterable[str], rows: Mapping[str, Rows]) -> frozenset[str]:
 def _untied(
     full: Mapping[str, LazyTensor], own: frozenset[str], saved: Collection[str]
 ) -> dict[str, LazyTensor]:
-    """Return replaced tensors, with a new value of the tied table under both of its names.
-
-    Args:
-        full: replaced tensors, as in the file.
-        own: the names among wte and lm_head of which the adapter has its own copy.
-        saved: names of the tensors of modules_to_save.
-    """
+    """Return replaced tensors, with a new value of the tied table under both of its names."""
     shared = [full[name] for name in (WTE, HEAD) if name in full and name not in saved]
     result = dict(full)
     if shared and own:
@@ -230,7 +215,7 @@ def _full(
         InputError: PEFT would ignore one, or GPT-2 has no such tensor (G2-306).
     """
     full = {}
-    for inner, tensor in parts.whole.items():
+    for inner, tensor in parts.replaced.items():
         module, _, end = inner.rpartition(".")
         name = f"{module.removesuffix('.base_layer')}.{end}"
         is_wrapped = module.endswith(".base_layer")
@@ -246,7 +231,7 @@ def _full(
 
 def _rows(
     parts: _Parts, tables: Mapping[str, list[int]], base: Base, path: Path
-) -> dict[str, Rows]:
+) -> dict[str, ReplacedRows]:
     """Return the replaced rows, by the name of their module in the file."""
     table = f"{BODY}wte"
     named = dict(tables)
@@ -261,7 +246,7 @@ def _rows(
     ):
         raise InputError("G2-306", path, f"trainable_token_indices names {odd}, which is no table")
     return {
-        module: Rows(indices=tuple(indices), values=parts.rows[module])
+        module: ReplacedRows(indices=tuple(indices), values=parts.rows[module])
         for module, indices in named.items()
     }
 
@@ -345,7 +330,7 @@ def _beginning(config: Mapping[str, Any], path: Path, module: str, parts: _Parts
     """Return the adapter's initialisation if PEFT changes the base when loading it; else ""."""
     start = _OF_BASE.get(str(config.get("init_lora_weights")).lower(), "")
     # PEFT leaves tables unchanged, and a base weight in the file is already reduced.
-    if module in parts.tables or f"{module}.base_layer.weight" in parts.whole:
+    if module in parts.tables or f"{module}.base_layer.weight" in parts.replaced:
         return ""
     if start and module == peft_targets.HEAD:
         message = f"{module}: {start} changes the word table with it, which the file lacks"

@@ -30,12 +30,7 @@ _DEFAULT = ("c_attn",)
 
 @attrs.frozen(kw_only=True)
 class Base:
-    """The network that an adapter was trained on, as transformers builds it.
-
-    Attributes:
-        layers: number of blocks.
-        head: lm_head, score, or "" for GPT2Model alone, whose names lack ``transformer.``.
-    """
+    """The network that an adapter was trained on; GPT2Model alone has no head."""
 
     layers: int
     head: str
@@ -59,12 +54,7 @@ class Base:
 
 @attrs.frozen
 class Targets:
-    """The keys of an adapter_config.json that name modules.
-
-    Attributes:
-        config: the content.
-        path: its file, for messages.
-    """
+    """The keys of an adapter_config.json that name modules."""
 
     config: Mapping[str, Any]
     path: Path

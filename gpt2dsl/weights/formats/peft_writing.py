@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.layout.params import SCORE
+from gpt2dsl.schema.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.peft import BODY, PREFIX
-from gpt2dsl.weights.location import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def write(
@@ -22,18 +22,12 @@ def write(
 ) -> dict[str, str]:
     """Write a folder that PEFT and ``peft.adapter`` read; PEFT's own files are kept unchanged.
 
-    Only the base is updated, as the base of a copied project is another than its files name.
-
-    Args:
-        folder: the folder, from ``store.writing``.
-        adapter: the adapter; unless it came from PEFT, each scale is written as alpha / r.
-        prepared: a transformation applied to the tensors before they are written.
+    Only the base is updated, as the base of a copied project is another than its files name. Unless
+    the adapter came from PEFT, each scale is written as alpha / r. ``prepared`` transforms the
+    tensors.
 
     Returns:
         File → checksum of the file with tensors.
-
-    Raises:
-        OSError: the disk is full or not writable.
     """
     config = dict(adapter.origin.config) if adapter.origin else to_config(adapter)
     if adapter.base:
@@ -91,12 +85,12 @@ def _task(adapter: Adapter) -> str:
 
 def _targets(adapter: Adapter) -> list[str]:
     """Return PEFT's target_modules, without block numbers if all blocks have the same."""
-    inner: dict[str, set[str]] = {}
+    blocks_of: dict[str, set[str]] = {}
     for module in adapter.modules:
         _, _, block, suffix = module.split(".", 3)
-        inner.setdefault(suffix, set()).add(block)
-    most = max(map(len, inner.values()))
-    whole = all(len(blocks) == most for blocks in inner.values())
-    if whole and sorted(map(int, next(iter(inner.values())))) == list(range(most)):
-        return sorted(inner)
+        blocks_of.setdefault(suffix, set()).add(block)
+    count = max(map(len, blocks_of.values()))
+    is_uniform = all(len(blocks) == count for blocks in blocks_of.values())
+    if is_uniform and sorted(map(int, next(iter(blocks_of.values())))) == list(range(count)):
+        return sorted(blocks_of)
     return sorted(module.removeprefix("transformer.") for module in adapter.modules)

@@ -30,7 +30,7 @@ _GENERATION = "hugging_face_generation"
 
 
 @attrs.frozen
-class Settings:
+class MindFormersYaml:
     """The content of the YAML.
 
     Attributes:
@@ -66,19 +66,24 @@ class Settings:
         raise InputError("G2-306", self.path, message)
 
 
-def beside(checkpoint: Path) -> Settings | None:
-    """Return the YAML beside a checkpoint: of the same name, or the only one; None if absent.
+def of_checkpoint(file: Path, folder: Path) -> MindFormersYaml | None:
+    """Return the YAML beside a checkpoint's file or in the folder of its ranks; None if absent.
 
     Raises:
         InputError: the YAML is damaged (G2-304).
     """
+    return _beside(file) or _beside(folder / file.name)
+
+
+def _beside(checkpoint: Path) -> MindFormersYaml | None:
+    """Return the YAML beside a checkpoint: of the same name, or the only one."""
     same = [path for end in (".yaml", ".yml") if (path := checkpoint.with_suffix(end)).exists()]
-    beside = same[:1] or sorted(checkpoint.parent.glob("*.yaml"))
-    if len(beside) != 1:
+    candidates = same[:1] or sorted(checkpoint.parent.glob("*.yaml"))
+    if len(candidates) != 1:
         return None
     import yaml  # noqa: PLC0415  # slow, and seldom needed
 
-    path = beside[0]
+    path = candidates[0]
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -87,15 +92,15 @@ def beside(checkpoint: Path) -> Settings | None:
         first = str(error).splitlines()[0]
         raise InputError("G2-304", path, f"it is not YAML: {first}") from error
     model = content.get("model") if isinstance(content, dict) else None
-    inner = model.get("model_config") if isinstance(model, dict) else None
-    if not isinstance(inner, dict) and not same:
+    settings = model.get("model_config") if isinstance(model, dict) else None
+    if not isinstance(settings, dict) and not same:
         return None  # An unrelated file.
-    if not isinstance(inner, dict):
+    if not isinstance(settings, dict):
         raise InputError("G2-304", path, "it has no model.model_config, as MindFormers' files have")
-    carried, generation = (
+    config, generation = (
         _table(path, key, content.get(key)) for key in ("hugging_face", _GENERATION)
     )
-    return Settings(path, inner, carried or {}, generation)
+    return MindFormersYaml(path, settings, config or {}, generation)
 
 
 def _table(path: Path, key: str, value: object) -> dict[str, Any] | None:
@@ -115,13 +120,10 @@ def to_settings(
 ) -> dict[str, Any]:
     """Return MindFormers' YAML of a network.
 
-    Args:
-        geometry: the network.
-        config: Hugging Face's config.json, embedded to restore settings without a counterpart in
-            MindFormers when the file is read here.
-        generation: generation_config.json, embedded too; None if there is none.
+    It embeds config.json and generation_config.json, to restore settings without a counterpart in
+    MindFormers when the file is read here.
     """
-    mf_names = {ours: name for name, ours in ACTIVATIONS.items()}
+    mf_names = {activation: name for name, activation in ACTIVATIONS.items()}
     model: dict[str, Any] = {
         "type": "GPT2Config",
         "seq_length": geometry.positions,

@@ -75,7 +75,7 @@ def test_the_state_of_training_is_no_weight(tmp_path: Path, geometry: GPT2Config
     }  # fmt: skip
     path = _checkpoint(tmp_path / "a.ckpt", geometry, **state)
     found = opening.opened(path, HEADS)
-    assert len(found.aside) == len(state)
+    assert len(found.training_state) == len(state)
     assert not found.faults
     assert not found.missing
 

@@ -228,7 +228,7 @@ def test_the_revision_of_a_base_on_the_hub_is_the_one_that_the_adapter_names(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     opened = opening.opened(tmp_path / "a", Overrides())
     assert opened.base is not None
-    assert opened.base.place.folder.name == "v2" * 8
+    assert opened.base.location.folder.name == "v2" * 8
 
 
 def test_an_adapter_on_the_hub_is_converted_by_its_name(

@@ -24,13 +24,8 @@ _COMPLETE = "complete"
 
 
 @attrs.frozen
-class Door:
-    """An installation of Lite.
-
-    Attributes:
-        python: its interpreter.
-        is_own: whether that is the interpreter of this process.
-    """
+class LiteInstallation:
+    """The interpreter that has Lite, and whether it is that of this process."""
 
     python: Path
     is_own: bool
@@ -41,34 +36,30 @@ def environment() -> Path:
     return cache.folder("lite") / f"mindspore-lite-{VERSION}"
 
 
-def find() -> Door | None:
+def find() -> LiteInstallation | None:
     """Return the installation of Lite; None if there is none."""
     if importlib.util.find_spec("mindspore_lite"):
-        return Door(Path(sys.executable), is_own=True)
-    return Door(_interpreter(), is_own=False) if _is_complete() else None
+        return LiteInstallation(Path(sys.executable), is_own=True)
+    return LiteInstallation(_interpreter(), is_own=False) if _is_complete() else None
 
 
-def found() -> Door:
+def require() -> LiteInstallation:
     """Return the installation of Lite.
 
     Raises:
         InputError: Lite is not installed (G2-531).
     """
-    door = find()
-    if door is None:
+    installation = find()
+    if installation is None:
         message = f"it is not in this Python, nor set up beside it: {SETUP}"
         raise InputError("G2-531", "mindspore_lite", message)
-    return door
+    return installation
 
 
 def set_up(python: str = "") -> Path:
-    """Create the environment with mindspore-lite, unless it exists.
+    """Create the environment with mindspore-lite, unless it exists, and return it.
 
-    Args:
-        python: a Python 3.7; "" for the one on PATH or under ~/.pyenv.
-
-    Returns:
-        The environment.
+    ``python`` is a Python 3.7; "" for the one on PATH or under ~/.pyenv.
 
     Raises:
         InputError: there is no such Python (G2-531).
@@ -105,8 +96,8 @@ def _is_complete() -> bool:
 
 def _python(named: str) -> str:
     """Return a working Python 3.7; the one on PATH may be a pyenv shim without that version."""
-    beside = sorted(Path("~/.pyenv/versions").expanduser().glob("3.7*/bin/python3.7"))
-    candidates = [named] if named else [PYTHON, *map(str, beside)]
+    pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob("3.7*/bin/python3.7"))
+    candidates = [named] if named else [PYTHON, *map(str, pyenv)]
     for candidate in candidates:
         path = shutil.which(candidate)
         code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
