@@ -133,7 +133,7 @@ class Checkpoints:
             or (difference.is_content, difference.key) != (True, "train.resume")
         ]
         if reasons := refusal(differences):
-            raise RunError(f"{folder}: {reasons} [G2-402]")
+            raise RunError("G2-402", f"{folder}: {reasons}")
         try:
             self._read_weights(folder, arrays)
             self.step.load_state(arrays, state)

@@ -71,7 +71,7 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
     except OSError as error:
         is_of_names = isinstance(error, socket.gaierror)
         why = str(error.strerror) if is_of_names else os.strerror(error.errno or 0)
-        raise RunError(f"{host}:{port}: can't be listened on: {why}") from None
+        raise RunError("G2-535", f"{host}:{port}: can't be listened on: {why}") from None
     bound = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
     if bound.is_loopback or settings.key:
         return listening
