@@ -193,7 +193,9 @@ def test_a_port_that_is_taken_is_one_line_before_anything_is_loaded(
     words = [sys.executable, "-m", "gpt2dsl", "serve", str(weights), "--port", port]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == f"127.0.0.1:{port}: can't be listened on: Address already in use\n"
+    assert (
+        done.stderr == f"127.0.0.1:{port}: can't be listened on: Address already in use [G2-535]\n"
+    )
 
 
 def test_an_unknown_path_is_refused_in_openais_form(client: openai.OpenAI) -> None:
