@@ -139,7 +139,7 @@ class Checkpoints:
             self.step.load_state(arrays, state)
         except (ValueError, KeyError, TypeError) as error:
             message = f"not a checkpoint of this run: {error}"
-            raise InputError("G2-306", folder, message) from None
+            raise InputError("G2-316", folder, message) from None
         return [difference for difference in differences if difference.rule.kind == "differ"]
 
     def _differences(self, state: Mapping[str, Any]) -> list[Difference]:

@@ -125,14 +125,14 @@ def prepare_classes(
 
     Raises:
         SpecError: rows are invalid, or have a label that is not in ``names`` (G2-309).
-        InputError: the data or the tokenizer is unusable, the data has other classes (G2-306), or
+        InputError: the data or the tokenizer is unusable, the data has other classes (G2-317), or
             too few rows (G2-305).
         RunError: the target exists already or can't be written.
     """
     expected = CLASSES.get(source.form.format, len(names))
     if expected != len(names):
         message = f"{source.form.format} has {expected} classes, --labels says {len(names)}"
-        raise InputError("G2-306", source.name, message)
+        raise InputError("G2-317", source.name, message)
     vocabulary = Tokenizer.load(tokenizer)
     examples = Examples.read(source, vocabulary, Classes(names, source.form), seq_length)
     if len(examples) < shards:

@@ -59,7 +59,7 @@ def _judged(
     message = refusal(differences) or _past(state, steps)
     if not message:
         return item
-    return refused(parts, item.key, item.name, InputError("G2-306", item.name, message))
+    return refused(parts, item.key, item.name, InputError("G2-316", item.name, message))
 
 
 def _differences(

@@ -157,7 +157,7 @@ class Defaults:
         """Raise an error for unsupported keys of the files, unless the request overrides them.
 
         Raises:
-            SpecError: it lists every such key (G2-306).
+            SpecError: it lists every such key (G2-313).
         """
         overridden_keys = set(generation_config.file_keys(asked.given()))
         refuse(fate for fate in self.refused if fate.key not in overridden_keys)

@@ -80,7 +80,7 @@ def infer_config(
         path: the file, for messages.
 
     Raises:
-        InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-306).
+        InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-314).
     """
     derived = _seen(named, path)
     yaml = _of_settings(said) if said else None
@@ -101,7 +101,7 @@ def infer_config(
         raise InputError("G2-307", path, message)
     if derived["hidden"] % heads:
         raise InputError(
-            "G2-306", path, f"{heads} heads do not divide the width {derived['hidden']}"
+            "G2-314", path, f"{heads} heads do not divide the width {derived['hidden']}"
         )
     activation = (
         hints.activation
@@ -155,11 +155,11 @@ def _of_settings(said: Settings) -> dict[str, Any]:
     for key, value in values.items():
         if type(value) is not int or value < 1:
             message = f"{keys[key]} is {shown(value)}, a positive whole number is expected"
-            raise InputError("G2-306", said.path, message)
+            raise InputError("G2-313", said.path, message)
     activation = said.model.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         message = f"hidden_act is {shown(activation)}, one of {', '.join(ACTIVATIONS)} is expected"
-        raise InputError("G2-306", said.path, message)
+        raise InputError("G2-313", said.path, message)
     values["activation"] = ACTIVATIONS[activation]
     rates = [_rate(said, yaml_key) for yaml_key in _DROPOUTS.values()]
     return values | _dropouts(*rates)
@@ -171,7 +171,7 @@ def _rate(said: Settings, yaml_key: str) -> float:
     if type(rate) in {int, float} and 0 <= rate < 1:
         return float(rate)
     message = f"{yaml_key} is {shown(rate)}, a number from 0 to below 1 is expected"
-    raise InputError("G2-306", said.path, message)
+    raise InputError("G2-313", said.path, message)
 
 
 def _dropouts(residual: float, attention: float) -> dict[str, Any]:
@@ -185,5 +185,5 @@ def _agreeing(found: GPT2Config, said: Mapping[str, Any], path: Path, whose: str
         actual = getattr(found, key)
         if actual != value:
             message = f"{key} is {value} in one place and {actual} in another ({whose})"
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-314", path, message)
     return found

@@ -54,7 +54,7 @@ def joined(found: location.CheckpointLocation, hints: Overrides) -> Joined:
 
     Raises:
         InputError: the layout is unknown (G2-307), ranks are missing (G2-301), the strategy is
-            damaged (G2-304), or the files contradict it (G2-306).
+            damaged (G2-304), or the files contradict it (G2-315).
     """
     formats = [detect_format.stored(file) for file in found.files]
     ranks = [mindformers.own_names(rank_tensors) for _, rank_tensors in formats]
@@ -83,7 +83,7 @@ def _check_ranks(found: location.CheckpointLocation) -> None:
             recorded = tensorfile.metadata(file).get("rank", str(number))
             if recorded != str(number):
                 message = f"it is the file of rank {recorded}, and lies in {file.parent.name}"
-                raise InputError("G2-306", file, message)
+                raise InputError("G2-315", file, message)
 
 
 def _check_shapes(whole: Tensors, geometry: GPT2Config, found: location.CheckpointLocation) -> None:
@@ -97,7 +97,7 @@ def _check_shapes(whole: Tensors, geometry: GPT2Config, found: location.Checkpoi
         shape = shapes.get(name.removeprefix(f"{state}.") if state else name, tensor.shape)
         if tensor.shape != shape:
             message = f"{name} becomes {list(tensor.shape)}, {list(shape)} is the network's"
-            raise InputError("G2-306", found.path, f"{message}: the strategy is not of these files")
+            raise InputError("G2-315", found.path, f"{message}: the strategy is not of these files")
 
 
 def _geometry(found: location.CheckpointLocation) -> GPT2Config:
@@ -145,7 +145,7 @@ def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: 
         message = (
             f"it is of {count} ranks, {len(stages)} stages of {dimensions}, and {named} was named"
         )
-        raise InputError("G2-306", source, message)
+        raise InputError("G2-315", source, message)
 
 
 def _check_count(
@@ -153,14 +153,14 @@ def _check_count(
 ) -> None:
     if source == found.path and there != expected:
         message = f"it has {there} ranks, the layout that was named {expected}"
-        raise InputError("G2-306", source, message)
+        raise InputError("G2-315", source, message)
     if there < expected:
         missing = found.folder / f"rank_{there}"
         message = f"there is no such folder; {source} is of {expected} ranks"
         raise InputError("G2-301", missing, message)
     if there > expected:
         message = f"it is of {expected} ranks, and {found.path} has {there}"
-        raise InputError("G2-306", source, message)
+        raise InputError("G2-315", source, message)
 
 
 def _of_layout(
@@ -221,24 +221,24 @@ class _Joiner:
     def _of_stage(self, name: str, layout: TensorLayout | None, numbers: range) -> LazyTensor:
         if lacking := [i for i in numbers if name not in self.ranks[i]]:
             message = f"1 missing: {name}, which rank_{_other(numbers, lacking)} has"
-            raise InputError("G2-306", self.files[lacking[0]], message)
+            raise InputError("G2-315", self.files[lacking[0]], message)
         parts = {i: self.ranks[i][name] for i in numbers}
         first = parts[numbers[0]]
         if layout is None:
             if mindformers.is_aside(name):  # a counter, equal on all ranks
                 return first
             message = f"the strategy does not know {name}: it is of another network"
-            raise InputError("G2-306", self.files[numbers[0]], message)
+            raise InputError("G2-315", self.files[numbers[0]], message)
         for i, part in parts.items():
             if (part.shape, part.kind) != (first.shape, first.kind):
                 message = (
                     f"{name} is {list(part.shape)} {part.kind}, and {list(first.shape)} "
                     f"{first.kind} in rank_{numbers[0]}"
                 )
-                raise InputError("G2-306", self.files[i], message)
+                raise InputError("G2-315", self.files[i], message)
         if len(first.shape) != len(layout.axes):
             message = f"{name} is {list(first.shape)}, the strategy has {len(layout.axes)} axes"
-            raise InputError("G2-306", self.files[numbers[0]], message)
+            raise InputError("G2-315", self.files[numbers[0]], message)
         return self._assembled(name, layout, parts, numbers[0])
 
     def _assembled(
@@ -259,7 +259,7 @@ class _Joiner:
         """Return a tensor that two pipeline stages share."""
         if one.shape != other.shape or one.kind != other.kind:
             shapes = f"{list(one.shape)} and {list(other.shape)}"
-            raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
+            raise InputError("G2-315", self.files[-1], f"{name} is {shapes} in two stages")
         if self.proven or not one.readable:
             return one
         whole: Box = tuple((0, length) for length in one.shape)

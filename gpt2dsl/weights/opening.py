@@ -79,7 +79,8 @@ def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Ope
         contents: whether to compare a checkpoint's checksums, as in ``store.verify``.
 
     Raises:
-        InputError: absent (G2-301), empty (G2-302), damaged (G2-304) or unclear (G2-306, G2-307).
+        InputError: absent (G2-301), empty (G2-302), damaged (G2-304), unclear (G2-307), or wrong
+            (G2-306, G2-311 to G2-315).
     """
     return _opened_at(location.find(name, contents=contents, fetch=hints.fetch), hints, contents)
 
@@ -127,7 +128,7 @@ def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Ada
         contents: as in ``location.find``.
 
     Raises:
-        InputError: it can't be read, or contains no adapter (G2-306).
+        InputError: it can't be read, or contains no adapter (G2-311).
     """
     source = location.find(name, contents=contents, fetch=hints.fetch)
     _, stored, _ = _stored(source, hints)
@@ -139,7 +140,7 @@ def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Ada
         yaml = _settings(source)
         if lora := mindformers.adapter(stored, yaml.alpha if yaml else None, source.files[0]):
             return attrs.evolve(lora, base=hints.base)
-    raise InputError("G2-306", source.files[0], "it holds no LoRA adapter")
+    raise InputError("G2-311", source.files[0], "it holds no LoRA adapter")
 
 
 def _settings(found: CheckpointLocation) -> settings.Settings | None:
@@ -156,7 +157,7 @@ def _stored(
         joined = joining.joined(found, hints)
         return joined.kind, joined.tensors, tuple(joined.states)
     if hints.strategy or (hints.split and hints.split.count > 1):
-        raise InputError("G2-306", found.path, "it is whole, not split over ranks")
+        raise InputError("G2-315", found.path, "it is whole, not split over ranks")
     stored: dict[str, LazyTensor] = {}
     holder: dict[str, Path] = {}
     kinds = set()
@@ -249,7 +250,7 @@ def _defaults_beside(found: CheckpointLocation, geometry: GPT2Config, own: Defau
         own: the defaults from those files, used without a generation_config.json.
 
     Raises:
-        InputError: config.json describes another network (G2-306), or a file is damaged (G2-304).
+        InputError: config.json describes another network (G2-314), or a file is damaged (G2-304).
     """
     path = found.folder / location.CONFIG
     if path.is_file():
@@ -258,7 +259,7 @@ def _defaults_beside(found: CheckpointLocation, geometry: GPT2Config, own: Defau
             stated, actual = getattr(described, key), getattr(geometry, key)
             if stated != actual:
                 message = f"{key} is {stated} here, and {actual} as {found.files[0].name} is read"
-                raise InputError("G2-306", path, f"{message}; take the wrong file out")
+                raise InputError("G2-314", path, f"{message}; take the wrong file out")
     path = found.folder / location.GENERATION
     return defaults.read(None, path, geometry) if path.is_file() else own
 
@@ -330,7 +331,7 @@ def _base(
     if base.is_adapter and base.folder.resolve() == adapter.folder.resolve():
         base = location.base_beside(base)
     if base.is_adapter:
-        raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
+        raise InputError("G2-312", name, "it is an adapter itself; merge that one first")
     return _opened_at(base, hints, contents)
 
 
