@@ -20,6 +20,7 @@ from gpt2dsl.engine.callbacks import Callback, Start
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.errors import (
     Fault,
+    FileError,
     Gpt2DslError,
     InputError,
     Interrupted,
@@ -56,6 +57,7 @@ __all__ = [
     "Classifier",
     "Data",
     "Fault",
+    "FileError",
     "Generation",
     "Gpt2DslError",
     "InUseError",

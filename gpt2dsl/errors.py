@@ -4,8 +4,11 @@ Gpt2DslError
 ├── SpecError     the spec, the recipe or the command is wrong     exit code 2
 │   └── InputError    weights or data that it names can't be used  exit code 2
 └── RunError      the run failed                                   exit code 1
+    ├── FileError     a file can't be read or written
     ├── Interrupted   stopped by the user, with a checkpoint
     └── InUseError    another process works in the same directory  exit code 3
+
+Each carries the ``code`` of its cause.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 import attrs
+from typing_extensions import Self, override
 
 from gpt2dsl.notebook import ShownAsText
 
@@ -48,7 +52,16 @@ CODES = {
     "G2-308": "the target can't be written as it should be",
     "G2-309": "a row of the data can't be used",
     "G2-310": "the data's name is that of another format than text, and none is said",
+    "G2-311": "the parts of an adapter do not fit each other",
+    "G2-312": "the base does not fit the adapter",
+    "G2-313": "a key beside the weights has a value that can't be used",
+    "G2-314": "what describes the weights contradicts itself or their tensors",
+    "G2-315": "the files of the ranks do not join",
+    "G2-316": "the checkpoint is of another training",
+    "G2-317": "the weights are of another task, or of other classes",
     "G2-402": "the run failed",
+    "G2-403": "a file can't be read or written",
+    "G2-404": "the user stopped the run",
     "G2-501": "a rank failed or was killed",
     "G2-502": "a rank hung",
     "G2-503": "the scheduler's address can't be used",
@@ -62,7 +75,7 @@ CODES = {
     "G2-523": "a machine of a job failed",
     "G2-524": "a machine's share of a job is no share, or the first machine can't be reached",
     "G2-531": "MindSpore Lite or onnx is not there, or can't be set up",
-    "G2-532": "MindSpore Lite failed",
+    "G2-532": "MindSpore Lite or onnxruntime failed",
     "G2-533": "an exported graph computes something else than MindSpore",
     "G2-534": "a package that serving needs is not there",
     "G2-535": "the address of a server can't be listened on",
@@ -115,9 +128,14 @@ _PLACE = re.compile(r"(.*?)(?::|, line )(\d+)", re.DOTALL)
 
 
 class Gpt2DslError(ShownAsText, Exception):
-    """Base class of all errors, whose text is the message to the user."""
+    """Base class of all errors, whose text is the message to the user.
+
+    Attributes:
+        code: the error's cause, a key of ``CODES``.
+    """
 
     exit_code: ClassVar[int] = 1
+    code: str
 
     def _render_traceback_(self) -> list[str]:
         """Return the lines that IPython shows: no stack frames, as on the command line."""
@@ -127,12 +145,18 @@ class Gpt2DslError(ShownAsText, Exception):
 
 
 class SpecError(Gpt2DslError):
-    """A wrong spec, recipe or command; ``faults`` contains every fault, sorted."""
+    """A wrong spec, recipe or command.
+
+    Attributes:
+        faults: every fault, sorted; each has its own code.
+        code: the code of the first fault.
+    """
 
     exit_code = 2
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(faults, key=lambda fault: fault.order))
+        self.code = self.faults[0].code
         super().__init__("\n".join(map(str, self.faults)))
 
 
@@ -151,11 +175,47 @@ class InputError(SpecError):
 
 
 class RunError(Gpt2DslError):
-    """A failure of the run for which no input is at fault."""
+    """A failure of the run for which no input is at fault.
+
+    Args:
+        code: a key of ``CODES``; it follows the message in the text.
+        message: the failure, with its remedy where there is one.
+        hint: how to go on, such as a command, on a line of its own.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        self.code, self.message, self.hint = code, message, hint
+        super().__init__(code, message, hint)
+
+    @override
+    def __str__(self) -> str:
+        text = f"{self.message} [{self.code}]"
+        return f"{text}\n{self.hint}" if self.hint else text
+
+
+class FileError(RunError):
+    """A failure of the operating system at a file: a full disk, a missing permission, a bad disk.
+
+    A file that is absent, or that has other contents than expected, is an ``InputError``.
+    """
+
+    @classmethod
+    def unwritable(cls, path: object, error: OSError) -> Self:
+        """Return the error of a file or folder that can't be written."""
+        return cls("G2-403", f"{path}: it can't be written: {error.strerror or error}")
+
+    @classmethod
+    def unreadable(cls, path: object, error: OSError) -> Self:
+        """Return the error of a file whose reading failed."""
+        return cls("G2-403", f"{path}: it can't be read: {error.strerror or error}")
 
 
 class Interrupted(RunError):  # noqa: N818  # an event, not a fault
-    """A stop by the user, with the progress saved in a checkpoint."""
+    """A stop by the user, with the progress saved in a checkpoint; its text has no code."""
+
+    @override
+    def __str__(self) -> str:
+        return self.message
 
 
 class InUseError(RunError):

@@ -63,8 +63,8 @@ class Output:
         except UnicodeEncodeError as error:
             lacking = ascii(error.object[error.start])
             advice = "PYTHONIOENCODING=utf-8 has all"
-            message = f"stdout: its encoding, {error.encoding}, has no {lacking}; {advice} [G2-402]"
-            raise RunError(message) from error
+            message = f"stdout: its encoding, {error.encoding}, has no {lacking}; {advice}"
+            raise RunError("G2-402", message) from error
         except OSError as error:
             raise _unwritten(error) from error
 
@@ -82,7 +82,7 @@ class Output:
 def _unwritten(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return error
-    return RunError(f"stdout: it can't be written: {error.strerror or error} [G2-402]")
+    return RunError("G2-402", f"stdout: it can't be written: {error.strerror or error}")
 
 
 def stderr() -> IO[str]:

@@ -54,8 +54,8 @@ def test_a_conversion_never_imports_mindspore(tmp_path: Path) -> None:
 
 def test_public_names_are_those_that_users_may_rely_on() -> None:
     assert sorted(gpt2dsl.__all__) == [
-        "Callback", "Chain", "Classifier", "Data", "Fault", "Generation", "Gpt2DslError",
-        "InUseError", "InputError", "Interrupted",
+        "Callback", "Chain", "Classifier", "Data", "Fault", "FileError", "Generation",
+        "Gpt2DslError", "InUseError", "InputError", "Interrupted",
         "LoRA", "Model", "Optim", "Parallel", "Part", "Plan", "Precision",
         "Recipe", "RunError", "Runtime", "Schedule", "SpecError", "Start", "Task", "Train", "load",
         "pipeline",

@@ -61,11 +61,12 @@ OBJECTS: dict[str, Any] = {
     "Classifier": gpt2dsl.Classifier(labels=["<a>", "b"]),
     "Data": gpt2dsl.Data(format="jsonl"),
     "Fault": FAULT,
+    "FileError": gpt2dsl.FileError("G2-403", "<b>"),
     "Generation": gpt2dsl.Generation(top_k=3),
     "Gpt2DslError": gpt2dsl.Gpt2DslError("<b>"),
-    "InUseError": gpt2dsl.InUseError("<b>"),
+    "InUseError": gpt2dsl.InUseError("G2-402", "<b>"),
     "InputError": gpt2dsl.InputError("G2-301", "<b>", "absent"),
-    "Interrupted": gpt2dsl.Interrupted("<b>"),
+    "Interrupted": gpt2dsl.Interrupted("G2-404", "<b>"),
     "LoRA": gpt2dsl.LoRA(r=2),
     "Model": Model(size="nano"),
     "Optim": gpt2dsl.Optim(lr=1e-3),
@@ -74,7 +75,7 @@ OBJECTS: dict[str, Any] = {
     "Plan": RECIPE.plan(),
     "Precision": gpt2dsl.Precision(compute="float16"),
     "Recipe": RECIPE,
-    "RunError": gpt2dsl.RunError("<b>"),
+    "RunError": gpt2dsl.RunError("G2-402", "<b>"),
     "Runtime": gpt2dsl.Runtime(output="<b>"),
     "Schedule": gpt2dsl.Schedule(kind="cosine"),
     "SpecError": gpt2dsl.SpecError([FAULT, FAULT]),
@@ -102,7 +103,7 @@ def test_ipython_shows_an_error_without_frames() -> None:
     vars(two)["__notes__"] = ["in the second trial"]  # as add_note of Python 3.11 leaves them
     assert one._render_traceback_() == [f"SpecError: {FAULT}"]
     assert two._render_traceback_() == ["SpecError:", str(FAULT), str(FAULT), "in the second trial"]
-    assert gpt2dsl.RunError()._render_traceback_() == ["RunError:"]
+    assert gpt2dsl.Gpt2DslError()._render_traceback_() == ["Gpt2DslError:"]
     with pytest.raises(gpt2dsl.SpecError) as caught:
         Train(bach=3)  # type: ignore[call-arg]
     assert caught.value.__traceback__

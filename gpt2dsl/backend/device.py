@@ -49,4 +49,4 @@ def _choose(device: str) -> None:
         reasons = [line for line in str(error).splitlines() if line.startswith("Load dynamic")]
         reason = (reasons or str(error).splitlines())[0]
         message = f"MindSpore {ms.__version__} can't use it here: {reason}"
-        raise RunError(f"runtime.device = {device}: {message}") from error
+        raise RunError("G2-402", f"runtime.device = {device}: {message}") from error

@@ -14,7 +14,7 @@ import xxhash
 
 from gpt2dsl.chain.key import StageKey
 from gpt2dsl.data import documents
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import FileError, InputError
 from gpt2dsl.files import atomic
 from gpt2dsl.weights import contents
 from gpt2dsl.weights.files.hashing import checksum
@@ -180,8 +180,7 @@ def _write(path: Path, text: str) -> None:
     try:
         atomic.write_file(path, lambda file: file.write(text.encode()))
     except OSError as error:
-        message = f"{path}: it can't be written: {error.strerror or error}"
-        raise RunError(message) from error
+        raise FileError.unwritable(path, error) from error
 
 
 def read(directory: Path) -> Record | None:

@@ -16,7 +16,7 @@ from gpt2dsl.chain.plan import ChainPlan, Stage, are_own, next_stage, targets_of
 from gpt2dsl.chain.record import Record
 from gpt2dsl.chain.result import ChainResult, StageResult
 from gpt2dsl.engine.progress import say
-from gpt2dsl.errors import Interrupted, RunError, SpecError
+from gpt2dsl.errors import FileError, Interrupted, RunError, SpecError
 from gpt2dsl.files import atomic, lock
 from gpt2dsl.plan import serving
 
@@ -36,7 +36,7 @@ def run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
+        raise FileError.unwritable(folder, error) from error
     with ExitStack() as exclusive:
         exclusive.enter_context(lock.alone(folder))
         return _run(chain, resume_command, callbacks, exclusive.close)
@@ -108,7 +108,7 @@ def _left(stage: Stage, done: Sequence[Stage], result: Result) -> Record:
     try:
         files = record.traces(outputs)
     except OSError as error:
-        raise RunError(f"{error.filename}: it can't be read: {error.strerror}") from error
+        raise FileError.unreadable(error.filename, error) from error
     return Record(
         number=stage.number,
         task=stage.plan.task,
@@ -161,4 +161,6 @@ def _named(number: int, count: int) -> Iterator[None]:
     except Interrupted:
         raise
     except RunError as error:
-        raise RunError(f"stage {number} of {count}: {error}") from error
+        raise RunError(
+            error.code, f"stage {number} of {count}: {error.message}", error.hint
+        ) from error

@@ -15,7 +15,7 @@ from gpt2dsl import library
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table, words
-from gpt2dsl.errors import Fault, InputError, RunError, SpecError
+from gpt2dsl.errors import Fault, FileError, InputError, SpecError
 from gpt2dsl.identity.identity import Difference
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, SIDES, ComparedKey, LossCurves
@@ -300,7 +300,7 @@ def _draw(page: Path, sides: Sequence[_Side], rows: Sequence[Sequence[str]]) -> 
     try:
         page.write_text(overlay(drawn, rows), encoding="utf-8")
     except OSError as error:
-        raise RunError(f"{page}: it can't be written: {error.strerror} [G2-402]") from error
+        raise FileError.unwritable(page, error) from error
 
 
 def _section(

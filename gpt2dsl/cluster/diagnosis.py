@@ -42,13 +42,13 @@ def failure(process: Process, watch: HangDetector, waited_for: Sequence[Process]
         message += f"; still waited for: {', '.join(map(_who, waited_for))}"
     if not error:
         message += _log(process)
-    return RunError(f"{message} [G2-501]")
+    return RunError("G2-501", message)
 
 
 def hang(behind: Sequence[Process], since: str) -> RunError:
     """Return the error of a hang: from outside, a hung rank looks like those that wait for it."""
     message = f"{' or '.join(map(_who, behind))}: {since}"
-    return RunError(f"{message}{''.join(map(_log, behind[:3]))} [G2-502]")
+    return RunError("G2-502", f"{message}{''.join(map(_log, behind[:3]))}")
 
 
 def _victim(process: Process, watch: HangDetector) -> bool:

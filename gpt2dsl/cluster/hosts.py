@@ -193,10 +193,11 @@ def _resolved(name: str) -> str:
     try:
         address = socket.gethostbyname(name)
     except OSError as error:
-        raise RunError(f"{name}: no address is known of it: {error.strerror} [G2-524]") from error
+        raise RunError("G2-524", f"{name}: no address is known of it: {error.strerror}") from error
     if _is_loopback(address) and not _is_loopback(name):
         raise RunError(
+            "G2-524",
             f"{name} is {address} here, which other machines do not reach; launch with --master "
-            "ADDRESS [G2-524]"
+            "ADDRESS",
         )
     return address

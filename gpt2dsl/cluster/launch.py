@@ -118,7 +118,7 @@ class _Launch:
                 start_new_session=True,
             )
         except OSError as error:
-            raise RunError(f"{command[0]} can't be started: {error.strerror} [G2-523]") from error
+            raise RunError("G2-523", f"{command[0]} can't be started: {error.strerror}") from error
         finally:
             os.close(stderr)
         self._machines.append(Machine(host, popen, words))
@@ -159,9 +159,9 @@ class _Launch:
         if failed:
             names = ", ".join(machine.host.name for machine in silent)
             unknown = f"\nnot known to have ended: {names}" if silent else ""
-            raise RunError(f"{failed.how_it_failed()}{unknown} [G2-523]")
+            raise RunError("G2-523", f"{failed.how_it_failed()}{unknown}")
         if any(machine.popen.returncode == STOPPED for machine in self._machines):
-            raise Interrupted("stopped on all machines")
+            raise Interrupted("G2-404", "stopped on all machines")
 
     def _heed_signals(self) -> None:
         if self._signals.count > 1:

@@ -135,14 +135,16 @@ def refuse_unusable_port(node: Node) -> None:
             taken = error.errno == errno.EADDRINUSE
             why = "is in use; choose another port" if taken else f"can't be used: {error.strerror}"
             raise RunError(
-                f"the scheduler's address {node.host}:{node.port} {why} [G2-503]"
+                "G2-503",
+                f"the scheduler's address {node.host}:{node.port} {why}",
             ) from error
         probe.listen()
         try:
             socket.create_connection((node.host, node.port), timeout=REACH).close()
         except OSError as error:
             raise RunError(
+                "G2-503",
                 f"the scheduler's address {node.host}:{node.port} can't be reached from its own "
                 f"machine: {error.strerror or error}; the loopback interface may be down: "
-                "ip link set lo up [G2-503]"
+                "ip link set lo up",
             ) from error

@@ -119,7 +119,7 @@ class _Job:
             try:
                 self._ranks.append(self._start_rank(rank, command, variables))
             except OSError as error:
-                raise RunError(f"rank {rank} can't be started: {error} [G2-501]") from error
+                raise RunError("G2-501", f"rank {rank} can't be started: {error}") from error
 
     def _start_rank(self, rank: int, command: Sequence[str], variables: dict[str, str]) -> Process:
         log = self._log(f"rank_{rank}")
@@ -195,7 +195,7 @@ class _Job:
             if rank.popen.returncode == STOPPED or (pulse.done and pulse.error):
                 texts.append(pulse.error)
         if texts:
-            raise Interrupted(next(filter(None, texts), "stopped by the user"))
+            raise Interrupted("G2-404", next(filter(None, texts), "stopped by the user"))
 
     def _tick(self) -> None:
         self._pump.run(TICK)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.block_rows import BlockRows
 from gpt2dsl.data.rows import Ids
 from gpt2dsl.data.source import Source
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import FileError, InputError
 from gpt2dsl.files import atomic, cache
 
 FIELDS = ("input_ids", "attention_mask", "labels")
@@ -95,7 +95,7 @@ def _cached(source: Source, kind: str, arrays: Callable[[Source], Ids]) -> Ids:
             atomic.write_file(path, lambda file: np.save(file, rows))
         except OSError as error:
             message = f"{path}: the cache can't be written: {error.strerror or error}"
-            raise RunError(message) from error
+            raise FileError("G2-403", message) from error
     cached: Ids = np.load(path, mmap_mode="r")
     return cached
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt2dsl.data import tokens
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import FileError
 from gpt2dsl.files import atomic, cache
 
 TRAIN = "train"
@@ -39,10 +39,8 @@ def tokenizer(name: str, source: Source, vocab: int) -> str:
             trained.save(unfinished)
     except OSError as error:
         if not folder.exists():  # otherwise another process has written it
-            raise RunError(
-                f"{folder}: the cache can't be written: {error.strerror or error}; "
-                "GPT2DSL_CACHE names another folder"
-            ) from error
+            message = f"{folder}: the cache can't be written: {error.strerror or error}"
+            raise FileError("G2-403", f"{message}; GPT2DSL_CACHE names another folder") from error
     return str(folder)
 
 

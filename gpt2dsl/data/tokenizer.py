@@ -70,7 +70,7 @@ class Tokenizer:
 
         Raises:
             InputError: it is absent (G2-301), damaged (G2-304), or of another kind or with keys
-                that are not supported (G2-304, G2-306).
+                that are not supported (G2-304, G2-313).
         """
         if str(name) == PUBLISHED:
             inner = vocabulary.published(*_published())

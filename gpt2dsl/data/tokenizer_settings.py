@@ -67,7 +67,7 @@ def read(folder: Path, tokenizer_json: Mapping[str, Any] | None) -> TokenizerSet
     """Return the special tokens, added tokens and flags of a folder.
 
     Raises:
-        InputError: a file is damaged (G2-304), or a key is not supported (G2-306).
+        InputError: a file is damaged (G2-304), or a key is not supported (G2-313).
     """
     files = {name: _read(folder / name) for name in _TABLES}
     config = files[tokenizer_files.SETTINGS] or {}
@@ -116,7 +116,7 @@ def refuse_class(folder: Path) -> None:
     """Refuse a folder whose tokenizer class is not supported.
 
     Raises:
-        InputError: the class is not supported (G2-306), or a file is damaged (G2-304).
+        InputError: the class is not supported (G2-313), or a file is damaged (G2-304).
     """
     file, named = _class_in(folder)
     if named in CLASSES:
@@ -128,7 +128,7 @@ def refuse_class(folder: Path) -> None:
         f"{file} names {named} as tokenizer_class, which is not read here but {reads}; "
         "data.tokenizer names another folder, or gpt2"
     )
-    raise InputError("G2-306", path, message)
+    raise InputError("G2-313", path, message)
 
 
 def roles(inner: Any, settings: TokenizerSettings) -> Roles:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import FileError, RunError
 from gpt2dsl.files import atomic, cache
 
 FORMAT = 1
@@ -54,13 +54,12 @@ def stream(
         try:
             atomic.write_file(path, lambda file: _write(file, source, tokenizer, progress))
         except OSError as error:
-            raise RunError(
-                f"{path}: the token cache can't be written: {error.strerror or error}; "
-                "GPT2DSL_CACHE names another folder"
-            ) from error
+            message = f"{path}: the token cache can't be written: {error.strerror or error}"
+            raise FileError("G2-403", f"{message}; GPT2DSL_CACHE names another folder") from error
         tokens = _mapped(path)
     if tokens is None:
-        raise RunError(f"{path}: the token cache was damaged while it was in use; run again")
+        message = f"{path}: the token cache was damaged while it was in use; run again"
+        raise FileError("G2-403", message)
     return tokens
 
 
@@ -140,7 +139,7 @@ def _write(
             progress(done)
     if not source.unchanged:
         # Otherwise the digest of the old text would name a stream of the new one.
-        raise RunError(f"{source.name}: it changed while it was read; run again")
+        raise RunError("G2-402", f"{source.name}: it changed while it was read; run again")
     file.seek(0)
     _header(file, dtype, length)
 

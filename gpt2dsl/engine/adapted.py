@@ -28,7 +28,7 @@ def read(weights: str, base: str) -> Weights:
     names_none = adapter.origin is not None and not adapter.base
     merged = reading.read(weights, Overrides(fetch=True, base=base if names_none else ""))
     if merged.geometry.labels:
-        raise InputError("G2-306", weights, "it is an adapter of a classifier, and this is none")
+        raise InputError("G2-317", weights, "it is an adapter of a classifier, and this is none")
     return merged
 
 
@@ -40,7 +40,7 @@ def network_with(base: GPT2, weights: Weights) -> GPT2:
         weights: merged weights from ``read``.
 
     Raises:
-        InputError: the adapter belongs to another base (G2-306).
+        InputError: the adapter belongs to another base (G2-312).
     """
     assert weights.base
     _refuse_other_base(base, weights.base, weights)
@@ -72,7 +72,7 @@ def _refuse_other_base(network: GPT2, named: Weights, adapter: Weights) -> None:
         differing = [f"{name} differs" for name in _other_values(network, named)]
     if differing:
         message = f"its base, {named.path}, is another one than this: {some(differing)}"
-        raise InputError("G2-306", adapter.path, message)
+        raise InputError("G2-312", adapter.path, message)
 
 
 def _other_values(network: GPT2, named: Weights) -> list[str]:

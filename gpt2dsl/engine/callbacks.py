@@ -192,7 +192,7 @@ class Named(Callback):
         except Exception as error:
             kind = type(self.inner)
             what = f"{kind.__name__}.{event}{when}: {type(error).__name__}: {error}"
-            raise RunError(f"{_line(error, kind)}: your callback {what} [G2-402]") from error
+            raise RunError("G2-402", f"{_line(error, kind)}: your callback {what}") from error
 
 
 def _line(error: Exception, kind: type) -> str:

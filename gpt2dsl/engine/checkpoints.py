@@ -135,13 +135,13 @@ class Checkpoints:
             or (difference.is_content, difference.key) != (True, "train.resume")
         ]
         if reasons := refusal(differences):
-            raise RunError(f"{folder}: {reasons} [G2-402]")
+            raise RunError("G2-402", f"{folder}: {reasons}")
         try:
             self._read_weights(folder, arrays)
             self.step.load_state(arrays, state)
         except (ValueError, KeyError, TypeError) as error:
             message = f"not a checkpoint of this run: {error}"
-            raise InputError("G2-306", folder, message) from None
+            raise InputError("G2-316", folder, message) from None
         return [difference for difference in differences if difference.rule.kind == "differ"]
 
     def relaid(self, folder: Path) -> str:

@@ -143,7 +143,7 @@ def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:
 
 
 def _unusable(name: str, loss: float) -> RunError:
-    return RunError(f"{name}: the loss is {loss}; the weights are unusable [G2-402]")
+    return RunError("G2-402", f"{name}: the loss is {loss}; the weights are unusable")
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

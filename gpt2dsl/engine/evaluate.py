@@ -149,7 +149,7 @@ def mean_loss(
                 return None
     total, tokens = _over_copies(team, total, tokens)
     if not math.isfinite(total):
-        raise RunError(f"{rows.name}: the loss is {total}; the weights are unusable [G2-402]")
+        raise RunError("G2-402", f"{rows.name}: the loss is {total}; the weights are unusable")
     return total / tokens, tokens
 
 

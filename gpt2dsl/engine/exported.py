@@ -56,7 +56,7 @@ class ExportedModel(TextModel, Closing):
 
         Raises:
             InputError: the folder is no export (G2-301), is damaged (G2-304), can't generate
-                (G2-306), has another vocabulary than its tokenizer (G2-205), or its runtime is
+                (G2-317), has another vocabulary than its tokenizer (G2-205), or its runtime is
                 missing (G2-531).
         """
         folder = cache.expanded(name)
@@ -64,7 +64,7 @@ class ExportedModel(TextModel, Closing):
         if not {PREFILL, GENERATES} & set(described.files):
             graphs = ", ".join(described.files)
             message = f"it has no graphs with a cache, which generate: {graphs}"
-            raise InputError("G2-306", folder, message)
+            raise InputError("G2-317", folder, message)
         tokenizer_folder = folder if tokenizer_files.is_beside(folder) else None
         tokenizer = of_weights(tokenizer_folder, described.shapes.geometry.vocab, folder)
         beside = defaults.read(None, folder / GENERATION, described.shapes.geometry)

@@ -86,7 +86,7 @@ class LanguageModel(TextModel):
         loaded_weights = reading.read(weights, hints or Overrides(fetch=True))
         if loaded_weights.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
-            raise InputError("G2-306", weights, message)
+            raise InputError("G2-317", weights, message)
         loaded_tokenizer = _tokenizer(loaded_weights, tokenizer)
         arrays = Arrays(filled(loaded_weights, seed))
         network = network_of(loaded_weights.geometry, arrays, on, precision, shard=shard)

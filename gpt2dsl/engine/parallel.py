@@ -71,7 +71,7 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
             # an error that a rank reported itself would recur: no hint to resume
             if isinstance(error, Interrupted) or reports.an_error:
                 raise
-            raise RunError(f"{str(error).rstrip()}\n{_what_next(job)}") from error
+            raise RunError(error.code, error.message, _what_next(job)) from error
         if not is_main_process:
             assert job.parts.task is not None
             return Result(task=job.parts.task.kind, directory=job.directory)
@@ -133,8 +133,9 @@ def _on_table(job: Job, node: Node) -> Node:
             ids = tuple(devices[rank] for rank in here)
             return attrs.evolve(node, schedules=False, rank_table=str(path), devices=ids)
     raise RunError(
+        "G2-522",
         f"{path}: no server has the ranks {here.start} to {here.stop - 1}; several machines need "
-        "gpt2dsl launch SPEC --hosts FILE [G2-522]"
+        "gpt2dsl launch SPEC --hosts FILE",
     )
 
 

@@ -16,7 +16,7 @@ from gpt2dsl.data.table import CLASSES
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
 from gpt2dsl.engine.progress import Bar, ByteBar
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import FileError, InputError, RunError
 from gpt2dsl.files import atomic, cache
 
 
@@ -125,14 +125,14 @@ def prepare_classes(
 
     Raises:
         SpecError: rows are invalid, or have a label that is not in ``names`` (G2-309).
-        InputError: the data or the tokenizer is unusable, the data has other classes (G2-306), or
+        InputError: the data or the tokenizer is unusable, the data has other classes (G2-317), or
             too few rows (G2-305).
         RunError: the target exists already or can't be written.
     """
     expected = CLASSES.get(source.form.format, len(names))
     if expected != len(names):
         message = f"{source.form.format} has {expected} classes, --labels says {len(names)}"
-        raise InputError("G2-306", source.name, message)
+        raise InputError("G2-317", source.name, message)
     vocabulary = Tokenizer.load(tokenizer)
     examples = Examples.read(source, vocabulary, Classes(names, source.form), seq_length)
     if len(examples) < shards:
@@ -173,9 +173,9 @@ def _folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that gets its final name once it is complete."""
     final = cache.expanded(target).absolute()
     if final.exists():
-        raise RunError(f"{target}: it is there already")
+        raise RunError("G2-308", f"{target}: it is there already")
     try:
         with atomic.writing_folder(final) as folder:
             yield folder
     except OSError as error:
-        raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
+        raise FileError.unwritable(target, error) from error

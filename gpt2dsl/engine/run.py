@@ -37,7 +37,7 @@ def run(job: Job, node: Node | None = None) -> Result:
         RunError: the job failed, or the device is unavailable.
     """
     if reason := devices.refusal(job.parts):
-        raise RunError(f"{reason}; --set runtime.device=cpu runs here")
+        raise RunError("G2-402", f"{reason}; --set runtime.device=cpu runs here")
     if node:
         return parallel.run_node(job, node, orders=control_channel.from_stdin())
     if job.parts.parallel.ranks > 1:

@@ -14,7 +14,7 @@ import attrs
 
 from gpt2dsl.data import documents
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import FileError
 from gpt2dsl.files import lock
 from gpt2dsl.layout.parallel_dims import ParallelDims
 
@@ -203,5 +203,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        message = f"{path}: it can't be written: {error.strerror or error}"
-        raise RunError(message) from error
+        raise FileError.unwritable(path, error) from error

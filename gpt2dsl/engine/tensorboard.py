@@ -31,8 +31,9 @@ class TensorBoard(Callback):
     def __init__(self, folder: Path) -> None:
         if find_spec("tensorboard") is None:
             raise RunError(
+                "G2-402",
                 "runtime.tensorboard = true: tensorboard is not installed; "
-                f"{extras.install('tensorboard')} [G2-402]"
+                f"{extras.install('tensorboard')}",
             )
         from tensorboard.summary.writer.event_file_writer import (  # noqa: PLC0415  # optional
             EventFileWriter,

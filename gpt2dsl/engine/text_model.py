@@ -308,7 +308,7 @@ class TextModel(ShownAsCode, ABC):
         for wrong in {min(ids, default=0), max(ids, default=0)}:
             if not 0 <= wrong < self.geometry.vocab:
                 message = f"{wrong} is no id: there are {self.geometry.vocab}"
-                raise InputError("G2-204", "prompt", message)
+                raise InputError("G2-202", "prompt", message)
         return ids
 
     def _refuse_unknown(self, generation: Generation) -> None:
@@ -317,7 +317,7 @@ class TextModel(ShownAsCode, ABC):
         for key, ids in generation.ids.items():
             if any(i >= vocab for i in ids):
                 message = f"{max(ids)} is no id: there are {vocab}"
-                raise InputError("G2-204", f"generation.{key}", message)
+                raise InputError("G2-202", f"generation.{key}", message)
 
     def _refuse_long(
         self, prompt: Prompt, ids: Sequence[int], generation: Generation, *, generates: bool

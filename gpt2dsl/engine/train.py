@@ -174,8 +174,9 @@ class Training:
         differences = self.checkpoints.restore(folder) if folder else []
         if self.step.steps > self.job.steps:
             raise RunError(
+                "G2-402",
                 f"train.resume = {resume}: {folder} is at step {self.step.steps}, past the "
-                f"{self.job.steps} steps of this recipe; raise train.steps or epochs [G2-402]"
+                f"{self.job.steps} steps of this recipe; raise train.steps or epochs",
             )
         self.team.wait()
         if resume != "auto" and not self._is_own(folder) and self.team.is_main_process:
@@ -288,9 +289,10 @@ class Training:
     def _refuse(self, indices: Indices, norm: float) -> None:
         """Raise RunError for a loss or a gradient that is not finite."""
         raise RunError(
+            "G2-402",
             f"step {self.step.steps}: loss {self.loss}, gradient norm {norm}; rows "
             f"{', '.join(map(str, indices[:8]))} of {self.rows.name}; last good checkpoint: "
-            f"{store.newest(self.directory.checkpoints).folder or 'none'} [G2-402]"
+            f"{store.newest(self.directory.checkpoints).folder or 'none'}",
         )
 
     def _speed(self) -> float:
@@ -306,8 +308,9 @@ class Training:
             self._evaluate()
         if self.team.any(self.stop.wanted) and (not self._is_over() or self._evaluation_is_due()):
             raise Interrupted(
+                "G2-404",
                 f"stopped at step {done} of {self.job.steps}; checkpoint {self._save()}\n"
-                f"go on with: {self.job.resume_command}"
+                f"go on with: {self.job.resume_command}",
             )
 
     def _evaluation_is_due(self) -> bool:

@@ -59,8 +59,9 @@ def verify(
             largest = max(largest, float(difference) if np.isfinite(difference) else np.inf)
     if not largest <= allowed:
         raise RunError(
+            "G2-533",
             f"the exported graphs are wrong: in {runtime.name} a logit differs by {largest:.2g} "
-            f"from MindSpore's, and {allowed:.2g} is allowed [G2-533]"
+            f"from MindSpore's, and {allowed:.2g} is allowed",
         )
     return largest
 

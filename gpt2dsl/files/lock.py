@@ -109,6 +109,6 @@ def _busy(folder: Path) -> InUseError:
     if owner:
         who = f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('since')}"
     return InUseError(
-        f"{folder}: {who}, is working here; wait for it, end it, or say another runtime.output "
-        "[G2-402]"
+        "G2-402",
+        f"{folder}: {who}, is working here; wait for it, end it, or say another runtime.output",
     )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from gpt2dsl.errors import Fault, RunError, SpecError
+from gpt2dsl.errors import Fault, FileError, SpecError
 from gpt2dsl.files import atomic, cache
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -112,5 +112,5 @@ def write(name: str, parent: Path) -> Path:
                 file.parent.mkdir(exist_ok=True)
                 file.write_text(Template(text).substitute(words), "utf-8")
     except OSError as error:
-        raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
+        raise FileError.unwritable(folder, error) from error
     return folder

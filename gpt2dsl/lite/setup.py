@@ -123,4 +123,4 @@ def _run(command: list[str], problem: str) -> None:
     if process.returncode:
         lines = [line for line in process.stderr.splitlines() if line.strip()]
         reason = next((line for line in reversed(lines) if "ERROR" in line), (lines or ["?"])[-1])
-        raise RunError(f"{environment()}: {problem}: {reason.strip()}")
+        raise RunError("G2-531", f"{environment()}: {problem}: {reason.strip()}")

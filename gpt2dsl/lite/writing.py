@@ -122,7 +122,7 @@ def _checked(path: Path, model: Any) -> None:
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except onnx.checker.ValidationError as error:
-        raise RunError(f"{path.name}: onnx.checker refuses it: {error} [G2-533]") from error
+        raise RunError("G2-533", f"{path.name}: onnx.checker refuses it: {error}") from error
 
 
 def _mindir(folder: Path, graphs: Graphs, files: Mapping[str, str]) -> dict[str, str]:

@@ -193,7 +193,7 @@ def check(
 
 def _in_words_of_code(fault: Fault) -> Fault:
     """Return a fault, naming the classes of other parts that have its unknown key."""
-    if fault.code != "G2-101" or "did you mean" in fault.message:
+    if fault.code != "G2-101" or fault.meant:
         return fault
     key = fault.key.partition(".")[2]
     names = " and ".join(cls.__name__ for cls in owners(key))

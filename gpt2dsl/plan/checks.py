@@ -73,7 +73,7 @@ def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     wanted = CLASSES.get(parts.data.format, geometry.labels)
     if geometry.labels and hasattr(parts.task, "data") and wanted != geometry.labels:
         message = f"{parts.data.format} has {wanted} classes, the classifier {geometry.labels}"
-        yield fault(parts, "G2-306", "classifier.labels", message, "data.format")
+        yield fault(parts, "G2-317", "classifier.labels", message, "data.format")
     if geometry.labels and hasattr(parts.task, "data") and parts.data.format in WITHOUT_CLASSES:
         message = f"a classifier needs the class of each text: {', '.join(WITH_CLASSES)}"
         yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")

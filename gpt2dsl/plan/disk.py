@@ -52,9 +52,10 @@ class Disk:
         free, needed = shutil.disk_usage(parent).free, self.total - written
         if needed > free and written < self.checkpoint * self.kept:
             raise RunError(
+                "G2-402",
                 f"{directory}: the checkpoints need {needed / 1e6:,.1f} MB more, and {parent} has "
                 f"room for {free / 1e6:,.1f}: make room, lower train.keep, or name a folder on "
-                "another disk by runtime.output [G2-402]"
+                "another disk by runtime.output",
             )
 
 

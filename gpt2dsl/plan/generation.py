@@ -67,7 +67,7 @@ def _of_requests(parts: Parts, looked: Look) -> tuple[Generation, list[Fault]]:
     for key, ids in generation.ids.items():
         if ids and max(ids) >= looked.geometry.vocab:
             message = f"{max(ids)} is no id: there are {looked.geometry.vocab}"
-            problems.append(fault(parts, "G2-204", f"generation.{key}", message))
+            problems.append(fault(parts, "G2-202", f"generation.{key}", message))
     shown = serving.defaults_of_requests(generation)
     values = asked.given() | shown.given()
     origins = {key: (shown if key in shown.given() else asked).why(key) for key in values}

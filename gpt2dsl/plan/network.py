@@ -338,7 +338,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
     if parts.classifier and outputs not in (0, parts.classifier.count):
         message = f"{parts.classifier.count} classes here, {outputs} in {weights_name(parts)}"
-        yield fault(parts, "G2-306", "classifier.labels", message)
+        yield fault(parts, "G2-317", "classifier.labels", message)
     names = parts.classifier.labels if parts.classifier else ()
     named = bool(looked.classes) and not looked.classes[0].startswith("LABEL_")
     if (
@@ -349,12 +349,12 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         and looked.classes != names
     ):
         message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
-        yield fault(parts, "G2-306", "classifier.labels", message)
+        yield fault(parts, "G2-317", "classifier.labels", message)
     yield from _problem(parts, looked.geometry)
     needed = task.kind == "classify" or (task.kind == "evaluate" and parts.classifier)
     if needed and not outputs:
         message = "it has no classification head (score.weight); finetune makes one"
-        yield fault(parts, "G2-306", "model.weights", message)
+        yield fault(parts, "G2-317", "model.weights", message)
 
 
 def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
@@ -366,13 +366,13 @@ def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
             f"it tells one class of several, and the weights' head is one of {weights.problem}: "
             "leave [classifier] out to keep that"
         )
-        yield fault(parts, "G2-306", "classifier.labels", message, "classifier")
+        yield fault(parts, "G2-317", "classifier.labels", message, "classifier")
     elif hasattr(parts.task, "data") and (weights.problem != REGRESSION or weights.labels > 1):
         message = (
             f"its head is one of {weights.problem} with {weights.labels} outputs, and data has one "
             "label a row: classify gives its outputs, transformers trains it"
         )
-        yield fault(parts, "G2-306", "model.weights", message)
+        yield fault(parts, "G2-317", "model.weights", message)
 
 
 def _new_values(parts: Parts, looked: Look | None) -> Iterator[str]:

@@ -62,7 +62,7 @@ def require_unchanged(directory: Path, identity: Identity, read: Sequence[Input]
     except (InputError, ValueError):
         return  # the run passes over a damaged one
     if reasons := refusal(differences):
-        raise RunError(f"{folder}: {reasons} [G2-402]")
+        raise RunError("G2-402", f"{folder}: {reasons}")
 
 
 def _judged(
@@ -80,7 +80,7 @@ def _judged(
     message = refusal(differences) or _past(state, steps)
     if not message:
         return item
-    return refused(parts, item.key, item.name, InputError("G2-306", item.name, message))
+    return refused(parts, item.key, item.name, InputError("G2-316", item.name, message))
 
 
 def _differences(

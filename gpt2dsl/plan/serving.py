@@ -76,7 +76,7 @@ def refuse_event_loop() -> None:
     except RuntimeError:
         return
     message = "an event loop is running in this thread, as in a notebook: serve by gpt2dsl run SPEC"
-    raise RunError(f"{message}, or in a thread of its own")
+    raise RunError("G2-402", f"{message}, or in a thread of its own")
 
 
 def served(parts: Parts) -> Served | None:

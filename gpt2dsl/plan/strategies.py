@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt2dsl.errors import RunError, SpecError
+from gpt2dsl.errors import FileError, RunError, SpecError
 from gpt2dsl.layout.checkpoint_tensors import MOMENTS, filed
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
@@ -33,10 +33,10 @@ def write(parts: Parts, geometry: GPT2Config, folder: Path) -> int:
     states = MOMENTS[parts.optim.name] if has_states else ()
     table = filed(geometry, layout.grid, states, zero=layout.optimizer_shard)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder}: it is there already, and not an empty folder")
+        raise RunError("G2-308", f"{folder}: it is there already, and not an empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         strategyfile.write(folder, table, layout.grid)
     except OSError as error:
-        raise RunError(f"{folder}: it can't be written: {error.strerror or error}") from error
+        raise FileError.unwritable(folder, error) from error
     return layout.ranks

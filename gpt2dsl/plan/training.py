@@ -214,7 +214,7 @@ def _base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
             yield fault(parts, "G2-107", "task.kind", message, "lora.targets")
     elif looked.adapter:
         message = "these weights are an adapter themselves; convert --merge makes them a base"
-        yield fault(parts, "G2-306", "model.weights", message)
+        yield fault(parts, "G2-312", "model.weights", message)
     elif looked.new:
         message = "adapters can't name a base that lacks parameters (allow_missing)"
-        yield fault(parts, "G2-306", "model.weights", message)
+        yield fault(parts, "G2-312", "model.weights", message)

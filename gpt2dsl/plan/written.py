@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import FileError, InputError
 from gpt2dsl.files import cache
 from gpt2dsl.layout.params import param_specs, parameter_count
 from gpt2dsl.parts.bundle import Parts
@@ -68,8 +68,8 @@ def refusal(parts: Parts, written: Written | None) -> Input | None:
         writing.find_room(cache.expanded(task.target), written.size + written.scratch)
     except OSError:  # find_target reports it
         return None
-    except RunError as error:
-        full = InputError("G2-308", task.target, str(error))
+    except FileError as error:
+        full = InputError("G2-308", task.target, error.message)
         return refused(parts, "task.target", task.target, full)
     return None
 

@@ -15,7 +15,7 @@ import attrs
 from gpt2dsl.errors import Fault, InputError
 
 Fate = Literal["used", "no effect", "refused", "unknown"]
-REFUSED = "G2-306"
+REFUSED = "G2-313"
 LONGEST_VALUE = 60
 """Maximum characters of a value in a message."""
 
@@ -101,7 +101,7 @@ def refuse(keys: Iterable[KeyFate]) -> None:
     """Raise an error if any key is refused.
 
     Raises:
-        InputError: it lists every refused key (G2-306).
+        InputError: it lists every refused key (G2-313).
     """
     faults = [
         Fault(REFUSED, "", str(key.path), f"{key.key} is {shown(key.value)}: {key.words}")

@@ -43,12 +43,12 @@ def _ask(
         answer = connection.getresponse()
         document: dict[str, Any] = json.loads(answer.read())
     except (OSError, ValueError) as error:
-        raise RunError(f"the check{of} failed: {error}") from None
+        raise RunError("G2-402", f"the check{of} failed: {error}") from None
     finally:
         connection.close()
     if answer.status != 200:
         reason = f"it was answered with status {answer.status}"
         with suppress(KeyError, TypeError):
             reason = document["error"]["message"]
-        raise RunError(f"the check{of} failed: {reason}")
+        raise RunError("G2-402", f"the check{of} failed: {reason}")
     return document

@@ -269,5 +269,5 @@ def refused() -> Iterator[None]:
     keys = [fault.key.removeprefix("generation.") for fault in faults]
     named = [_KEYS.get(key, key) for key in keys]
     message = "; ".join(f"{key}: {fault.message}" for key, fault in zip(named, faults, strict=True))
-    is_long = any(fault.message.startswith("the prompt has") for fault in faults)
+    is_long = any(fault.code == "G2-204" for fault in faults)
     raise ApiError(400, message, code="context_length_exceeded" if is_long else None)

@@ -73,7 +73,8 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
         is_of_names = isinstance(error, socket.gaierror)
         why = str(error.strerror) if is_of_names else os.strerror(error.errno or 0)
         cure = _other_address(error, refusal.key.partition(" ")[0])
-        raise RunError(f"{host}:{port}: can't be listened on: {why}; {cure} [G2-535]") from None
+        message = f"{host}:{port}: can't be listened on: {why}; {cure}"
+        raise RunError("G2-535", message) from None
     bound = ipaddress.ip_address(listening.getsockname()[0].partition("%")[0])
     if bound.is_loopback or settings.key:
         return listening

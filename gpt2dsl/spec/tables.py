@@ -194,6 +194,6 @@ def _elsewhere(fault: Fault, cls: type[Part]) -> Fault:
             message = f"belongs to {' and '.join(tasks)}, this is {cls.kind}"  # type: ignore[attr-defined]
             return attrs.evolve(fault, code="G2-104", message=message, meant="")
     tables = [part.table for part in owners(key)]
-    if tables and "did you mean" not in fault.message:
+    if tables and not fault.meant:
         return attrs.evolve(fault, message=f"unknown key; [{']['.join(tables)}] has {key}")
     return fault

@@ -52,7 +52,7 @@ class P2PChannel:
         message = self._sum(Tensor(np.zeros(size + 2, np.float32))).asnumpy()
         if not message[0] == message[-1] == tag:
             mismatch = f"expected transfer {tag}, found {message[0]:g} and {message[-1]:g}"
-            raise RunError(f"the {self._what} sent something else: {mismatch} [G2-402]")
+            raise RunError("G2-402", f"the {self._what} sent something else: {mismatch}")
         return np.array(message[1:-1]).reshape(shape)
 
 

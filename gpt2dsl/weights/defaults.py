@@ -154,7 +154,7 @@ class Defaults:
         """Raise an error for unsupported keys of the files, unless the request overrides them.
 
         Raises:
-            SpecError: it lists every such key (G2-306).
+            SpecError: it lists every such key (G2-313).
         """
         overridden_keys = set(generation_config.file_keys(asked.given()))
         refuse(fate for fate in self.refused if fate.key not in overridden_keys)
@@ -233,7 +233,7 @@ def beside(place: CheckpointLocation, geometry: GPT2Config, embedded: Defaults) 
     ``embedded`` are those of the weights' own files, used without a generation_config.json.
 
     Raises:
-        InputError: config.json describes another network (G2-306), or a file is damaged (G2-304).
+        InputError: config.json describes another network (G2-314), or a file is damaged (G2-304).
     """
     path = place.folder / CONFIG
     if path.is_file():
@@ -242,7 +242,7 @@ def beside(place: CheckpointLocation, geometry: GPT2Config, embedded: Defaults) 
             stated, actual = getattr(described, key), getattr(geometry, key)
             if stated != actual:
                 message = f"{key} is {stated} here, and {actual} as {place.files[0].name} is read"
-                raise InputError("G2-306", path, f"{message}; take the wrong file out")
+                raise InputError("G2-314", path, f"{message}; take the wrong file out")
     path = place.folder / GENERATION
     return read(None, path, geometry) if path.is_file() else embedded
 

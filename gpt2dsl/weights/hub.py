@@ -18,7 +18,7 @@ import attrs
 
 from gpt2dsl import terminal
 from gpt2dsl.data import tokenizer_files
-from gpt2dsl.errors import Gpt2DslError, InputError, RunError
+from gpt2dsl.errors import FileError, Gpt2DslError, InputError
 from gpt2dsl.parts.model import ALIASES, PUBLISHED
 
 if TYPE_CHECKING:
@@ -180,9 +180,10 @@ class _Commit:
             next(path for path in (cache, *cache.parents) if path.exists())
         ).free
         if needed > free:
-            raise RunError(
+            raise FileError(
+                "G2-403",
                 f"{self.repo}: {needed / 1e9:.1f} GB are to be downloaded, and {cache} has room "
-                f"for {free / 1e9:.1f}; HF_HOME moves it to another disk"
+                f"for {free / 1e9:.1f}; HF_HOME moves it to another disk",
             )
 
 
@@ -252,7 +253,7 @@ def _explained(repo: str, error: Exception, file: str = "") -> Gpt2DslError:
 
     status, reason = _cause(error)
     if isinstance(error, OSError) and error.errno:
-        return RunError(f"{repo}: huggingface_hub's cache can't be written: {reason}")
+        return FileError("G2-403", f"{repo}: huggingface_hub's cache can't be written: {reason}")
     if isinstance(error, errors.GatedRepoError):
         why = f"its owners choose who reads it: ask on hf.co/{repo}, then run `hf auth login`"
     elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:

@@ -74,7 +74,7 @@ def infer_config(
     """Return the network of a MindFormers checkpoint, and the config.json in its YAML, or {}.
 
     Raises:
-        InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-306).
+        InputError: heads or activation are unknown (G2-307), or contradict the tensors (G2-314).
     """
     derived = _seen(named, path)
     stated = _of_settings(yaml) if yaml else None
@@ -95,7 +95,7 @@ def infer_config(
         raise InputError("G2-307", path, message)
     if derived["hidden"] % heads:
         raise InputError(
-            "G2-306", path, f"{heads} heads do not divide the width {derived['hidden']}"
+            "G2-314", path, f"{heads} heads do not divide the width {derived['hidden']}"
         )
     activation = (
         hints.activation
@@ -149,11 +149,11 @@ def _of_settings(yaml: MindFormersYaml) -> dict[str, Any]:
     for key, value in values.items():
         if type(value) is not int or value < 1:
             message = f"{keys[key]} is {shown(value)}, a positive whole number is expected"
-            raise InputError("G2-306", yaml.path, message)
+            raise InputError("G2-313", yaml.path, message)
     activation = yaml.model.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         message = f"hidden_act is {shown(activation)}, one of {', '.join(ACTIVATIONS)} is expected"
-        raise InputError("G2-306", yaml.path, message)
+        raise InputError("G2-313", yaml.path, message)
     values["activation"] = ACTIVATIONS[activation]
     rates = [_rate(yaml, yaml_key) for yaml_key in _DROPOUTS.values()]
     return values | _dropouts(*rates)
@@ -165,7 +165,7 @@ def _rate(yaml: MindFormersYaml, yaml_key: str) -> float:
     if type(rate) in {int, float} and 0 <= rate < 1:
         return float(rate)
     message = f"{yaml_key} is {shown(rate)}, a number from 0 to below 1 is expected"
-    raise InputError("G2-306", yaml.path, message)
+    raise InputError("G2-313", yaml.path, message)
 
 
 def _dropouts(residual: float, attention: float) -> dict[str, Any]:
@@ -179,5 +179,5 @@ def _agreeing(network: GPT2Config, stated: Mapping[str, Any], path: Path, whose:
         actual = getattr(network, key)
         if actual != value:
             message = f"{key} is {value} in one place and {actual} in another ({whose})"
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-314", path, message)
     return network

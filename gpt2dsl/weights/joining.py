@@ -52,12 +52,12 @@ def stored(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
 
     Raises:
         InputError: a file is damaged (G2-304), or a layout is named for weights that are whole
-            (G2-306); or as in ``joined``.
+            (G2-315); or as in ``joined``.
     """
     if place.is_split:
         return joined(place, hints)
     if hints.strategy or (hints.split and hints.split.count > 1):
-        raise InputError("G2-306", place.path, "it is whole, not split over ranks")
+        raise InputError("G2-315", place.path, "it is whole, not split over ranks")
     tensors: Tensors = {}
     files: dict[str, Path] = {}
     formats = set()
@@ -80,7 +80,7 @@ def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
 
     Raises:
         InputError: the layout is unknown (G2-307), ranks are missing (G2-301), the strategy is
-            damaged (G2-304), or the files contradict it (G2-306).
+            damaged (G2-304), or the files contradict it (G2-315).
     """
     formats = [detect_format.stored(file) for file in place.files]
     ranks = [mindformers.own_names(rank_tensors) for _, rank_tensors in formats]
@@ -108,7 +108,7 @@ def _check_ranks(place: CheckpointLocation) -> None:
             recorded = tensorfile.metadata(file).get("rank", str(number))
             if recorded != str(number):
                 message = f"it is the file of rank {recorded}, and lies in {file.parent.name}"
-                raise InputError("G2-306", file, message)
+                raise InputError("G2-315", file, message)
 
 
 def _in_whole_files(
@@ -129,7 +129,7 @@ def _in_whole_files(
         shape = checkpoint_tensors.shape_in_files(spec, geometry)
         if tensor.shape != shape:
             message = f"{name} becomes {list(tensor.shape)}, {list(shape)} is the network's"
-            raise InputError("G2-306", place.path, f"{message}: the strategy is not of these files")
+            raise InputError("G2-315", place.path, f"{message}: the strategy is not of these files")
         whole = checkpoint_tensors.shape_in_whole_files(spec, geometry, state)
         yield name, resized(tensor, whole)
 
@@ -179,20 +179,20 @@ def _check_named(split: ParallelDims, stages: Stages, source: Path, *, is_ours: 
         message = (
             f"it is of {count} ranks, {len(stages)} stages of {dimensions}, and {named} was named"
         )
-        raise InputError("G2-306", source, message)
+        raise InputError("G2-315", source, message)
 
 
 def _check_count(place: CheckpointLocation, count: int, expected: int, source: Path) -> None:
     if source == place.path and count != expected:
         message = f"it has {count} ranks, the layout that was named {expected}"
-        raise InputError("G2-306", source, message)
+        raise InputError("G2-315", source, message)
     if count < expected:
         missing = place.folder / f"rank_{count}"
         message = f"there is no such folder; {source} is of {expected} ranks"
         raise InputError("G2-301", missing, message)
     if count > expected:
         message = f"it is of {expected} ranks, and {place.path} has {count}"
-        raise InputError("G2-306", source, message)
+        raise InputError("G2-315", source, message)
 
 
 def _of_layout(
@@ -247,24 +247,24 @@ class _Joiner:
     def _of_stage(self, name: str, layout: TensorLayout | None, numbers: range) -> LazyTensor:
         if lacking := [i for i in numbers if name not in self.ranks[i]]:
             message = f"1 missing: {name}, which rank_{_other(numbers, lacking)} has"
-            raise InputError("G2-306", self.files[lacking[0]], message)
+            raise InputError("G2-315", self.files[lacking[0]], message)
         parts = {i: self.ranks[i][name] for i in numbers}
         first = parts[numbers[0]]
         if layout is None:
             if mindformers.is_aside(name):  # a counter, equal on all ranks
                 return first
             message = f"the strategy does not know {name}: it is of another network"
-            raise InputError("G2-306", self.files[numbers[0]], message)
+            raise InputError("G2-315", self.files[numbers[0]], message)
         for i, part in parts.items():
             if (part.shape, part.kind) != (first.shape, first.kind):
                 message = (
                     f"{name} is {list(part.shape)} {part.kind}, and {list(first.shape)} "
                     f"{first.kind} in rank_{numbers[0]}"
                 )
-                raise InputError("G2-306", self.files[i], message)
+                raise InputError("G2-315", self.files[i], message)
         if len(first.shape) != len(layout.axes):
             message = f"{name} is {list(first.shape)}, the strategy has {len(layout.axes)} axes"
-            raise InputError("G2-306", self.files[numbers[0]], message)
+            raise InputError("G2-315", self.files[numbers[0]], message)
         return self._assembled(name, layout, parts, numbers[0])
 
     def _assembled(
@@ -285,7 +285,7 @@ class _Joiner:
         """Return a tensor that two pipeline stages share."""
         if first.shape != last.shape or first.kind != last.kind:
             shapes = f"{list(first.shape)} and {list(last.shape)}"
-            raise InputError("G2-306", self.files[-1], f"{name} is {shapes} in two stages")
+            raise InputError("G2-315", self.files[-1], f"{name} is {shapes} in two stages")
         if self.proven or not first.readable:
             return first
         box: Box = tuple((0, length) for length in first.shape)

@@ -122,13 +122,13 @@ def find_base(
     """Return the location of an adapter's base, which may be in the same folder.
 
     Raises:
-        InputError: as in ``find``, or it is an adapter itself (G2-306).
+        InputError: as in ``find``, or it is an adapter itself (G2-312).
     """
     base = find(name, contents=contents, fetch=fetch, revision=revision)
     if base.is_adapter and base.folder.resolve() == adapter.folder.resolve():
         base = _hugging_face(base.folder, _BASE) or base
     if base.is_adapter:
-        raise InputError("G2-306", name, "it is an adapter itself; merge that one first")
+        raise InputError("G2-312", name, "it is an adapter itself; merge that one first")
     return base
 
 

@@ -24,7 +24,8 @@ def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Wei
     """Open weights, complete or not; arguments as in ``location.find``.
 
     Raises:
-        InputError: absent (G2-301), empty (G2-302), damaged (G2-304) or unclear (G2-306, G2-307).
+        InputError: absent (G2-301), empty (G2-302), damaged (G2-304), unclear (G2-307), or wrong
+            (G2-306, G2-311 to G2-315).
     """
     return _at(location.find(name, contents=contents, fetch=hints.fetch), hints, contents=contents)
 
@@ -33,7 +34,7 @@ def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Ada
     """Return the adapter of a PEFT folder or of a MindFormers checkpoint with LoRA.
 
     Raises:
-        InputError: it can't be read, or contains no adapter (G2-306).
+        InputError: it can't be read, or contains no adapter (G2-311).
     """
     place = location.find(name, contents=contents, fetch=hints.fetch)
     stored = joining.stored(place, hints)
@@ -46,7 +47,7 @@ def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Ada
         alpha = yaml.alpha if yaml else None
         if lora := mindformers.adapter(stored.tensors, alpha, place.files[0]):
             return attrs.evolve(lora, base=hints.base)
-    raise InputError("G2-306", place.files[0], "it holds no LoRA adapter")
+    raise InputError("G2-311", place.files[0], "it holds no LoRA adapter")
 
 
 def _at(place: CheckpointLocation, hints: Overrides, *, contents: bool) -> Weights:

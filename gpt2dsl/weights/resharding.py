@@ -71,7 +71,7 @@ class TrainingState:
 
         Raises:
             InputError: the training state is absent (G2-301), damaged (G2-304), or of another
-                network (G2-306).
+                training (G2-316).
         """
         if not (folder / TRAINING_STATE).is_file():
             message = f"it holds no state of a training: there is no {TRAINING_STATE} in it"
@@ -138,11 +138,11 @@ def _whole_states(
     }
     if strange := shapes.keys() ^ states.keys():
         message = f"its optimizer is not that of this network: {some(sorted(strange))}"
-        raise InputError("G2-306", folder, message)
+        raise InputError("G2-316", folder, message)
     for name, shape in shapes.items():
         if states[name].shape != shape:
             message = f"{name} is {list(states[name].shape)}, its parameter {list(shape)}"
-            raise InputError("G2-306", folder, message)
+            raise InputError("G2-316", folder, message)
     return {name: states[name] for name in shapes}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import documents
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import FileError, InputError, RunError
 from gpt2dsl.files import atomic
 from gpt2dsl.weights.files.hashing import checksum
 
@@ -50,14 +50,14 @@ def writing(
         final.parent.mkdir(parents=True, exist_ok=True)
         atomic.sweep(final.parent)
         if final.exists() and not replace:
-            raise RunError(f"{final}: it is there already")
+            raise RunError("G2-308", f"{final}: it is there already")
         with atomic.neighbour(final) as folder:
             folder.mkdir()
             yield folder
             _seal(folder, meta or {}, digests or {})
             _put(folder, final)
     except OSError as error:
-        raise RunError(f"{final}: it can't be written: {error.strerror or error}") from error
+        raise FileError.unwritable(final, error) from error
 
 
 def _seal(folder: Path, meta: dict[str, Any], digests: dict[str, str]) -> None:

@@ -37,7 +37,7 @@ def refuse_changed(
         compute: whether contents that are slow to read are read; else those that are known count.
 
     Raises:
-        InputError: it is another base (G2-306).
+        InputError: it is another base (G2-312).
     """
     trained_on = digest_of(checkpoint)
     if not trained_on:
@@ -49,4 +49,4 @@ def refuse_changed(
             f"{trained_on[:8]}.. then, {digest[:8]}.. now): put the former weights back, or "
             "train again; convert --base takes another base as it is"
         )
-        raise InputError("G2-306", checkpoint, message)
+        raise InputError("G2-312", checkpoint, message)

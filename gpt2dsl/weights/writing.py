@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.data import tokenizer_files, tokenizer_settings
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import FileError, InputError, RunError
 from gpt2dsl.files import atomic
 from gpt2dsl.schema.folder import (
     ADAPTER_CONFIG,
@@ -89,7 +89,7 @@ def find_room(target: Path, size: int) -> None:
             f"{size / unit:.1f} {word} are to be written, {parent} has room for "
             f"{free / unit:.1f}: make room, or name a target on another disk"
         )
-        raise RunError(f"{target}: {message}")
+        raise FileError("G2-403", f"{target}: {message}")
 
 
 def in_dtype(tensors: Mapping[str, LazyTensor], dtype: str) -> dict[str, LazyTensor]:
@@ -205,11 +205,11 @@ def _file(target: Path) -> Iterator[Path]:
         atomic.sweep(target.parent)
         for path in (target, target.with_suffix(".yaml")):
             if path.exists():
-                raise RunError(f"{path}: it is there already")
+                raise RunError("G2-308", f"{path}: it is there already")
         with atomic.neighbour(target) as path:
             yield path
     except OSError as error:
-        raise RunError(f"{target}: it can't be written: {error.strerror or error}") from error
+        raise FileError.unwritable(target, error) from error
 
 
 def copy_beside(content: Weights, folder: Path) -> None:

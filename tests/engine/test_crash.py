@@ -440,7 +440,7 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_old_checkpoints_whole(
     resource.prlimit(process, resource.RLIMIT_FSIZE, (room, room))
     assert zygote.end() == 1, run.said
     line = run.said.splitlines()[-1]
-    assert re.fullmatch(r".*/step-\d+: it can't be written: File too large", line)
+    assert re.fullmatch(r".*/step-\d+: it can't be written: File too large \[G2-403\]", line)
     assert "Traceback" not in run.said
     saved = run.saved
     assert 2 <= saved == run.steps - 1

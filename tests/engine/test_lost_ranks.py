@@ -207,7 +207,7 @@ def test_a_failure_says_how_to_go_on_unless_it_would_come_again(
     def fail(*_: Any, on_report: Callable[[dict[str, Any]], None], **_others: Any) -> None:
         if said:
             on_report({"kind": "error", "text": "no room", "rank": 1})
-        raise RunError("rank 1: exit code 1")
+        raise RunError("G2-501", "rank 1: exit code 1")
 
     monkeypatch.setattr(parallel, "supervise", fail)
     assert lost(there)[0] == f"rank 1: exit code 1{advice}"

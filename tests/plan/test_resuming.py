@@ -34,7 +34,7 @@ def said(recipe: Recipe) -> str:
     """Return the message with which ``check``, ``plan`` and ``run`` refuse the checkpoint."""
     (checked,), (planned,) = recipe.faults(), recipe.plan().refusals()
     assert checked == planned
-    assert (checked.code, checked.key.partition(" ")[0]) == ("G2-306", "train.resume")
+    assert (checked.code, checked.key.partition(" ")[0]) == ("G2-316", "train.resume")
     with pytest.raises(SpecError) as caught:
         recipe.plan().run()
     assert caught.value.faults == (checked,)

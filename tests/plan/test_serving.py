@@ -106,7 +106,7 @@ def test_command_settings_and_task_have_the_same_defaults() -> None:
         ),
         (
             [Generation(suppress_tokens=[5, 301])],
-            "generation.suppress_tokens = (5, 301): 301 is no id: there are 301 [G2-204]",
+            "generation.suppress_tokens = (5, 301): 301 is no id: there are 301 [G2-202]",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def test_what_is_not_built_and_what_can_not_be_is_refused_by_its_key(
     (key,) = content
     with pytest.raises(SpecError, match=rf"g\.json: {key} is ") as caught:
         refuse(fates(Path("g.json"), content, TABLE))
-    assert [fault.code for fault in caught.value.faults] == ["G2-306"]
+    assert [fault.code for fault in caught.value.faults] == ["G2-313"]
     assert not stated(content)
 
 

@@ -345,7 +345,7 @@ def test_an_adapter_of_another_base_is_refused_by_what_differs(
     said = refused(base, w=wiki)
     assert said == (
         f"--adapter w={wiki}: its base, {other}, is another one than this: "
-        "transformer.h.1.mlp.c_fc.bias differs [G2-306]"
+        "transformer.h.1.mlp.c_fc.bias differs [G2-312]"
     )
     written = json.loads((other / "config.json").read_text())
     for key, value, word in (
@@ -354,7 +354,7 @@ def test_an_adapter_of_another_base_is_refused_by_what_differs(
         ("layer_norm_epsilon", 1e-3, "epsilon is 0.001 there and 1e-05 here"),
     ):
         (other / "config.json").write_text(json.dumps({**written, key: value}))
-        assert f"is another one than this: {word} [G2-306]" in refused(base, w=wiki)
+        assert f"is another one than this: {word} [G2-312]" in refused(base, w=wiki)
 
 
 def test_what_is_no_adapter_that_can_be_served_is_refused_under_its_name(

@@ -411,7 +411,7 @@ def test_an_index_that_names_what_is_not_there_is_refused(served: Served, home: 
 def test_what_has_no_room_on_the_disk_is_not_begun(served: Served, home: Home) -> None:
     served.sizes = {"model.safetensors": 10**18}
     [(kind, text)] = home.calls("fetch")
-    assert kind == "RunError"
+    assert kind == "FileError"
     assert text.startswith(f"{REPO}: 1000000000.0 GB are to be downloaded, and ")
     assert not served.got
 
@@ -419,5 +419,5 @@ def test_what_has_no_room_on_the_disk_is_not_begun(served: Served, home: Home) -
 def test_a_cache_that_cannot_be_written_is_one_line(home: Home, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     [(kind, text)] = home.calls("fetch", HF_HUB_CACHE=str(tmp_path / "file" / "cache"))
-    assert kind == "RunError"
-    assert text == f"{REPO}: huggingface_hub's cache can't be written: Not a directory"
+    assert kind == "FileError"
+    assert text == f"{REPO}: huggingface_hub's cache can't be written: Not a directory [G2-403]"

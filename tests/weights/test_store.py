@@ -105,7 +105,7 @@ def test_a_disk_that_fails_at_any_point_leaves_the_old_checkpoint_whole(
     except RunError as error:
         said = str(error)
     monkeypatch.undo()
-    assert said in ("", f"{tmp_path}/final: it can't be written: No space left on device")
+    assert said in ("", f"{tmp_path}/final: it can't be written: No space left on device [G2-403]")
     # The parent is there: that it can't be made is no fault.
     assert bool(said) == (count >= at and (call, at) != ("mkdir", 1))
     store.verify(tmp_path / "final")

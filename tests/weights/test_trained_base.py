@@ -46,7 +46,7 @@ def test_an_adapter_s_base_may_be_moved_and_copied_but_not_changed(
     change(base)
     with pytest.raises(InputError, match=r"base has changed since the adapter was trained") as told:
         reading.read(checkpoint)
-    assert told.value.faults[0].code == "G2-306"
+    assert told.value.faults[0].code == "G2-312"
     with pytest.raises(InputError, match=r"then, .* now"):
         reading.look(checkpoint)  # whose contents are known by now
 

@@ -154,5 +154,5 @@ def _best(scores: NDArray[Any]) -> int:
     """
     best = int(scores.argmax())
     if not scores[best] > -np.inf:  # minus infinity, or NaN from a processor
-        raise NoChoiceError("no token can be chosen by its score: all are ruled out [G2-402]")
+        raise NoChoiceError("G2-402", "no token can be chosen by its score: all are ruled out")
     return best

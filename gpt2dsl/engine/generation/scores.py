@@ -43,7 +43,7 @@ def refuse_nan(logits: NDArray[np.float32]) -> None:
         RunError: a logit is NaN.
     """
     if np.isnan(logits.max()):
-        raise RunError("no token can be chosen by its score: the model gives none [G2-402]")
+        raise RunError("G2-402", "no token can be chosen by its score: the model gives none")
 
 
 def finite(scores: Scores, key: str, value: object) -> Scores:
@@ -54,7 +54,7 @@ def finite(scores: Scores, key: str, value: object) -> Scores:
     """
     if not scores.max() < np.inf:
         message = f"generation.{key} = {value} makes it infinite or no number"
-        raise NoChoiceError(f"no token can be chosen by its score: {message} [G2-402]")
+        raise NoChoiceError("G2-402", f"no token can be chosen by its score: {message}")
     return scores
 
 

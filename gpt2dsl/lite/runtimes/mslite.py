@@ -41,7 +41,7 @@ class InProcessWorker:
         try:
             answer: dict[str, Any] = getattr(self._worker, do)(**request)
         except Exception as error:  # the library has errors of its own
-            raise RunError(f"MindSpore Lite: {error} [G2-532]") from error
+            raise RunError("G2-532", f"MindSpore Lite: {error}") from error
         return answer
 
     def close(self) -> None:
@@ -83,10 +83,10 @@ class WorkerProcess:
         if not line:
             code = self._process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}: {self._last_words()}"
-            raise RunError(f"MindSpore Lite's worker ended ({how}) while it was to {do} [G2-532]")
+            raise RunError("G2-532", f"MindSpore Lite's worker ended ({how}) while it was to {do}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise RunError(f"MindSpore Lite: {answer['error']} [G2-532]")
+            raise RunError("G2-532", f"MindSpore Lite: {answer['error']}")
         return answer
 
     def _last_words(self) -> str:
@@ -132,7 +132,7 @@ def convert(source: Path, target: Path) -> None:
     finally:
         worker.close()
     if not target.exists():
-        raise RunError(f"{target}: MindSpore Lite's converter wrote nothing [G2-532]")
+        raise RunError("G2-532", f"{target}: MindSpore Lite's converter wrote nothing")
     target.chmod(0o644)  # Lite makes it readable only for its owner
 
 

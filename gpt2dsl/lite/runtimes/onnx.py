@@ -29,7 +29,7 @@ class OnnxRuntime(Closing):
         try:
             outputs = session.run(None, dict(feeds))
         except Exception as error:  # the library has errors of its own
-            raise RunError(f"{graph}: {self.name} failed: {error}") from error
+            raise RunError("G2-532", f"{graph}: {self.name} failed: {error}") from error
         names = (port.name for port in session.get_outputs())
         return dict(zip(names, outputs, strict=True))
 

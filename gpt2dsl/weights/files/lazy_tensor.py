@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2dsl.errors import InputError
+from gpt2dsl.errors import FileError, InputError
 
 Array = NDArray[np.float32]
 
@@ -111,7 +111,7 @@ class FileTensor(LazyTensor):
                         view = view[len(part) :]
                     start = max(0, start - length)
         except OSError as error:
-            raise InputError("G2-304", self.path, f"it can't be read: {error.strerror}") from error
+            raise FileError.unreadable(self.path, error) from error
         except EOFError:
             raise InputError("G2-304", self.path, "it ends before its last tensor") from None
         return rows

@@ -24,7 +24,7 @@ def stored(path: Path) -> dict[str, LazyTensor]:
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302), damaged or unreadable (G2-304).
-        InputError: its tensors belong to another library (G2-306).
+        InputError: its tensors belong to another library (G2-313).
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # plans may need none
 

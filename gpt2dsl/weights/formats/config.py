@@ -110,14 +110,14 @@ def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
     """Return the network described by a config.json; absent keys have transformers' defaults.
 
     Raises:
-        InputError: it describes another kind of network, or none (G2-306).
+        InputError: it describes another kind of network, or none (G2-313).
     """
     if "model_type" not in config:
-        raise InputError("G2-306", path, "model_type is absent: gpt2 is expected")
+        raise InputError("G2-313", path, "model_type is absent: gpt2 is expected")
     refused = [fate for fate in fates(path, config, TABLE) if fate.fate == "refused"]
     if refused:
         words = (f"{fate.key} is {shown(fate.value)}: {fate.words}" for fate in refused)
-        raise InputError("G2-306", path, "; ".join(words))
+        raise InputError("G2-313", path, "; ".join(words))
     residual, embedding, attention = (
         float(config.get(f"{kind}_pdrop", 0.1)) for kind in ("resid", "embd", "attn")
     )
@@ -144,7 +144,7 @@ def from_config(config: Mapping[str, Any], path: Path) -> GPT2Config:
     )
     if geometry.hidden % geometry.heads:
         message = f"n_head is {geometry.heads}: it does not divide n_embd = {geometry.hidden}"
-        raise InputError("G2-306", path, message)
+        raise InputError("G2-313", path, message)
     return geometry
 
 
@@ -180,7 +180,7 @@ def _labels(config: Mapping[str, Any], path: Path) -> int:
     """Return the number of outputs of the classification head; 0 if there is none.
 
     Raises:
-        InputError: the keys of labels contradict each other (G2-306).
+        InputError: the keys of labels contradict each other (G2-314).
     """
     if CLASSIFIER not in (config.get("architectures") or ()):
         return 0
@@ -188,11 +188,11 @@ def _labels(config: Mapping[str, Any], path: Path) -> int:
     count = config.get("num_labels")
     if names and count is not None and count != len(names):
         message = f"num_labels is {count}: id2label has {len(names)} classes; remove one of both"
-        raise InputError("G2-306", path, message)
+        raise InputError("G2-314", path, message)
     for number, name in (names or {}).items():
         if numbers.get(name, number) not in (number, int(number)):
             message = f"label2id is {numbers[name]} for {name!r}: id2label has {name!r} at {number}"
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-314", path, message)
     return _count(config)
 
 

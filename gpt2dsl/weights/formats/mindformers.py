@@ -212,7 +212,7 @@ def adapter(tensors: Mapping[str, LazyTensor], alpha: float | None, path: Path) 
     joined into one of the summed rank, with B zero outside each adapter's third.
 
     Raises:
-        InputError: half of an adapter is missing (G2-306), or alpha is missing (G2-304).
+        InputError: half of an adapter is missing (G2-311), or alpha is missing (G2-304).
     """
     halves: dict[str, dict[str, dict[str, LazyTensor]]] = {}
     for name, tensor in tensors.items():
@@ -228,9 +228,9 @@ def adapter(tensors: Mapping[str, LazyTensor], alpha: float | None, path: Path) 
     for number, parts in halves.items():
         if lone := [third for third, pair in parts.items() if len(pair) < 2]:
             message = f"block {number}: half of the adapter of {lone[0]} is missing"
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-311", path, message)
         if shapes := _unlike(parts):
-            raise InputError("G2-306", path, f"block {number}: its adapters are {shapes}")
+            raise InputError("G2-311", path, f"block {number}: its adapters are {shapes}")
         modules[f"transformer.h.{number}.attn.c_attn"] = _joined(parts, alpha)
     return Adapter(modules=modules, base="", full={})
 

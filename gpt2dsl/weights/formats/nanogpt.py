@@ -57,7 +57,7 @@ def open_weights(
     """Open a checkpoint, given its entries besides the tensors.
 
     Raises:
-        InputError: as in ``network``, or a file beside it describes another network (G2-306).
+        InputError: as in ``network``, or a file beside it describes another network (G2-314).
     """
     file = place.files[0]
     geometry = network(document, hints.activation, file)
@@ -83,7 +83,7 @@ def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Con
     the tanh form, gelu_new, which its files do not record.
 
     Raises:
-        InputError: a number is missing or invalid (G2-306).
+        InputError: a number is missing or invalid (G2-313).
     """
     args = document["model_args"]
     names = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
@@ -91,13 +91,13 @@ def network(document: Mapping[str, Any], activation: str, path: Path) -> GPT2Con
         value = args.get(name)
         if type(value) is not int or not 1 <= value <= 2**24:
             message = f"model_args: {name} is {value!r}, a positive whole number is expected"
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-313", path, message)
     layers, heads, hidden, positions, vocab = (args[name] for name in names)
     if hidden % heads:
-        raise InputError("G2-306", path, f"model_args: n_head {heads} does not divide {hidden}")
+        raise InputError("G2-313", path, f"model_args: n_head {heads} does not divide {hidden}")
     dropout = args.get("dropout", 0.0)
     if type(dropout) not in {int, float} or not 0 <= dropout < 1 or math.isnan(dropout):
-        raise InputError("G2-306", path, f"model_args: dropout is {dropout!r}")
+        raise InputError("G2-313", path, f"model_args: dropout is {dropout!r}")
     return GPT2Config(
         layers=layers, heads=heads, hidden=hidden, positions=positions, vocab=vocab,
         activation=activation or "gelu", dropout=float(dropout),

@@ -101,7 +101,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
     Raises:
         InputError: it is absent (G2-301), empty (G2-302) or damaged (G2-304).
-        InputError: a key asks for an unsupported feature (G2-306).
+        InputError: a key asks for an unsupported feature (G2-313).
     """
     config = read_json(path)
     refuse(fates(path, {"peft_type": None} | config, adapter_config.TABLE))
@@ -117,7 +117,7 @@ def adapter(
     """Return the adapter of a folder, from ``read_config`` and its tensors under PEFT's names.
 
     Raises:
-        InputError: it contradicts the configuration, or half of it is missing (G2-306).
+        InputError: it contradicts the configuration, or half of it is missing (G2-311).
     """
     parts = _Parts.of(stored)
     base = parts.base(config, geometry.layers if geometry else None)
@@ -138,10 +138,10 @@ def adapter(
             if tensor_name.startswith(inside) and tensor_name not in full
         ]:
             raise InputError(
-                "G2-306", path, f"modules_to_save: {missing[0]} is missing in the file"
+                "G2-311", path, f"modules_to_save: {missing[0]} is missing in the file"
             )
     if not (modules or full or rows):
-        raise InputError("G2-306", path, "the adapter changes nothing: it has no lora_A and lora_B")
+        raise InputError("G2-311", path, "the adapter changes nothing: it has no lora_A and lora_B")
     untied: frozenset[str] = frozenset()
     if base.head == peft_targets.HEAD and (geometry is None or geometry.tied):
         untied = _own((*saved, *modules, *rows), rows)
@@ -195,7 +195,7 @@ def _compare(
                 f"{module}: the file holds an adapter of it, but target_modules and the keys "
                 f"beside it do not name it, and PEFT would pass it over"
             )
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-311", path, message)
     missing = [module for module in adapted if module not in parts.low_rank]
     start = config.get("init_lora_weights", True)
     if missing and start in _RANDOM:
@@ -203,7 +203,7 @@ def _compare(
             f"{missing[0]}: target_modules names it, the file has no adapter of it, and with "
             f"init_lora_weights = {start!r} PEFT would make one at random"
         )
-        raise InputError("G2-306", path, message)
+        raise InputError("G2-311", path, message)
 
 
 def _full(
@@ -212,7 +212,7 @@ def _full(
     """Return the tensors replaced as a whole, by full name.
 
     Raises:
-        InputError: PEFT would ignore one, or GPT-2 has no such tensor (G2-306).
+        InputError: PEFT would ignore one, or GPT-2 has no such tensor (G2-311).
     """
     full = {}
     for inner, tensor in parts.replaced.items():
@@ -220,11 +220,11 @@ def _full(
         name = f"{module.removesuffix('.base_layer')}.{end}"
         is_wrapped = module.endswith(".base_layer")
         if _full_name(name, base) not in _network(base):
-            raise InputError("G2-306", path, f"{name}: this is no tensor of GPT-2")
+            raise InputError("G2-311", path, f"{name}: this is no tensor of GPT-2")
         if is_wrapped != (module.removesuffix(".base_layer") in adapted):
             which = "has no adapter" if is_wrapped else "has an adapter"
             message = f"{inner}: its module {which}, and PEFT would pass it over"
-            raise InputError("G2-306", path, message)
+            raise InputError("G2-311", path, message)
         full[_full_name(name, base)] = tensor
     return full
 
@@ -240,11 +240,11 @@ def _rows(
     if named.keys() != parts.rows.keys():
         odd = min(named.keys() ^ parts.rows.keys())
         message = f"trainable_token_indices and the file do not agree on rows of {odd}"
-        raise InputError("G2-306", path, message)
+        raise InputError("G2-311", path, message)
     if odd := next(
         (name for name in named if f"{_full_name(name, base)}.weight" not in _TABLES), ""
     ):
-        raise InputError("G2-306", path, f"trainable_token_indices names {odd}, which is no table")
+        raise InputError("G2-311", path, f"trainable_token_indices names {odd}, which is no table")
     return {
         module: ReplacedRows(indices=tuple(indices), values=parts.rows[module])
         for module, indices in named.items()
@@ -268,7 +268,7 @@ def _full_name(module: str, base: Base) -> str:
 def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) -> StoredLoRA:
     pair = parts.low_rank[module]
     if problem := _problem(config, module, pair):
-        raise InputError("G2-306", path, f"{module}: {problem}")
+        raise InputError("G2-311", path, f"{module}: {problem}")
     rank = pair["A"].shape[0]
     try:
         expected = peft_targets.by_pattern(config.get("rank_pattern"), module, config.get("r", 8))
@@ -277,12 +277,12 @@ def _low_rank(config: dict[str, Any], path: Path, module: str, parts: _Parts) ->
         )
     except (AttributeError, re.error) as error:
         message = f"rank_pattern or alpha_pattern is no pattern: {error}"
-        raise InputError("G2-306", path, message) from error
+        raise InputError("G2-311", path, message) from error
     if rank != expected:
         message = f"{module}: its rank is {rank}, the configuration says {expected}"
-        raise InputError("G2-306", path, message)
+        raise InputError("G2-311", path, message)
     if not _is_number(alpha):
-        raise InputError("G2-306", path, f"lora_alpha is {alpha!r}, a number is expected")
+        raise InputError("G2-311", path, f"lora_alpha is {alpha!r}, a number is expected")
     return StoredLoRA(
         a=pair["A"],
         b=pair["B"],
@@ -334,5 +334,5 @@ def _beginning(config: Mapping[str, Any], path: Path, module: str, parts: _Parts
         return ""
     if start and module == peft_targets.HEAD:
         message = f"{module}: {start} changes the word table with it, which the file lacks"
-        raise InputError("G2-306", path, message)
+        raise InputError("G2-311", path, message)
     return start

@@ -63,7 +63,7 @@ class Targets:
         """Return the modules that have an adapter.
 
         Raises:
-            InputError: PEFT can't adapt one of them (G2-306).
+            InputError: PEFT can't adapt one of them (G2-311).
         """
         try:
             names = {name: kind for name, kind in base.modules() if self._adapts(name, kind)}
@@ -77,7 +77,7 @@ class Targets:
         """Return the modules of modules_to_save.
 
         Raises:
-            InputError: one of them contains another (G2-306).
+            InputError: one of them contains another (G2-311).
         """
         ends = self.config.get("modules_to_save") or ()
         if not all(isinstance(end, str) for end in ends):
@@ -92,7 +92,7 @@ class Targets:
         """Return each module of trainable_token_indices → indices of its rows.
 
         Raises:
-            InputError: the key is malformed or names no module (G2-306).
+            InputError: the key is malformed or names no module (G2-311).
         """
         rows = self.config.get("trainable_token_indices")
         if rows is None:
@@ -145,7 +145,7 @@ class Targets:
         return int(match[1]) in ([layers] if isinstance(layers, int) else layers)
 
     def _refused(self, message: str) -> InputError:
-        return InputError("G2-306", self.path, message)
+        return InputError("G2-311", self.path, message)
 
 
 def by_pattern(patterns: Any, module: str, otherwise: Any) -> Any:

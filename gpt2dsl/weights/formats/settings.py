@@ -56,14 +56,14 @@ class MindFormersYaml:
         """The adapter's lora_alpha; None if there is no adapter.
 
         Raises:
-            InputError: it is no finite number (G2-306).
+            InputError: it is no finite number (G2-313).
         """
         pet = self.model.get("pet_config")
         value = pet.get("lora_alpha") if isinstance(pet, dict) else None
         if value is None or (type(value) in {int, float} and math.isfinite(value)):
             return None if value is None else float(value)
         message = f"pet_config.lora_alpha is {shown(value)}, a number is expected"
-        raise InputError("G2-306", self.path, message)
+        raise InputError("G2-313", self.path, message)
 
 
 def of_checkpoint(file: Path, folder: Path) -> MindFormersYaml | None:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gpt2dsl.errors import InputError
+from gpt2dsl.errors import FileError, InputError
 from gpt2dsl.weights.files import lazy_tensor, tensorfile
 from gpt2dsl.weights.files.lazy_tensor import (
     ArrayTensor,
+    FileTensor,
     all_finite,
     converted,
     from_float32,
@@ -68,3 +69,9 @@ def test_a_number_is_a_tensor_too(tmp_path: Path) -> None:
     )
     found = tensorfile.stored(tmp_path / "a")["a"]
     assert (found.shape, found.load().tolist()) == ((), 1.5)
+
+
+def test_a_read_that_fails_in_the_middle_is_no_fault_of_the_weights() -> None:
+    tensor = FileTensor.at("F32", (2,), Path("/proc/self/mem"), 0)
+    with pytest.raises(FileError, match=r"^/proc/self/mem: it can't be read: .* \[G2-403\]$"):
+        tensor.rows(0, 2)

@@ -222,7 +222,7 @@ def test_ids_that_a_config_does_not_say_stay_unsaid() -> None:
 def test_another_network_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         from_config(HFConfig().to_dict() | changes, PATH)
-    assert caught.value.faults[0].code == "G2-306"
+    assert caught.value.faults[0].code == "G2-313"
 
 
 def test_the_kind_of_a_config_without_one_is_asked_for() -> None:
