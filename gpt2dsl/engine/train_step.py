@@ -24,7 +24,7 @@ def train_step(job: Job, team: ParallelContext) -> TrainStep:
     scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
     return TrainStep(
         _network(job, team),
-        parts.optim,
+        parts.optim.settings(),
         clip=parts.train.clip,
         scale=LossScale() if scales else None,
         micro_batches=parts.parallel.micro_batches,
