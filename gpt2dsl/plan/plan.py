@@ -20,7 +20,6 @@ from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.parts.task import Conversion, Serve, Task
 from gpt2dsl.plan import (
     checks,
     choose,
@@ -29,7 +28,6 @@ from gpt2dsl.plan import (
     inputs,
     parallel,
     resuming,
-    serving,
     strategies,
     training,
 )
@@ -38,13 +36,14 @@ from gpt2dsl.plan.directory import directory_of
 from gpt2dsl.plan.disk import Disk, disk
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
-from gpt2dsl.plan.memory import Memory, memory
+from gpt2dsl.plan.memory import Memory
 from gpt2dsl.plan.network import DeferredWeights, Network, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
 from gpt2dsl.plan.serving import Served
 from gpt2dsl.plan.stages import stages_of
-from gpt2dsl.plan.steps import PlanStep, steps_of
+from gpt2dsl.plan.steps import PlanStep
+from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
@@ -266,7 +265,7 @@ class Plan(ShownAsText):
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
             weights=self._network.weights,
-            hints=inputs.hints(self._parts, fetch=True),
+            hints=plan_of(self._parts).overrides(fetch=True),
             notes=self.notes,
             classes=self._network.classes,
             steps=(self.batches.steps or 0) if self.batches else 0,
@@ -284,7 +283,7 @@ class Plan(ShownAsText):
     @property
     def _parts_of_job(self) -> Parts:
         """Parts of the recipe, with generation completed unless requests to a server do that."""
-        if isinstance(self._parts.task, Serve):
+        if not plan_of(self._parts).completes_generation:
             return self._parts
         return attrs.evolve(self._parts, generation=self._network.generation)
 
@@ -337,32 +336,31 @@ def make(
     if errors := [*checks.faults(parts, geometry), *network.faults]:
         raise SpecError(errors)
     parts, choices = choose.resolved(parts, geometry)
-    task = parts.task
-    assert task is not None
+    assert parts.task is not None
+    kind, task = parts.task.kind, plan_of(parts)
     network, batches, read = read_by(parts, network, prepare=prepare)
     read = resuming.examined(parts, network.looked, batches, read)
     steps = batches.steps if batches else None
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.kind)))
+    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
-    needed = memory(parts, geometry, stages)
-    converts = isinstance(task, Conversion)
+    needed = task.memory(geometry, stages)
     identity = identity_of(parts, read, network.looked, compute=False)
     complete = partial(identity_of, parts, read, network.looked, compute=True)
     directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
     return Plan(
         name=run_name,
         digest=digest,
-        task=task.kind,
-        size=size_of(geometry) if converts else parts.model.canonical_size,
+        task=kind,
+        size=size_of(geometry) if parts.converts else parts.model.canonical_size,
         geometry=geometry,
-        parameters=0 if getattr(parts.task, "to", "") == "peft" else parameter_count(geometry),
+        parameters=0 if task.is_adapter_alone else parameter_count(geometry),
         trained=sum(map(math.prod, trained)),
         ranks={key: getattr(parts.parallel, key) for key in ("dp", "mp", "pp", "micro_batches")},
-        layout=None if converts else layout(parts, geometry, stages),
+        layout=None if parts.converts else layout(parts, geometry, stages),
         device=parts.runtime.device,
         inputs=tuple(read),
         batches=batches,
@@ -372,9 +370,9 @@ def make(
         memory=needed,
         disk=disk(parts, geometry, trained, steps or 0) if trained else None,
         choices=tuple(map(str, choices)),
-        steps=steps_of(parts),
-        directory=_written_to(task, directory),
-        serves=serving.served(parts),
+        steps=task.steps(),
+        directory=task.writes_to(directory),
+        serves=task.served(),
         written=network.written,
         notes=(
             *network.notes,
@@ -389,10 +387,3 @@ def make(
         parts=parts,
         network=network,
     )
-
-
-def _written_to(task: Task, directory: Path) -> str:
-    """Return the target or directory that a task writes; "" for none."""
-    if isinstance(task, Conversion):
-        return task.target
-    return str(directory) if task.has_directory else ""
