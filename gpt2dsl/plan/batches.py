@@ -58,6 +58,8 @@ def read_by(
     }
     read = [*network.inputs, *(item for item, _ in sources.values())]
     read += [*plan_of(parts).files(), *cluster.rank_table(parts)]
+    opened = {key: source for key, (_, source) in sources.items() if source}
+    network = attrs.evolve(network, sources=opened)
     if "task.data" not in sources:
         return network, None, read
     data, source = sources["task.data"]

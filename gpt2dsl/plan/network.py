@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from gpt2dsl.data.fit import vocabulary_misfit
+from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.config import REGRESSION, GPT2Config
 from gpt2dsl.parts import Generation
@@ -56,6 +57,7 @@ class Network:
         classes: names of a classifier's classes.
         written: output of a conversion; None where it is not known.
         generation: generation settings, completed by those of the weights.
+        sources: data that has been opened, by key.
     """
 
     geometry: GPT2Config
@@ -68,6 +70,7 @@ class Network:
     classes: tuple[str, ...]
     written: Written | None
     generation: Generation
+    sources: Mapping[str, Source] = attrs.field(factory=dict, repr=False)
 
 
 def find_network(

@@ -225,10 +225,14 @@ class Plan(ShownAsText):
         return strategies.write(self._parts, self.geometry, Path(folder))
 
     def prepared(self) -> Plan:
-        """Return the plan with weights fetched and data tokenised, as far as necessary."""
+        """Return the plan with weights fetched and data tokenised, as far as necessary.
+
+        It is made anew where data has changed since.
+        """
+        unchanged = all(source.unchanged for source in self._network.sources.values())
         counted = self.batches is None or self.batches.rows is not None
         looks_further = self._parts.data.max_bad_rows > 0
-        if counted and not looks_further and not self.refusals():
+        if unchanged and counted and not looks_further and not self.refusals():
             return self
         place = self._run_directory(keep=True)
         self._require_checkpoint()
@@ -245,7 +249,7 @@ class Plan(ShownAsText):
 
     def identified(self) -> Identity:
         """Return the identity of the run, complete: large inputs are read, too."""
-        return identity_of(self._parts, self.inputs, self._network.looked, compute=True)
+        return identity_of(self._parts, self.inputs, self._network, compute=True)
 
     def _job(
         self,
@@ -256,7 +260,7 @@ class Plan(ShownAsText):
     ) -> Job:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
-        identity = self.identified()
+        identity, look = self.identified(), self._network.looked
         inputs.require(resuming.judged(self._parts, identity, self.batches, self.inputs))
         recorded = attrs.evolve(self, identity=identity)
         return Job(
@@ -265,6 +269,8 @@ class Plan(ShownAsText):
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
             weights=self._network.weights,
+            look=look and attrs.evolve(look, tensors={}),
+            sources=self._network.sources,
             hints=plan_of(self._parts).overrides(fetch=True),
             notes=self.notes,
             classes=self._network.classes,
@@ -274,7 +280,7 @@ class Plan(ShownAsText):
             plan_text=str(self),
             resume_command=resume_command or self._again(),
             base=inputs.base_name(self._parts) if self._parts.lora else "",
-            generation_config=generation.written(self._parts, self._network.looked),
+            generation_config=generation.written(self._parts, look),
             identity=identity,
             callbacks=callbacks,
             on_text=on_text,
@@ -339,7 +345,10 @@ def make(
     assert parts.task is not None
     kind, task = parts.task.kind, plan_of(parts)
     network, batches, read = read_by(parts, network, prepare=prepare)
-    read = resuming.examined(parts, network.looked, batches, read)
+    identity = identity_of(parts, read, network, compute=False)
+    accepted = resuming.judged(parts, identity, batches, read)
+    if accepted != read:  # a refused checkpoint is no part of the identity
+        read, identity = accepted, identity_of(parts, accepted, network, compute=False)
     steps = batches.steps if batches else None
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)
@@ -348,8 +357,7 @@ def make(
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = task.memory(geometry, stages)
-    identity = identity_of(parts, read, network.looked, compute=False)
-    complete = partial(identity_of, parts, read, network.looked, compute=True)
+    complete = partial(identity_of, parts, read, network, compute=True)
     directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
     return Plan(
         name=run_name,

@@ -14,19 +14,19 @@ from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input, refused
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.plan.network import Network
 
 KEY = "train.resume"
 """Key that names the checkpoint."""
 
 
 def examined(
-    parts: Parts, looked: Look | None, batches: Batches | None, read: Sequence[Input]
+    parts: Parts, network: Network, batches: Batches | None, read: Sequence[Input]
 ) -> list[Input]:
     """Return the inputs, with a checkpoint refused that the recipe can't go on from."""
     if not any(item.key == KEY and item.state == "present" for item in read):
         return list(read)
-    identity = identity_of(parts, read, looked, compute=False)
+    identity = identity_of(parts, read, network, compute=False)
     return judged(parts, identity, batches, read)
 
 
