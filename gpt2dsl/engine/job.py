@@ -135,21 +135,21 @@ class Result(ShownAsText):
     url: str = ""
 
     @classmethod
-    def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
+    def generated(cls, results: Sequence[Continuation], seconds: float, **more: Any) -> Result:
         """Return the result of generate.
 
         Args:
-            found: the continuations.
+            results: the continuations.
             seconds: duration of generation, compilation included.
             more: other fields.
         """
-        tokens = sum(continuation.tokens for continuation in found)
+        tokens = sum(continuation.tokens for continuation in results)
         return cls(
             task="generate",
             tokens=tokens,
             tokens_per_second=tokens / seconds,
-            texts=tuple(continuation.prompt + continuation.text for continuation in found),
-            continuations=tuple(found),
+            texts=tuple(continuation.prompt + continuation.text for continuation in results),
+            continuations=tuple(results),
             **more,
         )
 

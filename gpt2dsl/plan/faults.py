@@ -31,5 +31,5 @@ def faults(
     network, batches, read = read_by(parts, network)
     if batches and parts.train.steps is None:
         errors = (*errors, *checks.warmup(parts, batches.steps))
-    read = resuming.examined(parts, network, batches, read)
+    read = resuming.check(parts, network, batches, read)
     return (*errors, *(fault for item in read for fault in item.refusals))

@@ -252,7 +252,7 @@ def require(read: Iterable[Input]) -> None:
         raise SpecError(faults)
 
 
-def _message(found: Fault, name: str) -> str:
+def _message(problem: Fault, name: str) -> str:
     """Return the message, with the place of the fault unless it is the input itself."""
-    place = found.origin or found.key
-    return f"{place}: {found.message}" if place and Path(place) != Path(name) else found.message
+    place = problem.origin or problem.key
+    return f"{place}: {problem.message}" if place and Path(place) != Path(name) else problem.message

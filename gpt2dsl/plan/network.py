@@ -133,7 +133,7 @@ def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
     return item, None if plan_of(parts).is_adapter_alone else look
 
 
-def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
+def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, Look | None]:
     """Return the weights as an input, and their description; None for new ones."""
     name = weights_name(parts)
     if not name or parts.task is None:
@@ -142,8 +142,8 @@ def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
 
     try:
         if plan_of(parts).is_adapter_alone:
-            return _adapter(parts, name, said), None
-        looked = reading.look(name, said)
+            return _adapter(parts, name, overrides), None
+        looked = reading.look(name, overrides)
     except InputError as error:
         return refused(parts, weights_key(parts), name, error), None
     item = Input(
@@ -156,11 +156,11 @@ def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
     return item, looked
 
 
-def _adapter(parts: Parts, name: str, said: Overrides) -> Input:
+def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
     """Return an adapter that is converted without its base, which may be absent."""
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
-    adapter = opening.adapter(name, said, contents=False)
+    adapter = opening.adapter(name, overrides, contents=False)
     detail = f"LoRA adapter of {len(adapter.modules)} modules, {adapter.parameters:,} parameters"
     return Input(key=weights_key(parts), name=name, detail=detail, size=adapter.size)
 
@@ -261,12 +261,12 @@ _KEYS = {
 """Key of ``[model]`` → attribute of GPT2Config."""
 
 
-def _contradictions(parts: Parts, said: GPT2Config, found: GPT2Config) -> list[Fault]:
+def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> list[Fault]:
     """Return faults where sizes in the recipe differ from those of the weights."""
     differing = {
-        key: (getattr(said, word), getattr(found, word))
+        key: (getattr(stated, word), getattr(actual, word))
         for key, word in _KEYS.items()
-        if getattr(said, word) != getattr(found, word)
+        if getattr(stated, word) != getattr(actual, word)
     }
     advice = f"in {weights_name(parts)}; leave it out to take theirs"
     faults = [

@@ -261,7 +261,7 @@ class Plan(ShownAsText):
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
         identity, look = self.identified(), self._network.looked
-        inputs.require(resuming.judged(self._parts, identity, self.batches, self.inputs))
+        inputs.require(resuming.check_against(self._parts, identity, self.batches, self.inputs))
         recorded = attrs.evolve(self, identity=identity)
         return Job(
             parts=self._parts_of_job,
@@ -346,7 +346,7 @@ def make(
     kind, task = parts.task.kind, plan_of(parts)
     network, batches, read = read_by(parts, network, prepare=prepare)
     identity = identity_of(parts, read, network, compute=False)
-    accepted = resuming.judged(parts, identity, batches, read)
+    accepted = resuming.check_against(parts, identity, batches, read)
     if accepted != read:  # a refused checkpoint is no part of the identity
         read, identity = accepted, identity_of(parts, accepted, network, compute=False)
     steps = batches.steps if batches else None

@@ -78,9 +78,9 @@ def name_of(parts: Parts) -> str:
     return parts.task.name or weights_name(parts)
 
 
-def defaults_of_requests(said: Generation) -> Generation:
+def defaults_of_requests(settings: Generation) -> Generation:
     """Return a recipe's generation settings without the keys that requests set."""
-    values = {key: value for key, value in said.given().items() if key not in OF_REQUESTS}
-    part = Generation(**values).written(said.origin, {key: said.why(key) for key in values})
+    values = {key: value for key, value in settings.given().items() if key not in OF_REQUESTS}
+    part = Generation(**values).written(settings.origin, {key: settings.why(key) for key in values})
     assert isinstance(part, Generation)
     return part

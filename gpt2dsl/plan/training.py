@@ -153,11 +153,11 @@ def _adapters(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
             break
 
 
-def _unmatched(parts: Parts, found: list[LoRASpec]) -> Iterator[Fault]:
+def _unmatched(parts: Parts, specs: list[LoRASpec]) -> Iterator[Fault]:
     """Yield a fault per pattern without a match: a typo would silently train at another rank."""
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(parts.lora, key):
-            if found and not any(matches(pattern, spec.name) for spec in found):
+            if specs and not any(matches(pattern, spec.name) for spec in specs):
                 message = f"{pattern!r} matches none of the adapters that targets makes"
                 yield fault(parts, "G2-202", f"lora.{key}", message)
 
@@ -170,10 +170,10 @@ def _wrong(pattern: str) -> str:
     return ""
 
 
-def _thirds(found: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
+def _thirds(specs: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
     """Return the adapters of a q, k or v slice, by module."""
     by_module: dict[str, list[LoRASpec]] = {}
-    for spec in found:
+    for spec in specs:
         if spec.third:
             by_module.setdefault(spec.module, []).append(spec)
     return by_module
