@@ -90,7 +90,9 @@ def rank(case: Case) -> None:
     random = np.random.default_rng(0)
     for value in network.by_name.values():
         value.set_data(Tensor(random.standard_normal(value.shape, np.float32) * np.float32(0.02)))
-    step = TrainStep(network, parts.optim, micro_batches=case.micro_batches, copies=team.copies)
+    step = TrainStep(
+        network, parts.optim.settings(), micro_batches=case.micro_batches, copies=team.copies
+    )
     rows = case.rows // case.dp // case.micro_batches
     ids = random.integers(0, 50257, (rows, case.tokens)).astype(np.int32)
     times = []

@@ -30,7 +30,7 @@ def measured(way: str, rows: int, tokens: int, steps: int) -> dict[str, float]:
     geometry = Model(size="124m", dropout=0.0).geometry(vocab=50257, labels=0)
     network = GPT2(geometry, recompute=way)
     network.load(initial(geometry, 0))
-    step = TrainStep(network, Optim())
+    step = TrainStep(network, Optim().settings())
     ids = np.random.default_rng(0).integers(0, 50257, (rows, tokens)).astype(np.int32)
     times = []
     for _ in range(1 + steps):

@@ -48,7 +48,7 @@ geometry = GPT2Config(
 )
 network = GPT2(geometry)
 network.load(initial(geometry, 0))
-step = TrainStep(network, Optim())
+step = TrainStep(network, Optim().settings())
 ids = np.zeros((2, tokens), np.int32)
 step.step([MicroBatch(ids, ids)], 1e-4)
 print(json.dumps(time.time() - started))

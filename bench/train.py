@@ -63,7 +63,7 @@ def ours(args: argparse.Namespace) -> Step:
     network = network_of(geometry, values, "cpu", adapters=added)
     network.load_adapters(initial_adapters(network.adapters, 0))
     optim = Optim(beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=DECAY)
-    trainer = TrainStep(network, optim, clip=CLIP)
+    trainer = TrainStep(network, optim.settings(), clip=CLIP)
 
     def step(ids: Ids) -> float:
         inputs, labels = np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])

@@ -55,7 +55,16 @@ class Recipe:
         return MappingProxyType(self._parts)
 
     def __or__(self, other: Part | Recipe) -> Recipe:
-        return _joined(self, other)
+        if not isinstance(other, Part | Recipe):
+            return NotImplemented
+        joined = other if isinstance(other, Recipe) else Recipe(other)
+        name = self.name or joined.name
+        return Recipe(*self._parts.values(), *joined._parts.values(), name=name)
+
+    def __rshift__(self, other: Part | Recipe | Chain) -> Chain:
+        from gpt2dsl.chain.chain import Chain  # noqa: PLC0415  # a recipe is built without chains
+
+        return Chain(self).__rshift__(other)
 
     def __eq__(self, other: object) -> bool:
         return self._parts == other._parts if isinstance(other, Recipe) else NotImplemented
@@ -69,10 +78,6 @@ class Recipe:
 
     def _repr_html_(self) -> str:
         return preformatted(self.to_toml())
-
-    if TYPE_CHECKING:  # `>>` is assigned by gpt2dsl.chain, a layer above recipes
-
-        def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
 
     def named(self, name: str) -> Recipe:
         """Return the recipe with another name: ``(model | task).named("wiki")``.
@@ -212,18 +217,3 @@ def _twice(first: Part, second: Part) -> Fault:
     kind = type(first).__name__ if type(first) is type(second) else first.table.capitalize()
     message = f"{kind} twice: at {first.origin} and at {second.origin}; replace() changes one"
     return Fault("G2-106", second.origin, second.table, message)
-
-
-def _joined(left: Part | Recipe, right: Part | Recipe) -> Recipe:
-    if not isinstance(right, Part | Recipe):
-        return NotImplemented
-    names = [side.name for side in (left, right) if isinstance(side, Recipe)]
-    return Recipe(*_parts_of(left), *_parts_of(right), name=next(filter(None, names), ""))
-
-
-def _parts_of(side: Part | Recipe) -> tuple[Part, ...]:
-    return tuple(side.parts.values()) if isinstance(side, Recipe) else (side,)
-
-
-# Parts are in a layer below, so they get their `|` here.
-Part.__or__ = _joined  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.library import finding
 from gpt2dsl.notebook import file_of, preformatted
 from gpt2dsl.parts import Part
-from gpt2dsl.parts.base import caller
+from gpt2dsl.parts.base import BINDS, caller
 from gpt2dsl.recipe import Recipe, structured
 from gpt2dsl.spec import read, tables
 from gpt2dsl.spec.write import stages_to_toml
@@ -22,7 +22,6 @@ from gpt2dsl.spec.write import stages_to_toml
 if TYPE_CHECKING:
     from gpt2dsl.chain.plan import ChainPlan
 
-_BINDS = "`>>` binds tighter than `|`: put each recipe in brackets, (a | b) >> (c | d)"
 _KEY = re.compile(r"stage\.(\d+)\.(.+)")
 
 
@@ -59,10 +58,16 @@ class Chain:
         return self._author or file_of(origin)
 
     def __rshift__(self, other: Part | Recipe | Chain) -> Chain:
-        return _followed(self, other)
+        if isinstance(other, Part):
+            other = Recipe(other)
+        if isinstance(other, Recipe):
+            other = Chain(other)
+        if not isinstance(other, Chain):
+            return NotImplemented
+        return Chain(*self.recipes, *other.recipes, name=self.name or other.name)
 
     def __or__(self, other: object) -> NoReturn:
-        raise TypeError(_BINDS)
+        raise TypeError(BINDS)
 
     __ror__ = __or__
 
@@ -232,23 +237,3 @@ def _require_valid(built: tuple[Chain, tuple[Fault, ...]], faults: list[Fault]) 
     if wrong or faults:
         raise SpecError([*faults, *wrong])
     return chain
-
-
-def _followed(left: Part | Recipe | Chain, right: Part | Recipe | Chain) -> Chain:
-    if isinstance(left, Part):
-        raise TypeError(_BINDS)
-    if not isinstance(right, Part | Recipe | Chain):
-        return NotImplemented
-    names = [side.name for side in (left, right) if isinstance(side, Chain)]
-    return Chain(*_recipes(left), *_recipes(right), name=next(filter(None, names), ""))
-
-
-def _recipes(side: Part | Recipe | Chain) -> tuple[Recipe, ...]:
-    if isinstance(side, Chain):
-        return side.recipes
-    return (side if isinstance(side, Recipe) else Recipe(side),)
-
-
-# Chains are built on recipes and parts, so `>>` is assigned to these here.
-Recipe.__rshift__ = _followed  # type: ignore[method-assign]
-Part.__rshift__ = _followed  # type: ignore[method-assign]

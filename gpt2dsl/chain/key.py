@@ -63,7 +63,7 @@ def key_of(parts: Parts, plan: Plan, taken: str, *, compute: bool) -> StageKey:
     tokenizer_is_taken = taken and parts.data.tokenizer == "auto"
     left_out = {*(WEIGHTS if taken else ()), *(["data.tokenizer"] if tokenizer_is_taken else ())}
     inputs = [read for read in plan.inputs if read.key not in left_out]
-    identity = identity_of(parts, inputs, plan.network.looked, compute=compute)
+    identity = identity_of(parts, inputs, plan.network, compute=compute)
     if taken:  # An unset dropout defaults to that of the weights.
         values = {**identity.values, "model.dropout": parts.model.dropout}
         identity = attrs.evolve(identity, values=values)

@@ -17,7 +17,6 @@ from gpt2dsl.errors import RunError
 from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION
 from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.weights import opening
 
 AT_ONCE = 8
 """Batch size of classification."""
@@ -132,9 +131,9 @@ def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:
 
     Training uses the one that its checkpoints will have, which a new head always has.
     """
-    weights = opening.opened(job.weights, job.hints) if job.weights else None
-    pad = weights.config.get("pad_token_id") if weights else None
-    is_new = weights is None or not weights.geometry.labels
+    look = job.look
+    pad = look.config.get("pad_token_id") if look else None
+    is_new = look is None or not look.geometry.labels
     if pad is None and (is_new or job.parts.trains):
         pad = tokenizer.pad
     if pad is None and is_new:

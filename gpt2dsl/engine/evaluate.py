@@ -11,9 +11,7 @@ import attrs
 from gpt2dsl.data import mindrecord
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.examples import Examples
-from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.rows import Rows
-from gpt2dsl.data.source import Source
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.tokens import stream
 from gpt2dsl.distributed.context import ParallelContext
@@ -28,36 +26,31 @@ from gpt2dsl.layout.config import REGRESSION
 from gpt2dsl.layout.parallel_dims import RankCoordinates
 from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.parts.task import Evaluate
 
 
 def run(job: Job) -> Result:
     """Evaluate the weights of the recipe on the task's data."""
-    task = job.parts.task
-    assert isinstance(task, Evaluate)
     team = parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
         network = loaded(job, team.shard)
     tokenizer = Tokenizer.load(job.tokenizer)
     if job.geometry.labels:
-        result = _classes(job, task, network, tokenizer)
+        result = _classes(job, network, tokenizer)
     else:
-        result = _text(job, task, network, tokenizer, team)
+        result = _text(job, network, tokenizer, team)
     return finished(job, attrs.evolve(result, directory=job.directory), writes=team.is_main_process)
 
 
-def _text(
-    job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer, team: ParallelContext
-) -> Result:
-    rows = rows_of(job, task.data, tokenizer)
+def _text(job: Job, network: GPT2, tokenizer: Tokenizer, team: ParallelContext) -> Result:
+    rows = rows_of(job, "task.data", tokenizer)
     measured = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size, team)
     assert measured is not None
     loss, tokens = measured
     return Result(task="evaluate", loss=loss, perplexity=perplexity(loss), tokens=tokens)
 
 
-def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> Result:
-    examples = examples_of(job, task.data, tokenizer)
+def _classes(job: Job, network: GPT2, tokenizer: Tokenizer) -> Result:
+    examples = examples_of(job, "task.data", tokenizer)
     classifier = TextClassifier(network, tokenizer, job.classes, job.parts.train.seq_length)
     is_regression = job.geometry.problem == REGRESSION
     measured = classifier.regression_scores if is_regression else classifier.scores
@@ -66,28 +59,28 @@ def _classes(job: Job, task: Evaluate, network: GPT2, tokenizer: Tokenizer) -> R
     return Result(task="evaluate", loss=scores.loss, scores=scores)
 
 
-def examples_of(job: Job, name: str, tokenizer: Tokenizer) -> Examples:
-    """Return the examples of a classifier's data, in the recipe's format."""
-    source, length = Source.open(name, DataFormat.of(job.parts.data)), job.parts.train.seq_length
+def examples_of(job: Job, key: str, tokenizer: Tokenizer) -> Examples:
+    """Return the examples of a classifier's data, which a key of the recipe names."""
+    source, length = job.sources[key], job.parts.train.seq_length
     is_regression = job.geometry.problem == REGRESSION
     if source.form.format != "mindrecord":
         labels = labels_of(job.classes, source.form, is_regression=is_regression)
         return Examples.read(source, tokenizer, labels, length, pad_of(job, tokenizer))
     if is_regression:
         message = "a MindRecord has classes, and this head gives a number: use jsonl, csv or tsv"
-        raise InputError("G2-309", name, message)
+        raise InputError("G2-309", source.name, message)
     ids, sizes, classes = mindrecord.read_classes(source)
-    examples = Examples.of_rows(ids, sizes, classes, length, name)
+    examples = Examples.of_rows(ids, sizes, classes, length, source.name)
     examples.require_ids(job.geometry.vocab, len(job.classes))
     return examples
 
 
-def rows_of(job: Job, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows:
+def rows_of(job: Job, key: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows:
     """Return the rows of a text, in the recipe's format and sequence length.
 
     Args:
         job: a job with the recipe.
-        name: name of the text.
+        key: key of the recipe that names the text.
         tokenizer: tokenizer of the text.
         trains: whether the rows are for training, which requires the exact length; evaluation
             reads shorter rows too.
@@ -96,16 +89,16 @@ def rows_of(job: Job, name: str, tokenizer: Tokenizer, *, trains: bool = False) 
         InputError: prepared rows have another length (G2-309), or ids beyond the vocabulary
             (G2-205).
     """
-    source = Source.open(name, DataFormat.of(job.parts.data))
+    source = job.sources[key]
     if source.form.format != "mindrecord":
-        return Rows(stream(source, tokenizer), job.parts.train.seq_length, name)
+        return Rows(stream(source, tokenizer), job.parts.train.seq_length, source.name)
     rows, length = mindrecord.read(source), job.parts.train.seq_length
     if rows.seq_length != length and (trains or rows.seq_length > length):
         size = f"{rows.seq_length + 1:,} tokens"
         message = f"its rows have {size}; train.seq_length = {length} needs {length + 1:,}"
         if rows.seq_length == length - 1:
             message += " for training: data prepare writes them without --evaluation"
-        raise InputError("G2-309", name, message)
+        raise InputError("G2-309", source.name, message)
     rows.require_ids(job.geometry.vocab)
     rows.width = length
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from gpt2dsl.data.source import Source
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
@@ -17,6 +18,7 @@ from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts import TASKS
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.reading import Look
 
 BETWEEN = "\n---\n"
 """Separator between printed texts."""
@@ -32,6 +34,8 @@ class Job:
         geometry: dimensions of the network.
         tokenizer: gpt2, or a folder.
         weights: location of the weights; "" for new ones.
+        look: description of the weights, without tensors; None for new ones.
+        sources: data that the plan has opened, by key.
         hints: properties of the weights that their files may lack.
         steps: number of optimizer steps, 0 without training.
         directory: directory of the run; None if nothing is kept.
@@ -53,6 +57,8 @@ class Job:
     geometry: GPT2Config
     tokenizer: str
     weights: str
+    look: Look | None
+    sources: Mapping[str, Source]
     hints: Overrides
     steps: int
     directory: Path | None
@@ -129,21 +135,21 @@ class Result(ShownAsText):
     url: str = ""
 
     @classmethod
-    def generated(cls, found: Sequence[Continuation], seconds: float, **more: Any) -> Result:
+    def generated(cls, results: Sequence[Continuation], seconds: float, **more: Any) -> Result:
         """Return the result of generate.
 
         Args:
-            found: the continuations.
+            results: the continuations.
             seconds: duration of generation, compilation included.
             more: other fields.
         """
-        tokens = sum(continuation.tokens for continuation in found)
+        tokens = sum(continuation.tokens for continuation in results)
         return cls(
             task="generate",
             tokens=tokens,
             tokens_per_second=tokens / seconds,
-            texts=tuple(continuation.prompt + continuation.text for continuation in found),
-            continuations=tuple(found),
+            texts=tuple(continuation.prompt + continuation.text for continuation in results),
+            continuations=tuple(results),
             **more,
         )
 

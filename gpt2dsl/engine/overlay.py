@@ -9,7 +9,7 @@ from string import ascii_uppercase
 
 from gpt2dsl.engine import pictures
 from gpt2dsl.engine.page import page, section, switch
-from gpt2dsl.engine.pictures import COLOURS, STYLES, Line
+from gpt2dsl.engine.pictures import COLOURS, STYLES, Curve
 
 Metrics = Sequence[Mapping[str, float]]
 
@@ -30,12 +30,12 @@ def overlay(runs: Sequence[tuple[str, Metrics]], differences: Sequence[Sequence[
         steps = [line for line in metrics if "loss" in line]
         evaluations = [line for line in metrics if "eval_loss" in line]
         losses = pictures.smooth([line["loss"] for line in steps])
-        training.append(Line(label, [line["step"] for line in steps], losses, colour, style=style))
+        training.append(Curve(label, [line["step"] for line in steps], losses, colour, style=style))
         if evaluations:
             at, values = zip(
                 *((line["step"], line["eval_loss"]) for line in evaluations), strict=True
             )
-            held_out.append(Line(label, at, values, colour, dots=True, style=style))
+            held_out.append(Curve(label, at, values, colour, dots=True, style=style))
     drawn = {"training, smoothed": _picture(training, "loss, nats")}
     if held_out:
         drawn["held out"] = _picture(held_out, "held-out loss, nats")
@@ -44,7 +44,7 @@ def overlay(runs: Sequence[tuple[str, Metrics]], differences: Sequence[Sequence[
     return page(title, "\n".join(body))
 
 
-def _picture(lines: Sequence[Line], y: str) -> str:
+def _picture(lines: Sequence[Curve], y: str) -> str:
     return pictures.curves(lines, "step", y, height=3.0 + 0.23 * len(lines), legend_below=True)
 
 

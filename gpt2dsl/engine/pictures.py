@@ -24,7 +24,7 @@ _INK = _DRAWN["ink"]
 
 
 @attrs.frozen
-class Line:
+class Curve:
     """A curve of a chart.
 
     Attributes:
@@ -45,7 +45,7 @@ class Line:
 
 
 def curves(
-    lines: Sequence[Line],
+    lines: Sequence[Curve],
     x: str,
     y: str,
     *,

@@ -15,7 +15,7 @@ from gpt2dsl.engine import pictures
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.page import ends, figures, page, pre, section, switch
-from gpt2dsl.engine.pictures import Line
+from gpt2dsl.engine.pictures import Curve
 from gpt2dsl.engine.rundir import Attempt
 from gpt2dsl.engine.scores import ClassificationMetrics
 from gpt2dsl.engine.showcase import Showcase
@@ -64,7 +64,7 @@ def training_report(
         ("gradient_norm", "gradient norm"),
     ):
         points = [line for line in steps if key in line]
-        line = Line("", [point["step"] for point in points], [point[key] for point in points])
+        line = Curve("", [point["step"] for point in points], [point[key] for point in points])
         chart = pictures.curves([line], "step", label, height=2.6, bottom=True)
         charts.append(section(label.capitalize(), chart))
     body.append(f'<div class="pair">{"".join(charts)}</div>')
@@ -155,14 +155,14 @@ def _loss(
     for name, place in axes.items():
         x = [place[number] for number in numbers if number in place]
         lines = [
-            Line("training batch", x, losses[: len(x)], "pale"),
-            Line("training, smoothed", x, pictures.smooth(losses)[: len(x)]),
+            Curve("training batch", x, losses[: len(x)], "pale"),
+            Curve("training, smoothed", x, pictures.smooth(losses)[: len(x)]),
         ]
         logged = [line for line in held_out if line["step"] in place]
         if logged:
             where = [place[line["step"]] for line in logged]
             lines.append(
-                Line("held out", where, [row["eval_loss"] for row in logged], "other", True)
+                Curve("held out", where, [row["eval_loss"] for row in logged], "other", True)
             )
         marks = "went on after a stop", [place[step] for step in joints if step in place]
         drawn[f"over {name}"] = pictures.curves(lines, name, "loss, nats", marks=marks)

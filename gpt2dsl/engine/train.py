@@ -39,7 +39,6 @@ from gpt2dsl.engine.train_step import config_of, generation_of, train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout_masks import masks
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.parts.task import Finetune, Pretrain
 from gpt2dsl.weights import store
 
 
@@ -50,18 +49,16 @@ def run(job: Job) -> Result:
         Interrupted: the user stopped the run; a checkpoint has its state.
         RunError: the loss is not finite, or a checkpoint can't be written.
     """
-    training = Training(job)
+    training = TrainingRun(job)
     # with several ranks, their parent process locks the directory
     with training.directory.alone() if training.team.is_alone else nullcontext():
         return training.run()
 
 
-class Training:
+class TrainingRun:
     """One training run."""
 
     def __init__(self, job: Job) -> None:
-        task = job.parts.task
-        assert isinstance(task, Pretrain | Finetune)
         tokenizer = Tokenizer.load(job.tokenizer)
         identity = job.identity.with_contents("data.tokenizer", tokenizer.digest)
         self.clock, self.was_finished = Clock(), False
@@ -71,7 +68,7 @@ class Training:
         self.directory = RunDirectory.of(job, writes=self.team.is_main_process)
         self.told: Callback = Callbacks(self._told() if self.team.is_main_process else [])
         train = self.parts.train
-        self.rows = self._read(task.data, tokenizer, trains=True)
+        self.rows = self._read("task.data", tokenizer, trains=True)
         self.rows.require(train.batch_size)
         self.step = train_step(job, self.team)
         self.checkpoints = Checkpoints(
@@ -91,8 +88,8 @@ class Training:
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
-        if task.eval_data:
-            rows = self._read(task.eval_data, tokenizer)
+        if "task.eval_data" in job.sources:
+            rows = self._read("task.eval_data", tokenizer)
             network = self.step.network
             self.held_out = HeldOut(
                 job, network, tokenizer, rows, wanted=self._gives_up, team=self.team
@@ -157,11 +154,11 @@ class Training:
             recipe=self.job.documents["recipe.toml"],
         )
 
-    def _read(self, name: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows | Examples:
+    def _read(self, key: str, tokenizer: Tokenizer, *, trains: bool = False) -> Rows | Examples:
         """Return rows of a text, or labelled examples for a classifier."""
         if self.job.geometry.labels:
-            return examples_of(self.job, name, tokenizer)
-        return rows_of(self.job, name, tokenizer, trains=trains)
+            return examples_of(self.job, key, tokenizer)
+        return rows_of(self.job, key, tokenizer, trains=trains)
 
     def _is_own(self, folder: Path | None) -> bool:
         """Return whether a checkpoint belongs to this run."""

@@ -13,9 +13,7 @@ from gpt2dsl.layout.lora import lora_specs
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.training.loss_scale import LossScale
 from gpt2dsl.training.step import TrainStep
-from gpt2dsl.weights import opening
 from gpt2dsl.weights.initial import initial, initial_adapters
-from gpt2dsl.weights.network_weights import Weights
 
 
 def train_step(job: Job, team: ParallelContext) -> TrainStep:
@@ -24,7 +22,7 @@ def train_step(job: Job, team: ParallelContext) -> TrainStep:
     scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
     return TrainStep(
         _network(job, team),
-        parts.optim,
+        parts.optim.settings(),
         clip=parts.train.clip,
         scale=LossScale() if scales else None,
         micro_batches=parts.parallel.micro_batches,
@@ -60,11 +58,10 @@ def config_of(job: Job) -> dict[str, Any]:
 
     Its token ids belong to its own tokenizer: they are dropped if another one is used.
     """
-    if not job.weights:
+    if job.look is None:
         return {}
-    weights = opening.opened(job.weights, job.hints)
-    is_own = _has_own_tokenizer(job, weights)
-    return {k: v for k, v in weights.config.items() if is_own or not k.endswith("_token_id")}
+    is_own = _has_own_tokenizer(job)
+    return {k: v for k, v in job.look.config.items() if is_own or not k.endswith("_token_id")}
 
 
 def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
@@ -75,7 +72,7 @@ def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
     if job.generation_config is None:
         return None
     content = dict(job.generation_config)
-    if job.weights and _has_own_tokenizer(job, opening.opened(job.weights, job.hints)):
+    if _has_own_tokenizer(job):
         return content
     for token in ("bos", "eos", "pad"):
         content.pop(f"{token}_token_id", None)
@@ -84,5 +81,6 @@ def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
     return content
 
 
-def _has_own_tokenizer(job: Job, weights: Weights) -> bool:
-    return job.tokenizer == (str(weights.tokenizer) if weights.tokenizer else PUBLISHED)
+def _has_own_tokenizer(job: Job) -> bool:
+    look = job.look
+    return look is not None and job.tokenizer == str(look.tokenizer or PUBLISHED)

@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import attrs
 from typing_extensions import Self, dataclass_transform
@@ -19,12 +19,12 @@ from gpt2dsl.parts.rules import RULE, FieldRule
 from gpt2dsl.parts.values import plain
 
 if TYPE_CHECKING:
-    from gpt2dsl.chain.chain import Chain
     from gpt2dsl.recipe import Recipe
 
 DEFAULT = "default"
 FEW = 10
 """Most keys of a part that the message on an unknown key lists."""
+BINDS = "`>>` binds tighter than `|`: put each recipe in brackets, (a | b) >> (c | d)"
 PACKAGE = str(Path(__file__).parents[1])
 """Folder of this package, whose frames are not the user's."""
 
@@ -105,11 +105,13 @@ class Part(ShownAsCode):
         """Return the name of the part in Python code."""
         return cls.__name__
 
-    if TYPE_CHECKING:  # recipe assigns `|`, chain assigns `>>`
+    def __or__(self, other: Part | Recipe) -> Recipe:
+        from gpt2dsl.recipe import Recipe  # noqa: PLC0415  # the one layer above that parts name
 
-        def __or__(self, other: Part | Recipe) -> Recipe: ...
+        return Recipe(self).__or__(other)
 
-        def __rshift__(self, other: Part | Recipe | Chain) -> Chain: ...
+    def __rshift__(self, _: object) -> NoReturn:
+        raise TypeError(BINDS)
 
 
 P = TypeVar("P", bound=Part)

@@ -62,11 +62,26 @@ class Parts:
         return self.task is not None and self.task.trains
 
     @property
+    def converts(self) -> bool:
+        """Whether the task turns a source into a target."""
+        return self.task is not None and self.task.converts
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether the task reads rows of data."""
+        return self.task is not None and bool(self.task.data_keys)
+
+    def value(self, key: str) -> Any:
+        """Return the value of ``table.field``."""
+        table, _, field = key.partition(".")
+        return getattr(getattr(self, table), field)
+
+    @property
     def is_new(self) -> bool:
         """Whether the weights are new, unless an earlier stage of a chain provides some."""
         named = self.model.weights
-        starts = self.task is not None and self.task.kind == "pretrain"
-        return named == "random" or (named == "auto" and starts)
+        from_scratch = self.task is not None and self.task.from_scratch
+        return named == "random" or (named == "auto" and from_scratch)
 
     def origin(self, key: str) -> str:
         """Return the origin of ``table.field``: its line, or ``default``."""

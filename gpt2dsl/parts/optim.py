@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import attrs
+
+from gpt2dsl.layout.optimizer import OptimizerConfig
 from gpt2dsl.parts.base import Part, part
 from gpt2dsl.parts.rules import choice, flag, number
 
@@ -24,3 +27,8 @@ class Optim(Part):
         "correct the bias of adamw's moments; false gives MindFormers' arithmetic", default=True
     )
     weight_decay: float = number("decoupled: p -= lr * weight_decay * p", default=0.1)
+
+    def settings(self) -> OptimizerConfig:
+        """Return the settings for ``training.optimizers``; the schedule has the learning rate."""
+        names = [field.name for field in attrs.fields(OptimizerConfig)]
+        return OptimizerConfig(**{name: getattr(self, name) for name in names})

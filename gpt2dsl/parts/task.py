@@ -24,6 +24,11 @@ class Task(Part):
         generates: whether it continues texts.
         has_directory: whether its runs have directories of their own.
         needs_device: whether it computes on ``runtime.device``.
+        converts: whether it turns a source into a target, whatever ``[model]`` says.
+        from_scratch: whether its weights are new unless ``model.weights`` names some.
+        weights_key: key that names its initial weights.
+        data_keys: keys that name its data.
+        texts_key: key that has its texts, or names their file.
     """
 
     table: ClassVar[str] = "task"
@@ -32,6 +37,11 @@ class Task(Part):
     generates: ClassVar[bool] = False
     has_directory: ClassVar[bool] = True
     needs_device: ClassVar[bool] = True
+    converts: ClassVar[bool] = False
+    from_scratch: ClassVar[bool] = False
+    weights_key: ClassVar[str] = "model.weights"
+    data_keys: ClassVar[tuple[str, ...]] = ()
+    texts_key: ClassVar[str] = ""
 
     pretrain: ClassVar[type[Pretrain]]
     finetune: ClassVar[type[Finetune]]
@@ -58,6 +68,8 @@ class Conversion(Task):
 
     has_directory: ClassVar[bool] = False
     needs_device: ClassVar[bool] = False
+    converts: ClassVar[bool] = True
+    weights_key: ClassVar[str] = "task.source"
 
     source: str
     target: str
@@ -69,6 +81,8 @@ class Pretrain(Task):
 
     kind: ClassVar[str] = "pretrain"
     trains: ClassVar[bool] = True
+    from_scratch: ClassVar[bool] = True
+    data_keys: ClassVar[tuple[str, ...]] = ("task.data", "task.eval_data")
 
     data: str = text(
         "a file, folder or glob; sample:train for the built-in text", empty=False, several=SEVERAL
@@ -82,6 +96,7 @@ class Finetune(Task):
 
     kind: ClassVar[str] = "finetune"
     trains: ClassVar[bool] = True
+    data_keys: ClassVar[tuple[str, ...]] = ("task.data", "task.eval_data")
 
     data: str = text(
         "a file, folder or glob; sample:train for the built-in text", empty=False, several=SEVERAL
@@ -94,6 +109,7 @@ class Evaluate(Task):
     """Measure weights on data."""
 
     kind: ClassVar[str] = "evaluate"
+    data_keys: ClassVar[tuple[str, ...]] = ("task.data",)
 
     data: str = text(
         "a file, folder or glob; sample:valid for the built-in text", empty=False, several=SEVERAL
@@ -107,6 +123,7 @@ class Generate(Task):
 
     kind: ClassVar[str] = "generate"
     generates: ClassVar[bool] = True
+    texts_key: ClassVar[str] = "task.prompts"
 
     prompts: Sequence[str] | str = texts("the prompts, or a file with one per line", or_path=True)
 
@@ -116,6 +133,7 @@ class Classify(Task):
     """Name the class of texts."""
 
     kind: ClassVar[str] = "classify"
+    texts_key: ClassVar[str] = "task.texts"
 
     texts: Sequence[str] | str = texts("the texts, or a file with one per line", or_path=True)
 

@@ -12,6 +12,7 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan import cluster, inputs
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.network import Network
+from gpt2dsl.plan.tasks import plan_of
 
 
 @attrs.frozen(kw_only=True)
@@ -52,11 +53,13 @@ def read_by(
         key: inputs.find_source(
             parts, key, network.classes, network.geometry.problem, whole=prepare
         )
-        for key in ("task.data", "task.eval_data")
-        if getattr(parts.task, key.partition(".")[2], "")
+        for key in (parts.task.data_keys if parts.task else ())
+        if parts.value(key)
     }
-    read = [*network.inputs, *(item for item, _ in sources.values()), *inputs.resumed(parts)]
-    read += [*inputs.find_texts(parts), *cluster.rank_table(parts)]
+    read = [*network.inputs, *(item for item, _ in sources.values())]
+    read += [*plan_of(parts).files(), *cluster.rank_table(parts)]
+    opened = {key: source for key, (_, source) in sources.items() if source}
+    network = attrs.evolve(network, sources=opened)
     if "task.data" not in sources:
         return network, None, read
     data, source = sources["task.data"]

@@ -13,23 +13,16 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.parts.model import PUBLISHED
 from gpt2dsl.parts.parallel import Parallel
-from gpt2dsl.parts.task import Conversion
 from gpt2dsl.parts.values import as_written
 
 WITHOUT_CLASSES = ("text", "wikitext")
 WITH_CLASSES = tuple(name for name in FORMATS if name not in WITHOUT_CLASSES)
 
-METRICS = ("perplexity", "accuracy")
-
-WITHOUT_STAGES = ("evaluate", "generate", "classify")
-"""Tasks without pipeline parallelism."""
-
 
 def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
     """Return all faults of a recipe whose values are valid by themselves."""
     rules = (
-        _together, _with_classes, _records, _model, _layout, _chosen, _stages, _rows, _length,
-        _rate,
+        _together, _with_classes, _records, _model, _layout, _chosen, _rows, _length, _rate,
     )  # fmt: skip
     return [fault for rule in rules for fault in rule(parts, geometry)]
 
@@ -50,31 +43,22 @@ def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     if task is None:
         yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
         return
-    if isinstance(task, Conversion) and task.source == "auto":
-        message = f"missing; only a later stage of a chain has weights to {task.kind} without it"
-        yield Fault("G2-103", task.origin, "task.source", message)
     if task.generates and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
-    if task.kind != "pretrain" and not isinstance(task, Conversion):
+    if not task.from_scratch and not task.converts:
         yield from _published(parts)
-    for metric in getattr(task, "metrics", ()):
-        if metric not in METRICS:
-            message = f"expected some of {', '.join(METRICS)}, found {metric!r}"
-            yield fault(parts, "G2-202", "task.metrics", message)
 
 
 def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     """Yield faults of a classifier whose data has no classes, or other ones."""
-    classifies = parts.task is not None and parts.task.kind == "classify"
-    if classifies and not geometry.labels and not parts.model.has_file:
-        message = "missing; classify needs one, or weights that have such a head"
-        yield Fault("G2-107", parts.task.origin if parts.task else "", "classifier", message)
+    if not (geometry.labels and parts.reads_rows):
+        return
     wanted = CLASSES.get(parts.data.format, geometry.labels)
-    if geometry.labels and hasattr(parts.task, "data") and wanted != geometry.labels:
+    if wanted != geometry.labels:
         message = f"{parts.data.format} has {wanted} classes, the classifier {geometry.labels}"
         yield fault(parts, "G2-317", "classifier.labels", message, "data.format")
-    if geometry.labels and hasattr(parts.task, "data") and parts.data.format in WITHOUT_CLASSES:
+    if parts.data.format in WITHOUT_CLASSES:
         message = f"a classifier needs the class of each text: {', '.join(WITH_CLASSES)}"
         yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")
 
@@ -141,22 +125,9 @@ def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, s
         yield "pp", f"{pp} stages can't share {geometry.layers} layers; each needs one"
 
 
-def _stages(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
-    task = parts.task
-    if isinstance(task, Conversion) and parts.parallel.ranks > 1:
-        hint = "; the target's layout is task.layout" if task.kind == "reshard" else ""
-        message = f"{task.kind} runs in one process{hint}"
-        yield fault(parts, "G2-107", "parallel", message, "task.kind")
-    if task is not None and task.kind in WITHOUT_STAGES and parts.parallel.pp > 1:
-        message = f"{task.kind} has no pipeline; it runs under dp and mp"
-        yield fault(parts, "G2-107", "parallel.pp", message, "task.kind")
-
-
 def _rows(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     rows, dp, micro = parts.train.batch_size, parts.parallel.dp, parts.parallel.micro_batches
-    if not hasattr(parts.task, "data"):
-        return
-    if rows % (dp * micro):
+    if parts.reads_rows and rows % (dp * micro):
         message = f"{rows} rows do not divide by dp = {dp} times micro_batches = {micro}"
         yield fault(
             parts,
@@ -170,8 +141,7 @@ def _rows(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
 
 def _length(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     length = parts.train.seq_length
-    reads_rows = parts.task is not None and hasattr(parts.task, "data")
-    if reads_rows and length > geometry.positions:
+    if parts.reads_rows and length > geometry.positions:
         default = " (the default)" if parts.origin("train.seq_length") == "default" else ""
         message = (
             f"{length} tokens{default} are more than the model's {geometry.positions} positions"

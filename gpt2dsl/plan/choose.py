@@ -18,11 +18,11 @@ from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import bytes_of
-from gpt2dsl.parts.task import Conversion
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.memory import Memory, memory
+from gpt2dsl.plan.memory import Memory
 from gpt2dsl.plan.parallel import bubble
 from gpt2dsl.plan.stages import StageSizes, stages_of
+from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.traffic import traffic
 
 PRODUCTS = 100e12
@@ -84,7 +84,7 @@ def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, .
     Raises:
         SpecError: no layout fits (G2-206).
     """
-    if not parts.parallel.devices or isinstance(parts.task, Conversion):
+    if not parts.parallel.devices or parts.converts:
         return parts, ()
     layouts = ranked(parts, geometry)
     if not layouts:
@@ -149,7 +149,7 @@ def _of_split(parts: Parts, geometry: GPT2Config, mp: int, pp: int) -> Iterator[
             tokens = rows // micro * parts.train.seq_length
             stages = [attrs.evolve(stage, tokens=tokens) for stage in extremes]
             candidate = attrs.evolve(parts, parallel=parallel)
-            needed = memory(candidate, geometry, stages).total
+            needed = plan_of(candidate).memory(geometry, stages).total
             if needed <= limit:
                 yield _choice(candidate, geometry, stages, needed)
 

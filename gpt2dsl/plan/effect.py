@@ -170,10 +170,10 @@ def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
 
 def _of_texts(parts: Parts) -> Iterator[str]:
     """Yield a note where a format of data is given beside a file of prompts or texts."""
-    key = next((key for key in ("prompts", "texts") if hasattr(parts.task, key)), "")
-    if key and "format" in parts.data.changed() and isinstance(_task(parts, key), str):
-        said = f"task.{key} = {_task(parts, key)}"
-        yield f"data.format changes nothing: {said} is read a line at a time, or as .jsonl"
+    key = parts.task.texts_key if parts.task else ""
+    if key and "format" in parts.data.changed() and isinstance(name := parts.value(key), str):
+        how = "is read a line at a time, or as .jsonl"
+        yield f"data.format changes nothing: {key} = {name} {how}"
 
 
 def _idle(parts: Parts) -> Iterator[str]:
@@ -190,7 +190,7 @@ def _idle(parts: Parts) -> Iterator[str]:
 def _reads(parts: Parts, table: str) -> bool:
     """Return whether the task reads a table at all."""
     if table == "data":
-        return hasattr(parts.task, "data")
+        return parts.reads_rows
     return table != "generation" or (parts.task is not None and parts.task.generates)
 
 

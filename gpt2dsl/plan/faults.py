@@ -28,8 +28,8 @@ def faults(
             parts, _ = choose.resolved(parts, network.geometry)
         except SpecError as error:
             errors = error.faults
-    _, batches, read = read_by(parts, network)
+    network, batches, read = read_by(parts, network)
     if batches and parts.train.steps is None:
         errors = (*errors, *checks.warmup(parts, batches.steps))
-    read = resuming.examined(parts, network.looked, batches, read)
+    read = resuming.check(parts, network, batches, read)
     return (*errors, *(fault for item in read for fault in item.refusals))

@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2dsl.data.form import DataFormat
-from gpt2dsl.data.source import Source
 from gpt2dsl.files import cache
 from gpt2dsl.identity.identity import PENDING, Identity
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.inputs import Input
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.plan.network import Network
 
 WEIGHTS = ("model.weights", "task.source")
 """Keys that name weights."""
@@ -31,7 +29,7 @@ _HOW = ("runtime.rank_table", "task.target")
 
 
 def identity_of(
-    parts: Parts, inputs: Sequence[Input], looked: Look | None, *, compute: bool
+    parts: Parts, inputs: Sequence[Input], network: Network | None, *, compute: bool
 ) -> Identity:
     """Return the identity of a run: everything that its result depends on.
 
@@ -40,13 +38,13 @@ def identity_of(
     Args:
         parts: the recipe's.
         inputs: inputs of the plan.
-        looked: description of the weights; None for new ones, and those of another stage.
+        network: the plan's, with the weights and the data that it has opened; None without inputs.
         compute: whether to read contents that take long; otherwise they are pending.
 
     Raises:
         InputError: an input can't be read.
     """
-    contents = dict(_contents(parts, inputs, looked, compute=compute))
+    contents = dict(_contents(inputs, network, compute=compute))
     values = {
         f"{table}.{name}": value
         for table, fields in parts.identity().items()
@@ -58,13 +56,14 @@ def identity_of(
 
 
 def _contents(
-    parts: Parts, inputs: Sequence[Input], looked: Look | None, *, compute: bool
+    inputs: Sequence[Input], network: Network | None, *, compute: bool
 ) -> Iterator[tuple[str, str]]:
+    look, sources = (network.looked, network.sources) if network else (None, {})
     for read in inputs:
         if read.state != "present" or read.key in _HOW:
             continue
-        if read.key in WEIGHTS and looked:
-            yield read.key, _files(looked.files, compute=compute)
+        if read.key in WEIGHTS and look:
+            yield read.key, _files(look.files, compute=compute)
         elif read.key in WEIGHTS:
             yield read.key, _files(_of_adapter(read.name), compute=compute)
         elif read.digest:
@@ -72,7 +71,7 @@ def _contents(
         elif not compute and read.key in DATA:
             yield read.key, PENDING
         elif read.key in DATA:
-            yield read.key, Source.open(read.name, DataFormat.of(parts.data)).digest()
+            yield read.key, sources[read.key].digest()
         else:
             yield read.key, _files(_below(cache.expanded(read.name)), compute=compute)
 

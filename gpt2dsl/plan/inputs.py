@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
@@ -17,12 +16,8 @@ from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.files import cache
 from gpt2dsl.layout.config import REGRESSION
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.model import PUBLISHED, SIZES
-from gpt2dsl.parts.task import Conversion, Reshard
+from gpt2dsl.parts.model import PUBLISHED
 from gpt2dsl.plan.checks import WITHOUT_CLASSES, fault
-
-if TYPE_CHECKING:
-    from gpt2dsl.weights.infer_config import Overrides
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +68,7 @@ def find_source(
         problem: kind of its outputs, as in ``GPT2Config.problem``.
         whole: whether to look for bad rows to skip in all of a large table.
     """
-    name = getattr(parts.task, key.partition(".")[2])
+    name = parts.value(key)
     bad: tuple[str, ...] = ()
     try:
         source = Source.open(name, DataFormat.of(parts.data))
@@ -162,22 +157,24 @@ def _printable(path: Path) -> str:
 
 def find_texts(parts: Parts) -> list[Input]:
     """Return the file of prompts or texts, where one is named; stdin is left for the run."""
-    key = "prompts" if hasattr(parts.task, "prompts") else "texts"
-    name = getattr(parts.task, key, ())
+    key = parts.task.texts_key if parts.task else ""
+    if not key:
+        return []
+    name, kind = parts.value(key), key.removeprefix("task.")
     if not isinstance(name, str) or name == prompts.STDIN:
         return []
     try:
-        texts = prompts.read(name, key.removesuffix("s"))
+        texts = prompts.read(name, kind.removesuffix("s"))
     except InputError as error:
-        return [refused(parts, f"task.{key}", name, error)]
+        return [refused(parts, key, name, error)]
     content = Path(name).read_bytes()
     return [
         Input(
-            key=f"task.{key}",
+            key=key,
             name=name,
             digest=hashlib.sha256(content).hexdigest(),
             size=len(content),
-            detail=f"{len(texts):,} {key if len(texts) != 1 else key.removesuffix('s')}",
+            detail=f"{len(texts):,} {kind if len(texts) != 1 else kind.removesuffix('s')}",
         )
     ]
 
@@ -204,11 +201,11 @@ def resumed(parts: Parts) -> list[Input]:
 
 def weights_name(parts: Parts) -> str:
     """Return the file, folder or Hub name of the initial weights; "" for new ones."""
-    if isinstance(parts.task, Conversion):
-        return "" if parts.task.source == "auto" else parts.task.source
+    named: str = parts.value(weights_key(parts))
+    if parts.converts:
+        return "" if named == "auto" else named
     if parts.is_new:
         return ""
-    named = parts.model.weights
     return PUBLISHED.get(parts.model.canonical_size, "") if named == "auto" else named
 
 
@@ -227,32 +224,7 @@ def base_name(parts: Parts) -> str:
 
 def weights_key(parts: Parts) -> str:
     """Return the key of the recipe that names the initial weights."""
-    return "task.source" if isinstance(parts.task, Conversion) else "model.weights"
-
-
-def hints(parts: Parts, *, fetch: bool) -> Overrides:
-    """Return the recipe's settings of its weights, for files that lack them.
-
-    Args:
-        parts: the recipe's.
-        fetch: whether to download weights from the Hub.
-    """
-    from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only where there are weights
-
-    model, task = parts.model, parts.task
-    converts = isinstance(task, Conversion)
-    split = task.source_layout if isinstance(task, Reshard) else None
-    return Overrides(
-        size=SIZES[model.canonical_size] if model.size else None,
-        heads=model.heads,
-        activation=model.activation,
-        base=model.weights if converts and model.has_file else "",
-        allow_missing=model.allow_missing,
-        fetch=fetch,
-        strategy=task.source_strategy if isinstance(task, Reshard) else "",
-        split=split.grid if split else None,
-        zero=bool(split and split.optimizer_shard),
-    )
+    return parts.task.weights_key if parts.task else "model.weights"
 
 
 def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
@@ -280,7 +252,7 @@ def require(read: Iterable[Input]) -> None:
         raise SpecError(faults)
 
 
-def _message(found: Fault, name: str) -> str:
+def _message(problem: Fault, name: str) -> str:
     """Return the message, with the place of the fault unless it is the input itself."""
-    place = found.origin or found.key
-    return f"{place}: {found.message}" if place and Path(place) != Path(name) else found.message
+    place = problem.origin or problem.key
+    return f"{place}: {problem.message}" if place and Path(place) != Path(name) else problem.message

@@ -5,8 +5,6 @@ MindSpore's own memory comes on top: its process, compiled graphs, and temporari
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 
 from gpt2dsl.layout.config import GPT2Config
@@ -51,32 +49,43 @@ class Memory:
         )  # fmt: skip
 
 
-def memory(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> Memory:
-    """Return the memory of the rank that needs the most, over all pipeline stages."""
-    return max((_of(parts, geometry, stage) for stage in stages), key=lambda needed: needed.total)
-
-
-def _of(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
-    weights = stage.elements()
-    if isinstance(parts.task, Serve):
-        return _served(parts.task, geometry, FLOAT32 * weights)
-    if not parts.trains:
-        return Memory(FLOAT32 * weights, 0, 0, _inference(parts, geometry))
+def of_training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
+    """Return the memory of a rank of a stage in training."""
     trained = stage.elements(where=lambda param: param.is_trained)
     copied, state = _updated(parts, stage)
     moments = 1 if parts.optim.name == "sgd" else 2
     return Memory(
-        weights=FLOAT32 * (weights + copied),
+        weights=FLOAT32 * (stage.elements() + copied),
         gradients=FLOAT32 * (trained + _added(parts, geometry, stage)),
         optimizer=FLOAT32 * state * moments,
         activations=_training(parts, geometry, stage),
     )
 
 
-def _served(task: Serve, geometry: GPT2Config, weights: int) -> Memory:
+def of_inference(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
+    """Return the memory of a rank in a forward pass: weights, logits and one block."""
+    block = _Block.of(parts, geometry)
+    tokens = parts.train.batch_size * parts.train.seq_length
+    size = tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
+    size += 0 if geometry.labels else _logits(parts, geometry, tokens)
+    return Memory(FLOAT32 * stage.elements(), 0, 0, size)
+
+
+def of_generation(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
+    """Return the memory of a rank in generation: weights, and the KV cache of a row."""
+    cache = _cache(geometry) // FLOAT32 // parts.parallel.mp * FLOAT32
+    return Memory(FLOAT32 * stage.elements(), 0, 0, cache)
+
+
+def of_server(task: Serve, geometry: GPT2Config, stage: StageSizes) -> Memory:
     """Return a server's memory: KV caches of lengths that double, and one of a prefill."""
-    text = 2 * geometry.layers * geometry.positions * geometry.hidden * FLOAT32
-    return Memory(weights, 0, 0, 0, texts=(2 * task.batch + 1) * text, prompts=task.cache_mb << 20)
+    texts, prompts = (2 * task.batch + 1) * _cache(geometry), task.cache_mb << 20
+    return Memory(FLOAT32 * stage.elements(), 0, 0, 0, texts=texts, prompts=prompts)
+
+
+def _cache(geometry: GPT2Config) -> int:
+    """Return the bytes of a row's KV cache."""
+    return 2 * geometry.layers * geometry.positions * geometry.hidden * FLOAT32
 
 
 def _added(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
@@ -185,14 +194,3 @@ def _adapter_inputs(parts: Parts, stage: StageSizes) -> int:
     if not (parts.lora and parts.lora.dropout):
         return 0
     return sum(param.part[1] for param in stage.held if param.name.endswith(".lora_A"))
-
-
-def _inference(parts: Parts, geometry: GPT2Config) -> int:
-    """Return the bytes of a forward pass: logits and one block; for generation a row's KV cache."""
-    mp = parts.parallel.mp
-    if parts.task is not None and parts.task.kind == "generate":
-        return 2 * geometry.layers * geometry.positions * geometry.hidden // mp * FLOAT32
-    block = _Block.of(parts, geometry)
-    tokens = parts.train.batch_size * parts.train.seq_length
-    size = tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
-    return size if geometry.labels else size + _logits(parts, geometry, tokens)

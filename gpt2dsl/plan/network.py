@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from gpt2dsl.data.fit import vocabulary_misfit
+from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, some
 from gpt2dsl.layout.config import REGRESSION, GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
-from gpt2dsl.parts.task import Conversion, Export
-from gpt2dsl.plan import (
-    conversion,
-    export,
-    generation,
-    metrics,
-    resharding,
-    serving,
-    training,
-    written,
-)
+from gpt2dsl.plan import training
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.inputs import Input, hints, refused, weights_key, weights_name
+from gpt2dsl.plan.inputs import Input, refused, weights_key, weights_name
+from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
@@ -65,6 +57,7 @@ class Network:
         classes: names of a classifier's classes.
         written: output of a conversion; None where it is not known.
         generation: generation settings, completed by those of the weights.
+        sources: data that has been opened, by key.
     """
 
     geometry: GPT2Config
@@ -77,6 +70,7 @@ class Network:
     classes: tuple[str, ...]
     written: Written | None
     generation: Generation
+    sources: Mapping[str, Source] = attrs.field(factory=dict, repr=False)
 
 
 def find_network(
@@ -89,8 +83,9 @@ def find_network(
         fetch: whether to download weights from the Hub.
         promised: the weights, where an earlier stage of a chain is to make them.
     """
-    known = hints(parts, fetch=fetch)
-    read, looked = _promised(parts, promised.look) if promised else _weights(parts, known)
+    task = plan_of(parts)
+    overrides = task.overrides(fetch=fetch)
+    read, looked = _promised(parts, promised.look) if promised else _weights(parts, overrides)
     tokenizer, tokenizer_input, entries = _tokenizer(parts, looked, promised)
     labels = _labels(parts, looked)
     stated = parts.model.geometry(vocab=entries, labels=labels)
@@ -98,7 +93,7 @@ def find_network(
     faults: list[Fault] = []
     if looked:
         geometry = looked.geometry
-        if not isinstance(parts.task, Conversion):
+        if not parts.converts:
             geometry = attrs.evolve(geometry, labels=labels)
             if parts.model.dropout is not None:
                 geometry = geometry.with_dropout(parts.model.dropout)
@@ -107,46 +102,25 @@ def find_network(
         keys = ("model.vocab", "data.vocab", weights_key(parts))
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
     faults += _new_tokenizer(parts)
-    is_known = looked is not None or not parts.model.has_file
-    faults += metrics.faults(parts, geometry) if is_known else []
-    settings, conflicts = generation.completed(parts, looked)
-    faults += [*training.faults(parts, geometry, looked), *conflicts]
-    resharded, refusals = resharding.find(parts, None if promised else looked, known)
-    writes = resharded or written.find(parts, looked, known)
-    others = (
-        conversion.find_target(parts),
-        written.refusal(parts, writes),
-        export.find_writer(parts),
-        serving.find_template(parts),
-        serving.find_packages(parts),
-        serving.find_host(parts),
-    )
+    settings, conflicts = task.generation(looked)
+    faults += [*training.faults(parts, geometry), *conflicts, *task.faults(geometry, looked)]
+    written, refusals = task.written(looked, overrides)
+    weights_and_tokenizer = tuple(item for item in (read, tokenizer_input) if item)
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
         weights=str(looked.path) if looked else "",
         looked=looked,
-        inputs=tuple(item for item in (read, tokenizer_input, *others, *refusals) if item),
-        faults=(
-            *faults,
-            *conversion.faults(parts, looked),
-            *resharding.faults(parts, looked),
-            *export.faults(parts, looked),
-            *serving.faults(parts),
-        ),
+        inputs=(*weights_and_tokenizer, *refusals, *task.inputs()),
+        faults=tuple(faults),
         notes=(
             *(looked.unknown if looked else ()),
             *_new_values(parts, looked),
             *_other_tokenizer(tokenizer_input, looked),
-            *conversion.notes(parts, looked),
-            *export.notes(parts, looked),
-            *(() if faults else training.notes(parts, geometry)),
-            *(metrics.notes(parts, geometry) if is_known else ()),
-            *generation.notes(parts, settings, looked),
-            *serving.notes(parts),
+            *(() if faults else task.notes(geometry, settings, looked)),
         ),
         classes=_classes(parts, looked, labels),
-        written=writes,
+        written=written,
         generation=settings,
     )
 
@@ -156,10 +130,10 @@ def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
     item = Input(
         key=weights_key(parts), name=weights_name(parts), state="promised", detail=look.kind
     )
-    return item, None if getattr(parts.task, "to", "") == "peft" else look
+    return item, None if plan_of(parts).is_adapter_alone else look
 
 
-def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
+def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, Look | None]:
     """Return the weights as an input, and their description; None for new ones."""
     name = weights_name(parts)
     if not name or parts.task is None:
@@ -167,9 +141,9 @@ def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
     from gpt2dsl.weights import reading  # noqa: PLC0415  # NumPy: only where there are weights
 
     try:
-        if getattr(parts.task, "to", "") == "peft":
-            return _adapter(parts, name, said), None
-        looked = reading.look(name, said)
+        if plan_of(parts).is_adapter_alone:
+            return _adapter(parts, name, overrides), None
+        looked = reading.look(name, overrides)
     except InputError as error:
         return refused(parts, weights_key(parts), name, error), None
     item = Input(
@@ -182,11 +156,11 @@ def _weights(parts: Parts, said: Overrides) -> tuple[Input | None, Look | None]:
     return item, looked
 
 
-def _adapter(parts: Parts, name: str, said: Overrides) -> Input:
+def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
     """Return an adapter that is converted without its base, which may be absent."""
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
-    adapter = opening.adapter(name, said, contents=False)
+    adapter = opening.adapter(name, overrides, contents=False)
     detail = f"LoRA adapter of {len(adapter.modules)} modules, {adapter.parameters:,} parameters"
     return Input(key=weights_key(parts), name=name, detail=detail, size=adapter.size)
 
@@ -202,11 +176,10 @@ def _tokenizer(
     """Return the tokenizer's name, its input, and the size of its vocabulary if known."""
     name = parts.data.tokenizer
     beside = str(looked.tokenizer) if looked and looked.tokenizer else ""
-    exports = isinstance(parts.task, Export)
-    if isinstance(parts.task, Conversion) and (name in ("auto", TRAIN) or not exports):
+    opens = plan_of(parts).opens_tokenizer
+    if parts.converts and (name in ("auto", TRAIN) or not opens):
         unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
-        # other conversions copy it; exports need it to run their graphs
-        return _opened(parts, beside) if exports and beside not in unknown else (beside, None, None)
+        return _opened(parts, beside) if opens and beside not in unknown else (beside, None, None)
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         if known in ("", PUBLISHED):
@@ -252,7 +225,7 @@ def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
 
 def _new_tokenizer(parts: Parts) -> Iterator[Fault]:
     """Yield a fault where a tokenizer would be trained that the weights do not know."""
-    if parts.data.tokenizer != TRAIN or isinstance(parts.task, Conversion):
+    if parts.data.tokenizer != TRAIN or parts.converts:
         return
     if name := weights_name(parts):
         message = (
@@ -288,12 +261,12 @@ _KEYS = {
 """Key of ``[model]`` → attribute of GPT2Config."""
 
 
-def _contradictions(parts: Parts, said: GPT2Config, found: GPT2Config) -> list[Fault]:
+def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> list[Fault]:
     """Return faults where sizes in the recipe differ from those of the weights."""
     differing = {
-        key: (getattr(said, word), getattr(found, word))
+        key: (getattr(stated, word), getattr(actual, word))
         for key, word in _KEYS.items()
-        if getattr(said, word) != getattr(found, word)
+        if getattr(stated, word) != getattr(actual, word)
     }
     advice = f"in {weights_name(parts)}; leave it out to take theirs"
     faults = [
@@ -332,7 +305,7 @@ def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
 def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
     """Yield faults of weights with another head than the task needs."""
     task, outputs = parts.task, looked.geometry.labels
-    if task is None or isinstance(task, Conversion):
+    if task is None or task.converts:
         return
     if task.generates and outputs and not parts.classifier:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
@@ -351,8 +324,7 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
         yield fault(parts, "G2-317", "classifier.labels", message)
     yield from _problem(parts, looked.geometry)
-    needed = task.kind == "classify" or (task.kind == "evaluate" and parts.classifier)
-    if needed and not outputs:
+    if plan_of(parts).needs_head and not outputs:
         message = "it has no classification head (score.weight); finetune makes one"
         yield fault(parts, "G2-317", "model.weights", message)
 
@@ -367,7 +339,7 @@ def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
             "leave [classifier] out to keep that"
         )
         yield fault(parts, "G2-317", "classifier.labels", message, "classifier")
-    elif hasattr(parts.task, "data") and (weights.problem != REGRESSION or weights.labels > 1):
+    elif parts.reads_rows and (weights.problem != REGRESSION or weights.labels > 1):
         message = (
             f"its head is one of {weights.problem} with {weights.labels} outputs, and data has one "
             "label a row: classify gives its outputs, transformers trains it"

@@ -41,7 +41,7 @@ class Role:
 
 
 @attrs.frozen
-class Placed:
+class StagePlacement:
     """A pipeline stage; both ranges include their ends.
 
     Attributes:
@@ -65,7 +65,7 @@ class Layout:
     """
 
     roles: tuple[Role, ...]
-    stages: tuple[Placed, ...]
+    stages: tuple[StagePlacement, ...]
     traffic: Traffic | None
     bubble: float
 
@@ -77,7 +77,7 @@ def layout(parts: Parts, geometry: GPT2Config, stages: Sequence[StageSizes]) -> 
     return Layout(
         roles=_roles(parts, stages),
         stages=tuple(
-            Placed(
+            StagePlacement(
                 (stage.layers[0], stage.layers[-1]),
                 (stage.index * size, (stage.index + 1) * size - 1),
             )

@@ -20,7 +20,6 @@ from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.base import DEFAULT
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import size_of
-from gpt2dsl.parts.task import Conversion, Serve, Task
 from gpt2dsl.plan import (
     checks,
     choose,
@@ -29,7 +28,6 @@ from gpt2dsl.plan import (
     inputs,
     parallel,
     resuming,
-    serving,
     strategies,
     training,
 )
@@ -38,13 +36,14 @@ from gpt2dsl.plan.directory import directory_of
 from gpt2dsl.plan.disk import Disk, disk
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
-from gpt2dsl.plan.memory import Memory, memory
+from gpt2dsl.plan.memory import Memory
 from gpt2dsl.plan.network import DeferredWeights, Network, find_network
 from gpt2dsl.plan.parallel import Layout, layout
 from gpt2dsl.plan.render import render
 from gpt2dsl.plan.serving import Served
 from gpt2dsl.plan.stages import stages_of
-from gpt2dsl.plan.steps import PlanStep, steps_of
+from gpt2dsl.plan.steps import PlanStep
+from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
@@ -226,10 +225,14 @@ class Plan(ShownAsText):
         return strategies.write(self._parts, self.geometry, Path(folder))
 
     def prepared(self) -> Plan:
-        """Return the plan with weights fetched and data tokenised, as far as necessary."""
+        """Return the plan with weights fetched and data tokenised, as far as necessary.
+
+        It is made anew where data has changed since.
+        """
+        unchanged = all(source.unchanged for source in self._network.sources.values())
         counted = self.batches is None or self.batches.rows is not None
         looks_further = self._parts.data.max_bad_rows > 0
-        if counted and not looks_further and not self.refusals():
+        if unchanged and counted and not looks_further and not self.refusals():
             return self
         place = self._run_directory(keep=True)
         self._require_checkpoint()
@@ -246,7 +249,7 @@ class Plan(ShownAsText):
 
     def identified(self) -> Identity:
         """Return the identity of the run, complete: large inputs are read, too."""
-        return identity_of(self._parts, self.inputs, self._network.looked, compute=True)
+        return identity_of(self._parts, self.inputs, self._network, compute=True)
 
     def _job(
         self,
@@ -257,8 +260,8 @@ class Plan(ShownAsText):
     ) -> Job:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
-        identity = self.identified()
-        inputs.require(resuming.judged(self._parts, identity, self.batches, self.inputs))
+        identity, look = self.identified(), self._network.looked
+        inputs.require(resuming.check_against(self._parts, identity, self.batches, self.inputs))
         recorded = attrs.evolve(self, identity=identity)
         return Job(
             parts=self._parts_of_job,
@@ -266,7 +269,9 @@ class Plan(ShownAsText):
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
             weights=self._network.weights,
-            hints=inputs.hints(self._parts, fetch=True),
+            look=look and attrs.evolve(look, tensors={}),
+            sources=self._network.sources,
+            hints=plan_of(self._parts).overrides(fetch=True),
             notes=self.notes,
             classes=self._network.classes,
             steps=(self.batches.steps or 0) if self.batches else 0,
@@ -275,7 +280,7 @@ class Plan(ShownAsText):
             plan_text=str(self),
             resume_command=resume_command or self._again(),
             base=inputs.base_name(self._parts) if self._parts.lora else "",
-            generation_config=generation.written(self._parts, self._network.looked),
+            generation_config=generation.written(self._parts, look),
             identity=identity,
             callbacks=callbacks,
             on_text=on_text,
@@ -284,7 +289,7 @@ class Plan(ShownAsText):
     @property
     def _parts_of_job(self) -> Parts:
         """Parts of the recipe, with generation completed unless requests to a server do that."""
-        if isinstance(self._parts.task, Serve):
+        if not plan_of(self._parts).completes_generation:
             return self._parts
         return attrs.evolve(self._parts, generation=self._network.generation)
 
@@ -337,32 +342,33 @@ def make(
     if errors := [*checks.faults(parts, geometry), *network.faults]:
         raise SpecError(errors)
     parts, choices = choose.resolved(parts, geometry)
-    task = parts.task
-    assert task is not None
+    assert parts.task is not None
+    kind, task = parts.task.kind, plan_of(parts)
     network, batches, read = read_by(parts, network, prepare=prepare)
-    read = resuming.examined(parts, network.looked, batches, read)
+    identity = identity_of(parts, read, network, compute=False)
+    accepted = resuming.check_against(parts, identity, batches, read)
+    if accepted != read:  # a refused checkpoint is no part of the identity
+        read, identity = accepted, identity_of(parts, accepted, network, compute=False)
     steps = batches.steps if batches else None
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.kind)))
+    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
-    needed = memory(parts, geometry, stages)
-    converts = isinstance(task, Conversion)
-    identity = identity_of(parts, read, network.looked, compute=False)
-    complete = partial(identity_of, parts, read, network.looked, compute=True)
+    needed = task.memory(geometry, stages)
+    complete = partial(identity_of, parts, read, network, compute=True)
     directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
     return Plan(
         name=run_name,
         digest=digest,
-        task=task.kind,
-        size=size_of(geometry) if converts else parts.model.canonical_size,
+        task=kind,
+        size=size_of(geometry) if parts.converts else parts.model.canonical_size,
         geometry=geometry,
-        parameters=0 if getattr(parts.task, "to", "") == "peft" else parameter_count(geometry),
+        parameters=0 if task.is_adapter_alone else parameter_count(geometry),
         trained=sum(map(math.prod, trained)),
         ranks={key: getattr(parts.parallel, key) for key in ("dp", "mp", "pp", "micro_batches")},
-        layout=None if converts else layout(parts, geometry, stages),
+        layout=None if parts.converts else layout(parts, geometry, stages),
         device=parts.runtime.device,
         inputs=tuple(read),
         batches=batches,
@@ -372,9 +378,9 @@ def make(
         memory=needed,
         disk=disk(parts, geometry, trained, steps or 0) if trained else None,
         choices=tuple(map(str, choices)),
-        steps=steps_of(parts),
-        directory=_written_to(task, directory),
-        serves=serving.served(parts),
+        steps=task.steps(),
+        directory=task.writes_to(directory),
+        serves=task.served(),
         written=network.written,
         notes=(
             *network.notes,
@@ -389,10 +395,3 @@ def make(
         parts=parts,
         network=network,
     )
-
-
-def _written_to(task: Task, directory: Path) -> str:
-    """Return the target or directory that a task writes; "" for none."""
-    if isinstance(task, Conversion):
-        return task.target
-    return str(directory) if task.has_directory else ""

@@ -10,8 +10,9 @@ import attrs
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.task import Conversion, Convert, Reshard
+from gpt2dsl.plan.inputs import weights_key
 from gpt2dsl.plan.network import PUBLISHED, TRAIN, DeferredWeights, Network
+from gpt2dsl.plan.tasks import plan_of
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.reading import Look
@@ -19,16 +20,12 @@ if TYPE_CHECKING:
 
 def gives(parts: Parts) -> bool:
     """Return whether a task makes weights that a later stage can take."""
-    if isinstance(parts.task, Convert):
-        return parts.task.to != "peft"
-    return parts.trains or isinstance(parts.task, Reshard)
+    return plan_of(parts).gives_weights
 
 
 def takes(parts: Parts) -> bool:
     """Return whether a recipe leaves its initial weights open."""
-    if isinstance(parts.task, Conversion):
-        return parts.task.source == "auto"
-    return parts.model.weights == "auto"
+    return bool(parts.value(weights_key(parts)) == "auto")
 
 
 def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
@@ -43,9 +40,9 @@ def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
     from gpt2dsl.weights.reading import Look  # noqa: PLC0415  # NumPy: only where weights follow
 
     assert parts.task is not None
-    is_file = isinstance(parts.task, Convert) and parts.task.target.endswith(".ckpt")
     pending = any(item.state == "promised" for item in network.inputs)
-    tokenizer = PUBLISHED if is_file else network.tokenizer or (TRAIN if pending else PUBLISHED)
+    tokenizer = network.tokenizer if plan_of(parts).gives_tokenizer else PUBLISHED
+    tokenizer = tokenizer or (TRAIN if pending else PUBLISHED)
     return DeferredWeights(
         look=Look(
             path=Path(name),
@@ -77,6 +74,6 @@ def _geometry(parts: Parts, network: Network) -> GPT2Config:
 
 def _adapter(parts: Parts, taken: Look | None) -> bool:
     """Return whether the weights are an adapter that is kept apart from its base."""
-    if isinstance(parts.task, Conversion):
+    if parts.converts:
         return False
     return parts.lora is not None or bool(taken and taken.adapter)

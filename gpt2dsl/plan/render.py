@@ -126,16 +126,16 @@ def _model(plan: Plan) -> str:
     return words
 
 
-def _input(found: Input) -> str:
-    if found.state == "promised":
-        return f"{found.name}   {found.detail}"
-    if found.state != "present":
-        return f"{found.name}   {found.state}: {found.detail}"
-    words = [found.name, found.detail]
-    if found.size:
-        words.append(_size(found.size))
-    if found.key != "train.resume":  # a checkpoint has its own checksums
-        words.append(f"sha256 {found.digest[:8]}.." if found.digest else "sha256 pending")
+def _input(item: Input) -> str:
+    if item.state == "promised":
+        return f"{item.name}   {item.detail}"
+    if item.state != "present":
+        return f"{item.name}   {item.state}: {item.detail}"
+    words = [item.name, item.detail]
+    if item.size:
+        words.append(_size(item.size))
+    if item.key != "train.resume":  # a checkpoint has its own checksums
+        words.append(f"sha256 {item.digest[:8]}.." if item.digest else "sha256 pending")
     return "   ".join(words)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpt2dsl.plan.parallel import Layout, Placed, Role
+    from gpt2dsl.plan.parallel import Layout, Role, StagePlacement
 
 SHOWN = 3
 """Most stages that are all shown; of more, the first two and the last are."""
@@ -56,7 +56,7 @@ def _cut(role: Role) -> str:
     return f"{name} {list(role.shape)} → {list(role.part)} (mp: {role.by})"
 
 
-def _stages(stages: Sequence[Placed]) -> str:
+def _stages(stages: Sequence[StagePlacement]) -> str:
     lengths = sorted({last - first + 1 for first, last in (stage.layers for stage in stages)})
     words = f"{len(stages)} of {' or '.join(map(str, lengths))} layer{'s' * (lengths[-1] > 1)}: "
     if len(stages) <= SHOWN:
@@ -65,7 +65,7 @@ def _stages(stages: Sequence[Placed]) -> str:
     return words + f"{_stage(stages[0])}, {_stage(stages[1])}, {between} more, {_stage(stages[-1])}"
 
 
-def _stage(stage: Placed) -> str:
+def _stage(stage: StagePlacement) -> str:
     return f"{_range('rank', stage.ranks)} {_range('layer', stage.layers)}"
 
 

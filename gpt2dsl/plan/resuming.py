@@ -14,30 +14,30 @@ from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input, refused
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.plan.network import Network
 
 KEY = "train.resume"
 """Key that names the checkpoint."""
 
 
-def examined(
-    parts: Parts, looked: Look | None, batches: Batches | None, read: Sequence[Input]
+def check(
+    parts: Parts, network: Network, batches: Batches | None, read: Sequence[Input]
 ) -> list[Input]:
     """Return the inputs, with a checkpoint refused that the recipe can't go on from."""
     if not any(item.key == KEY and item.state == "present" for item in read):
         return list(read)
-    identity = identity_of(parts, read, looked, compute=False)
-    return judged(parts, identity, batches, read)
+    identity = identity_of(parts, read, network, compute=False)
+    return check_against(parts, identity, batches, read)
 
 
-def judged(
+def check_against(
     parts: Parts, identity: Identity, batches: Batches | None, read: Sequence[Input]
 ) -> list[Input]:
-    """Return the same as ``examined`` for a known identity; pending contents are not compared."""
+    """Return the same as ``check`` for a known identity; pending contents are not compared."""
     unread = {item.key for item in read if item.state != "present"}
     steps = batches.steps if batches else None
     return [
-        _judged(parts, identity, unread, steps, item)
+        _checked(parts, identity, unread, steps, item)
         if item.key == KEY and item.state == "present"
         else item
         for item in read
@@ -65,7 +65,7 @@ def require_unchanged(directory: Path, identity: Identity, read: Sequence[Input]
         raise RunError("G2-402", f"{folder}: {reasons}")
 
 
-def _judged(
+def _checked(
     parts: Parts, identity: Identity, unread: set[str], steps: int | None, item: Input
 ) -> Input:
     from gpt2dsl.weights import training_state  # noqa: PLC0415  # NumPy: only for checkpoints

@@ -8,8 +8,8 @@ from gpt2dsl.errors import FileError, RunError, SpecError
 from gpt2dsl.layout.checkpoint_tensors import MOMENTS, filed
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.task import Reshard
 from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.tasks import plan_of
 
 
 def write(parts: Parts, geometry: GPT2Config, folder: Path) -> int:
@@ -27,10 +27,9 @@ def write(parts: Parts, geometry: GPT2Config, folder: Path) -> int:
     if parts.lora:
         message = "adapters are whole in every layout: they have no strategy files"
         raise SpecError([fault(parts, "G2-107", "lora", message)])
-    task = parts.task
-    layout = task.layout if isinstance(task, Reshard) else parts.parallel
-    has_states = parts.trains or (isinstance(task, Reshard) and task.optimizer)
-    states = MOMENTS[parts.optim.name] if has_states else ()
+    task = plan_of(parts)
+    layout = task.layout
+    states = MOMENTS[parts.optim.name] if task.saves_optimizer else ()
     table = filed(geometry, layout.grid, states, zero=layout.optimizer_shard)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError("G2-308", f"{folder}: it is there already, and not an empty folder")

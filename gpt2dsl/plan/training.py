@@ -69,21 +69,12 @@ def adapter_words(parts: Parts, geometry: GPT2Config) -> str:
     return f"{words}, dropout {lora.dropout:g}" if lora.dropout else words
 
 
-def notes(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
-    """Yield the notes of a training."""
-    if not parts.trains:
-        return
-    if parts.lora:
-        yield from _of_files(parts, geometry)
-
-
 def notes_of_steps(parts: Parts, steps: int) -> Iterator[str]:
     """Yield the notes that depend on the number of steps; 0 where it is unknown."""
     share = parts.schedule.warmup
     if parts.trains and steps and share and not warmup_steps(parts.schedule, steps):
         yield f"schedule.warmup = {share:g} of {steps:,} steps is less than half a step: no warm-up"
-    held_out: str = getattr(parts.task, "eval_data", "")
-    if parts.trains and steps and held_out:
+    if parts.trains and steps and parts.value("task.eval_data"):
         yield from _of_evaluations(parts, steps)
 
 
@@ -105,7 +96,7 @@ def _of_evaluations(parts: Parts, steps: int) -> Iterator[str]:
         )
 
 
-def _of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
+def notes_of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
     """Yield a note on adapters of q, k and v, which PEFT's files have as one."""
     assert parts.lora is not None
     thirds = _thirds(lora_specs(geometry, parts.lora.settings()))
@@ -120,14 +111,9 @@ def _of_files(parts: Parts, geometry: GPT2Config) -> Iterator[str]:
     )
 
 
-def faults(parts: Parts, geometry: GPT2Config, looked: Look | None) -> list[Fault]:
-    """Return settings of training that contradict each other or the weights."""
-    return [
-        *_formats(parts),
-        *_held_out(parts),
-        *_adapters(parts, geometry),
-        *(_base(parts, looked) if parts.lora and parts.trains else ()),
-    ]
+def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
+    """Return the faults of dtypes and adapters."""
+    return [*_formats(parts), *_adapters(parts, geometry)]
 
 
 def _formats(parts: Parts) -> Iterator[Fault]:
@@ -135,16 +121,6 @@ def _formats(parts: Parts) -> Iterator[Fault]:
         if getattr(parts.precision, key) == "bfloat16" and parts.runtime.device == "cpu":
             message = "MindSpore computes nothing in bfloat16 on cpu; ascend and gpu do"
             yield fault(parts, "G2-107", f"precision.{key}", message, "runtime.device")
-
-
-def _held_out(parts: Parts) -> Iterator[Fault]:
-    for key in ("best", "patience"):
-        if not getattr(parts.train, key) or not parts.trains:
-            continue
-        if not getattr(parts.task, "eval_data", ""):
-            yield fault(parts, "G2-107", f"train.{key}", "it needs task.eval_data")
-        elif not parts.train.evaluate_every:
-            yield fault(parts, "G2-107", f"train.{key}", "it needs train.evaluate_every")
 
 
 def _adapters(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
@@ -177,11 +153,11 @@ def _adapters(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
             break
 
 
-def _unmatched(parts: Parts, found: list[LoRASpec]) -> Iterator[Fault]:
+def _unmatched(parts: Parts, specs: list[LoRASpec]) -> Iterator[Fault]:
     """Yield a fault per pattern without a match: a typo would silently train at another rank."""
     for key in ("rank_pattern", "alpha_pattern"):
         for pattern in getattr(parts.lora, key):
-            if found and not any(matches(pattern, spec.name) for spec in found):
+            if specs and not any(matches(pattern, spec.name) for spec in specs):
                 message = f"{pattern!r} matches none of the adapters that targets makes"
                 yield fault(parts, "G2-202", f"lora.{key}", message)
 
@@ -194,22 +170,22 @@ def _wrong(pattern: str) -> str:
     return ""
 
 
-def _thirds(found: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
+def _thirds(specs: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
     """Return the adapters of a q, k or v slice, by module."""
     by_module: dict[str, list[LoRASpec]] = {}
-    for spec in found:
+    for spec in specs:
         if spec.third:
             by_module.setdefault(spec.module, []).append(spec)
     return by_module
 
 
-def _base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
+def faults_of_base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
     """Yield faults of weights that the files of an adapter can't name as their base."""
     if looked is None:
         if not parts.model.has_file and parts.model.weights != "auto":
             message = "adapters need weights to be trained on, these are new at random"
             yield fault(parts, "G2-107", "model.weights", message, "lora.targets")
-        elif parts.task and parts.task.kind == "pretrain" and not parts.model.has_file:
+        elif parts.task and parts.task.from_scratch and not parts.model.has_file:
             message = "adapters need weights to be trained on; finetune takes them"
             yield fault(parts, "G2-107", "task.kind", message, "lora.targets")
     elif looked.adapter:

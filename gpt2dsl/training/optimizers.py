@@ -16,8 +16,8 @@ from mindspore import Parameter, Tensor
 from gpt2dsl.backend.in_place import shrink
 from gpt2dsl.backend.memory import touching, zeros
 from gpt2dsl.backend.parameterized_cell import ParameterizedCell
+from gpt2dsl.layout.optimizer import OptimizerConfig
 from gpt2dsl.layout.params import by_layer, decays
-from gpt2dsl.parts import Optim
 
 
 class Optimizer:
@@ -25,20 +25,20 @@ class Optimizer:
 
     Args:
         trained: name → parameter.
-        optim: the recipe's optimizer settings.
+        config: settings of the optimizer.
     """
 
-    def __init__(self, trained: Mapping[str, Parameter], optim: Optim) -> None:
+    def __init__(self, trained: Mapping[str, Parameter], config: OptimizerConfig) -> None:
         self.weights = tuple(trained.values())
-        self.kinds = {"adamw": ("m", "v"), "sgd": ("u",)}[optim.name]
+        self.kinds = {"adamw": ("m", "v"), "sgd": ("u",)}[config.name]
         self._state = [
             tuple(zeros(f"{kind}.{name}", weight.shape) for name, weight in trained.items())
             for kind in self.kinds
         ]
         self._touching = touching(itertools.chain(*self._state))
-        self._optim, self._layers = optim, by_layer(list(trained))
+        self._weight_decay, self._layers = config.weight_decay, by_layer(list(trained))
         self._decaying = [weight for weight in self.weights if decays(weight.shape)]
-        self._graph = {"adamw": AdamW, "sgd": SGD}[optim.name](optim)
+        self._graph = {"adamw": AdamW, "sgd": SGD}[config.name](config)
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
         """Update the parameters in place.
@@ -49,7 +49,7 @@ class Optimizer:
             updates: number of this update, from 1.
         """
         self._touching.join()
-        shrink(self._decaying, lr * self._optim.weight_decay)
+        shrink(self._decaying, lr * self._weight_decay)
         scalars = [Tensor(number, ms.float32) for number in (lr, *self._graph.numbers(updates))]
         for layer in self._layers:
             layer_tensors = [[values[i] for i in layer] for values in (self.weights, *self._state)]
@@ -65,14 +65,7 @@ class Update(ParameterizedCell):
     """Update graph of some parameters, without weight decay.
 
     It returns the learning rate, because a graph must return something.
-
-    Args:
-        optim: the recipe's optimizer settings; the learning rate is an argument of each call.
     """
-
-    def __init__(self, optim: Optim) -> None:
-        super().__init__(optim.evolve(lr=1.0, weight_decay=0.0), writes=True)
-        self.optim = optim
 
     def numbers(self, updates: int) -> tuple[float, ...]:
         """Return the scalar arguments after the learning rate, for update number ``updates``."""
@@ -82,9 +75,10 @@ class Update(ParameterizedCell):
 class AdamW(Update):
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    def __init__(self, optim: Optim) -> None:
-        super().__init__(optim)
-        self.beta1, self.beta2 = optim.beta1, optim.beta2
+    def __init__(self, config: OptimizerConfig) -> None:
+        super().__init__(config.beta1, config.beta2, writes=True)
+        self.beta1, self.beta2 = config.beta1, config.beta2
+        self.eps, self.bias_correction = config.eps, config.bias_correction
         self.adam = P.Adam()
 
     def construct(
@@ -106,18 +100,18 @@ class AdamW(Update):
         correcting ``v``, the paper and torch after it: ``eps sqrt(1 - power2)`` before equals
         ``eps`` after.
         """
-        optim, powers = self.optim, (0.0, 0.0)
-        if optim.bias_correction:
-            powers = (optim.beta1**updates, optim.beta2**updates)
-        return (*powers, optim.eps * math.sqrt(1 - powers[1]))
+        powers = (0.0, 0.0)
+        if self.bias_correction:
+            powers = (self.beta1**updates, self.beta2**updates)
+        return (*powers, self.eps * math.sqrt(1 - powers[1]))
 
 
 class SGD(Update):
     """SGD with momentum, ``u = momentum u + g; p -= lr u``, as in torch."""
 
-    def __init__(self, optim: Optim) -> None:
-        super().__init__(optim)
-        self.momentum, self.apply = optim.momentum, P.ApplyMomentum()
+    def __init__(self, config: OptimizerConfig) -> None:
+        super().__init__(config.momentum, writes=True)
+        self.momentum, self.apply = config.momentum, P.ApplyMomentum()
 
     def construct(self, lr: Tensor, *rest: Tensor) -> Tensor:
         """Apply momentum SGD; ``rest`` is equally many weights, ``u`` and gradients."""

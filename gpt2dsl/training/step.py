@@ -17,11 +17,11 @@ from gpt2dsl.distributed.process_groups import (
     DataParallelGroup,
     TensorParallelGroup,
 )
+from gpt2dsl.layout.optimizer import OptimizerConfig
 from gpt2dsl.layout.params import WTE, head_of
 from gpt2dsl.layout.shard_spec import ShardSpec
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gpt2 import GPT2, Arrays, gather_shards
-from gpt2dsl.parts import Optim
 from gpt2dsl.training.forward_backward import Passes
 from gpt2dsl.training.gradients import GlobalGradNorm, GradientAllReduce, Gradients
 from gpt2dsl.training.loss_scale import LossScale
@@ -65,7 +65,7 @@ class TrainStep:
 
     Args:
         network: the network to train; only its adapters if it has some.
-        optim: optimizer settings.
+        optimizer: settings of the optimizer.
         clip: maximum gradient norm; 0 for no clipping.
         scale: dynamic loss scale, or None.
         micro_batches: number of equal micro-batches of a rank's rows.
@@ -75,7 +75,7 @@ class TrainStep:
     def __init__(
         self,
         network: GPT2,
-        optim: Optim,
+        optimizer: OptimizerConfig,
         *,
         clip: float = 1.0,
         scale: LossScale | None = None,
@@ -85,7 +85,7 @@ class TrainStep:
         self.network, self.clip, self.scale = network, clip, scale
         self.micro_batches, self.copies = micro_batches, copies
         trained, stages = network.trained(), network.stages
-        self.optimizer = Optimizer(parts(trained, copies), optim)
+        self.optimizer = Optimizer(parts(trained, copies), optimizer)
         self._updates: Updates = self.optimizer
         if copies.shards_state and copies.dp > 1:
             self._updates = ZeroOptimizer(list(trained.values()), self.optimizer, copies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -35,6 +36,7 @@ class Look:
         dtypes: element types of the tensors.
         adapter: whether an adapter is merged into them.
         classes: names of a classifier's classes; () if there are none.
+        config: the content of config.json; {} if there is none.
         new: missing parameters that are allowed to be missing, and will be initialised.
         tensors: lazy tensors, in the order of the forward pass.
         unknown: unknown files and keys beside them, each key with its value.
@@ -51,6 +53,7 @@ class Look:
     dtypes: tuple[str, ...] = ()
     adapter: bool = False
     classes: tuple[str, ...] = ()
+    config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     new: tuple[str, ...] = ()
     tensors: Mapping[str, LazyTensor] = attrs.field(factory=dict, repr=False)
     unknown: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ def look(name: str | Path, hints: Overrides | None = None) -> Look:
         dtypes=tuple(sorted({NAMES[tensor.kind] for tensor in weights.tensors.values()})),
         adapter=weights.adapter is not None,
         classes=class_names(weights.config) if weights.geometry.labels else (),
+        config=weights.config,
         new=weights.missing,
         tensors=weights.tensors,
         unknown=tuple(note for file in beside.fates_of(weights.location) for note in file.unknown),

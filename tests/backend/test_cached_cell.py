@@ -102,7 +102,7 @@ keep = cached_cell._keep
 cached_cell._keep = lambda name, graph: (kept.append(name), keep(name, graph))
 if before:  # another graph is compiled first
     TokenLogits(GPT2(TINY) if geometry.labels else network).logits(random_ids(TINY, 1, 3))
-step = TrainStep(network, Optim(**optim), clip=1.0)
+step = TrainStep(network, Optim(**optim).settings(), clip=1.0)
 found = []
 for i, length in enumerate((12, 7, 12) if kind == "plain" else (12, 12)):
     ids = random_ids(TINY, 2, length + 1, seed=i)

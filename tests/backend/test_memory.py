@@ -16,7 +16,7 @@ from tests.judges import TINY, random_weights
 def test_the_moments_of_a_training_that_is_over_are_freed_when_the_next_network_is_made() -> None:
     network = GPT2(TINY)
     network.load(random_weights(TINY))
-    step = TrainStep(network, Optim())
+    step = TrainStep(network, Optim().settings())
     ids = np.zeros((1, 8), np.int32)
     step.step([MicroBatch(ids, ids)], 1e-3)
     moments = [weakref.ref(one) for one in step.optimizer.states()]
@@ -30,7 +30,7 @@ def test_arrays_that_were_loaded_are_not_changed_by_training() -> None:
     before = {name: array.copy() for name, array in arrays.items()}
     network = GPT2(TINY)
     network.load(arrays)
-    step = TrainStep(network, Optim(lr=0.1))
+    step = TrainStep(network, Optim(lr=0.1).settings())
     taken = network.arrays()
     ids = np.zeros((1, 8), np.int32)
     step.step([MicroBatch(ids, ids)], 0.1)

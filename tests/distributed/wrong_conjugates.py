@@ -56,7 +56,7 @@ def losses(team: ParallelContext) -> list[float]:
     random = np.random.default_rng(0)  # judges.py has this too, but torch takes long to import
     arrays = {one.name: random.normal(size=one.shape) * 0.2 for one in param_specs(GEOMETRY)}
     network.load({name: array.astype(np.float32) for name, array in arrays.items()})
-    step = TrainStep(network, Optim(name="sgd"), clip=0.0)
+    step = TrainStep(network, Optim(name="sgd").settings(), clip=0.0)
     return [step.step(batch(), 0.3)[0] for _ in range(STEPS)]
 
 

@@ -11,7 +11,7 @@ from gpt2dsl.engine import page, pictures, report
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.overlay import overlay
-from gpt2dsl.engine.pictures import Line
+from gpt2dsl.engine.pictures import Curve
 from gpt2dsl.engine.rundir import Attempt
 from gpt2dsl.engine.showcase import Showcase
 
@@ -58,7 +58,7 @@ def test_a_smoothed_curve_does_not_lag_behind_its_values(count: int) -> None:
 
 
 def test_pictures_have_the_colours_of_the_page_and_names_of_their_own() -> None:
-    line = Line("a <b>", [1, 2], [1.0, 2.0])
+    line = Curve("a <b>", [1, 2], [1.0, 2.0])
     both = [pictures.curves([line], "step", name) for name in ("loss", "speed")]
     for picture in both:
         assert "var(--line)" in picture

@@ -61,7 +61,7 @@ def test_a_step_has_the_loss_and_the_gradients_of_transformers(batch: tuple[Any,
     network = GPT2(GEOMETRY)
     network.load(arrays)
     classes = np.array([2, 0, 1, 2], np.int32)
-    trainer = TrainStep(network, Optim(weight_decay=0), clip=0)
+    trainer = TrainStep(network, Optim(weight_decay=0).settings(), clip=0)
     loss, norm = trainer.step([MicroBatch(ids, np.stack([classes, last], 1))], 1e-3)
     model = judge(GEOMETRY, arrays)
     expected = model(

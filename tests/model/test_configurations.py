@@ -100,7 +100,7 @@ def test_a_head_of_its_own_is_trained_with_decay_and_the_table_without_it() -> N
     network = loaded(geometry)
     before = network.arrays()
     part = batch(geometry)
-    TrainStep(network, Optim(lr=1e-2, weight_decay=0.5)).step([part], 1e-2)
+    TrainStep(network, Optim(lr=1e-2, weight_decay=0.5).settings()).step([part], 1e-2)
     after = network.arrays()
     unseen = np.setdiff1d(np.arange(geometry.vocab), part.ids)
     assert np.allclose(after[WTE][unseen], before[WTE][unseen] * (1 - 1e-2 * 0.5), atol=1e-6)
@@ -187,7 +187,7 @@ def test_a_place_that_drops_alone_takes_no_mask_of_another(place: str) -> None:
     for module in modules[place]:
         module.register_forward_pre_hook(dropped)
     loss = torch.nn.functional.cross_entropy(model(ids).logits.reshape(-1, TINY.vocab), labels)
-    step = TrainStep(network, Optim(lr=1e-3))
+    step = TrainStep(network, Optim(lr=1e-3).settings())
     assert step.step([attrs.evolve(part, kept=kept)], 0.0)[0] == pytest.approx(loss.item(), 1e-5)
 
 

@@ -76,7 +76,7 @@ def test_patterns_name_modules_by_any_end_of_their_names() -> None:
 @pytest.mark.parametrize("targets", TARGETS)
 def test_losses_and_steps_are_those_of_torch(targets: str) -> None:
     found = slots(targets)
-    step = TrainStep(network_with(found), Optim(weight_decay=0.1), clip=1.0)
+    step = TrainStep(network_with(found), Optim(weight_decay=0.1).settings(), clip=1.0)
     tensors = {name: torch.tensor(a, requires_grad=True) for name, a in values(found).items()}
     model = hugging_face(TINY, random_weights(TINY), double=False)
     optimizer = torch.optim.AdamW(tensors.values(), betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
@@ -171,7 +171,7 @@ def test_new_adapters_change_nothing_and_are_the_same_for_a_seed() -> None:
 def test_dropout_is_on_the_adapters_inputs_alone() -> None:
     found = slots("q|c_fc")
     network = network_with(found, adapter_dropout=0.5)
-    step = TrainStep(network, Optim(), clip=0)
+    step = TrainStep(network, Optim().settings(), clip=0)
     ids = random_ids(TINY, 2, 9)
     kept = tuple(dropout_masks.masks(TINY, 0, 0, range(2), 9, adapters=found, adapter_dropout=0.5))
     assert [mask.shape for mask in kept] == [(18, 24)] * 4
@@ -181,11 +181,15 @@ def test_dropout_is_on_the_adapters_inputs_alone() -> None:
     )
     assert len(both) == 1 + 2 * (3 + 2)
     np.testing.assert_array_equal(both[4], kept[0])
-    plain, _ = TrainStep(network_with(found), Optim(), clip=0).step([MicroBatch(ids, ids)], 0.0)
+    plain, _ = TrainStep(network_with(found), Optim().settings(), clip=0).step(
+        [MicroBatch(ids, ids)], 0.0
+    )
     with_masks, _ = step.step([MicroBatch(ids, ids, kept)], 0.0)
     all_kept = tuple(np.ones_like(mask) for mask in kept)
     assert with_masks != pytest.approx(plain, rel=1e-4)
     halved = network_with(found, adapter_dropout=0.5)
     halved.load_adapters({name: array / 2**0.5 for name, array in values(found).items()})
-    same, _ = TrainStep(halved, Optim(), clip=0).step([MicroBatch(ids, ids, all_kept)], 0.0)
+    same, _ = TrainStep(halved, Optim().settings(), clip=0).step(
+        [MicroBatch(ids, ids, all_kept)], 0.0
+    )
     assert same == pytest.approx(plain, rel=1e-5)

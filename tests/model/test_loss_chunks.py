@@ -48,7 +48,7 @@ class Found:
     def now(cls) -> Found:
         part = MicroBatch(IDS, LABELS)
         return cls(
-            step=TrainStep(network(), Optim()).step([part], 1e-3),
+            step=TrainStep(network(), Optim().settings()).step([part], 1e-3),
             gradients=Gradients(network()).of(part),
             losses=TokenLosses(network()).losses(IDS, LABELS),
         )

@@ -29,9 +29,10 @@ from gpt2dsl.layout.pipeline_schedule import BACKWARD, FORWARD, RECEIVE, SEND, s
 from gpt2dsl.layout.pipeline_stages import layers_of
 from gpt2dsl.parts import Part
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.memory import Memory, memory
+from gpt2dsl.plan.memory import Memory
 from gpt2dsl.plan.parallel import Layout, bubble, layout
 from gpt2dsl.plan.stages import stages_of
+from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.traffic import Traffic, traffic
 from gpt2dsl.training.zero import is_split
 
@@ -73,13 +74,13 @@ def traffic_of(
 
 def memory_of(parallel: Parallel, *others: Part | None, geometry: GPT2Config = GEOMETRY) -> Memory:
     parts = parts_of(parallel, *others)
-    return memory(parts, geometry, stages_of(parts, geometry))
+    return plan_of(parts).memory(geometry, stages_of(parts, geometry))
 
 
 def memory_on(stage: int, parallel: Parallel, *others: Part | None) -> Memory:
     """Of the ranks of one stage; which stage needs the most depends on what is compared."""
     parts = parts_of(parallel, *others)
-    return memory(parts, GEOMETRY, [stages_of(parts, GEOMETRY)[stage]])
+    return plan_of(parts).memory(GEOMETRY, [stages_of(parts, GEOMETRY)[stage]])
 
 
 def layout_of(parallel: Parallel, *others: Part | None) -> Layout:

@@ -10,7 +10,7 @@ import pytest
 
 from gpt2dsl import Classifier, Data, Model, Recipe, SpecError, Task, Train
 from gpt2dsl.layout.config import REGRESSION
-from gpt2dsl.plan import metrics
+from gpt2dsl.plan.tasks import plan_of
 
 
 def evaluation(tmp_path: Path, asked: Sequence[str], *, classifies: bool) -> Recipe:
@@ -58,8 +58,9 @@ def test_a_metric_that_is_not_given_beside_another_is_noted(
 
 def test_a_regression_has_neither_metric(tmp_path: Path) -> None:
     recipe = evaluation(tmp_path, ["accuracy", "perplexity"], classifies=True)
-    geometry = attrs.evolve(recipe.plan().geometry, labels=1, problem=REGRESSION)
-    (fault,) = metrics.faults(recipe.completed, geometry)
+    network = recipe.plan().network
+    geometry = attrs.evolve(network.geometry, labels=1, problem=REGRESSION)
+    (fault,) = plan_of(recipe.completed).faults(geometry, network.looked)
     message = "a classifier that gives a number has no accuracy and no perplexity: leave it out"
     assert fault.message == message
 

@@ -27,8 +27,8 @@ from gpt2dsl import (
 )
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.memory import memory
 from gpt2dsl.plan.stages import stages_of
+from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.training import trained_shapes
 
 SAMPLE = Model(size="nano") | Task.pretrain(data="sample:train") | Train(seq_length=64)
@@ -277,7 +277,7 @@ GEOMETRY = GPT2Config(layers=4, heads=4, hidden=64, positions=128, vocab=512)
 def _memory(parallel: Parallel, **train: int) -> Any:
     made = Train(**{"batch_size": 8, "seq_length": 64, **train})  # type: ignore[arg-type]
     parts = Parts.of([parallel, made, Task.pretrain(data="a")])
-    return memory(parts, GEOMETRY, stages_of(parts, GEOMETRY))
+    return plan_of(parts).memory(GEOMETRY, stages_of(parts, GEOMETRY))
 
 
 def test_memory_is_split_over_ranks() -> None:

@@ -160,7 +160,7 @@ def compare(
 ) -> None:
     """From each of torch's states one step here and there."""
     network, judge = pair
-    step = TrainStep(network, Optim(), clip=1.0)
+    step = TrainStep(network, Optim().settings(), clip=1.0)
     found_here = Gradients(network)
     for i, part in enumerate(batches(geometry, *shape, BEFORE + states)):
         lr = learning_rate(SCHEDULE, PEAK, i + 3, STEPS)
@@ -197,7 +197,7 @@ def test_twenty_states_of_torch_in_float64_lead_to_the_same_steps(pair: Any) -> 
 @pytest.mark.parametrize("pair", [full, with_peft])
 def test_a_hundred_steps_run_free_stay_beside_torch(pair: Any) -> None:
     network, judge = pair(TINY, double=True)
-    step = TrainStep(network, Optim(), clip=1.0)
+    step = TrainStep(network, Optim().settings(), clip=1.0)
     take_over(step, judge.values(), judge.moments(), 0)
     for i, part in enumerate(batches(TINY, 3, 17, STEPS)):
         lr = learning_rate(SCHEDULE, PEAK, i, STEPS)

@@ -37,11 +37,11 @@ def batch(rows: int = 4, parts: int = 1, seed: int = 1) -> list[MicroBatch]:
 
 
 def test_micro_batches_are_the_batch() -> None:
-    whole = TrainStep(network(), Optim())
+    whole = TrainStep(network(), Optim().settings())
     for parts in (2, 4):
-        divided = TrainStep(network(), Optim(), micro_batches=parts)
+        divided = TrainStep(network(), Optim().settings(), micro_batches=parts)
         for seed in range(3):
-            one = TrainStep(network(), Optim()) if seed else whole
+            one = TrainStep(network(), Optim().settings()) if seed else whole
             one.network.load({k: v.copy() for k, v in divided.network.arrays().items()})
             one.load_state({k: v.copy() for k, v in divided.state().items()}, divided.progress())
             loss, norm = divided.step(batch(parts=parts, seed=seed), 1e-3)
@@ -54,7 +54,9 @@ def test_micro_batches_are_the_batch() -> None:
 
 
 def test_sgd_is_that_of_torch_with_decoupled_decay() -> None:
-    step = TrainStep(network(), Optim(name="sgd", momentum=0.8, weight_decay=0.1), clip=0)
+    step = TrainStep(
+        network(), Optim(name="sgd", momentum=0.8, weight_decay=0.1).settings(), clip=0
+    )
     model = hugging_face(TINY, random_weights(TINY))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.8)
     for seed in range(5):
@@ -77,7 +79,7 @@ def test_sgd_is_that_of_torch_with_decoupled_decay() -> None:
 
 def test_without_bias_correction_it_is_the_arithmetic_of_mindformers() -> None:
     """AdamWeightDecay: ``p -= lr (m / (sqrt(v) + eps) + decay p)``."""
-    step = TrainStep(network(), Optim(bias_correction=False, eps=1e-6), clip=0)
+    step = TrainStep(network(), Optim(bias_correction=False, eps=1e-6).settings(), clip=0)
     name = "transformer.h.0.mlp.c_fc.weight"
     gradients = Gradients(step.network)
     p: Any = step.network.arrays()[name].astype(np.float64)
@@ -126,8 +128,8 @@ def test_half_precision_is_near_float32_and_its_parameters_are_rounded() -> None
 
 
 def test_half_precision_trains_as_float32_does() -> None:
-    half = TrainStep(network(precision=HALF), Optim(), scale=LossScale())
-    exact = TrainStep(network(), Optim())
+    half = TrainStep(network(precision=HALF), Optim().settings(), scale=LossScale())
+    exact = TrainStep(network(), Optim().settings())
     for seed in range(20):
         loss, norm = half.step(batch(seed=seed % 3), 3e-3)
         expected_loss, expected_norm = exact.step(batch(seed=seed % 3), 3e-3)
@@ -140,7 +142,7 @@ def test_half_precision_trains_as_float32_does() -> None:
 def test_master_weights_keep_updates_that_float16_would_lose() -> None:
     """Updates of 1e-5 relative: half of float16's own step is 2.4e-4."""
     name = "transformer.h.0.mlp.c_fc.weight"
-    step = TrainStep(network(precision=HALF), Optim(weight_decay=0), scale=LossScale())
+    step = TrainStep(network(precision=HALF), Optim(weight_decay=0).settings(), scale=LossScale())
     before = step.network.arrays()[name].copy()
     size = np.abs(before).mean()
     for _ in range(40):
@@ -154,7 +156,7 @@ def test_master_weights_keep_updates_that_float16_would_lose() -> None:
 
 
 def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
-    step = TrainStep(network(precision=HALF), Optim(), scale=LossScale(2.0**40, clean=7))
+    step = TrainStep(network(precision=HALF), Optim().settings(), scale=LossScale(2.0**40, clean=7))
     before = {name: array.copy() for name, array in step.network.arrays().items()}
     loss, norm = step.step(batch(), 1e-3)
     assert np.isfinite(loss)
@@ -166,7 +168,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     step.scale = LossScale()
     clean, _ = step.step(batch(), 1e-3)
     assert clean == pytest.approx(loss, rel=1e-6)
-    fresh = TrainStep(network(precision=HALF), Optim(), scale=LossScale())
+    fresh = TrainStep(network(precision=HALF), Optim().settings(), scale=LossScale())
     fresh.step(batch(), 1e-3)
     for name, array in step.network.arrays().items():
         np.testing.assert_array_equal(array, fresh.network.arrays()[name])

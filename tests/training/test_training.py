@@ -22,7 +22,7 @@ KEY_BIASES = "c_attn.bias"
 def trainer(seed: int = 0, optim: Optim = OPTIM, **changes: Any) -> TrainStep:
     network = GPT2(TINY)
     network.load(random_weights(TINY, seed))
-    return TrainStep(network, optim, **changes)
+    return TrainStep(network, optim.settings(), **changes)
 
 
 def one(ids: Any, labels: Any, *kept: Any) -> list[MicroBatch]:
@@ -110,7 +110,7 @@ def test_dropout_is_the_network_with_these_masks() -> None:
     arrays = random_weights(geometry)
     network = GPT2(geometry)
     network.load(arrays)
-    step = TrainStep(network, OPTIM)
+    step = TrainStep(network, OPTIM.settings())
     ids, labels = random_ids(geometry, 2, 9), random_ids(geometry, 2, 9, seed=5)
     kept = list(dropout_masks.masks(geometry, seed=3, step=0, rows=range(2), time=9))
     loss, norm = step.step(one(ids, labels, *kept), 1e-3)
