@@ -86,12 +86,16 @@ def rank(case: Case) -> None:
     device.use("cpu")
     team = parallel_context(parts)
     geometry = parts.model.geometry(vocab=50257, labels=0)
-    network = GPT2(geometry, shard=team.shard, stages=team.stages)
+    network = GPT2(geometry, tensor_group=team.tensor_group, pipeline_group=team.pipeline_group)
     random = np.random.default_rng(0)
     for value in network.by_name.values():
         value.set_data(Tensor(random.standard_normal(value.shape, np.float32) * np.float32(0.02)))
     step = TrainStep(
-        network, parts.optim.settings(), micro_batches=case.micro_batches, copies=team.copies
+        network,
+        parts.optim.settings(),
+        micro_batches=case.micro_batches,
+        data_group=team.data_group,
+        shards_optimizer=case.shard,
     )
     rows = case.rows // case.dp // case.micro_batches
     ids = random.integers(0, 50257, (rows, case.tokens)).astype(np.int32)

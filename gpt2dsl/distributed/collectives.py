@@ -1,56 +1,57 @@
 """Tensor and sequence parallel collectives with their gradients.
 
-The gradient of MindSpore's AllReduce is another AllReduce, which would count each gradient ``mp``
-times.
+The gradient of MindSpore's AllReduce is another AllReduce, which would count each gradient once
+a rank.
 """
 
 from __future__ import annotations
 
-import mindspore as ms
+from typing import Any
+
 import mindspore.ops.operations as P
 from mindspore import Tensor, nn
 
 from gpt2dsl.distributed.process_groups import TensorParallelGroup
 
 
-def copy_to_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
+def copy_to_tensor_parallel_region(group: TensorParallelGroup) -> nn.Cell:
     """Return the entry of a tensor parallel region: identity, all-reduced gradient.
 
     This is Megatron's f.
     """
-    if shard.sequence:
-        return _GatherReduceScatter(shard)
-    return all_reduce_grad(shard)
+    if group.sequence_parallel:
+        return _GatherReduceScatter(group)
+    return all_reduce_grad(group)
 
 
-def reduce_from_tensor_parallel_region(shard: TensorParallelGroup) -> nn.Cell:
+def reduce_from_tensor_parallel_region(group: TensorParallelGroup) -> nn.Cell:
     """Return the exit of a tensor parallel region: all-reduce, identity gradient.
 
     This is Megatron's g.
     """
-    if shard.sequence:
-        return _ReduceScatterGather(shard)
-    return _AllReduce(shard.group) if shard.mp > 1 else nn.Identity()
+    if group.sequence_parallel:
+        return _ReduceScatterGather(group)
+    return _AllReduce(group.name) if group.size > 1 else nn.Identity()
 
 
-def all_reduce_grad(shard: TensorParallelGroup) -> nn.Cell:
+def all_reduce_grad(group: TensorParallelGroup) -> nn.Cell:
     """Return an identity that all-reduces the gradient, for replicated weights."""
-    return _AllReduceGrad(shard.group) if shard.mp > 1 else nn.Identity()
+    return _AllReduceGrad(group.name) if group.size > 1 else nn.Identity()
 
 
-def all_reduce_sequence_grad(shard: TensorParallelGroup) -> nn.Cell:
+def all_reduce_sequence_grad(group: TensorParallelGroup) -> nn.Cell:
     """Return ``all_reduce_grad`` under sequence parallelism, where each rank sees some tokens."""
-    return all_reduce_grad(shard) if shard.sequence else nn.Identity()
+    return all_reduce_grad(group) if group.sequence_parallel else nn.Identity()
 
 
-def scatter_sequence(shard: TensorParallelGroup) -> nn.Cell:
+def scatter_sequence(group: TensorParallelGroup) -> nn.Cell:
     """Return the split of replicated rows into this rank's, under sequence parallelism."""
-    return _ScatterGather(shard) if shard.sequence else nn.Identity()
+    return _ScatterGather(group) if group.sequence_parallel else nn.Identity()
 
 
-def gather_sequence(shard: TensorParallelGroup) -> nn.Cell:
+def gather_sequence(group: TensorParallelGroup) -> nn.Cell:
     """Return the all-gather of rows, after which all ranks compute the same."""
-    return _GatherScatter(shard) if shard.sequence else nn.Identity()
+    return _GatherScatter(group) if group.sequence_parallel else nn.Identity()
 
 
 class _AllReduceGrad(nn.Cell):
@@ -80,14 +81,14 @@ class _AllReduce(nn.Cell):
 class _SequenceRegion(nn.Cell):
     """Base of sequence parallel collectives (Korthikanti et al. 2022); rows are sharded."""
 
-    def __init__(self, shard: TensorParallelGroup) -> None:
+    def __init__(self, group: TensorParallelGroup) -> None:
         super().__init__(auto_prefix=False)
-        self.mp, self.index = shard.mp, shard.index
-        self.sum, self.joined = P.AllReduce(group=shard.group), AllGather(shard, 0)
+        self.size, self.index = group.size, group.index
+        self.sum, self.joined = P.AllReduce(group=group.name), AllGather(group, 0)
 
     def mine(self, x: Tensor) -> Tensor:
         """Return this rank's rows: ``[rows, ..] → [rows / mp, ..]``."""
-        count = x.shape[0] // self.mp
+        count = x.shape[0] // self.size
         return x[self.index * count : (self.index + 1) * count]
 
 
@@ -129,11 +130,11 @@ class AllGather(nn.Cell):
     Why: MindSpore's CPU AllGather only supports the world group; an all-reduce with zeros is exact.
     """
 
-    def __init__(self, shard: TensorParallelGroup, axis: int) -> None:
+    def __init__(self, group: TensorParallelGroup, axis: int) -> None:
         super().__init__(auto_prefix=False)
-        self.before, self.after = shard.index, shard.mp - 1 - shard.index
+        self.before, self.after = group.index, group.size - 1 - group.index
         self.concat, self.zeros_like = P.Concat(axis), P.ZerosLike()
-        self.sum = P.AllReduce(group=shard.group)
+        self.sum = P.AllReduce(group=group.name)
 
     def construct(self, x: Tensor) -> Tensor:
         """``[.., n, ..] → [.., mp n, ..]``."""
@@ -141,11 +142,11 @@ class AllGather(nn.Cell):
         return self.sum(self.concat((zeros,) * self.before + (x,) + (zeros,) * self.after))
 
 
-def local_vocab_ids(ids: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+def local_vocab_ids(ids: Any, first: int, count: int) -> tuple[Any, Any]:
     """Return ids relative to this rank's vocabulary rows, and 1 or 0 for whether they are inside.
 
-    Ids of other ranks become 0.
+    Ids of other ranks become 0. Both a tensor and a NumPy array are accepted.
     """
     local = ids - first
-    inside = ms.ops.logical_and(local >= 0, local < count)
-    return local * inside.astype(ms.int32), inside.astype(ms.float32)
+    inside = (local >= 0) & (local < count)
+    return local * inside, inside.astype("float32")

@@ -6,70 +6,57 @@ import attrs
 
 
 @attrs.frozen
-class TensorParallelGroup:
-    """Tensor parallel group: the ranks that share each layer.
+class ProcessGroup:
+    """Ranks that communicate with each other.
 
     Attributes:
-        mp: number of ranks.
+        size: number of ranks.
         index: this rank's index in the group.
-        group: MindSpore's name of the group; "" for a single rank.
-        sequence: whether norms, residuals and dropout are sequence parallel (split by tokens).
+        name: MindSpore's name of the group; "" for a single rank.
     """
 
-    mp: int = 1
+    size: int = 1
     index: int = 0
-    group: str = ""
-    sequence: bool = False
-
-
-@attrs.frozen
-class DataParallelGroup:
-    """Data parallel group: the replicas of the same parameters, each with its own rows.
-
-    Attributes:
-        dp: number of replicas.
-        index: this replica's index.
-        group: MindSpore's name of the group; "" for a single replica.
-        shards_state: whether each replica holds a shard of the optimizer state (ZeRO-1).
-    """
-
-    dp: int = 1
-    index: int = 0
-    group: str = ""
-    shards_state: bool = False
-
-
-@attrs.frozen
-class PipelineGroup:
-    """Pipeline group: one rank of each stage.
-
-    Attributes:
-        pp: number of stages.
-        index: this rank's stage.
-        group: MindSpore's name of the group of all stages.
-        before: name of the group with the previous stage; "" on the first.
-        after: name of the group with the next stage; "" on the last.
-        ends: name of the group of first and last stage, which tie the word table; "" on others.
-    """
-
-    pp: int = 1
-    index: int = 0
-    group: str = ""
-    before: str = ""
-    after: str = ""
-    ends: str = ""
+    name: str = ""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the first stage, which embeds."""
+        """Whether this rank is the group's first: of a pipeline, the stage that embeds."""
         return self.index == 0
 
     @property
     def is_last(self) -> bool:
-        """Whether this is the last stage, which computes the loss."""
-        return self.index == self.pp - 1
+        """Whether this rank is the group's last: of a pipeline, the stage that has the loss."""
+        return self.index == self.size - 1
 
 
+@attrs.frozen
+class TensorParallelGroup(ProcessGroup):
+    """Ranks that share each layer.
+
+    Attributes:
+        sequence_parallel: whether norms, residuals and dropout are split by tokens.
+    """
+
+    sequence_parallel: bool = False
+
+
+@attrs.frozen
+class PipelineGroup(ProcessGroup):
+    """One rank of each pipeline stage.
+
+    Attributes:
+        previous: name of the group with the previous stage; "" on the first.
+        next: name of the group with the next stage; "" on the last.
+        tied_embedding: name of the group of first and last stage, which tie the word table; "" on
+            others.
+    """
+
+    previous: str = ""
+    next: str = ""
+    tied_embedding: str = ""
+
+
+NO_DATA_PARALLEL = ProcessGroup()
 NO_TENSOR_PARALLEL = TensorParallelGroup()
-NO_DATA_PARALLEL = DataParallelGroup()
 NO_PIPELINE = PipelineGroup()

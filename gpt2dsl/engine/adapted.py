@@ -66,7 +66,7 @@ def _refuse_other_base(network: GPT2, named: Weights, adapter: Weights) -> None:
     differing = [
         f"{key} is {theirs} there and {ours} here"
         for key in OF_NETWORK
-        if (theirs := getattr(named.geometry, key)) != (ours := getattr(network.geometry, key))
+        if (theirs := getattr(named.geometry, key)) != (ours := getattr(network.config, key))
     ]
     if not differing:
         differing = [f"{name} differs" for name in _other_values(network, named)]

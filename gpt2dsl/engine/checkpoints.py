@@ -90,7 +90,7 @@ class Checkpoints:
     def _write_weights(self, folder: Path, values: Values) -> dict[str, str]:
         """Write full weights for transformers, or adapters for PEFT; return file digests."""
         network = self.step.network
-        geometry = network.geometry
+        geometry = network.config
         if network.adapters:
             full = {name: values[name] for name in (SCORE,) if name in values}
             added = {name: value for name, value in values.items() if name not in full}

@@ -43,8 +43,8 @@ class TextClassifier:
     ) -> None:
         self.names, self._skipped = tuple(names), skipped
         self.tokenizer = tokenizer
-        self.length = min(network.geometry.positions, seq_length)
-        self._problem = network.geometry.problem
+        self.length = min(network.config.positions, seq_length)
+        self._problem = network.config.problem
         with device.turn():
             self._logits = ClassScores(network)
 

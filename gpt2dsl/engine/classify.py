@@ -21,7 +21,7 @@ def run(job: Job) -> Result:
     assert isinstance(task, Classify)
     texts, team = prompts.read(task.texts, "text"), parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
-        network, tokenizer = loaded(job, team.shard), Tokenizer.load(job.tokenizer)
+        network, tokenizer = loaded(job, team.tensor_group), Tokenizer.load(job.tokenizer)
         length, skipped = job.parts.train.seq_length, pad_of(job, tokenizer)
         classifier = TextClassifier(network, tokenizer, job.classes, length, skipped)
     with saying(f"compiling and classifying {len(texts)} text(s)"):

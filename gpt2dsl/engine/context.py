@@ -17,6 +17,5 @@ def parallel_context(parts: Parts) -> ParallelContext:
         parallel.grid,
         int(os.environ["RANK_ID"]),
         parts.runtime.device,
-        shards_state=parallel.optimizer_shard,
-        sequence=parallel.sequence_parallel and parallel.mp > 1 and parts.trains,
+        sequence_parallel=parallel.sequence_parallel and parallel.mp > 1 and parts.trains,
     )

@@ -32,7 +32,7 @@ def run(job: Job) -> Result:
     """Evaluate the weights of the recipe on the task's data."""
     team = parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
-        network = loaded(job, team.shard)
+        network = loaded(job, team.tensor_group)
     tokenizer = Tokenizer.load(job.tokenizer)
     if job.geometry.labels:
         result = _classes(job, network, tokenizer)
@@ -127,11 +127,11 @@ def mean_loss(
         pause: minimum seconds between printed lines.
     """
     total, tokens = 0.0, 0
-    replicas = team.copies
+    replicas = team.data_group
     batches = itertools.islice(
-        rows.evaluation_batches(batch_size), replicas.index, None, replicas.dp
+        rows.evaluation_batches(batch_size), replicas.index, None, replicas.size
     )
-    count = len(range(replicas.index, rows.evaluation_count(batch_size), replicas.dp))
+    count = len(range(replicas.index, rows.evaluation_count(batch_size), replicas.size))
     with Bar("evaluating", count, pause=pause) as bar:
         for ids, labels, mask in batches:
             batch_losses = losses.losses(ids, labels)
@@ -148,8 +148,8 @@ def mean_loss(
 
 def _over_copies(team: ParallelContext, total: float, tokens: int) -> tuple[float, int]:
     """Return the sums over data parallel replicas, one rank of each: its other ranks agree."""
-    every = team.gathered(total, tokens)
-    firsts = [every[team.ranks.rank(RankCoordinates(0, i, 0))] for i in range(team.ranks.dp)]
+    every = team.all_gather(total, tokens)
+    firsts = [every[team.dims.rank(RankCoordinates(0, i, 0))] for i in range(team.dims.dp)]
     return sum(pair[0] for pair in firsts), int(sum(pair[1] for pair in firsts))
 
 

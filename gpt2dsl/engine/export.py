@@ -24,8 +24,7 @@ from gpt2dsl.lite import writing as lite
 from gpt2dsl.lite.description import COMPARED_ROWS, ONNX, Description
 from gpt2dsl.lite.shapes import Shapes
 from gpt2dsl.lite.writing import Graphs
-from gpt2dsl.model.evaluation import ClassScores
-from gpt2dsl.model.gpt2 import TokenLogits
+from gpt2dsl.model.evaluation import ClassScores, TokenLogits
 from gpt2dsl.parts.task import Export
 from gpt2dsl.weights import reading, writing
 from gpt2dsl.weights.files.lazy_tensor import Arrays, LazyTensor

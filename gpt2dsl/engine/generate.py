@@ -24,7 +24,7 @@ def run(job: Job) -> Result:
     assert isinstance(task, Generate)
     texts, team = prompts.read(task.prompts, "prompt"), parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
-        model = LanguageModel.of_job(job, team.shard)
+        model = LanguageModel.of_job(job, team.tensor_group)
     started = time.perf_counter()
     continuations = _generated(job, model, texts, team)
     seconds = time.perf_counter() - started
@@ -51,12 +51,12 @@ def _shared_out(
     model: LanguageModel, texts: Sequence[str], generation: Generation, team: ParallelContext
 ) -> list[Continuation]:
     """Distribute prompts over data parallel replicas; every rank gets all continuations."""
-    dp, each = team.copies.dp, generation.num_return_sequences
-    indices = range(team.copies.index, len(texts), dp)
+    dp, each = team.data_group.size, generation.num_return_sequences
+    indices = range(team.data_group.index, len(texts), dp)
     continuations = (
         model.continuations([texts[i] for i in indices], generation, indices) if indices else []
     )
-    shares = team.of_copies(continuations)
+    shares = team.gather_from_replicas(continuations)
     return [
         continuation
         for i in range(len(texts))

@@ -96,13 +96,16 @@ class HeldOut:
             return None
         with saying("generating samples for the report"):
             generate = None
-            if self._team.stages.pp == 1 and not self._team.shard.sequence:
+            if (
+                self._team.pipeline_group.size == 1
+                and not self._team.tensor_group.sequence_parallel
+            ):
                 generate = LanguageModel(self._network, self._tokenizer).continuations
             return show(self._tokenizer, self._losses, self._rows, self._job.parts, generate)
 
     @cached_property
     def _losses(self) -> Losses:
-        if self._team.stages.pp > 1:
+        if self._team.pipeline_group.size > 1:
             return PipelineTokenLosses(self._network)
         return TokenLosses(self._network)
 

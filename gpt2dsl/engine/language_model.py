@@ -23,9 +23,10 @@ from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
 from gpt2dsl.model.chunked_prefill import ChunkedPrefill
-from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
-from gpt2dsl.model.gpt2 import Arrays as Values
+from gpt2dsl.model.decoding import KVCacheDecoder
+from gpt2dsl.model.evaluation import TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.parameters import Arrays as Values
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.defaults import Defaults
 from gpt2dsl.weights.files.lazy_tensor import Arrays
@@ -49,7 +50,7 @@ class LanguageModel(TextModel):
         tokenizer: Tokenizer | InputError,
         defaults: Defaults | None = None,
     ) -> None:
-        super().__init__(tokenizer, network.geometry, defaults=defaults)
+        super().__init__(tokenizer, network.config, defaults=defaults)
         self._network = network
         with device.turn():
             self._scores = TokenLogits(network)
@@ -66,7 +67,7 @@ class LanguageModel(TextModel):
         on: str = "cpu",
         seed: int = 0,
         precision: PrecisionPolicy = FLOAT32,
-        shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
+        tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL,
         tokenizer: str = "auto",
     ) -> LanguageModel:
         """Load a model from weights of any format.
@@ -76,7 +77,7 @@ class LanguageModel(TextModel):
             hints: properties of the weights that their files may lack.
             on: the device.
             seed: seed of new values, if the hints allow missing tensors.
-            shard: tensor parallel group of this rank.
+            tensor_group: tensor parallel group of this rank.
             precision: mixed precision policy; float32 by default.
             tokenizer: auto for the one beside the weights, gpt2, or a folder.
 
@@ -89,16 +90,20 @@ class LanguageModel(TextModel):
             raise InputError("G2-317", weights, message)
         loaded_tokenizer = _tokenizer(loaded_weights, tokenizer)
         arrays = Arrays(filled(loaded_weights, seed))
-        network = network_of(loaded_weights.geometry, arrays, on, precision, shard=shard)
+        network = network_of(
+            loaded_weights.geometry, arrays, on, precision, tensor_group=tensor_group
+        )
         return cls(network, loaded_tokenizer, loaded_weights.defaults)
 
     @classmethod
-    def of_job(cls, job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> LanguageModel:
+    def of_job(
+        cls, job: Job, tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL
+    ) -> LanguageModel:
         """Load the model of a job.
 
         Args:
             job: the job.
-            shard: tensor parallel group of this rank.
+            tensor_group: tensor parallel group of this rank.
 
         Raises:
             InputError: as ``load`` does.
@@ -110,7 +115,7 @@ class LanguageModel(TextModel):
             on=job.parts.runtime.device,
             seed=job.parts.train.seed,
             precision=job.parts.precision.policy,
-            shard=shard,
+            tensor_group=tensor_group,
             tokenizer="auto" if is_own else job.tokenizer,
         )
 
@@ -278,12 +283,12 @@ class LanguageModel(TextModel):
             batch: number of slots.
             cache: maximum size of the prefix cache in bytes.
         """
-        decoder = Decoder(self._network, batch, adapted=self._adapted)
+        decoder = KVCacheDecoder(self._network, batch, adapted=self._adapted)
         prefill = ChunkedPrefill(self._network, self._adapted)
         return ChunkedSlots(decoder, batch, prefill, PrefixCache(cache), list(self._adapted))
 
-    def _new_decoder(self, batch: int) -> Decoder:
-        return Decoder(self._network, batch)
+    def _new_decoder(self, batch: int) -> KVCacheDecoder:
+        return KVCacheDecoder(self._network, batch)
 
 
 def _is_one(text: Any) -> bool:
@@ -306,10 +311,10 @@ def _tokenizer(weights: Weights, name: str) -> Tokenizer | InputError:
         return error
 
 
-def loaded(job: Job, shard: TensorParallelGroup = NO_TENSOR_PARALLEL) -> GPT2:
+def loaded(job: Job, tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL) -> GPT2:
     """Return the network of a job, or this rank's part of it, with its weights loaded."""
     target, precision = job.parts.runtime.device, job.parts.precision.policy
-    return network_of(job.geometry, values_of(job), target, precision, shard=shard)
+    return network_of(job.geometry, values_of(job), target, precision, tensor_group=tensor_group)
 
 
 def values_of(job: Job) -> Arrays:
@@ -328,7 +333,7 @@ def network_of(
         arrays: values of its parameters.
         on: the device.
         precision: mixed precision policy; float32 by default.
-        more: other arguments of ``GPT2``: adapters, recompute, shard, stages.
+        more: other arguments of ``GPT2``: adapters, recompute, groups.
     """
     with device.turn():
         device.use(on)

@@ -175,7 +175,7 @@ class TrainingRun:
                 f"train.resume = {resume}: {folder} is at step {self.step.steps}, past the "
                 f"{self.job.steps} steps of this recipe; raise train.steps or epochs",
             )
-        self.team.wait()
+        self.team.barrier()
         if resume != "auto" and not self._is_own(folder) and self.team.is_main_process:
             checkpoints.set_aside(self.directory.checkpoints, self.step.steps)
         if folder is None:
@@ -185,7 +185,7 @@ class TrainingRun:
         self.directory.forget_after(step, evaluations_after=-1 if other_text else step)
         if other_text:
             self.directory.forget_outcome()
-        self.team.wait()
+        self.team.barrier()
         for difference in differences:
             terminal.say(
                 f"changed since the checkpoint was written: {difference}; {difference.rule.words}"
@@ -193,7 +193,7 @@ class TrainingRun:
         self.evaluations = [line for line in self.directory.metrics() if "eval_loss" in line]
         if self.job.geometry.labels and self._is_over():
             # Final scores are not in metrics.jsonl: repeat the last evaluation.
-            self.team.wait()
+            self.team.barrier()
             self.directory.forget_after(step, evaluations_after=step - 1)
             self.evaluations = [line for line in self.evaluations if line["step"] < step]
         is_same = self._is_own(folder) and not differences
@@ -263,8 +263,8 @@ class TrainingRun:
     def _batch(self, done: int, indices: Indices) -> Iterator[MicroBatch]:
         """Yield the micro-batches of a step lazily: dropout masks are large."""
         parts = self.parts
-        replicas = self.team.copies
-        local_rows = len(indices) // replicas.dp
+        replicas = self.team.data_group
+        local_rows = len(indices) // replicas.size
         size = local_rows // parts.parallel.micro_batches
         weight = self.rows.weight(indices)
         for first in range(replicas.index * local_rows, (replicas.index + 1) * local_rows, size):
@@ -278,7 +278,7 @@ class TrainingRun:
                     self.rows.length,
                     adapters=self.step.network.adapters,
                     adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
-                    shard=self.team.shard,
+                    group=self.team.tensor_group,
                     layers=self.step.network.layers,
                 )
             yield MicroBatch(ids, labels, tuple(dropout_masks), weight)

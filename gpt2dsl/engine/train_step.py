@@ -26,7 +26,8 @@ def train_step(job: Job, team: ParallelContext) -> TrainStep:
         clip=parts.train.clip,
         scale=LossScale() if scales else None,
         micro_batches=parts.parallel.micro_batches,
-        copies=team.copies,
+        data_group=team.data_group,
+        shards_optimizer=parts.parallel.optimizer_shard,
     )
 
 
@@ -37,8 +38,8 @@ def _network(job: Job, team: ParallelContext) -> GPT2:
         "adapters": added,
         "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
         "recompute": parts.parallel.recompute,
-        "shard": team.shard,
-        "stages": team.stages,
+        "tensor_group": team.tensor_group,
+        "pipeline_group": team.pipeline_group,
     }
     target = parts.runtime.device
     if job.weights:

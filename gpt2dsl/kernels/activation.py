@@ -141,7 +141,7 @@ class LeakyRelu(nn.Cell):
         return (dout * ((x > 0.0).astype(ms.float32) * 0.99 + 0.01),)
 
 
-class Identity(nn.Cell):
+class LinearActivation(nn.Cell):
     """linear: ``x``."""
 
     def construct(self, x: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ OPERATORS: dict[str, type[nn.Cell]] = {
     "gelu_10": ClippedGelu,
     "laplace": Laplace,
     "leaky_relu": LeakyRelu,
-    "linear": Identity,
+    "linear": LinearActivation,
     "mish": Mish,
     "relu2": SquaredRelu,
     "relu6": Relu6,

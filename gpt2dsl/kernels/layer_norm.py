@@ -21,7 +21,7 @@ class LayerNorm(nn.Cell):
 
     def __init__(self, epsilon: float, precision: PrecisionPolicy = FLOAT32) -> None:
         super().__init__()
-        self.numbers = MixedPrecision(precision)
+        self.precision = MixedPrecision(precision)
         self.epsilon = epsilon
         self.norm = P.LayerNorm(-1, -1, epsilon)
         self.product = P.MatMul()
@@ -30,7 +30,7 @@ class LayerNorm(nn.Cell):
 
     def construct(self, x: Tensor, g: Tensor, b: Tensor) -> Three:
         """``[rows, width] → [rows, width]``; mean and variance, ``[rows, 1]``, for the gradient."""
-        return self.norm(x, self.numbers.held(g), self.numbers.held(b))
+        return self.norm(x, self.precision.rounded(g), self.precision.rounded(b))
 
     def bprop(self, x: Tensor, g: Tensor, b: Tensor, out: Three, dout: Three) -> Three:
         """Return ``gradients`` with the mean and variance of the forward pass."""
@@ -46,7 +46,7 @@ class LayerNorm(nn.Cell):
         rows, width = x.shape
         sigma = self.sqrt(variance + self.epsilon)  # [rows, 1]
         n = (x - mean) / sigma  # [rows, width]
-        dn = dy * self.numbers.held(g)
+        dn = dy * self.precision.rounded(g)
         column = self.ones((width, 1), ms.float32)
         mean_dn = self.product(dn, column) / width  # [rows, 1]
         mean_dn_n = self.product(dn * n, column) / width

@@ -18,23 +18,23 @@ class MatMul(nn.Cell):
 
     def __init__(self, precision: PrecisionPolicy = FLOAT32) -> None:
         super().__init__()
-        self.numbers = MixedPrecision(precision)
+        self.precision = MixedPrecision(precision)
         self.product = P.MatMul()
         self.product_bt = P.MatMul(transpose_b=True)
         self.product_at = P.MatMul(transpose_a=True)
 
     def construct(self, x: Tensor, w: Tensor) -> Tensor:
         """``[rows, in] x [in, out] → [rows, out]``."""
-        numbers = self.numbers
-        return numbers.wide(self.product(numbers.narrow(x), numbers.factor(w)))
+        precision = self.precision
+        return precision.wide(self.product(precision.narrow(x), precision.factor(w)))
 
     def bprop(self, x: Tensor, w: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         """``dx = dy wᵀ, dw = xᵀ dy``."""
-        numbers = self.numbers
-        dy = numbers.narrow(dout)
-        dx = self.product_bt(dy, numbers.factor(w))
-        dw = self.product_at(numbers.narrow(x), dy)
-        return numbers.wide(dx), numbers.wide(dw)
+        precision = self.precision
+        dy = precision.narrow(dout)
+        dx = self.product_bt(dy, precision.factor(w))
+        dw = self.product_at(precision.narrow(x), dy)
+        return precision.wide(dx), precision.wide(dw)
 
 
 class Bias(nn.Cell):
@@ -45,14 +45,14 @@ class Bias(nn.Cell):
 
     def __init__(self, precision: PrecisionPolicy = FLOAT32) -> None:
         super().__init__()
-        self.numbers = MixedPrecision(precision)
+        self.precision = MixedPrecision(precision)
         self.product = P.MatMul()
         self.add_bias = P.BiasAdd()
         self.ones = P.Ones()
 
     def construct(self, x: Tensor, b: Tensor) -> Tensor:
         """``[rows, out] + [out] → [rows, out]``."""
-        return self.add_bias(x, self.numbers.held(b))
+        return self.add_bias(x, self.precision.rounded(b))
 
     def bprop(self, x: Tensor, b: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         """``dx = dy, db = 1ᵀ dy``."""

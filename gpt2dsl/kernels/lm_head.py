@@ -28,22 +28,22 @@ class Logits(nn.Cell):
         vocab: int,
         padded_vocab: int,
         precision: PrecisionPolicy = FLOAT32,
-        shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
+        group: TensorParallelGroup = NO_TENSOR_PARALLEL,
     ) -> None:
         super().__init__()
-        self.numbers = MixedPrecision(precision)
+        self.precision = MixedPrecision(precision)
         self.product_bt = P.MatMul(transpose_b=True)
         self.add_bias = P.BiasAdd()
         bias = np.zeros(padded_vocab, np.float32)
         bias[vocab:] = MASKED
-        bias = np.split(bias, shard.mp)[shard.index]
+        bias = np.split(bias, group.size)[group.index]
         self.is_padded = bool(bias.any())
         self.bias = Tensor(bias)
 
     def construct(self, x: Tensor, table: Tensor) -> Tensor:
         """``[rows, hidden] x [padded_vocab, hidden] → [rows, padded_vocab]``."""
-        numbers = self.numbers
-        logits = numbers.wide(self.product_bt(numbers.narrow(x), numbers.factor(table)))
+        precision = self.precision
+        logits = precision.wide(self.product_bt(precision.narrow(x), precision.factor(table)))
         if self.is_padded:
             logits = self.add_bias(logits, self.bias)
         return logits
@@ -52,30 +52,28 @@ class Logits(nn.Cell):
 class GatheredLogits(nn.Cell):
     """Logits all-gathered over the ranks that share the table."""
 
-    def __init__(self, logits: Logits, shard: TensorParallelGroup) -> None:
+    def __init__(self, logits: Logits, group: TensorParallelGroup) -> None:
         super().__init__()
-        self.logits, self.joined = logits, AllGather(shard, 1)
+        self.logits, self.joined = logits, AllGather(group, 1)
 
     def construct(self, x: Tensor, table: Tensor) -> Tensor:
         """``[rows, hidden] x [padded_vocab / mp, hidden] → [rows, padded_vocab]``."""
         return self.joined(self.logits(x, table))
 
 
-def lm_head(
-    geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
-) -> nn.Cell:
+def lm_head(config: GPT2Config, precision: PrecisionPolicy, group: TensorParallelGroup) -> nn.Cell:
     """Return the cell that computes ``x tableᵀ`` over the whole, possibly sharded, table."""
-    logits = Logits(geometry.vocab, geometry.padded_vocab, precision, shard)
-    return GatheredLogits(logits, shard) if shard.mp > 1 else logits
+    logits = Logits(config.vocab, config.padded_vocab, precision, group)
+    return GatheredLogits(logits, group) if group.size > 1 else logits
 
 
 def linear_cross_entropy(
-    geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
+    config: GPT2Config, precision: PrecisionPolicy, group: TensorParallelGroup
 ) -> nn.Cell:
     """Return the cell that computes each token's loss, and the tensor its gradient needs."""
-    if shard.mp > 1:
-        return VocabParallelCrossEntropy(geometry, precision, shard)
-    return LinearCrossEntropy(geometry.vocab, geometry.padded_vocab, precision)
+    if group.size > 1:
+        return VocabParallelCrossEntropy(config, precision, group)
+    return LinearCrossEntropy(config.vocab, config.padded_vocab, precision)
 
 
 class _HeadGradient(nn.Cell):
@@ -87,7 +85,7 @@ class _HeadGradient(nn.Cell):
 
     def __init__(self, logits: Logits) -> None:
         super().__init__()
-        self.logits, self.numbers = logits, logits.numbers
+        self.logits, self.precision = logits, logits.precision
         self.pick, self.scatter_add = P.GatherD(), P.TensorScatterAdd()
         self.product, self.product_at = P.MatMul(), P.MatMul(transpose_a=True)
         self.zeros, self.concat = P.Zeros(), P.Concat(1)
@@ -102,10 +100,10 @@ class _HeadGradient(nn.Cell):
         self, x: Tensor, table: Tensor, error: Tensor, per_row: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return ``dx = error table`` and ``dtable = errorᵀ x``, scaled per row."""
-        numbers = self.numbers
-        error = numbers.narrow(error)
-        dx = numbers.wide(self.product(error, numbers.factor(table))) * per_row
-        return dx, numbers.wide(self.product_at(error, numbers.narrow(x * per_row)))
+        precision = self.precision
+        error = precision.narrow(error)
+        dx = precision.wide(self.product(error, precision.factor(table))) * per_row
+        return dx, precision.wide(self.product_at(error, precision.narrow(x * per_row)))
 
 
 class LinearCrossEntropy(_HeadGradient):
@@ -147,17 +145,17 @@ class LinearCrossEntropy(_HeadGradient):
 class VocabParallelCrossEntropy(_HeadGradient):
     """Vocabulary-parallel ``LinearCrossEntropy``: the table is sharded by rows, logits stay local.
 
-    Ranks all-reduce three numbers per token (largest logit, sum of exponentials, label's logit)
+    Ranks all-reduce three precision per token (largest logit, sum of exponentials, label's logit)
     and, in the backward pass, the gradient of ``x`` (Shoeybi et al. 2019, section 3).
     """
 
     def __init__(
-        self, geometry: GPT2Config, precision: PrecisionPolicy, shard: TensorParallelGroup
+        self, config: GPT2Config, precision: PrecisionPolicy, group: TensorParallelGroup
     ) -> None:
-        super().__init__(Logits(geometry.vocab, geometry.padded_vocab, precision, shard))
-        self.count = geometry.padded_vocab // shard.mp
-        self.first = self.count * shard.index
-        self.joined, self.sum = AllGather(shard, 1), P.AllReduce(group=shard.group)
+        super().__init__(Logits(config.vocab, config.padded_vocab, precision, group))
+        self.count = config.padded_vocab // group.size
+        self.first = self.count * group.index
+        self.joined, self.sum = AllGather(group, 1), P.AllReduce(group=group.name)
         self.largest, self.total = P.ReduceMax(keep_dims=True), P.ReduceSum(keep_dims=True)
         self.exp, self.log = P.Exp(), P.Log()
 
@@ -170,8 +168,8 @@ class VocabParallelCrossEntropy(_HeadGradient):
         logits = logits - self.largest(self.joined(self.largest(logits, 1)), 1)
         exponentials = self.exp(logits)
         total = self.sum(self.total(exponentials, 1))  # [rows, 1]
-        place, inside = local_vocab_ids(labels, self.first, self.count)
-        of_label = self.sum(self.pick(logits, 1, place) * inside)  # [rows, 1]
+        row, inside = local_vocab_ids(labels, self.first, self.count)
+        of_label = self.sum(self.pick(logits, 1, row) * inside)  # [rows, 1]
         return self.log(total) - of_label, exponentials / total
 
     def bprop(
@@ -183,7 +181,7 @@ class VocabParallelCrossEntropy(_HeadGradient):
         dout: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``dlogits = (p - onehot) dy``; ``dx`` is all-reduced over the ranks."""
-        place, inside = local_vocab_ids(labels, self.first, self.count)
-        error = self.minus_label(out[1], place, inside.reshape((-1,)))  # [rows, v / mp]
+        row, inside = local_vocab_ids(labels, self.first, self.count)
+        error = self.minus_label(out[1], row, inside.reshape((-1,)))  # [rows, v / mp]
         dx, dtable = self.back(x, table, error, dout[0])
         return self.sum(dx), dtable, self.zeros(labels.shape, ms.int32)

@@ -29,7 +29,7 @@ class MixedPrecision(nn.Cell):
         self.narrows = precision.compute != "float32"
         self.cast = P.Cast()
 
-    def held(self, weight: Tensor) -> Tensor:
+    def rounded(self, weight: Tensor) -> Tensor:
         """Round a parameter to its storage format; return it in float32."""
         if self.rounds:
             weight = self.cast(self.cast(weight, self.params), ms.float32)
@@ -37,7 +37,7 @@ class MixedPrecision(nn.Cell):
 
     def factor(self, weight: Tensor) -> Tensor:
         """Round a parameter and cast it to the compute format of matrix products."""
-        return self.narrow(self.held(weight))
+        return self.narrow(self.rounded(weight))
 
     def narrow(self, x: Tensor) -> Tensor:
         """Cast an activation or a gradient to the compute format of matrix products."""
@@ -53,15 +53,15 @@ class MixedPrecision(nn.Cell):
 
 
 class StraightThroughRound(nn.Cell):
-    """``MixedPrecision.held`` with a straight-through gradient."""
+    """``MixedPrecision.rounded`` with a straight-through gradient."""
 
     def __init__(self, precision: PrecisionPolicy) -> None:
         super().__init__()
-        self.numbers = MixedPrecision(precision)
+        self.precision = MixedPrecision(precision)
 
     def construct(self, weight: Tensor) -> Tensor:
         """Round a weight of any shape."""
-        return self.numbers.held(weight)
+        return self.precision.rounded(weight)
 
     def bprop(self, weight: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         """Pass the gradient through unchanged."""

@@ -19,16 +19,16 @@ class ReuseActivation(nn.Cell):
         super().__init__(auto_prefix=False)
         self.known = _Known()
 
-    def construct(self, x: Tensor, found: SavedValue) -> Tensor:
+    def construct(self, x: Tensor, saved: SavedValue) -> Tensor:
         """Return the saved activation, or else ``x``; any shape."""
-        if found:
-            x = self.known(x, found[0])
+        if saved:
+            x = self.known(x, saved[0])
         return x
 
 
 class _Known(nn.Cell):
-    def construct(self, x: Tensor, found: Tensor) -> Tensor:
-        return found
+    def construct(self, x: Tensor, saved: Tensor) -> Tensor:
+        return saved
 
-    def bprop(self, x: Tensor, found: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
-        return dout, found  # the second gradient is never used
+    def bprop(self, x: Tensor, saved: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        return dout, saved  # the second gradient is never used

@@ -22,12 +22,12 @@ class Softmax(nn.Cell):
         self.product = P.MatMul()
         self.ones = P.Ones()
 
-    def construct(self, scores: Tensor, found: SavedValue) -> Tensor:
+    def construct(self, scores: Tensor, saved: SavedValue) -> Tensor:
         """Return saved probabilities or compute them: ``[batch * heads, time, time]`` or any."""
-        return found[0] if found else self.softmax(scores)
+        return saved[0] if saved else self.softmax(scores)
 
     def bprop(
-        self, scores: Tensor, found: SavedValue, out: Tensor, dout: Tensor
+        self, scores: Tensor, saved: SavedValue, out: Tensor, dout: Tensor
     ) -> tuple[Tensor, SavedValue]:
         """``ds = p (dp - sum(p dp))``."""
         width = scores.shape[-1]
@@ -37,4 +37,4 @@ class Softmax(nn.Cell):
         total = self.product(p * dp, along)  # [rows, 1]
         across = self.ones((1, width), ms.float32)
         ds = (p * (dp - self.product(total, across))).reshape(scores.shape)
-        return ds, found
+        return ds, saved

@@ -48,20 +48,20 @@ class CheckpointTensorSpec:
 
 
 def filed(
-    geometry: GPT2Config, ranks: ParallelDims, states: Sequence[str] = (), *, zero: bool = False
+    config: GPT2Config, ranks: ParallelDims, states: Sequence[str] = (), *, zero: bool = False
 ) -> list[CheckpointTensorSpec]:
     """Return every tensor in forward order, parameters before states.
 
     Args:
-        geometry: the network.
+        config: the network.
         ranks: dp, mp and pp.
         states: prefixes of the states to include, from ``STATES``.
         zero: whether moments are sharded over data parallel replicas (ZeRO-1).
     """
     return [
-        _filed(tensor, geometry, ranks, state, zero=zero and state != MASTER)
+        _filed(tensor, config, ranks, state, zero=zero and state != MASTER)
         for state in ("", *states)
-        for tensor in param_specs(geometry)
+        for tensor in param_specs(config)
     ]
 
 
@@ -71,22 +71,22 @@ def state_of(name: str) -> str:
     return prefix if prefix in STATES else ""
 
 
-def shape_in_files(tensor: ParamSpec, geometry: GPT2Config) -> Shape:
+def shape_in_files(tensor: ParamSpec, config: GPT2Config) -> Shape:
     """Return the unsharded shape of a parameter in distributed checkpoints."""
     if tensor.fused > 1:
         return (*tensor.shape[:-1], tensor.fused, tensor.shape[-1] // tensor.fused)
-    return padded_shape(tensor, geometry)
+    return padded_shape(tensor, config)
 
 
-def shape_in_whole_files(tensor: ParamSpec, geometry: GPT2Config, state: str) -> Shape:
+def shape_in_whole_files(tensor: ParamSpec, config: GPT2Config, state: str) -> Shape:
     """Return the shape of a parameter or its state; moments of vocabulary tables are padded."""
-    return tensor.shape if state in ("", MASTER) else padded_shape(tensor, geometry)
+    return tensor.shape if state in ("", MASTER) else padded_shape(tensor, config)
 
 
 def _filed(
-    tensor: ParamSpec, geometry: GPT2Config, ranks: ParallelDims, state: str, *, zero: bool
+    tensor: ParamSpec, config: GPT2Config, ranks: ParallelDims, state: str, *, zero: bool
 ) -> CheckpointTensorSpec:
-    shape = shape_in_files(tensor, geometry)
+    shape = shape_in_files(tensor, config)
     axes = [-1] * len(shape)
     if tensor.split is not None:
         axes[-1 if tensor.fused > 1 else tensor.split] = _SHARD
@@ -97,7 +97,7 @@ def _filed(
         name=f"{state}.{tensor.name}" if state else tensor.name,
         shape=shape,
         layout=layout,
-        stages=stages_holding(tensor, geometry, ranks.pp),
+        stages=stages_holding(tensor, config, ranks.pp),
     )
 
 

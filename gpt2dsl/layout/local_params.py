@@ -58,12 +58,12 @@ class LocalParam:
 
 
 def local_params(
-    geometry: GPT2Config, adapters: Sequence[LoRASpec] = (), mp: int = 1
+    config: GPT2Config, adapters: Sequence[LoRASpec] = (), mp: int = 1
 ) -> list[LocalParam]:
     """Return the parameters of all stages."""
-    cuts = shard_specs(geometry, adapters)
+    cuts = shard_specs(config, adapters)
 
-    def one(
+    def param(
         name: str, shape: Shape, layer: int, *, is_adapter: bool, is_trained: bool
     ) -> LocalParam:
         return LocalParam(
@@ -77,33 +77,33 @@ def local_params(
         )
 
     params = [
-        one(
+        param(
             tensor.name,
-            padded_shape(tensor, geometry),
+            padded_shape(tensor, config),
             tensor.layer,
             is_adapter=False,
             is_trained=not adapters or tensor.name == SCORE,
         )
-        for tensor in param_specs(geometry)
+        for tensor in param_specs(config)
     ]
     return params + [
-        one(name, shape, adapter.layer, is_adapter=True, is_trained=True)
+        param(name, shape, adapter.layer, is_adapter=True, is_trained=True)
         for adapter in adapters
         for name, shape in adapter.shapes.items()
     ]
 
 
 def on_stages(
-    geometry: GPT2Config, all_held: Sequence[LocalParam], pp: int
+    config: GPT2Config, all_params: Sequence[LocalParam], pp: int
 ) -> list[list[LocalParam]]:
     """Return the parameters of each stage; a tied word table is on two, as in ``stage_tensors``."""
-    names = [{tensor.name for tensor in stage_tensors(geometry, stage, pp)} for stage in range(pp)]
+    names = [{tensor.name for tensor in stage_tensors(config, stage, pp)} for stage in range(pp)]
     return [
         [
             param
-            for param in all_held
+            for param in all_params
             if param.name in names[stage]
-            or (param.is_adapter and stage_of(param.layer, geometry.layers, pp) == stage)
+            or (param.is_adapter and stage_of(param.layer, config.layers, pp) == stage)
         ]
         for stage in range(pp)
     ]

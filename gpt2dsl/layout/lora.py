@@ -89,7 +89,7 @@ class LoRASettings:
     alphas: Mapping[str, float] = attrs.field(factory=dict)
 
 
-def lora_specs(geometry: GPT2Config, settings: LoRASettings) -> list[LoRASpec]:
+def lora_specs(config: GPT2Config, settings: LoRASettings) -> list[LoRASpec]:
     """Return every adapter of a network, in forward order.
 
     Patterns match a module's full name below ``transformer.``, e.g. ``h.0.attn.c_attn``, or its end
@@ -97,15 +97,15 @@ def lora_specs(geometry: GPT2Config, settings: LoRASettings) -> list[LoRASpec]:
     if c_attn itself does not match.
     """
     return [
-        _made(settings, module, third, layer, (inputs, outputs))
-        for module, layer, inputs, outputs in _linears(geometry)
+        _spec(settings, module, third, layer, (inputs, outputs))
+        for module, layer, inputs, outputs in _linears(config)
         for third, outputs in _parts(settings.targets, module, outputs)
     ]
 
 
-def _linears(geometry: GPT2Config) -> Iterator[tuple[str, int, int, int]]:
+def _linears(config: GPT2Config) -> Iterator[tuple[str, int, int, int]]:
     """Yield module, block and widths of every linear of the blocks."""
-    for tensor in param_specs(geometry):
+    for tensor in param_specs(config):
         module = tensor.name.removesuffix(".weight")
         if tensor.name.endswith(".weight") and module.endswith(MODULES):
             yield module, tensor.layer, *tensor.shape  # type: ignore[misc]
@@ -121,7 +121,7 @@ def _parts(targets: str, module: str, outputs: int) -> list[tuple[str, int]]:
     return [(third, outputs // 3) for third in thirds]
 
 
-def _made(
+def _spec(
     settings: LoRASettings, module: str, third: str, layer: int, widths: tuple[int, int]
 ) -> LoRASpec:
     name = f"{module}.{third}" if third else module

@@ -1,7 +1,7 @@
 """Sizes of the parallel dimensions, and coordinates of ranks in them.
 
-Rank ``(stage * dp + copy) * mp + shard``: tensor parallel ranks are neighbours, as in MindSpore and
-Megatron, because they communicate the most.
+Rank ``(stage * dp + replica) * mp + shard``: tensor parallel ranks are neighbours, as in
+MindSpore and Megatron, because they communicate the most.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ class RankCoordinates:
 
     Attributes:
         stage: pipeline stage.
-        copy: data parallel replica.
+        replica: data parallel replica.
         shard: tensor parallel rank.
     """
 
     stage: int
-    copy: int
+    replica: int
     shard: int
 
 
@@ -46,27 +46,27 @@ class ParallelDims:
         """Total number of ranks."""
         return self.dp * self.mp * self.pp
 
-    def place(self, rank: int) -> RankCoordinates:
+    def coordinates(self, rank: int) -> RankCoordinates:
         """Return the coordinates of a rank."""
-        group, shard = divmod(rank, self.mp)
-        stage, copy = divmod(group, self.dp)
-        return RankCoordinates(stage, copy, shard)
+        rest, shard = divmod(rank, self.mp)
+        stage, replica = divmod(rest, self.dp)
+        return RankCoordinates(stage, replica, shard)
 
-    def rank(self, place: RankCoordinates) -> int:
+    def rank(self, at: RankCoordinates) -> int:
         """Return the rank at coordinates."""
-        return (place.stage * self.dp + place.copy) * self.mp + place.shard
+        return (at.stage * self.dp + at.replica) * self.mp + at.shard
 
-    def sharing(self, rank: int) -> tuple[int, ...]:
+    def tensor_parallel_ranks(self, rank: int) -> tuple[int, ...]:
         """Return the tensor parallel group of a rank, itself included."""
-        coordinates = self.place(rank)
-        return tuple(self.rank(attrs.evolve(coordinates, shard=i)) for i in range(self.mp))
+        here = self.coordinates(rank)
+        return tuple(self.rank(attrs.evolve(here, shard=i)) for i in range(self.mp))
 
-    def stages(self, rank: int) -> tuple[int, ...]:
+    def pipeline_ranks(self, rank: int) -> tuple[int, ...]:
         """Return the pipeline group of a rank, itself included, in stage order."""
-        coordinates = self.place(rank)
-        return tuple(self.rank(attrs.evolve(coordinates, stage=i)) for i in range(self.pp))
+        here = self.coordinates(rank)
+        return tuple(self.rank(attrs.evolve(here, stage=i)) for i in range(self.pp))
 
-    def copies(self, rank: int) -> tuple[int, ...]:
+    def data_parallel_ranks(self, rank: int) -> tuple[int, ...]:
         """Return the data parallel group of a rank, itself included."""
-        coordinates = self.place(rank)
-        return tuple(self.rank(attrs.evolve(coordinates, copy=i)) for i in range(self.dp))
+        here = self.coordinates(rank)
+        return tuple(self.rank(attrs.evolve(here, replica=i)) for i in range(self.dp))

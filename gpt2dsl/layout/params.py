@@ -13,6 +13,7 @@ import attrs
 from gpt2dsl.layout.config import GPT2Config
 
 WTE, WPE = "transformer.wte.weight", "transformer.wpe.weight"
+LN_F = ("transformer.ln_f.weight", "transformer.ln_f.bias")
 HEAD = "lm_head.weight"
 """Language-model head, if it is not tied to the word table."""
 
@@ -66,26 +67,26 @@ def by_layer(names: Sequence[str]) -> list[list[int]]:
     return list(groups.values())
 
 
-def head_of(geometry: GPT2Config) -> str:
+def head_of(config: GPT2Config) -> str:
     """Return the name of the head's weight, which maps hidden states to logits."""
-    if geometry.labels:
+    if config.labels:
         return SCORE
-    return WTE if geometry.tied else HEAD
+    return WTE if config.tied else HEAD
 
 
-def padded_shape(tensor: ParamSpec, geometry: GPT2Config) -> tuple[int, ...]:
+def padded_shape(tensor: ParamSpec, config: GPT2Config) -> tuple[int, ...]:
     """Return the shape of a parameter inside the network."""
     if tensor.name in VOCAB_TABLES:
-        return (geometry.padded_vocab, geometry.hidden)
+        return (config.padded_vocab, config.hidden)
     return tensor.shape
 
 
-def param_specs(geometry: GPT2Config) -> Iterator[ParamSpec]:
+def param_specs(config: GPT2Config) -> Iterator[ParamSpec]:
     """Yield every parameter of the network, in forward order."""
-    h, inner = geometry.hidden, geometry.inner_width
-    yield ParamSpec(WTE, (geometry.vocab, h), 0, -1)
-    yield ParamSpec(WPE, (geometry.positions, h), None, -1)
-    for i in range(geometry.layers):
+    h, inner = config.hidden, config.inner_width
+    yield ParamSpec(WTE, (config.vocab, h), 0, -1)
+    yield ParamSpec(WPE, (config.positions, h), None, -1)
+    for i in range(config.layers):
         block = f"transformer.h.{i}"
         for name, shape, split in (
             ("ln_1.weight", (h,), None),
@@ -102,15 +103,15 @@ def param_specs(geometry: GPT2Config) -> Iterator[ParamSpec]:
             ("mlp.c_proj.bias", (h,), None),
         ):
             yield ParamSpec(f"{block}.{name}", shape, split, i)
-    yield ParamSpec("transformer.ln_f.weight", (h,), None, geometry.layers)
-    yield ParamSpec("transformer.ln_f.bias", (h,), None, geometry.layers)
-    head = head_of(geometry)
+    for name in LN_F:
+        yield ParamSpec(name, (h,), None, config.layers)
+    head = head_of(config)
     if head == SCORE:
-        yield ParamSpec(SCORE, (geometry.labels, h), None, geometry.layers)
+        yield ParamSpec(SCORE, (config.labels, h), None, config.layers)
     if head == HEAD:
-        yield ParamSpec(HEAD, (geometry.vocab, h), 0, geometry.layers)
+        yield ParamSpec(HEAD, (config.vocab, h), 0, config.layers)
 
 
-def parameter_count(geometry: GPT2Config) -> int:
+def parameter_count(config: GPT2Config) -> int:
     """Return the exact number of parameters; a tied language-model head adds none."""
-    return sum(tensor.size for tensor in param_specs(geometry))
+    return sum(tensor.size for tensor in param_specs(config))

@@ -28,15 +28,13 @@ def layers_of(stage: int, layers: int, pp: int) -> range:
     return range(blocks[0], blocks[-1] + 1)
 
 
-def stages_holding(tensor: ParamSpec, geometry: GPT2Config, pp: int) -> tuple[int, ...]:
+def stages_holding(tensor: ParamSpec, config: GPT2Config, pp: int) -> tuple[int, ...]:
     """Return the stages that hold a parameter: two for a tied word table, first and last."""
-    stage = stage_of(tensor.layer, geometry.layers, pp)
-    is_tied = tensor.name == WTE == head_of(geometry) and pp > 1
+    stage = stage_of(tensor.layer, config.layers, pp)
+    is_tied = tensor.name == WTE == head_of(config) and pp > 1
     return (stage, pp - 1) if is_tied else (stage,)
 
 
-def stage_tensors(geometry: GPT2Config, stage: int, pp: int) -> list[ParamSpec]:
+def stage_tensors(config: GPT2Config, stage: int, pp: int) -> list[ParamSpec]:
     """Return the parameters of one stage."""
-    return [
-        tensor for tensor in param_specs(geometry) if stage in stages_holding(tensor, geometry, pp)
-    ]
+    return [tensor for tensor in param_specs(config) if stage in stages_holding(tensor, config, pp)]

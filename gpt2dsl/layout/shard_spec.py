@@ -55,18 +55,18 @@ class ShardSpec:
     def _view(self, whole: Any, mp: int, shard: int) -> Any:
         assert self.axis is not None
         before, length, after = _around(whole.shape, self.axis)
-        inner = length // self.groups  # length of a group
-        grouped = whole.reshape((before, self.groups, inner, after))
-        size = inner // mp
+        group = length // self.groups  # length of a group
+        grouped = whole.reshape((before, self.groups, group, after))
+        size = group // mp
         return grouped[:, :, shard * size : (shard + 1) * size]
 
 
 WHOLE = ShardSpec()
 
 
-def shard_specs(geometry: GPT2Config, adapters: Sequence[LoRASpec] = ()) -> Mapping[str, ShardSpec]:
+def shard_specs(config: GPT2Config, adapters: Sequence[LoRASpec] = ()) -> Mapping[str, ShardSpec]:
     """Return the sharding of every parameter, by name."""
-    specs = {tensor.name: ShardSpec(tensor.split, tensor.fused) for tensor in param_specs(geometry)}
+    specs = {tensor.name: ShardSpec(tensor.split, tensor.fused) for tensor in param_specs(config)}
     for adapter in adapters:
         specs |= _of_adapter(adapter)
     return specs
@@ -81,9 +81,9 @@ def _of_adapter(adapter: LoRASpec) -> dict[str, ShardSpec]:
     return {a: ShardSpec(1), b: WHOLE}
 
 
-def has_equal_rows(shape: Shape, copies: int) -> bool:
+def has_equal_rows(shape: Shape, replicas: int) -> bool:
     """Return whether replicas can shard a tensor by equal rows: ZeRO-1's rule."""
-    return copies > 1 and shape[0] % copies == 0
+    return replicas > 1 and shape[0] % replicas == 0
 
 
 def is_column(module: str) -> bool:

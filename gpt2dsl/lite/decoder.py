@@ -1,4 +1,4 @@
-"""Decoder for exported graphs of fixed shapes, with the interface of ``model.decoding.Decoder``."""
+"""Decoder for exported graphs of fixed shapes, with the interface of ``KVCacheDecoder``."""
 
 from __future__ import annotations
 

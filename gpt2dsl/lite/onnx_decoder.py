@@ -1,4 +1,4 @@
-"""Decoder for ONNX models with dynamic axes, with the interface of ``model.decoding.Decoder``."""
+"""Decoder for ONNX models with dynamic axes, with the interface of ``KVCacheDecoder``."""
 
 from __future__ import annotations
 

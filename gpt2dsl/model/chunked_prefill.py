@@ -2,27 +2,24 @@
 
 One graph serves every prompt, so none waits for compilation. A chunk's output depends, bit for bit,
 only on its own and preceding tokens, so its keys and values can be reused for later prompts with
-the same prefix. Letters in shapes are those of decoding.py, and c the tokens of a chunk.
+the same prefix. Letters in shapes are those of gpt2.py, and c the tokens of a chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.backend import device
 from gpt2dsl.backend.memory import free_unused
-from gpt2dsl.kernels.lm_head import MASKED
-from gpt2dsl.layout.params import head_of
 from gpt2dsl.model.chunk import CHUNK
 from gpt2dsl.model.decoding import DecodingCell, Embed
-from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
+from gpt2dsl.model.gpt2 import GPT2, causal_mask
+from gpt2dsl.model.kv_cache import Cache, cached_blocks, new_caches, parameters_of
 
 
 class Chunk(DecodingCell):
@@ -30,8 +27,7 @@ class Chunk(DecodingCell):
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
         super().__init__(network, length, CHUNK)
-        self.network = network
-        self.caches = nn.CellList(caches, auto_prefix=False)
+        self.network, self.blocks = network, cached_blocks(network, caches)
         self.first = Tensor(np.arange(network.heads, dtype=np.int32)[:, None] * length)  # [n, 1]
         self.order = Tensor(np.arange(length, dtype=np.int32)[None])  # [1, s]
 
@@ -40,16 +36,10 @@ class Chunk(DecodingCell):
 
         Those of padding lie past the prompt and stay masked until they are overwritten.
         """
-        network = self.network
-        places = (self.first + positions.reshape((1, -1))).reshape((-1,))  # [n c]
-        later = (self.order > positions.reshape((-1, 1))).astype(ms.float32) * MASKED  # [c, s]
-        mask = network.tile(later.expand_dims(0), (network.heads, 1, 1))  # [n, c, s]
-        for i, cache in enumerate(self.caches):
-            block, weights = network.blocks[i], network.weights(i)
-            normal, _ = block.norm_1(x, weights, ())
-            q, k, v = block.attention.project(normal, 1, weights, ())
-            keys, values = cache(places, k, v)  # [n, s, d]
-            x = block.finished(x + block.attention.attend(q, keys, values, mask, weights), weights)
+        rows = (self.first + positions.reshape((1, -1))).reshape((-1,))  # [n c]
+        mask = causal_mask(positions.reshape((-1, 1)), self.order).expand_dims(0)  # [1, c, s]
+        mask = self.network.tile(mask, (self.network.heads, 1, 1))  # [n, c, s]
+        x, _ = self.network.run_blocks(self.blocks, x, mask, rows)
         return x
 
 
@@ -58,15 +48,11 @@ class Head(DecodingCell):
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.network = network
-        self.head = network.by_name[head_of(network.geometry)]
-        self.gather = P.Gather()
+        self.network, self.gather = network, P.Gather()
 
     def construct(self, x: Tensor, rows: Tensor) -> Tensor:
         """``[c, h], [r] → [r, v]``."""
-        network = self.network
-        normal = network.normal(self.gather(x, rows, 0), network.g, network.b)
-        return network.logits_of(normal, self.head)
+        return self.network.logits(self.gather(x, rows, 0))
 
 
 class Chunks:
@@ -79,7 +65,7 @@ class Chunks:
     """
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], length: int) -> None:
-        self._positions, self._entries = network.geometry.positions, network.geometry.vocab
+        self._positions, self._entries = network.config.positions, network.config.vocab
         self._embed, self._head = Embed(network), Head(network)
         self._chunk = Chunk(network, caches, length)
 
@@ -107,7 +93,7 @@ class ChunkedPrefill:
     @device.turn()
     def __init__(self, network: GPT2, adapted: Mapping[str, GPT2] | None = None) -> None:
         free_unused()
-        self._limit = network.geometry.positions
+        self._limit = network.config.positions
         self._heads, self.length = network.heads, -(-self._limit // CHUNK) * CHUNK
         caches = new_caches(network, 1, self.length)
         self._parameters = parameters_of(caches)
@@ -139,25 +125,25 @@ class ChunkedPrefill:
 
     @device.turn()
     def prompt(self, tokens: int) -> list[Tensor]:
-        """Return the keys and values of a prompt's ``tokens``, padded, for ``Decoder.adopt``."""
-        return self._held(0, min(-(-tokens // CHUNK) * CHUNK, self._limit))
+        """Return keys and values of a prompt's ``tokens``, padded, for ``KVCacheDecoder.adopt``."""
+        return self._read(0, min(-(-tokens // CHUNK) * CHUNK, self._limit))
 
     @device.turn()
-    def kept(self, start: int) -> NDArray[np.float32]:
+    def keys_values(self, start: int) -> NDArray[np.float32]:
         """Return the keys and values of the chunk at ``start``, ``[2 layers, n c, d]``."""
-        return np.stack([values.asnumpy() for values in self._held(start, CHUNK)])
+        return np.stack([values.asnumpy() for values in self._read(start, CHUNK)])
 
-    def _held(self, start: int, count: int) -> list[Tensor]:
-        rows = Tensor(self._places(start, count))
+    def _read(self, start: int, count: int) -> list[Tensor]:
+        rows = Tensor(self._cache_rows(start, count))
         return [self._gather(parameter, rows, 0) for parameter in self._parameters]
 
     @device.turn()
-    def restore(self, kept: Sequence[NDArray[np.float32]]) -> None:
-        """Write the first chunks of a prompt back to the KV cache, as returned by ``kept``."""
-        starts = range(0, len(kept) * CHUNK, CHUNK)
-        rows = Tensor(np.concatenate([self._places(start, CHUNK) for start in starts]))
+    def restore(self, chunks: Sequence[NDArray[np.float32]]) -> None:
+        """Write the first chunks of a prompt back to the KV cache, from ``keys_values``."""
+        starts = range(0, len(chunks) * CHUNK, CHUNK)
+        rows = Tensor(np.concatenate([self._cache_rows(start, CHUNK) for start in starts]))
         for i, parameter in enumerate(self._parameters):
-            self._write(parameter, rows, Tensor(np.concatenate([chunk[i] for chunk in kept])))
+            self._write(parameter, rows, Tensor(np.concatenate([chunk[i] for chunk in chunks])))
 
     @device.turn()
     def clear(self) -> None:
@@ -165,7 +151,7 @@ class ChunkedPrefill:
         for parameter in self._parameters:
             parameter.set_data(Tensor(np.zeros(parameter.shape, np.float32)))
 
-    def _places(self, start: int, count: int) -> NDArray[np.int32]:
+    def _cache_rows(self, start: int, count: int) -> NDArray[np.int32]:
         """Return the cache rows of ``count`` tokens from ``start``, ``[n count]``."""
         heads = np.arange(self._heads)[:, None] * self.length
         return (heads + np.arange(start, start + count)).reshape(-1).astype(np.int32)

@@ -19,5 +19,5 @@ class ClassHead(nn.Cell):
         """``[b t, h], [b], [labels, h] → [b, labels]``; ``last``: index of the last token."""
         batch = last.shape[0]
         time = x.shape[0] // batch
-        places = ms.ops.arange(batch).astype(ms.int32) * time + last  # [b]
-        return self.product_bt(self.gather(x, places, 0), score)  # [b, h] [labels, h]ᵀ
+        rows = ms.ops.arange(batch).astype(ms.int32) * time + last  # [b]
+        return self.product_bt(self.gather(x, rows, 0), score)  # [b, h] [labels, h]ᵀ

@@ -1,6 +1,6 @@
 """Decoding with a KV cache: a prefill graph, then a step graph for each token.
 
-Letters in shapes are those of block.py; s is the cache length and v the padded vocabulary.
+Letters in shapes are those of gpt2.py.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 import mindspore as ms
 import mindspore.ops.operations as P
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.backend import device
 from gpt2dsl.backend.cached_cell import CachedCell
 from gpt2dsl.backend.memory import free_unused
-from gpt2dsl.kernels.lm_head import MASKED
-from gpt2dsl.layout.params import head_of
-from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.model.kv_cache import Cache, new_caches, parameters_of
+from gpt2dsl.model.gpt2 import GPT2, causal_mask
+from gpt2dsl.model.kv_cache import Cache, cached_blocks, new_caches, parameters_of
+from gpt2dsl.model.saved_activations import SavedActivations
 
 SHORTEST_PROMPT, SHORTEST_CACHE = 32, 128
 """Lengths in tokens of the smallest graphs: shorter ones would cost as much and compile again."""
@@ -48,17 +47,16 @@ class DecodingCell(CachedCell):
     """A graph over the whole network."""
 
     def __init__(self, network: GPT2, *constants: int) -> None:
-        super().__init__(*network.signature, *constants, is_kept=network.shard.mp == 1)
+        super().__init__(*network.signature, *constants, is_kept=network.tensor_group.size == 1)
 
 
-class Prefill(DecodingCell):
+class PrefillStep(DecodingCell):
     """Prefill graph: next-token logits, keys and values of whole prompts."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.network = network
-        self.head = network.by_name[head_of(network.geometry)]
-        self.gather = P.Gather()
+        self.network, self.gather = network, P.Gather()
+        self.saved_activations = SavedActivations(auto_prefix=False)
 
     def construct(self, ids: Tensor, last: Tensor) -> tuple[Tensor, ...]:
         """``[b, t], [b] → [b, v], 2 layers x [b n t, d]``: logits, keys and values by layer.
@@ -66,20 +64,12 @@ class Prefill(DecodingCell):
         Rows are padded on the right; ``last`` is the index of each row's last token in ``[b t]``.
         Keys and values of padding lie past it and stay masked until a step overwrites them.
         """
-        batch, time = ids.shape
-        network = self.network
-        positions = network.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
-        x = network.embedding(ids, positions)  # [b t, h]
-        mask = network.causal(batch, time)  # [b n, t, t]
+        x, saved = self.network(ids)
         keys_values: tuple[Tensor, ...] = ()
-        for i, block in enumerate(network.blocks):
-            weights = network.weights(i)
-            normal, _ = block.norm_1(x, weights, ())
-            q, k, v = block.attention.project(normal, batch, weights, ())
+        for saved_by_block in saved:
+            k, v = self.saved_activations.keys_values(saved_by_block)
             keys_values = (*keys_values, k.reshape((-1, k.shape[-1])), v.reshape((-1, v.shape[-1])))
-            x = block.finished(x + block.attention.attend(q, k, v, mask, weights), weights)
-        normal = network.normal(self.gather(x, last, 0), network.g, network.b)  # [b, h]
-        return (network.logits_of(normal, self.head), *keys_values)
+        return (self.network.logits(self.gather(x, last, 0)), *keys_values)
 
 
 class Embed(DecodingCell):
@@ -91,11 +81,11 @@ class Embed(DecodingCell):
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.embedding = network.embedding
+        self.network = network
 
     def construct(self, ids: Tensor, positions: Tensor) -> Tensor:
         """``[b], [b] → [b, h]``."""
-        return self.embedding(ids, positions)
+        return self.network.embed(ids, positions)
 
 
 class DecodeStep(DecodingCell):
@@ -103,10 +93,8 @@ class DecodeStep(DecodingCell):
 
     def __init__(self, network: GPT2, caches: Sequence[Cache], batch: int, length: int) -> None:
         super().__init__(network, batch, length)
-        self.network, self.batch = network, batch
-        self.caches = nn.CellList(caches, auto_prefix=False)
-        self.head = network.by_name[head_of(network.geometry)]
-        self.gather = P.Gather()
+        self.network, self.gather = network, P.Gather()
+        self.blocks = cached_blocks(network, caches)
         # the first cache row of each batch row and head
         first = np.arange(batch * network.heads, dtype=np.int32) * length
         self.first = Tensor(first[:, None])  # [b n, 1]
@@ -115,18 +103,11 @@ class DecodeStep(DecodingCell):
 
     def construct(self, x: Tensor, positions: Tensor) -> Tensor:
         """Write each token's keys and values, then attend: ``[b, h], [b] → [b, v]``."""
-        network = self.network
         by_head = self.gather(positions, self.tile_heads, 0).reshape((-1, 1))  # [b n, 1]
-        places = (self.first + by_head).reshape((-1,))  # [b n]
-        mask = ((self.order > by_head).astype(ms.float32) * MASKED).expand_dims(1)  # [b n, 1, s]
-        for i, cache in enumerate(self.caches):
-            block, weights = network.blocks[i], network.weights(i)
-            normal, _ = block.norm_1(x, weights, ())
-            q, k, v = block.attention.project(normal, self.batch, weights, ())
-            keys, values = cache(places, k, v)  # [b n, s, d]
-            x = block.finished(x + block.attention.attend(q, keys, values, mask, weights), weights)
-        normal = network.normal(x, network.g, network.b)
-        return network.logits_of(normal, self.head)
+        rows = (self.first + by_head).reshape((-1,))  # [b n]
+        mask = causal_mask(by_head, self.order).expand_dims(1)  # [b n, 1, s]
+        x, _ = self.network.run_blocks(self.blocks, x, mask, rows)
+        return self.network.logits(x)
 
 
 class DecodeSteps:
@@ -140,7 +121,7 @@ class DecodeSteps:
 
     def __init__(self, network: GPT2, batch: int, entries: int | None = None) -> None:
         self._network, self._batch = network, batch
-        self.entries = entries or network.geometry.vocab
+        self.entries = entries or network.config.vocab
         self._embed = Embed(network)
         self._of_length: dict[int, DecodeStep] = {}
 
@@ -165,7 +146,7 @@ class DecodeSteps:
         return self._of_length[length]
 
 
-class Decoder:
+class KVCacheDecoder:
     """Decoder of a batch of rows, each at its own position, with a KV cache that grows.
 
     One graph is compiled per prompt length and per cache length; a finished row may be refilled
@@ -189,8 +170,8 @@ class Decoder:
     ) -> None:
         free_unused()
         self._network, self._batch = network, batch
-        self._limit = network.geometry.positions
-        self._prefill = Prefill(network)
+        self._limit = network.config.positions
+        self._prefill = PrefillStep(network)
         self._steps = {"": DecodeSteps(network, batch, entries)}
         for name, other in (adapted or {}).items():
             self._steps[name] = DecodeSteps(other, batch)
@@ -214,13 +195,13 @@ class Decoder:
         """
         times = [prompt_length(len(prompt), self._limit) for prompt in prompts]
         if len(prompts) == self._batch and len(prompts) * max(times) <= WASTE * sum(times):
-            return self._taken(rows, prompts, max(times))
+            return self._prefill_together(rows, prompts, max(times))
         requests = zip(rows, prompts, times, strict=True)
         return np.concatenate(
-            [self._taken([row], [prompt], time) for row, prompt, time in requests]
+            [self._prefill_together([row], [prompt], time) for row, prompt, time in requests]
         )
 
-    def _taken(
+    def _prefill_together(
         self, rows: Sequence[int], prompts: Sequence[Sequence[int]], time: int
     ) -> NDArray[np.float32]:
         """Prefill prompts together, padded to ``time`` tokens."""
@@ -237,33 +218,35 @@ class Decoder:
         padded_logits: NDArray[np.float32] = logits.asnumpy()
         return padded_logits[:, : self._steps[""].entries]
 
-    def _fill(self, rows: Sequence[int], held: Sequence[Tensor], time: int) -> None:
+    def _fill(self, rows: Sequence[int], keys_values: Sequence[Tensor], time: int) -> None:
         """Write keys and values of the rows' first tokens, layer by layer, each ``[b n t, d]``."""
-        places = self._places(rows, np.arange(time))
-        for parameter, values in zip(self._parameters, held, strict=True):
-            self._write(parameter, places, values)
+        cache_rows = self._cache_rows(rows, np.arange(time))
+        for parameter, values in zip(self._parameters, keys_values, strict=True):
+            self._write(parameter, cache_rows, values)
 
-    def _places(self, rows: Sequence[int], positions: NDArray[np.int64], length: int = 0) -> Tensor:
+    def _cache_rows(
+        self, rows: Sequence[int], positions: NDArray[np.int64], length: int = 0
+    ) -> Tensor:
         """Return the cache rows of token positions, ``[b n t]``.
 
         Caches are those of ``length``, or of the current length if it is 0.
         """
         heads = np.array(rows)[:, None] * self._network.heads + np.arange(self._network.heads)
-        places = heads[..., None] * (length or self._length) + positions  # [b, n, t]
-        return Tensor(places.reshape(-1).astype(np.int32))
+        cache_rows = heads[..., None] * (length or self._length) + positions  # [b, n, t]
+        return Tensor(cache_rows.reshape(-1).astype(np.int32))
 
     @device.turn()
-    def adopt(self, row: int, held: Sequence[Tensor], tokens: int) -> None:
+    def adopt(self, row: int, keys_values: Sequence[Tensor], tokens: int) -> None:
         """Start a row from the keys and values of a prefilled prompt.
 
         Args:
             row: index of the row.
-            held: result of ``ChunkedPrefill.prompt``: layer by layer, each ``[n t, d]``.
+            keys_values: result of ``ChunkedPrefill.prompt``: layer by layer, each ``[n t, d]``.
             tokens: length of the prompt; positions past it are ignored.
         """
-        time = held[0].shape[0] // self._network.heads
+        time = keys_values[0].shape[0] // self._network.heads
         self._grow(time)
-        self._fill([row], held, time)
+        self._fill([row], keys_values, time)
         self._positions[row], self._is_used[row] = tokens, True
 
     @device.turn()
@@ -278,11 +261,11 @@ class Decoder:
 
     def _erase(self, row: int, positions: NDArray[np.int64], length: int) -> None:
         """Zero positions of a row in the caches of a length."""
-        width = self._network.geometry.head_width
+        width = self._network.config.head_width
         zeros = Tensor(np.zeros((self._network.heads * len(positions), width), np.float32))
-        places = self._places([row], positions, length)
+        cache_rows = self._cache_rows([row], positions, length)
         for parameter in parameters_of(self._caches[length]):
-            self._write(parameter, places, zeros)
+            self._write(parameter, cache_rows, zeros)
 
     @property
     def lengths(self) -> list[int]:
@@ -341,8 +324,8 @@ class Decoder:
         """Copy the state of row ``source[row]`` to each row."""
         self._positions, self._is_used = self._positions[source], self._is_used[source]
         size = self._network.heads * self._length
-        places = source[:, None] * size + np.arange(size)  # [b, n s]
-        rows = Tensor(places.reshape(-1).astype(np.int32))
+        cache_rows = source[:, None] * size + np.arange(size)  # [b, n s]
+        rows = Tensor(cache_rows.reshape(-1).astype(np.int32))
         for parameter in self._parameters:
             self._assign(parameter, self._gather(parameter, rows, 0))
 
@@ -362,6 +345,8 @@ class Decoder:
             return
         before, old = self._parameters if self._length else [], self._length
         self._length = cache_length(tokens, self._limit)
-        places = self._places(range(self._batch), np.arange(old))
+        cache_rows = self._cache_rows(range(self._batch), np.arange(old))
         for short, long in zip(before, self._parameters, strict=False):
-            self._write(long, places, short)  # later positions are masked until they are written
+            self._write(
+                long, cache_rows, short
+            )  # later positions are masked until they are written

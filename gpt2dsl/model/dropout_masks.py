@@ -1,7 +1,7 @@
-"""Stateless dropout masks: a pure function of (seed, step, layer, place, row, head), in NumPy.
+"""Stateless dropout masks: a pure function of (seed, step, layer, site, row, head), in NumPy.
 
 Each mask is cut from a Philox stream (Salmon et al. 2011) keyed by seed and step, with a counter
-that starts at (layer, place, row, head): masks are the same in any parallel layout and after any
+that starts at (layer, site, row, head): masks are the same in any parallel layout and after any
 resume.
 """
 
@@ -24,7 +24,7 @@ LEVELS = 2**16
 """Number of thresholds: masks compare 16 random bits with one."""
 
 EMBEDDING, ATTENTION, ATTENTION_OUT, MLP_OUT, ADAPTERS = range(5)
-"""Dropout places within a layer; the embedding counts as layer 0."""
+"""Dropout sites within a layer; the embedding counts as layer 0."""
 
 
 def keep(probability: float) -> float:
@@ -32,14 +32,14 @@ def keep(probability: float) -> float:
     return _threshold(probability) / LEVELS
 
 
-def masks_of_block(geometry: GPT2Config) -> int:
+def masks_of_block(config: GPT2Config) -> int:
     """Return the number of dropout masks of a block, adapters excluded."""
-    drops = geometry.dropouts
+    drops = config.dropouts
     return (1 if drops.attention else 0) + (2 if drops.residual else 0)
 
 
 def masks(
-    geometry: GPT2Config,
+    config: GPT2Config,
     seed: int,
     step: int,
     rows: Sequence[int],
@@ -47,20 +47,20 @@ def masks(
     *,
     adapters: Sequence[LoRASpec] = (),
     adapter_dropout: float = 0.0,
-    shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
+    group: TensorParallelGroup = NO_TENSOR_PARALLEL,
     layers: range | None = None,
 ) -> Iterator[Mask]:
     """Yield a step's dropout masks in the order in which the network uses them; True means keep.
 
     Args:
-        geometry: the network; a dropout probability of 0 yields no masks.
+        config: the network; a dropout probability of 0 yields no masks.
         seed: the run's seed.
         step: number of steps completed before this one.
         rows: indices of the rows in the step's global batch.
         time: tokens per row.
         adapters: the network's LoRA adapters.
         adapter_dropout: dropout probability on adapter inputs.
-        shard: the rank's tensor parallel group: its heads, its inputs of row-parallel linears.
+        group: the rank's tensor parallel group: its heads, its inputs of row-parallel linears.
         layers: the blocks of the rank's pipeline stage; all by default.
 
     Yields:
@@ -69,22 +69,23 @@ def masks(
         for each adapter.
     """
     draw = _Draw(seed, step, rows, time)
-    part, of_rows = (shard.mp, shard.index), ShardSpec(0 if shard.sequence else None)
-    layers = range(geometry.layers) if layers is None else layers
-    drops, hidden = geometry.dropouts, geometry.hidden
+    shard = group.size, group.index
+    rows_spec = ShardSpec(0 if group.sequence_parallel else None)
+    layers = range(config.layers) if layers is None else layers
+    drops, hidden = config.dropouts, config.hidden
     if drops.embedding and 0 in layers:
-        yield of_rows.cut(draw.flat(drops.embedding, hidden, 0, EMBEDDING), *part)
+        yield rows_spec.cut(draw.flat(drops.embedding, hidden, 0, EMBEDDING), *shard)
     for layer in layers:
         if drops.attention:
-            yield draw.of_attention(geometry, layer, shard)
-        for place in (ATTENTION_OUT, MLP_OUT) if drops.residual else ():
-            yield of_rows.cut(draw.flat(drops.residual, hidden, layer, place), *part)
+            yield draw.of_attention(config, layer, group)
+        for site in (ATTENTION_OUT, MLP_OUT) if drops.residual else ():
+            yield rows_spec.cut(draw.flat(drops.residual, hidden, layer, site), *shard)
         layer_adapters = (
             adapter for adapter in adapters if adapter.layer == layer and adapter_dropout
         )
         for adapter in layer_adapters:
             mask = draw.flat(adapter_dropout, adapter.inputs, layer, ADAPTERS + adapter.slot)
-            yield mask if is_column(adapter.module) else ShardSpec(1).cut(mask, *part)
+            yield mask if is_column(adapter.module) else ShardSpec(1).cut(mask, *shard)
 
 
 @attrs.frozen
@@ -96,20 +97,20 @@ class _Draw:
     rows: Sequence[int]
     time: int
 
-    def flat(self, probability: float, width: int, layer: int, place: int) -> Mask:
+    def flat(self, probability: float, width: int, layer: int, site: int) -> Mask:
         """Draw a mask of activations, ``[b t, width]``."""
         mask = np.empty((len(self.rows), self.time, width), np.bool_)
         threshold = _threshold(probability)
         for i, row in enumerate(self.rows):
-            _fill(mask[i], threshold, self.seed, self.step, layer, place, row, 0)
+            _fill(mask[i], threshold, self.seed, self.step, layer, site, row, 0)
         return mask.reshape(-1, width)
 
-    def of_attention(self, geometry: GPT2Config, layer: int, shard: TensorParallelGroup) -> Mask:
+    def of_attention(self, config: GPT2Config, layer: int, group: TensorParallelGroup) -> Mask:
         """Draw the attention mask of a rank's heads, ``[b n, t, t]``."""
-        time, count = self.time, geometry.heads // shard.mp
-        heads = range(shard.index * count, (shard.index + 1) * count)
+        time, count = self.time, config.heads // group.size
+        heads = range(group.index * count, (group.index + 1) * count)
         mask = np.empty((len(self.rows), len(heads), time, time), np.bool_)
-        threshold = _threshold(geometry.dropouts.attention)
+        threshold = _threshold(config.dropouts.attention)
         for i, row in enumerate(self.rows):
             for head in heads:
                 part = mask[i, head - heads.start]
@@ -118,10 +119,10 @@ class _Draw:
 
 
 def _fill(
-    mask: Mask, threshold: int, seed: int, step: int, layer: int, place: int, row: int, head: int
+    mask: Mask, threshold: int, seed: int, step: int, layer: int, site: int, row: int, head: int
 ) -> None:
-    """Fill one row's and head's part of a mask in place."""
-    counter = np.array([0, head, row, layer << 8 | place], np.uint64)
+    """Fill one row's and head's part of a mask in site."""
+    counter = np.array([0, head, row, layer << 8 | site], np.uint64)
     stream = np.random.Philox(key=np.array([seed, step], np.uint64), counter=counter)
     words = stream.random_raw(-(-mask.size // 4))
     bits = words.view(np.uint16)[: mask.size].reshape(mask.shape)

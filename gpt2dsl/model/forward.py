@@ -1,27 +1,24 @@
-"""Forward pass of a network, one graph call per block.
+"""Forward pass of training and evaluation, one graph call per block.
 
 Blocks of one kind share a graph, which takes the layer's parameters as arguments: compile time does
-not grow with the number of layers. Letters in shapes are those of block.py.
+not grow with the number of layers. Letters in shapes are those of gpt2.py.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
-import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.backend.parameterized_cell import ParameterizedCell
-from gpt2dsl.kernels.lm_head import MASKED
-from gpt2dsl.layout.params import WPE
 from gpt2dsl.model import saved_activations
-from gpt2dsl.model.embedding import TrainingEmbedding
-from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.gpt2 import GPT2, causal_mask
 
 Tensors = tuple[Tensor, ...]
 G = TypeVar("G")
@@ -35,13 +32,13 @@ class MicroBatch:
         ids: ``[b, t]``.
         labels: ``[b, t]``, negative where a token is not predicted; for a classifier ``[b, 2]``, as
             its loss takes them.
-        kept: dropout masks from ``dropout_masks.masks``.
+        dropout_masks: result of ``dropout_masks.masks``.
         weight: ratio of all tokens to predicted tokens, over the whole batch.
     """
 
     ids: NDArray[np.int32]
     labels: NDArray[Any]
-    kept: tuple[NDArray[np.bool_], ...] = ()
+    dropout_masks: tuple[NDArray[np.bool_], ...] = ()
     weight: float = 1.0
 
 
@@ -50,22 +47,20 @@ class ForwardState:
     """State of a micro-batch between its forward and backward passes.
 
     Attributes:
-        x: output of the last block so far, ``[b t, h]``.
         mask: attention mask, added to the scores, ``[b n, t, t]``.
-        kept: dropout masks of the embeddings, then of each block.
+        dropout_masks: those of the embeddings, then of each block.
+        x: output of the last block, ``[b t, h]``.
         rows: rows gathered from the word table, ``[b t]``; None except on the first stage.
         embedding_inputs: inputs of the embeddings graph.
-        inputs: input of each block whose backward pass is still to come.
-        saved: saved activations of the same blocks.
+        saved: input and saved activations of each block whose backward pass is still to come.
     """
 
-    x: Tensor
     mask: Tensor
-    kept: tuple[Tensors, ...]
+    dropout_masks: tuple[Tensors, ...]
+    x: Tensor = None
     rows: Tensor | None = None
     embedding_inputs: Tensors = ()
-    inputs: list[Tensor] = attrs.field(factory=list)
-    saved: list[Tensors] = attrs.field(factory=list)
+    saved: list[tuple[Tensor, Tensors]] = attrs.field(factory=list)
 
 
 class Forward:
@@ -73,76 +68,69 @@ class Forward:
 
     def __init__(self, network: GPT2) -> None:
         self._network = network
-        self._blocks = by_kind(network, BlockForward)
-        if network.is_first:
-            self._embedding = EmbeddingForward(network)
-        self._gather = P.Gather()
+        self._graphs = by_kind(network, BlockForward)
+        if network.pipeline_group.is_first:
+            self._embed = EmbeddingsForward(network)
         self._mask = Tensor(np.zeros((0, 0, 0), np.float32))
 
-    def walk(
+    def run(
         self,
-        part: MicroBatch,
+        micro_batch: MicroBatch,
         x: Tensor | None = None,
         *,
-        remembers: bool = True,
+        saves: bool = True,
         lowest: int = 0,
     ) -> ForwardState:
         """Run the blocks, with dropout if the micro-batch has masks.
 
         Args:
-            part: the micro-batch.
+            micro_batch: the micro-batch.
             x: ``[b t, h]`` from the previous stage; None on the first.
-            remembers: whether to save inputs and activations for the backward pass.
+            saves: whether to save inputs and activations for the backward pass.
             lowest: lowest block that the backward pass reaches; only blocks from it on are saved.
         """
-        state = self._embedded(part) if x is None else self._entered(part, x)
-        for layer, forward in enumerate(self._blocks):
-            weights, masks = self._network.weights(layer), state.kept[layer + 1]
-            y, *saved, _ = forward(state.x, state.mask, *weights, *masks)
-            if remembers and layer >= lowest:
-                state.inputs.append(state.x)
-                state.saved.append(tuple(saved))
-            state.x = y
-            del saved, y  # free them before the next block runs
+        state = ForwardState(self._causal_mask(*micro_batch.ids.shape), self._masks(micro_batch))
+        first_saved = lowest if saves else len(self._graphs)
+        blocks = [
+            partial(_run_block, graph, masks, saves=layer >= first_saved)
+            for layer, (graph, masks) in enumerate(
+                zip(self._graphs, state.dropout_masks[1:], strict=True)
+            )
+        ]
+        state.x, saved = self._network.run_blocks(
+            blocks, self._block_input(micro_batch.ids, x, state), state.mask
+        )
+        state.saved = list(saved[first_saved:])
         return state
 
-    def _embedded(self, part: MicroBatch) -> ForwardState:
-        batch, time = part.ids.shape
-        embedding, positions = self._network.embedding, self._network.by_name[WPE]
-        local = part.ids.reshape(-1) - embedding.first
-        is_inside = (local >= 0) & (local < embedding.count)
-        rows = Tensor(np.where(is_inside, local, 0).astype(np.int32))  # [b t]
-        words = self._gather(embedding.words, rows, 0)  # [b t, h]
-        places = Tensor(np.tile(np.arange(time, dtype=np.int32), batch))
-        embedding_inputs = (words, Tensor(is_inside.astype(np.float32)), positions, places)
-        masks = self._by_block(part)
-        return ForwardState(
-            self._embedding(*embedding_inputs, *masks[0]),
-            self._causal(part),
-            masks,
-            rows,
-            embedding_inputs,
-        )
+    def _block_input(self, ids: NDArray[np.int32], x: Tensor | None, state: ForwardState) -> Tensor:
+        """Return the first block's input.
 
-    def _entered(self, part: MicroBatch, x: Tensor) -> ForwardState:
-        return ForwardState(self._network.own_rows(x), self._causal(part), self._by_block(part))
-
-    def _by_block(self, part: MicroBatch) -> tuple[Tensors, ...]:
-        """Return the dropout masks grouped by embeddings, then by block."""
-        bounds, masks = self._network.mask_bounds, tuple(map(Tensor, part.kept))
-        block_masks = (masks[first:last] for first, last in itertools.pairwise(bounds))
-        return (masks[: bounds[0]], *block_masks)
-
-    def _causal(self, part: MicroBatch) -> Tensor:
-        """Return the causal mask, ``[b n, t, t]``; the last one is cached.
-
-        The mask is materialised: adding it is three times as fast as broadcasting.
+        Words are looked up before the graph: its gradients are those of the rows, not of the table.
         """
-        batch, time = part.ids.shape
+        network, (batch, time) = self._network, ids.shape
+        if x is not None:
+            return network.scatter_rows(x)
+        rows, inside = network.embeddings.local_rows(ids)
+        state.rows = Tensor(rows.astype(np.int32))  # [b t]
+        words = network.embeddings.gather(network.wte, state.rows, 0)  # [b t, h]
+        positions = Tensor(np.tile(np.arange(time, dtype=np.int32), batch))
+        inside = Tensor(inside.astype(np.float32))
+        state.embedding_inputs = (words, inside, network.wpe, positions)
+        return self._embed(*state.embedding_inputs, *state.dropout_masks[0])
+
+    def _masks(self, micro_batch: MicroBatch) -> tuple[Tensors, ...]:
+        """Return the dropout masks of the embeddings, then of each block."""
+        bounds, masks = self._network.mask_bounds, tuple(map(Tensor, micro_batch.dropout_masks))
+        return tuple(masks[first:last] for first, last in itertools.pairwise((0, *bounds)))
+
+    def _causal_mask(self, batch: int, time: int) -> Tensor:
+        """Return the materialised mask, ``[b n, t, t]``; the last one is cached."""
         shape = (batch * self._network.heads, time, time)
         if self._mask.shape != shape:
-            later = np.triu(np.full((time, time), MASKED, np.float32), 1)
-            self._mask = Tensor(np.ascontiguousarray(np.broadcast_to(later, shape)))
+            order = np.arange(time)
+            mask = np.broadcast_to(causal_mask(order[:, None], order), shape)
+            self._mask = Tensor(np.ascontiguousarray(mask))
         return self._mask
 
 
@@ -156,13 +144,13 @@ class NetworkGraph(ParameterizedCell):
 
     def __init__(self, network: GPT2, *depends: object) -> None:
         # graphs that name communication groups can't be reused by another process
-        super().__init__(*network.signature, *depends, is_kept=network.shard.mp == 1)
+        super().__init__(*network.signature, *depends, is_kept=network.tensor_group.size == 1)
 
 
-def by_kind(network: GPT2, made: Callable[[GPT2, int], G]) -> list[G]:
+def by_kind(network: GPT2, create: Callable[[GPT2, int], G]) -> list[G]:
     """Return one graph per block; blocks of one kind share the object."""
     firsts = {kind: layer for layer, kind in reversed(list(enumerate(network.kinds)))}
-    graphs = {kind: made(network, layer) for kind, layer in firsts.items()}
+    graphs = {kind: create(network, layer) for kind, layer in firsts.items()}
     return [graphs[kind] for kind in network.kinds]
 
 
@@ -181,15 +169,23 @@ class BlockForward(NetworkGraph):
         return (y, *saved[: self.saved_count], self.padding(x, 80))
 
 
-class EmbeddingForward(NetworkGraph):
+def _run_block(
+    graph: BlockForward, masks: Tensors, x: Tensor, mask: Tensor, weights: Tensors, *, saves: bool
+) -> tuple[Tensor, tuple[Tensor, Tensors] | None]:
+    """Call a block's graph; return its output, and its input and saved activations if wanted."""
+    y, *saved, _ = graph(x, mask, *weights, *masks)
+    return y, (x, tuple(saved)) if saves else None
+
+
+class EmbeddingsForward(NetworkGraph):
     """Forward graph of the embeddings."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.embedding = TrainingEmbedding(network.embedding, network.geometry.dropouts.embedding)
+        self.embeddings = network.embeddings
 
     def construct(
-        self, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor, *kept: Tensor
+        self, words: Tensor, inside: Tensor, wpe: Tensor, positions: Tensor, *dropout_masks: Tensor
     ) -> Tensor:
-        """Return the first block's input, as ``TrainingEmbedding`` does."""
-        return self.embedding(words, inside, positions, places, *kept)
+        """Return the first block's input, as ``Embeddings`` does."""
+        return self.embeddings(words, inside, wpe, positions, *dropout_masks)

@@ -1,27 +1,35 @@
-"""GPT-2 (Radford et al. 2019): embeddings, blocks, final norm.
+"""GPT-2 (Radford et al. 2019), from token ids to logits: embeddings, blocks, final norm, head.
 
-Parameters have Hugging Face's names. Letters in shapes are those of block.py; v is the padded
-vocabulary.
+One forward pass serves training, evaluation and decoding. Embeddings and blocks own no parameters:
+they are arguments, so one compiled graph serves all layers. A block returns its saved activations,
+which the backward pass reuses instead of recomputing them, and which have a prompt's keys and
+values. Dropout is applied where masks are given.
+
+Letters in shapes: b rows of the batch, t tokens per row, s positions of keys (t, or the length of
+the KV cache), n heads, d head width, h = n d, v padded vocabulary. With tensor parallelism, n, v
+and the intermediate size are this rank's; with sequence parallelism, so is the number of rows
+outside attention and MLP.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import mindspore as ms
 import mindspore.ops.operations as P
-import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn
-from numpy.typing import NDArray
 
 from gpt2dsl.backend import device
-from gpt2dsl.backend.memory import free_unused, zeros
+from gpt2dsl.backend.memory import free_unused
 from gpt2dsl.distributed.collectives import (
     all_reduce_sequence_grad,
+    copy_to_tensor_parallel_region,
     gather_sequence,
+    local_vocab_ids,
+    reduce_from_tensor_parallel_region,
     scatter_sequence,
 )
 from gpt2dsl.distributed.process_groups import (
@@ -30,337 +38,395 @@ from gpt2dsl.distributed.process_groups import (
     PipelineGroup,
     TensorParallelGroup,
 )
-from gpt2dsl.kernels.layer_norm import LayerNorm
+from gpt2dsl.kernels.activation import activation
+from gpt2dsl.kernels.dropout import Dropout
+from gpt2dsl.kernels.layer_norm import KnownLayerNorm, LayerNorm
+from gpt2dsl.kernels.linear import Bias, MatMul
 from gpt2dsl.kernels.lm_head import MASKED, lm_head
+from gpt2dsl.kernels.mixed_precision import MixedPrecision, StraightThroughRound
+from gpt2dsl.kernels.reuse_activation import ReuseActivation
+from gpt2dsl.kernels.softmax import Softmax
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASpec
-from gpt2dsl.layout.params import (
-    SCORE,
-    VOCAB_TABLES,
-    WTE,
-    head_of,
-    padded_shape,
-    param_specs,
-)
-from gpt2dsl.layout.pipeline_stages import layers_of, stage_tensors
+from gpt2dsl.layout.params import LN_F, WPE, WTE, head_of
 from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
-from gpt2dsl.layout.shard_spec import ShardSpec, shard_specs
-from gpt2dsl.model import dropout_masks
-from gpt2dsl.model.block import Block, ParamSlots
-from gpt2dsl.model.embedding import Embedding
+from gpt2dsl.layout.shard_spec import is_column
+from gpt2dsl.model.dropout_masks import keep
+from gpt2dsl.model.lora import lora
+from gpt2dsl.model.parameters import LayerParameters, ParamSlots, ShardedParameters
+from gpt2dsl.model.saved_activations import SavedActivations
 
-Arrays = Mapping[str, NDArray[np.float32]]
-
-LOADERS = 2
-"""Threads that load weights; each holds one array and this rank's shard of it."""
-
-LENGTH_MULTIPLE = 64
-"""Sequence lengths outside training are rounded up to a multiple of this: few graphs to compile."""
+Tensors = tuple[Tensor, ...]
 
 
-class GPT2(nn.Cell):
-    """GPT-2 network from token ids to hidden states; the head and losses are separate.
+class Embeddings(nn.Cell):
+    """Sum of word and position embeddings; tensor parallel ranks shard the word table by rows."""
 
-    Vocabulary tables have ``geometry.padded_vocab`` rows, the padded ones zero. A pipeline stage
-    has some of the blocks; ``forward.Forward`` runs them.
+    def __init__(
+        self, config: GPT2Config, precision: PrecisionPolicy, group: TensorParallelGroup
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.gather, self.round = P.Gather(), StraightThroughRound(precision)
+        self.is_sharded, self.reduce = group.size > 1, reduce_from_tensor_parallel_region(group)
+        self.scatter, self.sync_grad = scatter_sequence(group), all_reduce_sequence_grad(group)
+        self.count = config.padded_vocab // group.size
+        self.first = self.count * group.index
+        probability = config.dropouts.embedding
+        self.drops, self.dropout = probability > 0, Dropout(keep(probability))
+
+    def local_rows(self, ids: Any) -> tuple[Any, Any]:
+        """Return each token's row in this rank's word table, and 1, or 0 if it is in another's.
+
+        Both are ``[b t]``, tensors or NumPy arrays as ``ids`` is.
+        """
+        ids = ids.reshape((-1,))
+        return local_vocab_ids(ids, self.first, self.count) if self.is_sharded else (ids, ids)
+
+    def construct(
+        self, words: Tensor, inside: Tensor, wpe: Tensor, positions: Tensor, *dropout_masks: Tensor
+    ) -> Tensor:
+        """``[b t, h], [b t], [max_positions, h], [b t] → [b t, h]``.
+
+        ``words`` and ``inside`` are what was looked up for ``local_rows``.
+        """
+        words = self.round(words)
+        if self.is_sharded:
+            words = self.reduce(words * inside.expand_dims(1))
+        x = words + self.round(self.gather(self.sync_grad(wpe), self.scatter(positions), 0))
+        if dropout_masks and self.drops:
+            x = self.dropout(x, dropout_masks[0])
+        return x
+
+
+class Linear(nn.Cell):
+    """A linear of the block with its LoRA adapters.
+
+    c_attn and c_fc are column-parallel (sharded by outputs); c_proj is row-parallel (sharded by
+    inputs): its partial outputs are all-reduced.
+    """
+
+    def __init__(self, module: str, slots: ParamSlots, precision: PrecisionPolicy) -> None:
+        super().__init__(auto_prefix=False)
+        self.w, self.b = slots.weights[f"{module}.weight"], slots.weights[f"{module}.bias"]
+        self.product, self.bias = MatMul(precision), Bias(precision)
+        group, is_row = slots.tensor_group, not is_column(module)
+        self.reduce = reduce_from_tensor_parallel_region(group) if is_row else nn.Identity()
+        self.sync_bias_grad = all_reduce_sequence_grad(group) if is_row else nn.Identity()
+        adapter = lora(module, slots)
+        self.is_adapted = adapter is not None
+        if adapter:
+            self.adapter = adapter
+
+    def construct(self, x: Tensor, weights: Tensors, dropout_masks: Tensors) -> Tensor:
+        """``[rows, in] → [rows, out]``."""
+        y = self.product(x, weights[self.w])
+        if self.is_adapted:
+            y = y + self.adapter(x, weights, dropout_masks)
+        return self.bias(self.reduce(y), self.sync_bias_grad(weights[self.b]))
+
+
+def causal_mask(queries: Any, keys: Any) -> Any:
+    """Return what is added to scores: 0 where a query sees a key, ``MASKED`` where it does not.
 
     Args:
-        geometry: the network's configuration.
+        queries: positions of queries, a tensor or NumPy array.
+        keys: positions of keys, of a shape that broadcasts.
+    """
+    return (keys > queries).astype("float32") * MASKED
+
+
+class AttentionCore(nn.Cell):
+    """Scaled dot-product attention: scores, softmax, weighted sum of the values."""
+
+    def __init__(self, config: GPT2Config, precision: PrecisionPolicy) -> None:
+        super().__init__(auto_prefix=False)
+        self.precision = MixedPrecision(precision)
+        self.scores = P.BatchMatMul(transpose_b=True)
+        self.weighted_sum = P.BatchMatMul()
+        self.softmax = Softmax()
+        self.upcasts = config.upcast_attention
+        probability = config.dropouts.attention
+        self.drops, self.dropout = probability > 0, Dropout(keep(probability))
+
+    def construct(
+        self, q: Tensor, mask: Tensor, keys_values: Tensors, dropout_masks: Tensors, saved: Tensors
+    ) -> tuple[Tensor, Tensor]:
+        """``[b n, t, d], [b n, t, s], 2 x [b n, s, d] → [b n, t, d]``, probabilities.
+
+        ``dropout_masks``: empty or one mask. ``saved``: empty or the saved probabilities.
+        """
+        precision = self.precision
+        k, v = keys_values
+        if not self.upcasts:
+            q, k = precision.narrow(q), precision.narrow(k)
+        scores = precision.wide(self.scores(q, k))  # [b n, t, s]
+        p = self.softmax(scores + mask, saved)
+        dropped = self.dropout(p, dropout_masks[0]) if dropout_masks and self.drops else p
+        context = self.weighted_sum(precision.narrow(dropped), precision.narrow(v))
+        return precision.wide(context), p
+
+
+class Attention(nn.Cell):
+    """Causal self-attention."""
+
+    def __init__(self, config: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
+        super().__init__(auto_prefix=False)
+        self.heads, self.width = config.heads // slots.tensor_group.size, config.head_width
+        self.scale = 1 / math.sqrt(self.width) if config.scale_attention else 1.0
+        self.scales_by_layer, self.layer_scale = slots.scale is not None, slots.scale or 0
+        self.c_attn = Linear("attn.c_attn", slots, precision)
+        self.c_proj = Linear("attn.c_proj", slots, precision)
+        self.core = AttentionCore(config, precision)
+        self.copy = copy_to_tensor_parallel_region(slots.tensor_group)
+        self.reuse, self.split, self.transpose = ReuseActivation(), P.Split(-1, 3), P.Transpose()
+
+    def split_heads(self, x: Tensor, batch: int) -> Tensor:
+        """``[b t, h] → [b n, t, d]``."""
+        x = x.reshape((batch, -1, self.heads, self.width))  # [b, t, n, d]
+        return self.transpose(x, (0, 2, 1, 3)).reshape((batch * self.heads, -1, self.width))
+
+    def merge_heads(self, x: Tensor, batch: int) -> Tensor:
+        """``[b n, t, d] → [b t, h]``."""
+        x = x.reshape((batch, self.heads, -1, self.width))  # [b, n, t, d]
+        return self.transpose(x, (0, 2, 1, 3)).reshape((-1, self.heads * self.width))
+
+    def construct(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        weights: Tensors,
+        dropout_masks: Tensors,
+        saved: Tensors,
+        probabilities: Tensors,
+        cache: nn.Cell | None,
+        cache_rows: Tensor | None,
+    ) -> tuple[Tensor, Tensors, Tensor]:
+        """``[b t, h], [b n, t, s] → [b t, h]``, saved activations, probabilities.
+
+        Arguments as for ``Block``.
+        """
+        batch, saved_x, saved_qkv = mask.shape[0] // self.heads, saved[:1], saved[1:4]
+        x = self.reuse(self.copy(x), saved_x)
+        q, k, v = self.split(self.c_attn(x, weights, dropout_masks))  # 3 x [b t, h]
+        if self.scales_by_layer:
+            q = q * weights[self.layer_scale]
+        q = self.reuse(self.split_heads(q * self.scale, batch), saved_qkv[:1])  # [b n, t, d]
+        k = self.reuse(self.split_heads(k, batch), saved_qkv[1:2])
+        v = self.reuse(self.split_heads(v, batch), saved_qkv[2:3])
+        keys, values = (k, v) if cache is None else cache(cache_rows, k, v)  # [b n, s, d]
+        context, p = self.core(q, mask, (keys, values), dropout_masks[:1], probabilities)
+        context = self.reuse(self.merge_heads(context, batch), saved[4:5])  # [b t, h]
+        return self.c_proj(context, weights, dropout_masks), (x, q, k, v, context), p
+
+
+class MLP(nn.Cell):
+    """Two linears with an activation between them."""
+
+    def __init__(self, config: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
+        super().__init__(auto_prefix=False)
+        self.c_fc = Linear("mlp.c_fc", slots, precision)
+        self.c_proj = Linear("mlp.c_proj", slots, precision)
+        self.activation = activation(config.activation)
+        self.copy, self.reuse = (
+            copy_to_tensor_parallel_region(slots.tensor_group),
+            ReuseActivation(),
+        )
+
+    def construct(
+        self, x: Tensor, weights: Tensors, dropout_masks: Tensors, saved: Tensors
+    ) -> tuple[Tensor, Tensors]:
+        """``[b t, h] → [b t, h]``, saved activations."""
+        x = self.reuse(self.copy(x), saved[:1])
+        y = self.reuse(self.c_fc(x, weights, dropout_masks), saved[1:2])  # [b t, intermediate]
+        return self.c_proj(self.activation(y), weights, dropout_masks), (x, y)
+
+
+class BlockNorm(nn.Cell):
+    """A layer norm of the block.
+
+    Each weight has its own cell to all-reduce its gradient: MindSpore 2.10 mistakes a second
+    Parameter of the same shape that passes through one cell for the first.
+    """
+
+    def __init__(
+        self, name: str, config: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        self.g, self.b = slots.weights[f"{name}.weight"], slots.weights[f"{name}.bias"]
+        self.sync_g_grad = all_reduce_sequence_grad(slots.tensor_group)
+        self.sync_b_grad = all_reduce_sequence_grad(slots.tensor_group)
+        self.norm = LayerNorm(config.epsilon, precision)
+        self.known = KnownLayerNorm(self.norm)
+
+    def construct(self, x: Tensor, weights: Tensors, moments: Tensors) -> tuple[Tensor, Tensors]:
+        """``[b t, h] → [b t, h]``, mean, variance; ``moments``: empty, or both if saved."""
+        g, b = self.sync_g_grad(weights[self.g]), self.sync_b_grad(weights[self.b])
+        if moments:
+            y, mean, variance = self.known(x, g, b, moments[0], moments[1])
+        else:
+            y, mean, variance = self.norm(x, g, b)
+        return y, (mean, variance)
+
+
+class Block(nn.Cell):
+    """A pre-norm transformer block: norm, attention, residual; norm, MLP, residual.
+
+    Args:
+        config: the network's configuration.
+        slots: positions of parameters and dropout masks.
+        precision: the precision policy.
+    """
+
+    def __init__(self, config: GPT2Config, slots: ParamSlots, precision: PrecisionPolicy) -> None:
+        super().__init__(auto_prefix=False)
+        self.ln_1 = BlockNorm("ln_1", config, slots, precision)
+        self.ln_2 = BlockNorm("ln_2", config, slots, precision)
+        self.attention = Attention(config, slots, precision)
+        self.mlp = MLP(config, slots, precision)
+        drops = config.dropouts
+        self.drops, self.residual_mask = drops.residual > 0, 1 if drops.attention else 0
+        self.dropout, self.reuse = Dropout(keep(drops.residual)), ReuseActivation()
+        self.activations = SavedActivations(auto_prefix=False)
+
+    def dropped(self, x: Tensor, dropout_masks: Tensors, index: int) -> Tensor:
+        """Apply the block's dropout mask at ``index``, if dropout is on."""
+        if dropout_masks and self.drops:
+            x = self.dropout(x, dropout_masks[index])
+        return x
+
+    def construct(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        weights: Tensors,
+        dropout_masks: Tensors = (),
+        saved: Tensors = (),
+        cache: nn.Cell | None = None,
+        cache_rows: Tensor | None = None,
+    ) -> tuple[Tensor, Tensors]:
+        """``[b t, h] → [b t, h]``, and the saved activations.
+
+        Args:
+            x: hidden states.
+            mask: attention mask ``[b n, t, s]``, added to the scores.
+            weights: the block's parameters, ordered as in its slots.
+            dropout_masks: the block's dropout masks, or nothing.
+            saved: activations saved by the forward pass with the same arguments, or nothing.
+            cache: in decoding, the layer's KV cache: it takes keys and values and returns all.
+            cache_rows: rows of the cache to write them to.
+        """
+        names = self.activations
+        y, moments_1 = self.ln_1(x, weights, names.norm_1(saved))
+        y, attention_saved, p = self.attention(
+            y, mask, weights, dropout_masks, names.attention(saved), names.probabilities(saved),
+            cache, cache_rows,
+        )  # fmt: skip
+        x = x + self.dropped(y, dropout_masks, self.residual_mask)
+        residual = self.reuse(x, names.residual(saved))  # [b t, h]
+        y, moments_2 = self.ln_2(residual, weights, names.norm_2(saved))
+        y, mlp_saved = self.mlp(y, weights, dropout_masks, names.mlp(saved))
+        y = residual + self.dropped(y, dropout_masks, self.residual_mask + 1)
+        return y, names.packed(moments_1, attention_saved, residual, moments_2, mlp_saved, p)
+
+
+class GPT2(ShardedParameters):
+    """The network, or a pipeline stage's part of it.
+
+    Args:
+        config: the network's configuration.
         adapters: LoRA adapters; zero until ``load_adapters``.
         adapter_dropout: dropout probability on adapter inputs in training.
         precision: the precision policy.
         recompute: none, full or selective: activations that the backward pass recomputes.
-        shard: this rank's tensor parallel group; parameters are this rank's shards.
-        stages: this rank's pipeline group.
+        tensor_group: this rank's tensor parallel group; parameters are this rank's shards.
+        pipeline_group: this rank's pipeline group.
         shared: parameters shared with another network, by name.
     """
 
     @device.turn()
     def __init__(
         self,
-        geometry: GPT2Config,
+        config: GPT2Config,
         *,
         adapters: Sequence[LoRASpec] = (),
         adapter_dropout: float = 0.0,
         precision: PrecisionPolicy = FLOAT32,
         recompute: str = "none",
-        shard: TensorParallelGroup = NO_TENSOR_PARALLEL,
-        stages: PipelineGroup = NO_PIPELINE,
+        tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL,
+        pipeline_group: PipelineGroup = NO_PIPELINE,
         shared: Mapping[str, Parameter] | None = None,
     ) -> None:
-        super().__init__(auto_prefix=False)
         free_unused()
-        self.geometry, self.precision, self.shard = geometry, precision, shard
-        self.stages, self.is_first, self.is_last = stages, stages.is_first, stages.is_last
-        self.layers = layers_of(stages.index, geometry.layers, stages.pp)
-        self.heads = geometry.heads // shard.mp
-        self._variant, self.recompute = (adapter_dropout, shard), recompute
-        self.adapters = tuple(adapters)
-        self.splits = shard_specs(geometry, adapters)
-        self.shapes = _shapes(geometry)
-        self.adapter_shapes = {
-            name: shape for spec in adapters for name, shape in spec.shapes.items()
-        }
-        names = [spec.name for spec in stage_tensors(geometry, stages.index, stages.pp)]
-        self._shared = shared or {}
-        new = self._zeros({name: self.shapes[name] for name in names if name not in self._shared})
-        self.by_name = {name: (new if name in new else self._shared)[name] for name in names}
-        stage_adapters = [spec for spec in adapters if spec.layer in self.layers]
-        self.of_adapters = self._zeros(
-            {name: s for spec in stage_adapters for name, s in spec.shapes.items()}
-        )
-        if self.is_first:
-            self.embedding = Embedding(self.by_name, precision, shard)
-        layers = [_Layer(self, layer, adapter_dropout) for layer in self.layers]
+        super().__init__(config, adapters, tensor_group, pipeline_group, shared or {})
+        self.precision, self.recompute = precision, recompute
+        self.signature = config, precision, self.adapters, adapter_dropout, tensor_group
+        self.heads = config.heads // tensor_group.size
+        has_embedding_mask = config.dropouts.embedding > 0 and pipeline_group.is_first
+        layers = [LayerParameters(self, layer, adapter_dropout) for layer in self.layers]
         self.of_blocks = ParameterTuple([w for layer in layers for w in layer.parameters])
         counts = [len(layer.parameters) for layer in layers]
         self.bounds = tuple(itertools.accumulate(counts, initial=0))
-        of_stem = 1 if geometry.dropouts.embedding and self.is_first else 0
-        drops = [layer.masks for layer in layers]
-        self.mask_bounds = tuple(itertools.accumulate(drops, initial=of_stem))
-        self.blocks = nn.CellList([layer.block() for layer in layers], auto_prefix=False)
+        mask_counts = [layer.mask_count for layer in layers]
+        self.mask_bounds = tuple(itertools.accumulate(mask_counts, initial=int(has_embedding_mask)))
+        blocks = [Block(config, layer.slots, precision) for layer in layers]
+        self.blocks = nn.CellList(blocks, auto_prefix=False)
         self.kinds = tuple(layer.kind for layer in layers)
-        if self.is_last:
-            self.g = self.by_name["transformer.ln_f.weight"]
-            self.b = self.by_name["transformer.ln_f.bias"]
-        self.norm = LayerNorm(geometry.epsilon, precision)
-        self.logits_of = lm_head(geometry, precision, shard)
-        self.tile = P.Tile()
-        self.own_rows, self.all_rows = scatter_sequence(shard), gather_sequence(shard)
-        self.of_g, self.of_b = (
-            all_reduce_sequence_grad(shard),
-            all_reduce_sequence_grad(shard),
-        )  # one each, as in block.BlockNorm
-
-    def trained(self) -> dict[str, Parameter]:
-        """Return trained parameters by name: all, or the adapters and the classification head."""
-        parameters = self.by_name | self.of_adapters
-        return {name: parameters[name] for name in self.trained_names if name in parameters}
-
-    @property
-    def signature(self) -> tuple[object, ...]:
-        """Key of the compiled graphs: all that determines them except parameter values."""
-        return self.geometry, self.precision, self.adapters, self._variant
+        if pipeline_group.is_first:
+            self.embeddings = Embeddings(config, precision, tensor_group)
+            self.wte, self.wpe = self.by_name[WTE], self.by_name[WPE]
+        if pipeline_group.is_last:
+            self.g, self.b = (self.by_name[name] for name in LN_F)
+            self.head_weight = self.by_name[head_of(config)]
+        self.norm = LayerNorm(config.epsilon, precision)
+        self.lm_head, self.tile = lm_head(config, precision, tensor_group), P.Tile()
+        self.scatter_rows = scatter_sequence(tensor_group)
+        self.gather_rows = gather_sequence(tensor_group)
+        self.sync_g_grad = all_reduce_sequence_grad(tensor_group)  # one each, as in BlockNorm
+        self.sync_b_grad = all_reduce_sequence_grad(tensor_group)
 
     def weights(self, layer: int) -> tuple[Parameter, ...]:
         """Return the parameters of this stage's ``layer``-th block, then those of its adapters."""
         return self.of_blocks[self.bounds[layer] : self.bounds[layer + 1]]
 
-    def causal(self, batch: int, time: int) -> Tensor:
-        """Return the causal mask to add to scores: ``[b n, t, t]``, 0 where attention is allowed.
-
-        The mask is materialised: adding it is three times as fast as broadcasting.
-        """
-        order = ms.ops.arange(time)
-        later = (order.reshape((1, time, 1)) < order.reshape((1, 1, time))).astype(ms.float32)
-        return self.tile(later * MASKED, (batch * self.heads, 1, 1))
-
-    def construct(self, ids: Tensor) -> Tensor:
-        """``[b, t] → [b t, h]``, all layers in one graph, without dropout."""
+    def construct(self, ids: Tensor) -> tuple[Tensor, tuple[Tensors, ...]]:
+        """``[b, t] → [b t, h]``, and each block's saved activations: all layers in one graph."""
         batch, time = ids.shape
-        positions = self.tile(ms.ops.arange(time).astype(ms.int32), (batch,))  # [b t]
-        x = self.embedding(ids, positions)
-        mask = self.causal(batch, time)
-        for i, block in enumerate(self.blocks):
-            x, _ = block(x, mask, self.weights(i))
-        return self.normal(x, self.g, self.b)
+        order = ms.ops.arange(time).astype(ms.int32)
+        mask = causal_mask(order.reshape((1, time, 1)), order.reshape((1, 1, time)))
+        # materialised: adding it is three times as fast as broadcasting
+        mask = self.tile(mask, (batch * self.heads, 1, 1))  # [b n, t, t]
+        x = self.embed(ids, self.tile(order, (batch,)))
+        return self.run_blocks(self.blocks, x, mask)
 
-    def normal(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        """Apply the final norm and gather all rows: ``[b t, h], [h], [h] → [b t, h]``."""
-        y, _, _ = self.norm(x, self.of_g(g), self.of_b(b))
-        return self.all_rows(y)
+    def embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Return the embeddings of tokens: ``[b, t], [b t] → [b t, h]``."""
+        rows, inside = self.embeddings.local_rows(ids)
+        words = self.embeddings.gather(self.wte, rows, 0)
+        return self.embeddings(words, inside, self.wpe, positions)
 
-    def load(self, arrays: Arrays) -> None:
-        """Load weights in the shapes of whole files.
+    def run_blocks(
+        self, blocks: Iterable[Any], x: Tensor, mask: Tensor, *arguments: Any
+    ) -> tuple[Tensor, tuple[Any, ...]]:
+        """Run this stage's blocks in turn: ``[b t, h], [b n, t, s] → [b t, h]``, saved activations.
 
         Args:
-            arrays: name → array: exactly the tensors of ``param_specs`` that are not shared.
-
-        Raises:
-            ValueError: a tensor is missing, unknown to the network or has another shape; tensors
-                before it may already be loaded.
+            blocks: ``self.blocks`` or cells that wrap them, in one graph; or functions that call a
+                graph each, outside of one.
+            x: hidden states.
+            mask: attention mask.
+            arguments: further arguments of each block, after its weights.
         """
-        unshared = {name: w for name, w in self.by_name.items() if name not in self._shared}
-        shapes = {
-            tensor.name: tensor.shape
-            for tensor in param_specs(self.geometry)
-            if tensor.name not in self._shared
-        }
-        self._take(unshared, shapes, arrays)
+        saved: tuple[Any, ...] = ()
+        for layer, block in enumerate(blocks):
+            x, saved_by_block = block(x, mask, self.weights(layer), *arguments)
+            saved = (*saved, saved_by_block)
+        return x, saved
 
-    def load_adapters(self, arrays: Arrays) -> None:
-        """Load the adapters' weights, by the names of ``LoRASpec.shapes``.
+    def final_norm(self, x: Tensor, g: Tensor, b: Tensor) -> Tensor:
+        """Apply the final norm and gather all rows: ``[b t, h], [h], [h] → [b t, h]``."""
+        y, _, _ = self.norm(x, self.sync_g_grad(g), self.sync_b_grad(b))
+        return self.gather_rows(y)
 
-        Raises:
-            ValueError: as for ``load``.
-        """
-        self._take(self.of_adapters, self.adapter_shapes, arrays)
-
-    @device.turn()
-    def _take(
-        self,
-        own: Mapping[str, Parameter],
-        shapes: Mapping[str, tuple[int, ...]],
-        arrays: Arrays,
-    ) -> None:
-        """Set parameters to this rank's shards of arrays; each array is read once."""
-        _agree(shapes.keys(), arrays.keys())
-
-        def part(name: str) -> NDArray[np.float32]:
-            array = arrays[name]
-            _agree({(name, shapes[name])}, {(name, array.shape)})
-            if name in VOCAB_TABLES:
-                padding = self.geometry.padded_vocab - self.geometry.vocab
-                array = np.pad(array, ((0, padding), (0, 0)))
-            return self._own(name, array)
-
-        with ThreadPoolExecutor(LOADERS) as pool:
-            for parameter, shard in zip(own.values(), pool.map(part, own), strict=True):
-                parameter.set_data(Tensor.from_numpy(shard))
-
-    def part(self, name: str, array: NDArray[np.float32]) -> Tensor:
-        """Return this rank's shard of an array of a parameter's (padded) shape."""
-        return Tensor.from_numpy(self._own(name, array))
-
-    def _own(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        part = self.splits[name].cut(array, self.shard.mp, self.shard.index)
-        return np.array(part, np.float32, order="C")
-
-    def whole(self, name: str, part: Tensor | None) -> NDArray[np.float32]:
-        """Gather a parameter, or its optimizer state, from all ranks (collective).
-
-        ``part`` is this rank's shard, or None. Vocabulary tables include their padded rows.
-        """
-        shape = self.shapes.get(name) or self.adapter_shapes[name]
-        array = np.zeros(shape, np.float32)
-        if part is not None:
-            array = gather_shards(part, self.splits[name], self.shard)
-        if self.stages.pp == 1:
-            return array
-        if name == WTE and not self.is_first:
-            array = np.zeros(shape, np.float32)  # tied: the last stage contributes it
-        return np.array(P.AllReduce(group=self.stages.group)(Tensor(array)).asnumpy())
-
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Gather all weights except adapters, in the shapes of files (collective)."""
-        return self._of_files(self.shapes)
-
-    def trained_arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Gather the trained weights, in the shapes of files (collective)."""
-        return self._of_files(self.trained_names)
-
-    @property
-    def trained_names(self) -> tuple[str, ...]:
-        """Names of trained parameters on all stages: all, or adapters and classification head."""
-        if not self.adapters:
-            return tuple(self.shapes)
-        return (*self.adapter_shapes, *(name for name in (SCORE,) if name in self.shapes))
-
-    def _of_files(self, names: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        parameters = self.by_name | self.of_adapters
-        arrays = {name: self.whole(name, parameters.get(name)) for name in names}
-        for name in arrays.keys() & set(VOCAB_TABLES):
-            arrays[name] = arrays[name][: self.geometry.vocab]
-        return arrays
-
-    def _zeros(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
-        mp = self.shard.mp
-        return {
-            name: zeros(name, self.splits[name].shape(shape, mp)) for name, shape in shapes.items()
-        }
-
-
-class TokenLogits(nn.Cell):
-    """Graph from token ids to the logits of every token."""
-
-    def __init__(self, network: GPT2) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
-        self.head = network.by_name[head_of(network.geometry)]
-
-    def construct(self, ids: Tensor) -> Tensor:
-        """Return logits: ``[b, t] → [b t, v]``."""
-        return self.network.logits_of(self.network(ids), self.head)
-
-    @device.turn()
-    def logits(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Return logits: ``[b, t] → [b, t, vocab]``.
-
-        Rows are padded on the right to one of a few lengths, each compiled once; attention is
-        causal, so padding changes nothing.
-        """
-        batch, time = ids.shape
-        geometry = self.network.geometry
-        padded = np.zeros((batch, min(padded_length(time), geometry.positions)), np.int32)
-        padded[:, :time] = ids
-        flat_logits: NDArray[np.float32] = self(Tensor(padded)).asnumpy()
-        return flat_logits.reshape((*padded.shape, -1))[:, :time, : geometry.vocab]
-
-
-def padded_length(length: int) -> int:
-    """Return the compiled length: ``length`` rounded up to a multiple of ``LENGTH_MULTIPLE``."""
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-
-
-def gather_shards(
-    part: Tensor, split: ShardSpec, shard: TensorParallelGroup
-) -> NDArray[np.float32]:
-    """Gather a tensor's shards over the tensor parallel group (collective)."""
-    if shard.mp == 1 or split.axis is None:
-        return np.array(part.asnumpy())
-    shape = list(part.shape)
-    shape[split.axis] *= shard.mp
-    whole = np.zeros(shape, np.float32)
-    split.put(whole, part.asnumpy(), shard.mp, shard.index)
-    return np.array(P.AllReduce(group=shard.group)(Tensor(whole)).asnumpy())
-
-
-def _shapes(geometry: GPT2Config) -> dict[str, tuple[int, ...]]:
-    """Return the padded shape of every parameter, by Hugging Face's name."""
-    return {tensor.name: padded_shape(tensor, geometry) for tensor in param_specs(geometry)}
-
-
-def _agree(wanted: Set[Any], found: Set[Any]) -> None:
-    if wrong := sorted(wanted ^ found):
-        raise ValueError(f"tensors that are missing, unknown or of another shape: {wrong[:6]}")
-
-
-class _Layer:
-    """Parameters and slots of one layer, from which its block is built.
-
-    Attributes:
-        parameters: the block's, its adapters' and any attention scale, in slot order.
-        masks: number of dropout masks in training.
-        kind: key that is equal for layers whose blocks differ only in parameter values.
-    """
-
-    def __init__(self, network: GPT2, layer: int, adapter_dropout: float) -> None:
-        self._network = network
-        prefix = f"transformer.h.{layer}."
-        adapters = [adapter for adapter in network.adapters if adapter.layer == layer]
-        base = {name: value for name, value in network.by_name.items() if name.startswith(prefix)}
-        lora = {name: network.of_adapters[name] for adapter in adapters for name in adapter.shapes}
-        self.parameters = [*base.values(), *lora.values()]
-        places = {name.removeprefix(prefix): i for i, name in enumerate([*base, *lora])}
-        scale = None
-        if network.geometry.scale_by_layer:  # an argument, so that one graph serves all layers
-            scale = len(self.parameters)
-            value = Tensor(np.array([1 / (layer + 1)], np.float32))
-            self.parameters.append(Parameter(value, f"{prefix}attn.scale", requires_grad=False))
-        block_masks = dropout_masks.masks_of_block(network.geometry)
-        self.masks = block_masks + (len(adapters) if adapter_dropout else 0)
-        self._slots = ParamSlots(
-            weights=places,
-            adapters=adapters,
-            masks={adapter.name: block_masks + i for i, adapter in enumerate(adapters)},
-            keep=dropout_masks.keep(adapter_dropout),
-            shard=network.shard,
-            scale=scale,
-        )
-        scales = tuple(adapter.scale for adapter in adapters)
-        self.kind = (tuple(places), tuple(weight.shape for weight in self.parameters), scales)
-
-    def block(self) -> Block:
-        """Build the block."""
-        network = self._network
-        return Block(network.geometry, self._slots, network.precision)
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits of some or all rows of hidden states: ``[rows, h] → [rows, v]``."""
+        return self.lm_head(self.final_norm(x, self.g, self.b), self.head_weight)

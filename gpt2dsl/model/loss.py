@@ -1,7 +1,7 @@
 """Training losses, from the output of the last block.
 
 Like a block, they take their parameters as arguments. Letters in shapes are those of
-block.py; v is the padded vocabulary.
+gpt2.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from mindspore import Tensor, nn
 
 from gpt2dsl.kernels.lm_head import linear_cross_entropy
 from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION
-from gpt2dsl.layout.params import SCORE, head_of
+from gpt2dsl.layout.params import LN_F, SCORE, head_of
 from gpt2dsl.model.classification import ClassHead
 from gpt2dsl.model.gpt2 import GPT2
-
-NORM = ("transformer.ln_f.weight", "transformer.ln_f.bias")
 
 
 class LanguageModelLoss(nn.Cell):
@@ -25,15 +23,15 @@ class LanguageModelLoss(nn.Cell):
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
-        self.names = (*NORM, head_of(network.geometry))
-        self.head = linear_cross_entropy(network.geometry, network.precision, network.shard)
+        self.names = (*LN_F, head_of(network.config))
+        self.head = linear_cross_entropy(network.config, network.precision, network.tensor_group)
         self.relu = P.ReLU()
 
     def construct(
         self, x: Tensor, labels: Tensor, scale: Tensor, g: Tensor, b: Tensor, table: Tensor
     ) -> Tensor:
         """``[rows, h], [rows], [], [h], [h], [v, h] → []``."""
-        x = self.network.normal(x, g, b)
+        x = self.network.final_norm(x, g, b)
         labels = labels.reshape((-1, 1))
         losses, _ = self.head(x, table, self.relu(labels))
         return (losses * (labels >= 0).astype(ms.float32)).mean() * scale
@@ -45,7 +43,7 @@ class ClassificationLoss(nn.Cell):
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network, self.head = network, ClassHead()
-        self.names = (*NORM, SCORE)
+        self.names = (*LN_F, SCORE)
         self.log_softmax, self.pick = P.LogSoftmax(-1), P.GatherD()
         self.split = P.Split(1, 2)
 
@@ -56,7 +54,7 @@ class ClassificationLoss(nn.Cell):
 
         ``labels``: class and index of the last real token.
         """
-        x = self.network.normal(x, g, b)
+        x = self.network.final_norm(x, g, b)
         classes, last = self.split(labels)  # 2 x [b, 1]
         logits = self.head(x, last.reshape((-1,)), score)
         return -self.pick(self.log_softmax(logits), 1, classes).mean() * scale
@@ -68,7 +66,7 @@ class RegressionLoss(nn.Cell):
     def __init__(self, network: GPT2) -> None:
         super().__init__(auto_prefix=False)
         self.network, self.head = network, ClassHead()
-        self.names = (*NORM, SCORE)
+        self.names = (*LN_F, SCORE)
         self.split = P.Split(1, 2)
 
     def construct(
@@ -78,7 +76,7 @@ class RegressionLoss(nn.Cell):
 
         ``labels``: target value and index of the last real token, both float32.
         """
-        x = self.network.normal(x, g, b)
+        x = self.network.final_norm(x, g, b)
         numbers, last = self.split(labels)  # 2 x [b, 1]
         error = self.head(x, last.reshape((-1,)).astype(ms.int32), score) - numbers
         return (error * error).mean() * scale
@@ -93,11 +91,9 @@ def training_loss(network: GPT2) -> Loss:
     Raises:
         NotImplementedError: the head is for multi-label classification.
     """
-    geometry = network.geometry
-    if not geometry.labels:
+    config = network.config
+    if not config.labels:
         return LanguageModelLoss(network)
-    if geometry.problem == MULTI_LABEL:
-        raise NotImplementedError(geometry.problem)
-    return (
-        RegressionLoss(network) if geometry.problem == REGRESSION else ClassificationLoss(network)
-    )
+    if config.problem == MULTI_LABEL:
+        raise NotImplementedError(config.problem)
+    return RegressionLoss(network) if config.problem == REGRESSION else ClassificationLoss(network)

@@ -21,11 +21,11 @@ class LossChunks:
 
     Args:
         tokens: number of tokens in the batch.
-        shard: the tensor parallel group.
+        group: the tensor parallel group.
     """
 
-    def __init__(self, tokens: int, shard: TensorParallelGroup) -> None:
-        self._ranks = shard.mp if shard.sequence else 1
+    def __init__(self, tokens: int, group: TensorParallelGroup) -> None:
+        self._ranks = group.size if group.sequence_parallel else 1
         self.count = chunk_count(tokens, self._ranks)
         self._gather, self._concat = P.Gather(), P.Concat(0)
 
@@ -38,17 +38,17 @@ class LossChunks:
         for rows in np.split(np.arange(x.shape[0], dtype=np.int32), self.count):
             yield self._gather(x, Tensor(rows), 0)
 
-    def joined_rows(self, found: Sequence[Tensor]) -> Tensor:
+    def join_rows(self, chunks: Sequence[Tensor]) -> Tensor:
         """Concatenate chunks: the inverse of ``rows``."""
-        return found[0] if self.count == 1 else self._concat(found)
+        return chunks[0] if self.count == 1 else self._concat(chunks)
 
     def labels(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
         """Split the labels of all ranks' tokens: ``[b, t] → [count, b t / count]``."""
         return self._swapped(labels, self._ranks, self.count).reshape(self.count, -1)
 
-    def joined_losses(self, found: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def join_losses(self, chunks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Join the losses in batch order: ``count`` times ``[b t / count] → [b t]``."""
-        return self._swapped(np.concatenate(found), self.count, self._ranks).reshape(-1)
+        return self._swapped(np.concatenate(chunks), self.count, self._ranks).reshape(-1)
 
     def _swapped(self, array: NDArray[Any], outer: int, inner: int) -> NDArray[Any]:
         """Transpose an array of ``outer`` x ``inner`` pieces."""

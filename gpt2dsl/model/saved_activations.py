@@ -26,6 +26,10 @@ class SavedActivations(nn.Cell):
         """Return input ``[b t, h]``, q, k and v ``3 x [b n, t, d]``, and context ``[b t, h]``."""
         return saved[2:7]
 
+    def keys_values(self, saved: Tensors) -> Tensors:
+        """Return k and v, ``2 x [b n, t, d]``."""
+        return saved[4:6]
+
     def residual(self, saved: Tensors) -> Tensors:
         """Return the residual stream between attention and MLP, ``[b t, h]``."""
         return saved[7:8]
@@ -35,7 +39,7 @@ class SavedActivations(nn.Cell):
         return saved[8:10]
 
     def mlp(self, saved: Tensors) -> Tensors:
-        """Return the inputs of the MLP ``[b t, h]`` and of its activation ``[b t, inner]``."""
+        """Return inputs of the MLP ``[b t, h]`` and of its activation ``[b t, intermediate]``."""
         return saved[10:12]
 
     def probabilities(self, saved: Tensors) -> Tensors:

@@ -1,7 +1,7 @@
 """Forward and backward passes of a network, one graph call per block and direction.
 
 A ``ForwardState`` keeps what the backward pass needs and frees it after use. Letters in shapes are
-those of block.py.
+those of gpt2.py.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 
 from gpt2dsl.layout.params import WPE, WTE
 from gpt2dsl.model import saved_activations
-from gpt2dsl.model.block import Block
-from gpt2dsl.model.embedding import TrainingEmbedding
 from gpt2dsl.model.forward import Forward, ForwardState, MicroBatch, NetworkGraph, by_kind
-from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.gpt2 import GPT2, Block
 from gpt2dsl.model.loss import training_loss
 from gpt2dsl.model.loss_chunks import LossChunks
 from gpt2dsl.training.gradients import Gradients
@@ -27,7 +25,7 @@ from gpt2dsl.training.gradients import Gradients
 Tensors = tuple[Tensor, ...]
 
 
-class Passes:
+class ForwardBackward:
     """Forward and backward passes of one pipeline stage; of all layers without a pipeline.
 
     Args:
@@ -37,39 +35,39 @@ class Passes:
     def __init__(self, network: GPT2) -> None:
         self._network, self._forward = network, Forward(network)
         self._blocks = by_kind(network, _BlockBackward)
-        self._trains_embedding = network.is_first and WTE in network.trained()
-        if self._trains_embedding:
-            self._embedding = _EmbeddingBackward(network)
+        self._trains_embeddings = network.pipeline_group.is_first and WTE in network.trained()
+        if self._trains_embeddings:
+            self._embeddings = _EmbeddingsBackward(network)
         self._lowest = 0
-        if network.is_first and not self._trains_embedding:
+        if network.pipeline_group.is_first and not self._trains_embeddings:
             trained = (layer for layer, back in enumerate(self._blocks) if back.trained)
             self._lowest = next(trained, len(self._blocks))
-        if network.is_last:
+        if network.pipeline_group.is_last:
             self._loss = _Loss(network)
 
     def forward(
-        self, part: MicroBatch, x: Tensor | None = None, *, remembers: bool = True
+        self, micro_batch: MicroBatch, x: Tensor | None = None, *, saves: bool = True
     ) -> ForwardState:
-        """Run the forward pass, as ``Forward.walk``."""
-        return self._forward.walk(part, x, remembers=remembers, lowest=self._lowest)
+        """Run the forward pass, as ``Forward.run``."""
+        return self._forward.run(micro_batch, x, saves=saves, lowest=self._lowest)
 
     def loss(
-        self, walk: ForwardState, labels: NDArray[Any], scale: float, gradients: Gradients
+        self, state: ForwardState, labels: NDArray[Any], scale: float, gradients: Gradients
     ) -> tuple[float, Tensor]:
         """Return the scaled loss and its gradient for the last block's output, ``[b t, h]``."""
         weights = [self._network.by_name[name] for name in self._loss.weights]
-        if self._network.geometry.labels:
-            return self._of_portion(walk.x, labels, scale, weights, gradients)
-        chunks = LossChunks(labels.size, self._network.shard)
+        if self._network.config.labels:
+            return self._chunk_loss(state.x, labels, scale, weights, gradients)
+        chunks = LossChunks(labels.size, self._network.tensor_group)
         share = scale / chunks.count
-        total, back = 0.0, []
-        for x, chunk_labels in zip(chunks.rows(walk.x), chunks.labels(labels), strict=True):
-            chunk_loss, dx = self._of_portion(x, chunk_labels, share, weights, gradients)
+        total, input_grads = 0.0, []
+        for x, chunk_labels in zip(chunks.rows(state.x), chunks.labels(labels), strict=True):
+            chunk_loss, dx = self._chunk_loss(x, chunk_labels, share, weights, gradients)
             total += chunk_loss
-            back.append(dx)
-        return total, chunks.joined_rows(back)
+            input_grads.append(dx)
+        return total, chunks.join_rows(input_grads)
 
-    def _of_portion(
+    def _chunk_loss(
         self,
         x: Tensor,
         labels: NDArray[Any],
@@ -83,20 +81,22 @@ class Passes:
         gradients.add_all(self._loss.trained, weight_grads)
         return float(loss.asnumpy()), dx
 
-    def backward(self, walk: ForwardState, dx: Tensor, gradients: Gradients) -> Tensor:
+    def backward(self, state: ForwardState, dx: Tensor, gradients: Gradients) -> Tensor:
         """Run the backward pass: return the blocks' input gradient from their output gradient.
 
         It stops at the lowest block with a trained parameter in or below it.
         """
         for layer, back in reversed(list(enumerate(self._blocks))[self._lowest :]):
-            x, saved, weights = walk.inputs.pop(), walk.saved.pop(), self._network.weights(layer)
-            dx, *weight_grads, _ = back(dx, x, walk.mask, *weights, *walk.kept[layer + 1], *saved)
+            (x, saved), weights = state.saved.pop(), self._network.weights(layer)
+            masks = state.dropout_masks[layer + 1]
+            dx, *weight_grads, _ = back(dx, x, state.mask, *weights, *masks, *saved)
             gradients.add_all([weights[slot].name for slot in back.trained], weight_grads)
-        if self._trains_embedding:
-            assert walk.rows is not None
-            words, positions = self._embedding(dx, *walk.embedding_inputs, *walk.kept[0])
+        if self._trains_embeddings:
+            assert state.rows is not None
+            inputs, masks = state.embedding_inputs, state.dropout_masks[0]
+            words, positions = self._embeddings(dx, *inputs, *masks)
             gradients.add_all([WPE], [positions])
-            gradients.add_rows(WTE, self._network.by_name[WTE].shape, walk.rows, words)
+            gradients.add_rows(WTE, self._network.by_name[WTE].shape, state.rows, words)
         return dx
 
 
@@ -173,18 +173,19 @@ class _Replay(nn.Cell):
         return y
 
 
-class _EmbeddingBackward(NetworkGraph):
+class _EmbeddingsBackward(NetworkGraph):
     """Backward graph of the embeddings."""
 
     def __init__(self, network: GPT2) -> None:
         super().__init__(network)
-        self.embedding = TrainingEmbedding(network.embedding, network.geometry.dropouts.embedding)
+        self.embeddings = network.embeddings
         self.gradients = GradOperation(get_all=True, sens_param=True)
 
     def construct(
-        self, dx: Tensor, words: Tensor, inside: Tensor, positions: Tensor, places: Tensor,
-        *kept: Tensor,
+        self, dx: Tensor, words: Tensor, inside: Tensor, wpe: Tensor, positions: Tensor,
+        *dropout_masks: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """``[b t, h]`` → gradients of word rows ``[b t, h]``, of positions ``[positions, h]``."""
-        gradients = self.gradients(self.embedding)(words, inside, positions, places, *kept, dx)
+        """``[b t, h]`` → gradients of word rows ``[b t, h]``, of wpe ``[max_positions, h]``."""
+        inputs = words, inside, wpe, positions, *dropout_masks
+        gradients = self.gradients(self.embeddings)(*inputs, dx)
         return gradients[0], gradients[2]

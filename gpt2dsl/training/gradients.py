@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor
 
 from gpt2dsl.backend.parameterized_cell import ParameterizedCell
-from gpt2dsl.distributed.process_groups import DataParallelGroup, PipelineGroup, TensorParallelGroup
+from gpt2dsl.distributed.process_groups import PipelineGroup, ProcessGroup
 from gpt2dsl.layout.params import WTE, by_layer
 from gpt2dsl.layout.shard_spec import ShardSpec
 
@@ -47,29 +47,30 @@ class GradientAllReduce:
     """All-reduce of gradients and loss: tied embeddings over the pipeline, then all over replicas.
 
     Args:
-        copies: the data parallel group.
-        stages: the pipeline group.
+        data_group: the data parallel group.
+        pipeline_group: the pipeline group.
         ties: whether the first and last stage tie the word table.
     """
 
     def __init__(
-        self, copies: DataParallelGroup, stages: PipelineGroup, *, ties: bool = True
+        self, data_group: ProcessGroup, pipeline_group: PipelineGroup, *, ties: bool = True
     ) -> None:
-        self._of_ends = BucketedAllReduce(stages.ends) if stages.ends and ties else None
-        self._of_copies = BucketedAllReduce(copies.group) if copies.dp > 1 else None
-        groups = [group for group in (copies.group, stages.group) if group]
-        self._sums = [P.AllReduce(group=group) for group in groups]
+        tied = pipeline_group.tied_embedding if ties else ""
+        self._tied = BucketedAllReduce(tied) if tied else None
+        self._replicas = BucketedAllReduce(data_group.name) if data_group.size > 1 else None
+        names = [group.name for group in (data_group, pipeline_group) if group.name]
+        self._loss_sums = [P.AllReduce(group=name) for name in names]
 
     def run(self, sums: dict[str, Tensor], loss: float) -> float:
         """All-reduce gradients in ``sums``; return the summed loss."""
-        if self._of_ends and WTE in sums:
+        if self._tied and WTE in sums:
             tied = {WTE: sums.pop(WTE)}
-            self._of_ends.add(tied)
+            self._tied.add(tied)
             sums |= tied
-        if self._of_copies:
-            self._of_copies.add(sums)
+        if self._replicas:
+            self._replicas.add(sums)
         total = Tensor(np.array([loss], np.float32))
-        for add in self._sums:
+        for add in self._loss_sums:
             total = add(total)
         return float(total.asnumpy()[0])
 
@@ -101,30 +102,34 @@ class GlobalGradNorm:
     """Global gradient norm over all ranks, each element counted once.
 
     Args:
-        splits: tensor parallel sharding of each parameter.
-        shard: the tensor parallel group.
-        stages: the pipeline group.
+        specs: tensor parallel sharding of each parameter.
+        tensor_group: the tensor parallel group.
+        pipeline_group: the pipeline group.
     """
 
     def __init__(
-        self, splits: Mapping[str, ShardSpec], shard: TensorParallelGroup, stages: PipelineGroup
+        self,
+        specs: Mapping[str, ShardSpec],
+        tensor_group: ProcessGroup,
+        pipeline_group: ProcessGroup,
     ) -> None:
-        self._splits, self._is_cut, self._is_first = splits, shard.mp > 1, stages.is_first
-        self._squares = SumOfSquares()
-        self._of_parts = P.AllReduce(group=shard.group) if shard.mp > 1 else None
-        self._of_stages = P.AllReduce(group=stages.group) if stages.pp > 1 else None
+        self._specs, self._squares = specs, SumOfSquares()
+        self._is_first, self._is_sharded = pipeline_group.is_first, tensor_group.size > 1
+        self._over_shards = P.AllReduce(group=tensor_group.name) if self._is_sharded else None
+        has_stages = pipeline_group.size > 1
+        self._over_stages = P.AllReduce(group=pipeline_group.name) if has_stages else None
 
     def of(self, sums: Mapping[str, Tensor]) -> float:
         """Return the global L2 norm; NaN if the sum of squares is not a number."""
         # the first stage counts the word table that it ties with the last
         counted = [name for name in sums if name != WTE or self._is_first]
-        cut = [name for name in counted if self._is_cut and self._splits[name].axis is not None]
-        whole = [name for name in counted if name not in cut]
-        total = self._of(sums, whole)
-        if self._of_parts:
-            total += _over(self._of_parts, self._of(sums, cut))
-        if self._of_stages:
-            total = _over(self._of_stages, total)
+        is_sharded, specs = self._is_sharded, self._specs
+        sharded = [name for name in counted if is_sharded and specs[name].axis is not None]
+        total = self._of(sums, [name for name in counted if name not in sharded])
+        if self._over_shards:
+            total += _over(self._over_shards, self._of(sums, sharded))
+        if self._over_stages:
+            total = _over(self._over_stages, total)
         return math.sqrt(total) if total >= 0 else math.nan
 
     def _of(self, sums: Mapping[str, Tensor], names: Sequence[str]) -> float:

@@ -1,7 +1,7 @@
 """Pipeline parallel training and evaluation: passes of a stage, transfers between stages.
 
 A stage's backward pass recomputes its forward pass, so only the input of a micro-batch is saved.
-Letters in shapes are those of block.py.
+Letters in shapes are those of gpt2.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpt2dsl.layout.pipeline_schedule import BACKWARD, FORWARD, SEND, PipelineAc
 from gpt2dsl.model.evaluation import TokenLosses
 from gpt2dsl.model.forward import Forward, ForwardState, MicroBatch
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.training.forward_backward import Passes
+from gpt2dsl.training.forward_backward import ForwardBackward
 from gpt2dsl.training.gradients import Gradients
 
 Array = NDArray[np.float32]
@@ -34,13 +34,13 @@ class P2PChannel:
     notice differing sizes, so each message begins and ends with a tag, which the receiver checks.
     """
 
-    def __init__(self, group: str, what: str) -> None:
-        self._what, self._sum = what, P.AllReduce(group=group)
+    def __init__(self, group: str, peer: str) -> None:
+        self._peer, self._sum = peer, P.AllReduce(group=group)
 
     def send(self, array: Array, tag: int) -> None:
         """Send an array; return when it has arrived."""
-        ends = np.array([tag], np.float32)
-        self._sum(Tensor(np.concatenate([ends, array.reshape(-1), ends]))).asnumpy()
+        marker = np.array([tag], np.float32)
+        self._sum(Tensor(np.concatenate([marker, array.reshape(-1), marker]))).asnumpy()
 
     def receive(self, shape: tuple[int, ...], tag: int) -> Array:
         """Receive an array.
@@ -52,7 +52,7 @@ class P2PChannel:
         message = self._sum(Tensor(np.zeros(size + 2, np.float32))).asnumpy()
         if not message[0] == message[-1] == tag:
             mismatch = f"expected transfer {tag}, found {message[0]:g} and {message[-1]:g}"
-            raise RunError("G2-402", f"the {self._what} sent something else: {mismatch}")
+            raise RunError("G2-402", f"the {self._peer} sent something else: {mismatch}")
         return np.array(message[1:-1]).reshape(shape)
 
 
@@ -65,11 +65,11 @@ class Pipeline:
     """
 
     def __init__(self, network: GPT2, micro_batches: int) -> None:
-        stages = network.stages
-        self._network, self._passes, self._stages = network, Passes(network), stages
-        self._hidden = network.geometry.hidden
-        self._acts = schedule(stages.pp, micro_batches)[stages.index]
-        self._pipes = p2p_channels(stages)
+        self._network, self._passes = network, ForwardBackward(network)
+        self._group = group = network.pipeline_group
+        self._hidden = network.config.hidden
+        self._actions = schedule(group.size, micro_batches)[group.index]
+        self._channels = p2p_channels(group)
         self._steps = 0
 
     def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
@@ -77,55 +77,56 @@ class Pipeline:
         self._steps += 1
         work = _Work(iter(batch), gradients)
         loss = 0.0
-        for act in self._acts:
-            if act.kind == FORWARD:
-                self._forward(work, act.micro)
-            elif act.kind == BACKWARD and self._stages.is_last:
-                loss += self._back_from_loss(work, act.micro, scale)
-            elif act.kind == BACKWARD:
-                self._back(work, act.micro)
+        for action in self._actions:
+            if action.kind == FORWARD:
+                self._forward(work, action.micro)
+            elif action.kind == BACKWARD and self._group.is_last:
+                loss += self._backward_from_loss(work, action.micro, scale)
+            elif action.kind == BACKWARD:
+                self._backward_stage(work, action.micro)
             else:
-                self._transfer(work, act)
+                self._transfer(work, action)
         return loss
 
     def _forward(self, work: _Work, micro: int) -> None:
-        state = self._walk(work.part(micro), work.inputs.get(micro), remembers=False)
-        work.ready[FORWARD, micro] = self._network.all_rows(state.x).asnumpy()
+        state = self._run(work.micro_batch(micro), work.inputs.get(micro), saves=False)
+        work.ready[FORWARD, micro] = self._network.gather_rows(state.x).asnumpy()
 
-    def _back(self, work: _Work, micro: int) -> None:
-        state = self._walk(work.take(micro), work.inputs.pop(micro, None))
-        dout = self._network.own_rows(Tensor(work.given.pop(micro)))
+    def _backward_stage(self, work: _Work, micro: int) -> None:
+        state = self._run(work.take(micro), work.inputs.pop(micro, None))
+        dout = self._network.scatter_rows(Tensor(work.output_grads.pop(micro)))
         self._backward(work, micro, state, dout)
 
-    def _back_from_loss(self, work: _Work, micro: int, scale: float) -> float:
-        part = work.take(micro)
-        state = self._walk(part, work.inputs.pop(micro))
-        loss, dx = self._passes.loss(state, part.labels, scale * part.weight, work.gradients)
+    def _backward_from_loss(self, work: _Work, micro: int, scale: float) -> float:
+        micro_batch = work.take(micro)
+        state = self._run(micro_batch, work.inputs.pop(micro))
+        loss, dx = self._passes.loss(
+            state, micro_batch.labels, scale * micro_batch.weight, work.gradients
+        )
         self._backward(work, micro, state, dx)
         return loss
 
-    def _backward(self, work: _Work, micro: int, walk: ForwardState, dout: Tensor) -> None:
-        dx = self._passes.backward(walk, dout, work.gradients)
-        if self._stages.index:
-            work.ready[BACKWARD, micro] = self._network.all_rows(dx).asnumpy()
+    def _backward(self, work: _Work, micro: int, state: ForwardState, dout: Tensor) -> None:
+        dx = self._passes.backward(state, dout, work.gradients)
+        if self._group.index:
+            work.ready[BACKWARD, micro] = self._network.gather_rows(dx).asnumpy()
 
-    def _walk(self, part: MicroBatch, x: Array | None, *, remembers: bool = True) -> ForwardState:
+    def _run(self, micro_batch: MicroBatch, x: Array | None, *, saves: bool = True) -> ForwardState:
         hidden = None if x is None else Tensor(x)
-        return self._passes.forward(part, hidden, remembers=remembers)
+        return self._passes.forward(micro_batch, hidden, saves=saves)
 
-    def _transfer(self, work: _Work, act: PipelineAction) -> None:
-        sends = act.kind == SEND
-        direction = FORWARD if sends == (act.peer > self._stages.index) else BACKWARD
-        tag = (
-            ((self._steps % 500) * 2 + (direction == FORWARD)) * MOST_MICRO_BATCHES + act.micro + 1
-        )
-        pipe = self._pipes[act.peer]
+    def _transfer(self, work: _Work, action: PipelineAction) -> None:
+        sends = action.kind == SEND
+        direction = FORWARD if sends == (action.peer > self._group.index) else BACKWARD
+        transfer = (self._steps % 500) * 2 + (direction == FORWARD)
+        tag = transfer * MOST_MICRO_BATCHES + action.micro + 1
+        channel = self._channels[action.peer]
         if sends:
-            pipe.send(work.ready.pop((direction, act.micro)), tag)
+            channel.send(work.ready.pop((direction, action.micro)), tag)
             return
-        shape = (work.part(act.micro).ids.size, self._hidden)  # [b t, h]
-        into = work.inputs if direction == FORWARD else work.given
-        into[act.micro] = pipe.receive(shape, tag)
+        shape = (work.micro_batch(action.micro).ids.size, self._hidden)  # [b t, h]
+        into = work.inputs if direction == FORWARD else work.output_grads
+        into[action.micro] = channel.receive(shape, tag)
 
 
 class _Work:
@@ -134,59 +135,59 @@ class _Work:
     Attributes:
         gradients: accumulators of the parameters' gradients.
         inputs: activations received from the previous stage.
-        given: gradients received from the next stage.
+        output_grads: gradients received from the next stage.
         ready: tensors to be sent.
     """
 
     def __init__(self, batch: Iterator[MicroBatch], gradients: Gradients) -> None:
         self._batch, self.gradients = enumerate(batch), gradients
-        self._parts: dict[int, MicroBatch] = {}
+        self._micro_batches: dict[int, MicroBatch] = {}
         self.inputs: dict[int, Array] = {}
-        self.given: dict[int, Array] = {}
+        self.output_grads: dict[int, Array] = {}
         self.ready: dict[tuple[str, int], Array] = {}
 
-    def part(self, micro: int) -> MicroBatch:
+    def micro_batch(self, micro: int) -> MicroBatch:
         """Return a micro-batch; they are drawn from the batch in order, on first use."""
-        while micro not in self._parts:
-            number, part = next(self._batch)
-            self._parts[number] = part
-        return self._parts[micro]
+        while micro not in self._micro_batches:
+            number, micro_batch = next(self._batch)
+            self._micro_batches[number] = micro_batch
+        return self._micro_batches[micro]
 
     def take(self, micro: int) -> MicroBatch:
         """Return a micro-batch and forget it."""
-        self.part(micro)
-        return self._parts.pop(micro)
+        self.micro_batch(micro)
+        return self._micro_batches.pop(micro)
 
 
 class PipelineTokenLosses:
     """Per-token losses through all pipeline stages, on every rank (see ``TokenLosses``)."""
 
     def __init__(self, network: GPT2) -> None:
-        self._network, self._stages = network, network.stages
-        self._pipes = p2p_channels(network.stages)
-        self._last = TokenLosses(network) if network.stages.is_last else None
-        self._forward = None if network.stages.is_last else Forward(network)
-        self._everyone = P.AllReduce(group=network.stages.group)
+        self._network, self._group = network, network.pipeline_group
+        self._channels = p2p_channels(self._group)
+        self._last = TokenLosses(network) if self._group.is_last else None
+        self._forward = None if self._group.is_last else Forward(network)
+        self._all_reduce = P.AllReduce(group=self._group.name)
 
     def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
         """Return the loss of each token in nats: ``[b, t], [b, t] → [b, t]``."""
-        stages, hidden = self._stages, self._network.geometry.hidden
+        group, hidden = self._group, self._network.config.hidden
         x, losses = None, np.zeros(ids.shape, np.float32)
-        if stages.index:
-            x = Tensor(self._pipes[stages.index - 1].receive((ids.size, hidden), 1))
+        if group.index:
+            x = Tensor(self._channels[group.index - 1].receive((ids.size, hidden), 1))
         if self._last:
             losses = self._last.losses(ids, labels, x)
         elif self._forward:
-            y = self._forward.walk(MicroBatch(ids, labels), x, remembers=False).x
-            self._pipes[stages.index + 1].send(self._network.all_rows(y).asnumpy(), 1)
-        return np.array(self._everyone(Tensor(losses)).asnumpy())
+            y = self._forward.run(MicroBatch(ids, labels), x, saves=False).x
+            self._channels[group.index + 1].send(self._network.gather_rows(y).asnumpy(), 1)
+        return np.array(self._all_reduce(Tensor(losses)).asnumpy())
 
 
-def p2p_channels(stages: PipelineGroup) -> dict[int, P2PChannel]:
+def p2p_channels(group: PipelineGroup) -> dict[int, P2PChannel]:
     """Return the channels to neighbouring stages, by stage."""
     channels = {}
-    if stages.before:
-        channels[stages.index - 1] = P2PChannel(stages.before, "stage before")
-    if stages.after:
-        channels[stages.index + 1] = P2PChannel(stages.after, "next stage")
+    if group.previous:
+        channels[group.index - 1] = P2PChannel(group.previous, "stage before")
+    if group.next:
+        channels[group.index + 1] = P2PChannel(group.next, "next stage")
     return channels

@@ -12,22 +12,19 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.backend.in_place import multiply
-from gpt2dsl.distributed.process_groups import (
-    NO_DATA_PARALLEL,
-    DataParallelGroup,
-    TensorParallelGroup,
-)
+from gpt2dsl.distributed.process_groups import NO_DATA_PARALLEL, ProcessGroup
 from gpt2dsl.layout.optimizer import OptimizerConfig
 from gpt2dsl.layout.params import WTE, head_of
 from gpt2dsl.layout.shard_spec import ShardSpec
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.gpt2 import GPT2, Arrays, gather_shards
-from gpt2dsl.training.forward_backward import Passes
+from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.model.parameters import Arrays, gather_shards
+from gpt2dsl.training.forward_backward import ForwardBackward
 from gpt2dsl.training.gradients import GlobalGradNorm, GradientAllReduce, Gradients
 from gpt2dsl.training.loss_scale import LossScale
 from gpt2dsl.training.optimizers import Optimizer
 from gpt2dsl.training.pipeline import Pipeline
-from gpt2dsl.training.zero import Updates, ZeroOptimizer, is_split, parts, rows_of
+from gpt2dsl.training.zero import Updates, ZeroOptimizer, is_split, local_shards, rows_of
 
 CLIP_EPS = 1e-6
 """Added to the norm before dividing, as in torch."""
@@ -44,17 +41,17 @@ class OneStage:
     """Gradient accumulation through the whole network, without a pipeline."""
 
     def __init__(self, network: GPT2) -> None:
-        self._passes = Passes(network)
+        self._passes = ForwardBackward(network)
 
     def run(self, batch: Iterable[MicroBatch], scale: float, gradients: Gradients) -> float:
         """Accumulate a batch's gradients; return its scaled loss."""
         total = 0.0
-        for part in batch:
-            state = self._passes.forward(part)
-            loss, dx = self._passes.loss(state, part.labels, scale * part.weight, gradients)
+        for micro in batch:
+            state = self._passes.forward(micro)
+            loss, dx = self._passes.loss(state, micro.labels, scale * micro.weight, gradients)
             self._passes.backward(state, dx, gradients)
             total += loss
-            del state, part, dx  # free them before the next micro-batch
+            del state, micro, dx  # free them before the next micro-batch
         return total
 
 
@@ -69,7 +66,8 @@ class TrainStep:
         clip: maximum gradient norm; 0 for no clipping.
         scale: dynamic loss scale, or None.
         micro_batches: number of equal micro-batches of a rank's rows.
-        copies: the data parallel group.
+        data_group: the data parallel group.
+        shards_optimizer: whether each replica holds a shard of the optimizer state (ZeRO-1).
     """
 
     def __init__(
@@ -80,21 +78,24 @@ class TrainStep:
         clip: float = 1.0,
         scale: LossScale | None = None,
         micro_batches: int = 1,
-        copies: DataParallelGroup = NO_DATA_PARALLEL,
+        data_group: ProcessGroup = NO_DATA_PARALLEL,
+        shards_optimizer: bool = False,
     ) -> None:
         self.network, self.clip, self.scale = network, clip, scale
-        self.micro_batches, self.copies = micro_batches, copies
-        trained, stages = network.trained(), network.stages
-        self.optimizer = Optimizer(parts(trained, copies), optimizer)
+        self.micro_batches, self.replicas = micro_batches, data_group.size
+        self._zero_group = data_group if shards_optimizer else NO_DATA_PARALLEL
+        trained, pipeline_group = network.trained(), network.pipeline_group
+        self.optimizer = Optimizer(local_shards(trained, self._zero_group), optimizer)
         self._updates: Updates = self.optimizer
-        if copies.shards_state and copies.dp > 1:
-            self._updates = ZeroOptimizer(list(trained.values()), self.optimizer, copies)
+        if self._zero_group.size > 1:
+            parameters = list(trained.values())
+            self._updates = ZeroOptimizer(parameters, self.optimizer, self._zero_group)
         self._batch: Batch = OneStage(network)
-        if stages.pp > 1:
+        if pipeline_group.size > 1:
             self._batch = Pipeline(network, micro_batches)
-        ties = head_of(network.geometry) == WTE
-        self._exchange = GradientAllReduce(copies, stages, ties=ties)
-        self._norm = GlobalGradNorm(network.splits, network.shard, stages)
+        ties = head_of(network.config) == WTE
+        self._all_reduce = GradientAllReduce(data_group, pipeline_group, ties=ties)
+        self._norm = GlobalGradNorm(network.shard_specs, network.tensor_group, pipeline_group)
         self.steps = self.updates = 0
 
     def step(self, batch: Iterable[MicroBatch], lr: float) -> tuple[float, float]:
@@ -110,10 +111,10 @@ class TrainStep:
         """
         self.steps += 1
         scale = self.scale.value if self.scale else 1.0
-        share = scale / self.micro_batches / self.copies.dp
+        share = scale / self.micro_batches / self.replicas
         gradients = Gradients()
         local_loss = self._batch.run(batch, share, gradients)
-        loss = self._exchange.run(gradients.sums, local_loss) / scale
+        loss = self._all_reduce.run(gradients.sums, local_loss) / scale
         sums = {name: gradients.sums.pop(name) for name in self.network.trained()}
         norm = self._norm.of(sums) / scale
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -141,25 +142,24 @@ class TrainStep:
 
     def _whole_state(self, name: str, value: Tensor | None) -> NDArray[np.float32]:
         parameter = name.partition(".")[2]
-        if value is not None and is_split(self.network.trained()[parameter].shape, self.copies):
-            copies = self.copies
-            rows = TensorParallelGroup(copies.dp, copies.index, copies.group)
-            value = Tensor(gather_shards(value, ShardSpec(0), rows))
-        return self.network.whole(parameter, value)
+        group = self._zero_group
+        if value is not None and is_split(self.network.trained()[parameter].shape, group):
+            value = Tensor(gather_shards(value, ShardSpec(0), group))
+        return self.network.gather(parameter, value)
 
-    def _state_part(self, name: str, array: NDArray[np.float32]) -> Tensor:
-        part = self.network.part(name, array)
-        if is_split(part.shape, self.copies):
-            part = Tensor(rows_of(part.asnumpy(), self.copies))
-        return part
+    def _local_state(self, name: str, array: NDArray[np.float32]) -> Tensor:
+        shard = self.network.shard_of(name, array)
+        if is_split(shard.shape, self._zero_group):
+            shard = Tensor(rows_of(shard.asnumpy(), self._zero_group))
+        return shard
 
     def weights_changed(self) -> None:
         """Refresh the optimizer's shards after new values were loaded into the network."""
-        for part, weight in zip(
+        for shard, weight in zip(
             self.optimizer.weights, self.network.trained().values(), strict=True
         ):
-            if part is not weight:
-                part.set_data(Tensor(rows_of(weight.asnumpy(), self.copies)))
+            if shard is not weight:
+                shard.set_data(Tensor(rows_of(weight.asnumpy(), self._zero_group)))
 
     def progress(self) -> dict[str, Any]:
         """Return steps, updates and loss scale as a JSON-compatible dict."""
@@ -176,10 +176,10 @@ class TrainStep:
             name = value.name.partition(".")[2]
             if value.name not in arrays:
                 raise ValueError(f"{value.name} is missing")
-            part = self._state_part(name, arrays[value.name])
-            if part.shape != value.shape:
+            shard = self._local_state(name, arrays[value.name])
+            if shard.shape != value.shape:
                 raise ValueError(f"{value.name} is not of this network's shape")
-            value.set_data(part)
+            value.set_data(shard)
         self.weights_changed()
         scale = progress.get("loss_scale")
         if (scale is None) is not (self.scale is None):

@@ -9,7 +9,7 @@ import mindspore.ops.operations as P
 import numpy as np
 from mindspore import Parameter, Tensor
 
-from gpt2dsl.distributed.process_groups import DataParallelGroup
+from gpt2dsl.distributed.process_groups import ProcessGroup
 from gpt2dsl.layout.shard_spec import has_equal_rows
 from gpt2dsl.training.gradients import BucketedAllReduce, buckets
 from gpt2dsl.training.optimizers import Optimizer
@@ -27,22 +27,21 @@ class ZeroOptimizer:
 
     Args:
         weights: all parameters, unsharded.
-        optimizer: optimizer of this replica's shards, as returned by ``parts``.
-        copies: the data parallel group.
+        optimizer: optimizer of this replica's shards, as returned by ``local_shards``.
+        group: the data parallel group.
     """
 
     def __init__(
-        self, weights: Sequence[Parameter], optimizer: Optimizer, copies: DataParallelGroup
+        self, weights: Sequence[Parameter], optimizer: Optimizer, group: ProcessGroup
     ) -> None:
-        self._optimizer, self._copies = optimizer, copies
+        self._optimizer, self._group = optimizer, group
         pairs = zip(weights, optimizer.weights, strict=True)
-        self._split = {weight.name: (weight, part) for weight, part in pairs if part is not weight}
+        self._split = {
+            weight.name: (weight, shard) for weight, shard in pairs if shard is not weight
+        }
         self._buckets = buckets({name: weight.shape for name, (weight, _) in self._split.items()})
-        self._total, self._assign, self._concat = (
-            BucketedAllReduce(copies.group),
-            P.Assign(),
-            P.Concat(0),
-        )
+        self._total = BucketedAllReduce(group.name)
+        self._assign, self._concat = P.Assign(), P.Concat(0)
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
         """Update this replica's rows and gather those of the others."""
@@ -56,37 +55,37 @@ class ZeroOptimizer:
 
     def _mine(self, gradient: Tensor) -> Tensor:
         """Return this replica's rows of a gradient, or all of one that is not sharded."""
-        if not is_split(gradient.shape, self._copies):
+        if not is_split(gradient.shape, self._group):
             return gradient
-        divided: tuple[Tensor, ...] = P.Split(0, self._copies.dp)(gradient)
-        return divided[self._copies.index]
+        divided: tuple[Tensor, ...] = P.Split(0, self._group.size)(gradient)
+        return divided[self._group.index]
 
-    def _padded(self, part: Tensor) -> Tensor:
+    def _padded(self, shard: Tensor) -> Tensor:
         """Pad this replica's rows with zeros for the others': a sum with zeros is exact."""
-        copies, (count, *trailing) = self._copies, part.shape
-        before = np.zeros((copies.index * count, *trailing), np.float32)
-        after = np.zeros(((copies.dp - 1 - copies.index) * count, *trailing), np.float32)
-        pieces = [Tensor(before), part, Tensor(after)]
+        group, (count, *trailing) = self._group, shard.shape
+        before = np.zeros((group.index * count, *trailing), np.float32)
+        after = np.zeros(((group.size - 1 - group.index) * count, *trailing), np.float32)
+        pieces = [Tensor(before), shard, Tensor(after)]
         return self._concat([piece for piece in pieces if piece.shape[0]])
 
 
-def parts(trained: dict[str, Parameter], copies: DataParallelGroup) -> dict[str, Parameter]:
+def local_shards(trained: dict[str, Parameter], group: ProcessGroup) -> dict[str, Parameter]:
     """Return this replica's shards: rows of each parameter, or all of an indivisible one."""
     shards = {}
     for name, weight in trained.items():
         shards[name] = weight
-        if is_split(weight.shape, copies):
-            value = Tensor(rows_of(weight.asnumpy(), copies))
+        if is_split(weight.shape, group):
+            value = Tensor(rows_of(weight.asnumpy(), group))
             shards[name] = Parameter(value, name=f"part.{name}", requires_grad=False)
     return shards
 
 
-def is_split(shape: tuple[int, ...], copies: DataParallelGroup) -> bool:
+def is_split(shape: tuple[int, ...], group: ProcessGroup) -> bool:
     """Return whether the replicas shard a parameter's update by rows."""
-    return copies.shards_state and has_equal_rows(shape, copies.dp)
+    return has_equal_rows(shape, group.size)
 
 
-def rows_of(array: np.ndarray, copies: DataParallelGroup) -> np.ndarray:
+def rows_of(array: np.ndarray, group: ProcessGroup) -> np.ndarray:
     """Copy this replica's rows of an array."""
-    count = array.shape[0] // copies.dp
-    return np.array(array[copies.index * count : (copies.index + 1) * count], order="C")
+    count = array.shape[0] // group.size
+    return np.array(array[group.index * count : (group.index + 1) * count], order="C")

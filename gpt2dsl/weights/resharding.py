@@ -278,7 +278,7 @@ class _RankFiles:
             first += len(block)
 
     def _holds(self, spec: CheckpointTensorSpec, rank: int) -> bool:
-        return self.ranks.place(rank).stage in spec.stages
+        return self.ranks.coordinates(rank).stage in spec.stages
 
     def _box(self, spec: CheckpointTensorSpec, rank: int) -> Box:
         return spec.layout.box(spec.shape, rank % spec.layout.count)

@@ -13,8 +13,9 @@ import json, logging, sys, time
 import mindspore as ms
 import numpy as np
 from gpt2dsl.backend import cached_cell, device
-from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.decoding import KVCacheDecoder
+from gpt2dsl.model.evaluation import TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.layout.precision import PrecisionPolicy
 from tests.judges import TINY, random_weights
 
@@ -25,7 +26,7 @@ network.load(random_weights(TINY))
 kept = []
 keep = cached_cell._keep
 cached_cell._keep = lambda name, graph: (kept.append(name), keep(name, graph))
-decoder, found = Decoder(network, 1), {}
+decoder, found = KVCacheDecoder(network, 1), {}
 for length in map(int, prompts):
     decoder.reserve(length + 2)
     logits = decoder.prefill([0], [[1 + i % 50 for i in range(length)]])
@@ -80,9 +81,9 @@ import numpy as np
 from gpt2dsl.layout.lora import lora_specs
 from gpt2dsl.backend import cached_cell, device
 from gpt2dsl.model import dropout_masks
-from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.evaluation import TokenLogits, TokenLosses
 from gpt2dsl.weights.initial import initial_adapters
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.parts import LoRA, Optim

@@ -12,12 +12,12 @@ ranks = st.builds(ParallelDims, dp=st.integers(1, 6), mp=st.integers(1, 6), pp=s
 
 @given(ranks)
 def test_every_rank_has_one_place_and_every_place_one_rank(ranks: ParallelDims) -> None:
-    places = [ranks.place(rank) for rank in range(ranks.count)]
+    places = [ranks.coordinates(rank) for rank in range(ranks.count)]
     assert [ranks.rank(place) for place in places] == list(range(ranks.count))
     assert set(places) == {
-        RankCoordinates(stage, copy, shard)
+        RankCoordinates(stage, replica, shard)
         for stage in range(ranks.pp)
-        for copy in range(ranks.dp)
+        for replica in range(ranks.dp)
         for shard in range(ranks.mp)
     }
 
@@ -25,8 +25,8 @@ def test_every_rank_has_one_place_and_every_place_one_rank(ranks: ParallelDims) 
 @given(ranks)
 def test_groups_of_one_kind_part_the_ranks(ranks: ParallelDims) -> None:
     kinds: list[tuple[Callable[[int], tuple[int, ...]], int]] = [
-        (ranks.sharing, ranks.mp),
-        (ranks.copies, ranks.dp),
+        (ranks.tensor_parallel_ranks, ranks.mp),
+        (ranks.data_parallel_ranks, ranks.dp),
     ]
     for group_of, size in kinds:
         groups = {group_of(rank) for rank in range(ranks.count)}
@@ -38,13 +38,15 @@ def test_groups_of_one_kind_part_the_ranks(ranks: ParallelDims) -> None:
 @given(ranks)
 def test_groups_are_those_that_differ_in_one_thing_alone(ranks: ParallelDims) -> None:
     for rank in range(ranks.count):
-        here = ranks.place(rank)
-        sharing = [ranks.place(other) for other in ranks.sharing(rank)]
-        copies = [ranks.place(other) for other in ranks.copies(rank)]
+        here = ranks.coordinates(rank)
+        sharing = [ranks.coordinates(other) for other in ranks.tensor_parallel_ranks(rank)]
+        replicas = [ranks.coordinates(other) for other in ranks.data_parallel_ranks(rank)]
         assert sharing == [
-            RankCoordinates(here.stage, here.copy, shard) for shard in range(ranks.mp)
+            RankCoordinates(here.stage, here.replica, shard) for shard in range(ranks.mp)
         ]
-        assert copies == [RankCoordinates(here.stage, copy, here.shard) for copy in range(ranks.dp)]
+        assert replicas == [
+            RankCoordinates(here.stage, replica, here.shard) for replica in range(ranks.dp)
+        ]
 
 
 @given(ranks)
@@ -53,8 +55,8 @@ def test_ranks_that_share_layers_are_neighbours_and_a_stage_is_one_piece(
 ) -> None:
     for rank in range(ranks.count):
         first = rank - rank % ranks.mp
-        assert ranks.sharing(rank) == tuple(range(first, first + ranks.mp))
-    stages = [ranks.place(rank).stage for rank in range(ranks.count)]
+        assert ranks.tensor_parallel_ranks(rank) == tuple(range(first, first + ranks.mp))
+    stages = [ranks.coordinates(rank).stage for rank in range(ranks.count)]
     assert stages == sorted(stages)
 
 

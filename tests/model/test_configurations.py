@@ -16,11 +16,10 @@ from gpt2dsl.layout.config import ACTIVATIONS, GPT2Config
 from gpt2dsl.layout.params import HEAD, WTE
 from gpt2dsl.layout.precision import PrecisionPolicy
 from gpt2dsl.model import dropout_masks
-from gpt2dsl.model.block import AttentionCore
-from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.evaluation import TokenLosses
+from gpt2dsl.model.decoding import KVCacheDecoder
+from gpt2dsl.model.evaluation import TokenLogits, TokenLosses
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.gpt2 import GPT2, AttentionCore
 from gpt2dsl.parts import Optim
 from gpt2dsl.schema.activations import WRITTEN
 from gpt2dsl.training.step import TrainStep
@@ -64,7 +63,7 @@ def test_scores_and_decoding_are_those_of_transformers(geometry: GPT2Config) -> 
         model = hugging_face(geometry, random_weights(geometry))
         expected = model(torch.tensor(ids).long()).logits.numpy()
     assert np.abs(TokenLogits(network).logits(ids) - expected).max() < 1e-5
-    decoder = Decoder(network, 2)
+    decoder = KVCacheDecoder(network, 2)
     decoder.reserve(12)
     first = decoder.prefill([0, 1], ids[:, :6].tolist())
     assert np.abs(first - expected[:, 5]).max() < 1e-5
@@ -188,7 +187,9 @@ def test_a_place_that_drops_alone_takes_no_mask_of_another(place: str) -> None:
         module.register_forward_pre_hook(dropped)
     loss = torch.nn.functional.cross_entropy(model(ids).logits.reshape(-1, TINY.vocab), labels)
     step = TrainStep(network, Optim(lr=1e-3).settings())
-    assert step.step([attrs.evolve(part, kept=kept)], 0.0)[0] == pytest.approx(loss.item(), 1e-5)
+    assert step.step([attrs.evolve(part, dropout_masks=kept)], 0.0)[0] == pytest.approx(
+        loss.item(), 1e-5
+    )
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-12, 1.0, 1e4])

@@ -8,17 +8,18 @@ from numpy.typing import NDArray
 
 from gpt2dsl.backend import cached_cell
 from gpt2dsl.model import decoding
-from gpt2dsl.model.decoding import Decoder
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.decoding import KVCacheDecoder
+from gpt2dsl.model.evaluation import TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
 from tests.judges import TINY, random_ids
 
 Logits = NDArray[np.float32]
 PROMPTS = [[int(i) for i in random_ids(TINY, n, seed=n)] for n in (5, 1, 11)]
 
 
-def filled(network: GPT2, prompts: list[list[int]], batch: int) -> tuple[Decoder, Logits]:
+def filled(network: GPT2, prompts: list[list[int]], batch: int) -> tuple[KVCacheDecoder, Logits]:
     """A decoder with these prompts as its first rows, and the logits after each."""
-    decoder = Decoder(network, batch)
+    decoder = KVCacheDecoder(network, batch)
     return decoder, decoder.prefill(range(len(prompts)), prompts)
 
 
@@ -105,7 +106,7 @@ def test_lengths_that_were_compiled_ahead_are_not_compiled_again(
     tiny: GPT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "SHORTEST_CACHE", 40)
-    decoder = Decoder(tiny, 2)
+    decoder = KVCacheDecoder(tiny, 2)
     assert decoder.lengths == [40, 80]
     for length in decoder.lengths:
         decoder.reserve(length)

@@ -8,7 +8,8 @@ import torch
 from gpt2dsl import Model
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import WTE
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.evaluation import TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights.initial import initial
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 

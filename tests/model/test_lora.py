@@ -11,9 +11,10 @@ from peft import LoraConfig, get_peft_model
 
 from gpt2dsl.layout.lora import THIRDS, LoRASettings, LoRASpec, lora_specs
 from gpt2dsl.model import dropout_masks
-from gpt2dsl.model.decoding import Decoder
+from gpt2dsl.model.decoding import KVCacheDecoder
+from gpt2dsl.model.evaluation import TokenLogits
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights.formats import lora
@@ -129,7 +130,7 @@ def test_logits_are_those_of_peft_with_the_files_that_are_written(targets: str) 
     with torch.no_grad():
         expected = model(torch.tensor(ids).long()).logits.numpy()
     assert np.abs(TokenLogits(network).logits(ids) - expected).max() < 1e-4
-    decoder = Decoder(network, 2)
+    decoder = KVCacheDecoder(network, 2)
     assert np.abs(decoder.prefill([0, 1], ids.tolist()) - expected[:, -1]).max() < 1e-4
 
 

@@ -73,13 +73,13 @@ def test_a_batch_in_portions_is_the_whole_batch(whole: Found) -> None:
 @pytest.mark.usefixtures("in_four")
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_portion_has_the_labels_of_the_rows_that_ranks_bring_together(ranks: int) -> None:
-    shard = TensorParallelGroup(mp=ranks, group="g", sequence=ranks > 1)
-    taken = LossChunks(IDS.size, shard)
+    group = TensorParallelGroup(ranks, name="g", sequence_parallel=ranks > 1)
+    taken = LossChunks(IDS.size, group)
     tokens = np.arange(IDS.size, dtype=np.int32).reshape(IDS.shape)
     of_ranks = np.split(tokens.reshape(-1, 1).astype(np.float32), ranks)
     cut = [[one.asnumpy() for one in taken.rows(Tensor(own))] for own in of_ranks]
     labels = taken.labels(tokens)
     for i, portion in enumerate(labels):
         np.testing.assert_array_equal(np.concatenate([rows[i] for rows in cut])[:, 0], portion)
-    found = taken.joined_losses([portion.astype(np.float32) for portion in labels])
+    found = taken.join_losses([portion.astype(np.float32) for portion in labels])
     np.testing.assert_array_equal(found, tokens.reshape(-1))

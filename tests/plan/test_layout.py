@@ -21,7 +21,7 @@ from gpt2dsl import (
     Task,
     Train,
 )
-from gpt2dsl.distributed.process_groups import DataParallelGroup
+from gpt2dsl.distributed.process_groups import ProcessGroup
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.local_params import local_params, on_stages
 from gpt2dsl.layout.params import WTE, parameter_count
@@ -123,9 +123,7 @@ def test_optimizer_state_is_shared_as_the_engine_does_it(
     dp = parallel.dp
     for stage in stages_of(parts_of(parallel, lora), GEOMETRY):
         for one in stage.held:
-            assert one.is_sharded(dp) == is_split(
-                one.part, DataParallelGroup(dp, shards_state=True)
-            )
+            assert one.is_sharded(dp) == is_split(one.part, ProcessGroup(dp))
             copies = dp if one.is_sharded(dp) else 1
             assert math.prod(one.state(dp)) * copies == one.size
 

@@ -119,7 +119,7 @@ def _peft_name(slot: LoRASpec, name: str) -> str:
 
 def take_over(step: TrainStep, values: Values, moments: Values, steps: int) -> None:
     """Torch's state."""
-    network, geometry = step.network, step.network.geometry
+    network, geometry = step.network, step.network.config
     if network.adapters:
         network.load_adapters(values)
     else:
@@ -151,7 +151,7 @@ def without_keys(name: str, array: NDArray[Any]) -> NDArray[Any]:
 def trained_now(network: GPT2) -> Values:
     found = {name: value.asnumpy().copy() for name, value in network.trained().items()}
     if WTE in found:
-        found[WTE] = found[WTE][: network.geometry.vocab]
+        found[WTE] = found[WTE][: network.config.vocab]
     return found
 
 

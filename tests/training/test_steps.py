@@ -12,8 +12,9 @@ import torch
 from gpt2dsl.layout.lora import LoRASettings, lora_specs
 from gpt2dsl.layout.precision import PrecisionPolicy
 from gpt2dsl.model import dropout_masks
+from gpt2dsl.model.evaluation import TokenLogits
 from gpt2dsl.model.forward import MicroBatch
-from gpt2dsl.model.gpt2 import GPT2, TokenLogits
+from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
 from gpt2dsl.training.loss_scale import WINDOW, LossScale
 from gpt2dsl.training.step import TrainStep
@@ -105,7 +106,7 @@ def test_what_is_computed_again_gives_the_same_gradients(
     more: dict[str, Any] = {"adapters": slots, "adapter_dropout": probability}
     kept = tuple(dropout_masks.masks(geometry, 0, 0, range(4), 9, **more))
     (part,) = batch()
-    part = attrs.evolve(part, kept=kept)
+    part = attrs.evolve(part, dropout_masks=kept)
     found = []
     for how in ("none", recompute):
         one = network(geometry, recompute=how, **more)

@@ -21,7 +21,7 @@ def main() -> None:
     """Rank 0 sends, rank 1 receives: as planned, swapped, and of another size."""
     rank = int(os.environ["RANK_ID"])
     team = join(ParallelDims(pp=2), rank, "cpu")
-    pipe = p2p_channels(team.stages)[1 - rank]
+    pipe = p2p_channels(team.pipeline_group)[1 - rank]
     if rank == 0:
         for tag in (1, 2, 3):
             pipe.send(SENT, tag)

@@ -196,7 +196,7 @@ def test_ranks_hold_what_the_plan_of_their_layout_says(source: Path, tmp_path: P
     stages = on_stages(WIDE, list(table.values()), 2)
     for rank in range(16):
         found = load_file(tmp_path / "split" / f"rank_{rank}" / WEIGHTS)
-        expected = {one.name for one in stages[target.ranks.place(rank).stage]}
+        expected = {one.name for one in stages[target.ranks.coordinates(rank).stage]}
         assert {name for name in found if name in table} == expected
         for name in expected:
             one = table[name]

@@ -13,7 +13,7 @@ from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.generation.slots import Slots
 from gpt2dsl.model.chunk import CHUNK
 from gpt2dsl.model.chunked_prefill import ChunkedPrefill
-from gpt2dsl.model.decoding import Decoder
+from gpt2dsl.model.decoding import KVCacheDecoder
 
 
 class ChunkedSlots(Slots):
@@ -37,11 +37,11 @@ class ChunkedSlots(Slots):
         prefilled_tokens: prompt tokens computed, since the start.
     """
 
-    _decoder: Decoder
+    _decoder: KVCacheDecoder
 
     def __init__(
         self,
-        decoder: Decoder,
+        decoder: KVCacheDecoder,
         batch: int,
         prefill: ChunkedPrefill,
         prefixes: PrefixCache,
@@ -139,7 +139,7 @@ class ChunkedSlots(Slots):
         self.prefilled_tokens += len(chunk)
         self._taken += len(chunk)
         if len(chunk) == CHUNK and not self.prefixes.knows(prompt[: self._taken], adapter):
-            self.prefixes.keep(prompt[: self._taken], self._prefill.kept(start), adapter)
+            self.prefixes.keep(prompt[: self._taken], self._prefill.keys_values(start), adapter)
         return hidden
 
     @override

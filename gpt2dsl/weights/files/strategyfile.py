@@ -92,7 +92,7 @@ def write(folder: Path, table: Sequence[CheckpointTensorSpec], ranks: ParallelDi
         OSError: the disk is full or not writable.
     """
     for rank in range(ranks.count):
-        stage = ranks.place(rank).stage
+        stage = ranks.coordinates(rank).stage
         layouts = {tensor.name: tensor.layout for tensor in table if stage in tensor.stages}
         (folder / f"{PREFIX}_rank_{rank}.ckpt").write_bytes(content(stage, layouts))
 
