@@ -50,8 +50,11 @@ def find(name: str) -> Paths | None:
         return Paths([path])
     # Path.glob accepts no absolute pattern.
     matches = map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207
-    paths = _sorted((match, _of_match(match)) for match in matches)
-    return paths if paths.taken or paths.passed else None
+    is_deep = path.name == "**" or path.parts[-2:] == ("**", "*")
+    paths = _sorted((match, _of_match(match, is_deep=is_deep)) for match in matches)
+    looked_into = {folder for taken in paths.taken for folder in taken.parents}
+    passed = [entry for entry in paths.passed if entry[0] not in looked_into]
+    return Paths(paths.taken, passed) if paths.taken or passed else None
 
 
 def _sorted(paths: Iterator[Passed]) -> Paths:
@@ -86,10 +89,13 @@ def _of_file(path: Path) -> str:
     return "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
 
 
-def _of_match(path: Path) -> str:
-    if any(_leads_back(part) for part in path.parents):
+def _of_match(path: Path, *, is_deep: bool) -> str:
+    """Return the reason to skip a match, "" for none; a deep glob looks into every folder."""
+    if any(map(_leads_back, (path, *path.parents))):
         return "a link leads back to a folder above it"
     if path.is_dir():
+        if is_deep:
+            return "a folder of which the glob takes no file"
         return "a folder, which a glob does not look into: name it, or end the glob with **"
     if path.is_file():
         return ""

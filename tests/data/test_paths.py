@@ -70,6 +70,24 @@ def test_a_glob_looks_into_no_folder_and_follows_no_loop(folder: Path) -> None:
     assert all("loop" in path.parts for path in loops)
 
 
+@pytest.mark.parametrize("glob", ["**", "**/*", "sub/**", "*/*.txt"])
+def test_folders_whose_files_are_taken_are_not_passed_over(tmp_path: Path, glob: str) -> None:
+    (tmp_path / "d" / "sub" / "2024 autumn").mkdir(parents=True)
+    (tmp_path / "d" / "sub" / "b.txt").write_text("the cat")
+    (tmp_path / "d" / "sub" / "2024 autumn" / "c.txt").write_text("the dog")
+    source = Source.open(f"{tmp_path}/d/{glob}")
+    assert [file.path.name for file in source.files][-1] == "b.txt"
+    assert source.passed == ()
+
+
+def test_a_deep_glob_says_which_folders_give_nothing(tmp_path: Path) -> None:
+    (tmp_path / "d" / "empty").mkdir(parents=True)
+    (tmp_path / "d" / "b.txt").write_text("the cat")
+    source = Source.open(f"{tmp_path}/d/**")
+    why = "a folder of which the glob takes no file"
+    assert source.passed == ((tmp_path / "d" / "empty", why),)
+
+
 def test_the_plan_says_it_in_words_and_as_json(folder: Path) -> None:
     plan = planned(str(folder))
     (data,) = json.loads(plan.to_json_text())["inputs"]
