@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from gpt2dsl.data.form import TABLES, DataFormat
-from gpt2dsl.data.table import BadRowError
+from gpt2dsl.data.table import BadRowError, unknown_class
 from gpt2dsl.schema.fate import shown
 
 
@@ -36,8 +36,7 @@ class Classes:
         """
         if label in self._numbers:
             return self._numbers[label]
-        known = ", ".join(list(self._numbers)[:8])
-        raise BadRowError(f"the class is {shown(label)}, one of {known} is expected")
+        raise unknown_class(label, list(self._numbers)[:8])
 
 
 class Numbers:
@@ -54,7 +53,8 @@ class Numbers:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise BadRowError(f"the label is {shown(label)}, a number is expected")
+            message = f"the label is {shown(label)}, a number is expected"
+            raise BadRowError(message, "label", shown(label))
         return value
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2dsl.data.form import other_format
+from gpt2dsl.data.table import not_json
 from gpt2dsl.errors import InputError
 
 STDIN = "-"
@@ -68,8 +69,8 @@ def _text(name: str) -> str:
 def _of_json(place: str, line: str, key: str) -> str:
     try:
         content: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        raise InputError("G2-304", place, "not JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError("G2-304", place, f"not JSON: {not_json(error)[0]}") from None
     text = content.get(key) if isinstance(content, dict) else content
     if not isinstance(text, str):
         raise InputError("G2-304", place, f"expected a string, or a table with {key}")

@@ -227,7 +227,7 @@ class Source:
     ) -> Iterator[tuple[Path, TableRow]]:
         for file, item in itertools.islice(self._items(number), first):
             if not isinstance(item, TableRow):
-                if not bad.note(file, *item):
+                if not bad.note(file, item):
                     break
             elif not bad.too_many:
                 yield file, item

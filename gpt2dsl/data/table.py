@@ -23,11 +23,36 @@ csv.field_size_limit(2**31 - 1 if sys.maxsize > 2**31 else sys.maxsize)
 P = ParamSpec("P")
 
 
+TURNS = (
+    "a list of turns, a text is expected: write the turns of each chat as one text, as "
+    "tokenizer.apply_chat_template(turns, tokenize=False) of transformers does"
+)
+"""What is told of a column with chats."""
+
 PLAIN = "; data.quotes = false reads quotes as plain text"
 
 
 class BadRowError(Exception):
-    """An unusable row; the message is the reason."""
+    """An unusable row; the message is the reason.
+
+    Attributes:
+        kind: the same for rows with the same fault, whatever their values.
+        value: what every such row is told with; "" where the first row's is enough.
+    """
+
+    def __init__(self, message: str, kind: str = "", value: str = "") -> None:
+        super().__init__(message)
+        self.kind, self.value = kind or message, value
+
+
+@attrs.frozen
+class BadRow:
+    """An unusable row; see BadRowError."""
+
+    line: int
+    why: str
+    kind: str
+    value: str = ""
 
 
 @attrs.frozen
@@ -46,8 +71,7 @@ class TableRow:
     enclosed: int = attrs.field(default=0, eq=False)
 
 
-Item = TableRow | tuple[int, str]
-"""A row, or line and message of an unusable one."""
+Item = TableRow | BadRow
 
 
 @attrs.frozen
@@ -64,8 +88,14 @@ class _Dialect:
 def _numbered(label: str, known: tuple[str, ...]) -> str:
     """Return the number of a class in models, as a string."""
     if label not in known:
-        raise BadRowError(f"the class is {shown(label)}, one of {', '.join(known)} is expected")
+        raise unknown_class(label, known)
     return str(known.index(label))
+
+
+def unknown_class(label: str, known: Iterable[str]) -> BadRowError:
+    """Return the error of a row whose class is not among the known ones."""
+    message = f"the class is {shown(label)}, one of {', '.join(known)} is expected"
+    return BadRowError(message, "class", shown(label))
 
 
 def _named(label: str, known: tuple[str, ...]) -> str:
@@ -104,7 +134,7 @@ class BadRows:
 
     def __init__(self, borne: int) -> None:
         self._borne, self._count = borne, 0
-        self._lines: dict[tuple[Path, str], list[int]] = {}
+        self._rows: dict[tuple[Path, str], list[BadRow]] = {}
         self._reads_on = True
 
     @property
@@ -112,10 +142,10 @@ class BadRows:
         """Whether there are more than ``borne``."""
         return self._count > self._borne
 
-    def note(self, path: Path, line: int, why: str) -> bool:
+    def note(self, path: Path, row: BadRow) -> bool:
         """Add a row and return whether to read on."""
         self._count += 1
-        self._lines.setdefault((path, why), []).append(line)
+        self._rows.setdefault((path, row.kind), []).append(row)
         self._reads_on = self._count < self._borne + self.SHOWN
         return self._reads_on
 
@@ -140,14 +170,19 @@ class BadRows:
 
     def _faults(self) -> list[Fault]:
         return [
-            Fault("G2-309", f"{path}:{lines[0]}", "", f"{why}{_others(lines[1:])}")
-            for (path, why), lines in self._lines.items()
+            Fault("G2-309", f"{path}:{bad[0].line}", "", f"{bad[0].why}{_others(bad)}")
+            for (path, _), bad in self._rows.items()
         ]
 
 
-def _others(lines: Sequence[int]) -> str:
-    """Return a suffix with the other lines that have the same fault."""
-    return f"; lines {some(map(str, lines))} likewise" if lines else ""
+def _others(bad: Sequence[BadRow]) -> str:
+    """Return a suffix with the lines after the first that have the same fault."""
+    lines = [str(row.line) for row in bad[1:]]
+    if not lines:
+        return ""
+    values = list(dict.fromkeys(row.value for row in bad if row.value != bad[0].value))
+    also = f" ({some(values)})" if values else ""
+    return f"; {'line' if len(lines) == 1 else 'lines'} {some(lines)} likewise{also}"
 
 
 def rows(
@@ -162,7 +197,7 @@ def rows(
             try:
                 number(item.label)
             except BadRowError as error:
-                yield item.line, str(error)
+                yield _bad(item.line, error)
                 continue
         yield item
 
@@ -185,24 +220,49 @@ def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BadRowError(f"it is not JSON: {error}; jsonl has an object in each line") from None
+        why, kind = not_json(error)
+        message = f"it is not JSON: {why}; jsonl has an object in each line"
+        raise BadRowError(message, kind) from None
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise BadRowError(f"an object is expected, found {kind}: jsonl has one in each line")
     text = _value(content, form.text, "data.text_column")
+    if _are_turns(text):
+        raise BadRowError(f"{form.text!r} is {TURNS}")
     if not isinstance(text, str):
-        raise BadRowError(f"{form.text!r} is {shown(text)}, a text is expected")
+        message = f"{form.text!r} is {shown(text)}, a text is expected"
+        raise BadRowError(message, f"text {type(text)}")
     label = _value(content, form.label, "data.label_column") if labels else ""
     if isinstance(label, bool) or not isinstance(label, str | int | float):
-        raise BadRowError(f"{form.label!r} is {shown(label)}, a name or a number is expected")
+        message = f"{form.label!r} is {shown(label)}, a name or a number is expected"
+        raise BadRowError(message, f"label {type(label)}")
     return text, str(label)
 
 
+def not_json(error: Exception) -> tuple[str, str]:
+    """Return why a row is not JSON, with the column, and the same without it."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error), type(error).__name__
+    is_cut = error.msg.startswith("Unterminated string")
+    if is_cut or error.doc[error.pos :].startswith(("\r", "\n")) and "control" in error.msg:
+        return ("the row ends within a string",) * 2
+    message = error.msg.removesuffix(" at")
+    return f"{message} at column {error.colno}", message
+
+
 def _value(content: dict[str, object], column: Column, key: str) -> object:
-    if str(column) not in content:
-        known = header.listed(content) or "nothing"
-        raise BadRowError(f"it has no {column!r}, but {known}: {key} names the column")
-    return content[str(column)]
+    if str(column) in content:
+        return content[str(column)]
+    known = header.listed(content) or "nothing"
+    chats = [name for name, value in content.items() if _are_turns(value)]
+    if chats and key == "data.text_column":
+        raise BadRowError(f"it has no {column!r}, but {known}: {chats[0]!r} is {TURNS}", "chat")
+    raise BadRowError(f"it has no {column!r}, but {known}: {key} names the column", f"no {key}")
+
+
+def _are_turns(value: object) -> bool:
+    """Return whether a value is a chat: a list of tables, such as role and content."""
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
 
 
 def _table_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
@@ -216,7 +276,7 @@ def _table_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iter
     places: list[int] | None = None
     for number, fields in reader:
         if isinstance(fields, str):
-            yield number, fields
+            yield BadRow(number, fields, fields)
             continue
         if places is None:
             places = header.places(wanted, fields, form)
@@ -249,21 +309,26 @@ def _enclosed(fields: list[str]) -> int:
 
 def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:
     if len(fields) <= max(places):
-        raise BadRowError(f"it has {len(fields)} columns, {max(places) + 1} are needed")
+        raise BadRowError(f"it has {_columns(fields)}, {max(places) + 1} are needed", "columns")
     values = [fields[place] for place in places]
     return values[0], values[1] if len(values) > 1 else ""
+
+
+def _columns(fields: list[str]) -> str:
+    return f"{len(fields)} column{'s' if len(fields) != 1 else ''}"
 
 
 def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
     def row(fields: list[str]) -> tuple[str, str]:
         if len(fields) != dialect.fields:
-            raise BadRowError(f"it has {len(fields)} columns, {dialect.fields} are expected")
+            message = f"it has {_columns(fields)}, {dialect.fields} are expected"
+            raise BadRowError(message, "columns")
         return dialect.row(fields)
 
     first = True
     for number, fields in _reader(lines, dialect.delimiter, quoted=dialect.quoted):
         if isinstance(fields, str):
-            yield number, fields
+            yield BadRow(number, fields, fields)
         elif not (first and tuple(fields) == dialect.header):
             yield _tried(number, row, fields)
         first = False
@@ -304,12 +369,18 @@ def _reader(
 
 
 def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.kwargs) -> Item:
-    """Return a row, or line and message if it is unusable."""
+    """Return a row, usable or not."""
     try:
         text, label = row(*of, **more)
         text.encode()
+        if not text.strip():
+            raise BadRowError("the text is empty")
     except BadRowError as error:
-        return line, str(error)
+        return _bad(line, error)
     except UnicodeEncodeError:
-        return line, "half of a surrogate pair is in it, which is not Unicode"
-    return TableRow(line, text, label) if text.strip() else (line, "the text is empty")
+        return _bad(line, BadRowError("half of a surrogate pair is in it, which is not Unicode"))
+    return TableRow(line, text, label)
+
+
+def _bad(line: int, error: BadRowError) -> BadRow:
+    return BadRow(line, str(error), error.kind, error.value)

@@ -121,7 +121,7 @@ def test_ends_of_lines_and_byte_order_marks_do_not_matter(
 def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path) -> None:
     content = 'text,label\n"two\nlines",1\nonly one column\n'
     cure = "; data.max_bad_rows = 1 passes over as many"
-    assert faults(tmp_path, content, format="csv") == [f"4 it has 1 columns, 2 are needed{cure}"]
+    assert faults(tmp_path, content, format="csv") == [f"4 it has 1 column, 2 are needed{cure}"]
     assert rows(tmp_path, content, format="csv", max_bad_rows=1) == [("two\nlines", "1")]
 
 
@@ -194,7 +194,12 @@ def test_so_many_bad_rows_are_passed_over_and_named(
 
 def test_thousands_of_bad_rows_are_not_all_listed(tmp_path: Path) -> None:
     different = "".join(f'{{"text": {number}}}\n' for number in range(5000))
-    assert len(faults(tmp_path, different, format="jsonl")) == 20
+    (fault,) = faults(tmp_path, different, format="jsonl")
+    assert fault.startswith(
+        "1 'text' is 0, a text is expected; lines 2, 3, 4, and 16 more likewise; there may be more"
+    )
+    rows = "".join("class,text,label\n" for _ in range(30))
+    assert len(faults(tmp_path, rows, format="sst2")) == 1
 
 
 def test_rows_with_one_fault_are_told_together(tmp_path: Path) -> None:
@@ -203,6 +208,58 @@ def test_rows_with_one_fault_are_told_together(tmp_path: Path) -> None:
         "1 it has no 'text', but 'body': data.text_column names the column; "
         "lines 2, 3, 4, and 16 more likewise; there may be more: no row after these was read"
     )
+
+
+TURNS = (
+    "is a list of turns, a text is expected: write the turns of each chat as one text, as "
+    "tokenizer.apply_chat_template(turns, tokenize=False) of transformers does"
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "before"), [("messages", "1 'messages' "), ("text", "1 it has no 'text', but 'messages': 'messages' ")]
+)  # fmt: skip
+def test_chats_are_told_once_with_the_cure(tmp_path: Path, column: str, before: str) -> None:
+    chats = [
+        {"messages": [{"role": "user", "content": f"question {i}"}, {"role": "assistant"}]}
+        for i in range(16)
+    ]
+    content = "".join(json.dumps(chat) + "\n" for chat in chats)
+    (fault,) = faults(tmp_path, content, format="jsonl", text=column)
+    assert fault == (
+        f"{before}{TURNS}; lines 2, 3, 4, and 12 more likewise; "
+        "data.max_bad_rows = 16 passes over as many"
+    )
+
+
+def test_rows_with_one_kind_of_fault_are_told_together_whatever_their_values(
+    tmp_path: Path,
+) -> None:
+    content = "sentence\tlabel\na\tgood\nb\tbad\nc\tgood\nd\n"
+    assert faults(tmp_path, content, format="sst2") == [
+        "2 the class is 'good', one of 0, 1 is expected; lines 3, 4 likewise ('bad')",
+        "5 it has 1 column, 2 are expected; data.max_bad_rows = 4 passes over as many",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ('{"text": "a cat', "the row ends within a string"),
+        ('{"text": "a ca\tt"}', "Invalid control character at column 15"),
+        ('{"text" "a cat"}', "Expecting ':' delimiter at column 9"),
+        ('{"text": "a \\cat"}', "Invalid \\escape at column 13"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_fault_of_json_is_told_by_its_column(
+    tmp_path: Path, row: str, why: str, end: str
+) -> None:
+    content = f'{{"text": "a", "label": 1}}\n{row}\n{row}{end}'
+    assert faults(tmp_path, content, format="jsonl") == [
+        f"2 it is not JSON: {why}; jsonl has an object in each line; line 3 likewise; "
+        "data.max_bad_rows = 2 passes over as many"
+    ]
 
 
 SETS = {
