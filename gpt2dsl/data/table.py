@@ -244,7 +244,7 @@ def not_json(error: Exception) -> tuple[str, str]:
     if not isinstance(error, json.JSONDecodeError):
         return str(error), type(error).__name__
     is_cut = error.msg.startswith("Unterminated string")
-    if is_cut or error.doc[error.pos :].startswith(("\r", "\n")) and "control" in error.msg:
+    if is_cut or (error.doc[error.pos :].startswith(("\r", "\n")) and "control" in error.msg):
         return ("the row ends within a string",) * 2
     message = error.msg.removesuffix(" at")
     return f"{message} at column {error.colno}", message
@@ -373,13 +373,15 @@ def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.
     try:
         text, label = row(*of, **more)
         text.encode()
-        if not text.strip():
-            raise BadRowError("the text is empty")
     except BadRowError as error:
         return _bad(line, error)
     except UnicodeEncodeError:
         return _bad(line, BadRowError("half of a surrogate pair is in it, which is not Unicode"))
-    return TableRow(line, text, label)
+    return (
+        TableRow(line, text, label)
+        if text.strip()
+        else _bad(line, BadRowError("the text is empty"))
+    )
 
 
 def _bad(line: int, error: BadRowError) -> BadRow:

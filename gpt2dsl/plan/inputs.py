@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.data import prompts
 from gpt2dsl.data.classes import labels_of
-from gpt2dsl.data.form import DataFormat, refuse_other_than_text
+from gpt2dsl.data.form import DataFormat, other_format, refuse_other_than_text
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.files import cache
@@ -87,8 +87,54 @@ def find_source(
             bad_rows=bad,
         )
     except SpecError as error:
-        return refused(parts, key, name, error), None
+        return refused(parts, key, name, _mixed(parts, key, error) or error), None
     return item, source
+
+
+def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
+    """Return the error of data in another format than the data beside it; None where it is not.
+
+    Both are read in one format: to set that of one, as ``error`` may advise, refuses the other.
+    """
+    beside = {"task.data": "task.eval_data", "task.eval_data": "task.data"}.get(key, "")
+    name, other = (getattr(parts.task, at.partition(".")[2], "") for at in (key, beside))
+    if (
+        not other
+        or other.startswith("sample:")
+        or error.code not in ("G2-302", "G2-304", "G2-309", "G2-310")
+    ):
+        return None
+    actual, wanted = _apparent(name), _apparent(other)
+    if "format" in parts.data.origins:
+        if parts.data.format in ("jsonl", "mindrecord"):
+            actual, wanted = actual or "text", wanted or "text"
+        is_other = actual not in ("", wanted, *_NAMED.get(parts.data.format, (parts.data.format,)))
+        wanted = parts.data.format
+    else:
+        is_other = actual != wanted and not (key == "task.data" and wanted)
+        wanted = wanted or "text"
+    if not is_other:
+        return None
+    message = (
+        f"it looks like {actual}, but {beside} ({other}) is {wanted}, and one data.format is that "
+        f"of both: write {name} as {wanted} too"
+    )
+    return InputError("G2-310", name, message)
+
+
+_NAMED = {"sst2": ("tsv",), "cola": ("tsv",), "imdb": ("csv",), "agnews": ("csv",)}
+"""Data set → the formats that its names stand for."""
+
+
+def _apparent(name: str) -> str:
+    """Return the format of data by its content or name; "" where neither says."""
+    try:
+        path = Source.open(name).files[0].path
+        with path.open("rb") as file:
+            is_json = file.readline(SMALL).lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
+    except (SpecError, OSError):
+        return ""
+    return "jsonl" if is_json else other_format(path)
 
 
 def _bad_rows(

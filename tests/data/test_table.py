@@ -217,8 +217,12 @@ TURNS = (
 
 
 @pytest.mark.parametrize(
-    ("column", "before"), [("messages", "1 'messages' "), ("text", "1 it has no 'text', but 'messages': 'messages' ")]
-)  # fmt: skip
+    ("column", "before"),
+    [
+        ("messages", "1 'messages' "),
+        ("text", "1 it has no 'text', but 'messages': 'messages' "),
+    ],
+)
 def test_chats_are_told_once_with_the_cure(tmp_path: Path, column: str, before: str) -> None:
     chats = [
         {"messages": [{"role": "user", "content": f"question {i}"}, {"role": "assistant"}]}

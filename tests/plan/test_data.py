@@ -61,6 +61,66 @@ def test_a_file_of_another_format_by_its_name_is_text_only_where_that_is_said(
     assert again.faults() == ()
 
 
+CSV = "text,label\n" + "the cat sat on the mat,good\n" * 100
+JSONL = '{"text": "the cat sat on the mat", "label": "good"}\n' * 100
+
+
+@pytest.mark.parametrize(
+    ("data", "eval_data", "form", "key", "said"),
+    [
+        (("r.csv", CSV), ("h.jsonl", JSONL), "csv", "task.eval_data", ("jsonl", "csv")),
+        (("r.csv", CSV), ("held", JSONL), "csv", "task.eval_data", ("jsonl", "csv")),
+        (("r.txt", CSV), ("h.jsonl", JSONL), "csv", "task.eval_data", ("jsonl", "csv")),
+        (("r.jsonl", JSONL), ("h.csv", CSV), "jsonl", "task.eval_data", ("csv", "jsonl")),
+        (("r.jsonl", JSONL), ("h.txt", CSV), "jsonl", "task.eval_data", ("text", "jsonl")),
+        (("r.jsonl", JSONL), ("h.csv", CSV), "csv", "task.data", ("jsonl", "csv")),
+        (("r.txt", "a cat " * 99), ("h.jsonl", JSONL), "", "task.eval_data", ("jsonl", "text")),
+        (("r.jsonl", JSONL), ("h.txt", "a cat " * 99), "", "task.data", ("jsonl", "text")),
+    ],
+)
+def test_data_of_two_formats_is_told_as_that(
+    tmp_path: Path,
+    data: tuple[str, str],
+    eval_data: tuple[str, str],
+    form: str,
+    key: str,
+    said: tuple[str, str],
+) -> None:
+    paths = {"task.data": written(tmp_path, *data), "task.eval_data": written(tmp_path, *eval_data)}
+    recipe = NANO | Task.pretrain(data=paths["task.data"], eval_data=paths["task.eval_data"])
+    (fault,) = (recipe | Data(format=form) if form else recipe).faults()
+    assert (fault.code, fault.key) == ("G2-310", f"{key} = {paths[key]}")
+    (beside,) = paths.keys() - {key}
+    assert fault.message == (
+        f"it looks like {said[0]}, but {beside} ({paths[beside]}) is {said[1]}, and one "
+        f"data.format is that of both: write {paths[key]} as {said[1]} too"
+    )
+
+
+def test_where_both_are_of_another_format_that_format_is_told(tmp_path: Path) -> None:
+    paths = [written(tmp_path, name, JSONL) for name in ("r.jsonl", "h.jsonl")]
+    recipe = NANO | Task.pretrain(data=paths[0], eval_data=paths[1])
+    for form in (Recipe(), Recipe(Data(format="csv"))):
+        faults = (recipe | form).faults()
+        assert len(faults) == 2
+        assert all('say data.format = "jsonl"' in fault.message for fault in faults)
+
+
+def test_where_neither_is_in_the_format_each_is_told_its_own_fault(tmp_path: Path) -> None:
+    paths = [written(tmp_path, name) for name in ("r.txt", "h.txt")]
+    recipe = NANO | Data(format="jsonl") | Task.pretrain(data=paths[0], eval_data=paths[1])
+    faults = recipe.faults()
+    assert [fault.code for fault in faults] == ["G2-309"] * 2
+    assert "it is not JSON: Expecting value at column 1; " in faults[0].message
+
+
+def test_the_text_of_the_package_is_held_out_beside_any_format(tmp_path: Path) -> None:
+    recipe = NANO | Task.pretrain(data=written(tmp_path, "r.csv", CSV), eval_data="sample:valid")
+    assert (recipe | Data(format="csv")).faults() == ()
+    (fault,) = recipe.faults()
+    assert 'say data.format = "csv"' in fault.message
+
+
 @pytest.mark.parametrize("name", ["x.txt", "x.md", "wiki.train.tokens", "x", "x.py"])
 def test_other_names_are_plain_text(tmp_path: Path, name: str) -> None:
     assert (NANO | Task.pretrain(data=written(tmp_path, name))).faults() == ()
