@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, time
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import regex
 
-from gpt2dsl.errors import Fault, SpecError, did_you_mean
+from gpt2dsl.errors import Fault, SpecError, did_you_mean, nearest
 from gpt2dsl.parts import TABLES, TASKS, owners
 from gpt2dsl.parts.rules import FieldRule
 from gpt2dsl.spec.positions import positions, statements
@@ -50,13 +50,16 @@ def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
     Raises:
         SpecError: it is not TOML, so that no other faults can be found.
     """
+    if misspelt := list(_misspelt_stages(text, name)):
+        raise SpecError(misspelt)  # without them other stages take in their tables
     document = _parse(text, name)
     places = _Places(name, positions(text), dates=_dates(text))
     if "stage" not in document:
         return _draft(document, places, find)
     stages = document["stage"]
     if not isinstance(stages, list) or not stages or not all(map(_is_table, stages)):
-        message = f"expected [[stage]], a table for each, found {stages!r}"
+        found = "[stage]" if isinstance(stages, dict) else repr(stages)
+        message = f"expected [[stage]], a table for each, found {found}"
         raise SpecError([Fault("G2-201", places.of("stage"), "stage", message)])
     outside = {key: raw for key, raw in document.items() if key == SHARED_TABLE}
     misplaced = [
@@ -70,6 +73,17 @@ def read_text(text: str, name: str, find: Find) -> RawConfig | ChainDrafts:
         for number, stage in enumerate(stages, 1)
     ]
     return ChainDrafts(tuple(drafts), tuple(misplaced))
+
+
+def _misspelt_stages(text: str, name: str) -> Iterator[Fault]:
+    """Yield a fault for each ``[[stages]]`` and the like."""
+    lines = text.split("\n")
+    for header, line in statements(text):
+        table = header.partition(".")[0]
+        is_array = lines[line - 1].lstrip().startswith("[[")
+        if is_array and table not in ("stage", *TABLES) and nearest(table.lower(), ["stage"]):
+            message = "unknown table; did you mean [[stage]]?"
+            yield Fault("G2-102", f"{name}:{line}", table, message)
 
 
 def _is_table(raw: Any) -> bool:

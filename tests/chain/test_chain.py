@@ -140,6 +140,23 @@ def test_what_may_follow_from_a_recipe_that_is_not_found_is_not_told() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("name", ["stages", "Stage", "stge"])
+def test_a_misspelt_stage_is_told_alone_at_its_line(name: str) -> None:
+    stage = '[stage.train]\nsteps = 1\n[stage.task]\nkind = "pretrain"\ndata = "a.txt"\n'
+    told = [("G2-102", name, "unknown table; did you mean [[stage]]?")]
+    for spec, line in (
+        (f"[[stage]]\n{stage}[[{name}]]\n{stage}", 7),
+        (f"[[{name}]]\n[[stage]]\n{stage}", 1),
+        (f"[[{name}]]\n{stage}", 1),
+        (f"# a chain\n  [[ {name} ]]  # [[stage]]\n" + stage.replace("stage", name), 2),
+    ):
+        with pytest.raises(SpecError) as refused:
+            Chain.from_toml(spec, "x.toml")
+        faults = refused.value.faults
+        assert [(fault.code, fault.key, fault.message) for fault in faults] == told
+        assert faults[0].origin == f"x.toml:{line}"
+
+
 def test_every_fault_of_a_spec_is_told_with_its_line_and_stage() -> None:
     Path("x.toml").write_text(
         '[[stage]]\n[stage.train]\nbach_size = 1\n[[stage]]\nextends = "none.toml"\n'
