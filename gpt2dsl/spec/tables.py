@@ -7,12 +7,12 @@ ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 
-from gpt2dsl.errors import Fault
+from gpt2dsl.errors import Fault, nearest
 from gpt2dsl.parts import TABLES, TASKS, Part, Task, owners
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.rules import PART
@@ -152,11 +152,24 @@ def _class_of(
     fields = {key: value for key, value in table.values.items() if key != "kind"}
     expected = f"expected one of {', '.join(TASKS)}"
     if kind is None:
-        return None, fields, [Fault("G2-103", table.origin, "task.kind", f"missing; {expected}")]
+        missing = Fault("G2-103", table.origin, "task.kind", f"missing; {expected}")
+        return None, fields, [missing, *_of_no_task(fields)]
     if not isinstance(kind.raw, str) or kind.raw not in TASKS:
         error = Fault("G2-202", kind.origin, "task.kind", f"{expected}, found {kind.raw!r}")
-        return None, fields, [error]
+        return None, fields, [error, *_of_no_task(fields)]
     return TASKS[kind.raw], fields, []
+
+
+def _of_no_task(fields: Mapping[str, Value]) -> Iterator[Fault]:
+    """Yield a fault for each key that no task has, for a task of unknown kind."""
+    known = ["kind", *(key for task in TASKS.values() for key in task.rules())]
+    for key, value in fields.items():
+        if key not in known:
+            is_kind = isinstance(value.raw, str) and value.raw in TASKS
+            meant = "kind" if is_kind else nearest(key, known)
+            hint = f"; did you mean {meant}?" if meant else ""
+            fault = Fault("G2-101", value.origin, f"task.{key}", f"unknown key{hint}", meant)
+            yield _elsewhere(fault, Task)
 
 
 def _nested(cls: type[Part], key: str, raw: Any) -> Any:

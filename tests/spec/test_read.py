@@ -79,6 +79,18 @@ def test_a_missing_key_is_said_at_its_table() -> None:
     assert faults('[task]\ndata = "a"\n') == [("G2-103", "x.toml:1", "task.kind")]
 
 
+@pytest.mark.parametrize("kind", ["", 'kind = "tune"'])
+def test_the_unknown_keys_of_a_task_without_a_kind_are_told_too(kind: str) -> None:
+    keys = 'type = "pretrain"\ndata = "a"\nevaldata = "b"\nlr = 1\nzzz = 1\n'
+    text = message(f"[task]\n{kind}\n{keys}")
+    assert ("x.toml:1  task.kind: missing" in text) is not bool(kind)
+    assert "x.toml:3  task.type: unknown key; did you mean kind? [G2-101]" in text
+    assert "task.data:" not in text
+    assert "x.toml:5  task.evaldata: unknown key; did you mean eval_data? [G2-101]" in text
+    assert "x.toml:6  task.lr: unknown key; [optim] has lr [G2-101]" in text
+    assert "x.toml:7  task.zzz: unknown key [G2-101]" in text
+
+
 def test_an_unknown_kind_of_task_lists_the_kinds() -> None:
     text = message('[task]\nkind = "tune"\n')
     assert "expected one of pretrain, finetune" in text
