@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from gpt2dsl.cli.main import cli
 from gpt2dsl.identity import rules
 from gpt2dsl.identity.rules import ResumeRule
-from gpt2dsl.parts import TABLES, TASKS, Part
+from gpt2dsl.parts import TABLES, TASKS, Part, trainer
 from gpt2dsl.schema.folder import FILES
 from gpt2dsl.schema.safetensors_metadata import TABLE as METADATA
 from gpt2dsl.weights.beside import TABLES as FILE_TABLES
@@ -35,7 +35,12 @@ MARK = "<!-- made by reference.py -->\n"
 def pages() -> dict[Path, str]:
     """Return every page of which a part is made, as it should be."""
     made = {DOCS / name: _page(DOCS / name, tables) for name, tables in PAGES.items()}
-    return made | {page: _with_outputs(page.read_text("utf-8")) for page in WITH_OUTPUTS}
+    made |= {page: _with_outputs(page.read_text("utf-8")) for page in WITH_OUTPUTS}
+    page = DOCS / "from-trainer.md"
+    rows = "\n".join(_trainer())
+    return made | {
+        page: ARGUMENTS.sub(lambda mark: f"{mark[1]}{rows}\n\n", page.read_text("utf-8"))
+    }
 
 
 def _with_outputs(page: str) -> str:
@@ -103,6 +108,14 @@ def _section(heading: str, part: type[Part]) -> Iterator[str]:
         yield f"| `{field.name}` | {_default(field)} | {rule.expected} | {rule.doc} |"
 
 
+def _trainer() -> Iterator[str]:
+    yield "| TrainingArguments | here | differs |"
+    yield "|---|---|---|"
+    for argument in trainer.ARGUMENTS:
+        names = ", ".join(f"`{name}`" for name in argument.names)
+        yield f"| {names} | {argument.here or 'none'} | {argument.differs} |"
+
+
 def _default(field: attrs.Attribute[Any]) -> str:
     if field.default is attrs.NOTHING:
         return "required"
@@ -145,6 +158,9 @@ def _files() -> Iterator[str]:
 OUTPUT = re.compile(
     r"(?P<head><!-- made by reference.py: (?P<kind>\w+)[^\n]* -->\n```\w*\n)(?P<block>.*?)^```\n",
     re.MULTILINE | re.DOTALL,
+)
+ARGUMENTS = re.compile(
+    r"(<!-- made by reference.py: TrainingArguments -->\n\n)\|.*?\n\n", re.DOTALL
 )
 FILE = re.compile(r'^```\w+ title="(.+?)"\n(.*?)^```', re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

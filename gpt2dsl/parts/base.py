@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
@@ -14,7 +14,7 @@ from typing_extensions import Self, dataclass_transform
 from gpt2dsl import notebook
 from gpt2dsl.errors import Fault, SpecError, did_you_mean, file_and_line, nearest
 from gpt2dsl.notebook import ShownAsCode
-from gpt2dsl.parts import rules
+from gpt2dsl.parts import rules, trainer
 from gpt2dsl.parts.rules import RULE, FieldRule
 from gpt2dsl.parts.values import plain
 
@@ -166,8 +166,8 @@ def check(
             "G2-101",
             origins[name],
             f"{cls.table}.{name}",
-            cls.refused.get(name) or f"unknown key{did_you_mean(name, accepted) or _few(accepted)}",
-            "" if name in cls.refused else nearest(name, accepted),
+            cls.refused.get(name) or f"unknown key{_hint(name, accepted)}",
+            "" if name in cls.refused else meant_by(name, cls.table, accepted),
         )
         for name in values
         if name not in accepted
@@ -207,6 +207,18 @@ def owners(key: str) -> list[type[Part]]:
     from gpt2dsl.parts import TABLES  # noqa: PLC0415  # a cycle: it imports the parts
 
     return [cls for name, cls in TABLES.items() if name != "task" and key in cls.rules()]
+
+
+def meant_by(name: str, table: str, accepted: Iterable[str]) -> str:
+    """Return the key of a table that an unknown one stands for, "" if none is known."""
+    if trainer.hint(name) and not owners(name):
+        return trainer.field(name, table)
+    return nearest(name, accepted)
+
+
+def _hint(name: str, accepted: Mapping[str, FieldRule]) -> str:
+    of_trainer = "" if owners(name) else trainer.hint(name)
+    return of_trainer or did_you_mean(name, accepted) or _few(accepted)
 
 
 def _few(accepted: Mapping[str, FieldRule]) -> str:

@@ -13,7 +13,7 @@ import attrs
 import regex
 
 from gpt2dsl.errors import Fault, SpecError, did_you_mean, nearest
-from gpt2dsl.parts import TABLES, TASKS, owners
+from gpt2dsl.parts import TABLES, TASKS, owners, trainer
 from gpt2dsl.parts.rules import FieldRule
 from gpt2dsl.spec.positions import positions, statements
 from gpt2dsl.spec.tables import ChainDrafts, RawConfig, Table, Value
@@ -129,7 +129,8 @@ def _draft(
         origin = places.of(key)
         if key not in TABLES:
             noun = "table" if isinstance(raw, dict) else "key outside of a table"
-            message = f"unknown {noun}{did_you_mean(key, TABLES)}"
+            hint = trainer.hint(key) or did_you_mean(key, TABLES)
+            message = f"unknown {noun}{hint}"
             faults.append(Fault("G2-102", origin, key, message))
         elif not isinstance(raw, dict):
             faults.append(Fault("G2-201", origin, key, f"expected a table [{key}], found {raw!r}"))
@@ -203,7 +204,8 @@ def values(assigned: Mapping[str, Value]) -> RawConfig:
         else:
             names = [f"{cls.table}.{key}" for cls in owners(key)]
             suggestion = f": {' or '.join(names)}" if names else ""
-            hint = suggestion or f", with a table of a part{did_you_mean(table, TABLES)}"
+            nearby = trainer.hint(key) or did_you_mean(table, TABLES)
+            hint = suggestion or f", with a table of a part{nearby}"
             message = f"expected table.key{hint}"
             faults.append(Fault("G2-102", value.origin, key, message))
     return RawConfig({name: Table("", fields) for name, fields in tables.items()}, tuple(faults))

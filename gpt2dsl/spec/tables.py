@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import Fault, nearest
-from gpt2dsl.parts import TABLES, TASKS, Part, Task, owners
+from gpt2dsl.parts import TABLES, TASKS, Part, Task, owners, trainer
 from gpt2dsl.parts.base import check
 from gpt2dsl.parts.rules import PART
 from gpt2dsl.parts.values import plain
@@ -167,7 +167,7 @@ def _of_no_task(fields: Mapping[str, Value]) -> Iterator[Fault]:
         if key not in known:
             is_kind = isinstance(value.raw, str) and value.raw in TASKS
             meant = "kind" if is_kind else nearest(key, known)
-            hint = f"; did you mean {meant}?" if meant else ""
+            hint = f"; did you mean {meant}?" if meant else trainer.hint(key)
             fault = Fault("G2-101", value.origin, f"task.{key}", f"unknown key{hint}", meant)
             yield _elsewhere(fault, Task)
 

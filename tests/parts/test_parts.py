@@ -21,7 +21,7 @@ from gpt2dsl import (
     Train,
 )
 from gpt2dsl.layout.params import parameter_count
-from gpt2dsl.parts import TABLES, TASKS
+from gpt2dsl.parts import TABLES, TASKS, trainer
 from gpt2dsl.parts.rules import RULE
 
 
@@ -206,3 +206,40 @@ def test_defaults_are_values_that_the_fields_accept() -> None:
 def test_what_leaving_a_choice_out_means_is_no_option_of_it() -> None:
     with pytest.raises(SpecError, match=r"expected one of nano, 124m, .*, found 'tiny'"):
         Model(size="tiny")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("learning_rate", "Trainer's learning_rate is optim.lr here"),
+        ("num_train_epochs", "Trainer's num_train_epochs is train.epochs here"),
+        ("fp16", 'Trainer\'s fp16 is precision.compute = "float16" here'),
+        (
+            "per_device_train_batch_size",
+            "Trainer's per_device_train_batch_size is train.batch_size over all devices here",
+        ),
+        (
+            "logging_steps",
+            "Trainer's logging_steps has no key here: metrics.jsonl has every step",
+        ),
+        ("weight_decay", "Optim has weight_decay"),
+    ],
+)
+def test_the_names_of_trainer_are_told_ours(name: str, hint: str) -> None:
+    wrong: dict[str, Any] = {name: 1}
+    with pytest.raises(SpecError) as refused:
+        Train(**wrong)
+    (fault,) = refused.value.faults
+    assert fault.message == f"unknown key; {hint}"
+
+
+def test_the_names_of_trainer_stand_for_keys_that_exist() -> None:
+    parts = {table: part for table, part in TABLES.items() if table != "task"}
+    keys = {f"{table}.{key}" for table, part in parts.items() for key in part.rules()}
+    for argument in trainer.ARGUMENTS:
+        named = re.findall(r"`(\w+\.\w+)( =[^`]*)?`", argument.here)
+        assert {key for key, _ in named} <= keys | {"task.eval_data"}
+        for name in argument.names:
+            table = named[0][0].partition(".")[0] if named else "train"
+            key = trainer.field(name, table)
+            assert f"{table}.{key}" in keys or not named

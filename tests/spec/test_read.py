@@ -69,6 +69,19 @@ def test_unknown_tables_and_keys_get_a_hint() -> None:
     assert "x.toml:7  optim.zzz: unknown key; it has name, lr, " in text
 
 
+def test_the_names_of_trainer_are_told_ours_wherever_they_stand() -> None:
+    ours = "Trainer's learning_rate is optim.lr here"
+    text = message("learning_rate = 1\n[train]\nlearning_rate = 1\n[task]\nlearning_rate = 1\n")
+    assert f"x.toml:1  learning_rate: unknown key outside of a table; {ours} [G2-102]" in text
+    assert f"x.toml:3  train.learning_rate: unknown key; {ours} [G2-101]" in text
+    assert f"x.toml:5  task.learning_rate: unknown key; {ours} [G2-101]" in text
+    with pytest.raises(SpecError, match=ours):
+        Recipe.load("quickstart", ["learning_rate=1"])
+    text = message("[optim]\nlearning_rate = 1\noptim = 'adamw_torch'\n")
+    assert f"x.toml:2  optim.learning_rate: unknown key; {ours} [G2-101]" in text
+    assert "x.toml:3  optim.optim: unknown key; Trainer's optim is optim.name here" in text
+
+
 def test_a_key_of_another_task_is_recognised() -> None:
     text = message('[task]\nkind = "finetune"\ndata = "a"\nprompts = ["b"]\n')
     assert text == "x.toml:4  task.prompts: belongs to generate, this is finetune [G2-104]"
