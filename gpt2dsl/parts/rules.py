@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from gpt2dsl.errors import did_you_mean
-from gpt2dsl.parts.values import Patterns, as_written
+from gpt2dsl.parts.values import Patterns, as_written, comma
 
 RULE = "gpt2dsl.rule"
 PART = "gpt2dsl.part"
@@ -54,12 +54,17 @@ class FieldRule:
             if isinstance(value, date | time):
                 description = f"the date {value}, without quotes"
             hint = f"; {self.several}" if self.several and isinstance(shown, list) else ""
+            if isinstance(value, str) and _COMMA.fullmatch(value) and self.typed(1):
+                hint = f"; {comma(value)}"
             return "G2-201", f"expected {self.expected}, found {description}{hint}"
         if not self.fits(value):
             hint = did_you_mean(value, self.options) if isinstance(value, str) else ""
             return "G2-202", f"expected {self.expected}, found {shown!r}{hint}{self.cure(value)}"
         return None
 
+
+_COMMA = re.compile(r"[+-]?\d+(,\d+)+([eE][+-]?\d+)?")
+"""A number with a comma."""
 
 _TYPES = {
     str: "the string",

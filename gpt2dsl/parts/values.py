@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -23,6 +24,14 @@ def plain(value: Any) -> Any:
 def as_written(value: Any) -> Any:
     """Return a value with the tuples that parts keep as the lists that users write."""
     return list(map(as_written, value)) if isinstance(value, list | tuple) else value
+
+
+def comma(number: str) -> str:
+    """Return advice on a number that was written with commas."""
+    if not re.fullmatch(r"[+-]?[1-9]\d{0,2}(,\d{3})+", number):
+        return f"decimals have a point: {number.replace(',', '.')}"
+    decimal = f", or {number.replace(',', '.')} for a decimal" if number.count(",") == 1 else ""
+    return f"numbers have no commas: {number.replace(',', '')}{decimal}"
 
 
 class Patterns(dict[str, float]):

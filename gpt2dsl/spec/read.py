@@ -15,6 +15,7 @@ import regex
 from gpt2dsl.errors import Fault, SpecError, did_you_mean, nearest
 from gpt2dsl.parts import TABLES, TASKS, owners, trainer
 from gpt2dsl.parts.rules import FieldRule
+from gpt2dsl.parts.values import comma
 from gpt2dsl.spec.positions import positions, statements
 from gpt2dsl.spec.tables import ChainDrafts, RawConfig, Table, Value
 
@@ -39,6 +40,7 @@ _DATE = regex.compile(
 )
 
 _BARE = regex.compile(r"\s*([\w.-]+)\s*=\s*([A-Za-z./~][\w ./:~*-]*[\w./~*-])\s*(?:#.*)?")
+_COMMA = regex.compile(r"\s*[\w.-]+\s*=\s*([+-]?\d+(?:,\d+)+(?:[eE][+-]?\d+)?)\s*(?:#.*)?")
 _AT = regex.compile(r"\(at line (\d+), column \d+\)|\(at end of document\)")
 
 
@@ -249,9 +251,16 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         if first := _written_before(text, line):
             words = f"written twice; first at {name}:{first[1]}"
             raise SpecError([Fault("G2-003", origin, first[0], words)]) from None
-        words = f"not valid TOML: {message}{_unquoted(text, line)}"
+        words = f"not valid TOML: {message}{_with_comma(text, line) or _unquoted(text, line)}"
         raise SpecError([Fault("G2-001", origin, "", words)]) from None
     return document
+
+
+def _with_comma(text: str, line: int) -> str:
+    """Return advice on a number with a comma; "" if the line has another fault."""
+    lines = text.splitlines()
+    number = _COMMA.fullmatch(lines[line - 1]) if line <= len(lines) else None
+    return f"; {comma(number[1])}" if number else ""
 
 
 def _unquoted(text: str, line: int) -> str:

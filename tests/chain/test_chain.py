@@ -139,7 +139,6 @@ def test_what_may_follow_from_a_recipe_that_is_not_found_is_not_told() -> None:
     ]
 
 
-@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("name", ["stages", "Stage", "stge"])
 def test_a_misspelt_stage_is_told_alone_at_its_line(name: str) -> None:
     stage = '[stage.train]\nsteps = 1\n[stage.task]\nkind = "pretrain"\ndata = "a.txt"\n'
@@ -157,6 +156,7 @@ def test_a_misspelt_stage_is_told_alone_at_its_line(name: str) -> None:
         assert faults[0].origin == f"x.toml:{line}"
 
 
+@pytest.mark.usefixtures("elsewhere")
 def test_every_fault_of_a_spec_is_told_with_its_line_and_stage() -> None:
     Path("x.toml").write_text(
         '[[stage]]\n[stage.train]\nbach_size = 1\n[[stage]]\nextends = "none.toml"\n'

@@ -50,6 +50,11 @@ def test_what_is_not_toml_is_said_with_its_line(text: str, line: int) -> None:
         ("data = my-text/*.txt  # ours", '; texts are written in quotes: data = "my-text/*.txt"'),
         ("best = True", "; truth values are lower case: best = true"),
         ("steps = 1 2", ""),
+        ("lr = 1,5e-3", "; decimals have a point: 1.5e-3"),
+        ("lr = 0,5  # half", "; decimals have a point: 0.5"),
+        ("steps = 1,000", "; numbers have no commas: 1000, or 1.000 for a decimal"),
+        ("steps = 1,000,000", "; numbers have no commas: 1000000"),
+        ("steps = 1, 2", ""),
         ("steps = [1", ""),
         ("size = 'nano", ""),
     ],
@@ -59,6 +64,15 @@ def test_a_value_that_lacks_its_quotes_is_told_with_the_cure(line: str, cure: st
         Recipe.from_toml(f"[model]\n{line}\n", "x.toml")
     message = refused.value.faults[0].message
     assert message.partition(";")[1:] == cure.partition(";")[1:]
+
+
+def test_a_number_with_a_comma_is_told_as_that_where_it_is_a_text() -> None:
+    with pytest.raises(SpecError, match=r"decimals have a point: 1\.5e-3"):
+        Recipe.load("quickstart", ["optim.lr=1,5e-3"])
+    text = message('[train]\nsteps = "1,000"\nresume = "1,5"\nclip = "0,5"\n')
+    assert "steps: expected an integer of at least 1, found the string '1,000'; numbers" in text
+    assert "clip: expected a number of at least 0, found the string '0,5'; decimals have" in text
+    assert "resume" not in text
 
 
 def test_unknown_tables_and_keys_get_a_hint() -> None:
