@@ -81,12 +81,19 @@ def refuse_other_than_text(
 
     ``setting`` is the template of the key that chooses a format, for the message.
     """
-    for path in files:
+    paths = list(files)
+    for path in paths:
         named = other_format(path)
         if not named:
             continue
+        shown = path.name if path.name == Path(name).name else path
         is_read = named not in _NO_TEXT
         cure = f"say {setting.format(named)}" if is_read else f"no format here reads {named} files"
         as_text = f"{setting.format('text')} reads it as it is, with all its marks"
-        message = f"{path.name} is no plain text by its name: {cure}; {as_text}"
+        if other := next((other for other in paths if other_format(other) != named), None):
+            cure = (
+                f"{other} is {other_format(other) or 'text'}, and one format is that of all files"
+            )
+            cure += ": name those of one"
+        message = f"{shown} is no plain text by its name: {cure}; {as_text}"
         raise InputError("G2-310", name, message)

@@ -257,7 +257,9 @@ def _value(content: dict[str, object], column: Column, key: str) -> object:
     chats = [name for name, value in content.items() if _are_turns(value)]
     if chats and key == "data.text_column":
         raise BadRowError(f"it has no {column!r}, but {known}: {chats[0]!r} is {TURNS}", "chat")
-    raise BadRowError(f"it has no {column!r}, but {known}: {key} names the column", f"no {key}")
+    cure = "by its name in jsonl, not by a number" if isinstance(column, int) else ""
+    message = f"it has no {column!r}, but {known}: {key} names the column {cure}".rstrip()
+    raise BadRowError(message, f"no {key}")
 
 
 def _are_turns(value: object) -> bool:

@@ -206,7 +206,7 @@ _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 def column(doc: str, *, default: str) -> Any:
     """Return a field for a column of a table: its name, or its number from 0."""
     rule = FieldRule(
-        "a column's name, or its number from 0",
+        "a column's name, or in csv and tsv its number from 0",
         lambda value: type(value) in (str, int),
         lambda value: 0 <= value <= LARGEST if isinstance(value, int) else bool(value),
         doc,

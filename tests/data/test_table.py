@@ -135,6 +135,12 @@ def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path)
         ),
         ("\n{\n", {"format": "jsonl"}, "2 it is not JSON: Expecting property name"),
         ('{"a": 1}\n', {"format": "jsonl"}, "1 it has no 'text', but 'a'"),
+        (
+            '{"a": 1}\n',
+            {"format": "jsonl", "text": 0},
+            "1 it has no 0, but 'a': data.text_column names the column by its name in jsonl, not "
+            "by a number; data.max_bad_rows",
+        ),
         ('{"text": 1}\n', {"format": "jsonl"}, "1 'text' is 1, a text is expected"),
         (
             f'{{"text": {[1] * 5000}}}\n',

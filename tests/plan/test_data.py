@@ -61,6 +61,26 @@ def test_a_file_of_another_format_by_its_name_is_text_only_where_that_is_said(
     assert again.faults() == ()
 
 
+def test_a_file_in_a_folder_is_told_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "chats" / "2024 autumn").mkdir(parents=True)
+    path = written(tmp_path / "chats" / "2024 autumn", "nov.ndjson")
+    for data in (f"{tmp_path}/chats", f"{tmp_path}/chats/**"):
+        (fault,) = (NANO | Task.pretrain(data=data)).faults()
+        words = f'{path} is no plain text by its name: say data.format = "jsonl"; data.format ='
+        assert fault.message.startswith(words)
+    (fault,) = (NANO | Task.pretrain(data=path)).faults()
+    assert fault.message.startswith("nov.ndjson is no plain text by its name: say")
+
+
+def test_files_of_several_formats_are_told_as_that(tmp_path: Path) -> None:
+    jsonl, note = (written(tmp_path, name) for name in ("a.jsonl", "b.md"))
+    (fault,) = (NANO | Task.pretrain(data=str(tmp_path))).faults()
+    assert fault.message.startswith(
+        f"{jsonl} is no plain text by its name: {note} is text, and one format is that of all "
+        "files: name those of one; data.format ="
+    )
+
+
 CSV = "text,label\n" + "the cat sat on the mat,good\n" * 100
 JSONL = '{"text": "the cat sat on the mat", "label": "good"}\n' * 100
 

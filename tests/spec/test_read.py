@@ -224,7 +224,10 @@ def test_a_wrong_set_is_refused(setting: str, code: str) -> None:
             "model.weights={a=1}",
             "expected a string that is not empty, found the table {'a': 1}",
         ),
-        ("data.text_column=[1]", "expected a column's name, or its number from 0, found the list"),
+        (
+            "data.text_column=[1]",
+            "expected a column's name, or in csv and tsv its number from 0, found the list",
+        ),
         ('task.kind=["a"]', "expected one of pretrain"),
         ("runtime.output=[]", "expected a string that is not empty, found the list []"),
     ],
