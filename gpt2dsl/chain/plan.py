@@ -241,6 +241,7 @@ def next_stage(
         f"{name_of(chain)}-{number}-{parts.task.kind}",
         prepare=prepare and weights is None,
         promised=weights,
+        directory=folder,  # its own depends on its key
     )
     key = key_of(original, plan, giver.key.digest if giver else "", compute=thorough)
     directory = folder / f"{parts.task.kind}-{key.digest[:8]}"

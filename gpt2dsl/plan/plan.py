@@ -34,7 +34,7 @@ from gpt2dsl.plan import (
     training,
 )
 from gpt2dsl.plan.batches import Batches, read_by
-from gpt2dsl.plan.directory import directory_of
+from gpt2dsl.plan.directory import directory_of, notes_on_other_names
 from gpt2dsl.plan.disk import Disk, disk
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
@@ -379,6 +379,7 @@ def make(
         notes=(
             *network.notes,
             *inputs.notes(read),
+            *notes_on_other_names(parts, identity, directory, steps),
             *effect.notes(parts, geometry),
             *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),
