@@ -225,5 +225,15 @@ def _parts_of(side: Part | Recipe) -> tuple[Part, ...]:
     return tuple(side.parts.values()) if isinstance(side, Recipe) else (side,)
 
 
-# Parts are in a layer below, so they get their `|` here.
+def _missing(part: Part, name: str) -> Any:
+    """Raise AttributeError; where recipes have the attribute, name the recipe of the part."""
+    message = f"{type(part).__name__!r} object has no attribute {name!r}"
+    if not name.startswith("_") and (name == "run" or hasattr(Recipe, name)):
+        has_it = "plan().run" if name == "run" else name
+        message += f": a part is no recipe yet; Recipe({part._called()}(...)).{has_it} has it"  # noqa: SLF001
+    raise AttributeError(message, name=name, obj=part)
+
+
+# Parts are in a layer below, so they get their `|` here, and this message.
 Part.__or__ = _joined  # type: ignore[method-assign]
+Part.__getattr__ = _missing  # type: ignore[attr-defined]

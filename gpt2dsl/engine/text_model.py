@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
@@ -108,6 +108,7 @@ class TextModel(ShownAsCode, ABC):
             string.
 
         Raises:
+            TypeError: the prompts are neither a text nor a list.
             SpecError: a key or value of ``generation`` is wrong.
             ValueError: several continuations of a single string are requested.
             InputError: a prompt exceeds the model's positions, or an id exceeds its vocabulary.
@@ -152,6 +153,7 @@ class TextModel(ShownAsCode, ABC):
             numbers: indices of the prompts if these are a subset; equal prompts are sampled
                 differently.
         """
+        require_list(prompts)
         generation = self.defaults.completed(generation)
         numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
         if generation.beams > 1:
@@ -365,6 +367,17 @@ class TextModel(ShownAsCode, ABC):
             self._decoders.remove(entry)
         del self._decoders[: max(0, len(self._decoders) - KEPT_DECODERS + 1)]
         return fitting[-1][1] if fitting else None
+
+
+def require_list(texts: object) -> None:
+    """Refuse what is neither a text nor a list of texts or ids, of whatever library.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(texts, Collection) or isinstance(texts, Mapping | Set | bytes | bytearray):
+        description = f"{type(texts).__name__} {texts!r:.40}"
+        raise TypeError(f"expected a text or a list of texts, found {description}")
 
 
 def refuse(generation: Generation) -> None:

@@ -51,8 +51,7 @@ def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
         yield Fault("G2-107", "", "task", "missing; a recipe says what to do: Task.finetune(...)")
         return
     if isinstance(task, Conversion) and task.source == "auto":
-        message = f"missing; only a later stage of a chain has weights to {task.kind} without it"
-        yield Fault("G2-103", task.origin, "task.source", message)
+        yield Fault("G2-103", task.origin, "task.source", f"missing; {_source(parts, task)}")
     if task.generates and parts.classifier is not None:
         origin = parts.classifier.origin
         yield Fault("G2-107", origin, "classifier", "a classifier generates no text")
@@ -62,6 +61,14 @@ def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
         if metric not in METRICS:
             message = f"expected some of {', '.join(METRICS)}, found {metric!r}"
             yield fault(parts, "G2-202", "task.metrics", message)
+
+
+def _source(parts: Parts, task: Conversion) -> str:
+    """Return what a conversion should take its weights from."""
+    if not parts.model.has_file:
+        return f"only a later stage of a chain has weights to {task.kind} without it"
+    value, origin = as_written(parts.model.weights), parts.origin("model.weights")
+    return f"write task.source = {value}, in place of model.weights ({origin})"
 
 
 def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
