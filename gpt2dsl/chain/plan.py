@@ -16,7 +16,7 @@ from gpt2dsl.chain.key import StageKey, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
 from gpt2dsl.data import documents
-from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.errors import Fault, SpecError, counted
 from gpt2dsl.files import cache
 from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.bundle import Parts
@@ -96,7 +96,7 @@ class ChainPlan(ShownAsText):
     _chain: Chain = attrs.field(repr=False, eq=False)
 
     def __repr__(self) -> str:
-        words = f"{len(self.stages)} stages, digest {self.digest[:8]}"
+        words = f"{counted(len(self.stages), 'stage')}, digest {self.digest[:8]}"
         return f"<ChainPlan {self.name}: {words}; print() shows it>"
 
     def __str__(self) -> str:

@@ -22,7 +22,7 @@ from gpt2dsl.engine.generation.slots import Slots
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.engine.progress import Bar
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, InputError, SpecError, counted
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.notebook import ShownAsCode
@@ -81,7 +81,8 @@ class TextModel(ShownAsCode, ABC):
 
     def __repr__(self) -> str:
         g = self.geometry
-        size = f"{g.layers} layers, {g.heads} heads, {g.hidden} wide, {g.positions:,} positions"
+        network = f"{counted(g.layers, 'layer')}, {counted(g.heads, 'head')}, {g.hidden} wide"
+        size = f"{network}, {counted(g.positions, 'position')}"
         return f"<{type(self).__name__}: {size}, {parameter_count(g):,} parameters>"
 
     @abstractmethod
@@ -328,12 +329,14 @@ class TextModel(ShownAsCode, ABC):
         positions = self.geometry.positions
         if not generates:
             if len(ids) > positions:
-                message = f"the prompt has {len(ids)} tokens; {positions} fit"
+                message = f"the prompt has {counted(len(ids), 'token')}; {positions} fit"
                 raise InputError("G2-204", _shown(prompt), message)
             return
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
-            message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
+            message = (
+                f"the prompt has {counted(len(ids), 'token')}; with one to generate {limit} fit"
+            )
             if limit + 1 < positions:
                 message += f" into generation.max_length = {generation.max_length}"
             raise InputError("G2-204", _shown(prompt), message)

@@ -121,7 +121,7 @@ def test_ends_of_lines_and_byte_order_marks_do_not_matter(
 def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path) -> None:
     content = 'text,label\n"two\nlines",1\nonly one column\n'
     cure = "; data.max_bad_rows = 1 passes over as many"
-    assert faults(tmp_path, content, format="csv") == [f"4 it has 1 columns, 2 are needed{cure}"]
+    assert faults(tmp_path, content, format="csv") == [f"4 it has 1 column, 2 are needed{cure}"]
     assert rows(tmp_path, content, format="csv", max_bad_rows=1) == [("two\nlines", "1")]
 
 

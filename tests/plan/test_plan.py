@@ -309,6 +309,17 @@ def test_weights_of_the_model_are_shown_the_way_to_the_source(task: Conversion) 
     )
 
 
+def test_one_of_a_kind_is_singular(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a cat sat on a mat. " * 200)
+    model = Model(size="nano", layers=1, heads=1)
+    train = Train(batch_size=2, seq_length=16, steps=1)
+    shown = str((model | train | Task.pretrain(data=str(text))).plan(prepare=True))
+    assert "nano: 1 layer, 1 head, 128 wide, " in shown
+    assert ": 1 step\n" in shown
+    assert "1 steps" not in shown
+
+
 def test_runs_of_one_recipe_share_a_directory_wherever_they_run() -> None:
     one = SAMPLE | Data(tokenizer="gpt2")
     assert one.plan().directory == (one | Parallel()).plan().directory
