@@ -364,11 +364,17 @@ def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
 
 
 def _folder(chain: Chain, parts: Parts) -> Path:
-    return Path(parts.runtime.output) / name_of(chain)
+    """Return the parent of the run directories, one that an earlier version named if it exists."""
+    folder = Path(parts.runtime.output) / name_of(chain)
+    earlier = folder.with_name(f"gpt2--{folder.name.removeprefix('gpt2-')}")
+    is_unsized = not (chain.name or chain.recipes[0].completed.model.canonical_size)
+    return earlier if is_unsized and earlier.is_dir() else folder
 
 
 def name_of(chain: Chain) -> str:
+    """Return the name of a chain, by default that of its first network's size and its tasks."""
     if chain.name:
         return chain.name
     tasks = [parts.task.kind for recipe in chain.recipes if (parts := recipe.completed).task]
-    return "-".join(("gpt2", chain.recipes[0].completed.model.canonical_size, *tasks))
+    size = chain.recipes[0].completed.model.canonical_size
+    return "-".join(filter(None, ("gpt2", size, *tasks)))

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from gpt2dsl import library
-from gpt2dsl.errors import Fault, SpecError, nearest, some
+from gpt2dsl.errors import Fault, SpecError, counted, nearest, some
 from gpt2dsl.parts.base import PACKAGE, caller
 from gpt2dsl.spec import read
 from gpt2dsl.spec.tables import ChainDrafts, RawConfig
@@ -230,7 +230,7 @@ def _recipes_in(module: str) -> list[str]:
 def _require_recipe(config: RawConfig | ChainDrafts, name: str) -> RawConfig:
     if isinstance(config, RawConfig):
         return config
-    message = f"is a chain of {len(config.drafts)} stages, where one recipe is expected"
+    message = f"is a chain of {counted(len(config.drafts), 'stage')}, where one recipe is expected"
     raise SpecError([Fault("G2-108", "", name, message)])
 
 

@@ -345,11 +345,13 @@ def make(
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, task.kind)))
+    converts = isinstance(task, Conversion)
+    size = size_of(geometry) if converts else parts.model.canonical_size
+    known_size = "" if converts and network.looked is None else size
+    run_name = name or "-".join(filter(None, ("gpt2", known_size, task.kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = memory(parts, geometry, stages)
-    converts = isinstance(task, Conversion)
     identity = identity_of(parts, read, network.looked, compute=False)
     complete = partial(identity_of, parts, read, network.looked, compute=True)
     directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
@@ -357,7 +359,7 @@ def make(
         name=run_name,
         digest=digest,
         task=task.kind,
-        size=size_of(geometry) if converts else parts.model.canonical_size,
+        size=size,
         geometry=geometry,
         parameters=0 if getattr(parts.task, "to", "") == "peft" else parameter_count(geometry),
         trained=sum(map(math.prod, trained)),
