@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpt2dsl import errors
+from gpt2dsl.cli.main import cli
 from gpt2dsl.errors import CODES, Fault, FileError, Gpt2DslError, InputError, RunError, SpecError
 
 PACKAGE = Path(errors.__file__).parent
@@ -129,3 +130,13 @@ def test_an_error_of_the_operating_system_says_what_it_was_about() -> None:
     assert (
         str(FileError.unreadable("a.bin", OSError(0, "")))[:31] == "a.bin: it can't be read: [Errno"
     )
+
+
+def test_every_exit_code_is_told_wherever_they_are_listed() -> None:
+    texts = [Path(name).read_text() for name in ("README.md", "README.zh.md", "docs/errors.md")]
+    codes = {"0"} | {str(kind.exit_code) for kind in subclasses(Gpt2DslError)}
+    for text in (*texts, cli.help or ""):
+        (listed,) = re.findall(
+            r"(?:[Ee]xit codes?(?: is|:)|退出码：)(.*?directory|.*?目录)", text, re.DOTALL
+        )
+        assert set(re.findall(r"\b\d\b", listed)) == codes

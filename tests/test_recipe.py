@@ -263,6 +263,22 @@ def test_join_takes_parts_and_recipes_only(other: Any) -> None:
             other | left
 
 
+@pytest.mark.parametrize("name", ["plan", "to_toml", "named", "replace", "faults", "digest"])
+def test_a_part_that_is_used_as_a_recipe_says_how_to_make_one(name: str) -> None:
+    part = Task.export(source="base", target="out")
+    said = f"'Export' object has no attribute '{name}': a part is no recipe yet; "
+    with pytest.raises(AttributeError) as caught:
+        getattr(part, name)
+    assert str(caught.value) == f"{said}Recipe(Task.export(...)).{name} has it"
+    assert not hasattr(part, name)
+    name = "run"
+    with pytest.raises(AttributeError, match=r"Recipe\(Model\(\.\.\.\)\)\.plan\(\)\.run has it"):
+        getattr(Model(), name)
+    for other in ("plann", "_repr_markdown_"):
+        with pytest.raises(AttributeError, match=rf"no attribute '{other}'\Z"):
+            getattr(part, other)
+
+
 def test_replace_swaps_a_part_or_adds_it() -> None:
     recipe = Model(size="nano") | Parallel(dp=2)
     assert recipe.replace(Parallel(dp=4)) == Model(size="nano") | Parallel(dp=4)

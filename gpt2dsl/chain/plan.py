@@ -16,7 +16,7 @@ from gpt2dsl.chain.key import StageKey, key_of
 from gpt2dsl.chain.record import Claim, Record
 from gpt2dsl.chain.render import render
 from gpt2dsl.data import documents
-from gpt2dsl.errors import Fault, SpecError
+from gpt2dsl.errors import Fault, SpecError, counted
 from gpt2dsl.files import cache
 from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts.bundle import Parts
@@ -96,7 +96,7 @@ class ChainPlan(ShownAsText):
     _chain: Chain = attrs.field(repr=False, eq=False)
 
     def __repr__(self) -> str:
-        words = f"{len(self.stages)} stages, digest {self.digest[:8]}"
+        words = f"{counted(len(self.stages), 'stage')}, digest {self.digest[:8]}"
         return f"<ChainPlan {self.name}: {words}; print() shows it>"
 
     def __str__(self) -> str:
@@ -241,6 +241,7 @@ def next_stage(
         f"{name_of(chain)}-{number}-{parts.task.kind}",
         prepare=prepare and weights is None,
         promised=weights,
+        directory=folder,  # its own depends on its key
     )
     key = key_of(original, plan, giver.key.digest if giver else "", compute=thorough)
     directory = folder / f"{parts.task.kind}-{key.digest[:8]}"
@@ -363,11 +364,17 @@ def are_own(targets: Sequence[Path], writers: Sequence[Record | Claim]) -> bool:
 
 
 def _folder(chain: Chain, parts: Parts) -> Path:
-    return Path(parts.runtime.output) / name_of(chain)
+    """Return the parent of the run directories, one that an earlier version named if it exists."""
+    folder = Path(parts.runtime.output) / name_of(chain)
+    earlier = folder.with_name(f"gpt2--{folder.name.removeprefix('gpt2-')}")
+    is_unsized = not (chain.name or chain.recipes[0].completed.model.canonical_size)
+    return earlier if is_unsized and earlier.is_dir() else folder
 
 
 def name_of(chain: Chain) -> str:
+    """Return the name of a chain, by default that of its first network's size and its tasks."""
     if chain.name:
         return chain.name
     tasks = [parts.task.kind for recipe in chain.recipes if (parts := recipe.completed).task]
-    return "-".join(("gpt2", chain.recipes[0].completed.model.canonical_size, *tasks))
+    size = chain.recipes[0].completed.model.canonical_size
+    return "-".join(filter(None, ("gpt2", size, *tasks)))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gpt2dsl.errors import counted
+
 if TYPE_CHECKING:
     from gpt2dsl.chain.plan import ChainPlan, Stage
 
 
 def render(plan: ChainPlan) -> str:
     """Return one line per stage, with its state and reason, then the plans of those to run."""
-    count = f"{len(plan.stages)} stage{'s' if len(plan.stages) > 1 else ''}"
+    count = counted(len(plan.stages), "stage")
     waiting = sum(stage.state != "=" for stage in plan.stages)
     lines = [
         f"{plan.name}   {count}, {waiting} to run   digest {plan.digest[:8]}   {plan.directory}"

@@ -10,6 +10,7 @@ import click
 from gpt2dsl.cli import options
 from gpt2dsl.data.table import CLASSES
 from gpt2dsl.engine.interrupt import held
+from gpt2dsl.errors import counted
 from gpt2dsl.parts.data import FORMATS
 from gpt2dsl.plan.checks import WITHOUT_CLASSES
 
@@ -74,7 +75,9 @@ def prepare(
     if as_json:
         options.echo_json(summary)
     else:
-        click.echo(f"{summary['rows']:,} rows of {summary['row_tokens']:,} tokens   {target}")
+        click.echo(
+            f"{counted(summary['rows'], 'row')} of {summary['row_tokens']:,} tokens   {target}"
+        )
 
 
 def _names(labels: str) -> tuple[str, ...]:

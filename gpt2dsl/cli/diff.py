@@ -15,7 +15,7 @@ from gpt2dsl import library
 from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.cli import options, table, words
-from gpt2dsl.errors import Fault, FileError, InputError, SpecError
+from gpt2dsl.errors import Fault, FileError, InputError, SpecError, counted
 from gpt2dsl.identity.identity import Difference
 from gpt2dsl.library import compare, runs
 from gpt2dsl.library.compare import ABSENT, SIDES, ComparedKey, LossCurves
@@ -354,7 +354,7 @@ def _window(text: str, start: int, width: int) -> str:
 
 
 def _together(losses: LossCurves) -> str:
-    steps = f"{losses.common:,} common step{'s' if losses.common != 1 else ''}"
+    steps = counted(losses.common, "common step")
     if not losses.common:
         return "no common steps"
     if losses.unequal is None:

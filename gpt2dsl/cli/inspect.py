@@ -9,6 +9,7 @@ import click
 
 from gpt2dsl.cli import options
 from gpt2dsl.columns import left, width
+from gpt2dsl.errors import counted
 from gpt2dsl.parts.model import ALIASES, SIZES
 from gpt2dsl.schema.fate import shown
 
@@ -42,7 +43,7 @@ def command(
         files = report.pop("beside")
         report["size"] = report["size"] or "of no published model"
         if state := report.get("training_state"):
-            report["training_state"] = f"{state:,} tensor{'s' if state > 1 else ''}"
+            report["training_state"] = counted(state, "tensor")
         for key, value in report.items():
             click.echo(f"{key.replace('_', ' '):<16}{_words(value)}")
         for line in _file_lines(files):

@@ -93,8 +93,8 @@ def cli() -> None:
     """Typed recipes that train, evaluate and generate with GPT-2 on MindSpore.
 
     SPEC is a .toml file, module:name, or the name of a recipe of the library.
-    Results go to stdout, progress to stderr. Exit codes: 0 success, 1 the run failed, 2 the spec
-    or the command is wrong.
+    Results go to stdout, progress to stderr. Exit codes: 0 success, 1 the run failed, 2 the spec,
+    the command or an input is wrong, 3 another process works in the run's directory.
     """
 
 

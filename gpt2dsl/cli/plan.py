@@ -10,7 +10,7 @@ from gpt2dsl.chain import specs
 from gpt2dsl.chain.chain import Chain
 from gpt2dsl.chain.plan import ChainPlan
 from gpt2dsl.cli import options, table
-from gpt2dsl.errors import some
+from gpt2dsl.errors import counted, some
 from gpt2dsl.library import runs
 from gpt2dsl.library.runs import Run
 from gpt2dsl.plan.plan import Plan
@@ -48,7 +48,7 @@ def command(
             raise click.BadParameter(f"{out} can't be written: {error.strerror}") from None
     if strategies is not None and isinstance(plan, Plan):
         count = plan.write_strategies(strategies)
-        click.echo(f"{strategies}: strategy files of {count} rank{'s'[: count > 1]}", err=True)
+        click.echo(f"{strategies}: strategy files of {counted(count, 'rank')}", err=True)
     if as_json:
         click.echo(plan.to_json_text())
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gpt2dsl.cluster import hccn, ranktable
+from gpt2dsl.errors import counted
 
 
 @click.group("ranktable", help="Generate or merge rank tables of Ascend servers.")
@@ -46,7 +47,6 @@ def _write(out: Path, table: ranktable.RankTable) -> None:
     ranktable.write(out, table)
     servers = len(table.servers)
     click.echo(
-        f"{servers} server{'s' if servers > 1 else ''}, "
-        f"{table.ranks} rank{'s' if table.ranks > 1 else ''}   {out}",
+        f"{counted(servers, 'server')}, {counted(table.ranks, 'rank')}   {out}",
         err=True,
     )

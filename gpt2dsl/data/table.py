@@ -13,7 +13,7 @@ from typing_extensions import ParamSpec
 
 from gpt2dsl.data import header
 from gpt2dsl.data.form import Column, DataFormat
-from gpt2dsl.errors import Fault, SpecError, some
+from gpt2dsl.errors import Fault, SpecError, counted, some
 from gpt2dsl.schema.fate import shown
 
 # Reviews may exceed the 128 KB field limit of Python's reader.
@@ -311,19 +311,17 @@ def _enclosed(fields: list[str]) -> int:
 
 def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:
     if len(fields) <= max(places):
-        raise BadRowError(f"it has {_columns(fields)}, {max(places) + 1} are needed", "columns")
+        raise BadRowError(
+            f"it has {counted(len(fields), 'column')}, {max(places) + 1} are needed", "columns"
+        )
     values = [fields[place] for place in places]
     return values[0], values[1] if len(values) > 1 else ""
-
-
-def _columns(fields: list[str]) -> str:
-    return f"{len(fields)} column{'s' if len(fields) != 1 else ''}"
 
 
 def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
     def row(fields: list[str]) -> tuple[str, str]:
         if len(fields) != dialect.fields:
-            message = f"it has {_columns(fields)}, {dialect.fields} are expected"
+            message = f"it has {counted(len(fields), 'column')}, {dialect.fields} are expected"
             raise BadRowError(message, "columns")
         return dialect.row(fields)
 

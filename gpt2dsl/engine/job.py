@@ -12,6 +12,7 @@ from gpt2dsl.data.source import Source
 from gpt2dsl.engine.callbacks import Callback
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
+from gpt2dsl.errors import counted
 from gpt2dsl.identity.identity import Identity
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.notebook import ShownAsText
@@ -173,7 +174,7 @@ class Result(ShownAsText):
         figures = {"loss": self.loss, "perplexity": self.perplexity}
         words = [f"{name} {value:,.4f}" for name, value in figures.items() if value is not None]
         if self.texts:
-            words.append(f"{len(self.texts)} texts")
+            words.append(counted(len(self.texts), "text"))
         if place := self.checkpoint or self.target or self.directory or self.url:
             words.append(str(place))
         return f"<Result of {self.task}: {', '.join(words)}>"

@@ -18,7 +18,7 @@ from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.prefixes import PrefixCache
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.likelihood import Likelihood, Pair, likelihoods, windows
-from gpt2dsl.engine.text_model import Prompt, TextModel
+from gpt2dsl.engine.text_model import Prompt, TextModel, require_list
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
@@ -202,6 +202,7 @@ class LanguageModel(TextModel):
             in nats, and whether each is the most likely one; a list of them for lists.
 
         Raises:
+            TypeError: an argument is neither a text nor a list.
             InputError: a continuation exceeds the model's positions, or an id is invalid.
             ValueError: the lists differ in length, or only one argument is a list.
         """
@@ -235,6 +236,7 @@ class LanguageModel(TextModel):
             The sum of its tokens' log-probabilities in nats, 0 for an empty one; a list for a list.
 
         Raises:
+            TypeError: it is neither a text nor a list.
             InputError: an id is invalid.
         """
         if _is_one(text):
@@ -293,6 +295,7 @@ class LanguageModel(TextModel):
 
 def _is_one(text: Any) -> bool:
     """Return whether this is a single text or its ids, not a list of them."""
+    require_list(text)
     return isinstance(text, str) or (len(text) > 0 and isinstance(text[0], int | np.integer))
 
 

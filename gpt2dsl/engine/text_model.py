@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from typing import Any, overload
 
@@ -22,7 +22,7 @@ from gpt2dsl.engine.generation.slots import Slots
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.engine.progress import Bar
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, InputError, SpecError, counted
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.notebook import ShownAsCode
@@ -81,7 +81,8 @@ class TextModel(ShownAsCode, ABC):
 
     def __repr__(self) -> str:
         g = self.geometry
-        size = f"{g.layers} layers, {g.heads} heads, {g.hidden} wide, {g.positions:,} positions"
+        network = f"{counted(g.layers, 'layer')}, {counted(g.heads, 'head')}, {g.hidden} wide"
+        size = f"{network}, {counted(g.positions, 'position')}"
         return f"<{type(self).__name__}: {size}, {parameter_count(g):,} parameters>"
 
     @abstractmethod
@@ -108,6 +109,7 @@ class TextModel(ShownAsCode, ABC):
             string.
 
         Raises:
+            TypeError: the prompts are neither a text nor a list.
             SpecError: a key or value of ``generation`` is wrong.
             ValueError: several continuations of a single string are requested.
             InputError: a prompt exceeds the model's positions, or an id exceeds its vocabulary.
@@ -152,6 +154,7 @@ class TextModel(ShownAsCode, ABC):
             numbers: indices of the prompts if these are a subset; equal prompts are sampled
                 differently.
         """
+        require_list(prompts)
         generation = self.defaults.completed(generation)
         numbered = list(zip(numbers or range(len(prompts)), prompts, strict=True))
         if generation.beams > 1:
@@ -326,12 +329,14 @@ class TextModel(ShownAsCode, ABC):
         positions = self.geometry.positions
         if not generates:
             if len(ids) > positions:
-                message = f"the prompt has {len(ids)} tokens; {positions} fit"
+                message = f"the prompt has {counted(len(ids), 'token')}; {positions} fit"
                 raise InputError("G2-204", _shown(prompt), message)
             return
         limit = min(positions, generation.limit(len(ids))) - 1
         if len(ids) > limit:
-            message = f"the prompt has {len(ids)} tokens; with one to generate {limit} fit"
+            message = (
+                f"the prompt has {counted(len(ids), 'token')}; with one to generate {limit} fit"
+            )
             if limit + 1 < positions:
                 message += f" into generation.max_length = {generation.max_length}"
             raise InputError("G2-204", _shown(prompt), message)
@@ -365,6 +370,17 @@ class TextModel(ShownAsCode, ABC):
             self._decoders.remove(entry)
         del self._decoders[: max(0, len(self._decoders) - KEPT_DECODERS + 1)]
         return fitting[-1][1] if fitting else None
+
+
+def require_list(texts: object) -> None:
+    """Refuse what is neither a text nor a list of texts or ids, of whatever library.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(texts, Collection) or isinstance(texts, Mapping | Set | bytes | bytearray):
+        description = f"{type(texts).__name__} {texts!r:.40}"
+        raise TypeError(f"expected a text or a list of texts, found {description}")
 
 
 def refuse(generation: Generation) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gpt2dsl.engine.text_model import TextModel
+from gpt2dsl.engine.text_model import TextModel, require_list
 from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import Generation
 
@@ -39,9 +39,12 @@ class TextGeneration(ShownAsCode):
             For each text ``{"text_generation_text": [prompt and continuation, ...]}``.
 
         Raises:
+            TypeError: the texts are neither a text nor a list.
             SpecError: a key or value of ``generation`` is wrong.
             InputError: a text leaves no room to continue it.
         """
+        if not isinstance(texts, Iterator):
+            require_list(texts)
         prompts = [texts] if isinstance(texts, str) else list(texts)
         length = {"max_length", "max_new_tokens"}
         lengths = length & generation.keys()

@@ -1,7 +1,8 @@
 """Shared recipes: packages that register under the entry point ``gpt2dsl.recipes``.
 
-Each module of a package is a recipe: ``gpt2_124m_finetune.py`` defines ``recipe`` and is found as
-``gpt2-124m-finetune``. The built-in package is ``recipes``.
+Each module of a package that defines ``recipe`` is one: ``gpt2_124m_finetune.py`` is found as
+``gpt2-124m-finetune``. Helpers live in modules without ``recipe``, or whose name begins with an
+underscore; the latter are never imported from here. The built-in package is ``recipes``.
 
 Packages are imported from their installed location under an alias: the working directory may have
 another package of the same name, and both may be needed at once.
@@ -30,6 +31,7 @@ from gpt2dsl.parts.base import PACKAGE
 _GROUP = "gpt2dsl.recipes"
 _OURS = "recipes"
 _ALIAS = "gpt2dsl_library_"
+_VARIABLE = "recipe"
 
 
 @attrs.frozen
@@ -43,7 +45,15 @@ class LibraryEntry:
 
 
 def entries() -> Iterator[LibraryEntry]:
-    """Yield every installed shared recipe; report each unusable package once."""
+    """Yield every installed shared recipe; report each unusable package once.
+
+    A module that can't be imported counts as a recipe, so that loading it tells why.
+    """
+    return filter(_has_recipe, _modules())
+
+
+def _modules() -> Iterator[LibraryEntry]:
+    """Yield every module that may be a shared recipe, without importing it."""
     for point in sorted(set(entry_points(group=_GROUP)), key=lambda point: point.value):
         try:
             modules = list(pkgutil.iter_modules(_package(point).__path__))
@@ -51,20 +61,30 @@ def entries() -> Iterator[LibraryEntry]:
             _tell(_described(point), f"{type(error).__name__}: {error}")
             continue
         for module in modules:
+            if module.name.startswith("_"):
+                continue
             yield LibraryEntry(
                 _name(module.name),
-                f"{point.module}.{module.name}:recipe",
+                f"{point.module}.{module.name}:{_VARIABLE}",
                 point.dist.name if point.dist else point.module,
                 point.dist.version if point.dist else "",
             )
 
 
+def _has_recipe(entry: LibraryEntry) -> bool:
+    """Return whether a module defines ``recipe``, or can't be imported."""
+    try:
+        return hasattr(module(entry), _VARIABLE)
+    except (Exception, SystemExit):  # noqa: BLE001  # modules may raise anything
+        return True
+
+
 def load(entry: LibraryEntry) -> object:
-    """Return a shared recipe; None if its module defines none.
+    """Return a shared recipe, or whatever its module calls ``recipe``.
 
     Exceptions of the module propagate.
     """
-    return getattr(module(entry), entry.target.partition(":")[2], None)
+    return getattr(module(entry), _VARIABLE)
 
 
 def module(entry: LibraryEntry) -> ModuleType:
@@ -160,14 +180,13 @@ def find(name: str) -> LibraryEntry:
     Raises:
         SpecError: no recipe has the name, or several do.
     """
-    known = list(entries())
-    matches = [entry for entry in known if entry.name == name]
+    matches = [entry for entry in _modules() if entry.name == name and _has_recipe(entry)]
     if len(matches) == 1:
         return matches[0]
     if matches:
         message = f"is in {' and in '.join(entry.package for entry in matches)}; say module:name"
     else:
-        near = did_you_mean(name, [entry.name for entry in known])
+        near = did_you_mean(name, [entry.name for entry in entries()])
         hint = near or "; gpt2dsl list shows the library"
         message = f"is no recipe of the library, no .toml file and no module:name{hint}"
     raise SpecError([Fault("G2-002", "", name, message)])

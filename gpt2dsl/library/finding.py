@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
 import re
@@ -15,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import attrs
 
 from gpt2dsl import library
-from gpt2dsl.errors import Fault, SpecError, some
+from gpt2dsl.errors import Fault, SpecError, counted, nearest, some
 from gpt2dsl.parts.base import PACKAGE, caller
 from gpt2dsl.spec import read
 from gpt2dsl.spec.tables import ChainDrafts, RawConfig
@@ -139,16 +138,21 @@ class _Finder:
         return draft if name.endswith(".toml") else attrs.evolve(draft, extends=name)
 
     def find(self, name: str, named_by: str) -> RawConfig | ChainDrafts:
-        path = Path(name)
+        path, folder = Path(name), Path(named_by).parent
         if path.suffix == ".toml":
-            sibling = Path(named_by).parent / path
-            return self._once(sibling if sibling.exists() else path)
+            sibling = folder / path
+            if sibling.exists() or path.exists():
+                return self._once(sibling if sibling.exists() else path)
+            if near := nearest(path.name, _specs_beside(sibling)):
+                message = f"there is no such file; did you mean {path.with_name(near)}?"
+                raise SpecError([Fault("G2-002", str(path), "", message)])
+            return self._once(path)
         if ":" in name:
             return _imported(name)
         try:
             return shared(library.find(name))
         except SpecError:
-            if advice := _of_python(path):
+            if advice := _meant(name, folder):
                 raise SpecError([Fault("G2-002", "", name, advice)]) from None
             raise
 
@@ -163,31 +167,70 @@ class _Finder:
             self._chain.remove(key)
 
 
-def _of_python(path: Path) -> str:
-    """Return a hint on how to name a recipe in a Python file; "" if no such file exists."""
-    file = path if path.suffix == ".py" else Path(f"{path}.py")
-    if not file.is_file():
-        return ""
-    if file.is_absolute() or ".." in file.parts:
-        return f"{file} is Python: in its folder, name a recipe of it, {file.stem}:NAME"
-    module = ".".join(file.with_suffix("").parts)
+def _meant(name: str, folder: Path) -> str:
+    """Return a hint on the recipe that a name probably means; "" if none is near.
+
+    Args:
+        name: a name that no recipe has.
+        folder: folder that relative file names start from.
+    """
+    files = _specs_beside(folder / name)
+    same = f"{Path(name).name}.toml"
+    hint = "" if same in files else _of_python(name)
+    if hint:
+        return hint
+    shared = [entry.name for entry in library.entries()]
+    near = same if same in files else nearest(Path(name).name, [*files, *shared])
+    return f"is no recipe; did you mean {Path(name).with_name(near)}?" if near in files else ""
+
+
+def _specs_beside(path: Path) -> list[str]:
+    """Return the names of the .toml files in a file's folder."""
     try:
-        statements = ast.parse(file.read_bytes()).body
-    except (OSError, ValueError, SyntaxError):
-        statements = []
-    assigned = [
-        statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-        for statement in statements
-        if isinstance(statement, ast.Assign | ast.AnnAssign)
-    ]
-    names = [target.id for target in assigned if isinstance(target, ast.Name)]
-    return f"{file} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
+        return [name for name in sorted(os.listdir(path.parent)) if name.endswith(".toml")]  # noqa: PTH208
+    except (OSError, ValueError):
+        return []
+
+
+def _of_python(name: str) -> str:
+    """Return a hint on how to name a recipe of Python code; "" if there is no such code."""
+    file = name if name.endswith(".py") else f"{name}.py"
+    if os.path.isfile(file):  # noqa: PTH113  # unlike Path.is_file, it accepts any name
+        path = Path(file)
+        if path.is_absolute() or ".." in path.parts:
+            return f"{file} is Python: in its folder, name a recipe of it, {path.stem}:NAME"
+        module = ".".join(path.with_suffix("").parts)
+        return _named(file, module, _recipes_in(module))
+    module, dot, variable = name.rpartition(".")
+    if not dot or not all(map(str.isidentifier, name.split("."))):
+        return ""
+    if names := _recipes_in(module):
+        return _named(module, module, [variable] if variable in names else names)
+    names = _recipes_in(name)
+    return _named(name, name, names) if names else ""
+
+
+def _named(what: str, module: str, names: list[str]) -> str:
+    """Return how the recipes of a module are named on the command line."""
+    if len(names) == 1:
+        return f"{what} is Python; did you mean {module}:{names[0]}?"
+    return f"{what} is Python: name a recipe in it, {module}:{some(names) if names else 'NAME'}"
+
+
+def _recipes_in(module: str) -> list[str]:
+    """Return the variables of a module that are recipes or chains; [] if it can't be imported."""
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return []
+    try:
+        return _built(_import(module))
+    except (Exception, SystemExit):  # noqa: BLE001  # a user's module may raise anything
+        return []
 
 
 def _require_recipe(config: RawConfig | ChainDrafts, name: str) -> RawConfig:
     if isinstance(config, RawConfig):
         return config
-    message = f"is a chain of {len(config.drafts)} stages, where one recipe is expected"
+    message = f"is a chain of {counted(len(config.drafts), 'stage')}, where one recipe is expected"
     raise SpecError([Fault("G2-108", "", name, message)])
 
 
@@ -207,16 +250,10 @@ def shared(entry: library.LibraryEntry) -> RawConfig | ChainDrafts:
 
 
 def _imported(target: str) -> RawConfig | ChainDrafts:
-    """Return the draft of the object ``module:name``.
-
-    The working directory stays on ``sys.path``, as for ``python recipe.py``: a recipe's callbacks
-    may import from it later.
-    """
+    """Return the draft of the object ``module:name``."""
     module_name, _, attribute = target.partition(":")
-    if sys.path[:1] != [here := str(Path.cwd())]:
-        sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
+        module = _import(module_name)
         member = getattr(module, attribute, _ABSENT)
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
@@ -226,12 +263,28 @@ def _imported(target: str) -> RawConfig | ChainDrafts:
         raise
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise _failed(target, error) from error
-    known = [
+    known = _built(module)
+    return _draft(member, target, f"; it has {', '.join(known)}" if known else "")
+
+
+def _import(module: str) -> ModuleType:
+    """Import a module from the working directory, or an installed one.
+
+    The working directory stays on ``sys.path``, as for ``python recipe.py``: a recipe's callbacks
+    may import from it later.
+    """
+    if sys.path[:1] != [here := str(Path.cwd())]:
+        sys.path.insert(0, here)
+    return importlib.import_module(module)
+
+
+def _built(module: ModuleType) -> list[str]:
+    """Return the names of a module's variables that are recipes or chains."""
+    return [
         name
         for name, value in vars(module).items()
         if isinstance(value, Built) and not isinstance(value, type)
     ]
-    return _draft(member, target, f"; it has {', '.join(known)}" if known else "")
 
 
 _ABSENT = object()

@@ -32,6 +32,9 @@ $name = "$package"
 
 [tool.setuptools]
 packages = ["$package"]
+
+[tool.pytest.ini_options] # without it, pytest would take the settings of a folder above
+testpaths = ["tests"]
 """,
     "README.md": """\
 # $name
@@ -47,7 +50,8 @@ python -m pytest
 ```
 
 A module's name is its recipe's: `$module.py` is found as `$recipe`. Names say what a recipe is:
-`gpt2-<size>-<task>[-<variant>]`. Before you share one:
+`gpt2-<size>-<task>[-<variant>]`. Modules without `recipe`, and those whose name begins with an
+underscore, are no recipes: helpers may be in them. Before you share a recipe:
 
 - [ ] its docstring says what it is for, on which data, and what it gave
 - [ ] it extends a recipe of the library and sets only what differs

@@ -113,6 +113,19 @@ class Part(ShownAsCode):
     def __rshift__(self, _: object) -> NoReturn:
         raise TypeError(BINDS)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise AttributeError; where recipes have the attribute, name the part's recipe."""
+            from gpt2dsl.recipe import Recipe  # noqa: PLC0415  # as above
+
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if not name.startswith("_") and (name == "run" or hasattr(Recipe, name)):
+                has_it = "plan().run" if name == "run" else name
+                recipe = f"Recipe({self._called()}(...))"
+                message += f": a part is no recipe yet; {recipe}.{has_it} has it"
+            raise AttributeError(message, name=name, obj=self)
+
 
 P = TypeVar("P", bound=Part)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gpt2dsl.data.table import CLASSES
 from gpt2dsl.engine.lr_schedule import warmup_steps
-from gpt2dsl.errors import Fault
+from gpt2dsl.errors import Fault, counted
 from gpt2dsl.layout.config import PADDED_TO, GPT2Config
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.data import FORMATS
@@ -111,7 +111,7 @@ def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, s
     """Yield a key and a message for each size of the network that a layout does not divide."""
     mp, pp = parallel.mp, parallel.pp
     widths = {
-        f"the {geometry.heads} heads": geometry.heads,
+        f"the {counted(geometry.heads, 'head')}": geometry.heads,
         f"the inner width {geometry.inner_width}": geometry.inner_width,
     }
     indivisible = [str(PADDED_TO)] if PADDED_TO % mp else []
@@ -122,13 +122,13 @@ def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, s
         words = ", nor ".join(indivisible)
         yield "mp", f"{mp} does not divide {words}; {', '.join(map(str, divisors))} do"
     if pp > geometry.layers:
-        yield "pp", f"{pp} stages can't share {geometry.layers} layers; each needs one"
+        yield "pp", f"{pp} stages can't share {counted(geometry.layers, 'layer')}; each needs one"
 
 
 def _rows(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     rows, dp, micro = parts.train.batch_size, parts.parallel.dp, parts.parallel.micro_batches
     if parts.reads_rows and rows % (dp * micro):
-        message = f"{rows} rows do not divide by dp = {dp} times micro_batches = {micro}"
+        message = f"{counted(rows, 'row')} do not divide by dp = {dp} times micro_batches = {micro}"
         yield fault(
             parts,
             "G2-203",
@@ -176,5 +176,5 @@ def warmup(parts: Parts, steps: int | None) -> Iterator[Fault]:
     warm = warmup_steps(parts.schedule, steps)
     if steps > warm:
         return
-    message = f"{warm:,} steps of warm-up leave none of the {steps:,} steps"
+    message = f"{counted(warm, 'step')} of warm-up leave none of the {counted(steps, 'step')}"
     yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps", "train.epochs")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -48,6 +49,35 @@ def directory_of(
         if identity == known:
             return folder
     return current
+
+
+def notes_on_other_names(
+    parts: Parts, identity: Identity, directory: Path, steps: int | None
+) -> Iterator[str]:
+    """Yield a note for each run of this training under another name, which it would not resume.
+
+    The stages of chains, whose directories end in another digest, get none.
+    """
+    ending = f"-{parts.digest()[:8]}"
+    is_new = directory.name.endswith(ending) and not directory.is_dir()
+    if not (is_new and parts.trains and parts.train.resume == "auto"):
+        return
+    total = f" of {steps:,}" if steps else ""
+    for folder in sorted(Path(parts.runtime.output).glob(f"?*{ending}")):
+        known = recorded(folder)
+        if known is None or any(identity.differences(known)):
+            continue
+        name = folder.name.removesuffix(ending)
+        yield (
+            f"{folder} holds a run of this recipe, at step {_newest_step(folder):,}{total}; "
+            f"run --name {shlex.quote(name)} goes on with it, .named({name!r}) in Python"
+        )
+
+
+def _newest_step(folder: Path) -> int:
+    from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where runs are
+
+    return store.steps(folder / "checkpoints")[-1][0]
 
 
 def recorded(folder: Path) -> Identity | None:

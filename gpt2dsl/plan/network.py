@@ -10,7 +10,7 @@ import attrs
 
 from gpt2dsl.data.fit import vocabulary_misfit
 from gpt2dsl.data.source import Source
-from gpt2dsl.errors import Fault, InputError, some
+from gpt2dsl.errors import Fault, InputError, counted, some
 from gpt2dsl.layout.config import REGRESSION, GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
@@ -161,7 +161,8 @@ def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
     adapter = opening.adapter(name, overrides, contents=False)
-    detail = f"LoRA adapter of {len(adapter.modules)} modules, {adapter.parameters:,} parameters"
+    modules = counted(len(adapter.modules), "module")
+    detail = f"LoRA adapter of {modules}, {adapter.parameters:,} parameters"
     return Input(key=weights_key(parts), name=name, detail=detail, size=adapter.size)
 
 

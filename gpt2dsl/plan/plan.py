@@ -32,7 +32,7 @@ from gpt2dsl.plan import (
     training,
 )
 from gpt2dsl.plan.batches import Batches, read_by
-from gpt2dsl.plan.directory import directory_of
+from gpt2dsl.plan.directory import directory_of, notes_on_other_names
 from gpt2dsl.plan.disk import Disk, disk
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
@@ -353,7 +353,9 @@ def make(
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)
     digest = parts.digest()
-    run_name = name or "-".join(filter(None, ("gpt2", parts.model.canonical_size, kind)))
+    size = size_of(geometry) if parts.converts else parts.model.canonical_size
+    known_size = "" if parts.converts and network.looked is None else size
+    run_name = name or "-".join(filter(None, ("gpt2", known_size, kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = task.memory(geometry, stages)
@@ -363,7 +365,7 @@ def make(
         name=run_name,
         digest=digest,
         task=kind,
-        size=size_of(geometry) if parts.converts else parts.model.canonical_size,
+        size=size,
         geometry=geometry,
         parameters=0 if task.is_adapter_alone else parameter_count(geometry),
         trained=sum(map(math.prod, trained)),
@@ -385,6 +387,7 @@ def make(
         notes=(
             *network.notes,
             *inputs.notes(read),
+            *notes_on_other_names(parts, identity, directory, steps),
             *effect.notes(parts, geometry),
             *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from gpt2dsl.errors import some
+from gpt2dsl.errors import counted, some
 from gpt2dsl.plan.render_layout import layout_rows
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def _model(plan: Plan) -> str:
         return "as its weights, which are not there"
     g = plan.geometry
     words = (
-        f"{plan.size or 'as its weights'}: {g.layers} layers, {g.heads} heads, {g.hidden} wide, "
+        f"{plan.size or 'as its weights'}: {counted(g.layers, 'layer')}, "
+        f"{counted(g.heads, 'head')}, {g.hidden} wide, "
         f"{g.positions} positions, {plan.parameters:,} parameters"
     )
     if 0 < plan.trained != plan.parameters:
@@ -142,21 +143,21 @@ def _input(item: Input) -> str:
 def _files(data: Input) -> Iterator[tuple[str, str]]:
     """Yield the files behind a name of data, unless the name is that of one file."""
     if data.files not in ((), (data.name,)):
-        count = len(data.files)
-        yield "", f"{count:,} file{'s' if count > 1 else ''}: {some(data.files)}"
+        yield "", f"{counted(len(data.files), 'file')}: {some(data.files)}"
     if data.passed_over:
         yield "", f"{len(data.passed_over):,} passed over: {some(data.passed_over)}"
 
 
 def _batches(batches: Batches) -> str:
-    rows = "not counted yet," if batches.rows is None else f"{batches.rows:,} rows of"
-    words = f"{rows} {batches.row_tokens:,} tokens each, in batches of {batches.batch:,}"
+    rows = "not counted yet," if batches.rows is None else f"{counted(batches.rows, 'row')} of"
+    words = f"{rows} {counted(batches.row_tokens, 'token')} each, in batches of {batches.batch:,}"
     words += f" ({batches.per_rank:,} per rank at once)"
     if batches.steps is None:
         return f"{words}, {_epochs(batches)}"
+    steps = counted(batches.steps, "step")
     if batches.epochs:
-        return f"{words}: {batches.steps:,} steps = {_epochs(batches)}{_left_out(batches)}"
-    return f"{words}: {batches.steps:,} steps" if batches.steps else words
+        return f"{words}: {steps} = {_epochs(batches)}{_left_out(batches)}"
+    return f"{words}: {steps}" if batches.steps else words
 
 
 def _left_out(batches: Batches) -> str:
@@ -166,7 +167,7 @@ def _left_out(batches: Batches) -> str:
 
 
 def _epochs(batches: Batches) -> str:
-    return f"{batches.epochs} epoch{'s' if batches.epochs != 1 else ''}"
+    return counted(batches.epochs or 0, "epoch")
 
 
 def _writes(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -195,7 +196,7 @@ def _target(written: Written) -> str:
 
 
 def _disk(disk: Disk) -> str:
-    count = f"{disk.kept:,} checkpoint{'s' if disk.kept > 1 else ''} of {_size(disk.checkpoint)}"
+    count = f"{counted(disk.kept, 'checkpoint')} of {_size(disk.checkpoint)}"
     if disk.most == disk.kept:
         return f"{_size(disk.total)}: {count}" if disk.kept > 1 else count
     return f"{_size(disk.total)} at most: {count}, and a new one before the oldest goes"
@@ -204,7 +205,7 @@ def _disk(disk: Disk) -> str:
 def _served(server: Served) -> str:
     port = "any free port" if server.address.endswith(":0") else ""
     place = f"{server.address.removesuffix(':0')}, {port}" if port else f"{server.address}/v1"
-    texts = f"{server.batch:,} text{'s' if server.batch > 1 else ''} at once"
+    texts = f"{counted(server.batch, 'text')} at once"
     return f"{server.name} on {place}: {texts}, {server.queue:,} may wait"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpt2dsl.columns import left, width
-from gpt2dsl.errors import Fault
+from gpt2dsl.errors import Fault, counted
 
 
 def report(faults: Sequence[Fault]) -> str:
@@ -21,4 +21,4 @@ def report(faults: Sequence[Fault]) -> str:
         "  ".join((*(left(word, w) for word, w in zip(row, widths, strict=False)), row[3])).strip()
         for row in rows
     ]
-    return "\n".join([*lines, f"{len(rows)} fault{'s' if len(rows) > 1 else ''}"])
+    return "\n".join([*lines, counted(len(rows), "fault")])

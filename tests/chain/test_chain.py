@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 import gpt2dsl
 from gpt2dsl import Chain, Model, Optim, Recipe, SpecError, Task, Train
 from gpt2dsl.chain import specs
+from gpt2dsl.chain.plan import _folder, name_of
+from gpt2dsl.parts.bundle import Parts
 from tests.commands import gpt2dsl as command
 from tests.strategies import recipes
 
@@ -196,12 +198,23 @@ def test_one_recipe_is_no_chain_and_a_chain_extends_nothing() -> None:
         Chain.from_toml("[train]\nseed = 1\n")
     Path("chain.toml").write_text("[[stage]]\n[stage.train]\nseed = 1\n")
     Path("x.toml").write_text('extends = "chain.toml"\n')
-    with pytest.raises(SpecError, match=r"x\.toml:1 .* is a chain of 1 stages, where one"):
+    with pytest.raises(SpecError, match=r"x\.toml:1 .* is a chain of 1 stage, where one"):
         specs.load("x.toml")
     with pytest.raises(SpecError, match="G2-108"):
         Recipe.load("chain.toml")
     with pytest.raises(SpecError, match="is one recipe, where a chain is expected"):
         Chain.load("quickstart")
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_chain_without_a_size_keeps_the_folder_that_an_earlier_version_named() -> None:
+    weights = Model(weights="openai-community/gpt2")
+    chain = (weights | Task.finetune(data="sample:train")) >> Task.convert(target="out")
+    assert name_of(chain) == "gpt2-finetune-convert"
+    assert _folder(chain, Parts()) == Path("runs/gpt2-finetune-convert")
+    Path("runs/gpt2--finetune-convert").mkdir(parents=True)
+    assert _folder(chain, Parts()) == Path("runs/gpt2--finetune-convert")
+    assert _folder(chain.named("mine"), Parts()) == Path("runs/mine")
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -107,6 +107,25 @@ def test_a_recipe_that_can_not_be_imported_is_named_and_the_others_are_listed(
     assert Recipe.load("team_recipes.good:recipe") == Recipe.load("good")
 
 
+def test_helpers_in_a_package_of_recipes_are_left_alone(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed(
+        site, "team_recipes", __init__="", good=BUILT, helpers="RATE = 1\n",
+        _private="recipe = 1 / 0\n", nothing="recipe = None\n",
+    )  # fmt: skip
+    shown, said = listed(capsys)
+    assert "good" in shown
+    assert not shown & {"helpers", "_private", "-private", "nothing"}
+    (line,) = said
+    assert "passed over: nothing of team_recipes" in line
+    assert "expected a Recipe, found None" in line
+    with pytest.raises(SpecError, match="helpers: is no recipe of the library"):
+        Recipe.load("helpers")
+    team = {entry.name for entry in library.entries() if entry.package == "team_recipes"}
+    assert team == {"good", "nothing"}
+
+
 @pytest.mark.parametrize("first", ["library", "project"])
 @pytest.mark.usefixtures("site")
 def test_a_projects_own_folder_recipes_stands_beside_the_library(first: str) -> None:

@@ -66,9 +66,16 @@ def test_a_package_of_ones_own_is_listed_planned_and_run(
     assert "mine is told" in said
 
 
-def test_its_tests_pass(installed: dict[str, str], tmp_path: Path) -> None:
+def test_its_tests_pass_below_a_folder_with_settings_of_pytest(
+    installed: dict[str, str], tmp_path: Path
+) -> None:
+    strict = "[tool.pytest.ini_options]\naddopts = '--strict-config --unknown-option'\n"
+    (tmp_path / "pyproject.toml").write_text(strict)
     folder = scaffold.write("acme-texts", tmp_path)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    site = Path(installed["PYTHONPATH"].split(os.pathsep)[0])
+    for name in ("helpers", "_mixer"):
+        (site / "acme_texts" / f"{name}.py").write_text("RATE = 5e-5\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         command, cwd=folder, env=installed, capture_output=True, text=True, check=False
     )

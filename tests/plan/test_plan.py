@@ -27,6 +27,7 @@ from gpt2dsl import (
 )
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.parts.task import Conversion
 from gpt2dsl.plan.stages import stages_of
 from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.training import trained_shapes
@@ -290,6 +291,33 @@ def test_memory_is_split_over_ranks() -> None:
     assert _memory(Parallel(dp=2, optimizer_shard=True)).optimizer == whole.optimizer // 2
     assert _memory(Parallel(recompute="full")).activations < whole.activations
     assert _memory(Parallel(micro_batches=2)).activations < whole.activations
+
+
+@pytest.mark.parametrize(
+    "task", [Task.convert(target="out"), Task.export(target="out", format="onnx")]
+)
+def test_weights_of_the_model_are_shown_the_way_to_the_source(task: Conversion) -> None:
+    recipe = Model(weights="base") | task
+    (fault,) = (fault for fault in recipe.faults() if fault.key == "task.source")
+    assert fault.code == "G2-103"
+    origin = recipe.parts["model"].why("weights")
+    words = f"write task.source = base, in place of model.weights ({origin})"
+    assert fault.message == f"missing; {words}"
+    (alone,) = (fault for fault in Recipe(task).faults() if fault.key == "task.source")
+    assert alone.message == (
+        f"missing; only a later stage of a chain has weights to {task.kind} without it"
+    )
+
+
+def test_one_of_a_kind_is_singular(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a cat sat on a mat. " * 200)
+    model = Model(size="nano", layers=1, heads=1)
+    train = Train(batch_size=2, seq_length=16, steps=1)
+    shown = str((model | train | Task.pretrain(data=str(text))).plan(prepare=True))
+    assert "nano: 1 layer, 1 head, 128 wide, " in shown
+    assert ": 1 step\n" in shown
+    assert "1 steps" not in shown
 
 
 def test_runs_of_one_recipe_share_a_directory_wherever_they_run() -> None:

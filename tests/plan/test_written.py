@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2dsl import Data, Model, Recipe, Task, Train
 from gpt2dsl.chain.chain import Chain
@@ -139,3 +140,18 @@ def test_a_source_that_is_refused_has_no_line_of_its_own() -> None:
         Task.export(source="none/here", target="out"),
     ):
         assert "  disk " not in str(plan(task))
+
+
+def test_a_conversion_is_called_after_the_size_of_its_weights(
+    weights: Path, tmp_path: Path
+) -> None:
+    nano = tmp_path / "nano"
+    GPT2LMHeadModel(GPT2Config(n_positions=256, n_embd=128, n_layer=4, n_head=4)).save_pretrained(
+        nano
+    )
+    for source, size in ((nano, "nano-"), (weights, ""), (tmp_path / "absent", "")):
+        for task in (
+            Task.export(source=str(source), target="x"),
+            Task.convert(source=str(source), target="x"),
+        ):
+            assert plan(task).name == f"gpt2-{size}{task.kind}"

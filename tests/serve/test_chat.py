@@ -237,12 +237,12 @@ def test_parts_of_type_text_are_joined_and_others_refused(chatting: Client) -> N
         ({"messages": None}, "messages: Field required"),
         ({"messages": [{"content": "a"}]}, "messages.0.role: Field required"),
         ({"messages": [{"role": "narrator"}]}, "no role narrator"),
-        ({"messages": [{"role": "user", "contents": "a"}]}, "messages.0.contents: Extra inputs"),
+        ({"messages": [{"role": "user", "contents": "a"}]}, "messages.0.contents: unknown key"),
         ({"top_logprobs": 2}, "top_logprobs: say logprobs = true"),
         ({"continue_final_message": True, "add_generation_prompt": True}, "last message goes on"),
         ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
-        ({"echo": True}, "echo: Extra inputs are not permitted"),
-        ({"chat_template": "{{ 1 }}"}, "chat_template: Extra inputs are not permitted"),
+        ({"echo": True}, "echo: unknown key"),
+        ({"chat_template": "{{ 1 }}"}, "chat_template: unknown key"),
     ],
 )  # fmt: skip
 def test_what_is_no_chat_is_refused_by_name(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -320,12 +322,78 @@ def test_a_module_without_such_a_recipe_says_which_it_has() -> None:
         Recipe.load("recipes.quickstart:recip")
 
 
-@pytest.mark.usefixtures("elsewhere")
+MODULE = """
+from gpt2dsl import Model, Task
+part = Model()
+callbacks = []
+base = part | Task.pretrain(data="sample:train")
+"""
+
+
+@pytest.fixture
+def modules(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, whose modules are forgotten afterwards."""
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return elsewhere
+
+
+@pytest.mark.usefixtures("modules")
 @pytest.mark.parametrize("named", ["of_team.py", "of_team"])
 def test_a_file_of_python_says_how_its_recipes_are_named(named: str) -> None:
-    Path("of_team.py").write_text("from gpt2dsl import Model\nbase = Model()\nlora: Model = base\n")
-    with pytest.raises(SpecError, match=r"of_team.py is Python: .*, of_team:base, lora"):
+    Path("of_team.py").write_text(MODULE)
+    with pytest.raises(SpecError, match=r"of_team.py is Python; did you mean of_team:base\?"):
         Recipe.load(named)
+    del sys.modules["of_team"]
+    Path("of_team.py").write_text(f"{MODULE}chain = base >> base\n")
+    with pytest.raises(SpecError, match=r"of_team.py is Python: .*, of_team:base, chain \["):
+        Recipe.load(named)
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize(
+    ("named", "meant"),
+    [
+        ("reviews", "reviews.toml"),
+        ("reviews.tml", "reviews.toml"),
+        ("reviws.toml", "reviews.toml"),
+        ("deep/reviewz.toml", "deep/reviews2.toml"),
+        ("nine.base", "nine:base"),
+        ("nine.bse", "nine:base"),
+        ("rating.recipes.small", "rating.recipes.small:base"),
+        ("rating/recipes/small.py", "rating.recipes.small:base"),
+        ("rating/recipes/small", "rating.recipes.small:base"),
+        ("gpt2-124m-pretran", "gpt2-124m-pretrain"),
+    ],
+)
+def test_a_name_of_no_recipe_gets_that_of_the_file_or_variable_that_is_meant(
+    named: str, meant: str
+) -> None:
+    for file in ("reviews.toml", "deep/reviews2.toml"):
+        Path(file).parent.mkdir(exist_ok=True)
+        Path(file).write_text("")
+    for file in ("nine.py", "rating/recipes/small.py"):
+        Path(file).parent.mkdir(exist_ok=True, parents=True)
+        Path(file).write_text(MODULE)
+    with pytest.raises(SpecError, match=re.escape(f"did you mean {meant}? [G2-002]")):
+        Recipe.load(named)
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_base_that_is_not_there_gets_the_file_that_is_meant() -> None:
+    Path("team").mkdir()
+    Path("team/base.toml").write_text("")
+    for named in ("base", "bas.toml"):
+        Path("team/mine.toml").write_text(f'extends = "{named}"\n')
+        with pytest.raises(SpecError, match=r"did you mean base\.toml\? \[G2-004"):
+            Recipe.load("team/mine.toml")
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("named", ["this", "json.tool", "a" * 300, "a..b", "nowhere/x", "no.where"])
+def test_other_names_import_nothing_and_get_no_hint(named: str) -> None:
+    with pytest.raises(SpecError, match="is no recipe of the library") as caught:
+        Recipe.load(named)
+    assert "did you mean" not in str(caught.value)
 
 
 def test_a_file_that_is_broken_and_extended_twice_is_broken_twice(tmp_path: Path) -> None:

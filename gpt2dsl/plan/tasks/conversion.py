@@ -12,6 +12,7 @@ import attrs
 from gpt2dsl.errors import Fault, FileError, InputError
 from gpt2dsl.files import cache
 from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.parts.values import as_written
 from gpt2dsl.plan.checks import fault
 from gpt2dsl.plan.inputs import Input, refused
 from gpt2dsl.plan.steps import PlanStep
@@ -40,11 +41,18 @@ class ConversionPlan(TaskPlan):
     def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
         kind = self.task.kind
         if self.task.source == "auto":
-            message = f"missing; only a later stage of a chain has weights to {kind} without it"
-            yield Fault("G2-103", self.task.origin, "task.source", message)
+            yield Fault("G2-103", self.task.origin, "task.source", f"missing; {self._cure()}")
         if self.parts.parallel.ranks > 1:
             message = f"{kind} runs in one process{self.hint}"
             yield fault(self.parts, "G2-107", "parallel", message, "task.kind")
+
+    def _cure(self) -> str:
+        """Return what a conversion without a source should take its weights from."""
+        parts = self.parts
+        if not parts.model.has_file:
+            return f"only a later stage of a chain has weights to {self.task.kind} without it"
+        value, origin = as_written(parts.model.weights), parts.origin("model.weights")
+        return f"write task.source = {value}, in place of model.weights ({origin})"
 
     def steps(self) -> tuple[PlanStep, ...]:
         return (PlanStep(self.task.kind, (self.task.source,), (self.task.target,)),)

@@ -163,7 +163,8 @@ def parsed(kinds: Sequence[type[T]], raw: bytes) -> T:
     place = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message += did_you_mean(str(first["loc"][-1])[:64], _keys(kind))
+        name, *within = map(str, reversed(first["loc"]))
+        message = f"unknown key{'' if within else did_you_mean(name[:64], _keys(kind))}"
     key = str(first["loc"][0])[:64] if first["loc"] else None
     raise ApiError(400, f"{place[:200]}: {message}".removeprefix(": "), param=key)
 

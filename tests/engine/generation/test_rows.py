@@ -15,6 +15,7 @@ from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.language_model import LanguageModel
+from gpt2dsl.engine.text_pipeline import TextGeneration
 from tests.judges import TINY
 
 NEW = 20
@@ -168,6 +169,19 @@ def test_what_is_no_single_text_is_refused(lm: LanguageModel) -> None:
         lm.stream(["a", "b"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="expected a text, found int 3"):
         lm.generate([3])  # type: ignore[list-item]
+    wrong: Any
+    for wrong, shown in (
+        (5, "int 5"),
+        (None, "NoneType None"),
+        ({"a": 1}, "dict"),
+        (b"a", "bytes"),
+    ):
+        said = f"expected a text or a list of texts, found {shown}"
+        for use in (lm.generate, lm.loglikelihood_rolling, TextGeneration(lm)):
+            with pytest.raises(TypeError, match=said):
+                use(wrong)
+        with pytest.raises(TypeError, match=said):
+            lm.loglikelihood(wrong, "a")
     with pytest.raises(ValueError, match="a stream is one text"):
         lm.stream("a", do_sample=True, num_return_sequences=2)
 
