@@ -8,7 +8,7 @@ from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
 OF_NETWORK = {name: f"model.{name}" for name in ("size", "heads", "activation")}
-"""Option of ``options.hints`` → its key."""
+"""Option of ``options.overrides`` → its key."""
 
 
 def run(

@@ -21,7 +21,7 @@ from gpt2dsl.parts.task import TARGET_DTYPES
 @click.option("--dtype", type=click.Choice(TARGET_DTYPES[1:]), help="Default: that of SRC.")
 @click.option("--merge", is_flag=True, default=None, help="Merge the LoRA adapter into its base.")
 @click.option("--max-shard-size", metavar="SIZE", help="Maximum size of an hf file (default 5GB).")
-@options.hints
+@options.overrides
 @options.base
 @click.option(
     "--allow-missing",

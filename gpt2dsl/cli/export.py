@@ -38,7 +38,7 @@ _RULES = Export.rules()
 @click.option(
     "--ge", type=click.Choice(_RULES["ge"].options[1:]), help="Add a config.ini for this Ascend."
 )
-@options.hints
+@options.overrides
 @options.base
 @options.quiet
 @options.as_json

@@ -20,7 +20,7 @@ from gpt2dsl.schema.fate import shown
     "of each file and key beside them. Exit with code 2 if they can't be used.",
 )
 @options.weights()
-@options.hints
+@options.overrides
 @options.base
 @options.as_json
 @click.pass_context
@@ -30,13 +30,13 @@ def command(
     from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # imports NumPy
     from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 
-    hints = Overrides(
+    overrides = Overrides(
         size=SIZES[ALIASES.get(size, size)] if size else None,
         heads=given["heads"],
         activation=given["activation"] or "",
         base=given["base"] or "",
     )
-    report = inspect(weights, hints)
+    report = inspect(weights, overrides)
     if as_json:
         options.echo_json(report)
     else:

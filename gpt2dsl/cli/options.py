@@ -79,7 +79,7 @@ def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
     return {"data.tokenizer": (name, "--tokenizer")} if name else {}
 
 
-def hints(command: Callable[..., Any]) -> Callable[..., Any]:
+def overrides(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that describe the network of a .ckpt without a YAML file."""
     for option in (
         click.option("--activation", type=click.Choice(ACTIVATIONS), help="Network of a .ckpt."),

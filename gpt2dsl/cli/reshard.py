@@ -43,7 +43,7 @@ class _Layout(click.ParamType[object]):
 @click.option("--from", "from", type=_Layout(), help="Layout of SRC, if it has no record of it.")
 @click.option("--strategy", metavar="PATH", help="Strategy file of SRC, or the folder with all.")
 @click.option("--optimizer", is_flag=True, default=None, help="Convert the optimizer state too.")
-@options.hints
+@options.overrides
 @options.quiet
 @options.as_json
 def command(source: str, target: str, as_json: bool, **options_given: object) -> None:

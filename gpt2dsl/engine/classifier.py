@@ -131,9 +131,9 @@ def pad_of(job: Job, tokenizer: Tokenizer) -> int | None:
 
     Training uses the one that its checkpoints will have, which a new head always has.
     """
-    look = job.look
-    pad = look.config.get("pad_token_id") if look else None
-    is_new = look is None or not look.geometry.labels
+    info = job.weights_info
+    pad = info.config.get("pad_token_id") if info else None
+    is_new = info is None or not info.geometry.labels
     if pad is None and (is_new or job.parts.trains):
         pad = tokenizer.pad
     if pad is None and is_new:

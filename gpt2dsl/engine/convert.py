@@ -30,7 +30,7 @@ def run(job: Job) -> Result:
 
 
 def _weights(job: Job, task: Convert) -> int:
-    weights = reading.read(task.source, job.hints, values=False)
+    weights = reading.read(task.source, job.overrides, values=False)
     tensors = writing.in_dtype(filled(weights, job.parts.train.seed), task.dtype)
     content = writing.prepared(weights, tensors)
     target = _target(task)
@@ -49,7 +49,7 @@ def _weights(job: Job, task: Convert) -> int:
 
 
 def _adapter(job: Job, task: Convert) -> int:
-    adapter = opening.adapter(task.source, job.hints)
+    adapter = opening.adapter(task.source, job.overrides)
     writing.find_room(_target(task), adapter.size)
     with ByteBar(f"writing {task.target}", adapter.size) as bar:
         writing.to_peft(

@@ -41,7 +41,7 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Export)
     started = time.perf_counter()
-    weights = reading.read(task.source, job.hints, values=False)
+    weights = reading.read(task.source, job.overrides, values=False)
     length = task.seq_length or weights.geometry.positions
     batch = COMPARED_ROWS if task.format == ONNX else task.batch
     shapes = Shapes(weights.geometry.with_dropout(0.0), batch, length)

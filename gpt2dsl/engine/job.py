@@ -19,7 +19,7 @@ from gpt2dsl.notebook import ShownAsText
 from gpt2dsl.parts import TASKS
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.weights.infer_config import Overrides
-from gpt2dsl.weights.reading import Look
+from gpt2dsl.weights.reading import WeightsInfo
 
 BETWEEN = "\n---\n"
 """Separator between printed texts."""
@@ -35,9 +35,9 @@ class Job:
         geometry: dimensions of the network.
         tokenizer: gpt2, or a folder.
         weights: location of the weights; "" for new ones.
-        look: description of the weights, without tensors; None for new ones.
+        weights_info: description of the weights, without tensors; None for new ones.
         sources: data that the plan has opened, by key.
-        hints: properties of the weights that their files may lack.
+        overrides: properties of the weights that their files may lack.
         steps: number of optimizer steps, 0 without training.
         directory: directory of the run; None if nothing is kept.
         documents: file name → text that describes the run: ``plan.json``, ``recipe.toml``.
@@ -58,9 +58,9 @@ class Job:
     geometry: GPT2Config
     tokenizer: str
     weights: str
-    look: Look | None
+    weights_info: WeightsInfo | None
     sources: Mapping[str, Source]
-    hints: Overrides
+    overrides: Overrides
     steps: int
     directory: Path | None
     documents: dict[str, str]

@@ -62,7 +62,7 @@ class LanguageModel(TextModel):
     def load(
         cls,
         weights: str,
-        hints: Overrides | None = None,
+        overrides: Overrides | None = None,
         *,
         on: str = "cpu",
         seed: int = 0,
@@ -74,9 +74,9 @@ class LanguageModel(TextModel):
 
         Args:
             weights: as in ``reading.read``.
-            hints: properties of the weights that their files may lack.
+            overrides: properties of the weights that their files may lack.
             on: the device.
-            seed: seed of new values, if the hints allow missing tensors.
+            seed: seed of new values, if the overrides allow missing tensors.
             tensor_group: tensor parallel group of this rank.
             precision: mixed precision policy; float32 by default.
             tokenizer: auto for the one beside the weights, gpt2, or a folder.
@@ -84,7 +84,7 @@ class LanguageModel(TextModel):
         Raises:
             InputError: the weights do not exist, or they or their tokenizer are damaged.
         """
-        loaded_weights = reading.read(weights, hints or Overrides(fetch=True))
+        loaded_weights = reading.read(weights, overrides or Overrides(fetch=True))
         if loaded_weights.geometry.labels:
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-317", weights, message)
@@ -111,7 +111,7 @@ class LanguageModel(TextModel):
         is_own = job.parts.data.tokenizer in ("auto", TRAIN)
         return cls.load(
             job.weights,
-            job.hints,
+            job.overrides,
             on=job.parts.runtime.device,
             seed=job.parts.train.seed,
             precision=job.parts.precision.policy,
@@ -322,7 +322,7 @@ def loaded(job: Job, tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL) -> 
 
 def values_of(job: Job) -> Arrays:
     """Return the values of a job's weights, with new ones for missing tensors."""
-    weights = reading.read(job.weights, job.hints)
+    weights = reading.read(job.weights, job.overrides)
     return Arrays(filled(weights, job.parts.train.seed, job.geometry))
 
 

@@ -59,10 +59,12 @@ def config_of(job: Job) -> dict[str, Any]:
 
     Its token ids belong to its own tokenizer: they are dropped if another one is used.
     """
-    if job.look is None:
+    if job.weights_info is None:
         return {}
     is_own = _has_own_tokenizer(job)
-    return {k: v for k, v in job.look.config.items() if is_own or not k.endswith("_token_id")}
+    return {
+        k: v for k, v in job.weights_info.config.items() if is_own or not k.endswith("_token_id")
+    }
 
 
 def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
@@ -83,5 +85,5 @@ def generation_of(job: Job, tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 
 def _has_own_tokenizer(job: Job) -> bool:
-    look = job.look
-    return look is not None and job.tokenizer == str(look.tokenizer or PUBLISHED)
+    info = job.weights_info
+    return info is not None and job.tokenizer == str(info.tokenizer or PUBLISHED)

@@ -15,23 +15,23 @@ from gpt2dsl.plan.checks import fault
 from gpt2dsl.schema import generation_config
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 _NEED = {"do_sample": SAMPLING, "beams": OF_BEAMS}
 """Setting → keys that have no effect unless it is on."""
 
 
-def completed(parts: Parts, looked: Look | None) -> tuple[Generation, list[Fault]]:
+def completed(parts: Parts, info: WeightsInfo | None) -> tuple[Generation, list[Fault]]:
     """Return the settings, completed by those of the weights, and the faults of these."""
     settings, problems = parts.generation, list[Fault]()
-    if looked is None:
+    if info is None:
         return settings, problems
     try:
-        settings = looked.defaults.completed(parts.generation)
+        settings = info.defaults.completed(parts.generation)
     except SpecError as error:
         problems += error.faults
     try:
-        looked.defaults.refuse(parts.generation)
+        info.defaults.refuse(parts.generation)
     except SpecError as error:
         problems += error.faults
     return settings, problems
@@ -46,29 +46,29 @@ def faults(parts: Parts, generation: Generation) -> list[Fault]:
     ]
 
 
-def notes(parts: Parts, generation: Generation, looked: Look | None) -> Iterator[str]:
+def notes(parts: Parts, generation: Generation, info: WeightsInfo | None) -> Iterator[str]:
     """Yield notes on keys without effect, and on settings of the weights that may surprise.
 
     Args:
         parts: the recipe's.
         generation: the settings, completed by those of the weights.
-        looked: description of the weights.
+        info: description of the weights.
     """
     has = {"do_sample": generation.do_sample, "beams": generation.beams > 1}
     for needed, keys in _NEED.items():
         for key in sorted(keys) if not has[needed] else ():
             if parts.generation.changed().get(key, _default(key)) != _default(key):
                 yield f"generation.{key} changes nothing without {needed}"
-    if looked and not parts.generation.eos:
-        yield from looked.defaults.notes
+    if info and not parts.generation.eos:
+        yield from info.defaults.notes
 
 
-def written(parts: Parts, looked: Look | None) -> dict[str, Any] | None:
+def written(parts: Parts, info: WeightsInfo | None) -> dict[str, Any] | None:
     """Return the generation_config.json of trained weights; None where the initial ones have none.
 
     It is that of the initial weights, overridden by the recipe.
     """
-    content = looked.defaults.generation if looked else None
+    content = info.defaults.generation if info else None
     if content is None:
         return None
     overrides = {key: value for key, value in parts.generation.given().items() if value is not None}

@@ -58,12 +58,12 @@ def identity_of(
 def _contents(
     inputs: Sequence[Input], network: Network | None, *, compute: bool
 ) -> Iterator[tuple[str, str]]:
-    look, sources = (network.looked, network.sources) if network else (None, {})
+    info, sources = (network.weights_info, network.sources) if network else (None, {})
     for read in inputs:
         if read.state != "present" or read.key in _HOW:
             continue
-        if read.key in WEIGHTS and look:
-            yield read.key, _files(look.files, compute=compute)
+        if read.key in WEIGHTS and info:
+            yield read.key, _files(info.files, compute=compute)
         elif read.key in WEIGHTS:
             yield read.key, _files(_of_adapter(read.name), compute=compute)
         elif read.digest:

@@ -23,7 +23,7 @@ from gpt2dsl.plan.written import Written
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.infer_config import Overrides
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 PUBLISHED = "gpt2"
 TRAIN = "train"
@@ -38,7 +38,7 @@ class DeferredWeights:
         tokenizer: the tokenizer that comes with them: gpt2, a folder, or train.
     """
 
-    look: Look
+    weights_info: WeightsInfo
     tokenizer: str
 
 
@@ -50,7 +50,7 @@ class Network:
         geometry: configuration of the network.
         tokenizer: gpt2, a folder, or train; "" where an earlier stage will make it.
         weights: path of the weights; "" for new ones.
-        looked: description of the weights; None for new ones.
+        weights_info: description of the weights; None for new ones.
         inputs: the weights, the tokenizer and other inputs that decide the network.
         faults: contradictions between recipe, weights and tokenizer.
         notes: what a reader should know of the weights.
@@ -63,7 +63,7 @@ class Network:
     geometry: GPT2Config
     tokenizer: str
     weights: str
-    looked: Look | None
+    weights_info: WeightsInfo | None
     inputs: tuple[Input, ...]
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
@@ -85,55 +85,55 @@ def find_network(
     """
     task = plan_of(parts)
     overrides = task.overrides(fetch=fetch)
-    read, looked = _promised(parts, promised.look) if promised else _weights(parts, overrides)
-    tokenizer, tokenizer_input, entries = _tokenizer(parts, looked, promised)
-    labels = _labels(parts, looked)
+    read, info = _promised(parts, promised.weights_info) if promised else _weights(parts, overrides)
+    tokenizer, tokenizer_input, entries = _tokenizer(parts, info, promised)
+    labels = _labels(parts, info)
     stated = parts.model.geometry(vocab=entries, labels=labels)
     geometry = stated
     faults: list[Fault] = []
-    if looked:
-        geometry = looked.geometry
+    if info:
+        geometry = info.geometry
         if not parts.converts:
             geometry = attrs.evolve(geometry, labels=labels)
             if parts.model.dropout is not None:
                 geometry = geometry.with_dropout(parts.model.dropout)
-        faults = [*_contradictions(parts, stated, geometry), *_head(parts, looked)]
+        faults = [*_contradictions(parts, stated, geometry), *_head(parts, info)]
     if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
         keys = ("model.vocab", "data.vocab", weights_key(parts))
         faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
     faults += _new_tokenizer(parts)
-    settings, conflicts = task.generation(looked)
-    faults += [*training.faults(parts, geometry), *conflicts, *task.faults(geometry, looked)]
-    written, refusals = task.written(looked, overrides)
+    settings, conflicts = task.generation(info)
+    faults += [*training.faults(parts, geometry), *conflicts, *task.faults(geometry, info)]
+    written, refusals = task.written(info, overrides)
     weights_and_tokenizer = tuple(item for item in (read, tokenizer_input) if item)
     return Network(
         geometry=geometry,
         tokenizer=tokenizer,
-        weights=str(looked.path) if looked else "",
-        looked=looked,
+        weights=str(info.path) if info else "",
+        weights_info=info,
         inputs=(*weights_and_tokenizer, *refusals, *task.inputs()),
         faults=tuple(faults),
         notes=(
-            *(looked.unknown if looked else ()),
-            *_new_values(parts, looked),
-            *_other_tokenizer(tokenizer_input, looked),
-            *(() if faults else task.notes(geometry, settings, looked)),
+            *(info.unknown if info else ()),
+            *_new_values(parts, info),
+            *_other_tokenizer(tokenizer_input, info),
+            *(() if faults else task.notes(geometry, settings, info)),
         ),
-        classes=_classes(parts, looked, labels),
+        classes=_classes(parts, info, labels),
         written=written,
         generation=settings,
     )
 
 
-def _promised(parts: Parts, look: Look) -> tuple[Input, Look | None]:
+def _promised(parts: Parts, info: WeightsInfo) -> tuple[Input, WeightsInfo | None]:
     """Return the same as ``_weights``, for weights yet to be made."""
     item = Input(
-        key=weights_key(parts), name=weights_name(parts), state="promised", detail=look.kind
+        key=weights_key(parts), name=weights_name(parts), state="promised", detail=info.kind
     )
-    return item, None if plan_of(parts).is_adapter_alone else look
+    return item, None if plan_of(parts).is_adapter_alone else info
 
 
-def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, Look | None]:
+def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, WeightsInfo | None]:
     """Return the weights as an input, and their description; None for new ones."""
     name = weights_name(parts)
     if not name or parts.task is None:
@@ -143,17 +143,17 @@ def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, Look | N
     try:
         if plan_of(parts).is_adapter_alone:
             return _adapter(parts, name, overrides), None
-        looked = reading.look(name, overrides)
+        info = reading.read_info(name, overrides)
     except InputError as error:
         return refused(parts, weights_key(parts), name, error), None
     item = Input(
         key=weights_key(parts),
         name=name,
-        digest=looked.digest or "",
-        size=looked.size,
-        detail=looked.kind + _new(looked),
+        digest=info.digest or "",
+        size=info.size,
+        detail=info.kind + _new(info),
     )
-    return item, looked
+    return item, info
 
 
 def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
@@ -166,17 +166,17 @@ def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
     return Input(key=weights_key(parts), name=name, detail=detail, size=adapter.size)
 
 
-def _new(looked: Look) -> str:
+def _new(info: WeightsInfo) -> str:
     """Return a suffix with the parameters that stay random by ``allow_missing``."""
-    return f"; RANDOM: {some(looked.new)}" if looked.new else ""
+    return f"; RANDOM: {some(info.new)}" if info.new else ""
 
 
 def _tokenizer(
-    parts: Parts, looked: Look | None, promised: DeferredWeights | None
+    parts: Parts, info: WeightsInfo | None, promised: DeferredWeights | None
 ) -> tuple[str, Input | None, int | None]:
     """Return the tokenizer's name, its input, and the size of its vocabulary if known."""
     name = parts.data.tokenizer
-    beside = str(looked.tokenizer) if looked and looked.tokenizer else ""
+    beside = str(info.tokenizer) if info and info.tokenizer else ""
     opens = plan_of(parts).opens_tokenizer
     if parts.converts and (name in ("auto", TRAIN) or not opens):
         unknown = ("", PUBLISHED, *((TRAIN,) if promised else ()))
@@ -184,10 +184,10 @@ def _tokenizer(
     if name == "auto" and promised:
         known = "" if promised.tokenizer == TRAIN else promised.tokenizer
         if known in ("", PUBLISHED):
-            return known, None, GPT2_VOCAB if known else promised.look.geometry.vocab
+            return known, None, GPT2_VOCAB if known else promised.weights_info.geometry.vocab
         return _opened(parts, known)
-    if name == "auto" and looked and not beside:
-        return PUBLISHED, _without_tokenizer(parts, looked), None
+    if name == "auto" and info and not beside:
+        return PUBLISHED, _without_tokenizer(parts, info), None
     if name == "auto":
         name = beside or PUBLISHED
     if name in (PUBLISHED, TRAIN):
@@ -208,13 +208,13 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
     return str(Path(name)), item, len(loaded)
 
 
-def _without_tokenizer(parts: Parts, looked: Look) -> Input | None:
+def _without_tokenizer(parts: Parts, info: WeightsInfo) -> Input | None:
     """Refuse weights without a tokenizer beside them, unless the published one fits."""
     if parts.data.format == "mindrecord":
         return None  # it has token ids already
     from gpt2dsl.data.weights_tokenizer import of_weights  # noqa: PLC0415  # as above
 
-    vocab, name = looked.geometry.vocab, weights_name(parts)
+    vocab, name = info.geometry.vocab, weights_name(parts)
     if vocab in GPT2_ROWS:  # otherwise it is loaded, which takes a while
         return None
     try:
@@ -236,16 +236,16 @@ def _new_tokenizer(parts: Parts) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "data.tokenizer", message, weights_key(parts))
 
 
-def _other_tokenizer(tokenizer: Input | None, looked: Look | None) -> Iterator[str]:
+def _other_tokenizer(tokenizer: Input | None, info: WeightsInfo | None) -> Iterator[str]:
     """Yield a note where a tokenizer is not the one that came with the weights."""
-    if tokenizer is None or not tokenizer.digest or not (looked and looked.tokenizer):
+    if tokenizer is None or not tokenizer.digest or not (info and info.tokenizer):
         return
-    if Path(tokenizer.name) == looked.tokenizer:
+    if Path(tokenizer.name) == info.tokenizer:
         return
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # as above
 
     try:
-        own = Tokenizer.load(str(looked.tokenizer)).digest
+        own = Tokenizer.load(str(info.tokenizer)).digest
     except InputError:
         return  # a tokenizer was named because that of the weights can't be used
     if own != tokenizer.digest:
@@ -288,24 +288,24 @@ def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> lis
     return faults
 
 
-def _labels(parts: Parts, looked: Look | None) -> int:
+def _labels(parts: Parts, info: WeightsInfo | None) -> int:
     """Return the number of classes: the recipe's, else that of the weights."""
     if parts.classifier:
         return parts.classifier.count
-    return looked.geometry.labels if looked else 0
+    return info.geometry.labels if info else 0
 
 
-def _classes(parts: Parts, looked: Look | None, labels: int) -> tuple[str, ...]:
+def _classes(parts: Parts, info: WeightsInfo | None, labels: int) -> tuple[str, ...]:
     """Return the names of the classes: the recipe's, the weights', or those of transformers."""
     if parts.classifier and not isinstance(parts.classifier.labels, int):
         return tuple(parts.classifier.labels)
-    known = looked.classes if looked else ()
+    known = info.classes if info else ()
     return known if len(known) == labels else tuple(f"LABEL_{i}" for i in range(labels))
 
 
-def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
+def _head(parts: Parts, info: WeightsInfo) -> Iterator[Fault]:
     """Yield faults of weights with another head than the task needs."""
-    task, outputs = parts.task, looked.geometry.labels
+    task, outputs = parts.task, info.geometry.labels
     if task is None or task.converts:
         return
     if task.generates and outputs and not parts.classifier:
@@ -314,17 +314,17 @@ def _head(parts: Parts, looked: Look) -> Iterator[Fault]:
         message = f"{parts.classifier.count} classes here, {outputs} in {weights_name(parts)}"
         yield fault(parts, "G2-317", "classifier.labels", message)
     names = parts.classifier.labels if parts.classifier else ()
-    named = bool(looked.classes) and not looked.classes[0].startswith("LABEL_")
+    named = bool(info.classes) and not info.classes[0].startswith("LABEL_")
     if (
         not isinstance(names, int)
         and names
         and outputs == len(names)
         and named
-        and looked.classes != names
+        and info.classes != names
     ):
-        message = f"the weights have {', '.join(looked.classes)}, in this order; leave it out"
+        message = f"the weights have {', '.join(info.classes)}, in this order; leave it out"
         yield fault(parts, "G2-317", "classifier.labels", message)
-    yield from _problem(parts, looked.geometry)
+    yield from _problem(parts, info.geometry)
     if plan_of(parts).needs_head and not outputs:
         message = "it has no classification head (score.weight); finetune makes one"
         yield fault(parts, "G2-317", "model.weights", message)
@@ -348,9 +348,9 @@ def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
         yield fault(parts, "G2-317", "model.weights", message)
 
 
-def _new_values(parts: Parts, looked: Look | None) -> Iterator[str]:
+def _new_values(parts: Parts, info: WeightsInfo | None) -> Iterator[str]:
     """Yield notes on new parameters: those that the weights lack, and a new head."""
-    for name in looked.new if looked else ():
+    for name in info.new if info else ():
         yield f"RANDOM values for {name}, which the weights lack (allow_missing)"
-    if parts.trains and parts.classifier and looked and not looked.geometry.labels:
+    if parts.trains and parts.classifier and info and not info.geometry.labels:
         yield "the classification head (score.weight) is new"

@@ -150,8 +150,8 @@ class Plan(ShownAsText):
 
     def why(self) -> list[tuple[str, Any, str]]:
         """Return key, value and origin of each field; the origin may be a file beside weights."""
-        looked = self._network.looked
-        stated = looked.defaults.values if looked else {}
+        info = self._network.weights_info
+        stated = info.defaults.values if info else {}
         parts = attrs.evolve(self._parts, generation=self._network.generation)
         rows = parts.why()
         return [
@@ -260,7 +260,7 @@ class Plan(ShownAsText):
     ) -> Job:
         from gpt2dsl.engine.job import Job  # noqa: PLC0415  # as above
 
-        identity, look = self.identified(), self._network.looked
+        identity, info = self.identified(), self._network.weights_info
         inputs.require(resuming.check_against(self._parts, identity, self.batches, self.inputs))
         recorded = attrs.evolve(self, identity=identity)
         return Job(
@@ -269,9 +269,9 @@ class Plan(ShownAsText):
             geometry=self.geometry,
             tokenizer=self._network.tokenizer,
             weights=self._network.weights,
-            look=look and attrs.evolve(look, tensors={}),
+            weights_info=info and attrs.evolve(info, tensors={}),
             sources=self._network.sources,
-            hints=plan_of(self._parts).overrides(fetch=True),
+            overrides=plan_of(self._parts).overrides(fetch=True),
             notes=self.notes,
             classes=self._network.classes,
             steps=(self.batches.steps or 0) if self.batches else 0,
@@ -280,7 +280,7 @@ class Plan(ShownAsText):
             plan_text=str(self),
             resume_command=resume_command or self._again(),
             base=inputs.base_name(self._parts) if self._parts.lora else "",
-            generation_config=generation.written(self._parts, look),
+            generation_config=generation.written(self._parts, info),
             identity=identity,
             callbacks=callbacks,
             on_text=on_text,
@@ -354,7 +354,7 @@ def make(
         raise SpecError(errors)
     digest = parts.digest()
     size = size_of(geometry) if parts.converts else parts.model.canonical_size
-    known_size = "" if parts.converts and network.looked is None else size
+    known_size = "" if parts.converts and network.weights_info is None else size
     run_name = name or "-".join(filter(None, ("gpt2", known_size, kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []

@@ -15,7 +15,7 @@ from gpt2dsl.plan.network import PUBLISHED, TRAIN, DeferredWeights, Network
 from gpt2dsl.plan.tasks import plan_of
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 def gives(parts: Parts) -> bool:
@@ -37,23 +37,23 @@ def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
         name: name of the stage in messages.
     """
     from gpt2dsl.weights.defaults import Defaults  # noqa: PLC0415  # as below
-    from gpt2dsl.weights.reading import Look  # noqa: PLC0415  # NumPy: only where weights follow
+    from gpt2dsl.weights.reading import WeightsInfo  # noqa: PLC0415  # NumPy: only where weights follow
 
     assert parts.task is not None
     pending = any(item.state == "promised" for item in network.inputs)
     tokenizer = network.tokenizer if plan_of(parts).gives_tokenizer else PUBLISHED
     tokenizer = tokenizer or (TRAIN if pending else PUBLISHED)
     return DeferredWeights(
-        look=Look(
+        weights_info=WeightsInfo(
             path=Path(name),
             geometry=_geometry(parts, network),
             kind=f"to be made by {parts.task.kind}",
             size=4 * parameter_count(network.geometry),
             digest=None,
             tokenizer=Path(tokenizer),
-            adapter=_adapter(parts, network.looked),
+            adapter=_adapter(parts, network.weights_info),
             classes=network.classes,
-            defaults=network.looked.defaults if network.looked else Defaults(),
+            defaults=network.weights_info.defaults if network.weights_info else Defaults(),
         ),
         tokenizer=tokenizer,
     )
@@ -61,9 +61,9 @@ def promise(parts: Parts, network: Network, name: str) -> DeferredWeights:
 
 def _geometry(parts: Parts, network: Network) -> GPT2Config:
     """Return the configuration in the weights to be made; with LoRA it has the base's dropouts."""
-    if parts.lora is None or network.looked is None:
+    if parts.lora is None or network.weights_info is None:
         return network.geometry
-    base = network.looked.geometry
+    base = network.weights_info.geometry
     return attrs.evolve(
         network.geometry,
         dropout=base.dropout,
@@ -72,7 +72,7 @@ def _geometry(parts: Parts, network: Network) -> GPT2Config:
     )
 
 
-def _adapter(parts: Parts, taken: Look | None) -> bool:
+def _adapter(parts: Parts, taken: WeightsInfo | None) -> bool:
     """Return whether the weights are an adapter that is kept apart from its base."""
     if parts.converts:
         return False

@@ -15,7 +15,7 @@ from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.checks import fault
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 def trained_shapes(parts: Parts, geometry: GPT2Config) -> list[tuple[int, ...]]:
@@ -179,18 +179,18 @@ def _thirds(specs: list[LoRASpec]) -> dict[str, list[LoRASpec]]:
     return by_module
 
 
-def faults_of_base(parts: Parts, looked: Look | None) -> Iterator[Fault]:
+def faults_of_base(parts: Parts, info: WeightsInfo | None) -> Iterator[Fault]:
     """Yield faults of weights that the files of an adapter can't name as their base."""
-    if looked is None:
+    if info is None:
         if not parts.model.has_file and parts.model.weights != "auto":
             message = "adapters need weights to be trained on, these are new at random"
             yield fault(parts, "G2-107", "model.weights", message, "lora.targets")
         elif parts.task and parts.task.from_scratch and not parts.model.has_file:
             message = "adapters need weights to be trained on; finetune takes them"
             yield fault(parts, "G2-107", "task.kind", message, "lora.targets")
-    elif looked.adapter:
+    elif info.adapter:
         message = "these weights are an adapter themselves; convert --merge makes them a base"
         yield fault(parts, "G2-312", "model.weights", message)
-    elif looked.new:
+    elif info.new:
         message = "adapters can't name a base that lacks parameters (allow_missing)"
         yield fault(parts, "G2-312", "model.weights", message)

@@ -69,7 +69,7 @@ class Overrides:
 
 
 def infer_config(
-    named: Mapping[str, LazyTensor], yaml: MindFormersYaml | None, hints: Overrides, path: Path
+    named: Mapping[str, LazyTensor], yaml: MindFormersYaml | None, overrides: Overrides, path: Path
 ) -> tuple[GPT2Config, dict[str, Any]]:
     """Return the network of a MindFormers checkpoint, and the config.json in its YAML, or {}.
 
@@ -87,9 +87,15 @@ def infer_config(
         yaml_geometry = attrs.evolve(geometry, activation=mf_activation, **drops)
         _agreeing(yaml_geometry, stated, yaml.path, "hugging_face and model_config")
         return geometry, config
-    if hints.size:
-        _agreeing(hints.size, {k: v for k, v in derived.items() if k in _OF_SIZE}, path, "the size")
-    heads = hints.heads or (stated or {}).get("heads") or (hints.size.heads if hints.size else None)
+    if overrides.size:
+        _agreeing(
+            overrides.size, {k: v for k, v in derived.items() if k in _OF_SIZE}, path, "the size"
+        )
+    heads = (
+        overrides.heads
+        or (stated or {}).get("heads")
+        or (overrides.size.heads if overrides.size else None)
+    )
     if heads is None:
         message = "how many heads it has is not in the file: a YAML beside it, --size or --heads"
         raise InputError("G2-307", path, message)
@@ -98,9 +104,9 @@ def infer_config(
             "G2-314", path, f"{heads} heads do not divide the width {derived['hidden']}"
         )
     activation = (
-        hints.activation
+        overrides.activation
         or (stated or {}).get("activation")
-        or (hints.size.activation if hints.size else "gelu_new")
+        or (overrides.size.activation if overrides.size else "gelu_new")
     )
     drops = {key: stated[key] for key in _DROPOUTS} if stated else {}
     if derived["labels"] == 1:  # as transformers infers it; MindFormers' files do not say it

@@ -25,7 +25,7 @@ WORDS = {"layout": "layout", "digest": "recorded_digest"}
 """Key of a checkpoint's manifest → key of the description; the recorded value is copied."""
 
 
-def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
+def inspect(name: str | Path, overrides: Overrides) -> dict[str, Any]:
     """Describe weights, and the fate of each file and key beside them, as JSON.
 
     Values are not read, and checksums of our checkpoints are not compared. If a key is refused, the
@@ -34,10 +34,10 @@ def inspect(name: str | Path, hints: Overrides) -> dict[str, Any]:
     Raises:
         InputError: as in :func:`gpt2dsl.weights.opening.opened`, unless a key is refused.
     """
-    files = beside.fates_of(location.find(name, contents=False, fetch=hints.fetch))
+    files = beside.fates_of(location.find(name, contents=False, fetch=overrides.fetch))
     try:
-        weights = opening.opened(name, hints)
-        description = _described(name, weights, hints)
+        weights = opening.opened(name, overrides)
+        description = _described(name, weights, overrides)
         files = [beside.for_texts(file, weights.defaults) for file in files]
     except SpecError:
         if not _refused(files):
@@ -74,7 +74,7 @@ def _moments(folder: Path) -> int:
     return len(tensorfile.stored(path)) if path.is_file() else 0
 
 
-def _described(name: str | Path, weights: Weights, hints: Overrides) -> dict[str, Any]:
+def _described(name: str | Path, weights: Weights, overrides: Overrides) -> dict[str, Any]:
     geometry = weights.geometry
     tensors = (*weights.tensors.values(), *([weights.head] if weights.head else []))
     types = Counter(NAMES.get(tensor.kind, tensor.kind) for tensor in tensors)
@@ -91,7 +91,7 @@ def _described(name: str | Path, weights: Weights, hints: Overrides) -> dict[str
         "tokenizer": str(weights.tokenizer) if weights.tokenizer else None,
         "training_state": len(weights.training_state) or _moments(weights.location.folder),
         "missing": list(weights.missing),
-        "faults": [*weights.faults, *hints.contradictions(geometry)],
+        "faults": [*weights.faults, *overrides.contradictions(geometry)],
     }
     manifest = store.recorded(weights.location.folder)
     description |= {name: manifest[word] for word, name in WORDS.items() if word in manifest}

@@ -47,7 +47,7 @@ class StoredTensors:
     states: Tensors = attrs.field(factory=dict)
 
 
-def stored(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
+def stored(place: CheckpointLocation, overrides: Overrides) -> StoredTensors:
     """Return the tensors at a location: of one file, of shards, or joined from ranks.
 
     Raises:
@@ -55,8 +55,8 @@ def stored(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
             (G2-315); or as in ``joined``.
     """
     if place.is_split:
-        return joined(place, hints)
-    if hints.strategy or (hints.split and hints.split.count > 1):
+        return joined(place, overrides)
+    if overrides.strategy or (overrides.split and overrides.split.count > 1):
         raise InputError("G2-315", place.path, "it is whole, not split over ranks")
     tensors: Tensors = {}
     files: dict[str, Path] = {}
@@ -75,7 +75,7 @@ def stored(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
     return StoredTensors(f"{' and '.join(sorted(formats))}{shards}", mindformers.own_names(tensors))
 
 
-def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
+def joined(place: CheckpointLocation, overrides: Overrides) -> StoredTensors:
     """Join the tensors of a sharded checkpoint, without reading their values.
 
     Raises:
@@ -86,10 +86,10 @@ def joined(place: CheckpointLocation, hints: Overrides) -> StoredTensors:
     ranks = [mindformers.own_names(rank_tensors) for _, rank_tensors in formats]
     is_mindformers = any(map(mindformers.is_mindformers, ranks))
     geometry = None if is_mindformers else _geometry(place)
-    stages = _stages(place, ranks, hints, geometry)
+    stages = _stages(place, ranks, overrides, geometry)
     _check_ranks(place)
     # The manifest covers the strategy files beside it, but not one named by the user.
-    proven = bool(place.checkpoint) and not hints.strategy
+    proven = bool(place.checkpoint) and not overrides.strategy
     joined_tensors = _Joiner(place.files, ranks, proven=proven).join(stages)
     kind = f"{' and '.join(sorted({kind for kind, _ in formats}))} of {len(ranks)} ranks"
     if geometry is None:
@@ -142,15 +142,15 @@ def _geometry(place: CheckpointLocation) -> GPT2Config:
 def _stages(
     place: CheckpointLocation,
     ranks: Sequence[Tensors],
-    hints: Overrides,
+    overrides: Overrides,
     geometry: GPT2Config | None,
 ) -> Stages:
     """Return the layouts of each pipeline stage, checked against the number of ranks."""
-    path = Path(hints.strategy) if hints.strategy else place.strategy
+    path = Path(overrides.strategy) if overrides.strategy else place.strategy
     if path:
         stages = strategyfile.read(path)
-    elif hints.split:
-        stages = _of_layout(ranks, hints, geometry, place)
+    elif overrides.split:
+        stages = _of_layout(ranks, overrides, geometry, place)
     else:
         message = (
             f"it is split over {len(ranks)} ranks, and nothing says how: a folder "
@@ -163,8 +163,8 @@ def _stages(
         summary = f"stages {sorted(stages)} of {sorted(counts)} ranks"
         raise InputError("G2-304", source, f"its stages do not fit each other: {summary}")
     _check_count(place, len(ranks), len(stages) * counts.pop(), source)
-    if path and hints.split:
-        _check_named(hints.split, stages, source, is_ours=geometry is not None)
+    if path and overrides.split:
+        _check_named(overrides.split, stages, source, is_ours=geometry is not None)
     return stages
 
 
@@ -197,21 +197,21 @@ def _check_count(place: CheckpointLocation, count: int, expected: int, source: P
 
 def _of_layout(
     ranks: Sequence[Tensors],
-    hints: Overrides,
+    overrides: Overrides,
     geometry: GPT2Config | None,
     place: CheckpointLocation,
 ) -> Stages:
     """Return the layouts for dp, mp and pp; the tensors of each stage are those of its files."""
-    split = hints.split
+    split = overrides.split
     assert split
-    if geometry is None and hints.zero:
+    if geometry is None and overrides.zero:
         message = "how MindFormers shared the optimizer, only its strategy files say: --strategy"
         raise InputError("G2-307", place.path, message)
     _check_count(place, len(ranks), split.count, place.path)
     layouts = {}
     if geometry:
         specs = checkpoint_tensors.filed(
-            geometry, split, checkpoint_tensors.STATES, zero=hints.zero
+            geometry, split, checkpoint_tensors.STATES, zero=overrides.zero
         )
         layouts = {spec.name: spec.layout for spec in specs}
     stages: Stages = {}

@@ -20,24 +20,26 @@ from gpt2dsl.weights.location import CheckpointLocation
 from gpt2dsl.weights.network_weights import Weights
 
 
-def opened(name: str | Path, hints: Overrides, *, contents: bool = False) -> Weights:
+def opened(name: str | Path, overrides: Overrides, *, contents: bool = False) -> Weights:
     """Open weights, complete or not; arguments as in ``location.find``.
 
     Raises:
         InputError: absent (G2-301), empty (G2-302), damaged (G2-304), unclear (G2-307), or wrong
             (G2-306, G2-311 to G2-315).
     """
-    return _at(location.find(name, contents=contents, fetch=hints.fetch), hints, contents=contents)
+    return _at(
+        location.find(name, contents=contents, fetch=overrides.fetch), overrides, contents=contents
+    )
 
 
-def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Adapter:
+def adapter(name: str | Path, overrides: Overrides, *, contents: bool = True) -> Adapter:
     """Return the adapter of a PEFT folder or of a MindFormers checkpoint with LoRA.
 
     Raises:
         InputError: it can't be read, or contains no adapter (G2-311).
     """
-    place = location.find(name, contents=contents, fetch=hints.fetch)
-    stored = joining.stored(place, hints)
+    place = location.find(name, contents=contents, fetch=overrides.fetch)
+    stored = joining.stored(place, overrides)
     if place.is_adapter:
         path = place.folder / ADAPTER_CONFIG
         peft_adapter = peft.adapter(peft.read_config(path), path, stored.tensors)
@@ -46,41 +48,41 @@ def adapter(name: str | Path, hints: Overrides, *, contents: bool = True) -> Ada
         yaml = settings.of_checkpoint(place.files[0], place.folder)
         alpha = yaml.alpha if yaml else None
         if lora := mindformers.adapter(stored.tensors, alpha, place.files[0]):
-            return attrs.evolve(lora, base=hints.base)
+            return attrs.evolve(lora, base=overrides.base)
     raise InputError("G2-311", place.files[0], "it holds no LoRA adapter")
 
 
-def _at(place: CheckpointLocation, hints: Overrides, *, contents: bool) -> Weights:
+def _at(place: CheckpointLocation, overrides: Overrides, *, contents: bool) -> Weights:
     """Open the weights at a location in the format of their files."""
-    stored = joining.stored(place, hints)
+    stored = joining.stored(place, overrides)
     if place.is_adapter:
-        return _peft(place, stored.tensors, hints, contents=contents)
+        return _peft(place, stored.tensors, overrides, contents=contents)
     if mindformers.is_mindformers(stored.tensors):
-        return mindformers.open_weights(place, stored.format, stored.tensors, hints)
+        return mindformers.open_weights(place, stored.format, stored.tensors, overrides)
     if stored.format == detect_format.TORCH:
         document = torchfile.opened(place.files[0]).document
         if nanogpt.is_nanogpt(document):
-            return nanogpt.open_weights(place, stored.tensors, document, hints)
+            return nanogpt.open_weights(place, stored.tensors, document, overrides)
     return huggingface.open_weights(place, stored.format, stored.tensors, tuple(stored.states))
 
 
 def _peft(
-    place: CheckpointLocation, tensors: Mapping[str, Any], hints: Overrides, *, contents: bool
+    place: CheckpointLocation, tensors: Mapping[str, Any], overrides: Overrides, *, contents: bool
 ) -> Weights:
     path = place.folder / ADAPTER_CONFIG
     config = peft.read_config(path)
     named = config.get("base_model_name_or_path")
-    name = hints.base or (nearby.base_of(place.folder, named) if isinstance(named, str) else "")
+    name = overrides.base or (nearby.base_of(place.folder, named) if isinstance(named, str) else "")
     if not name:
         message = "base_model_name_or_path is empty: name the base by --base or model.weights"
         raise InputError("G2-307", path, message)
-    revision = "" if hints.base else config.get("revision")
+    revision = "" if overrides.base else config.get("revision")
     try:
         base_place = location.find_base(
-            name, place, contents=contents, fetch=hints.fetch,
+            name, place, contents=contents, fetch=overrides.fetch,
             revision=revision if isinstance(revision, str) else "",
         )  # fmt: skip
-        base = _at(base_place, attrs.evolve(hints, base=""), contents=contents)
+        base = _at(base_place, attrs.evolve(overrides, base=""), contents=contents)
     except InputError as error:
         first = error.faults[0]
         message = f"its base can't be used: {first.key}: {first.message}"

@@ -23,7 +23,7 @@ from gpt2dsl.weights.opening import opened
 
 
 @attrs.frozen(kw_only=True)
-class Look:
+class WeightsInfo:
     """Summary of weights, without their values.
 
     Attributes:
@@ -61,15 +61,15 @@ class Look:
     files: tuple[tuple[str, Path], ...] = attrs.field(default=(), repr=False)
 
 
-def look(name: str | Path, hints: Overrides | None = None) -> Look:
+def read_info(name: str | Path, overrides: Overrides | None = None) -> WeightsInfo:
     """Summarise weights and check names and shapes of their tensors, without reading values.
 
     Raises:
         InputError: they can't be used.
     """
-    weights = _usable(name, hints or Overrides(), contents=False)
+    weights = _usable(name, overrides or Overrides(), contents=False)
     source = Source(str(name), tuple(map(File.at, weights.location.files)))
-    return Look(
+    return WeightsInfo(
         path=weights.path,
         geometry=weights.geometry,
         kind=weights.format,
@@ -97,7 +97,11 @@ def _files(weights: Weights) -> tuple[tuple[str, Path], ...]:
 
 
 def read(
-    name: str | Path, hints: Overrides | None = None, *, values: bool = True, contents: bool = True
+    name: str | Path,
+    overrides: Overrides | None = None,
+    *,
+    values: bool = True,
+    contents: bool = True,
 ) -> Weights:
     """Return complete weights; ``contents`` as in ``location.find``.
 
@@ -108,7 +112,7 @@ def read(
         InputError: the weights are absent (G2-301), empty (G2-302), damaged (G2-304), or do not
             match the network (G2-306).
     """
-    weights = _usable(name, hints or Overrides(), contents=contents)
+    weights = _usable(name, overrides or Overrides(), contents=contents)
     if weights.head and not _same(weights.head, weights.tensors[WTE]):
         message = (
             f"{HEAD} is not the word table, as config.json says: tie_word_embeddings = false makes "
@@ -122,12 +126,12 @@ def read(
     return weights
 
 
-def _usable(name: str | Path, hints: Overrides, *, contents: bool) -> Weights:
+def _usable(name: str | Path, overrides: Overrides, *, contents: bool) -> Weights:
     """Return weights of which only parameters are missing that are allowed to be."""
-    weights = opened(name, hints, contents=contents)
-    lacking = tuple(missing for missing in weights.missing if not hints.may_lack(missing))
+    weights = opened(name, overrides, contents=contents)
+    lacking = tuple(missing for missing in weights.missing if not overrides.may_lack(missing))
     attrs.evolve(weights, missing=lacking).refuse()
-    if weights.base and weights.location.checkpoint and not hints.base:
+    if weights.base and weights.location.checkpoint and not overrides.base:
         base = weights.base.location
         files = beside.deciding(base)
         folder = weights.location.folder

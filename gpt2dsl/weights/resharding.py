@@ -66,7 +66,7 @@ class TrainingState:
     document: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path, geometry: GPT2Config, hints: Overrides) -> TrainingState:
+    def of(cls, folder: Path, geometry: GPT2Config, overrides: Overrides) -> TrainingState:
         """Return the training state of a checkpoint.
 
         Raises:
@@ -80,7 +80,7 @@ class TrainingState:
         if absent := [word for word in ("step", "updates") if type(document.get(word)) is not int]:
             message = f"it does not say {' and '.join(absent)}"
             raise InputError("G2-304", folder / TRAINING_STATE, message)
-        states = training_state.stored(folder, hints)
+        states = training_state.stored(folder, overrides)
         return cls(states=_whole_states(states, geometry, folder), document=document)
 
 

@@ -60,7 +60,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
+def stored(folder: Path, overrides: Overrides) -> dict[str, LazyTensor]:
     """Return the optimizer state as lazy tensors, from its own file or those of the ranks.
 
     Raises:
@@ -68,4 +68,4 @@ def stored(folder: Path, hints: Overrides) -> dict[str, LazyTensor]:
     """
     if not location.rank_folders(folder):
         return tensorfile.stored(folder / OPTIMIZER_STATE)
-    return joining.joined(location.find(folder, contents=False), hints).states
+    return joining.joined(location.find(folder, contents=False), overrides).states

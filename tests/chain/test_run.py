@@ -283,14 +283,14 @@ def test_the_folder_of_a_chain_or_of_graphs_says_what_it_is() -> None:
     with pytest.raises(
         SpecError, match="it is the folder of a chain; name a stage of it: pretrain-"
     ):
-        reading.look("runs/mine")
+        reading.read_info("runs/mine")
     with pytest.raises(SpecError, match=r"it is a folder of runs; name one of them: mine \["):
-        reading.look("runs")
+        reading.read_info("runs")
     (judged,) = Path("runs/mine").glob("evaluate-*")
     with pytest.raises(SpecError, match=r"a run of evaluate, which leaves no weights; those that"):
-        reading.look(str(judged))
+        reading.read_info(str(judged))
     with pytest.raises(SpecError, match="graphs for deployment, no weights: gpt2dsl lite run"):
-        reading.look("graphs")
+        reading.read_info("graphs")
 
 
 @pytest.mark.usefixtures("spec")
@@ -317,7 +317,7 @@ def test_adapters_go_through_a_chain_and_are_merged_at_its_end() -> None:
     result = plan.run()
     said = [stage.values["texts"] for stage in result.stages if stage.task == "generate"]
     assert said[0] == said[1]
-    assert reading.look("whole").geometry.hidden == 16
+    assert reading.read_info("whole").geometry.hidden == 16
     assert all(stage.state == "=" for stage in chain.plan().stages)
     next(Path("others").glob("*.yaml")).unlink()
     assert [stage.state for stage in chain.plan().stages] == ["=", "=", "=", "=", "~", "~"]

@@ -74,8 +74,8 @@ def test_convert_there_and_back_with_one_command_each(weights: Path, tmp_path: P
     failed = gpt2dsl("convert", there, back, code=2)
     assert "how many heads it has is not in the file" in failed.stderr
     assert failed.stderr.count("\n") == 1
-    hints = ("--heads", TINY.heads, "--activation", TINY.activation)
-    result = json.loads(gpt2dsl("convert", there, back, *hints, "--json").stdout)
+    overrides = ("--heads", TINY.heads, "--activation", TINY.activation)
+    result = json.loads(gpt2dsl("convert", there, back, *overrides, "--json").stdout)
     assert result["target"] == str(back)
     names = [folder / "model.safetensors" for folder in (weights, back)]
     assert names[0].read_bytes() == names[1].read_bytes()

@@ -247,13 +247,13 @@ def test_an_adapters_checkpoint_names_its_classes_and_keeps_its_dropout(
     )
     checkpoint = recipe.plan().run().checkpoint
     assert checkpoint
-    assert reading.look(checkpoint).classes == names
+    assert reading.read_info(checkpoint).classes == names
     config = LoraConfig.from_pretrained(checkpoint)
     assert config.lora_dropout == 0.25
     Recipe(
         Task.convert(source=str(checkpoint), target=str(tmp_path / "peft"), to="peft")
     ).plan().run()
-    assert reading.look(tmp_path / "peft").classes == names
+    assert reading.read_info(tmp_path / "peft").classes == names
     again = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert again == json.loads((Path(checkpoint) / "adapter_config.json").read_text())
     tokenizer = Tokenizer.load(checkpoint)

@@ -77,7 +77,7 @@ def test_greedy_texts_are_those_of_transformers(runs: Runs) -> None:
 def test_a_conversion_keeps_the_configuration_and_the_head(runs: Runs, tmp_path: Path) -> None:
     target = tmp_path / "converted"
     Recipe(Task.convert(source=str(runs.weights), target=str(target), to="hf")).plan().run()
-    assert reading.look(target).geometry == reading.look(runs.weights).geometry
+    assert reading.read_info(target).geometry == reading.read_info(runs.weights).geometry
     assert np.array_equal(logits(judge(target)), logits(judge(runs.weights)))
     config = json.loads((runs.weights / "config.json").read_text())
     assert json.loads((target / "config.json").read_text()) == config

@@ -343,7 +343,7 @@ def test_erf_is_told_and_restored(tmp_path: Path) -> None:
     huggingface.write(tmp_path / "a", geometry, random_weights(geometry))
     result = convert(tmp_path / "a", tmp_path / "b", to="mindformers")
     assert any("MindFormers has no gelu by erf" in note for note in result.notes)
-    assert reading.look(tmp_path / "b").geometry == geometry
+    assert reading.read_info(tmp_path / "b").geometry == geometry
 
 
 SLOW = """

@@ -110,7 +110,7 @@ def test_many_runs_have_looks_of_their_own() -> None:
     assert "<h1>26 runs</h1>" in text
     assert "Z  25/run" in text
     looks = re.findall(r'<path d="[^"]+" clip-path="[^"]+" style="fill: none; ([^"]+)"', text)
-    lines = [look for look in looks if "stroke-width: 1.6" in look]
+    lines = [info for info in looks if "stroke-width: 1.6" in info]
     assert len(set(lines)) == len(lines) == 26
 
 

@@ -103,7 +103,7 @@ def test_what_mindformers_saves_is_read_here_and_gives_the_same_logits(
     tmp_path: Path, geometry: GPT2Config
 ) -> None:
     folder = saved(tmp_path / "theirs", geometry)
-    assert reading.look(folder).geometry == geometry
+    assert reading.read_info(folder).geometry == geometry
     ids, expected = np.load(folder / "ids.npy"), np.load(folder / "logits.npy")
     assert worst(logits(folder, ids), expected) < 1e-5
     back = convert(folder, tmp_path / "hf")

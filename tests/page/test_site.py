@@ -22,6 +22,6 @@ pytestmark = [
 def test_no_page_of_the_manual_scrolls_sideways(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
-    look = [PYTHON, Path(__file__).with_name("site.py"), tmp_path]
-    wide = subprocess.run(look, stdout=subprocess.PIPE, check=True).stdout
+    info = [PYTHON, Path(__file__).with_name("site.py"), tmp_path]
+    wide = subprocess.run(info, stdout=subprocess.PIPE, check=True).stdout
     assert json.loads(wide) == {}

@@ -60,7 +60,7 @@ def test_a_regression_has_neither_metric(tmp_path: Path) -> None:
     recipe = evaluation(tmp_path, ["accuracy", "perplexity"], classifies=True)
     network = recipe.plan().network
     geometry = attrs.evolve(network.geometry, labels=1, problem=REGRESSION)
-    (fault,) = plan_of(recipe.completed).faults(geometry, network.looked)
+    (fault,) = plan_of(recipe.completed).faults(geometry, network.weights_info)
     message = "a classifier that gives a number has no accuracy and no perplexity: leave it out"
     assert fault.message == message
 

@@ -213,7 +213,7 @@ def test_inspect_has_the_fate_of_a_setting_of_generation_that_generating_gives_i
     (key,) = settings
     assert found["beside"]["config.json"]["keys"][key]["fate"] == fate
     assert any(key in fault for fault in found["faults"]) == (fate == "refused")
-    defaults = reading.look(tmp_path).defaults
+    defaults = reading.read_info(tmp_path).defaults
     assert {entry.key for entry in defaults.refused} == ({key} if fate == "refused" else set())
 
 

@@ -162,8 +162,8 @@ def test_dp_mp_and_pp_say_as_much_as_the_strategy_files(
 ) -> None:
     source = written(tmp_path, arrays, layout)
     shutil.rmtree(tmp_path / "output" / "strategy")
-    hints = Overrides(split=ParallelDims(layout.dp, layout.mp, layout.pp))
-    found = reading.read(source, hints).arrays
+    overrides = Overrides(split=ParallelDims(layout.dp, layout.mp, layout.pp))
+    found = reading.read(source, overrides).arrays
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
@@ -180,9 +180,9 @@ def test_a_merged_strategy_file_says_as_much_as_those_of_all_ranks(
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-def refusal(source: Path, **hints: Any) -> str:
+def refusal(source: Path, **overrides: Any) -> str:
     with pytest.raises(SpecError) as error:
-        reading.read(source, Overrides(**hints))
+        reading.read(source, Overrides(**overrides))
     (fault,) = error.value.faults
     return str(fault)
 

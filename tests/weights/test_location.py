@@ -78,11 +78,11 @@ def test_the_format_is_that_of_the_content_whatever_the_name(
     folder: Path, tmp_path: Path, checkpoint: bytes, geometry: GPT2Config
 ) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    assert reading.look(folder).kind == "Hugging Face, safetensors"
+    assert reading.read_info(folder).kind == "Hugging Face, safetensors"
     (tmp_path / "weights.bin").write_bytes(checkpoint)
     (tmp_path / "weights.yaml").write_text("model: {model_config: {num_heads: 2}}")
-    looked = reading.look(tmp_path / "weights.bin")
-    assert (looked.kind, looked.geometry) == ("MindFormers, .ckpt", geometry)
+    info = reading.read_info(tmp_path / "weights.bin")
+    assert (info.kind, info.geometry) == ("MindFormers, .ckpt", geometry)
 
 
 def test_a_folder_of_mindformers_holds_one_checkpoint(tmp_path: Path, checkpoint: bytes) -> None:
@@ -104,10 +104,10 @@ def test_an_index_names_its_folder(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "one.safetensors")
     index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "one.safetensors")}))
     assert location.find(index).files == (folder / "one.safetensors",)
-    assert reading.look(index).kind == "Hugging Face, safetensors"
+    assert reading.read_info(index).kind == "Hugging Face, safetensors"
     index.write_text(json.dumps({"weight_map": {"x": "one.safetensors"}}))
     with pytest.raises(InputError, match="x is not in it, but the index says so"):
-        reading.look(index)
+        reading.read_info(index)
 
 
 def test_a_tensor_in_two_shards_is_told(folder: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_tensor_in_two_shards_is_told(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
     with pytest.raises(InputError, match=r"b.safetensors: .* is in a.safetensors too"):
-        reading.look(folder)
+        reading.read_info(folder)
 
 
 @pytest.mark.usefixtures("elsewhere")

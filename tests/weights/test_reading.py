@@ -111,15 +111,15 @@ def test_what_transformers_writes_is_read_here(
         assert np.array_equal(array, state[name].float().numpy())
     assert found.geometry.inner == 24
     assert found.geometry.labels == (2 if kind is GPT2ForSequenceClassification else 0)
-    looked = reading.look(tmp_path)
-    assert (looked.path, looked.geometry) == (found.path, found.geometry)
-    assert looked.tokenizer is found.tokenizer is None
+    info = reading.read_info(tmp_path)
+    assert (info.path, info.geometry) == (found.path, found.geometry)
+    assert info.tokenizer is found.tokenizer is None
 
 
 def test_a_file_is_read_with_the_config_beside_it(folder: Path, arrays: dict[str, Array]) -> None:
     (folder / "model.safetensors").rename(folder / "other.safetensors")
     assert equal(reading.read(folder / "other.safetensors"), arrays)
-    assert reading.look(folder / "other.safetensors").path == folder / "other.safetensors"
+    assert reading.read_info(folder / "other.safetensors").path == folder / "other.safetensors"
 
 
 def test_causal_masks_and_a_tied_head_are_no_weights(
@@ -176,7 +176,7 @@ def test_weights_that_do_not_fit_are_refused(
 def test_every_kind_of_misfit_is_told_at_once(folder: Path) -> None:
     change(folder, lambda a: a.update(x=a.pop(BIAS)))
     with pytest.raises(InputError, match=r"1 missing: .*; 1 unexpected: "):
-        reading.look(folder)
+        reading.read_info(folder)
 
 
 def _cut(path: Path) -> None:
@@ -205,7 +205,7 @@ def test_damage_is_told_in_one_line(
     folder: Path, damage: Callable[[Path], object], code: str, said: str
 ) -> None:
     damage(folder)
-    for use in (reading.look, reading.read):
+    for use in (reading.read_info, reading.read):
         with pytest.raises(InputError, match=said) as caught:
             use(folder)
         assert caught.value.faults[0].code == code
@@ -215,13 +215,13 @@ def test_damage_is_told_in_one_line(
 def test_one_tensor_under_two_names_is_told(folder: Path) -> None:
     change(folder, lambda a: a.update({"wte.weight": a[TABLE] + 1}))
     with pytest.raises(InputError, match=r"transformer\.wte\.weight is in it under two names"):
-        reading.look(folder)
+        reading.read_info(folder)
 
 
 def test_a_head_of_another_shape_is_told_without_reading_it(folder: Path) -> None:
     change(folder, lambda a: a.update({"lm_head.weight": a[TABLE][:3]}))
     with pytest.raises(InputError, match=r"1 of another shape: lm_head\.weight is 3x8, the word"):
-        reading.look(folder)
+        reading.read_info(folder)
 
 
 def test_names_of_distributed_data_parallel_are_read(
@@ -249,15 +249,15 @@ def test_an_index_may_only_name_files_beside_it(folder: Path) -> None:
 
 def test_absent_empty_and_other_kinds_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="G2-301"):
-        reading.look("openai-community/gpt2")
+        reading.read_info("openai-community/gpt2")
     with pytest.raises(InputError, match=r"the folder is empty.*G2-302"):
-        reading.look(tmp_path)
+        reading.read_info(tmp_path)
     (tmp_path / "gpt2.ckpt").touch()
     for path in (tmp_path, tmp_path / "gpt2.ckpt"):
         with pytest.raises(InputError, match=r"gpt2\.ckpt: the file is empty.*G2-302"):
-            reading.look(path)
+            reading.read_info(path)
     with pytest.raises(InputError, match=r"File name too long.*G2-304"):
-        reading.look("x" * 5000)
+        reading.read_info("x" * 5000)
 
 
 def test_a_checkpoint_is_verified(
@@ -265,8 +265,8 @@ def test_a_checkpoint_is_verified(
 ) -> None:
     path = checkpoint(tmp_path, 3, geometry, arrays)
     assert equal(reading.read(path), arrays)
-    looked = reading.look(path)
-    assert looked.kind == "checkpoint step-3"
+    info = reading.read_info(path)
+    assert info.kind == "checkpoint step-3"
     data = bytearray((path / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (path / "model.safetensors").write_bytes(data)
@@ -302,8 +302,8 @@ def test_the_digest_of_a_large_file_is_pending(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(digests, "LARGE", 10)
     path = checkpoint(tmp_path, 1, geometry, arrays)
-    assert reading.look(path).digest is None
-    assert reading.look(folder).digest is None
+    assert reading.read_info(path).digest is None
+    assert reading.read_info(folder).digest is None
     monkeypatch.undo()
-    assert reading.look(folder).digest == reading.look(path).digest
-    assert reading.look(folder).size == reading.look(path).size
+    assert reading.read_info(folder).digest == reading.read_info(path).digest
+    assert reading.read_info(folder).size == reading.read_info(path).size

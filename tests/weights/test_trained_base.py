@@ -48,7 +48,7 @@ def test_an_adapter_s_base_may_be_moved_and_copied_but_not_changed(
         reading.read(checkpoint)
     assert told.value.faults[0].code == "G2-312"
     with pytest.raises(InputError, match=r"then, .* now"):
-        reading.look(checkpoint)  # whose contents are known by now
+        reading.read_info(checkpoint)  # whose contents are known by now
 
 
 def test_another_base_that_is_named_is_taken(base: Path, checkpoint: Path) -> None:

@@ -23,7 +23,7 @@ from gpt2dsl.plan.written import Output
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.infer_config import Overrides
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 class TaskPlan:
@@ -72,18 +72,20 @@ class TaskPlan:
         """Return inputs besides weights, tokenizer and data."""
         return []
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
         """Yield the faults of the task as a whole, as far as its weights are known."""
         if self.parts.parallel.pp > 1 and self.task:
             message = f"{self.task.kind} has no pipeline; it runs under dp and mp"
             yield fault(self.parts, "G2-107", "parallel.pp", message, "task.kind")
 
-    def generation(self, look: Look | None) -> tuple[Generation, list[Fault]]:
+    def generation(self, info: WeightsInfo | None) -> tuple[Generation, list[Fault]]:
         """Return the generation settings, completed by those of the weights, and their faults."""
-        settings, _ = generation.completed(self.parts, look)
+        settings, _ = generation.completed(self.parts, info)
         return settings, generation.faults(self.parts, self.parts.generation)
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
         """Yield what a reader should know, given completed generation settings."""
         yield from ()
 
@@ -100,7 +102,7 @@ class TaskPlan:
         """Return the memory of a rank of a stage."""
         return memories.of_inference(self.parts, config, stage)
 
-    def written(self, look: Look | None, overrides: Overrides) -> Output:
+    def written(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
         """Return the output of a conversion, None where it is not known, and what refuses it."""
         return None, ()
 

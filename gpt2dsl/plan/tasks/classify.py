@@ -12,7 +12,7 @@ from gpt2dsl.plan.inputs import Input, find_texts
 from gpt2dsl.plan.tasks.base import TaskPlan
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 class ClassifyPlan(TaskPlan):
@@ -24,8 +24,8 @@ class ClassifyPlan(TaskPlan):
     def files(self) -> list[Input]:
         return find_texts(self.parts)
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
-        yield from super().faults(config, look)
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
+        yield from super().faults(config, info)
         if not config.labels and not self.parts.model.has_file:
             message = "missing; classify needs one, or weights that have such a head"
             yield Fault("G2-107", self.task.origin, "classifier", message)

@@ -22,7 +22,7 @@ from gpt2dsl.plan.written import Output, Written
 if TYPE_CHECKING:
     from gpt2dsl.parts.task import Conversion
     from gpt2dsl.weights.infer_config import Overrides
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 class ConversionPlan(TaskPlan):
@@ -38,7 +38,7 @@ class ConversionPlan(TaskPlan):
         base = model.weights if model.has_file else ""
         return attrs.evolve(super().overrides(fetch=fetch), base=base)
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
         kind = self.task.kind
         if self.task.source == "auto":
             yield Fault("G2-103", self.task.origin, "task.source", f"missing; {self._cure()}")
@@ -60,14 +60,14 @@ class ConversionPlan(TaskPlan):
     def writes_to(self, directory: Path) -> str:
         return self.task.target
 
-    def written(self, look: Look | None, overrides: Overrides) -> Output:
+    def written(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
         """Return the output, and refuse a target that exists and a disk that is too small."""
-        written, refusals = self.output(look, overrides)
+        written, refusals = self.output(info, overrides)
         items = (self._occupied(), self._without_room(written), *refusals)
         return written, [item for item in items if item]
 
     @abstractmethod
-    def output(self, look: Look | None, overrides: Overrides) -> Output:
+    def output(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
         """Return the output, None where it is not known, and refusals of the source."""
 
     def targets(self) -> tuple[Path, ...]:

@@ -22,7 +22,7 @@ from gpt2dsl.plan.written import BYTES, Output, Written
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.infer_config import Overrides
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 class ConvertPlan(ConversionPlan):
@@ -43,50 +43,52 @@ class ConvertPlan(ConversionPlan):
         target = cache.expanded(self.task.target)
         return (target, target.with_suffix(".yaml")) if self._is_file else (target,)
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
-        yield from super().faults(config, look)
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
+        yield from super().faults(config, info)
         yield from self._target()
-        yield from self._adapter(look)
-        if look and self.task.to == "mindformers":
-            yield from self._for_mindformers(look)
+        yield from self._adapter(info)
+        if info and self.task.to == "mindformers":
+            yield from self._for_mindformers(info)
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
-        if look is None:
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
+        if info is None:
             return
         mindformers = self.task.to == "mindformers"
         applies = {
             "float64 is written as float32, rounded to the nearest": (
-                not self.task.dtype and "float64" in look.dtypes
+                not self.task.dtype and "float64" in info.dtypes
             ),
             "the tokenizer stays behind: a folder as target takes it along": (
-                self._is_file and look.tokenizer is not None
+                self._is_file and info.tokenizer is not None
             ),
             "no tokenizer lies beside the source: texts need --tokenizer": (
-                look.tokenizer is None and look.geometry.vocab not in GPT2_ROWS
+                info.tokenizer is None and info.geometry.vocab not in GPT2_ROWS
             ),
             "MindFormers has no gelu by erf: its own, the tanh form, gives logits that differ in "
             "the third digit; read back here, the YAML restores erf": (
-                mindformers and look.geometry.activation == "gelu"
+                mindformers and info.geometry.activation == "gelu"
             ),
-            "the adapter is part of the weights now": mindformers and look.adapter,
+            "the adapter is part of the weights now": mindformers and info.adapter,
         }
         yield from (note for note, holds in applies.items() if holds)
 
-    def output(self, look: Look | None, overrides: Overrides) -> Output:
-        size = self._size_of_adapter(overrides) if self.is_adapter_alone else self._size(look)
+    def output(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
+        size = self._size_of_adapter(overrides) if self.is_adapter_alone else self._size(info)
         return Written(files=1, size=size) if size else None, ()
 
-    def _size(self, look: Look | None) -> int:
+    def _size(self, info: WeightsInfo | None) -> int:
         """Return the bytes of full weights; 0 where they depend on weights yet to be made."""
-        if look is None:
+        if info is None:
             return 0
         if self.task.dtype:
-            return parameter_count(look.geometry) * BYTES[self.task.dtype]
+            return parameter_count(info.geometry) * BYTES[self.task.dtype]
         from gpt2dsl.weights import writing  # noqa: PLC0415  # NumPy: only for weights
 
-        present = sum(tensor.size for tensor in writing.in_dtype(look.tensors, "").values())
-        shapes = {tensor.name: tensor.shape for tensor in param_specs(look.geometry)}
-        added = sum(BYTES["float32"] * math.prod(shapes[name]) for name in look.new)
+        present = sum(tensor.size for tensor in writing.in_dtype(info.tensors, "").values())
+        shapes = {tensor.name: tensor.shape for tensor in param_specs(info.geometry)}
+        added = sum(BYTES["float32"] * math.prod(shapes[name]) for name in info.new)
         return present + added if present else 0
 
     def _size_of_adapter(self, overrides: Overrides) -> int:
@@ -115,30 +117,30 @@ class ConvertPlan(ConversionPlan):
             message += '; to = "mindformers" writes a .ckpt'
         yield fault(self.parts, "G2-202", "task.target", message, "task.to")
 
-    def _adapter(self, look: Look | None) -> Iterator[Fault]:
+    def _adapter(self, info: WeightsInfo | None) -> Iterator[Fault]:
         merge = self.task.merge
         if self.is_adapter_alone:
             if merge:
                 message = "merged weights are no adapter; leave merge out, or convert to hf"
                 yield fault(self.parts, "G2-105", "task.merge", message, "task.to")
             return
-        if look and look.adapter and not merge:
+        if info and info.adapter and not merge:
             message = (
                 'the source is an adapter: merge adds it to its base, to = "peft" keeps it apart'
             )
             yield fault(self.parts, "G2-107", "task.merge", message, "task.source")
-        if look and merge and not look.adapter:
+        if info and merge and not info.adapter:
             message = "there is no adapter in the source to merge"
             yield fault(self.parts, "G2-107", "task.merge", message)
 
-    def _for_mindformers(self, look: Look) -> Iterator[Fault]:
+    def _for_mindformers(self, info: WeightsInfo) -> Iterator[Fault]:
         from gpt2dsl.weights.formats import settings  # noqa: PLC0415  # NumPy: only for weights
 
         dtype = self.task.dtype
-        for words in settings.inexpressible(look.geometry):
+        for words in settings.inexpressible(info.geometry):
             message = f"MindFormers has no word for {words}"
             yield fault(self.parts, "G2-308", "task.to", message)
-        stays_bfloat16 = not dtype and "bfloat16" in look.dtypes
+        stays_bfloat16 = not dtype and "bfloat16" in info.dtypes
         if stays_bfloat16 or dtype == "bfloat16":
             message = "MindFormers 0.8 reads no bfloat16; say float32 or float16"
             yield fault(self.parts, "G2-308", "task.dtype" if dtype else "task.to", message)

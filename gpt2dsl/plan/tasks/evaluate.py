@@ -15,7 +15,7 @@ from gpt2dsl.plan.steps import PlanStep
 from gpt2dsl.plan.tasks.base import TaskPlan
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 METRICS = ("perplexity", "accuracy")
 
@@ -29,28 +29,30 @@ class EvaluatePlan(TaskPlan):
         super().__init__(parts)
         self.needs_head = parts.classifier is not None
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
         """Yield the fault of metrics that are unknown, or none of which the network has."""
-        yield from super().faults(config, look)
+        yield from super().faults(config, info)
         for metric in self.task.metrics:
             if metric not in METRICS:
                 message = f"expected some of {', '.join(METRICS)}, found {metric!r}"
                 yield fault(self.parts, "G2-202", "task.metrics", message)
-        metrics = self._metrics(look)
+        metrics = self._metrics(info)
         if metrics and not set(metrics) & set(_available(config)):
             names = (f"ask for {name}" for name in _available(config))
             cure = " or ".join(("leave it out", *names))
             message = f"{_without(metrics, config)}: {cure}"
             yield fault(self.parts, "G2-107", "task.metrics", message, "task.kind")
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
         available = _available(config)
-        if absent := [name for name in self._metrics(look) if name not in available]:
+        if absent := [name for name in self._metrics(info) if name not in available]:
             yield f"task.metrics: {_without(absent, config)}"
 
-    def _metrics(self, look: Look | None) -> Sequence[str]:
+    def _metrics(self, info: WeightsInfo | None) -> Sequence[str]:
         """Return the metrics of the recipe; () where one, or the network, is unknown."""
-        is_known = look is not None or not self.parts.model.has_file
+        is_known = info is not None or not self.parts.model.has_file
         return self.task.metrics if is_known and set(self.task.metrics) <= set(METRICS) else ()
 
     def steps(self) -> tuple[PlanStep, ...]:

@@ -18,7 +18,7 @@ from gpt2dsl.plan.written import Output, Written
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.infer_config import Overrides
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 LIMIT = 2**31
 """Largest size of a flatbuffer, and of a protobuf, in bytes."""
@@ -37,13 +37,13 @@ class ExportPlan(ConversionPlan):
             error = InputError("G2-531", self.task.format, why)
             yield refused(self.parts, "task.format", self.task.format, error)
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
-        yield from super().faults(config, look)
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
+        yield from super().faults(config, info)
         task, parts = self.task, self.parts
         if task.ge and task.format != "mindir":
             message = f"GE runs MindIR, this is {task.format}"
             yield fault(parts, "G2-107", "task.ge", message, "task.format")
-        if look is None:
+        if info is None:
             return
         if task.seq_length and task.seq_length > config.positions:
             message = f"{task.seq_length} tokens are more than the model's {config.positions}"
@@ -63,14 +63,16 @@ class ExportPlan(ConversionPlan):
             )
             yield fault(parts, "G2-308", "task.format", message, "task.source")
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
-        if look is None:
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
+        if info is None:
             return
         if self.task.format == "ms" and self.task.dtype == "float16":
             yield "Lite's converter widens float16: the values are rounded, the file is not smaller"
-        if look.adapter:
+        if info.adapter:
             yield "the adapter is part of the weights now"
-        if look.tokenizer is None:
+        if info.tokenizer is None:
             is_gpt2 = config.vocab in GPT2_ROWS
             consequence = (
                 "lite run takes GPT-2's own"
@@ -81,13 +83,13 @@ class ExportPlan(ConversionPlan):
                 consequence = "GPT-2's own lies beside the model"
             yield f"the source has no tokenizer: {consequence}"
 
-    def output(self, look: Look | None, overrides: Overrides) -> Output:
-        if look is None:
+    def output(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
+        if info is None:
             return None, ()
         from gpt2dsl.lite import writing  # noqa: PLC0415  # only exports ask for it
         from gpt2dsl.lite.shapes import Shapes  # noqa: PLC0415  # as above
 
-        task, config = self.task, look.geometry
+        task, config = self.task, info.geometry
         shapes = Shapes(config, task.batch, task.seq_length or config.positions)
         names = writing.names_of(task.format, shapes, cache=task.cache)
         size, scratch = writing.room(

@@ -17,7 +17,7 @@ from gpt2dsl.plan.stages import StageSizes
 from gpt2dsl.plan.tasks.base import TaskPlan
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 class GeneratePlan(TaskPlan):
@@ -28,12 +28,14 @@ class GeneratePlan(TaskPlan):
     def files(self) -> list[Input]:
         return find_texts(self.parts)
 
-    def generation(self, look: Look | None) -> tuple[Generation, list[Fault]]:
-        settings, problems = generation.completed(self.parts, look)
+    def generation(self, info: WeightsInfo | None) -> tuple[Generation, list[Fault]]:
+        settings, problems = generation.completed(self.parts, info)
         return settings, [*generation.faults(self.parts, settings), *problems]
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
-        return generation.notes(self.parts, settings, look)
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
+        return generation.notes(self.parts, settings, info)
 
     def memory_of_stage(self, config: GPT2Config, stage: StageSizes) -> Memory:
         return memories.of_generation(self.parts, config, stage)

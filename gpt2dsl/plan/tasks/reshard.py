@@ -20,7 +20,7 @@ from gpt2dsl.plan.written import Output, Written
 if TYPE_CHECKING:
     from gpt2dsl.weights.files.lazy_tensor import LazyTensor
     from gpt2dsl.weights.infer_config import Overrides
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 LAYOUT = ("dp", "mp", "pp", "optimizer_shard")
 """Keys of ``[parallel]`` that decide how files are split; others concern training only."""
@@ -47,8 +47,8 @@ class ReshardPlan(ConversionPlan):
             zero=bool(split and split.optimizer_shard),
         )
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
-        yield from super().faults(config, look)
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
+        yield from super().faults(config, info)
         task, parts = self.task, self.parts
         for key, layout in {"layout": task.layout, "source_layout": task.source_layout}.items():
             if layout and (extra := [name for name in layout.changed() if name not in LAYOUT]):
@@ -58,33 +58,33 @@ class ReshardPlan(ConversionPlan):
         if source.is_dir() and source in target.parents:
             message = "it lies in the source, which stays as it is"
             yield fault(parts, "G2-308", "task.target", message)
-        if look is None:
+        if info is None:
             return
-        for key, message in undivided(task.layout, look.geometry):
+        for key, message in undivided(task.layout, info.geometry):
             yield fault(parts, "G2-203", "task.layout", f"{key}: {message}")
-        if look.adapter:
+        if info.adapter:
             message = "an adapter is small and read by every layout; convert --merge makes it whole"
             yield fault(parts, "G2-107", "task.source", message)
 
-    def output(self, look: Look | None, overrides: Overrides) -> Output:
+    def output(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
         """Return the output, and the refusal of a source without optimizer state."""
         task = self.task
-        if look is None or not look.tensors:  # refused, or yet to be made
+        if info is None or not info.tensors:  # refused, or yet to be made
             return None, ()
-        if look.adapter or any(undivided(task.layout, look.geometry)):
+        if info.adapter or any(undivided(task.layout, info.geometry)):
             return None, ()  # faults() reports them
         from gpt2dsl.weights import resharding  # noqa: PLC0415  # NumPy: only for weights
 
         states: Mapping[str, LazyTensor] = {}
         if task.optimizer:
             try:
-                states = resharding.TrainingState.of(look.path, look.geometry, overrides).states
+                states = resharding.TrainingState.of(info.path, info.geometry, overrides).states
             except InputError as error:
                 return None, [refused(self.parts, "task.optimizer", task.source, error)]
         target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)
         written = Written(
             files=target.ranks.count,
-            size=resharding.size(look.geometry, look.tensors, states, target),
+            size=resharding.size(info.geometry, info.tensors, states, target),
             memory=resharding.memory(target),
         )
         return written, ()

@@ -27,7 +27,7 @@ from gpt2dsl.plan.steps import PlanStep
 from gpt2dsl.plan.tasks.base import TaskPlan
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 _REQUEST = Generation(
     max_new_tokens=LARGEST, do_sample=True, beams=1, num_return_sequences=1, logprobs=None, seed=0
@@ -45,7 +45,7 @@ class ServePlan(TaskPlan):
         items = (self._template(), self._packages(), self._host())
         yield from (item for item in items if item)
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
         parts = self.parts
         if parts.parallel.ranks > 1 or parts.parallel.devices > 1:
             keys = ("parallel.devices", "parallel.dp", "parallel.mp", "parallel.pp")
@@ -56,12 +56,12 @@ class ServePlan(TaskPlan):
             message = "new weights have nothing to say; name some"
             yield fault(parts, "G2-107", "model.weights", message)
 
-    def generation(self, look: Look | None) -> tuple[Generation, list[Fault]]:
+    def generation(self, info: WeightsInfo | None) -> tuple[Generation, list[Fault]]:
         """Return the defaults of requests, and the faults that would fail every request."""
         settings = self.parts.generation
-        if look is None:
+        if info is None:
             return settings, []
-        defaults = look.defaults.overridden(serving.defaults_of_requests(settings))
+        defaults = info.defaults.overridden(serving.defaults_of_requests(settings))
         try:
             defaults.refuse(_REQUEST)
             completed = defaults.completed(_REQUEST)
@@ -69,8 +69,8 @@ class ServePlan(TaskPlan):
             return settings, list(error.faults)
         problems = generation.faults(self.parts, completed)
         for key, ids in completed.ids.items():
-            if ids and max(ids) >= look.geometry.vocab:
-                message = f"{max(ids)} is no id: there are {look.geometry.vocab}"
+            if ids and max(ids) >= info.geometry.vocab:
+                message = f"{max(ids)} is no id: there are {info.geometry.vocab}"
                 problems.append(fault(self.parts, "G2-202", f"generation.{key}", message))
         shown = serving.defaults_of_requests(completed)
         values = settings.given() | shown.given()
@@ -79,9 +79,11 @@ class ServePlan(TaskPlan):
         assert isinstance(written, Generation)
         return written, problems
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
-        if look and not self.parts.generation.eos:
-            yield from look.defaults.notes
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
+        if info and not self.parts.generation.eos:
+            yield from info.defaults.notes
         changed = self.parts.generation.changed()
         if idle := [f"generation.{key}" for key in changed if key in serving.OF_REQUESTS]:
             verb = "changes" if len(idle) == 1 else "change"

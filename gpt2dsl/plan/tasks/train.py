@@ -19,7 +19,7 @@ from gpt2dsl.plan.steps import PlanStep
 from gpt2dsl.plan.tasks.base import TaskPlan
 
 if TYPE_CHECKING:
-    from gpt2dsl.weights.reading import Look
+    from gpt2dsl.weights.reading import WeightsInfo
 
 
 class TrainPlan(TaskPlan):
@@ -31,7 +31,7 @@ class TrainPlan(TaskPlan):
     def files(self) -> list[Input]:
         return resumed(self.parts)
 
-    def faults(self, config: GPT2Config, look: Look | None) -> Iterator[Fault]:
+    def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
         """Yield the faults of keys that need held-out data, and of an adapter's base."""
         for key in ("best", "patience"):
             if not getattr(self.parts.train, key):
@@ -41,9 +41,11 @@ class TrainPlan(TaskPlan):
             elif not self.parts.train.evaluate_every:
                 yield fault(self.parts, "G2-107", f"train.{key}", "it needs train.evaluate_every")
         if self.parts.lora:
-            yield from training.faults_of_base(self.parts, look)
+            yield from training.faults_of_base(self.parts, info)
 
-    def notes(self, config: GPT2Config, settings: Generation, look: Look | None) -> Iterator[str]:
+    def notes(
+        self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
+    ) -> Iterator[str]:
         if self.parts.lora:
             yield from training.notes_of_files(self.parts, config)
 

@@ -67,7 +67,7 @@ def is_aside(name: str) -> bool:
 
 
 def open_weights(
-    place: CheckpointLocation, kind: str, tensors: Mapping[str, LazyTensor], hints: Overrides
+    place: CheckpointLocation, kind: str, tensors: Mapping[str, LazyTensor], overrides: Overrides
 ) -> Weights:
     """Open a checkpoint, with the YAML beside it and its LoRA adapter merged, if there are any.
 
@@ -78,7 +78,7 @@ def open_weights(
     yaml = settings.of_checkpoint(file, place.folder)
     lora = adapter(tensors, yaml.alpha if yaml else None, file)
     named = renamed(tensors, file)
-    geometry, config = infer_config(named, yaml, hints, file)
+    geometry, config = infer_config(named, yaml, overrides, file)
     stated = yaml.defaults(geometry) if yaml else Defaults()
     words = f"MindFormers, {kind}"
     weights = Weights.of(

@@ -52,7 +52,7 @@ def open_weights(
     place: CheckpointLocation,
     tensors: Mapping[str, LazyTensor],
     document: dict[str, Any],
-    hints: Overrides,
+    overrides: Overrides,
 ) -> Weights:
     """Open a checkpoint, given its entries besides the tensors.
 
@@ -60,7 +60,7 @@ def open_weights(
         InputError: as in ``network``, or a file beside it describes another network (G2-314).
     """
     file = place.files[0]
-    geometry = network(document, hints.activation, file)
+    geometry = network(document, overrides.activation, file)
     named = renamed(huggingface.full_names(tensors, file), document, geometry)
     stated = defaults.beside(place, geometry, Defaults())
     return Weights.of(

@@ -73,11 +73,11 @@ def test_tensors_of_another_library_are_refused_as_transformers_does_without_it(
     save_file(tensors(base), base / "model.safetensors", metadata={"format": form})
     if refused:
         with pytest.raises(SpecError, match=f"format is '{form}': tensors of another library"):
-            reading.look(base)
+            reading.read_info(base)
     else:
-        assert reading.look(base).geometry.layers == 2
+        assert reading.read_info(base).geometry.layers == 2
 
 
 def test_what_nobody_knows_of_a_file_is_told(base: Path) -> None:
     save_file(tensors(base), base / "model.safetensors", metadata={"format": "pt", "mood": "blue"})
-    assert any("mood = 'blue'" in note for note in reading.look(base).unknown)
+    assert any("mood = 'blue'" in note for note in reading.read_info(base).unknown)

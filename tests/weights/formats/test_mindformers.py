@@ -86,7 +86,7 @@ def test_what_is_missing_is_named(tmp_path: Path, geometry: GPT2Config, lost: st
     del named[f"backbone.blocks.1.{lost}"]
     ckptfile.write(tmp_path / "a.ckpt", named)
     with pytest.raises(InputError, match=r"1 missing: (backbone\.blocks|transformer\.h)\.1\."):
-        reading.look(tmp_path / "a.ckpt", HEADS)
+        reading.read_info(tmp_path / "a.ckpt", HEADS)
 
 
 @pytest.mark.parametrize("old", ["mindpet_delta_lora_a", "tk_delta_lora_A"])
@@ -103,7 +103,7 @@ def test_its_adapters_are_merged_and_become_one_of_peft(
     }
     path = _checkpoint(tmp_path / "a.ckpt", geometry, **lora)
     with pytest.raises(InputError, match="its lora_alpha is in the YAML that belongs beside it"):
-        reading.look(path, HEADS)
+        reading.read_info(path, HEADS)
     path.with_suffix(".yaml").write_text(
         "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
     )
@@ -125,11 +125,11 @@ def test_half_an_adapter_is_told(tmp_path: Path, geometry: GPT2Config) -> None:
         "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
     )
     with pytest.raises(InputError, match="block 0: half of the adapter of dense1 is missing"):
-        reading.look(path)
+        reading.read_info(path)
 
 
 @pytest.mark.parametrize(
-    ("yaml", "hints", "said"),
+    ("yaml", "overrides", "said"),
     [
         (None, Overrides(), "how many heads it has is not in the file"),
         ("model: {model_config: {hidden_act: gelu}}", Overrides(), "how many heads it has"),
@@ -189,13 +189,13 @@ def test_half_an_adapter_is_told(tmp_path: Path, geometry: GPT2Config) -> None:
     ],
 )
 def test_a_network_that_is_not_known_for_sure_is_refused(
-    tmp_path: Path, geometry: GPT2Config, yaml: str | None, hints: Overrides, said: str
+    tmp_path: Path, geometry: GPT2Config, yaml: str | None, overrides: Overrides, said: str
 ) -> None:
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
     if yaml:
         path.with_suffix(".yaml").write_text(yaml)
     with pytest.raises(InputError, match=said) as caught:
-        reading.look(path, hints)
+        reading.read_info(path, overrides)
     assert "\n" not in str(caught.value)
 
 
@@ -203,20 +203,22 @@ def test_the_network_comes_from_the_yaml_or_the_size_or_the_heads(
     tmp_path: Path, geometry: GPT2Config
 ) -> None:
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
-    assert reading.look(path, HEADS).geometry == geometry
+    assert reading.read_info(path, HEADS).geometry == geometry
     fast = attrs.evolve(geometry, activation="fast_gelu")
-    assert reading.look(path, Overrides(size=fast)).geometry == fast
+    assert reading.read_info(path, Overrides(size=fast)).geometry == fast
     other_words = attrs.evolve(fast, vocab=50257)  # the data's vocabulary is not the size's
-    assert reading.look(path, Overrides(size=other_words)).geometry == fast
-    assert reading.look(path, Overrides(heads=2, activation="relu")).geometry.activation == "relu"
+    assert reading.read_info(path, Overrides(size=other_words)).geometry == fast
+    assert (
+        reading.read_info(path, Overrides(heads=2, activation="relu")).geometry.activation == "relu"
+    )
     (tmp_path / "other.yaml").write_text(
         "model: {model_config: {num_heads: 4, hidden_act: fast_gelu, hidden_dropout_rate: 0.3}}"
     )
-    found = reading.look(path).geometry
+    found = reading.read_info(path).geometry
     assert (found.heads, found.activation, found.dropout) == (4, "fast_gelu", 0.3)
     (tmp_path / "another.yaml").write_text("seed: 0")
     with pytest.raises(InputError, match="how many heads"):
-        reading.look(path)
+        reading.read_info(path)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_a_classifier_of_each_kind_comes_back(
     for source, target, form in (("a", "b", "mindformers"), ("b", "c", "hf")):
         task = Task.convert(source=str(tmp_path / source), target=str(tmp_path / target), to=form)
         Recipe(task).plan().run()
-        assert reading.look(tmp_path / target).geometry == network
+        assert reading.read_info(tmp_path / target).geometry == network
     found = opening.opened(tmp_path / "c", Overrides()).tensors
     assert all(np.array_equal(found[name].load(), array) for name, array in tensors.items())
 
@@ -243,7 +245,7 @@ def test_the_kind_of_a_classifier_of_mindformers_follows_from_its_outputs(
     tmp_path: Path, geometry: GPT2Config, labels: int, problem: str
 ) -> None:
     network = attrs.evolve(geometry, labels=labels, problem=problem)
-    assert reading.look(_checkpoint(tmp_path / "a.ckpt", network), HEADS).geometry == network
+    assert reading.read_info(_checkpoint(tmp_path / "a.ckpt", network), HEADS).geometry == network
 
 
 def test_query_key_and_value_that_do_not_fit_are_shown(
@@ -253,7 +255,7 @@ def test_query_key_and_value_that_do_not_fit_are_shown(
     named["backbone.blocks.0.attention.dense2.weight"] = ArrayTensor.of(np.ones((4, 8), np.float32))
     ckptfile.write(tmp_path / "a.ckpt", named)
     with pytest.raises(InputError, match=r"do not fit: dense1 \[8, 8\] F32, dense2 \[4, 8\] F32"):
-        reading.look(tmp_path / "a.ckpt", HEADS)
+        reading.read_info(tmp_path / "a.ckpt", HEADS)
 
 
 def test_a_name_that_a_cell_put_before_it_does_not_matter(
@@ -262,7 +264,7 @@ def test_a_name_that_a_cell_put_before_it_does_not_matter(
     named = mindformers.named(held(geometry))
     path = tmp_path / "a.ckpt"
     ckptfile.write(path, {f"network.network.{name}": tensor for name, tensor in named.items()})
-    assert reading.look(path, HEADS).geometry == geometry
+    assert reading.read_info(path, HEADS).geometry == geometry
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_adapters_that_do_not_fit_are_told(
         "model: {model_config: {num_heads: 2, pet_config: {lora_alpha: 8}}}"
     )
     with pytest.raises(InputError, match=r"block 0: its adapters are|do not fit the base"):
-        reading.look(path)
+        reading.read_info(path)
 
 
 def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
@@ -292,7 +294,7 @@ def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
     path = _checkpoint(tmp_path / "a.ckpt", geometry)
     text = settings.yaml_of(geometry, to_config(geometry)).decode()
     path.with_suffix(".yaml").write_text(text)
-    assert reading.look(path).geometry == geometry
+    assert reading.read_info(path).geometry == geometry
     for old, new in (
         ("num_heads: 2", "num_heads: 4"),
         ("hidden_act: gelu", "hidden_act: relu"),
@@ -303,7 +305,7 @@ def test_a_yaml_that_was_edited_after_it_was_written_contradicts_itself(
         with pytest.raises(
             InputError, match=r"in one place and .* \(hugging_face and model_config"
         ):
-            reading.look(path)
+            reading.read_info(path)
 
 
 def test_settings_of_generation_beside_a_checkpoint_go_before_those_of_its_yaml(
@@ -313,8 +315,8 @@ def test_settings_of_generation_beside_a_checkpoint_go_before_those_of_its_yaml(
     path.with_suffix(".yaml").write_bytes(
         settings.yaml_of(geometry, to_config(geometry), {"eos_token_id": 3, "max_length": 9})
     )
-    assert reading.look(path).defaults.values["generation.max_length"].value == 9
+    assert reading.read_info(path).defaults.values["generation.max_length"].value == 9
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 2}')
-    found = reading.look(path).defaults
+    found = reading.read_info(path).defaults
     assert found.values["generation.eos"].value == [2]
     assert "generation.max_length" not in found.values

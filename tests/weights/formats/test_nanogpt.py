@@ -201,7 +201,7 @@ def test_two_models_in_one_checkpoint_are_refused(tmp_path: Path) -> None:
 def test_settings_of_generation_that_lie_beside_it_are_used(tmp_path: Path) -> None:
     save(tmp_path / "ckpt.pt", ARGS)
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": 5, "max_length": 9}')
-    values = reading.look(tmp_path).defaults.values
+    values = reading.read_info(tmp_path).defaults.values
     assert values["generation.eos"].value == [5]
     assert values["generation.max_length"].origin == "generation_config.json:1"
 
@@ -213,7 +213,7 @@ def test_a_config_beside_it_of_another_network_is_refused(tmp_path: Path) -> Non
         "vocab_size": 40, "activation_function": "gelu",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert reading.look(tmp_path).geometry.activation == "gelu"
+    assert reading.read_info(tmp_path).geometry.activation == "gelu"
     (tmp_path / "config.json").write_text(json.dumps({**config, "activation_function": "relu"}))
     with pytest.raises(InputError, match=r"activation is relu here, and gelu as ckpt\.pt is read"):
-        reading.look(tmp_path)
+        reading.read_info(tmp_path)

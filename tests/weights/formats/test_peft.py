@@ -88,9 +88,9 @@ def test_a_classifier_that_peft_trained_has_its_score(tmp_path: Path, geometry: 
     whole = convert(tmp_path / "adapter", tmp_path / "whole", merge=True)
     _, info = GPT2ForSequenceClassification.from_pretrained(whole, output_loading_info=True)
     assert not any(info.values())
-    assert reading.look(whole).geometry == found.geometry
+    assert reading.read_info(whole).geometry == found.geometry
     there = convert(tmp_path / "adapter", tmp_path / "there", merge=True, to="mindformers")
-    assert reading.look(there).geometry == found.geometry
+    assert reading.read_info(there).geometry == found.geometry
 
 
 def test_an_adapters_classifier_reads_up_to_the_id_that_is_said_and_to_the_end_without(
@@ -223,7 +223,7 @@ def test_an_adapter_on_itself_is_told(folder: Path, tmp_path: Path) -> None:
     trained(folder, tmp_path / "a", r=2, target_modules=["c_attn"])
     _change(tmp_path / "a", base_model_name_or_path=str(tmp_path / "a"))
     with pytest.raises(InputError, match="it is an adapter itself; merge that one first"):
-        reading.look(tmp_path / "a")
+        reading.read_info(tmp_path / "a")
 
 
 def test_another_base_can_be_named_and_must_fit(
@@ -231,11 +231,11 @@ def test_another_base_can_be_named_and_must_fit(
 ) -> None:
     trained(folder, tmp_path / "adapter", r=2, target_modules=["c_attn"])
     _change(tmp_path / "adapter", base_model_name_or_path="")
-    hints = Overrides(base=str(folder))
-    assert reading.look(tmp_path / "adapter", hints).geometry == geometry
+    overrides = Overrides(base=str(folder))
+    assert reading.read_info(tmp_path / "adapter", overrides).geometry == geometry
     wide = GPT2Config(layers=2, heads=2, hidden=16, positions=16, vocab=geometry.vocab)
     other = tmp_path / "other"
     other.mkdir()
     huggingface.write(other, wide, random_arrays(wide))
     with pytest.raises(InputError, match=r"2 that do not fit the base: transformer\.h\.0"):
-        reading.look(tmp_path / "adapter", Overrides(base=str(other)))
+        reading.read_info(tmp_path / "adapter", Overrides(base=str(other)))

@@ -125,7 +125,7 @@ def test_a_key_that_nobody_knows_is_told(base: Path, tmp_path: Path) -> None:
     save_adapter(base, tmp_path / "a", **LM)
     path = tmp_path / "a" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"use_new_lora": 3}))
-    assert any("use_new_lora = 3" in note for note in reading.look(tmp_path / "a").unknown)
+    assert any("use_new_lora = 3" in note for note in reading.read_info(tmp_path / "a").unknown)
 
 
 @pytest.mark.parametrize("own", ["base", "here"])
@@ -175,7 +175,7 @@ def test_an_adapter_config_without_its_tensors_is_refused(base: Path, tmp_path: 
     shutil.copytree(base, tmp_path / "a", dirs_exist_ok=True)
     (tmp_path / "a" / "adapter_model.safetensors").unlink()
     with pytest.raises(InputError, match=r"adapter_model\.safetensors: it is not there, but"):
-        reading.look(tmp_path / "a")
+        reading.read_info(tmp_path / "a")
 
 
 def test_an_adapters_tensors_without_its_config_leave_the_base_as_it_is(
