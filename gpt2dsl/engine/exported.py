@@ -10,8 +10,9 @@ from gpt2dsl.data import tokenizer_files
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
 from gpt2dsl.engine.generation.decoder import Decoder
+from gpt2dsl.engine.generation.prompt import Prompt
 from gpt2dsl.engine.generation.request import Request
-from gpt2dsl.engine.text_model import AT_ONCE, Prompt, TextModel
+from gpt2dsl.engine.text_model import AT_ONCE, TextModel
 from gpt2dsl.errors import Fault, InputError, SpecError
 from gpt2dsl.files import cache
 from gpt2dsl.lite import description, opening

@@ -16,9 +16,10 @@ from gpt2dsl.distributed.process_groups import NO_TENSOR_PARALLEL, TensorParalle
 from gpt2dsl.engine import adapted
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.prefixes import PrefixCache
+from gpt2dsl.engine.generation.prompt import Prompt, checked_ids, require_list
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.likelihood import Likelihood, Pair, likelihoods, windows
-from gpt2dsl.engine.text_model import Prompt, TextModel, require_list
+from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
@@ -266,7 +267,7 @@ class LanguageModel(TextModel):
         if isinstance(text, str):
             self.tokenizer.require(self.geometry.vocab, "data.tokenizer")
             return self.tokenizer.encode(text)
-        return self._checked(text)
+        return checked_ids(text, self.geometry.vocab)
 
     @device.turn()
     def _likelihoods(self, pairs: Sequence[Pair]) -> list[Likelihood]:

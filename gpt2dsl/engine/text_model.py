@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, overload
-
-import numpy as np
 
 from gpt2dsl.backend.turns import TURNS
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.beams import Beams
 from gpt2dsl.engine.generation.continuation import Continuation
 from gpt2dsl.engine.generation.decoder import Decoder
+from gpt2dsl.engine.generation.prompt import (
+    LONG_TEXT,
+    Prompt,
+    checked_ids,
+    refuse,
+    refuse_long,
+    refuse_unknown_ids,
+    require_list,
+    shown,
+)
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.generation.search import search
@@ -22,7 +30,7 @@ from gpt2dsl.engine.generation.slots import Slots
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.engine.progress import Bar
-from gpt2dsl.errors import Fault, InputError, SpecError, counted
+from gpt2dsl.errors import InputError, counted
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.notebook import ShownAsCode
@@ -32,14 +40,8 @@ from gpt2dsl.weights.defaults import Defaults
 AT_ONCE = 8
 """Default batch size of generation."""
 
-LONG_TEXT = 100_000
-"""Length in characters up to which an overlong prompt is tokenised for its error message."""
-
 KEPT_DECODERS = 4
 """Number of idle decoders kept with their compiled graphs and caches; each stream uses one."""
-
-Prompt = str | Sequence[int]
-"""A text, or token ids, which are used unchanged; NumPy integers are accepted."""
 
 
 class TextModel(ShownAsCode, ABC):
@@ -274,10 +276,10 @@ class TextModel(ShownAsCode, ABC):
         if isinstance(prompt, str):
             ids, text = self._encoded(prompt), prompt
         else:
-            ids = self._checked(prompt) or self._encoded("")
+            ids = checked_ids(prompt, self.geometry.vocab) or self._encoded("")
             text = self.tokenizer.decode(prompt)
-        self._refuse_long(prompt, ids, generation, generates=generates)
-        self._refuse_unknown(generation)
+        refuse_long(prompt, ids, self.geometry.positions, generation if generates else None)
+        refuse_unknown_ids(generation, self.geometry.vocab)
         return Request(
             prompt=text,
             ids=tuple(ids),
@@ -296,50 +298,8 @@ class TextModel(ShownAsCode, ABC):
         positions = self.geometry.positions
         if len(prompt) > max(positions * self.tokenizer.longest, LONG_TEXT):
             message = f"the prompt has {len(prompt)} characters, more than {positions} tokens hold"
-            raise InputError("G2-204", _shown(prompt), message)
+            raise InputError("G2-204", shown(prompt), message)
         return self.tokenizer.encode(prompt) or [self._begin]
-
-    def _checked(self, prompt: Any) -> list[int]:
-        """Return ids unchanged, if all are within the vocabulary."""
-        is_list = isinstance(prompt, Sequence | np.ndarray)
-        is_list = is_list and not isinstance(prompt, bytes | bytearray)
-        kinds = set(map(type, prompt)) if is_list else {object}
-        if not all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
-            description = f"{type(prompt).__name__} {prompt!r:.40}"
-            raise TypeError(f"expected a text, found {description}; ids are a list of integers")
-        ids = list(map(int, prompt))
-        for wrong in {min(ids, default=0), max(ids, default=0)}:
-            if not 0 <= wrong < self.geometry.vocab:
-                message = f"{wrong} is no id: there are {self.geometry.vocab}"
-                raise InputError("G2-202", "prompt", message)
-        return ids
-
-    def _refuse_unknown(self, generation: Generation) -> None:
-        """Refuse ids in settings that exceed the vocabulary."""
-        vocab = self.geometry.vocab
-        for key, ids in generation.ids.items():
-            if any(i >= vocab for i in ids):
-                message = f"{max(ids)} is no id: there are {vocab}"
-                raise InputError("G2-202", f"generation.{key}", message)
-
-    def _refuse_long(
-        self, prompt: Prompt, ids: Sequence[int], generation: Generation, *, generates: bool
-    ) -> None:
-        """Refuse a prompt that exceeds the positions, or leaves no room for a continuation."""
-        positions = self.geometry.positions
-        if not generates:
-            if len(ids) > positions:
-                message = f"the prompt has {counted(len(ids), 'token')}; {positions} fit"
-                raise InputError("G2-204", _shown(prompt), message)
-            return
-        limit = min(positions, generation.limit(len(ids))) - 1
-        if len(ids) > limit:
-            message = (
-                f"the prompt has {counted(len(ids), 'token')}; with one to generate {limit} fit"
-            )
-            if limit + 1 < positions:
-                message += f" into generation.max_length = {generation.max_length}"
-            raise InputError("G2-204", _shown(prompt), message)
 
     @property
     def _begin(self) -> int:
@@ -370,35 +330,3 @@ class TextModel(ShownAsCode, ABC):
             self._decoders.remove(entry)
         del self._decoders[: max(0, len(self._decoders) - KEPT_DECODERS + 1)]
         return fitting[-1][1] if fitting else None
-
-
-def require_list(texts: object) -> None:
-    """Refuse what is neither a text nor a list of texts or ids, of whatever library.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if not isinstance(texts, Collection) or isinstance(texts, Mapping | Set | bytes | bytearray):
-        description = f"{type(texts).__name__} {texts!r:.40}"
-        raise TypeError(f"expected a text or a list of texts, found {description}")
-
-
-def refuse(generation: Generation) -> None:
-    """Refuse contradictory generation settings.
-
-    Raises:
-        SpecError: some contradict each other; lists all of them.
-    """
-    faults = [
-        Fault("G2-107", generation.why(key), f"generation.{key}", why)
-        for key, why in generation.contradictions()
-    ]
-    if faults:
-        raise SpecError(faults)
-
-
-def _shown(prompt: Prompt) -> str:
-    """Return the beginning of a prompt, for messages."""
-    if isinstance(prompt, str):
-        return repr(prompt if len(prompt) <= 24 else prompt[:20] + "...")
-    return "[" + ", ".join(map(str, prompt[:6])) + (", ...]" if len(prompt) > 6 else "]")

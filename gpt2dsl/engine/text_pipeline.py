@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gpt2dsl.engine.text_model import TextModel, require_list
+from gpt2dsl.engine.generation.prompt import require_list
+from gpt2dsl.engine.text_model import TextModel
 from gpt2dsl.notebook import ShownAsCode
 from gpt2dsl.parts import Generation
 

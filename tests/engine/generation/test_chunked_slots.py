@@ -13,10 +13,10 @@ from gpt2dsl import Generation, RunError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.prefixes import PrefixCache
+from gpt2dsl.engine.generation.prompt import Prompt
 from gpt2dsl.engine.generation.row import Row
 from gpt2dsl.engine.generation.scores import NoChoiceError
 from gpt2dsl.engine.language_model import LanguageModel, network_of
-from gpt2dsl.engine.text_model import Prompt
 from gpt2dsl.model.chunk import CHUNK
 from tests.judges import TINY, random_weights
 
