@@ -12,7 +12,7 @@ from gpt2dsl.cli.show import python_of
 from gpt2dsl.recipe import Recipe
 from gpt2dsl.spec.mindformers import carrying, document
 from gpt2dsl.spec.mindformers import command as lines
-from gpt2dsl.spec.mindformers.carrying import CARRIED, ImportedKey
+from gpt2dsl.spec.mindformers.key_reader import CARRIED, ImportedKey
 
 
 @click.command(

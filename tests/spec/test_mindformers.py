@@ -23,6 +23,7 @@ from gpt2dsl import (
 from gpt2dsl.parts import Part
 from gpt2dsl.spec.mindformers import carrying, command, document
 from gpt2dsl.spec.mindformers.carrying import Imported
+from gpt2dsl.spec.mindformers.key_reader import CARRIED
 from gpt2dsl.spec.mindformers.keys import NO_COUNTERPART, NO_EFFECT
 from tests.spec.mindformers_files import CHANGES, write
 
@@ -100,8 +101,8 @@ def test_no_key_is_dropped(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, name)
     found = imported(path)
     assert [line.entry for line in found.lines] == document.read(path)
-    assert all(line.words for line in found.lines if line.fate != carrying.CARRIED)
-    assert {line.fate for line in found.lines} <= {carrying.CARRIED, NO_EFFECT, NO_COUNTERPART}
+    assert all(line.words for line in found.lines if line.fate != CARRIED)
+    assert {line.fate for line in found.lines} <= {CARRIED, NO_EFFECT, NO_COUNTERPART}
 
 
 def fate(tmp_path: Path, key: str, value: Any, name: str = "run_gpt2") -> tuple[str, str]:
@@ -118,7 +119,7 @@ def test_a_value_without_a_counterpart_is_named_only_where_it_counts(tmp_path: P
     assert fate(tmp_path, rate, 0.2) == (
         NO_COUNTERPART, "one rate counts for all: hidden_dropout_rate = 0.1",
     )  # fmt: skip
-    assert fate(tmp_path, rate, 0.1)[0] == carrying.CARRIED
+    assert fate(tmp_path, rate, 0.1)[0] == CARRIED
 
 
 def test_an_activation_that_published_weights_do_not_have_is_left_to_them(tmp_path: Path) -> None:

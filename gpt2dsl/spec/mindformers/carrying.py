@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -14,28 +14,16 @@ from gpt2dsl.parts.model import SIZES
 from gpt2dsl.spec import read
 from gpt2dsl.spec.mindformers import keys, names
 from gpt2dsl.spec.mindformers.document import ConfigEntry
+from gpt2dsl.spec.mindformers.key_reader import CARRIED, ImportedKey, KeyReader
 from gpt2dsl.spec.tables import Value, structure
 from gpt2dsl.weights.formats.settings import ACTIVATIONS
 
-CARRIED = "carried over"
 OPTIONAL = ("task", "lora", "classifier")
 """Tables that have a meaning even when they are empty."""
 
 _CONFIG = "model.model_config."
 _PET = f"{_CONFIG}pet_config."
 _SAVING = "callbacks[CheckpointMointor]."
-
-
-@attrs.frozen
-class ImportedKey:
-    """A key of the configuration with its fate: carried over, no effect or no counterpart.
-
-    ``words`` are the target in the recipe, or the reason that there is none.
-    """
-
-    entry: ConfigEntry
-    fate: str
-    words: str
 
 
 @attrs.frozen
@@ -75,15 +63,13 @@ def carry(entries: Iterable[ConfigEntry], devices: int | None = None) -> Importe
     return _Carrier({entry.key: entry for entry in entries}, devices).imported()
 
 
-class _Carrier:
+class _Carrier(KeyReader):
     """Converter that moves values to the recipe; keys that it leaves have another fate."""
 
     def __init__(self, entries: dict[str, ConfigEntry], devices: int | None) -> None:
-        self.entries, self.devices = entries, devices
-        self.tables: dict[str, dict[str, Any]] = {}
-        self.lines: dict[str, ImportedKey] = {}
-        self.faults = list(names.faults(entries))
-        self.asked: set[str] = set()
+        super().__init__(entries)
+        self.devices = devices
+        self.faults += names.faults(entries)
 
     def imported(self) -> Imported:
         for step in (self._task, self._model, self._numbers, self._parallel, self._train,
@@ -103,54 +89,6 @@ class _Carrier:
             self.faults.append(keys.unknown(entry, self.asked))
             return
         self.lines[entry.key] = ImportedKey(entry, *verdict)
-
-    def take(self, key: str, default: Any = None, words: str = "") -> Any:
-        """Return a value and record its key as carried over."""
-        self.asked.add(key)
-        if (entry := self.entries.get(key)) is None:
-            return default
-        self.lines[key] = ImportedKey(entry, CARRIED, words)
-        return entry.value
-
-    def put(self, where: str, value: Any) -> None:
-        table, _, name = where.partition(".")
-        self.tables.setdefault(table, {})[name] = value
-
-    def move(self, key: str, where: str, of: Callable[[Any], Any] = lambda value: value) -> Any:
-        """Move a value to the recipe, converted by ``of``, and return it."""
-        value = self.take(key, words=where)
-        if key in self.entries:
-            value = of(value)
-            self.put(where, value)
-        return value
-
-    def choice(self, key: str, names_here: Mapping[str, str], default: str, where: str) -> str:
-        """Return the recipe's name for one of MindFormers' names."""
-        name = self.take(key, None, words=where)
-        if name is None:
-            return default
-        if not isinstance(name, str) or name not in names_here:
-            self.faults.append(names.outside(self.entries[key], names_here))
-            return default
-        return names_here[name]
-
-    def number(self, key: str, default: float, words: str = "") -> Any:
-        """Return a number, also from text, which YAML reads ``1e-5`` as."""
-        value = self.take(key, default, words)
-        try:
-            number = float(value) if isinstance(value, str) else value
-        except ValueError:
-            number = None
-        if number is value is default or type(number) in (int, float):
-            return number
-        message = f"expected a number, found {value!r}"
-        self.faults.append(Fault("G2-201", self.entries[key].origin, key, message))
-        return default
-
-    def note(self, key: str, fate: str, words: str) -> None:
-        self.asked.add(key)
-        if key in self.entries:
-            self.lines[key] = ImportedKey(self.entries[key], fate, words)
 
     def _task(self) -> None:
         kind = self.choice("run_mode", names.MODES, "pretrain", "task.kind")
