@@ -24,8 +24,7 @@ ARGUMENTS = (
     Argument(
         ("per_device_train_batch_size",),
         "`train.batch_size` over all devices",
-        "the global batch, micro-batches included, so that it does not change with the number of "
-        "devices",
+        "the global batch, including micro-batches: independent of the number of devices",
     ),
     Argument(
         ("gradient_accumulation_steps",),
@@ -35,29 +34,28 @@ ARGUMENTS = (
     Argument(
         ("num_train_epochs",),
         "`train.epochs`",
-        "1 epoch where neither this nor `train.steps` is set, there 3; a last incomplete batch is "
-        "left out",
+        "default 1 if `train.steps` is not set either (Trainer: 3); drops an incomplete last batch",
     ),
     Argument(("max_steps",), "`train.steps`"),
-    Argument(("learning_rate",), "`optim.lr`", "default 1e-4, there 5e-5"),
+    Argument(("learning_rate",), "`optim.lr`", "default 1e-4 (Trainer: 5e-5)"),
     Argument(
         ("weight_decay",),
         "`optim.weight_decay`",
-        "default 0.1, there 0; biases and norms are left out in both",
+        "default 0.1 (Trainer: 0); both skip biases and norms",
     ),
     Argument(("adam_beta1",), "`optim.beta1`"),
-    Argument(("adam_beta2",), "`optim.beta2`", "0.95 by default, there 0.999"),
+    Argument(("adam_beta2",), "`optim.beta2`", "default 0.95 (Trainer: 0.999)"),
     Argument(("adam_epsilon",), "`optim.eps`"),
     Argument(("optim",), "`optim.name`", "`adamw` and `sgd` only"),
     Argument(
         ("lr_scheduler_type",),
         "`schedule.kind`",
-        "`polynomial` by default, which ends at `schedule.end` = 1e-5; `linear` ends at 0 as there",
+        "default `polynomial`, ending at `schedule.end` = 1e-5; `linear` ends at 0, as in Trainer",
     ),
     Argument(
         ("warmup_steps", "warmup_ratio"),
         "`schedule.warmup`",
-        "a number of steps, or a share below 1",
+        "a number of steps, or a fraction below 1",
     ),
     Argument(("max_grad_norm",), "`train.clip`"),
     Argument(("seed", "data_seed"), "`train.seed`"),
@@ -75,18 +73,18 @@ ARGUMENTS = (
     Argument(
         ("load_best_model_at_end",),
         "`train.best`",
-        "the best is kept beside the newest; the result names it",
+        "keeps the best in addition to the newest; the result names it",
     ),
     Argument(("EarlyStoppingCallback", "early_stopping_patience"), "`train.patience`"),
     Argument(
         ("resume_from_checkpoint",),
         "`train.resume`",
-        "`auto` by default: the same command goes on, exact to the bit",
+        "default `auto`: the same command continues, bit for bit",
     ),
     Argument(
         ("output_dir",),
         "`runtime.output`",
-        "each recipe has a folder of its own in it, and nothing is overwritten",
+        "contains one folder per recipe; nothing is overwritten",
     ),
     Argument(("run_name",), "the recipe's name"),
     Argument(("fp16",), '`precision.compute = "float16"`'),
@@ -96,7 +94,7 @@ ARGUMENTS = (
     Argument(
         ("report_to",),
         "`runtime.tensorboard`",
-        "other trackers through a [callback](training.md#progress-and-reports)",
+        "for other trackers, use a [callback](training.md#progress-and-reports)",
     ),
     Argument(
         ("remove_unused_columns",),
