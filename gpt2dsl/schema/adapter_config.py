@@ -9,7 +9,7 @@ from gpt2dsl.schema.fate import Table, no_effect, only, unset, used
 PLAIN = (True, False, None, "gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Values of init_lora_weights with which PEFT leaves the base unchanged on loading."""
 
-_BEGINNING = "how the adapter began; its matrices are in the file"
+_BEGINNING = "how the adapter was initialised; its matrices are in the file"
 
 
 def _beginning(value: Any) -> str:
@@ -31,7 +31,7 @@ TABLE: Table = {
     "task_type": used("the head of the base: a language model's, a classifier's or none"),
     "base_model_name_or_path": used("the weights that the adapter belongs to"),
     "revision": used("the commit of the base on the Hub"),
-    "auto_mapping": used("the class of the base, where task_type says nothing"),
+    "auto_mapping": used("the class of the base, if task_type is not set"),
     "peft_version": no_effect("the version that wrote the file"),
     "inference_mode": no_effect("whether PEFT freezes the adapter when it is loaded"),
     "r": used("the rank"),
@@ -42,7 +42,7 @@ TABLE: Table = {
     "target_modules": used("which modules have an adapter"),
     "exclude_modules": used("which modules have none"),
     "layers_to_transform": used("which blocks have adapters"),
-    "layers_pattern": used("the name before a block's number"),
+    "layers_pattern": used("the name that precedes a block's number"),
     "lora_dropout": no_effect("it acts in training only; it is kept when the adapter is written"),
     "fan_in_fan_out": no_effect("PEFT takes it from the kind of each module, as is done here"),
     "bias": used(
@@ -50,21 +50,21 @@ TABLE: Table = {
         only("none", "all", "lora_only", cure="none, all or lora_only is expected"),
     ),
     "lora_bias": used("B adds a bias"),
-    "modules_to_save": used("modules that the file holds whole"),
-    "trainable_token_indices": used("rows of a table that the file holds"),
-    "ensure_weight_tying": used("whether the head goes with a word table of the adapter's own"),
-    "use_dora": used("each output has a length of its own"),
+    "modules_to_save": used("modules saved in full"),
+    "trainable_token_indices": used("rows of the embedding that the file holds"),
+    "ensure_weight_tying": used("whether the head is tied to the adapter's token embedding"),
+    "use_dora": used("a magnitude for each output"),
     "init_lora_weights": used(_BEGINNING, _beginning),
     "eva_config": no_effect(_BEGINNING),
     "corda_config": no_effect(_BEGINNING),
     "loftq_config": no_effect(_BEGINNING),
     "lora_ga_config": no_effect(_BEGINNING),
-    "velora_config": no_effect("it changes the backward pass alone"),
+    "velora_config": no_effect("it changes only the backward pass"),
     "monteclora_config": no_effect("it samples in training only"),
-    "use_qalora": no_effect("PEFT heeds it on weights quantised by GPTQ alone"),
-    "qalora_group_size": no_effect("PEFT heeds it on weights quantised by GPTQ alone"),
+    "use_qalora": no_effect("PEFT uses it only for weights quantised with GPTQ"),
+    "qalora_group_size": no_effect("PEFT uses it only for weights quantised with GPTQ"),
     "runtime_config": no_effect("PEFT drops it from files"),
-    "megatron_core": no_effect("it is heeded with megatron_config alone"),
+    "megatron_core": no_effect("only used together with megatron_config"),
     "megatron_config": used("", unset("layers of Megatron are not read here")),
     "layer_replication": used("", unset("PEFT has it for no GPT-2")),
     "target_parameters": used(

@@ -99,9 +99,9 @@ def _own_code(value: Any) -> str:
 
 
 _COPY = "kept and written back; nothing in the network depends on it"
-_OUTPUT = "which outputs transformers gives; the values are the same"
-_SUMMARY = "of GPT2DoubleHeadsModel's second head alone"
-_GENERATION = "a generation setting, in the place of generation_config.json's"
+_OUTPUT = "which outputs transformers returns; the values are the same"
+_SUMMARY = "only for GPT2DoubleHeadsModel's second head"
+_GENERATION = "a generation setting, read if there is no generation_config.json"
 _INTERNAL = "how transformers computes or stores; the values are the same"
 
 _PROBABILITY = number_check(1.0)
@@ -111,28 +111,28 @@ _LABEL_IDS = expecting("a number for each name is expected", lambda value: isins
 _OF_NETWORK: Table = {
     "model_type": used("the kind of network", only("gpt2", cure="gpt2 is expected")),
     "architectures": used("whether it has a classification head", _architectures),
-    "vocab_size": used("rows of the word table", integer_check()),
+    "vocab_size": used("rows of the token embedding", integer_check()),
     "n_positions": used("longest sequence", integer_check()),
     "n_embd": used("width", integer_check()),
     "n_layer": used("number of blocks", integer_check(MOST_LAYERS)),
     "n_head": used("attention heads", integer_check()),
-    "max_position_embeddings": used("another name of n_positions", integer_check()),
-    "hidden_size": used("another name of n_embd", integer_check()),
-    "num_hidden_layers": used("another name of n_layer", integer_check(MOST_LAYERS)),
-    "num_attention_heads": used("another name of n_head", integer_check()),
+    "max_position_embeddings": used("alias of n_positions", integer_check()),
+    "hidden_size": used("alias of n_embd", integer_check()),
+    "num_hidden_layers": used("alias of n_layer", integer_check(MOST_LAYERS)),
+    "num_attention_heads": used("alias of n_head", integer_check()),
     "n_inner": used("width inside the MLP", integer_check(optional=True)),
     "activation_function": used("activation of the MLP", activations.refusal),
-    "resid_pdrop": used("dropout of a training, after projections", _PROBABILITY),
-    "embd_pdrop": used("dropout of a training, after the embedding", _PROBABILITY),
-    "attn_pdrop": used("dropout of a training, on attention", _PROBABILITY),
+    "resid_pdrop": used("training dropout, after projections", _PROBABILITY),
+    "embd_pdrop": used("training dropout, after the embeddings", _PROBABILITY),
+    "attn_pdrop": used("training dropout, on attention weights", _PROBABILITY),
     "layer_norm_epsilon": used("epsilon of the layer norms", number_check(math.inf)),
-    "scale_attn_weights": used("whether scores are divided by the root of a head's width"),
+    "scale_attn_weights": used("whether scores are divided by the square root of the head size"),
     "scale_attn_by_inverse_layer_idx": used("whether scores are divided by the layer's number"),
     "reorder_and_upcast_attn": used("whether scores are float32 where products are narrower"),
-    "tie_word_embeddings": used("whether the head is the word table"),
+    "tie_word_embeddings": used("whether the head is tied to the token embedding"),
     "id2label": used("names of classes", _labels),
     "label2id": used("numbers of classes; must not contradict id2label", _LABEL_IDS),
-    "num_labels": used("number of classes, where id2label is absent", integer_check(optional=True)),
+    "num_labels": used("number of classes, if there is no id2label", integer_check(optional=True)),
     "problem_type": used("what a classifier's outputs are", _PROBLEM_TYPE),
     "bos_token_id": used("the token that an empty prompt begins with"),
     "eos_token_id": used("the token that ends a text"),
@@ -161,9 +161,9 @@ _OF_NETWORK: Table = {
         "no other file is named",
         unset("the weights lie in a file of another name; name that file, or remove the key"),
     ),
-    "auto_map": no_effect("code of its own, but not of the model", _own_code),
-    "n_ctx": no_effect("a number of older versions, which n_positions has replaced"),
-    "initializer_range": no_effect("of new values alone; here those have 0.02"),
+    "auto_map": no_effect("custom code, but not of the model", _own_code),
+    "n_ctx": no_effect("replaced by n_positions"),
+    "initializer_range": no_effect("only for new weights, which use 0.02 here"),
     "use_cache": no_effect("whether keys and values are kept; the tokens are the same"),
     "dtype": no_effect("the type of each tensor is in its file"),
     "torch_dtype": no_effect("the type of each tensor is in its file"),
@@ -171,16 +171,16 @@ _OF_NETWORK: Table = {
     "cross_attention_hidden_size": no_effect("there is no cross-attention"),
     "tie_encoder_decoder": no_effect("there is no encoder"),
     "chunk_size_feed_forward": no_effect("GPT-2's MLP is not chunked"),
-    "prefix": no_effect("of transformers' pipelines alone; prompts are taken as they are"),
-    "task_specific_params": no_effect("of transformers' pipelines alone; kept and written back"),
+    "prefix": no_effect("only for transformers' pipelines; prompts are taken as they are"),
+    "task_specific_params": no_effect("only for transformers' pipelines; kept and written back"),
     "attn_implementation": no_effect(
         "attention is computed as transformers' eager one does, scales of scores included"
     ),
-    "gradient_checkpointing": no_effect("memory of a training; parallel.recompute is ours"),
-    "tokenizer_class": used("the kind of tokenizer, where its own files do not say it"),
-    "classifier_dropout": no_effect("of GPT2ForTokenClassification alone"),
-    "hidden_dropout": no_effect("of GPT2ForTokenClassification alone"),
-    "decoder_start_token_id": no_effect("of encoder-decoders alone"),
+    "gradient_checkpointing": no_effect("only saves memory; use parallel.recompute"),
+    "tokenizer_class": used("the kind of tokenizer, if the tokenizer's files leave it open"),
+    "classifier_dropout": no_effect("only for GPT2ForTokenClassification"),
+    "hidden_dropout": no_effect("only for GPT2ForTokenClassification"),
+    "decoder_start_token_id": no_effect("only for encoder-decoders"),
     "sep_token_id": no_effect(_COPY),
     "unk_token_id": no_effect(_COPY),
     **dict.fromkeys(

@@ -21,12 +21,12 @@ TRAINING_STATE = "state.json"
 STRATEGY = "strategy"
 """Folder of MindSpore's strategy files, in the ranks' folder or, as in MindFormers, beside it."""
 
-_OTHER_COPY = "another copy of the weights, or of a part of them; those named above are read"
+_OTHER_COPY = "another copy of the weights or of some of them; the files named above are read"
 _TRAINER = "the state of another trainer's run"
-_DOCUMENT = "a document for people"
+_DOCUMENT = "documentation"
 _UNREADABLE_TOKENIZER = (
-    "the vocabulary of another kind of tokenizer than GPT-2's byte-level BPE; a folder without "
-    "vocab.json or tokenizer.json is refused where text is read"
+    "the vocabulary of a tokenizer other than GPT-2's byte-level BPE; reading text needs "
+    "vocab.json or tokenizer.json"
 )
 
 FILES: tuple[tuple[str, KeySpec], ...] = (
@@ -37,19 +37,19 @@ FILES: tuple[tuple[str, KeySpec], ...] = (
     ("tokenizer_config.json", used("the tokenizer's settings")),
     ("special_tokens_map.json", used("the tokenizer's special tokens")),
     ("added_tokens.json", used("the tokenizer's added tokens")),
-    ("vocab.json", used("the tokenizer's vocabulary, where there is no tokenizer.json")),
-    ("merges.txt", used("the tokenizer's merges, where there is no tokenizer.json")),
-    ("chat_template*", used("the chat template, which goes where the tokenizer goes")),
-    ("additional_chat_templates", used("chat templates, which go where the tokenizer goes")),
+    ("vocab.json", used("the tokenizer's vocabulary, if there is no tokenizer.json")),
+    ("merges.txt", used("the tokenizer's merges, if there is no tokenizer.json")),
+    ("chat_template*", used("the chat template, copied with the tokenizer")),
+    ("additional_chat_templates", used("chat templates, copied with the tokenizer")),
     ("vocab.txt", no_effect(_UNREADABLE_TOKENIZER)),
     ("*.model", no_effect(_UNREADABLE_TOKENIZER)),
     ("manifest.json", used("checksums of the folder")),
-    ("mindspore_model.yaml", used("the network, as MindFormers says it")),
-    ("*.yaml", used("the network, as MindFormers says it, of a .ckpt that has the same name")),
+    ("mindspore_model.yaml", used("the network, in MindFormers' form")),
+    ("*.yaml", used("the network of the .ckpt with the same name, in MindFormers' form")),
     (STRATEGY, used("how tensors are split over ranks")),
-    ("rank_*", used("tensors of a rank")),
-    (OPTIMIZER_STATE, used("moments of the optimizer, where a training goes on")),
-    (TRAINING_STATE, used("the state of training, where one goes on")),
+    ("rank_*", used("the tensors of one rank")),
+    (OPTIMIZER_STATE, used("the optimizer state, for resuming")),
+    (TRAINING_STATE, used("the training state, for resuming")),
     ("*.safetensors", no_effect(_OTHER_COPY)),
     ("*.safetensors.index.json", no_effect(_OTHER_COPY)),
     ("pytorch_model*", no_effect(_OTHER_COPY)),

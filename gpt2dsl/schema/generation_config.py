@@ -108,20 +108,20 @@ def _cache(value: Any) -> str:
     return "a cache of fewer bits gives other texts; take it out" if value == "quantized" else ""
 
 
-_SAMPLING = "of draws"
-_BEAMS = "of beams"
-_OUTPUT = "says what transformers returns beside the ids"
-_SPEED = "says how transformers computes; the texts are the same"
-_DRAFTS = "of drafts of another model, which do not change the texts"
-_ORIGIN = "says where the file comes from"
+_SAMPLING = "for sampling"
+_BEAMS = "for beam search"
+_OUTPUT = "what transformers returns in addition to the ids"
+_SPEED = "how transformers computes; the texts are the same"
+_DRAFTS = "for assisted generation, which does not change the texts"
+_ORIGIN = "the origin of the file"
 
 TABLE: Table = {
     "max_length": used("generation.max_length", _whole(1)),
-    "max_new_tokens": used("generation.max_new_tokens, before max_length", _whole(1)),
+    "max_new_tokens": used("generation.max_new_tokens; overrides max_length", _whole(1)),
     "min_length": used("generation.min_length", _integer),
-    "min_new_tokens": used("generation.min_new_tokens, before min_length", _integer),
+    "min_new_tokens": used("generation.min_new_tokens; overrides min_length", _integer),
     "early_stopping": used(f"generation.early_stopping, {_BEAMS}", _early),
-    "max_time": no_effect("no limit of time", _not_built("a limit of time")),
+    "max_time": no_effect("no time limit", _not_built("a limit of time")),
     "stop_strings": used("generation.stop_strings", _texts),
     "do_sample": used("generation.do_sample", _flag),
     "num_beams": used("generation.beams", _whole(1)),
@@ -160,10 +160,10 @@ TABLE: Table = {
     "output_scores": no_effect(_OUTPUT),
     "output_logits": no_effect(_OUTPUT),
     "return_dict_in_generate": no_effect(_OUTPUT),
-    "pad_token_id": no_effect("there is no padding here that a text could see"),
-    "bos_token_id": used("an empty prompt begins at it", _any_id),
+    "pad_token_id": no_effect("padding never affects a text"),
+    "bos_token_id": used("the token that an empty prompt begins with", _any_id),
     "eos_token_id": used("generation.eos", _any_id),
-    "decoder_start_token_id": no_effect("of models with an encoder"),
+    "decoder_start_token_id": no_effect("only for models with an encoder"),
     "is_assistant": no_effect(_DRAFTS),
     "num_assistant_tokens": no_effect(_DRAFTS),
     "num_assistant_tokens_schedule": no_effect(_DRAFTS),
@@ -178,11 +178,11 @@ TABLE: Table = {
     "low_memory": no_effect(_SPEED),
     "penalty_alpha": no_effect("no contrastive search", _not_built("contrastive search", 0)),
     "dola_layers": no_effect("no contrast of layers", _not_built("DoLa")),
-    "diversity_penalty": no_effect("of groups of beams, and there is one group"),
+    "diversity_penalty": no_effect("only for several groups of beams"),
     "num_beam_groups": no_effect("one group of beams", _not_built("a search in groups", 1)),
     "constraints": no_effect("no constraints", _not_built("a search with constraints")),
     "force_words_ids": no_effect("no constraints", _not_built("a search with forced words")),
-    FROM_CONFIG: used("config.json goes before, where it has keys of generation"),
+    FROM_CONFIG: used("whether generation keys in config.json take precedence"),
     "_commit_hash": no_effect(_ORIGIN),
     "_original_object_hash": no_effect(_ORIGIN),
     "transformers_version": no_effect(_ORIGIN),

@@ -15,11 +15,11 @@ def _format(value: Any) -> str:
 
 
 TABLE: Table = {
-    "format": used("the library whose names the tensors have", _format),
-    "total_size": no_effect("the bytes of all tensors, which their shapes say"),
-    "total_parameters": no_effect("the elements of all tensors, which their shapes say"),
-    "rank": used("the rank whose part of the tensors it is"),
-    "dtype": no_effect("the element type, which each tensor says"),
+    "format": used("the library whose tensor names are used", _format),
+    "total_size": no_effect("the bytes of all tensors, which follow from their shapes"),
+    "total_parameters": no_effect("the elements of all tensors, which follow from their shapes"),
+    "rank": used("the rank whose shards the file holds"),
+    "dtype": no_effect("the element type, which each tensor records"),
 }
 
 

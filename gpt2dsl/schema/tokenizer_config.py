@@ -65,18 +65,18 @@ def _by_id(value: Any) -> str:
 
 
 TABLE: Table = {
-    "tokenizer_class": used("decides which defaults hold", _class),
-    **dict.fromkeys(ROLES, used("stands for this token; it is added where it is missing", _token)),
-    ADDITIONAL: used("special tokens; they are added where they are missing", _tokens),
-    EXTRA: used("special tokens; they are added where they are missing", _extra),
+    "tokenizer_class": used("selects the defaults", _class),
+    **dict.fromkeys(ROLES, used("the token for this role; added if missing", _token)),
+    ADDITIONAL: used("special tokens; added if missing", _tokens),
+    EXTRA: used("special tokens; added if missing", _extra),
     ADDED: used("added tokens with their flags", _by_id),
     "add_prefix_space": used("a space before each text", _flag),
     "add_bos_token": used(
         "bos before each text where there is no tokenizer.json, whose post_processor decides", _flag
     ),
     "split_special_tokens": used("special tokens within a text are split as other text", _flag),
-    "clean_up_tokenization_spaces": used("spaces before punctuation go as ids are decoded", _flag),
-    "truncation_side": used("where texts that are classified are cut", _side),
+    "clean_up_tokenization_spaces": used("decoding removes spaces before punctuation", _flag),
+    "truncation_side": used("the side on which texts to classify are truncated", _side),
     "padding_side": no_effect("padding is masked here, on whichever side", _side),
     "chat_template": no_effect("kept; prompts are taken as they are"),
     **dict.fromkeys(
@@ -86,9 +86,9 @@ TABLE: Table = {
     **dict.fromkeys(
         ("stride", "padding", "truncation", "truncation_strategy", "pad_to_multiple_of",
          "pad_token_type_id", "model_input_names", "return_token_type_ids", "trim_offsets"),
-        no_effect("of what else a call returns in transformers"),
+        no_effect("only for other outputs of a tokenizer call in transformers"),
     ),
-    "errors": no_effect("of the tokenizer in Python; AutoTokenizer takes the one in Rust"),
+    "errors": no_effect("only for the Python tokenizer; AutoTokenizer uses the one in Rust"),
     **dict.fromkeys(
         ("add_eos_token", "do_lower_case", "spaces_between_special_tokens", "legacy", "unk_id"),
         no_effect("GPT-2's tokenizer in transformers has no such setting"),
@@ -99,10 +99,10 @@ TABLE: Table = {
          "device_map", "transformers_version", "_commit_hash", "is_local", "backend", "verbose",
          "local_files_only", "revision", "use_auth_token", "trust_remote_code", "vocab_size",
          "vocab_file", "merges_file", "model_type"),
-        no_effect("of where it came from"),
+        no_effect("the origin of the tokenizer"),
     ),
     "auto_map": no_effect("code beside weights is never run"),
-    "tokenizer_file": no_effect("of where it came from", only(None, cure=_OWN_FILES)),
+    "tokenizer_file": no_effect("the origin of the tokenizer", only(None, cure=_OWN_FILES)),
     "init_inputs": no_effect("empty", only([], cure=_OWN_FILES)),
     "fast_tokenizer_files": no_effect(
         "the one that is read",

@@ -32,23 +32,23 @@ def _decoder(value: Any) -> str:
 
 TABLE: Table = {
     "version": no_effect("the library checks it"),
-    "truncation": no_effect("a call decides; its direction is the default of truncation_side"),
-    "padding": no_effect("a call decides; its token is the default of pad_token"),
+    "truncation": no_effect("set by each call; its direction is the default of truncation_side"),
+    "padding": no_effect("set by each call; its token is the default of pad_token"),
     "added_tokens": used("added tokens with their flags"),
     "normalizer": used("changes a text before it is split"),
     "pre_tokenizer": used("splits a text into words"),
     "post_processor": used("puts special tokens around a text"),
-    "decoder": used("makes text of tokens", _decoder),
+    "decoder": used("turns tokens into text", _decoder),
     "model.type": used("byte-level BPE", only("BPE", cure=_CURE)),
-    "model.dropout": no_effect("of training; ids are never left to chance here"),
+    "model.dropout": no_effect("only for training; tokenisation is deterministic here"),
     "model.unk_token": used("stands for symbols that the vocabulary lacks"),
     "model.continuing_subword_prefix": used("before symbols within a word"),
     "model.end_of_word_suffix": used("after the last symbol of a word"),
-    "model.fuse_unk": used("makes one of unknown symbols that follow each other"),
+    "model.fuse_unk": used("merges consecutive unknown symbols into one"),
     "model.byte_fallback": used("spells unknown symbols in bytes"),
-    "model.ignore_merges": used("takes a word that is a token as it is"),
+    "model.ignore_merges": used("leaves a word that is a token whole"),
     "model.vocab": used("token → id"),
-    "model.merges": used("pairs in their order"),
+    "model.merges": used("pairs, in order"),
 }
 
 
