@@ -275,16 +275,17 @@ def _table_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iter
     wanted = {"data.text_column": form.text}
     if labels:
         wanted["data.label_column"] = form.label
-    places: list[int] | None = None
+    places: list[int] = []
+    width = 0
     for number, fields in reader:
         if isinstance(fields, str):
             yield BadRow(number, fields, fields)
             continue
-        if places is None:
-            places = header.places(wanted, fields, form)
+        if not width:
+            places, width = header.places(wanted, fields, form), len(fields)
             if form.header:
                 continue
-        item = _tried(number, _picked, fields, places)
+        item = _tried(number, _picked, fields, places, width, form)
         if form.format == "tsv" and isinstance(item, TableRow) and (count := _enclosed(fields)):
             item = attrs.evolve(item, enclosed=count)
         yield item
@@ -309,11 +310,21 @@ def _enclosed(fields: list[str]) -> int:
     )
 
 
-def _picked(fields: list[str], places: list[int]) -> tuple[str, str]:
+def _picked(fields: list[str], places: list[int], width: int, form: DataFormat) -> tuple[str, str]:
+    """Return text and class of a row.
+
+    A row may end early, as spreadsheets write it, if a header says what it lacks. One with more
+    columns than the header is cut wherever a value has a separator in it.
+    """
+    count = counted(len(fields), "column")
+    if len(fields) > width or (len(fields) < width and not form.header):
+        name = "comma" if form.format == "csv" else "tab"
+        first = "the header" if form.header else "the first row"
+        cure = f"a value with a {name} in it stands in quotes" if form.quotes else ""
+        message = f"it has {count}, {first} has {width}"
+        raise BadRowError("; ".join(filter(None, (message, cure))), "columns")
     if len(fields) <= max(places):
-        raise BadRowError(
-            f"it has {counted(len(fields), 'column')}, {max(places) + 1} are needed", "columns"
-        )
+        raise BadRowError(f"it has {count}, {max(places) + 1} are needed", "columns")
     values = [fields[place] for place in places]
     return values[0], values[1] if len(values) > 1 else ""
 

@@ -118,6 +118,11 @@ def test_ends_of_lines_and_byte_order_marks_do_not_matter(
     assert rows(tmp_path, content, format="tsv", **form) == [("no", "0"), ("yes", "1")]
 
 
+def test_a_row_may_end_early_after_the_columns_that_are_read(tmp_path: Path) -> None:
+    content = "text,label,by\na,1,x\nb,0\n"
+    assert rows(tmp_path, content, format="csv") == [("a", "1"), ("b", "0")]
+
+
 def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path) -> None:
     content = 'text,label\n"two\nlines",1\nonly one column\n'
     cure = "; data.max_bad_rows = 1 passes over as many"
@@ -151,6 +156,31 @@ def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path)
         ('{"text": "\\ud83d", "label": 1}\n', {"format": "jsonl"}, "1 half of a surrogate pair"),
         ('{"text": " ", "label": 1}\n', {"format": "jsonl"}, "1 the text is empty"),
         ('text,label\n"a"b,1\n', {"format": "csv"}, "2 ',' expected after '\"'"),
+        (
+            "label,text\n1,a film, which ran, was good\n",
+            {"format": "csv"},
+            "2 it has 4 columns, the header has 2; a value with a comma in it stands in quotes",
+        ),
+        (
+            "text,label\na film, which ran,1\n",
+            {"format": "csv"},
+            "2 it has 3 columns, the header has 2; a value with a comma in it stands in quotes",
+        ),
+        (
+            "label\ttext\n1\ta\tb\n",
+            {"format": "tsv", "quotes": False},
+            "2 it has 3 columns, the header has 2; data",
+        ),
+        (
+            "a,1\nb, c,1\n",
+            {"format": "csv", "header": False, "text": 0, "label": 1},
+            "2 it has 3 columns, the first row has 2",
+        ),
+        (
+            "b, c,1\na,1\n",
+            {"format": "csv", "header": False, "text": 0, "label": 1},
+            "2 it has 2 columns, the first row has 3",
+        ),
         ("sentence\tlabel\na\t2\n", {"format": "sst2"}, "2 the class is '2', one of 0, 1 is"),
         ("a\tb\tc\n", {"format": "sst2"}, "1 it has 3 columns, 2 are expected"),
         ("review,sentiment\na,neutral\n", {"format": "imdb"}, "2 the class is 'neutral', one of"),
