@@ -102,11 +102,11 @@ def test_command_settings_and_task_have_the_same_defaults() -> None:
         ([LoRA(r=2)], "lora: serve trains no adapter; name a trained one by its folder"),
         (
             [Generation(suppress_tokens=[5], stop_strings=[""])],
-            "generation.stop_strings = ('',): a text is empty [G2-107]",
+            "generation.stop_strings = ['']: a text is empty [G2-107]",
         ),
         (
             [Generation(suppress_tokens=[5, 301])],
-            "generation.suppress_tokens = (5, 301): 301 is no id: there are 301 [G2-202]",
+            "generation.suppress_tokens = [5, 301]: 301 is no id: there are 301 [G2-202]",
         ),
     ],
 )
