@@ -49,6 +49,12 @@ class Input:
     refusals: tuple[Fault, ...] = ()
 
 
+READ_BY = (
+    *(f"data.{key}" for key in ("format", "text_column", "label_column", "header", "quotes")),
+    *("data.max_bad_rows", "classifier", "model"),
+)
+"""Keys and tables that decide how data is read."""
+
 SMALL = 2**23
 """Size of a table in bytes up to which a plan examines all rows."""
 
@@ -87,7 +93,7 @@ def find_source(
             bad_rows=bad,
         )
     except SpecError as error:
-        return refused(parts, key, name, _mixed(parts, key, error) or error), None
+        return refused(parts, key, name, _mixed(parts, key, error) or error, READ_BY), None
     return item, source
 
 
@@ -103,6 +109,8 @@ def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
         or other.startswith("sample:")
         or error.code not in ("G2-302", "G2-304", "G2-309", "G2-310")
     ):
+        return None
+    if not _is_there(other):
         return None
     actual, wanted = _apparent(name), _apparent(other)
     if "format" in parts.data.origins:
@@ -124,6 +132,14 @@ def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
 
 _NAMED = {"sst2": ("tsv",), "cola": ("tsv",), "imdb": ("csv",), "agnews": ("csv",)}
 """Data set → the formats that its names stand for."""
+
+
+def _is_there(name: str) -> bool:
+    """Return whether data that has some text is there."""
+    try:
+        return Source.find(name) is not None
+    except SpecError:
+        return False
 
 
 def _apparent(name: str) -> str:
@@ -273,8 +289,13 @@ def weights_key(parts: Parts) -> str:
     return parts.task.weights_key if parts.task else "model.weights"
 
 
-def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
-    """Return an input that check and run refuse; its faults point to the line that names it."""
+def refused(
+    parts: Parts, key: str, name: str, error: SpecError, compared: tuple[str, ...] = ()
+) -> Input:
+    """Return an input that check and run refuse; its faults point to the line that names it.
+
+    ``compared`` are keys and tables that decide how it is read, unless it is absent.
+    """
     messages = [(problem.code, _message(problem, name)) for problem in error.faults]
     return Input(
         key=key,
@@ -282,7 +303,14 @@ def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
         state="absent" if messages[0][0] == "G2-301" else "unusable",
         detail=messages[0][1],
         refusals=tuple(
-            fault(parts, code, key, message, "model.size", "task.data", "task.prompts")
+            fault(
+                parts,
+                code,
+                key,
+                message,
+                *("model.size", "task.data", "task.prompts"),
+                compared=() if code == "G2-301" else compared,
+            )
             for code, message in messages
         ),
     )
