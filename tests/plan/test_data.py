@@ -126,6 +126,16 @@ def test_where_both_are_of_another_format_that_format_is_told(tmp_path: Path) ->
         assert all('say data.format = "jsonl"' in fault.message for fault in faults)
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_data_that_is_absent_has_no_format_to_follow(tmp_path: Path, *, empty: bool) -> None:
+    data = written(tmp_path, "mistyped.txt", "") if empty else str(tmp_path / "mistyped.txt")
+    recipe = NANO | Task.pretrain(data=data, eval_data=written(tmp_path, "h.jsonl", JSONL))
+    absent, other = recipe.faults()
+    assert (absent.code, absent.key) == ("G2-302" if empty else "G2-301", f"task.data = {data}")
+    assert (other.code, other.key.split()[0]) == ("G2-310", "task.eval_data")
+    assert 'h.jsonl is no plain text by its name: say data.format = "jsonl";' in other.message
+
+
 def test_where_neither_is_in_the_format_each_is_told_its_own_fault(tmp_path: Path) -> None:
     paths = [written(tmp_path, name) for name in ("r.txt", "h.txt")]
     recipe = NANO | Data(format="jsonl") | Task.pretrain(data=paths[0], eval_data=paths[1])
