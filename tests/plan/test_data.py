@@ -220,6 +220,29 @@ def test_rows_that_are_passed_over_are_notes_of_the_plan(tmp_path: Path) -> None
     assert (fault.code, f"{path}:1501" in fault.message) == ("G2-309", True)
 
 
+@pytest.mark.parametrize("classifies", [False, True])
+def test_quotes_that_enclose_rows_are_a_note_of_the_plan_and_told_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    classifies: bool,
+) -> None:
+    monkeypatch.setenv("GPT2DSL_CACHE", str(tmp_path / "cache"))
+    path = written(
+        tmp_path, "q1.tsv", 'text\tlabel\n"Oh\t1\nno\t0\nyes"\t1\n' + "cat sat\t0\n" * 300
+    )
+    recipe = NANO | Data(format="tsv") | Task.pretrain(data=path, eval_data=path)
+    plan = (recipe | Classifier(labels=2) if classifies else recipe).plan()
+    words = f"{path}:2: quotes enclose 3 lines and their tabs as one value; data.quotes = false"
+    for made in (plan, plan.prepared()):
+        assert [note.startswith(words) for note in made.notes if "quotes" in note] == [True]
+    assert "quotes enclose" not in capsys.readouterr().err
+    source = opened(path, form="tsv", text_column="text", header=True, quotes=True, max_bad_rows=0)
+    assert len(list(source.documents())) == 301
+    assert "one value; --no-quotes reads quotes as plain text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "form", "more"),
     [
