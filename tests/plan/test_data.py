@@ -21,6 +21,9 @@ from gpt2dsl import (
 )
 from gpt2dsl.engine.prepare import opened
 
+FIELDS = {"code", "origin", "key", "message", "meant"}
+"""Fields of a fault in plan.json."""
+
 NANO = Model(size="nano") | Train(batch_size=4, seq_length=32)
 
 
@@ -131,6 +134,8 @@ def test_data_that_is_absent_has_no_format_to_follow(tmp_path: Path, *, empty: b
     data = written(tmp_path, "mistyped.txt", "") if empty else str(tmp_path / "mistyped.txt")
     recipe = NANO | Task.pretrain(data=data, eval_data=written(tmp_path, "h.jsonl", JSONL))
     absent, other = recipe.faults()
+    refusals = [item["refusals"] for item in recipe.plan().to_json()["inputs"]]
+    assert all(set(fault) == FIELDS for (fault,) in refusals)
     assert (absent.code, absent.key) == ("G2-302" if empty else "G2-301", f"task.data = {data}")
     assert (other.code, other.key.split()[0]) == ("G2-310", "task.eval_data")
     assert 'h.jsonl is no plain text by its name: say data.format = "jsonl";' in other.message
@@ -238,6 +243,7 @@ def test_quotes_that_enclose_rows_are_a_note_of_the_plan_and_told_once(
     for made in (plan, plan.prepared()):
         assert [note.startswith(words) for note in made.notes if "quotes" in note] == [True]
     assert "quotes enclose" not in capsys.readouterr().err
+    assert "enclosed" not in plan.to_json()["inputs"][0]
     source = opened(path, form="tsv", text_column="text", header=True, quotes=True, max_bad_rows=0)
     assert len(list(source.documents())) == 301
     assert "one value; --no-quotes reads quotes as plain text" in capsys.readouterr().err
