@@ -93,6 +93,7 @@ class Fault(ShownAsText):
         key: name of the value, ``train.batch_size``, with `` = value`` where that helps.
         message: the expected and the actual value, or the remedy.
         meant: the field that an unknown one is probably a misspelling of; "" if none is close.
+        compared: keys and tables whose values it compares; if one is faulty, it is no fault.
     """
 
     code: str
@@ -100,6 +101,7 @@ class Fault(ShownAsText):
     key: str
     message: str
     meant: str = ""
+    compared: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
 
     def __str__(self) -> str:
         head = "  ".join(word for word in (self.origin, self.key) if word)

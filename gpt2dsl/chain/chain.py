@@ -199,9 +199,17 @@ def _stage(recipe: Recipe) -> str:
     return repr(parts[0]) if len(parts) == 1 else f"({recipe!r})"
 
 
+GIVING = ("task", "model", "classifier", "lora", "data")
+"""Tables that decide which weights and tokenizer a stage gives to later ones."""
+
+
 def at(number: int, fault: Fault) -> Fault:
     """Return a fault of a stage's recipe with the key that it has in the chain."""
-    return attrs.evolve(fault, key=f"stage.{number}.{fault.key}" if fault.key else fault.key)
+    compared = [f"stage.{number}.{key}" for key in fault.compared]
+    if any(key.startswith(("model", "task.source")) for key in fault.compared):
+        compared += [f"stage.{n}.{table}" for n in range(1, number) for table in GIVING]
+    key = f"stage.{number}.{fault.key}" if fault.key else ""
+    return attrs.evolve(fault, key=key, compared=tuple(compared))
 
 
 def parse_overrides(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,24 @@ def _faults_of_complete(recipe: Recipe | Chain, faults: tuple[Fault, ...]) -> It
     parts = tuple(
         known.key.rpartition("extends")[0] for known in faults if known.code in tables.UNREAD
     )
-    faulty = {key for known in faults for key in (known.key.partition(" ")[0], _meant(known))}
+    faulty = {
+        _meant(known) if known.code in ("G2-101", "G2-104") else known.key.partition(" ")[0]
+        for known in faults
+    } - {""}
     for fault in recipe.faults():
         key = fault.key.partition(" ")[0]
         no_task = key.endswith("task") and any(known.startswith(f"{key}.") for known in faulty)
-        if not (no_task or key in faulty or _follows(fault, parts)):
+        is_known = no_task or key in faulty or _overlap(fault.compared, faulty)
+        if not (is_known or _follows(fault, parts)):
             yield fault
+
+
+def _overlap(keys: Iterable[str], others: Iterable[str]) -> bool:
+    """Return whether two sets of keys and tables share one, or a key of a table."""
+    return any(
+        f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+        for key, other in itertools.product(keys, others)
+    )
 
 
 def _follows(fault: Fault, unread: tuple[str, ...]) -> bool:

@@ -16,7 +16,10 @@ Column = str | int
 
 @attrs.frozen(kw_only=True)
 class DataFormat:
-    """The format of data and its columns, as ``[data]`` describes them."""
+    """The format of data and its columns, as ``[data]`` describes them.
+
+    ``plain_quotes`` is the setting that reads quotes as text, for messages.
+    """
 
     format: str = "text"
     text: Column = "text"
@@ -24,6 +27,7 @@ class DataFormat:
     header: bool = True
     quotes: bool = True
     max_bad_rows: int = 0
+    plain_quotes: str = attrs.field(default="data.quotes = false", eq=False)
 
     @classmethod
     def of(cls, data: Data) -> DataFormat:

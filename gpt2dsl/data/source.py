@@ -19,7 +19,7 @@ from gpt2dsl.data import digests, paths, shards
 from gpt2dsl.data.form import RECORDS, DataFormat
 from gpt2dsl.data.header import SEPARATORS
 from gpt2dsl.data.paths import Passed
-from gpt2dsl.data.table import PLAIN, BadRows, Item, TableRow, rows
+from gpt2dsl.data.table import BadRows, Item, TableRow, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError, some
 
@@ -40,10 +40,11 @@ Number = Callable[[str], object]
 
 @attrs.frozen
 class Looked:
-    """Number of a table's usable rows, and the rows that are skipped, with the reason."""
+    """Number of a table's usable rows, the rows that are skipped, and quotes that may be text."""
 
     rows: int
     bad: tuple[str, ...] = ()
+    enclosed: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -211,16 +212,30 @@ class Source:
         """
         bad = BadRows(self.form.max_bad_rows)
         for file, row in self._good(bad, number, None):
-            if row.enclosed:
-                _tell(file, row.line, row.enclosed)
+            if row.enclosed and (words := self._enclosed(file, row)) not in _told:
+                _told.add(words)
+                terminal.say(words)
             yield row
         for words in bad.words():
             _tell_passed(words)
 
     def look(self, *, number: Number | None = None, first: int | None = None) -> Looked:
-        """Read the first rows, or all, and return their counts only; as ``rows`` otherwise."""
-        bad = BadRows(self.form.max_bad_rows)
-        return Looked(sum(1 for _ in self._good(bad, number, first)), bad.words())
+        """Read the first rows, or all, and return their counts and what to say of them.
+
+        Arguments and errors are those of ``rows``, which does not report again what this returns.
+        """
+        bad, count, enclosed = BadRows(self.form.max_bad_rows), 0, list[str]()
+        for file, row in self._good(bad, number, first):
+            count += 1
+            if row.enclosed:
+                enclosed.append(self._enclosed(file, row))
+        _told.update(enclosed)
+        return Looked(count, bad.words(), tuple(enclosed))
+
+    def _enclosed(self, file: Path, row: TableRow) -> str:
+        """Return a message on quotes that may have enclosed several rows."""
+        message = f"quotes enclose {row.enclosed} lines and their tabs as one value"
+        return f"{file}:{row.line}: {message}; {self.form.plain_quotes} reads quotes as plain text"
 
     def _good(
         self, bad: BadRows, number: Number | None, first: int | None
@@ -257,11 +272,8 @@ def _is_empty(path: Path) -> str:
     return "" if path.stat().st_size else "empty"
 
 
-@functools.cache
-def _tell(file: Path, line: int, enclosed: int) -> None:
-    """Report quotes that may have enclosed several rows, once per process."""
-    message = f"quotes enclose {enclosed} lines and their tabs as one value"
-    terminal.say(f"{file}:{line}: {message}{PLAIN}")
+_told: set[str] = set()
+"""Messages on quotes that this process has reported, or returned to a plan."""
 
 
 @functools.cache

@@ -54,6 +54,7 @@ def opened(
         header=header,
         quotes=quotes,
         max_bad_rows=max_bad_rows,
+        plain_quotes="--no-quotes",
     )
     source = Source.open(name, described)
     if form is None:

@@ -71,7 +71,7 @@ def read_by(
     except InputError as error:  # the number of rows of MindRecord is in its index
         if prepare:
             raise
-        read.append(inputs.refused(parts, data.key, data.name, error))
+        read.append(inputs.refused(parts, data.key, data.name, error, ("train", *inputs.READ_BY)))
         network, batches = _cut(parts, network, None, ready=False)
     return network, batches, read + _too_short(parts, network, batches, data, source)
 
@@ -174,7 +174,12 @@ def _too_short(
         f"too short: {qualifier}{rows:,} rows of {batches.row_tokens:,} tokens do not fill "
         f"a batch of {batches.batch:,}"
     )
-    return [inputs.refused(parts, data.key, data.name, InputError("G2-305", data.name, message))]
+    compared = ("train", "data", "classifier", "model")
+    return [
+        inputs.refused(
+            parts, data.key, data.name, InputError("G2-305", data.name, message), compared
+        )
+    ]
 
 
 def _most_rows(parts: Parts, network: Network, source: Source) -> int:

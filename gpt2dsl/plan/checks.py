@@ -27,15 +27,31 @@ def faults(parts: Parts, geometry: GPT2Config) -> list[Fault]:
     return [fault for rule in rules for fault in rule(parts, geometry)]
 
 
-def fault(parts: Parts, code: str, key: str, message: str, *else_keys: str) -> Fault:
-    """Return a fault at the line of ``key``, or of the first of ``else_keys`` that is written."""
+NETWORK = ("model", "task.source")
+"""Keys and tables that decide the network's sizes."""
+
+
+def fault(
+    parts: Parts,
+    code: str,
+    key: str,
+    message: str,
+    *else_keys: str,
+    compared: tuple[str, ...] = (),
+) -> Fault:
+    """Return a fault at the line of ``key``, or of the first of ``else_keys`` that is written.
+
+    ``compared`` are other keys, and tables, whose values lead to it.
+    """
+    compared = (key, *else_keys, *compared)
     table, _, field = key.partition(".")
     part = getattr(parts, table)
     shown = f"{key} = {as_written(getattr(part, field))}" if hasattr(part, field) else key
     for name in (key, *else_keys):
         if (origin := parts.origin(name)) != "default":
-            return Fault(code, origin, shown, message)
-    return Fault(code, part.origin if part and part.origins else "", shown, message)
+            return Fault(code, origin, shown, message, compared=compared)
+    origin = part.origin if part and part.origins else ""
+    return Fault(code, origin, shown, message, compared=compared)
 
 
 def _together(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
@@ -57,10 +73,13 @@ def _with_classes(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     wanted = CLASSES.get(parts.data.format, geometry.labels)
     if wanted != geometry.labels:
         message = f"{parts.data.format} has {wanted} classes, the classifier {geometry.labels}"
-        yield fault(parts, "G2-317", "classifier.labels", message, "data.format")
+        yield fault(
+            parts, "G2-317", "classifier.labels", message, "data.format", compared=("model",)
+        )
     if parts.data.format in WITHOUT_CLASSES:
         message = f"a classifier needs the class of each text: {', '.join(WITH_CLASSES)}"
-        yield fault(parts, "G2-107", "data.format", message, "classifier.labels", "task.data")
+        keys = ("classifier.labels", "task.data")
+        yield fault(parts, "G2-107", "data.format", message, *keys, compared=("model",))
 
 
 def _records(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
@@ -83,18 +102,18 @@ def _model(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
         yield fault(parts, "G2-202", "model.allow_missing", f"expected a regex: {error}")
     if geometry.hidden % geometry.heads:
         message = f"{geometry.heads} heads do not divide the width {geometry.hidden}"
-        yield fault(
-            parts, "G2-203", "model.heads", message, "model.hidden", "model.size", "model.weights"
-        )
+        keys = ("model.hidden", "model.size", "model.weights")
+        yield fault(parts, "G2-203", "model.heads", message, *keys, compared=NETWORK)
 
 
 def _layout(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     mp = parts.parallel.mp
     for key, message in undivided(parts.parallel, geometry):
-        yield fault(parts, "G2-203", f"parallel.{key}", message)
+        yield fault(parts, "G2-203", f"parallel.{key}", message, compared=NETWORK)
     if parts.parallel.sequence_parallel and parts.train.seq_length % mp:
         message = f"mp = {mp} does not divide {parts.train.seq_length} tokens (sequence_parallel)"
-        yield fault(parts, "G2-203", "train.seq_length", message, "parallel.sequence_parallel")
+        keys = ("parallel.sequence_parallel",)
+        yield fault(parts, "G2-203", "train.seq_length", message, *keys, compared=("parallel.mp",))
 
 
 def _chosen(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
@@ -104,7 +123,7 @@ def _chosen(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     for key in ("dp", "mp", "pp", "micro_batches", "recompute", "optimizer_shard"):
         if parts.origin(f"parallel.{key}") != "default":
             message = "devices chooses it; leave one of both out"
-            yield fault(parts, "G2-105", f"parallel.{key}", message)
+            yield fault(parts, "G2-105", f"parallel.{key}", message, compared=("parallel.devices",))
 
 
 def undivided(parallel: Parallel, geometry: GPT2Config) -> Iterator[tuple[str, str]]:
@@ -155,6 +174,7 @@ def _length(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
             "model.size",
             "model.weights",
             "task.data",
+            compared=NETWORK,
         )
 
 
@@ -164,7 +184,9 @@ def _rate(parts: Parts, _: GPT2Config) -> Iterator[Fault]:
     schedule, lr = parts.schedule, parts.optim.lr
     if schedule.kind in ("cosine", "cosine_restarts", "polynomial") and schedule.end > lr:
         message = f"{schedule.end:g} at the end is above the peak, optim.lr = {lr:g}"
-        yield fault(parts, "G2-202", "schedule.end", message, "optim.lr")
+        yield fault(
+            parts, "G2-202", "schedule.end", message, "optim.lr", compared=("schedule.kind",)
+        )
     if parts.train.steps is not None:
         yield from warmup(parts, parts.train.steps)
 
@@ -177,4 +199,7 @@ def warmup(parts: Parts, steps: int | None) -> Iterator[Fault]:
     if steps > warm:
         return
     message = f"{counted(warm, 'step')} of warm-up leave none of the {counted(steps, 'step')}"
-    yield fault(parts, "G2-202", "schedule.warmup", message, "train.steps", "train.epochs")
+    keys = ("train.steps", "train.epochs")
+    yield fault(
+        parts, "G2-202", "schedule.warmup", message, *keys, compared=("train", "data", *NETWORK)
+    )

@@ -15,6 +15,7 @@ import attrs
 from gpt2dsl.errors import SpecError
 from gpt2dsl.layout.config import PADDED_TO, GPT2Config
 from gpt2dsl.layout.params import parameter_count
+from gpt2dsl.parts import TABLES
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import bytes_of
@@ -90,7 +91,9 @@ def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, .
     if not layouts:
         size = parts.parallel.memory or "any memory"
         message = f"no layout of {parts.parallel.devices} devices fits {size}, or divides the batch"
-        raise SpecError([fault(parts, "G2-206", "parallel.devices", message)])
+        raise SpecError(
+            [fault(parts, "G2-206", "parallel.devices", message, compared=tuple(TABLES))]
+        )
     chosen = layouts[0].parallel
     chosen.written(parts.parallel.origin, dict.fromkeys(chosen.origins, "chosen"))
     best = {(p.dp, p.mp, p.pp): choice for choice in reversed(layouts) for p in (choice.parallel,)}

@@ -25,7 +25,7 @@ def rank_table(parts: Parts) -> list[Input]:
         named = [
             attrs.evolve(problem, origin=problem.key or problem.origin) for problem in error.faults
         ]
-        return [inputs.refused(parts, KEY, name, SpecError(named))]
+        return [inputs.refused(parts, KEY, name, SpecError(named), ("parallel", "runtime.device"))]
 
 
 def _read(name: str, ranks: int) -> Input:

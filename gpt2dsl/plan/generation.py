@@ -29,19 +29,24 @@ def completed(parts: Parts, info: WeightsInfo | None) -> tuple[Generation, list[
     try:
         settings = info.defaults.completed(parts.generation)
     except SpecError as error:
-        problems += error.faults
+        problems += map(_comparing, error.faults)
     try:
         info.defaults.refuse(parts.generation)
     except SpecError as error:
-        problems += error.faults
+        problems += map(_comparing, error.faults)
     return settings, problems
+
+
+def _comparing(problem: Fault) -> Fault:
+    """Return a fault of settings that those of the weights complete."""
+    return attrs.evolve(problem, compared=("generation", "model"))
 
 
 def faults(parts: Parts, generation: Generation) -> list[Fault]:
     """Return generation settings that contradict each other."""
     completed = attrs.evolve(parts, generation=generation)
     return [
-        fault(completed, "G2-107", f"generation.{key}", why)
+        fault(completed, "G2-107", f"generation.{key}", why, compared=("generation", "model"))
         for key, why in generation.contradictions()
     ]
 

@@ -11,7 +11,7 @@ import attrs
 from gpt2dsl.data import prompts
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.form import DataFormat, other_format, refuse_other_than_text
-from gpt2dsl.data.source import Source
+from gpt2dsl.data.source import Looked, Source
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.files import cache
 from gpt2dsl.layout.config import REGRESSION
@@ -34,6 +34,7 @@ class Input:
         files: files that are read, in order, with the targets of links; of data only.
         passed_over: files beside them that are not read, with the reason.
         bad_rows: rows that are skipped, with the reason, among those that were examined.
+        enclosed: quotes that enclose several lines and tabs, which may be text.
         refusals: faults for which check and run refuse it; () where they accept it.
     """
 
@@ -46,8 +47,15 @@ class Input:
     files: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     bad_rows: tuple[str, ...] = ()
+    enclosed: tuple[str, ...] = ()
     refusals: tuple[Fault, ...] = ()
 
+
+READ_BY = (
+    *(f"data.{key}" for key in ("format", "text_column", "label_column", "header", "quotes")),
+    *("data.max_bad_rows", "classifier", "model"),
+)
+"""Keys and tables that decide how data is read."""
 
 SMALL = 2**23
 """Size of a table in bytes up to which a plan examines all rows."""
@@ -69,13 +77,13 @@ def find_source(
         whole: whether to look for bad rows to skip in all of a large table.
     """
     name = parts.value(key)
-    bad: tuple[str, ...] = ()
+    looked = Looked(0)
     try:
         source = Source.open(name, DataFormat.of(parts.data))
         if "format" not in parts.data.origins and parts.data.format == "text":
             refuse_other_than_text(name, (file.path for file in source.files))
         if source.form.format not in (*WITHOUT_CLASSES, "mindrecord"):
-            bad = _bad_rows(source, classes, problem, whole=whole)
+            looked = _look(source, classes, problem, whole=whole)
         item = Input(
             key=key,
             name=name,
@@ -84,10 +92,11 @@ def find_source(
             detail=parts.data.format + _unread(source),
             files=tuple(_linked(file.path) for file in source.files),
             passed_over=tuple(f"{_printable(path)}: {why}" for path, why in source.passed),
-            bad_rows=bad,
+            bad_rows=looked.bad,
+            enclosed=looked.enclosed,
         )
     except SpecError as error:
-        return refused(parts, key, name, _mixed(parts, key, error) or error), None
+        return refused(parts, key, name, _mixed(parts, key, error) or error, READ_BY), None
     return item, source
 
 
@@ -103,6 +112,8 @@ def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
         or other.startswith("sample:")
         or error.code not in ("G2-302", "G2-304", "G2-309", "G2-310")
     ):
+        return None
+    if not _is_there(other):
         return None
     actual, wanted = _apparent(name), _apparent(other)
     if "format" in parts.data.origins:
@@ -126,6 +137,14 @@ _NAMED = {"sst2": ("tsv",), "cola": ("tsv",), "imdb": ("csv",), "agnews": ("csv"
 """Data set → the formats that its names stand for."""
 
 
+def _is_there(name: str) -> bool:
+    """Return whether data that has some text is there."""
+    try:
+        return Source.find(name) is not None
+    except SpecError:
+        return False
+
+
 def _apparent(name: str) -> str:
     """Return the format of data by its content or name; "" where neither says."""
     try:
@@ -137,10 +156,8 @@ def _apparent(name: str) -> str:
     return "jsonl" if is_json else other_format(path)
 
 
-def _bad_rows(
-    source: Source, classes: tuple[str, ...], problem: str, *, whole: bool
-) -> tuple[str, ...]:
-    """Return the rows of a table that are skipped, with the reason.
+def _look(source: Source, classes: tuple[str, ...], problem: str, *, whole: bool) -> Looked:
+    """Return what the rows of a table, or the first of a large one, are.
 
     Raises:
         SpecError: there are too many (G2-309), or no others (G2-302).
@@ -151,7 +168,7 @@ def _bad_rows(
     looked = source.look(number=number, first=None if all_rows else LOOKED_AT)
     if not looked.rows and (all_rows or not looked.bad):
         raise source.without_rows()
-    return looked.bad
+    return looked
 
 
 def notes(read: Iterable[Input]) -> Iterator[str]:
@@ -160,6 +177,8 @@ def notes(read: Iterable[Input]) -> Iterator[str]:
     for item in by_key.values():
         if item.bad_rows:
             yield f"{item.key} passes over what can't be used: {some(item.bad_rows)}"
+    if quotes := dict.fromkeys(words for item in by_key.values() for words in item.enclosed):
+        yield some([*quotes])
     data, held_out = by_key.get("task.data"), by_key.get("task.eval_data")
     if data and held_out and (shared := _shared(data, held_out)):
         yield f"task.eval_data is trained on: {shared}; its loss says nothing of other text"
@@ -273,8 +292,13 @@ def weights_key(parts: Parts) -> str:
     return parts.task.weights_key if parts.task else "model.weights"
 
 
-def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
-    """Return an input that check and run refuse; its faults point to the line that names it."""
+def refused(
+    parts: Parts, key: str, name: str, error: SpecError, compared: tuple[str, ...] = ()
+) -> Input:
+    """Return an input that check and run refuse; its faults point to the line that names it.
+
+    ``compared`` are keys and tables that decide how it is read, unless it is absent.
+    """
     messages = [(problem.code, _message(problem, name)) for problem in error.faults]
     return Input(
         key=key,
@@ -282,7 +306,14 @@ def refused(parts: Parts, key: str, name: str, error: SpecError) -> Input:
         state="absent" if messages[0][0] == "G2-301" else "unusable",
         detail=messages[0][1],
         refusals=tuple(
-            fault(parts, code, key, message, "model.size", "task.data", "task.prompts")
+            fault(
+                parts,
+                code,
+                key,
+                message,
+                *("model.size", "task.data", "task.prompts"),
+                compared=() if code == "G2-301" else compared,
+            )
             for code, message in messages
         ),
     )

@@ -16,7 +16,7 @@ from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.plan import training
-from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.checks import NETWORK, fault
 from gpt2dsl.plan.inputs import Input, refused, weights_key, weights_name
 from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.written import Written
@@ -100,7 +100,7 @@ def find_network(
         faults = [*_contradictions(parts, stated, geometry), *_head(parts, info)]
     if entries and (misfit := vocabulary_misfit(entries, geometry.vocab)):
         keys = ("model.vocab", "data.vocab", weights_key(parts))
-        faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys))
+        faults.append(fault(parts, "G2-205", "data.tokenizer", misfit, *keys, compared=NETWORK))
     faults += _new_tokenizer(parts)
     settings, conflicts = task.generation(info)
     faults += [*training.faults(parts, geometry), *conflicts, *task.faults(geometry, info)]
@@ -145,7 +145,7 @@ def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, WeightsI
             return _adapter(parts, name, overrides), None
         info = reading.read_info(name, overrides)
     except InputError as error:
-        return refused(parts, weights_key(parts), name, error), None
+        return refused(parts, weights_key(parts), name, error, ("model", "task")), None
     item = Input(
         key=weights_key(parts),
         name=name,
@@ -202,7 +202,7 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
     try:
         loaded = Tokenizer.load(name)
     except InputError as error:
-        return name, refused(parts, "data.tokenizer", name, error), None
+        return name, refused(parts, "data.tokenizer", name, error, NETWORK), None
     detail = f"byte-level BPE, {len(loaded):,} entries"
     item = Input(key="data.tokenizer", name=name, digest=loaded.digest, detail=detail)
     return str(Path(name)), item, len(loaded)
@@ -220,7 +220,7 @@ def _without_tokenizer(parts: Parts, info: WeightsInfo) -> Input | None:
     try:
         of_weights(None, vocab, name)
     except InputError as error:
-        return refused(parts, "data.tokenizer", name, error)
+        return refused(parts, "data.tokenizer", name, error, ("data.format", *NETWORK))
     return None
 
 
@@ -233,7 +233,9 @@ def _new_tokenizer(parts: Parts) -> Iterator[Fault]:
             f"it makes a new vocabulary, and the word table of {name} is of another: leave it out "
             "to take the tokenizer of the weights, or name a folder"
         )
-        yield fault(parts, "G2-107", "data.tokenizer", message, weights_key(parts))
+        yield fault(
+            parts, "G2-107", "data.tokenizer", message, weights_key(parts), compared=("model",)
+        )
 
 
 def _other_tokenizer(tokenizer: Input | None, info: WeightsInfo | None) -> Iterator[str]:
@@ -271,7 +273,14 @@ def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> lis
     }
     advice = f"in {weights_name(parts)}; leave it out to take theirs"
     faults = [
-        fault(parts, "G2-306", f"model.{key}", f"{ours} here, {theirs} {advice}", "model.size")
+        fault(
+            parts,
+            "G2-306",
+            f"model.{key}",
+            f"{ours} here, {theirs} {advice}",
+            "model.size",
+            compared=("model", "data.tokenizer"),
+        )
         for key, (ours, theirs) in differing.items()
         if getattr(parts.model, key)
     ]
@@ -284,7 +293,9 @@ def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> lis
         words = ", ".join(
             f"{key} {ours} here and {theirs}" for key, (ours, theirs) in by_size.items()
         )
-        faults.append(fault(parts, "G2-306", "model.size", f"{words} {advice}"))
+        faults.append(
+            fault(parts, "G2-306", "model.size", f"{words} {advice}", compared=("model",))
+        )
     return faults
 
 
@@ -312,7 +323,7 @@ def _head(parts: Parts, info: WeightsInfo) -> Iterator[Fault]:
         yield fault(parts, "G2-107", "model.weights", "a classifier generates no text")
     if parts.classifier and outputs not in (0, parts.classifier.count):
         message = f"{parts.classifier.count} classes here, {outputs} in {weights_name(parts)}"
-        yield fault(parts, "G2-317", "classifier.labels", message)
+        yield fault(parts, "G2-317", "classifier.labels", message, compared=("model",))
     names = parts.classifier.labels if parts.classifier else ()
     named = bool(info.classes) and not info.classes[0].startswith("LABEL_")
     if (
@@ -323,7 +334,7 @@ def _head(parts: Parts, info: WeightsInfo) -> Iterator[Fault]:
         and info.classes != names
     ):
         message = f"the weights have {', '.join(info.classes)}, in this order; leave it out"
-        yield fault(parts, "G2-317", "classifier.labels", message)
+        yield fault(parts, "G2-317", "classifier.labels", message, compared=("model",))
     yield from _problem(parts, info.geometry)
     if plan_of(parts).needs_head and not outputs:
         message = "it has no classification head (score.weight); finetune makes one"
@@ -339,7 +350,9 @@ def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
             f"it tells one class of several, and the weights' head is one of {weights.problem}: "
             "leave [classifier] out to keep that"
         )
-        yield fault(parts, "G2-317", "classifier.labels", message, "classifier")
+        yield fault(
+            parts, "G2-317", "classifier.labels", message, "classifier", compared=("model",)
+        )
     elif parts.reads_rows and (weights.problem != REGRESSION or weights.labels > 1):
         message = (
             f"its head is one of {weights.problem} with {weights.labels} outputs, and data has one "

@@ -114,11 +114,15 @@ class Plan(ShownAsText):
 
     def to_json(self) -> dict[str, Any]:
         """Return the public fields as JSON-serialisable values."""
-        import cattrs  # noqa: PLC0415  # not needed to show a plan
+        import cattrs.gen  # noqa: PLC0415  # not needed to show a plan
 
-        convert = cattrs.Converter().unstructure
+        converter = cattrs.Converter()
+        for cls, internal in ((Fault, "compared"), (Input, "enclosed")):
+            omitted: Any = {internal: cattrs.override(omit=True)}
+            hook = cattrs.gen.make_dict_unstructure_fn(cls, converter, **omitted)
+            converter.register_unstructure_hook(cls, hook)
         return {
-            name: convert(getattr(self, name))
+            name: converter.unstructure(getattr(self, name))
             for field in attrs.fields(Plan)
             if not (name := field.name).startswith("_")
         }

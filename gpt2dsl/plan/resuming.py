@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity.identity import Difference, Identity, refusal
+from gpt2dsl.parts import TABLES
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan.batches import Batches
 from gpt2dsl.plan.identify import identity_of
@@ -80,7 +81,9 @@ def _checked(
     message = refusal(differences) or _past(state, steps)
     if not message:
         return item
-    return refused(parts, item.key, item.name, InputError("G2-316", item.name, message))
+    return refused(
+        parts, item.key, item.name, InputError("G2-316", item.name, message), tuple(TABLES)
+    )
 
 
 def _differences(

@@ -12,7 +12,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASpec, lora_specs, matches
 from gpt2dsl.layout.params import decays, param_specs
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.plan.checks import fault
+from gpt2dsl.plan.checks import NETWORK, fault
 
 if TYPE_CHECKING:
     from gpt2dsl.weights.reading import WeightsInfo
@@ -144,12 +144,19 @@ def _adapters(parts: Parts, geometry: GPT2Config) -> Iterator[Fault]:
     specs = lora_specs(geometry, lora.settings())
     if not specs:
         message = "it matches no module; c_attn, attn.c_proj, c_fc, mlp.c_proj, q, k, v are there"
-        yield fault(parts, "G2-202", "lora.targets", message)
+        yield fault(parts, "G2-202", "lora.targets", message, compared=NETWORK)
     yield from _unmatched(parts, specs)
     for module, thirds in _thirds(specs).items():
         if len({spec.scale for spec in thirds}) > 1:
             message = f"the thirds of {module} have different scales, which PEFT's files can't hold"
-            yield fault(parts, "G2-202", "lora.rank_pattern", message, "lora.alpha_pattern")
+            yield fault(
+                parts,
+                "G2-202",
+                "lora.rank_pattern",
+                message,
+                "lora.alpha_pattern",
+                compared=("lora",),
+            )
             break
 
 
@@ -159,7 +166,9 @@ def _unmatched(parts: Parts, specs: list[LoRASpec]) -> Iterator[Fault]:
         for pattern in getattr(parts.lora, key):
             if specs and not any(matches(pattern, spec.name) for spec in specs):
                 message = f"{pattern!r} matches none of the adapters that targets makes"
-                yield fault(parts, "G2-202", f"lora.{key}", message)
+                yield fault(
+                    parts, "G2-202", f"lora.{key}", message, "lora.targets", compared=NETWORK
+                )
 
 
 def _wrong(pattern: str) -> str:
@@ -187,10 +196,10 @@ def faults_of_base(parts: Parts, info: WeightsInfo | None) -> Iterator[Fault]:
             yield fault(parts, "G2-107", "model.weights", message, "lora.targets")
         elif parts.task and parts.task.from_scratch and not parts.model.has_file:
             message = "adapters need weights to be trained on; finetune takes them"
-            yield fault(parts, "G2-107", "task.kind", message, "lora.targets")
+            yield fault(parts, "G2-107", "task.kind", message, "lora.targets", compared=("model",))
     elif info.adapter:
         message = "these weights are an adapter themselves; convert --merge makes them a base"
-        yield fault(parts, "G2-312", "model.weights", message)
+        yield fault(parts, "G2-312", "model.weights", message, compared=("model",))
     elif info.new:
         message = "adapters can't name a base that lacks parameters (allow_missing)"
-        yield fault(parts, "G2-312", "model.weights", message)
+        yield fault(parts, "G2-312", "model.weights", message, compared=("model",))

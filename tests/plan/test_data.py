@@ -21,6 +21,9 @@ from gpt2dsl import (
 )
 from gpt2dsl.engine.prepare import opened
 
+FIELDS = {"code", "origin", "key", "message", "meant"}
+"""Fields of a fault in plan.json."""
+
 NANO = Model(size="nano") | Train(batch_size=4, seq_length=32)
 
 
@@ -126,6 +129,18 @@ def test_where_both_are_of_another_format_that_format_is_told(tmp_path: Path) ->
         assert all('say data.format = "jsonl"' in fault.message for fault in faults)
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_data_that_is_absent_has_no_format_to_follow(tmp_path: Path, *, empty: bool) -> None:
+    data = written(tmp_path, "mistyped.txt", "") if empty else str(tmp_path / "mistyped.txt")
+    recipe = NANO | Task.pretrain(data=data, eval_data=written(tmp_path, "h.jsonl", JSONL))
+    absent, other = recipe.faults()
+    refusals = [item["refusals"] for item in recipe.plan().to_json()["inputs"]]
+    assert all(set(fault) == FIELDS for (fault,) in refusals)
+    assert (absent.code, absent.key) == ("G2-302" if empty else "G2-301", f"task.data = {data}")
+    assert (other.code, other.key.split()[0]) == ("G2-310", "task.eval_data")
+    assert 'h.jsonl is no plain text by its name: say data.format = "jsonl";' in other.message
+
+
 def test_where_neither_is_in_the_format_each_is_told_its_own_fault(tmp_path: Path) -> None:
     paths = [written(tmp_path, name) for name in ("r.txt", "h.txt")]
     recipe = NANO | Data(format="jsonl") | Task.pretrain(data=paths[0], eval_data=paths[1])
@@ -208,6 +223,30 @@ def test_rows_that_are_passed_over_are_notes_of_the_plan(tmp_path: Path) -> None
     assert [note.split()[0] for note in notes] == ["task.data", "task.eval_data"]
     (fault,) = (NANO | Data(format="jsonl") | Task.pretrain(data=path)).faults()
     assert (fault.code, f"{path}:1501" in fault.message) == ("G2-309", True)
+
+
+@pytest.mark.parametrize("classifies", [False, True])
+def test_quotes_that_enclose_rows_are_a_note_of_the_plan_and_told_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    classifies: bool,
+) -> None:
+    monkeypatch.setenv("GPT2DSL_CACHE", str(tmp_path / "cache"))
+    path = written(
+        tmp_path, "q1.tsv", 'text\tlabel\n"Oh\t1\nno\t0\nyes"\t1\n' + "cat sat\t0\n" * 300
+    )
+    recipe = NANO | Data(format="tsv") | Task.pretrain(data=path, eval_data=path)
+    plan = (recipe | Classifier(labels=2) if classifies else recipe).plan()
+    words = f"{path}:2: quotes enclose 3 lines and their tabs as one value; data.quotes = false"
+    for made in (plan, plan.prepared()):
+        assert [note.startswith(words) for note in made.notes if "quotes" in note] == [True]
+    assert "quotes enclose" not in capsys.readouterr().err
+    assert "enclosed" not in plan.to_json()["inputs"][0]
+    source = opened(path, form="tsv", text_column="text", header=True, quotes=True, max_bad_rows=0)
+    assert len(list(source.documents())) == 301
+    assert "one value; --no-quotes reads quotes as plain text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

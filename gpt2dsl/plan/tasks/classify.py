@@ -28,4 +28,4 @@ class ClassifyPlan(TaskPlan):
         yield from super().faults(config, info)
         if not config.labels and not self.parts.model.has_file:
             message = "missing; classify needs one, or weights that have such a head"
-            yield Fault("G2-107", self.task.origin, "classifier", message)
+            yield Fault("G2-107", self.task.origin, "classifier", message, compared=("model",))

@@ -74,7 +74,7 @@ class ConversionPlan(TaskPlan):
         return (cache.expanded(self.task.target),)
 
     def _refused(self, error: InputError) -> Input:
-        return refused(self.parts, "task.target", self.task.target, error)
+        return refused(self.parts, "task.target", self.task.target, error, ("task", "model"))
 
     def _occupied(self) -> Input | None:
         """Return the refusal of a target that exists: nothing is overwritten."""

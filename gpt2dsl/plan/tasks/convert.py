@@ -128,10 +128,17 @@ class ConvertPlan(ConversionPlan):
             message = (
                 'the source is an adapter: merge adds it to its base, to = "peft" keeps it apart'
             )
-            yield fault(self.parts, "G2-107", "task.merge", message, "task.source")
+            yield fault(
+                self.parts,
+                "G2-107",
+                "task.merge",
+                message,
+                "task.source",
+                compared=("task", "model"),
+            )
         if info and merge and not info.adapter:
             message = "there is no adapter in the source to merge"
-            yield fault(self.parts, "G2-107", "task.merge", message)
+            yield fault(self.parts, "G2-107", "task.merge", message, compared=("task", "model"))
 
     def _for_mindformers(self, info: WeightsInfo) -> Iterator[Fault]:
         from gpt2dsl.weights.formats import settings  # noqa: PLC0415  # NumPy: only for weights
@@ -139,8 +146,14 @@ class ConvertPlan(ConversionPlan):
         dtype = self.task.dtype
         for words in settings.inexpressible(info.geometry):
             message = f"MindFormers has no word for {words}"
-            yield fault(self.parts, "G2-308", "task.to", message)
+            yield fault(self.parts, "G2-308", "task.to", message, compared=("task", "model"))
         stays_bfloat16 = not dtype and "bfloat16" in info.dtypes
         if stays_bfloat16 or dtype == "bfloat16":
             message = "MindFormers 0.8 reads no bfloat16; say float32 or float16"
-            yield fault(self.parts, "G2-308", "task.dtype" if dtype else "task.to", message)
+            yield fault(
+                self.parts,
+                "G2-308",
+                "task.dtype" if dtype else "task.to",
+                message,
+                compared=("task", "model"),
+            )

@@ -41,7 +41,14 @@ class EvaluatePlan(TaskPlan):
             names = (f"ask for {name}" for name in _available(config))
             cure = " or ".join(("leave it out", *names))
             message = f"{_without(metrics, config)}: {cure}"
-            yield fault(self.parts, "G2-107", "task.metrics", message, "task.kind")
+            yield fault(
+                self.parts,
+                "G2-107",
+                "task.metrics",
+                message,
+                "task.kind",
+                compared=("model", "classifier"),
+            )
 
     def notes(
         self, config: GPT2Config, settings: Generation, info: WeightsInfo | None

@@ -47,13 +47,22 @@ class ExportPlan(ConversionPlan):
             return
         if task.seq_length and task.seq_length > config.positions:
             message = f"{task.seq_length} tokens are more than the model's {config.positions}"
-            yield fault(parts, "G2-204", "task.seq_length", f"{message} positions", "task.source")
+            yield fault(
+                parts,
+                "G2-204",
+                "task.seq_length",
+                f"{message} positions",
+                "task.source",
+                compared=("model",),
+            )
         if config.labels and not task.cache:
             message = "a classifier is one graph, without a cache"
-            yield fault(parts, "G2-107", "task.cache", message, "task.source")
+            yield fault(
+                parts, "G2-107", "task.cache", message, "task.source", compared=("task", "model")
+            )
         if task.seq_length == 1 and task.cache and not config.labels:
             message = "a prompt and one token after it need 2"
-            yield fault(parts, "G2-202", "task.seq_length", message)
+            yield fault(parts, "G2-202", "task.seq_length", message, compared=("task", "model"))
         size = parameter_count(config) * (2 if task.dtype == "float16" else 4)
         if task.format == "ms" and size >= LIMIT:
             message = (
@@ -61,7 +70,9 @@ class ExportPlan(ConversionPlan):
                 "and neither holds 2 GB; onnx keeps weights in a file of their own, mindir in a "
                 "folder"
             )
-            yield fault(parts, "G2-308", "task.format", message, "task.source")
+            yield fault(
+                parts, "G2-308", "task.format", message, "task.source", compared=("task", "model")
+            )
 
     def notes(
         self, config: GPT2Config, settings: Generation, info: WeightsInfo | None

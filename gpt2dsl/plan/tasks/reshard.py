@@ -57,11 +57,13 @@ class ReshardPlan(ConversionPlan):
         source, target = (cache.expanded(name).absolute() for name in (task.source, task.target))
         if source.is_dir() and source in target.parents:
             message = "it lies in the source, which stays as it is"
-            yield fault(parts, "G2-308", "task.target", message)
+            yield fault(parts, "G2-308", "task.target", message, compared=("task.source",))
         if info is None:
             return
         for key, message in undivided(task.layout, info.geometry):
-            yield fault(parts, "G2-203", "task.layout", f"{key}: {message}")
+            yield fault(
+                parts, "G2-203", "task.layout", f"{key}: {message}", compared=("task", "model")
+            )
         if info.adapter:
             message = "an adapter is small and read by every layout; convert --merge makes it whole"
             yield fault(parts, "G2-107", "task.source", message)
@@ -80,7 +82,9 @@ class ReshardPlan(ConversionPlan):
             try:
                 states = resharding.TrainingState.of(info.path, info.geometry, overrides).states
             except InputError as error:
-                return None, [refused(self.parts, "task.optimizer", task.source, error)]
+                return None, [
+                    refused(self.parts, "task.optimizer", task.source, error, ("task", "model"))
+                ]
         target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)
         written = Written(
             files=target.ranks.count,

@@ -71,7 +71,9 @@ class ServePlan(TaskPlan):
         for key, ids in completed.ids.items():
             if ids and max(ids) >= info.geometry.vocab:
                 message = f"{max(ids)} is no id: there are {info.geometry.vocab}"
-                problems.append(fault(self.parts, "G2-202", f"generation.{key}", message))
+                problems.append(
+                    fault(self.parts, "G2-202", f"generation.{key}", message, compared=("model",))
+                )
         shown = serving.defaults_of_requests(completed)
         values = settings.given() | shown.given()
         origins = {key: (shown if key in shown.given() else settings).why(key) for key in values}

@@ -37,9 +37,21 @@ class TrainPlan(TaskPlan):
             if not getattr(self.parts.train, key):
                 continue
             if not self.task.eval_data:
-                yield fault(self.parts, "G2-107", f"train.{key}", "it needs task.eval_data")
+                yield fault(
+                    self.parts,
+                    "G2-107",
+                    f"train.{key}",
+                    "it needs task.eval_data",
+                    compared=("task.eval_data",),
+                )
             elif not self.parts.train.evaluate_every:
-                yield fault(self.parts, "G2-107", f"train.{key}", "it needs train.evaluate_every")
+                yield fault(
+                    self.parts,
+                    "G2-107",
+                    f"train.{key}",
+                    "it needs train.evaluate_every",
+                    compared=("train.evaluate_every",),
+                )
         if self.parts.lora:
             yield from training.faults_of_base(self.parts, info)
 
