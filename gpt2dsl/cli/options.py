@@ -71,7 +71,13 @@ def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., 
     return click.argument(name, metavar=metavar, callback=_named)
 
 
-base = click.option("--base", metavar="WEIGHTS", help="Base weights of an adapter.")
+def _newest(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    return name and newest_run(name)
+
+
+base = click.option(
+    "--base", metavar="WEIGHTS", callback=_newest, help="Base weights of an adapter."
+)
 
 
 def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:

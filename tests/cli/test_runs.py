@@ -74,6 +74,26 @@ def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
         assert "no such run; those in runs: base-00000002, base-0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "inspect adapter --base {}",
+        "convert adapter out --merge --base {}",
+        "export adapter out --base {}",
+        "serve adapter --check --adapter de={}",
+    ],
+)
+def test_options_name_runs_without_a_digest_as_arguments_do(
+    words: str, capsys: Any, elsewhere: Path
+) -> None:
+    old, _ = (make(elsewhere / "runs" / f"base-0000000{number}") for number in (1, 2))
+    os.utime(old / "plan.json", (1, 1))
+    assert run(*words.format("runs/base").split()) == 2
+    err = capsys.readouterr().err
+    assert "runs/base: the newest such run, runs/base-00000002\n" in err
+    assert "there is no such run" not in err
+
+
 def test_a_bare_name_of_weights_is_that_of_a_model(capsys: Any, elsewhere: Path) -> None:
     make(elsewhere / "gpt2-00000001")
     assert run("inspect", "gpt2") == 2
