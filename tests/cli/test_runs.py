@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,7 @@ def test_diff_of_runs_shows_plans_results_and_where_losses_part(
     assert ["optim.lr", "0.0001", "0.5"] in lines
     assert ["parameters", "100", "12,345"] in lines
     assert ["state", "done", "stopped at step 2 of 3"] in lines
+    assert re.search(r"^  loss of +held out +training$", out, re.MULTILINE)
     assert ["tokens/s", "2,000", "1,000"] in lines
     assert "best evaluation  2.5000 at step 3" in out
     assert out.splitlines()[-1] == (
@@ -216,6 +218,7 @@ def test_diff_draws_the_losses_of_two_runs_on_a_page(capsys: Any, elsewhere: Pat
     page = (elsewhere / "both.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2
     assert "optim.lr</td><td>0.0001</td><td>0.5</td>" in page
+    assert "loss of</td><td>training</td><td>training</td>" in page
     (elsewhere / "x.toml").write_text(SPEC)
     capsys.readouterr()
     assert run("diff", "a", "x.toml", "--html", "one.html") == 2
