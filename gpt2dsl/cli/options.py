@@ -85,6 +85,13 @@ def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
     return {"data.tokenizer": (name, "--tokenizer")} if name else {}
 
 
+def refuse_unclear(name: str, texts: tuple[str, ...], file: str | None) -> None:
+    """Refuse both of ``--NAME TEXT`` and ``--NAMEs FILE``, and the lack of both."""
+    if bool(texts) == bool(file):
+        number = "both" if file else "neither"
+        raise click.UsageError(f"expected --{name} TEXT, or --{name}s FILE; found {number}")
+
+
 def overrides(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that describe the network of a .ckpt without a YAML file."""
     for option in (
