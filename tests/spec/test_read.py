@@ -185,6 +185,15 @@ def test_extends_in_a_circle_or_to_nothing_is_refused(tmp_path: Path) -> None:
     assert faults("extends = 3\n") == [("G2-201", "x.toml:1", "extends")]
 
 
+def test_several_columns_of_text_are_told_to_be_joined_in_the_file() -> None:
+    text = '[data]\nformat = "jsonl"\ntext_column = ["instruction", "answer"]\n'
+    assert message(text) == (
+        "x.toml:3  data.text_column: expected a column's name, or in csv and tsv its number "
+        "from 0, found the list ['instruction', 'answer']; a row is one text: join its "
+        "columns into one in the file first [G2-201]"
+    )
+
+
 def test_extends_in_a_table_is_told_to_stand_before_it(tmp_path: Path) -> None:
     text = '[train]\nsteps = 3\nextends = "base.toml"\n'
     assert message(text) == (
