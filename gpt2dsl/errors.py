@@ -27,7 +27,7 @@ CODES = {
     "G2-001": "the file is not valid TOML",
     "G2-002": "the spec can't be found or read",
     "G2-003": "a table or key is written twice",
-    "G2-004": "`extends` names no recipe, or leads back to itself",
+    "G2-004": "`extends` names no recipe, leads back to itself, or stands in a table",
     "G2-101": "unknown key",
     "G2-102": "unknown table",
     "G2-103": "a key that has no default is missing",

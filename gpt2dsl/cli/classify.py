@@ -11,18 +11,31 @@ from gpt2dsl.recipe import Recipe
 @click.command("classify", help="Classify texts with WEIGHTS that have a classification head.")
 @options.weights()
 @click.option("--text", "texts", multiple=True, help="A text to classify; may be repeated.")
+@click.option(
+    "--texts",
+    "file",
+    metavar="FILE",
+    help="A file with a text per line, or a .jsonl; - for stdin.",
+)
 @options.tokenizer
 @options.quiet
 @options.as_json
-def command(weights: str, texts: tuple[str, ...], tokenizer: str | None, as_json: bool) -> None:
-    if not texts:
-        raise click.UsageError("expected --text TEXT")
+def command(
+    *,
+    weights: str,
+    texts: tuple[str, ...],
+    file: str | None,
+    tokenizer: str | None,
+    as_json: bool,
+) -> None:
+    options.refuse_unclear("text", texts, file)
+    asked = "--texts" if file else "--text"
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
             **options.named_tokenizer(tokenizer),
-            "task.kind": ("classify", "--text"),
-            "task.texts": (texts, "--text"),
+            "task.kind": ("classify", asked),
+            "task.texts": (file or texts, asked),
         }
     )
     result = recipe.plan().run(keep=False)

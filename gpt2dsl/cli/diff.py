@@ -316,7 +316,8 @@ def _section(
 
 
 def _label(key: str) -> str:
-    return key.replace("_per_second", "/s").replace("_evaluation", " evaluation")
+    label = key.replace("_per_second", "/s").replace("_evaluation", " evaluation")
+    return label.replace("loss_of", "loss of")
 
 
 def _value(_: str, value: Any) -> str:

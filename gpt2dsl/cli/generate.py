@@ -104,9 +104,7 @@ def refuse_unclear(
     prompts: tuple[str, ...], file: str | None, *, as_json: bool, jsonl: bool
 ) -> None:
     """Refuse options that exclude each other, and the lack of a prompt."""
-    if bool(prompts) == bool(file):
-        number = "both" if file else "neither"
-        raise click.UsageError(f"expected --prompt TEXT, or --prompts FILE; found {number}")
+    options.refuse_unclear("prompt", prompts, file)
     if as_json and jsonl:
         raise click.UsageError("expected --json or --jsonl; found both")
 

@@ -67,6 +67,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            from gpt2dsl.cli import words  # noqa: PLC0415  # needed for errors only
+
+            raise words.suggested(error) from None
         except SpecError as error:
             from gpt2dsl.cli import words  # noqa: PLC0415  # needed for errors only
 

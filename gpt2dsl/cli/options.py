@@ -71,12 +71,25 @@ def weights(name: str = "weights", metavar: str | None = None) -> Callable[..., 
     return click.argument(name, metavar=metavar, callback=_named)
 
 
-base = click.option("--base", metavar="WEIGHTS", help="Base weights of an adapter.")
+def _newest(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    return name and newest_run(name)
+
+
+base = click.option(
+    "--base", metavar="WEIGHTS", callback=_newest, help="Base weights of an adapter."
+)
 
 
 def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
     """Return the override for ``--tokenizer``, {} if it is not given."""
     return {"data.tokenizer": (name, "--tokenizer")} if name else {}
+
+
+def refuse_unclear(name: str, texts: tuple[str, ...], file: str | None) -> None:
+    """Refuse both of ``--NAME TEXT`` and ``--NAMEs FILE``, and the lack of both."""
+    if bool(texts) == bool(file):
+        number = "both" if file else "neither"
+        raise click.UsageError(f"expected --{name} TEXT, or --{name}s FILE; found {number}")
 
 
 def overrides(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -70,13 +70,14 @@ def command(
         raise click.UsageError("--host is empty: 0.0.0.0 and :: are every address of this machine")
     if api_key is not None and not api_key.strip():
         raise click.UsageError("--api-key is empty; leave it out where no key is needed")
+    paths = named_adapters(adapters, name)
     with Stop(is_process=True) as stop:
         settings = ServerSettings(
             task=_task(task_options),
             key=api_key or "",
             is_open=insecure,
             tokenizer=tokenizer or "auto",
-            adapters=named_adapters(adapters, name),
+            adapters={adapter: options.newest_run(path) for adapter, path in paths.items()},
             checks=checks,
         )
         refuse_absent(weights, settings)

@@ -13,6 +13,7 @@ import attrs
 import click
 
 from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.parts import TABLES, TASKS, owners, trainer
 
 _KEY = re.compile(r"\b(?:task|model|data|generation)\.(\w+)\b")
 
@@ -55,6 +56,47 @@ def translated(error: SpecError, command: click.Command) -> SpecError:
         return error
     faults = [_translated(fault, words) for fault in error.faults]
     return InputError.of(faults) if isinstance(error, InputError) else SpecError(faults)
+
+
+_OF_A_FILE = ("--file", "--input", "--prompts", "--texts")
+"""Options that other programs, or other commands, have for a file of texts."""
+
+
+def suggested(error: click.NoSuchOption) -> click.UsageError:
+    """Return an error that tells what an unknown option stands for.
+
+    That is ``--set KEY=VALUE`` or the option of a file of texts, or else one that is spelled alike.
+    """
+    params = error.ctx.command.params if error.ctx else []
+    options = {param.name: _of(param) for param in params if isinstance(param, click.Option)}
+    if "settings" in options and (keys := _keys(error.option_name)):
+        value = shlex.quote(_value(error.option_name))
+        hint = " or ".join(f"--set {key}={value}" for key in keys)
+        return click.UsageError(f"{error.message} It is {hint}.", error.ctx)
+    if "file" in options and error.option_name in _OF_A_FILE:
+        hint = f"A file with a text per line is {options['file']} FILE."
+        return click.UsageError(f"{error.message} {hint}", error.ctx)
+    return error
+
+
+def _keys(option: str) -> list[str]:
+    """Return the keys of a recipe that an option is named after, also in Trainer's words."""
+    table, _, name = option.lstrip("-").replace("-", "_").rpartition(".")
+    tables = [part.table for part in owners(name)]
+    tables += ["task"] if any(name in task.rules() for task in TASKS.values()) else []
+    keys = [f"{owner}.{name}" for owner in tables]
+    keys = keys or [f"{owner}.{key}" for owner in TABLES if (key := trainer.field(name, owner))]
+    return [key for key in keys if key.startswith(f"{table}." if table else "")]
+
+
+def _value(option: str) -> str:
+    """Return the value of an unknown option as typed, else VALUE."""
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+        if word == option and following and not following.startswith("--"):
+            return following
+    return "VALUE"
 
 
 def _of(param: click.Parameter) -> str:

@@ -353,10 +353,21 @@ def _lines(path: Path) -> Iterator[str]:
 def _not_utf8(error: UnicodeDecodeError, base: int, line: int) -> str:
     at = base + error.start
     hint = ""
+    if not base and (packed := _compression(error.object)):
+        return f"it is compressed with {packed}: unpack it, and name what comes out"
     if at <= 1 and error.object[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
         hint = "; it looks like UTF-16"
     byte = error.object[error.start]
     return f"byte 0x{byte:02x} at offset {at}, line {line}, is not UTF-8{hint}"
+
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
+"""First bytes of a file → program that compressed it."""
+
+
+def _compression(content: bytes) -> str:
+    """Return the program that compressed a file with this beginning; "" for none."""
+    return next((name for magic, name in _COMPRESSED.items() if content.startswith(magic)), "")
 
 
 def _unreadable(path: object, error: Exception) -> InputError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +30,10 @@ TURNS = (
     "tokenizer.apply_chat_template(turns, tokenize=False) of transformers does"
 )
 """What is told of a column with chats."""
+
+_ARRAY = re.compile(r"\s*\[\s*\{")
+_OPENED = re.compile(r"\s*\[\s*\{?\s*$")
+"""The first line of an array of objects that ends on a later line."""
 
 PLAIN = "; data.quotes = false reads quotes as plain text"
 
@@ -211,9 +217,14 @@ def _rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[I
 
 
 def _json_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            yield _tried(number, _json_row, line, form, labels)
+    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    first = list(itertools.islice(numbered, 2))
+    # a lone list in a file of several lines may be a chat, whose advice is another
+    if first and (_ARRAY if len(first) == 1 else _OPENED).match(first[0][1]):
+        message = "it is one JSON array: write each of its objects in a line of its own"
+        raise ValueError(message)
+    for number, line in itertools.chain(first, numbered):
+        yield _tried(number, _json_row, line, form, labels)
 
 
 def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:

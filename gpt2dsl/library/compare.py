@@ -180,6 +180,7 @@ def _given(run: Run) -> dict[str, Any]:
     fields = {
         "state": str(run),
         "loss": run.loss,
+        "loss_of": run.loss_of or None,
         "perplexity": run.perplexity,
         "tokens_per_second": run.tokens_per_second,
         "best_evaluation": min(evaluated, key=itemgetter("loss"), default=None),

@@ -29,7 +29,11 @@ class Data(Part):
         default="auto",
     )
     vocab: int = integer("entries of a trained vocabulary", low=257, high=1_000_000, default=2048)
-    text_column: str | int = column("column of the text, in jsonl, csv and tsv", default="text")
+    text_column: str | int = column(
+        "column of the text, in jsonl, csv and tsv",
+        default="text",
+        several="a row is one text: join its columns into one in the file first",
+    )
     label_column: str | int = column("column of the class, in jsonl, csv and tsv", default="label")
     header: bool = flag("whether the first row of csv and tsv names the columns", default=True)
     quotes: bool = flag(

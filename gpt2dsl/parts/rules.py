@@ -203,13 +203,20 @@ def bytes_of(text: str) -> int:
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGTkmgt])[Bb]")
 
 
-def column(doc: str, *, default: str) -> Any:
-    """Return a field for a column of a table: its name, or its number from 0."""
+def column(doc: str, *, default: str, several: str = "") -> Any:
+    """Return a field for a column of a table: its name, or its number from 0.
+
+    Args:
+        doc: meaning of the field.
+        default: name of the column.
+        several: the end of the message on a list of columns.
+    """
     rule = FieldRule(
         "a column's name, or in csv and tsv its number from 0",
         lambda value: type(value) in (str, int),
         lambda value: 0 <= value <= LARGEST if isinstance(value, int) else bool(value),
         doc,
+        several=several,
     )
     return attrs.field(default=default, metadata={RULE: rule})
 

@@ -129,6 +129,10 @@ def _draft(
         if key == "extends":
             continue
         origin = places.of(key)
+        if isinstance(raw, dict) and "extends" in raw:
+            where = "directly below its [[stage]]" if places.prefix else "at the top of the file"
+            message = f"it stands in [{key}], and belongs {where}, before the first table"
+            faults.append(Fault("G2-004", places.of(f"{key}.extends"), "extends", message))
         if key not in TABLES:
             noun = "table" if isinstance(raw, dict) else "key outside of a table"
             hint = trainer.hint(key) or did_you_mean(key, TABLES)
@@ -140,6 +144,7 @@ def _draft(
             fields = {
                 field: Value(_read(value, f"{key}.{field}", places), places.of(f"{key}.{field}"))
                 for field, value in raw.items()
+                if field != "extends"
             }
             tables[key] = Table(origin, fields)
     draft = RawConfig(tables, tuple(faults))

@@ -144,6 +144,8 @@ def test_list_shows_the_library(capsys: Any) -> None:
         (["plan"], "Missing argument"),
         (["plan", "quickstart", "--set", "x"], "expected table.key=value"),
         (["generate", "w"], "expected --prompt TEXT"),
+        (["classify", "w"], "expected --text TEXT, or --texts FILE; found neither"),
+        (["classify", "w", "--text", "a", "--texts", "b"], "or --texts FILE; found both"),
         (["generate", "no/weights", "--prompt", "a"], "WEIGHTS = no/weights: "),
         (["generate", "w", "--prompt", "a", "--temperature", "-1"], "--temperature"),
     ],
@@ -174,3 +176,24 @@ def test_tokenizer_train_as_json_says_what_was_made(capsys: Any, elsewhere: Path
 def test_a_command_that_is_none_suggests_the_one_that_was_meant(capsys: Any) -> None:
     assert run("chek", "x.toml") == 2
     assert capsys.readouterr().err.endswith("Error: No such command 'chek'; did you mean check?\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["run", "--lr", "3", "x.toml"], "It is --set optim.lr=3."),
+        (["check", "--batch-size=8", "x.toml"], "It is --set train.batch_size=8."),
+        (["plan", "--learning-rate", "-3", "x.toml"], "It is --set optim.lr=-3."),
+        (["run", "x.toml", "--train.steps", "--quiet"], "It is --set train.steps=VALUE."),
+        (["run", "--data", "a b", "x"], "It is --set task.data='a b'."),
+        (["run", "--seed", "3", "x"], "It is --set train.seed=3 or --set generation.seed=3."),
+        (["run", "--nmae", "x"], "(Did you mean one of: '--name', '--node'?)"),
+        (["classify", "w", "--file", "x"], "A file with a text per line is --texts FILE."),
+        (["generate", "w", "--texts", "x"], "A file with a text per line is --prompts FILE."),
+    ],
+)
+def test_an_unknown_option_that_has_another_name_here_is_told_it(
+    words: list[str], meant: str, capsys: Any
+) -> None:
+    assert run(*words) == 2
+    assert capsys.readouterr().err.endswith(f"{meant}\n")

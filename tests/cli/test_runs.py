@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,26 @@ def test_weights_named_without_a_digest_are_the_newest_run_and_it_is_said(
         assert "base-00000001" not in err
         assert run(*words.format("runs/best").split()) == 2
         assert "no such run; those in runs: base-00000002, base-0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "inspect adapter --base {}",
+        "convert adapter out --merge --base {}",
+        "export adapter out --base {}",
+        "serve adapter --check --adapter de={}",
+    ],
+)
+def test_options_name_runs_without_a_digest_as_arguments_do(
+    words: str, capsys: Any, elsewhere: Path
+) -> None:
+    old, _ = (make(elsewhere / "runs" / f"base-0000000{number}") for number in (1, 2))
+    os.utime(old / "plan.json", (1, 1))
+    assert run(*words.format("runs/base").split()) == 2
+    err = capsys.readouterr().err
+    assert "runs/base: the newest such run, runs/base-00000002\n" in err
+    assert "there is no such run" not in err
 
 
 def test_a_bare_name_of_weights_is_that_of_a_model(capsys: Any, elsewhere: Path) -> None:
@@ -150,6 +171,7 @@ def test_diff_of_runs_shows_plans_results_and_where_losses_part(
     assert ["optim.lr", "0.0001", "0.5"] in lines
     assert ["parameters", "100", "12,345"] in lines
     assert ["state", "done", "stopped at step 2 of 3"] in lines
+    assert re.search(r"^  loss of +held out +training$", out, re.MULTILINE)
     assert ["tokens/s", "2,000", "1,000"] in lines
     assert "best evaluation  2.5000 at step 3" in out
     assert out.splitlines()[-1] == (
@@ -196,6 +218,7 @@ def test_diff_draws_the_losses_of_two_runs_on_a_page(capsys: Any, elsewhere: Pat
     page = (elsewhere / "both.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2
     assert "optim.lr</td><td>0.0001</td><td>0.5</td>" in page
+    assert "loss of</td><td>training</td><td>training</td>" in page
     (elsewhere / "x.toml").write_text(SPEC)
     capsys.readouterr()
     assert run("diff", "a", "x.toml", "--html", "one.html") == 2

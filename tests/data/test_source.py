@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from gpt2dsl.data import digests
 from gpt2dsl.data import source as module
+from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
 from gpt2dsl.errors import InputError
 
@@ -103,6 +105,22 @@ def test_utf16_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("hello".encode("utf-16"))
     with pytest.raises(InputError, match="it looks like UTF-16"):
         list(Source.open(str(tmp_path)).documents())
+
+
+@pytest.mark.parametrize(
+    ("content", "packed"),
+    [
+        (gzip.compress(b"{}"), "gzip"),
+        (b"PK\x03\x04\x14\x00\x00\x00\x08\x00\xff", "zip"),
+        (b"\x28\xb5\x2f\xfd\x04", "zstd"),
+    ],
+)
+def test_a_compressed_file_is_told_to_be_unpacked(
+    tmp_path: Path, content: bytes, packed: str
+) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(content)
+    with pytest.raises(InputError, match=f"it is compressed with {packed}: unpack it, .*G2-303"):
+        list(Source.open(str(tmp_path), DataFormat(format="jsonl")).documents())
 
 
 @given(st.text(min_size=1), st.integers(1, 5), st.booleans())

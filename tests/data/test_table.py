@@ -123,6 +123,22 @@ def test_a_row_may_end_early_after_the_columns_that_are_read(tmp_path: Path) -> 
     assert rows(tmp_path, content, format="csv") == [("a", "1"), ("b", "0")]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"text": "a"}, {"text": "b"}]',
+        '[\n{"text": "a"},\n{"text": "b"}\n]\n',
+        '\n[ {\n"text": "a"\n}]',
+    ],
+)
+def test_a_file_that_is_one_array_is_told_to_have_an_object_in_each_line(
+    tmp_path: Path, content: str
+) -> None:
+    message = r"it is one JSON array: write each of its objects in a line of its own \[G2-304\]$"
+    with pytest.raises(InputError, match=message):
+        rows(tmp_path, content, format="jsonl")
+
+
 def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path) -> None:
     content = 'text,label\n"two\nlines",1\nonly one column\n'
     cure = "; data.max_bad_rows = 1 passes over as many"

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from gpt2dsl.weights import opening, reading
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.initial import initial
+from tests.cli.test_cli import run
 
 WORDS = {
     0: ["awful", "sad", "broken", "dull", "grim", "cold"],
@@ -201,6 +203,21 @@ def test_labels_in_another_order_than_the_weights_are_a_fault(
     assert any("in this order; leave it out" in fault.message for fault in other.faults())
     more = other.replace(Classifier(labels=9))
     assert any("classes, the classifier 9" in fault.message for fault in more.faults())
+
+
+def test_the_lines_of_a_file_are_classified_as_texts_are(
+    tmp_path: Path, base: Path, capsys: Any
+) -> None:
+    weights = tmp_path / "classifier"
+    GPT2ForSequenceClassification.from_pretrained(base, num_labels=2).save_pretrained(weights)
+    (tmp_path / "dev.txt").write_text("a film\n\nthe dull one\n")
+    command = ("classify", str(weights), "--tokenizer", str(base), "--json")
+    assert run(*command, "--texts", str(tmp_path / "dev.txt")) == 0
+    of_file = json.loads(capsys.readouterr().out)
+    assert run(*command, "--text", "a film", "--text", "the dull one") == 0
+    of_texts = json.loads(capsys.readouterr().out)
+    assert of_file["texts"] == ["a film", "the dull one"]
+    assert of_file["probabilities"] == of_texts["probabilities"]
 
 
 def test_a_classifier_of_plain_text_is_a_fault(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_results_stand_side_by_side_with_best_and_last_evaluation(tmp_path: Path
     found = {row.key: row for row in compare.results(runs.read(a), runs.read(b))}
     assert found["state"] == ComparedKey("state", ("done", "stopped at step 1 of 3"))
     assert found["loss"] == ComparedKey("loss", (2.5, 4.0))
+    assert found["loss_of"] == ComparedKey("loss_of", ("held out", "training"))
     assert found["perplexity"] == ComparedKey("perplexity", (12.18, ABSENT))
     assert found["best_evaluation"].values[0] == {"step": 2, "loss": 2.5}
     assert found["last_evaluation"].values[0] == {"step": 3, "loss": 2.75}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpt2dsl import Chain, Model, Recipe, SpecError, Task, Train
+from gpt2dsl.chain import specs
 from gpt2dsl.library import finding
 from gpt2dsl.parts.task import Convert, Generate, Pretrain
 from gpt2dsl.recipe import structured
@@ -182,6 +183,31 @@ def test_extends_in_a_circle_or_to_nothing_is_refused(tmp_path: Path) -> None:
     assert faults('extends = "gpt2-124m-finetun"\n') == [("G2-004", "x.toml:1", "extends")]
     assert "did you mean gpt2-124m-finetune" in message('extends = "gpt2-124m-finetun"\n')
     assert faults("extends = 3\n") == [("G2-201", "x.toml:1", "extends")]
+
+
+def test_several_columns_of_text_are_told_to_be_joined_in_the_file() -> None:
+    text = '[data]\nformat = "jsonl"\ntext_column = ["instruction", "answer"]\n'
+    assert message(text) == (
+        "x.toml:3  data.text_column: expected a column's name, or in csv and tsv its number "
+        "from 0, found the list ['instruction', 'answer']; a row is one text: join its "
+        "columns into one in the file first [G2-201]"
+    )
+
+
+def test_extends_in_a_table_is_told_to_stand_before_it(tmp_path: Path) -> None:
+    text = '[train]\nsteps = 3\nextends = "base.toml"\n'
+    assert message(text) == (
+        "x.toml:3  extends: it stands in [train], and belongs at the top of the file, "
+        "before the first table [G2-004]"
+    )
+    (tmp_path / "x.toml").write_text(text)
+    (fault,) = specs.examine(str(tmp_path / "x.toml"))[1]
+    assert (fault.code, fault.key) == ("G2-004", "extends")
+    text = '[[stage]]\nextends = "quickstart"\n[[stage]]\n[stage.lora]\nextends = "base"\n'
+    (tmp_path / "x.toml").write_text(text)
+    (fault,) = specs.examine(str(tmp_path / "x.toml"))[1]
+    assert (fault.origin, fault.key) == (f"{tmp_path / 'x.toml'}:5", "stage.2.extends")
+    assert "directly below its [[stage]], before the first table" in fault.message
 
 
 def test_a_fault_of_the_base_names_the_base(tmp_path: Path) -> None:
