@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from gpt2dsl.data.bad_rows import BadRowError
 from gpt2dsl.data.form import TABLES, DataFormat
-from gpt2dsl.data.table import BadRowError, unknown_class
+from gpt2dsl.data.table import unknown_class
 from gpt2dsl.schema.fate import shown
 
 

@@ -16,10 +16,11 @@ import attrs
 
 from gpt2dsl import terminal
 from gpt2dsl.data import digests, paths, shards
+from gpt2dsl.data.bad_rows import BadRows
 from gpt2dsl.data.form import RECORDS, DataFormat
 from gpt2dsl.data.header import SEPARATORS
 from gpt2dsl.data.paths import Passed
-from gpt2dsl.data.table import BadRows, Item, TableRow, rows
+from gpt2dsl.data.table import Item, TableRow, rows
 from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError, some
 

@@ -114,18 +114,9 @@ class Plan(ShownAsText):
 
     def to_json(self) -> dict[str, Any]:
         """Return the public fields as JSON-serialisable values."""
-        import cattrs.gen  # noqa: PLC0415  # not needed to show a plan
+        from gpt2dsl.plan.document import public_fields  # noqa: PLC0415  # not needed to show a plan
 
-        converter = cattrs.Converter()
-        for cls, internal in ((Fault, "compared"), (Input, "enclosed")):
-            omitted: Any = {internal: cattrs.override(omit=True)}
-            hook = cattrs.gen.make_dict_unstructure_fn(cls, converter, **omitted)
-            converter.register_unstructure_hook(cls, hook)
-        return {
-            name: converter.unstructure(getattr(self, name))
-            for field in attrs.fields(Plan)
-            if not (name := field.name).startswith("_")
-        }
+        return public_fields(self)
 
     def to_json_text(self) -> str:
         """Return the text of a JSON document."""

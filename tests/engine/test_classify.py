@@ -13,10 +13,10 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoTokenizer, GPT2ForSequenceClassification
 
 from gpt2dsl import Classifier, Data, LoRA, Model, Optim, Recipe, Runtime, SpecError, Task, Train
+from gpt2dsl.data.bad_rows import BadRowError
 from gpt2dsl.data.classes import Classes
 from gpt2dsl.data.form import DataFormat
 from gpt2dsl.data.source import Source
-from gpt2dsl.data.table import BadRowError
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.scores import ClassificationMetrics
