@@ -119,7 +119,7 @@ TABLE: Table = {
     "max_length": used("generation.max_length", _whole(1)),
     "max_new_tokens": used("generation.max_new_tokens, overrides max_length", _whole(1)),
     "min_length": used("generation.min_length", _integer),
-    "min_new_tokens": used("generation.min_new_tokens; overrides min_length", _integer),
+    "min_new_tokens": used("generation.min_new_tokens, overrides min_length", _integer),
     "early_stopping": used(f"generation.early_stopping, {_BEAMS}", _early),
     "max_time": no_effect("no time limit", _not_built("a limit of time")),
     "stop_strings": used("generation.stop_strings", _texts),
