@@ -28,14 +28,13 @@ def command(
     tokenizer: str | None,
     as_json: bool,
 ) -> None:
-    options.refuse_unclear("text", texts, file)
-    asked = "--texts" if file else "--text"
+    inputs, option = options.texts_or_file("text", texts, file)
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
             **options.named_tokenizer(tokenizer),
-            "task.kind": ("classify", asked),
-            "task.texts": (file or texts, asked),
+            "task.kind": ("classify", option),
+            "task.texts": (inputs, option),
         }
     )
     result = recipe.plan().run(keep=False)

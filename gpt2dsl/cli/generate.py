@@ -72,14 +72,13 @@ def command(
     jsonl: bool,
     **given: Any,
 ) -> None:
-    refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
-    asked = "--prompts" if file else "--prompt"
+    inputs, option = prompts_asked(prompts, file, as_json=as_json, jsonl=jsonl)
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
             **options.named_tokenizer(tokenizer),
-            "task.kind": ("generate", asked),
-            "task.prompts": (file or prompts, asked),
+            "task.kind": ("generate", option),
+            "task.prompts": (inputs, option),
             **_keys(given),
         }
     )
@@ -100,13 +99,18 @@ def echo_texts(result: Result, *, as_json: bool, jsonl: bool) -> None:
         options.echo_result(result, as_json=as_json)
 
 
-def refuse_unclear(
+def prompts_asked(
     prompts: tuple[str, ...], file: str | None, *, as_json: bool, jsonl: bool
-) -> None:
-    """Refuse options that exclude each other, and the lack of a prompt."""
-    options.refuse_unclear("prompt", prompts, file)
+) -> tuple[tuple[str, ...] | str, str]:
+    """Return the prompts or their file, and the option that has them.
+
+    Raises:
+        UsageError: options exclude each other, or there is no prompt.
+    """
+    asked = options.texts_or_file("prompt", prompts, file)
     if as_json and jsonl:
         raise click.UsageError("expected --json or --jsonl; found both")
+    return asked
 
 
 def generation(given: dict[str, Any]) -> Generation:

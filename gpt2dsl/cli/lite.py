@@ -41,7 +41,7 @@ def run(
     jsonl: bool,
     **given: Any,
 ) -> None:
-    generate.refuse_unclear(prompts, file, as_json=as_json, jsonl=jsonl)
+    asked, _ = generate.prompts_asked(prompts, file, as_json=as_json, jsonl=jsonl)
     from gpt2dsl.data import prompts as texts  # noqa: PLC0415  # as above
     from gpt2dsl.engine.job import Result  # noqa: PLC0415  # as above
 
@@ -49,7 +49,7 @@ def run(
         from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
 
     generation = generate.generation(given)
-    inputs = texts.read(file or prompts, "prompt")
+    inputs = texts.read(asked, "prompt")
     with ExportedModel.load(folder) as model:
         if generation.stream and not (as_json or jsonl):
             model.show(inputs, generation, lambda text: click.echo(text, nl=False))

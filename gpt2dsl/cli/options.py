@@ -85,11 +85,18 @@ def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:
     return {"data.tokenizer": (name, "--tokenizer")} if name else {}
 
 
-def refuse_unclear(name: str, texts: tuple[str, ...], file: str | None) -> None:
-    """Refuse both of ``--NAME TEXT`` and ``--NAMEs FILE``, and the lack of both."""
+def texts_or_file(
+    name: str, texts: tuple[str, ...], file: str | None
+) -> tuple[tuple[str, ...] | str, str]:
+    """Return the texts or their file, and the option that has them.
+
+    Raises:
+        UsageError: both of ``--NAME TEXT`` and ``--NAMEs FILE`` were given, or neither.
+    """
     if bool(texts) == bool(file):
         number = "both" if file else "neither"
         raise click.UsageError(f"expected --{name} TEXT, or --{name}s FILE; found {number}")
+    return (file, f"--{name}s") if file else (texts, f"--{name}")
 
 
 def overrides(command: Callable[..., Any]) -> Callable[..., Any]:

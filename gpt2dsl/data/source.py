@@ -40,7 +40,7 @@ Number = Callable[[str], object]
 
 
 @attrs.frozen
-class Looked:
+class Preview:
     """Number of a table's usable rows, the rows that are skipped, and quotes that may be text."""
 
     rows: int
@@ -220,7 +220,7 @@ class Source:
         for words in bad.words():
             _tell_passed(words)
 
-    def look(self, *, number: Number | None = None, first: int | None = None) -> Looked:
+    def look(self, *, number: Number | None = None, first: int | None = None) -> Preview:
         """Read the first rows, or all, and return their counts and what to say of them.
 
         Arguments and errors are those of ``rows``, which does not report again what this returns.
@@ -231,7 +231,7 @@ class Source:
             if row.enclosed:
                 enclosed.append(self._enclosed(file, row))
         _told.update(enclosed)
-        return Looked(count, bad.words(), tuple(enclosed))
+        return Preview(count, bad.words(), tuple(enclosed))
 
     def _enclosed(self, file: Path, row: TableRow) -> str:
         """Return a message on quotes that may have enclosed several rows."""

@@ -108,6 +108,11 @@ DIALECTS = {
     "cola": _Dialect("\t", False, 4, (), lambda f: (f[3], _numbered(f[1], ("0", "1")))),
 }  # fmt: skip
 
+FILE_FORMATS = {
+    name: "csv" if dialect.delimiter == "," else "tsv" for name, dialect in DIALECTS.items()
+}
+"""Data set → format of its files."""
+
 
 def rows(
     lines: Iterable[str], form: DataFormat, number: Callable[[str], object] | None

@@ -11,7 +11,8 @@ import attrs
 from gpt2dsl.data import prompts
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.form import DataFormat, other_format, refuse_other_than_text
-from gpt2dsl.data.source import Looked, Source
+from gpt2dsl.data.source import Preview, Source
+from gpt2dsl.data.table import FILE_FORMATS
 from gpt2dsl.errors import Fault, InputError, SpecError, some
 from gpt2dsl.files import cache
 from gpt2dsl.layout.config import REGRESSION
@@ -77,7 +78,7 @@ def find_source(
         whole: whether to look for bad rows to skip in all of a large table.
     """
     name = parts.value(key)
-    looked = Looked(0)
+    looked = Preview(0)
     try:
         source = Source.open(name, DataFormat.of(parts.data))
         if "format" not in parts.data.origins and parts.data.format == "text":
@@ -119,7 +120,11 @@ def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
     if "format" in parts.data.origins:
         if parts.data.format in ("jsonl", "mindrecord"):
             actual, wanted = actual or "text", wanted or "text"
-        is_other = actual not in ("", wanted, *_NAMED.get(parts.data.format, (parts.data.format,)))
+        is_other = actual not in (
+            "",
+            wanted,
+            FILE_FORMATS.get(parts.data.format, parts.data.format),
+        )
         wanted = parts.data.format
     else:
         is_other = actual != wanted and not (key == "task.data" and wanted)
@@ -131,10 +136,6 @@ def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
         f"of both: write {name} as {wanted} too"
     )
     return InputError("G2-310", name, message)
-
-
-_NAMED = {"sst2": ("tsv",), "cola": ("tsv",), "imdb": ("csv",), "agnews": ("csv",)}
-"""Data set → the formats that its names stand for."""
 
 
 def _is_there(name: str) -> bool:
@@ -156,7 +157,7 @@ def _apparent(name: str) -> str:
     return "jsonl" if is_json else other_format(path)
 
 
-def _look(source: Source, classes: tuple[str, ...], problem: str, *, whole: bool) -> Looked:
+def _look(source: Source, classes: tuple[str, ...], problem: str, *, whole: bool) -> Preview:
     """Return what the rows of a table, or the first of a large one, are.
 
     Raises:

@@ -101,8 +101,7 @@ def find(
         snapshot = hub.cached(repo, revision) if repo else None
         if not snapshot:
             _refuse_run(name, path)
-        if repo and fetch and not snapshot:
-            snapshot = _fetched(repo, revision)
+            snapshot = _fetched(repo, revision) if repo and fetch else None
         if snapshot:
             return attrs.evolve(_in_folder(snapshot, contents=contents), path=Path(name))
     except OSError as error:
