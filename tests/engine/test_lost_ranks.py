@@ -210,4 +210,4 @@ def test_a_failure_says_how_to_go_on_unless_it_would_come_again(
         raise RunError("G2-501", "rank 1: exit code 1")
 
     monkeypatch.setattr(parallel, "supervise", fail)
-    assert lost(there)[0] == f"rank 1: exit code 1{advice}"
+    assert lost(there)[0] == f"rank 1: exit code 1 [G2-501]{advice}"
