@@ -1,4 +1,4 @@
-"""Translation of recipe keys in errors to options and arguments of the command."""
+"""Translation of recipe keys in error messages to options and arguments of the command."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gpt2dsl.parts import TABLES, TASKS, owners, trainer
 _KEY = re.compile(r"\b(?:task|model|data|generation)\.(\w+)\b")
 
 _VALUE = re.compile(r'(--[\w-]+) = "?([\w.-]+)"?')
-"""An option in the place of a key, with a value as in a recipe."""
+"""Matches an option that has replaced a key, followed by a value in a recipe's syntax."""
 
 _OTHERWISE = {
     "layout": "to", "source_layout": "from", "source_strategy": "strategy", "weights": "base",
     "prompts": "prompt", "texts": "text", "format": "form",
 }  # fmt: skip
-"""Key → option of another name."""
+"""Key → name of its option, where they differ."""
 
 
 def program() -> str:
-    """Return the command that runs this program, ``gpt2dsl`` if that is what the shell finds."""
+    """Return the command that runs this program: ``gpt2dsl`` if the shell finds it."""
     name = sys.argv[0]
     if Path(name).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m gpt2dsl"
@@ -39,7 +39,7 @@ def program() -> str:
 
 
 def as_called(text: str) -> str:
-    """Return a text in which ``gpt2dsl`` commands begin as the user's command did."""
+    """Replace ``gpt2dsl`` in the commands of a text by the command that the user ran."""
     from gpt2dsl.cli.main import COMMANDS  # noqa: PLC0415  # which imports this module
 
     command = rf"(?<![\w./-])(?<!-m )gpt2dsl (?=({'|'.join(COMMANDS)})\b)"
@@ -47,9 +47,9 @@ def as_called(text: str) -> str:
 
 
 def translated(error: SpecError, command: click.Command) -> SpecError:
-    """Return an error with keys replaced by options and arguments of a command, where it has them.
+    """Return an error with keys replaced by the command's options and arguments, if any.
 
-    A command that takes a recipe keeps the keys, since the user wrote those.
+    Commands that take a recipe keep the keys, since the user wrote them.
     """
     words = {param.name: _of(param) for param in command.params if param.name}
     if {"spec", "specs"} & words.keys():
@@ -59,13 +59,14 @@ def translated(error: SpecError, command: click.Command) -> SpecError:
 
 
 _OF_A_FILE = ("--file", "--input", "--prompts", "--texts")
-"""Options that other programs, or other commands, have for a file of texts."""
+"""Options with which other programs or commands read texts from a file."""
 
 
 def suggested(error: click.NoSuchOption) -> click.UsageError:
-    """Return an error that tells what an unknown option stands for.
+    """Return the error of an unknown option, with a suggestion.
 
-    That is ``--set KEY=VALUE`` or the option of a file of texts, or else one that is spelled alike.
+    It suggests ``--set KEY=VALUE``, the option that reads a file of texts, or else an option with
+    a similar spelling.
     """
     params = error.ctx.command.params if error.ctx else []
     options = {param.name: _of(param) for param in params if isinstance(param, click.Option)}
@@ -80,7 +81,7 @@ def suggested(error: click.NoSuchOption) -> click.UsageError:
 
 
 def _keys(option: str) -> list[str]:
-    """Return the keys of a recipe that an option is named after, also in Trainer's words."""
+    """Return the recipe keys that an option names, also by a TrainingArguments name."""
     table, _, name = option.lstrip("-").replace("-", "_").rpartition(".")
     tables = [part.table for part in owners(name)]
     tables += ["task"] if any(name in task.rules() for task in TASKS.values()) else []
@@ -90,7 +91,7 @@ def _keys(option: str) -> list[str]:
 
 
 def _value(option: str) -> str:
-    """Return the value of an unknown option as typed, else VALUE."""
+    """Return the value typed for an unknown option, or the placeholder VALUE."""
     for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         if word.startswith(f"{option}="):
             return word.partition("=")[2]
@@ -100,7 +101,7 @@ def _value(option: str) -> str:
 
 
 def _of(param: click.Parameter) -> str:
-    """Return the name of a parameter on the command line."""
+    """Return a parameter as it is written on the command line."""
     if isinstance(param, click.Argument):
         return param.metavar or (param.name or "").upper()
     return max(param.opts, key=len)
@@ -109,11 +110,11 @@ def _of(param: click.Parameter) -> str:
 def _translated(fault: Fault, words: dict[str, str]) -> Fault:
     def word(match: re.Match[str]) -> str:
         if fault.origin == f"--{match[1].replace('_', '-')}":
-            return fault.origin  # --prompts FILE, where --prompt TEXT is of the same key
+            return fault.origin  # the user typed --prompts FILE, not --prompt TEXT
         return words.get(match[1]) or words.get(_OTHERWISE.get(match[1], "")) or match[0]
 
     def option(match: re.Match[str]) -> str:
-        # an argument in a message would belong to another command
+        # keep a positional argument's key: the message may refer to another command
         return typed if (typed := word(match)).startswith("-") else match[0]
 
     key, message = _KEY.sub(word, fault.key), _KEY.sub(option, fault.message)
@@ -127,7 +128,7 @@ def _translated(fault: Fault, words: dict[str, str]) -> Fault:
 
 
 def _as_typed(match: re.Match[str]) -> str:
-    """Return an option and its value as they are typed; flags have no value."""
+    """Return an option and its value in command-line syntax; flags have no value."""
     option, value = match[1], match[2]
     if value in ("true", "false"):
         return option if value == "true" else f"--no-{option[2:]}"

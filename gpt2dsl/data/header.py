@@ -1,4 +1,4 @@
-"""First row of a csv or tsv: the places of columns, or the cure where they are not there."""
+"""First row of a csv or tsv: positions of columns, or an error with the remedy."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gpt2dsl.schema.fate import shown
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 _LISTED = 8
-"""Most columns that a message lists."""
+"""Maximum number of columns listed in a message."""
 
 _JSON = re.compile(r"[\[{]\s*([\[{\"]|$)")
 
 _NAME = re.compile(r"\s*[^\W\d][\w .:/()-]{0,29}\s*")
-"""What a column's name looks like, unlike a text or a number."""
+"""Matches a column's name, but not a number or a long text."""
 
 
 def listed(names: Iterable[object]) -> str:
-    """Return the first names of columns for a message, each shortened."""
+    """Return the first column names for a message, each shortened."""
     known = list(names)
     others = f", and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
     return ", ".join(map(shown, known[:_LISTED])) + others
@@ -30,7 +30,7 @@ def refuse_json(line: str) -> None:
     """Refuse a header that is JSON.
 
     Raises:
-        ValueError: it is; the message has the cure.
+        ValueError: the line is JSON; the message includes the remedy.
     """
     text = line.strip()
     if not _JSON.match(text):
@@ -45,7 +45,7 @@ def places(wanted: Mapping[str, Column], first: list[str], form: DataFormat) -> 
     """Return the indexes of the columns that keys of the recipe name.
 
     Raises:
-        ValueError: the first row has no such column; the message has the cure.
+        ValueError: the first row has no such column; the message includes the remedy.
     """
     return [_place(column, first, key, form, wanted) for key, column in wanted.items()]
 
@@ -71,7 +71,7 @@ def _place(
 
 
 def _other_separator(first: list[str], form: DataFormat, wanted: Mapping[str, Column]) -> str:
-    """Return the cure where another separator gives the columns; "" where none does."""
+    """Return the remedy if another separator yields the columns; "" if none does."""
     line = SEPARATORS[form.format].join(first)
     for separator, cure in {
         "\t": 'tabs separate its columns: data.format = "tsv"',
@@ -80,7 +80,7 @@ def _other_separator(first: list[str], form: DataFormat, wanted: Mapping[str, Co
         "|": "its separator is '|'; write it anew with commas, or with tabs as a tsv",
     }.items():
         names = [name.strip(' "') for name in line.split(separator)]
-        # a separator in a text of words, as in "Good film; bad end", divides a text
+        # A separator followed by a space, as in "Good film; bad end", is punctuation.
         is_split = len(first) == 1 and len(names) > 1 and _are_names(names) and _are_words(line)
         if separator != SEPARATORS[form.format] and (is_split or _has_all(names, wanted)):
             return cure
@@ -99,10 +99,10 @@ def _no_header(first: list[str], key: str, wanted: Iterable[str]) -> str:
 
 
 def _are_names(values: list[str]) -> bool:
-    """Return whether values look like the names of columns: short, and all different."""
+    """Return whether values look like column names: short and unique."""
     return len(set(values)) == len(values) and all(map(_NAME.fullmatch, values))
 
 
 def _are_words(line: str) -> bool:
-    """Return whether a header's names are words without blanks around their separators."""
+    """Return whether no separator in a line is followed by a space."""
     return not re.search(r"[,;|]\s", line)

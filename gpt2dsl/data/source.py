@@ -25,10 +25,10 @@ from gpt2dsl.data.wikitext import articles
 from gpt2dsl.errors import InputError, some
 
 BLOCK = 2**20
-"""Bytes read at once."""
+"""Number of bytes per read."""
 
 SAMPLES = ("sample:train", "sample:valid")
-"""Names of the text in the package, a novel in the public domain."""
+"""Names of the sample text, a novel in the public domain that the package includes."""
 
 _NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 
@@ -36,12 +36,18 @@ _NOVEL = Path(__file__).parent / "sample" / "pride-and-prejudice.txt"
 Digest = TypeVar("Digest", str, str | None)
 
 Number = Callable[[str], object]
-"""Maps a row's class to its number."""
+"""Function from the class of a row to its number."""
 
 
 @attrs.frozen
 class Preview:
-    """Number of a table's usable rows, the rows that are skipped, and quotes that may be text."""
+    """Result of examining a table.
+
+    Attributes:
+        rows: number of usable rows.
+        bad: messages on skipped rows.
+        enclosed: messages on quotes that may be plain text.
+    """
 
     rows: int
     bad: tuple[str, ...] = ()
@@ -50,11 +56,11 @@ class Preview:
 
 @attrs.frozen
 class File:
-    """A file, with its size and times at the time of discovery.
+    """A file, with its size and timestamps when it was found.
 
     Attributes:
         mtime_ns: modification time, which programs can set.
-        ctime_ns: time of the last change of content or metadata, which no program can set.
+        ctime_ns: time of the last change of content or metadata, which programs can't set.
     """
 
     path: Path
@@ -71,12 +77,12 @@ class File:
 
 @attrs.frozen
 class Source:
-    """A source of text, which exists and is not empty.
+    """An existing, non-empty source of text.
 
     Attributes:
-        files: files in the order in which they are read, without empty ones.
+        files: non-empty files, in reading order.
         texts: documents of a sample, which has no files.
-        passed: paths that are skipped, with the reason.
+        passed: skipped paths, with the reason.
     """
 
     name: str
@@ -87,12 +93,12 @@ class Source:
 
     @classmethod
     def find(cls, name: str, form: DataFormat | None = None) -> Source | None:
-        """Return the source, or None where it is absent.
+        """Return the source, or None if it is absent.
 
         Args:
-            name: a file; a folder, for all files below it that are not hidden, by name; a glob;
-                ``sample:train`` or ``sample:valid``.
-            form: form of the files; plain text by default.
+            name: a file; a folder, for all files below it that are not hidden, sorted by name; a
+                glob; ``sample:train`` or ``sample:valid``.
+            form: format of the files; plain text by default.
 
         Raises:
             InputError: it is empty (G2-302) or unreadable (G2-304).
@@ -122,7 +128,7 @@ class Source:
 
     @classmethod
     def open(cls, name: str, form: DataFormat | None = None) -> Source:
-        """Return the source; raise InputError if it is absent, too (G2-301)."""
+        """Do the same as :meth:`find`, but raise InputError if the source is absent (G2-301)."""
         if source := cls.find(name, form):
             return source
         known = f"; the samples are {' and '.join(SAMPLES)}" if name.startswith("sample:") else ""
@@ -133,7 +139,7 @@ class Source:
         return sum(file.size for file in self.files) + sum(len(t.encode()) for t in self.texts)
 
     def without_rows(self) -> InputError:
-        """Return the error of a source whose files have no usable row."""
+        """Return the error of a source without usable rows."""
         words = "there is no usable row in it"
         if self.form.format in SEPARATORS and self.form.header:
             words += "; its first row is the header, unless data.header = false"
@@ -141,21 +147,22 @@ class Source:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the files are the same as when they were found."""
+        """Whether no file has changed since it was found."""
         try:
             return all(File.at(file.path) == file for file in self.files)
         except OSError:
             return False
 
     def digest(self) -> str:
-        """Return SHA-256 of the contents in order, and of the form; names don't count.
+        """Return the SHA-256 of the contents, in order, and of the format, without file names.
 
-        The digest of one text file is that of ``sha256sum``; of several, that of their digests.
+        For one text file it equals the output of ``sha256sum``; for several, it is the digest of
+        their digests.
         """
         return self._formed(self._cached(digests.computed))
 
     def known_digest(self) -> str | None:
-        """Return the digest if it is cheap or cached, else None, shown as pending in a plan."""
+        """Return the digest if it is cached or fast to compute, else None (pending in a plan)."""
         known = self._cached(digests.known)
         return self._formed(known) if known else None
 
@@ -178,11 +185,11 @@ class Source:
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def documents(self) -> Iterator[str]:
-        """Yield documents: text files without a byte-order mark, rows, or articles of WikiText.
+        """Yield documents: text files without byte-order marks, rows, or articles of WikiText.
 
         Raises:
             InputError: a file is not UTF-8 (G2-303) or can't be read (G2-304).
-            SpecError: more rows are unusable than max_bad_rows (G2-309).
+            SpecError: the number of unusable rows exceeds max_bad_rows (G2-309).
         """
         blocks: list[str] = []
         for text, last in self.blocks():
@@ -192,7 +199,7 @@ class Source:
                 blocks = []
 
     def blocks(self) -> Iterator[tuple[str, bool]]:
-        """Yield documents in blocks of about a megabyte, with True for a document's last block."""
+        """Yield documents in blocks of about a megabyte, each with whether it ends a document."""
         yield from ((text, True) for text in self.texts)
         if self.form.format == "wikitext":
             for file in self.files:
@@ -203,13 +210,13 @@ class Source:
             yield from self._blocks()
 
     def rows(self, *, number: Number | None = None) -> Iterator[TableRow]:
-        """Yield the rows of tables; skipped rows are reported once per process.
+        """Yield the rows of tables, and report skipped rows once per process.
 
         Args:
             number: raises BadRowError for an unknown class; None to ignore classes.
 
         Raises:
-            SpecError: more rows are unusable than max_bad_rows (G2-309); it names them.
+            SpecError: the number of unusable rows exceeds max_bad_rows (G2-309); it lists them.
         """
         bad = BadRows(self.form.max_bad_rows)
         for file, row in self._good(bad, number, None):
@@ -221,9 +228,10 @@ class Source:
             _tell_passed(words)
 
     def look(self, *, number: Number | None = None, first: int | None = None) -> Preview:
-        """Read the first rows, or all, and return their counts and what to say of them.
+        """Examine the first rows, or all if ``first`` is None.
 
-        Arguments and errors are those of ``rows``, which does not report again what this returns.
+        ``number`` and the errors are the same as for :meth:`rows`. Messages returned here are not
+        reported again when the rows are read.
         """
         bad, count, enclosed = BadRows(self.form.max_bad_rows), 0, list[str]()
         for file, row in self._good(bad, number, first):
@@ -234,7 +242,7 @@ class Source:
         return Preview(count, bad.words(), tuple(enclosed))
 
     def _enclosed(self, file: Path, row: TableRow) -> str:
-        """Return a message on quotes that may have enclosed several rows."""
+        """Return a message on quotes in a row that may enclose several rows."""
         message = f"quotes enclose {row.enclosed} lines and their tabs as one value"
         return f"{file}:{row.line}: {message}; {self.form.plain_quotes} reads quotes as plain text"
 
@@ -274,7 +282,7 @@ def _is_empty(path: Path) -> str:
 
 
 _told: set[str] = set()
-"""Messages on quotes that this process has reported, or returned to a plan."""
+"""Messages on quotes that this process has already reported or returned to a plan."""
 
 
 @functools.cache
@@ -284,7 +292,7 @@ def _tell_passed(words: str) -> None:
 
 @functools.cache
 def _sample(name: str) -> tuple[str, ...]:
-    """Return the chapters of a sample; every tenth of the novel is for validation."""
+    """Return the chapters of a sample; every tenth chapter of the novel is for validation."""
     if name not in SAMPLES:
         return ()
     text = _NOVEL.read_text("utf-8")
@@ -312,7 +320,7 @@ def _sha256(path: Path) -> str:
 
 
 def _decoded(path: Path) -> Iterator[str]:
-    """Yield the text in blocks, none of them empty, without the byte-order mark."""
+    """Yield the text of a file in non-empty blocks, without the byte-order mark."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset, lines, first = 0, 1, True
     for block in itertools.chain(_read(path), [b""]):
@@ -333,7 +341,7 @@ def _decoded(path: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Raise InputError for a fault of a table as a whole (G2-304)."""
+    """Convert a ValueError, a fault of the whole table, to an InputError (G2-304)."""
     try:
         yield
     except ValueError as error:
@@ -341,7 +349,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file, with their ends."""
+    """Yield the lines of a file, with their line ends."""
     pending = ""
     for text in _decoded(path):
         lines = (pending + text).split("\n")
@@ -363,11 +371,11 @@ def _not_utf8(error: UnicodeDecodeError, base: int, line: int) -> str:
 
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd"}
-"""First bytes of a file → program that compressed it."""
+"""First bytes of a file → program that compresses such files."""
 
 
 def _compression(content: bytes) -> str:
-    """Return the program that compressed a file with this beginning; "" for none."""
+    """Return the program that compressed a file, from its first bytes; "" if it is unknown."""
     return next((name for magic, name in _COMPRESSED.items() if content.startswith(magic)), "")
 
 

@@ -1,4 +1,4 @@
-"""Rows of text and class: jsonl, csv, tsv, and four data sets in their original formats."""
+"""Readers for rows of text and class: jsonl, csv, tsv, and four data sets as published."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TURNS = (
     "a list of turns, a text is expected: write the turns of each chat as one text, as "
     "tokenizer.apply_chat_template(turns, tokenize=False) of transformers does"
 )
-"""What is told of a column with chats."""
+"""End of a message on a column that contains chats; it begins with the column."""
 
 _ARRAY = re.compile(r"\s*\[\s*\{")
 _OPENED = re.compile(r"\s*\[\s*\{?\s*$")
-"""The first line of an array of objects that ends on a later line."""
+"""Matches the first line of an array of objects that continues on the next line."""
 
 PLAIN = "; data.quotes = false reads quotes as plain text"
 
@@ -43,9 +43,9 @@ class TableRow:
     """A row of a table.
 
     Attributes:
-        line: number of its first line.
-        label: class; "" where classes are not read.
-        enclosed: lines with tabs that quotes of a tsv enclose, which may be rows.
+        line: number of the row's first line.
+        label: class; "" if classes are not read.
+        enclosed: number of lines with tabs that quotes in a tsv enclose, and that may be rows.
     """
 
     line: int
@@ -59,7 +59,7 @@ Item = TableRow | BadRow
 
 @attrs.frozen
 class _Dialect:
-    """Original format of a data set; ``row`` makes text and class of the columns."""
+    """Format in which a data set is published; ``row`` converts columns to text and class."""
 
     delimiter: str
     quoted: bool
@@ -69,14 +69,14 @@ class _Dialect:
 
 
 def _numbered(label: str, known: tuple[str, ...]) -> str:
-    """Return the number of a class in models, as a string."""
+    """Return the position of a class among the known ones, as a string."""
     if label not in known:
         raise unknown_class(label, known)
     return str(known.index(label))
 
 
 def unknown_class(label: str, known: Iterable[str]) -> BadRowError:
-    """Return the error of a row whose class is not among the known ones."""
+    """Return the error of a row with an unknown class."""
     message = f"the class is {shown(label)}, one of {', '.join(known)} is expected"
     return BadRowError(message, "class", shown(label))
 
@@ -117,9 +117,9 @@ FILE_FORMATS = {
 def rows(
     lines: Iterable[str], form: DataFormat, number: Callable[[str], object] | None
 ) -> Iterator[Item]:
-    """Yield the rows of a file, good and bad.
+    """Yield the rows of a file, both usable and unusable.
 
-    ``number`` raises BadRowError for an unknown class; it is None where classes are not read.
+    ``number`` raises BadRowError for an unknown class; None ignores classes.
     """
     for item in _rows(lines, form, labels=number is not None):
         if number and isinstance(item, TableRow):
@@ -142,7 +142,7 @@ def _rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[I
 def _json_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iterator[Item]:
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     first = list(itertools.islice(numbered, 2))
-    # a lone list in a file of several lines may be a chat, whose advice is another
+    # In a file of several lines, a list may also be a chat, which has its own message.
     if first and (_ARRAY if len(first) == 1 else _OPENED).match(first[0][1]):
         message = "it is one JSON array: write each of its objects in a line of its own"
         raise ValueError(message)
@@ -174,7 +174,7 @@ def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
 
 
 def not_json(error: Exception) -> tuple[str, str]:
-    """Return why a row is not JSON, with the column, and the same without it."""
+    """Return the reason why a row is not JSON, with and without the column number."""
     if not isinstance(error, json.JSONDecodeError):
         return str(error), type(error).__name__
     is_cut = error.msg.startswith("Unterminated string")
@@ -197,7 +197,7 @@ def _value(content: dict[str, object], column: Column, key: str) -> object:
 
 
 def _are_turns(value: object) -> bool:
-    """Return whether a value is a chat: a list of tables, such as role and content."""
+    """Return whether a value is a chat: a list of objects, with keys such as role and content."""
     return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
 
 
@@ -226,7 +226,7 @@ def _table_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Iter
 
 
 def _without_json(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines, and refuse the first that is not empty where it is JSON."""
+    """Yield lines; refuse the first non-empty one if it is JSON."""
     lines = iter(lines)
     for line in lines:
         if line.strip():
@@ -238,7 +238,7 @@ def _without_json(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _enclosed(fields: list[str]) -> int:
-    """Return the most lines of a value that also has tabs; 0 for none."""
+    """Return the maximum number of lines of a value that also contains tabs; 0 for none."""
     return max(
         (field.count("\n") + 1 for field in fields if "\n" in field and "\t" in field), default=0
     )
@@ -247,8 +247,8 @@ def _enclosed(fields: list[str]) -> int:
 def _picked(fields: list[str], places: list[int], width: int, form: DataFormat) -> tuple[str, str]:
     """Return text and class of a row.
 
-    A row may end early, as spreadsheets write it, if a header says what it lacks. One with more
-    columns than the header is cut wherever a value has a separator in it.
+    If there is a header, a row may have fewer columns, as spreadsheets write it. A row with more
+    columns has an unquoted separator in a value, so its columns can't be told apart.
     """
     count = counted(len(fields), "column")
     if len(fields) > width or (len(fields) < width and not form.header):
@@ -282,7 +282,7 @@ def _dialect_rows(lines: Iterable[str], dialect: _Dialect) -> Iterator[Item]:
 def _reader(
     lines: Iterable[str], delimiter: str, *, quoted: bool, advice: str = ""
 ) -> Iterator[tuple[int, list[str] | str]]:
-    """Yield line number and fields of each row that is not empty, or its fault.
+    """Yield the line number of each non-empty row, with its fields or the message of its fault.
 
     Raises:
         ValueError: a quote encloses several rows; the message ends with ``advice``.
@@ -314,7 +314,7 @@ def _reader(
 
 
 def _tried(line: int, row: Callable[P, tuple[str, str]], *of: P.args, **more: P.kwargs) -> Item:
-    """Return a row, usable or not."""
+    """Return the row that a function makes, or a BadRow if it fails or the text is unusable."""
     try:
         text, label = row(*of, **more)
         text.encode()

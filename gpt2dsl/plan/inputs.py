@@ -1,4 +1,4 @@
-"""Inputs of a plan: their state and digest, and why a run would refuse them."""
+"""Inputs of a plan: their state, their digest, and the faults for which a run refuses them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Input:
         key: key of the recipe that names it: ``task.data``.
         name: name as written.
         state: present, absent, unusable, or promised by an earlier stage of a chain.
-        digest: SHA-256 of the contents; "" where it is absent or would take long (pending).
+        digest: SHA-256 of the contents; "" if the input is absent or hashing is deferred (pending).
         size: bytes.
         detail: a description, shown in the plan.
-        files: files that are read, in order, with the targets of links; of data only.
-        passed_over: files beside them that are not read, with the reason.
-        bad_rows: rows that are skipped, with the reason, among those that were examined.
-        enclosed: quotes that enclose several lines and tabs, which may be text.
-        refusals: faults for which check and run refuse it; () where they accept it.
+        files: files to read, in order, with the targets of links; only for data.
+        passed_over: files in the same place that are not read, with the reason.
+        bad_rows: skipped rows among the examined ones, with the reason.
+        enclosed: messages on quotes that enclose several lines and tabs, and may be plain text.
+        refusals: faults for which check and run refuse the input; () if they accept it.
     """
 
     key: str
@@ -56,26 +56,26 @@ READ_BY = (
     *(f"data.{key}" for key in ("format", "text_column", "label_column", "header", "quotes")),
     *("data.max_bad_rows", "classifier", "model"),
 )
-"""Keys and tables that decide how data is read."""
+"""Keys and tables that determine how data is read."""
 
 SMALL = 2**23
-"""Size of a table in bytes up to which a plan examines all rows."""
+"""Maximum size in bytes of a table whose rows a plan examines completely."""
 
 LOOKED_AT = 1000
-"""Rows of a larger table that a plan examines; a run reads all of them."""
+"""Number of rows that a plan examines in a larger table; a run reads all of them."""
 
 
 def find_source(
     parts: Parts, key: str, classes: tuple[str, ...], problem: str = "", *, whole: bool = False
 ) -> tuple[Input, Source | None]:
-    """Return the data that ``key`` names as an input, and its source where it is usable.
+    """Return the data that ``key`` names as an input, and its source if it is usable.
 
     Args:
         parts: the recipe's.
         key: ``task.data`` or ``task.eval_data``.
-        classes: the names of a classifier's classes; () where the data needs none.
-        problem: kind of its outputs, as in ``GPT2Config.problem``.
-        whole: whether to look for bad rows to skip in all of a large table.
+        classes: names of a classifier's classes; () if the data needs none.
+        problem: kind of the classifier's outputs, as in ``GPT2Config.problem``.
+        whole: whether to examine a large table completely if bad rows may be skipped.
     """
     name = parts.value(key)
     looked = Preview(0)
@@ -102,9 +102,10 @@ def find_source(
 
 
 def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
-    """Return the error of data in another format than the data beside it; None where it is not.
+    """Return the error of training and evaluation data in different formats; None if they agree.
 
-    Both are read in one format: to set that of one, as ``error`` may advise, refuses the other.
+    Both are read in the same format, so following the advice of ``error`` for one of them would
+    make the other unreadable.
     """
     beside = {"task.data": "task.eval_data", "task.eval_data": "task.data"}.get(key, "")
     name, other = (getattr(parts.task, at.partition(".")[2], "") for at in (key, beside))
@@ -139,7 +140,7 @@ def _mixed(parts: Parts, key: str, error: SpecError) -> InputError | None:
 
 
 def _is_there(name: str) -> bool:
-    """Return whether data that has some text is there."""
+    """Return whether a source exists and contains text."""
     try:
         return Source.find(name) is not None
     except SpecError:
@@ -147,7 +148,7 @@ def _is_there(name: str) -> bool:
 
 
 def _apparent(name: str) -> str:
-    """Return the format of data by its content or name; "" where neither says."""
+    """Return the format of data from its content or name; "" if neither determines it."""
     try:
         path = Source.open(name).files[0].path
         with path.open("rb") as file:
@@ -158,10 +159,10 @@ def _apparent(name: str) -> str:
 
 
 def _look(source: Source, classes: tuple[str, ...], problem: str, *, whole: bool) -> Preview:
-    """Return what the rows of a table, or the first of a large one, are.
+    """Examine the rows of a table, or only the first rows of a large one.
 
     Raises:
-        SpecError: there are too many (G2-309), or no others (G2-302).
+        SpecError: there are too many bad rows (G2-309), or no usable ones (G2-302).
     """
     labels = labels_of(classes, source.form, is_regression=problem == REGRESSION)
     number = labels.number if classes else None
@@ -173,7 +174,7 @@ def _look(source: Source, classes: tuple[str, ...], problem: str, *, whole: bool
 
 
 def notes(read: Iterable[Input]) -> Iterator[str]:
-    """Yield a note on each input whose bad rows are skipped, and on held-out text that is not."""
+    """Yield notes on skipped rows, suspicious quotes, and held-out text that is trained on."""
     by_key = {item.key: item for item in read}
     for item in by_key.values():
         if item.bad_rows:
@@ -186,7 +187,7 @@ def notes(read: Iterable[Input]) -> Iterator[str]:
 
 
 def _shared(data: Input, held_out: Input) -> str:
-    """Return what two inputs have in common, "" for nothing."""
+    """Return a description of the data that two inputs share; "" if they share none."""
     if data.state != "present" or held_out.state != "present":
         return ""
     if data.name == held_out.name:
@@ -198,7 +199,7 @@ def _shared(data: Input, held_out: Input) -> str:
 
 
 def _unread(source: Source) -> str:
-    """Return the names of the columns of MindRecord files that are not read."""
+    """Return a suffix that lists the columns of MindRecord files that are not read."""
     if source.form.format != "mindrecord":
         return ""
     from gpt2dsl.data import mindrecord, shards  # noqa: PLC0415  # NumPy: only where there is data
@@ -211,18 +212,18 @@ def _unread(source: Source) -> str:
 
 
 def _linked(path: Path) -> str:
-    """Return a file's path, with the target of a link."""
+    """Return a file's path, followed by its target if it is a link."""
     target = f" -> {_printable(path.readlink())}" if path.is_symlink() else ""
     return f"{_printable(path)}{target}"
 
 
 def _printable(path: Path) -> str:
-    """Return a path with bytes that are not UTF-8 replaced."""
+    """Return a path as text, with invalid UTF-8 replaced."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def find_texts(parts: Parts) -> list[Input]:
-    """Return the file of prompts or texts, where one is named; stdin is left for the run."""
+    """Return the file of prompts or texts, if one is named; the plan does not read stdin."""
     key = parts.task.texts_key if parts.task else ""
     if not key:
         return []
@@ -246,7 +247,7 @@ def find_texts(parts: Parts) -> list[Input]:
 
 
 def resumed(parts: Parts) -> list[Input]:
-    """Return the checkpoint that a training resumes from, where one is named."""
+    """Return the checkpoint to resume training from, if one is named."""
     name = parts.train.resume
     if not parts.trains or name in ("auto", "never"):
         return []
@@ -266,7 +267,7 @@ def resumed(parts: Parts) -> list[Input]:
 
 
 def weights_name(parts: Parts) -> str:
-    """Return the file, folder or Hub name of the initial weights; "" for new ones."""
+    """Return the file, folder or Hub name of the initial weights; "" for new weights."""
     named: str = parts.value(weights_key(parts))
     if parts.converts:
         return "" if named == "auto" else named
@@ -276,14 +277,14 @@ def weights_name(parts: Parts) -> str:
 
 
 def base_name(parts: Parts) -> str:
-    """Return the base as adapter files name it: an absolute path, or a name on the Hub."""
+    """Return the base as adapter files refer to it: an absolute path, or a name on the Hub."""
     name = weights_name(parts)
     local = cache.expanded(name) if name else None
     if local is None or not local.exists():
         return name
     from gpt2dsl.weights import location  # noqa: PLC0415  # NumPy: only where there are weights
 
-    # For a run, the place is its checkpoint, which transformers can load.
+    # For a run, this is the folder of its checkpoint, which transformers can load.
     place = location.find(name, contents=False)
     return str((place.folder if local.is_dir() else local).absolute())
 
@@ -298,7 +299,8 @@ def refused(
 ) -> Input:
     """Return an input that check and run refuse; its faults point to the line that names it.
 
-    ``compared`` are keys and tables that decide how it is read, unless it is absent.
+    If the input exists, the faults also point to ``compared``: keys and tables that determine how
+    it is read.
     """
     messages = [(problem.code, _message(problem, name)) for problem in error.faults]
     return Input(
@@ -321,16 +323,16 @@ def refused(
 
 
 def require(read: Iterable[Input]) -> None:
-    """Raise the faults for which inputs are refused.
+    """Raise an error if any input is refused.
 
     Raises:
-        SpecError: there is one.
+        SpecError: it lists the faults of all refused inputs.
     """
     if faults := [fault for item in read for fault in item.refusals]:
         raise SpecError(faults)
 
 
 def _message(problem: Fault, name: str) -> str:
-    """Return the message, with the place of the fault unless it is the input itself."""
+    """Return the message of a fault, after its location unless that is the input itself."""
     place = problem.origin or problem.key
     return f"{place}: {problem.message}" if place and Path(place) != Path(name) else problem.message

@@ -31,11 +31,11 @@ TRAIN = "train"
 
 @attrs.frozen(kw_only=True)
 class DeferredWeights:
-    """Weights that an earlier stage of a chain is to make.
+    """Weights that an earlier stage of a chain will make.
 
     Attributes:
-        look: their description, without tensors.
-        tokenizer: the tokenizer that comes with them: gpt2, a folder, or train.
+        weights_info: description of the weights, without tensors.
+        tokenizer: the tokenizer of the weights: gpt2, a folder, or train.
     """
 
     weights_info: WeightsInfo
@@ -48,16 +48,16 @@ class Network:
 
     Attributes:
         geometry: configuration of the network.
-        tokenizer: gpt2, a folder, or train; "" where an earlier stage will make it.
-        weights: path of the weights; "" for new ones.
-        weights_info: description of the weights; None for new ones.
-        inputs: the weights, the tokenizer and other inputs that decide the network.
+        tokenizer: gpt2, a folder, or train; "" if an earlier stage will make it.
+        weights: path of the weights; "" for new weights.
+        weights_info: description of the weights; None for new weights.
+        inputs: the weights, the tokenizer and other inputs that determine the network.
         faults: contradictions between recipe, weights and tokenizer.
-        notes: what a reader should know of the weights.
+        notes: remarks on the weights and the tokenizer, shown in the plan.
         classes: names of a classifier's classes.
-        written: output of a conversion; None where it is not known.
-        generation: generation settings, completed by those of the weights.
-        sources: data that has been opened, by key.
+        written: output of a conversion; None if it is not known.
+        generation: generation settings, completed with the settings of the weights.
+        sources: opened data, by key.
     """
 
     geometry: GPT2Config
@@ -81,7 +81,7 @@ def find_network(
     Args:
         parts: the recipe's.
         fetch: whether to download weights from the Hub.
-        promised: the weights, where an earlier stage of a chain is to make them.
+        promised: the weights, if an earlier stage of a chain will make them.
     """
     task = plan_of(parts)
     overrides = task.overrides(fetch=fetch)
@@ -126,7 +126,7 @@ def find_network(
 
 
 def _promised(parts: Parts, info: WeightsInfo) -> tuple[Input, WeightsInfo | None]:
-    """Return the same as ``_weights``, for weights yet to be made."""
+    """Do the same as ``_weights`` for weights that an earlier stage will make."""
     item = Input(
         key=weights_key(parts), name=weights_name(parts), state="promised", detail=info.kind
     )
@@ -134,7 +134,7 @@ def _promised(parts: Parts, info: WeightsInfo) -> tuple[Input, WeightsInfo | Non
 
 
 def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, WeightsInfo | None]:
-    """Return the weights as an input, and their description; None for new ones."""
+    """Return the weights as an input, and their description; None for new weights."""
     name = weights_name(parts)
     if not name or parts.task is None:
         return None, None
@@ -157,7 +157,7 @@ def _weights(parts: Parts, overrides: Overrides) -> tuple[Input | None, WeightsI
 
 
 def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
-    """Return an adapter that is converted without its base, which may be absent."""
+    """Return an adapter as an input; it is converted without its base, which may be absent."""
     from gpt2dsl.weights import opening  # noqa: PLC0415  # as above
 
     adapter = opening.adapter(name, overrides, contents=False)
@@ -167,14 +167,14 @@ def _adapter(parts: Parts, name: str, overrides: Overrides) -> Input:
 
 
 def _new(info: WeightsInfo) -> str:
-    """Return a suffix with the parameters that stay random by ``allow_missing``."""
+    """Return a suffix that lists the parameters left random by ``allow_missing``."""
     return f"; RANDOM: {some(info.new)}" if info.new else ""
 
 
 def _tokenizer(
     parts: Parts, info: WeightsInfo | None, promised: DeferredWeights | None
 ) -> tuple[str, Input | None, int | None]:
-    """Return the tokenizer's name, its input, and the size of its vocabulary if known."""
+    """Return the tokenizer's name, the tokenizer as an input, and its vocabulary size if known."""
     name = parts.data.tokenizer
     beside = str(info.tokenizer) if info and info.tokenizer else ""
     opens = plan_of(parts).opens_tokenizer
@@ -196,7 +196,7 @@ def _tokenizer(
 
 
 def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
-    """Return the same as ``_tokenizer``, for a tokenizer in a folder."""
+    """Do the same as ``_tokenizer`` for a tokenizer in a folder."""
     from gpt2dsl.data.tokenizer import Tokenizer  # noqa: PLC0415  # slow, and seldom needed
 
     try:
@@ -209,13 +209,13 @@ def _opened(parts: Parts, name: str) -> tuple[str, Input | None, int | None]:
 
 
 def _without_tokenizer(parts: Parts, info: WeightsInfo) -> Input | None:
-    """Refuse weights without a tokenizer beside them, unless the published one fits."""
+    """Return a refusal of weights without their own tokenizer; None if the published one fits."""
     if parts.data.format == "mindrecord":
-        return None  # it has token ids already
+        return None  # the data already has token ids
     from gpt2dsl.data.weights_tokenizer import of_weights  # noqa: PLC0415  # as above
 
     vocab, name = info.geometry.vocab, weights_name(parts)
-    if vocab in GPT2_ROWS:  # otherwise it is loaded, which takes a while
+    if vocab in GPT2_ROWS:  # avoids loading the tokenizer, which is slow
         return None
     try:
         of_weights(None, vocab, name)
@@ -225,7 +225,7 @@ def _without_tokenizer(parts: Parts, info: WeightsInfo) -> Input | None:
 
 
 def _new_tokenizer(parts: Parts) -> Iterator[Fault]:
-    """Yield a fault where a tokenizer would be trained that the weights do not know."""
+    """Yield a fault if the recipe trains a new tokenizer, which existing weights can't use."""
     if parts.data.tokenizer != TRAIN or parts.converts:
         return
     if name := weights_name(parts):
@@ -239,7 +239,7 @@ def _new_tokenizer(parts: Parts) -> Iterator[Fault]:
 
 
 def _other_tokenizer(tokenizer: Input | None, info: WeightsInfo | None) -> Iterator[str]:
-    """Yield a note where a tokenizer is not the one that came with the weights."""
+    """Yield a note if the tokenizer differs from the tokenizer of the weights."""
     if tokenizer is None or not tokenizer.digest or not (info and info.tokenizer):
         return
     if Path(tokenizer.name) == info.tokenizer:
@@ -249,7 +249,7 @@ def _other_tokenizer(tokenizer: Input | None, info: WeightsInfo | None) -> Itera
     try:
         own = Tokenizer.load(str(info.tokenizer)).digest
     except InputError:
-        return  # a tokenizer was named because that of the weights can't be used
+        return  # the tokenizer of the weights is unusable, so the user named another one
     if own != tokenizer.digest:
         yield (
             f"{tokenizer.key} = {tokenizer.name} is not the tokenizer that came with the weights: "
@@ -265,7 +265,7 @@ _KEYS = {
 
 
 def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> list[Fault]:
-    """Return faults where sizes in the recipe differ from those of the weights."""
+    """Return the faults of sizes that differ between the recipe and the weights."""
     differing = {
         key: (getattr(stated, word), getattr(actual, word))
         for key, word in _KEYS.items()
@@ -300,14 +300,14 @@ def _contradictions(parts: Parts, stated: GPT2Config, actual: GPT2Config) -> lis
 
 
 def _labels(parts: Parts, info: WeightsInfo | None) -> int:
-    """Return the number of classes: the recipe's, else that of the weights."""
+    """Return the number of classes in the recipe, or else in the weights."""
     if parts.classifier:
         return parts.classifier.count
     return info.geometry.labels if info else 0
 
 
 def _classes(parts: Parts, info: WeightsInfo | None, labels: int) -> tuple[str, ...]:
-    """Return the names of the classes: the recipe's, the weights', or those of transformers."""
+    """Return the class names of the recipe, of the weights, or transformers' ``LABEL_i``."""
     if parts.classifier and not isinstance(parts.classifier.labels, int):
         return tuple(parts.classifier.labels)
     known = info.classes if info else ()
@@ -315,7 +315,7 @@ def _classes(parts: Parts, info: WeightsInfo | None, labels: int) -> tuple[str, 
 
 
 def _head(parts: Parts, info: WeightsInfo) -> Iterator[Fault]:
-    """Yield faults of weights with another head than the task needs."""
+    """Yield faults of weights whose head does not suit the task."""
     task, outputs = parts.task, info.geometry.labels
     if task is None or task.converts:
         return
@@ -362,7 +362,7 @@ def _problem(parts: Parts, weights: GPT2Config) -> Iterator[Fault]:
 
 
 def _new_values(parts: Parts, info: WeightsInfo | None) -> Iterator[str]:
-    """Yield notes on new parameters: those that the weights lack, and a new head."""
+    """Yield notes on parameters missing from the weights, and on a new classification head."""
     for name in info.new if info else ():
         yield f"RANDOM values for {name}, which the weights lack (allow_missing)"
     if parts.trains and parts.classifier and info and not info.geometry.labels:

@@ -21,14 +21,16 @@ from gpt2dsl.weights import location
 
 @attrs.frozen(kw_only=True)
 class ServerSettings:
-    """What a server is set to by its task, and by its process, which recipes do not have.
+    """Settings of a server: its task, and options of the process that recipes do not contain.
 
     Attributes:
+        task: the task, as in a recipe.
+        key: API key that requests must carry; "" if they need none.
         is_open: whether other machines may send requests without a key.
-        tokenizer: auto for the one beside the weights, gpt2, or a folder.
+        tokenizer: auto for the tokenizer of the weights, gpt2, or a folder.
         adapters: name in requests → path of an adapter of the weights.
-        checks: whether to send each model one request, then stop.
-        template: a chat template in place of that of the tokenizer.
+        checks: whether to send one request to each model, then stop.
+        template: a chat template that replaces the tokenizer's.
 
     Raises:
         InputError: the template can't be read or is invalid.
@@ -59,11 +61,12 @@ _OF_COMMAND = Fault("G2-202", "", "--host", "set GPT2DSL_API_KEY (--api-key), or
 
 
 def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.socket:
-    """Return a listening socket; one that other machines reach requires a key.
+    """Return a listening socket; require a key if other machines can reach it.
 
     Raises:
-        RunError: the address can't be listened on.
-        SpecError: other machines could send requests without a key: ``refusal``, with a reason.
+        RunError: listening on the address failed.
+        SpecError: other machines could send requests without a key; it is ``refusal``, with the
+            reason added.
     """
     host, port = settings.task.host, settings.task.port
     try:
@@ -87,7 +90,7 @@ def listen(settings: ServerSettings, refusal: Fault = _OF_COMMAND) -> socket.soc
 
 
 def _other_address(error: OSError, host: str) -> str:
-    """Return the cure of an address that can't be used; ``host`` is the key of its host."""
+    """Return the remedy for an unusable address; ``host`` is the key or option of the host."""
     port = host.replace("host", "port")
     equals = " " if host.startswith("--") else " = "
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
@@ -98,10 +101,10 @@ def _other_address(error: OSError, host: str) -> str:
 
 
 def named_adapters(options: Sequence[str], base: str) -> dict[str, str]:
-    """Return name → path of adapters, written ``NAME=PATH``; ``base`` is the name of the weights.
+    """Parse adapters written as ``NAME=PATH`` to name → path; ``base`` names the weights.
 
     Raises:
-        InputError: every invalid adapter.
+        InputError: it lists every invalid adapter.
     """
     adapters: dict[str, str] = {}
     faults = []
@@ -123,7 +126,7 @@ def named_adapters(options: Sequence[str], base: str) -> dict[str, str]:
 
 
 def refuse_absent(weights: str, settings: ServerSettings) -> None:
-    """Refuse weights and adapters that are neither here nor can be on the Hub.
+    """Refuse weights and adapters that do not exist and can't be names on the Hub.
 
     Raises:
         InputError: there is no such file, folder or run.
@@ -136,10 +139,10 @@ def refuse_absent(weights: str, settings: ServerSettings) -> None:
 
 @contextmanager
 def of_option(option: str, path: str) -> Iterator[None]:
-    """Report faults of a path under the option that names it.
+    """Re-raise faults of a path under the option that names it.
 
     Raises:
-        InputError: the same faults with the option as their key.
+        InputError: the same faults, with the option as their key.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Open weights of a network, and what in them does not match it."""
+"""Open weights of a network, with their mismatches."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from gpt2dsl.weights.location import CheckpointLocation
 
 @attrs.frozen(kw_only=True)
 class Weights:
-    """Open weights of any format, and their mismatches with the network.
+    """Open weights of any format, with their mismatches against the network.
 
     Attributes:
         location: the files.
         format: description of the format.
         geometry: the network.
         config: the content of config.json; {} if there is none.
-        tensors: those of the network that are present, in forward order, with an adapter merged.
-        head: lm_head, if the files contain it although it is tied to the wte.
+        tensors: the network's tensors that are present, in forward order, with any adapter merged.
+        head: lm_head, if the files contain it although it is tied to wte.
         missing: names of the network's tensors that are absent.
-        faults: messages about all other mismatches.
-        training_state: names of tensors that are no weights, such as optimizer state.
+        faults: messages on all other mismatches.
+        training_state: names of tensors that are not weights, such as optimizer state.
         adapter: the merged adapter.
-        base: the weights before it was merged.
-        tokenizer: the folder of their tokenizer; None if there is none.
-        defaults: recipe defaults from the files beside them, or beside an adapter's base.
+        base: the weights before the adapter was merged.
+        tokenizer: folder of the tokenizer; None if there is none.
+        defaults: recipe defaults from the files next to the weights, or next to an adapter's base.
     """
 
     location: CheckpointLocation
@@ -65,12 +65,12 @@ class Weights:
         defaults: Defaults,
         training_state: tuple[str, ...] = (),
     ) -> Weights:
-        """Compare the tensors of files, under Hugging Face's names, with a network."""
+        """Compare stored tensors, under Hugging Face's names, with a network."""
         if HEAD in stored and WTE not in stored and head_of(geometry) == WTE:
             stored = {
                 WTE: stored[HEAD],
                 **stored,
-            }  # tied, and stored once
+            }  # tied weights, stored under the head's name
         expected = {spec.name: spec.shape for spec in param_specs(geometry)}
         faults = {
             "unexpected": [name for name in stored if name not in expected and name != HEAD],
@@ -102,7 +102,7 @@ class Weights:
 
     @property
     def path(self) -> Path:
-        """The folder, or the file that was named."""
+        """The folder or file that the user named."""
         return self.location.path
 
     @property
@@ -116,10 +116,10 @@ class Weights:
         return Arrays(self.tensors)
 
     def refuse(self) -> None:
-        """Raise an error for weights that are incomplete or do not match the network.
+        """Raise an error if the weights are incomplete or do not match the network.
 
         Raises:
-            InputError: it lists the mismatches (G2-306).
+            InputError: it lists all mismatches (G2-306).
         """
         messages = [*([_count(self.missing, "missing")] if self.missing else []), *self.faults]
         if messages and self.location.is_split:
@@ -131,7 +131,7 @@ class Weights:
     def merged(
         self, adapter: Adapter, words: str, classes: Mapping[str, Any] | None = None
     ) -> Weights:
-        """Return the weights with an adapter merged; ``classes`` is the config.json beside it."""
+        """Return the weights with an adapter merged; ``classes`` is the adapter's config.json."""
         geometry, config = self._with_heads(adapter, classes or {})
         shapes = {spec.name: spec.shape for spec in param_specs(geometry)}
         misfits = low_rank.misfits(shapes, adapter)
@@ -156,7 +156,7 @@ class Weights:
     def _with_heads(
         self, adapter: Adapter, classes: Mapping[str, Any]
     ) -> tuple[GPT2Config, dict[str, Any]]:
-        """Return network and config.json with an adapter's head, classes and vocabulary size."""
+        """Apply an adapter's head, classes and vocabulary size to the network and config.json."""
         changes: dict[str, Any] = {}
         if adapter.own and self.geometry.tied:
             changes["tied"] = False
@@ -175,7 +175,7 @@ class Weights:
         config = to_config(
             geometry, classes=class_names(classes) if is_named else (), source=self.config
         )
-        # Keep only an explicit padding id: the default, the last id, is nobody's choice.
+        # Keep only an explicit padding id: to_config's default, the last id, was never chosen.
         key = "pad_token_id"
         config.pop(key, None)
         if (pad := classes.get(key, self.config.get(key))) is not None:
@@ -184,7 +184,7 @@ class Weights:
 
 
 def _head_misfit(stored: Mapping[str, LazyTensor]) -> list[str]:
-    """Return a message if the head's shape is not that of the wte it is tied to."""
+    """Return a message if the shape of the head differs from the wte that it is tied to."""
     if HEAD not in stored or WTE not in stored or stored[HEAD].shape == stored[WTE].shape:
         return []
     return [f"{HEAD} is {_shape(stored[HEAD].shape)}, the word table {_shape(stored[WTE].shape)}"]

@@ -1,4 +1,4 @@
-"""Answers of a task to its plan: what it reads, checks, does and gives."""
+"""Base class of task plans: a task's inputs, checks, steps, memory and outputs."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 class TaskPlan:
-    """Answers of a task; a kind of task has a subclass in a module of its own.
+    """Plan of a task; each kind of task has a subclass in its own module.
 
     Attributes:
-        parts: the recipe's.
-        task: its task.
-        layout: layout of the files that it writes.
-        weights: name of the initial weights in steps.
-        opens_tokenizer: whether it computes with the tokenizer; other tasks at most copy it.
-        completes_generation: whether the engine gets generation settings that the weights complete.
-        is_adapter_alone: whether its weights are an adapter without its base.
-        needs_head: whether its weights must have a classification head.
-        gives_weights: whether it makes weights that a later stage of a chain can take.
-        gives_tokenizer: whether it writes a tokenizer beside them.
-        saves_optimizer: whether it writes optimizer state.
+        parts: parts of the recipe.
+        task: the recipe's task.
+        layout: parallel layout of the files that the task writes.
+        weights: name of the initial weights, shown in steps.
+        opens_tokenizer: whether the task computes with the tokenizer; others at most copy it.
+        completes_generation: whether the plan completes generation settings from the weights.
+        is_adapter_alone: whether the weights are an adapter without its base.
+        needs_head: whether the weights must have a classification head.
+        gives_weights: whether a later stage of a chain can start from the task's output.
+        gives_tokenizer: whether the task writes a tokenizer next to the weights.
+        saves_optimizer: whether the task writes optimizer state.
     """
 
     task: Any
@@ -52,7 +52,7 @@ class TaskPlan:
         self.weights = weights_name(parts) or "new weights"
 
     def overrides(self, *, fetch: bool) -> Overrides:
-        """Return the recipe's settings of its weights; ``fetch`` downloads from the Hub."""
+        """Return the recipe's overrides of the weights; ``fetch`` allows downloads from the Hub."""
         from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only for weights
 
         model = self.parts.model
@@ -65,49 +65,49 @@ class TaskPlan:
         )
 
     def inputs(self) -> Iterator[Input]:
-        """Yield inputs that stand beside the weights, and refusals of this machine."""
+        """Yield further inputs, and refusals of what this machine lacks."""
         yield from ()
 
     def files(self) -> list[Input]:
-        """Return inputs besides weights, tokenizer and data."""
+        """Return the inputs other than weights, tokenizer and data."""
         return []
 
     def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
-        """Yield the faults of the task as a whole, as far as its weights are known."""
+        """Yield the faults of the task; ``info`` is None if the weights are not known."""
         if self.parts.parallel.pp > 1 and self.task:
             message = f"{self.task.kind} has no pipeline; it runs under dp and mp"
             yield fault(self.parts, "G2-107", "parallel.pp", message, "task.kind")
 
     def generation(self, info: WeightsInfo | None) -> tuple[Generation, list[Fault]]:
-        """Return the generation settings, completed by those of the weights, and their faults."""
+        """Return the generation settings, completed from the weights, and their faults."""
         settings, _ = generation.completed(self.parts, info)
         return settings, generation.faults(self.parts, self.parts.generation)
 
     def notes(
         self, config: GPT2Config, settings: Generation, info: WeightsInfo | None
     ) -> Iterator[str]:
-        """Yield what a reader should know, given completed generation settings."""
+        """Yield the notes of the plan; ``settings`` are the completed generation settings."""
         yield from ()
 
     def steps(self) -> tuple[PlanStep, ...]:
-        """Return its steps, in order."""
+        """Return the steps of the task, in order."""
         return (PlanStep(self.task.kind, (self.weights,), ("result.json",)),)
 
     def memory(self, config: GPT2Config, stages: Sequence[StageSizes]) -> Memory:
-        """Return the memory of the rank that needs the most, over all pipeline stages."""
+        """Return the peak memory of a rank, over all pipeline stages."""
         needed = (self.memory_of_stage(config, stage) for stage in stages)
         return max(needed, key=lambda memory: memory.total)
 
     def memory_of_stage(self, config: GPT2Config, stage: StageSizes) -> Memory:
-        """Return the memory of a rank of a stage."""
+        """Return the peak memory of a rank of one pipeline stage."""
         return memories.of_inference(self.parts, config, stage)
 
     def written(self, info: WeightsInfo | None, overrides: Overrides) -> Output:
-        """Return the output of a conversion, None where it is not known, and what refuses it."""
+        """Return the output of a conversion, None if it is not known, and the refused inputs."""
         return None, ()
 
     def writes_to(self, directory: Path) -> str:
-        """Return the target or directory that it writes; "" for none."""
+        """Return the target or directory that the task writes; "" if it writes none."""
         return str(directory) if self.task.has_directory else ""
 
     def served(self) -> Served | None:
