@@ -195,6 +195,25 @@ def test_evaluation_and_prediction_take_their_own_keys(tmp_path: Path) -> None:
     assert "train" not in found.parts
 
 
+@pytest.mark.parametrize(("named", "held_out"), [("v.mindrecord",) * 2, ("", "eval.mindrecord")])
+def test_held_out_data_is_read_where_do_eval_is_on_and_an_empty_name_has_a_placeholder(
+    tmp_path: Path, named: str, held_out: str
+) -> None:
+    key = "eval_dataset.data_loader.dataset_dir"
+    changes = {"do_eval": True, key: named, "eval_step_interval": 7}
+    found = imported(write(tmp_path, "run_gpt2", changes))
+    parts = recipe_of(found).parts
+    assert parts["task"].eval_data == held_out  # type: ignore[attr-defined]
+    assert parts["train"].evaluate_every == 7  # type: ignore[attr-defined]
+    fates = {line.entry.key: line.words for line in found.lines}
+    told = "" if named else "; it is empty: eval.mindrecord stands for it"
+    assert fates[key] == f"task.eval_data{told}"
+    found = imported(write(tmp_path, "run_gpt2", {**changes, "do_eval": False}))
+    assert recipe_of(found).parts["task"].eval_data == ""  # type: ignore[attr-defined]
+    fates = {line.entry.key: (line.fate, line.words) for line in found.lines}
+    assert fates[key] == ("no effect", "read where do_eval is on")
+
+
 def test_the_batch_is_the_global_one_by_their_arithmetic(tmp_path: Path) -> None:
     def batch(changes: dict[str, Any], devices: int | None = None) -> tuple[int, int]:
         entries = document.read(write(tmp_path, "run_gpt2", changes))

@@ -107,20 +107,28 @@ class _Carrier(KeyReader):
             key, words = f"{side}_dataset.data_loader.type", 'data.format = "mindrecord"'
             self.choice(key, names.LOADERS, "mindrecord", words)
         self.put("data.format", "mindrecord")
-        held_out = self.take("eval_dataset.data_loader.dataset_dir", "", "task.eval_data")
-        trained_on = self.take("train_dataset.data_loader.dataset_dir", "", "task.data")
         measures = bool(self.take("do_eval", False, "task.eval_data"))
-        data = held_out if kind == "evaluate" else trained_on
-        if not data:
-            file = "eval.mindrecord" if kind == "evaluate" else "train.mindrecord"
-            side = "eval" if kind == "evaluate" else "train"
-            words = f"task.data; it is empty: {file} stands for it"
-            self.note(f"{side}_dataset.data_loader.dataset_dir", CARRIED, words)
-            data = file
-        self.put("task.data", data)
-        if measures and kind != "evaluate" and held_out:
-            self.put("task.eval_data", held_out)
+        if kind == "evaluate":
+            self._data("eval", "task.data")
+            self._unread("train", "evaluation reads the other")
+            return
+        self._data("train", "task.data")
+        if measures:
+            self._data("eval", "task.eval_data")
             self.put("train.evaluate_every", self.take("eval_step_interval", 100))
+        else:
+            self._unread("eval", "read where do_eval is on")
+
+    def _data(self, side: str, key: str) -> None:
+        """Set data to a side's data set, or to a placeholder if it names none."""
+        source = f"{side}_dataset.data_loader.dataset_dir"
+        data, placeholder = self.take(source, "", key), f"{side}.mindrecord"
+        if not data:
+            self.note(source, CARRIED, f"{key}; it is empty: {placeholder} stands for it")
+        self.put(key, data or placeholder)
+
+    def _unread(self, side: str, why: str) -> None:
+        self.note(f"{side}_dataset.data_loader.dataset_dir", keys.NO_EFFECT, why)
 
     def _model(self) -> None:
         sizes = {

@@ -116,7 +116,7 @@ NO_EFFECT_KEYS: dict[str, str] = {
     "profile_communication": _PROFILE,
     "profile_memory": _PROFILE,
     "predict_data": "read by predict alone",
-    "eval_step_interval": "read where do_eval is on, and there is data to evaluate",
+    "eval_step_interval": "read where do_eval is on",
     "callbacks[CheckpointMointor].keep_checkpoint_max": "nothing is trained",
     **{
         f"model.model_config.pet_config.{name}": _NO_ADAPTER
