@@ -6,6 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 
 from gpt2dsl import Recipe
@@ -50,6 +51,24 @@ def test_no_command_of_a_page_is_left_out_without_a_reason(page: Path) -> None:
         if not block.language or COMMAND.search(block.content):
             runs = block.language in ("sh", "console") or block.mark("made by reference.py")
             assert runs or block.mark("not run"), block.content
+
+
+@pytest.mark.parametrize(
+    ("chinese", "english"),
+    [
+        ("README.zh.md", "README.md"),
+        ("docs/index.zh.md", "docs/index.md"),
+        ("docs/quickstart.zh.md", "docs/quickstart.md"),
+    ],
+)
+def test_a_chinese_page_has_the_blocks_of_its_english_one(chinese: str, english: str) -> None:
+    def blocks(name: str) -> list[shell_pages.Block]:
+        return [
+            attrs.evolve(block, content=re.sub(r"(^|\s+)# .*", "", block.content))
+            for block in shell_pages.blocks(ROOT / name)
+        ]
+
+    assert blocks(chinese) == blocks(english)
 
 
 def test_the_quickstarts_run_is_called_as_the_pages_call_it() -> None:
