@@ -152,7 +152,9 @@ def _json_rows(lines: Iterable[str], form: DataFormat, *, labels: bool) -> Itera
 
 def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
     try:
-        content = json.loads(line)
+        content = json.loads(line, object_pairs_hook=_object)
+    except BadRowError:
+        raise
     except (ValueError, RecursionError) as error:
         why, kind = not_json(error)
         message = f"it is not JSON: {why}; jsonl has an object in each line"
@@ -171,6 +173,15 @@ def _json_row(line: str, form: DataFormat, labels: bool) -> tuple[str, str]:
         message = f"{form.label!r} is {shown(label)}, a name or a number is expected"
         raise BadRowError(message, f"label {type(label)}")
     return text, str(label)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return an object of JSON; ``json`` itself would keep the last of two equal keys."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key in content if [name for name, _ in pairs].count(key) > 1)
+        raise BadRowError(f"it has {twice!r} twice", "key twice")
+    return content
 
 
 def not_json(error: Exception) -> tuple[str, str]:
@@ -307,7 +318,11 @@ def _reader(
             if lost > 1:
                 message = f"line {line}: a quote opens here, and text follows its end"
                 raise ValueError(f"{message}, {lost} lines on{advice}") from None
-            yield line, str(error)
+            is_old = "new-line character" in str(error)
+            yield (
+                line,
+                "a carriage return alone ends its lines: end them by \\n" if is_old else str(error),
+            )
             continue
         if fields:
             yield line, fields

@@ -198,6 +198,12 @@ def test_newlines_inside_quotes_stay_and_lines_are_counted_right(tmp_path: Path)
             "2 it has 2 columns, the first row has 3",
         ),
         ("sentence\tlabel\na\t2\n", {"format": "sst2"}, "2 the class is '2', one of 0, 1 is"),
+        (
+            '{"text": "a", "label": 1, "text": "b"}\n',
+            {"format": "jsonl"},
+            "1 it has 'text' twice",
+        ),
+        ("text,label\ra,1\rb,0\r", {"format": "csv"}, "1 a carriage return alone ends its lines"),
         ("a\tb\tc\n", {"format": "sst2"}, "1 it has 3 columns, 2 are expected"),
         ("review,sentiment\na,neutral\n", {"format": "imdb"}, "2 the class is 'neutral', one of"),
         ('"5","a","b"\n', {"format": "agnews"}, "1 the class is '5', one of 1, 2, 3, 4"),
