@@ -79,7 +79,10 @@ class Callback(ShownAsCode):
         """Run before the first step, once the weights and the data are loaded."""
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Run after an optimizer step: loss, lr, gradient_norm, tokens_per_second, loss_scale."""
+        """Run after an optimizer step.
+
+        Metrics are loss, lr, gradient_norm, tokens_per_second, mfu and loss_scale, as far as known.
+        """
 
     def on_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Run after an evaluation, with eval_loss and related metrics."""

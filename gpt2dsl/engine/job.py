@@ -94,6 +94,8 @@ class Result(ShownAsText):
         perplexity_before: ``exp(loss_before)``.
         tokens: number of evaluated tokens.
         tokens_per_second: speed of training, without compilation; speed of generation, with it.
+        mfu: model FLOPs utilization of training, without compilation; None where the peak of the
+            device is not known.
         texts: prompts with their continuations; the texts of classify.
         continuations: full results of generate.
         target: output path of a conversion.
@@ -122,6 +124,7 @@ class Result(ShownAsText):
     perplexity_before: float | None = None
     tokens: int = 0
     tokens_per_second: float | None = None
+    mfu: float | None = None
     texts: tuple[str, ...] = ()
     continuations: tuple[Continuation, ...] = ()
     target: Path | None = None

@@ -99,6 +99,8 @@ def _summary(job: Job, result: Result, spent: Sequence[float]) -> str:
     tiles["time in steps"] = str(taken)
     if result.tokens_per_second:
         tiles["tokens/s"] = f"{result.tokens_per_second:,.0f}"
+    if result.mfu:
+        tiles["of peak FLOP/s (MFU)"] = f"{result.mfu:.0%}"
     sentence = f"{what} in {result.steps:,} steps{early}, {taken} of training."
     return f"<p>{html.escape(sentence)}</p>{figures(tiles)}"
 

@@ -36,6 +36,7 @@ from gpt2dsl.engine.rundir import BEFORE, RunDirectory
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
 from gpt2dsl.engine.train_step import config_of, generation_of, train_step
+from gpt2dsl.engine.utilization import Utilization
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout_masks import masks
 from gpt2dsl.model.forward import MicroBatch
@@ -86,6 +87,7 @@ class TrainingRun:
             layout=self.parts.parallel.grid,
             micro_batches=self.parts.parallel.micro_batches,
         )
+        self.utilization = Utilization(self.job, self.team)
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
         if "task.eval_data" in job.sources:
@@ -253,9 +255,12 @@ class TrainingRun:
             self._refuse(indices, norm)
         if scale is not None:
             metrics["loss_scale"] = scale
-        speed = train.batch_size * self.rows.length / (time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        speed = train.batch_size * self.rows.length / seconds
         self.speeds.append(speed)
         metrics["tokens_per_second"] = speed
+        if (utilization := self.utilization.of_step(seconds)) is not None:
+            metrics["mfu"] = utilization
         self.directory.log(step=done + 1, **metrics)
         self.told.on_step(done + 1, metrics)
         self.reports.step(done + 1)
@@ -351,6 +356,7 @@ class TrainingRun:
         lines = [line for line in metrics if "eval_loss" in line]
         training = [line["loss"] for line in metrics if "loss" in line]
         speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
+        utilization = [line["mfu"] for line in metrics if "mfu" in line]
         skipped = sum(1 for line in metrics if "skipped" in line)
         first = lines[0] if lines and lines[0]["step"] == 0 else {}
         last = lines[-1] if lines else {}
@@ -369,6 +375,7 @@ class TrainingRun:
             perplexity_before=first.get("eval_perplexity"),
             tokens=int(last.get("eval_tokens", 0)),
             tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
+            mfu=median(utilization[1:] or utilization) if utilization else None,
             scores=self.held_out.scores if self.held_out else None,
             notes=(*self.job.notes, *held_out.warnings(self.evaluations)),
         )

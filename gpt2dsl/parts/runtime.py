@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import choice, flag, text
+from gpt2dsl.parts.rules import choice, flag, number, text
 
 
 @part
@@ -22,5 +22,10 @@ class Runtime(Part):
     )
     tensorboard: bool = flag(
         "write event files for TensorBoard to the run directory", default=False
+    )
+    peak_flops: float = number(
+        "floating-point operations per second of a device, on CPU of a machine, to log model FLOPs "
+        "utilization; 0 measures a CPU, and logs none on other devices",
+        default=0.0,
     )
     output: str = text("parent of the run directories", empty=False, default="runs")

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import attrs
 
-from gpt2dsl.errors import SpecError
+from gpt2dsl.errors import Fault, SpecError, counted
 from gpt2dsl.layout.config import PADDED_TO, GPT2Config
-from gpt2dsl.layout.params import parameter_count
+from gpt2dsl.layout.flops import model_flops, scores
 from gpt2dsl.parts import TABLES
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.parallel import Parallel
@@ -25,6 +25,7 @@ from gpt2dsl.plan.parallel import bubble
 from gpt2dsl.plan.stages import StageSizes, stages_of
 from gpt2dsl.plan.tasks import plan_of
 from gpt2dsl.plan.traffic import traffic
+from gpt2dsl.plan.training import flops
 
 PRODUCTS = 100e12
 """Floating-point operations per second of a device in matrix products."""
@@ -170,9 +171,10 @@ def _ends(parts: Parts, geometry: GPT2Config, parallel: Parallel) -> list[StageS
 
 def _choice(parts: Parts, geometry: GPT2Config, stages: list[StageSizes], needed: int) -> Choice:
     parallel = parts.parallel
-    once = _products(parts, geometry)
-    again = {"none": 1.0, "selective": 1.0 + _attention(parts, geometry) / 3, "full": 4 / 3}
-    products = once * again[parallel.recompute] / parallel.ranks / PRODUCTS
+    once = flops(parts, geometry)
+    again = {"none": 0.0, "selective": _attention(parts, geometry) / 3, "full": 1 / 3}
+    passes = 1.0 + again[parallel.recompute] + (1 / 3 if parallel.pp > 1 else 0.0)
+    products = once * passes / parallel.ranks / PRODUCTS
     share = bubble(parallel.pp, parallel.micro_batches)
     sent = traffic(parts, geometry, stages) if parts.trains else None
     sending = 0.0
@@ -190,32 +192,35 @@ def _choice(parts: Parts, geometry: GPT2Config, stages: list[StageSizes], needed
     )
 
 
-def _products(parts: Parts, geometry: GPT2Config) -> float:
-    """Return the FLOPs of a step: forward, and twice as many backward (Kaplan et al. 2020)."""
-    tokens = parts.train.batch_size * parts.train.seq_length
-    return 6.0 * tokens * (parameter_count(geometry) + _scores(parts, geometry))
-
-
 def _attention(parts: Parts, geometry: GPT2Config) -> float:
     """Return the fraction of FLOPs that attention scores take."""
-    scores = _scores(parts, geometry)
-    return scores / (parameter_count(geometry) + scores)
+    length = parts.train.seq_length
+    return 6 * length * scores(geometry, length) / model_flops(geometry, 1, length)
 
 
-def _scores(parts: Parts, geometry: GPT2Config) -> int:
-    """Return the multiplications per token of attention scores; a parameter costs one."""
-    return 2 * geometry.layers * geometry.hidden * parts.train.seq_length
+def misfit(parts: Parts, geometry: GPT2Config, needed: Memory) -> Iterator[Fault]:
+    """Yield the fault of a given layout that needs more memory than a device has.
 
-
-def advice(parts: Parts, geometry: GPT2Config, needed: Memory) -> Iterator[str]:
-    """Yield a layout that would fit, where the given one needs more memory than a device has."""
+    It names the nearest layout that fits: the one with the fewest keys changed, then the fastest.
+    """
     given = parts.parallel
     if given.devices or not given.memory or needed.total <= bytes_of(given.memory):
         return
-    words = f"a rank needs {needed.total / 1e9:.1f} GB of {given.memory}"
-    wanted = Parallel(devices=given.ranks, memory=given.memory)
+    wanted = Parallel(
+        devices=given.ranks, memory=given.memory, sequence_parallel=given.sequence_parallel
+    )
     layouts = ranked(attrs.evolve(parts, parallel=wanted), geometry)
+    message = f"a rank needs {needed.total / 1e9:.3g} GB"
     if layouts:
-        yield f"{words}; parallel.devices = {given.ranks} would choose {layouts[0]}"
+        nearest = min(layouts, key=lambda choice: _distance(choice.parallel, given))
+        message += f"; the nearest layout that fits is {nearest}"
     else:
-        yield f"{words}, and no layout of {given.ranks} devices fits"
+        message += f", and no layout of {counted(given.ranks, 'device')} fits"
+    yield fault(parts, "G2-206", "parallel.memory", message, compared=tuple(TABLES))
+
+
+def _distance(layout: Parallel, given: Parallel) -> int:
+    """Return how much of a layout would change; the split of the ranks counts the most."""
+    splits = sum(bool(getattr(layout, key) != getattr(given, key)) for key in ("dp", "mp", "pp"))
+    others = ("micro_batches", "recompute", "optimizer_shard")
+    return 4 * splits + sum(bool(getattr(layout, key) != getattr(given, key)) for key in others)

@@ -19,6 +19,9 @@ FLOAT32 = 4
 use narrower dtypes, for which parameters and activations are rounded where they are used.
 """
 
+HCCL_BUFFER = 200 * 2**20
+"""Bytes of a buffer of HCCL, which has one to send and one to receive (HCCL_BUFFSIZE)."""
+
 
 @attrs.frozen
 class Memory:
@@ -31,6 +34,7 @@ class Memory:
         activations: activations saved for the backward pass, and dropout masks.
         texts: a server's KV caches, once one text has reached the longest length.
         prompts: the most that a server's prompt cache takes.
+        buffers: buffers of HCCL's communicators, on Ascend.
     """
 
     weights: int
@@ -39,13 +43,14 @@ class Memory:
     activations: int
     texts: int = 0
     prompts: int = 0
+    buffers: int = 0
 
     @property
     def total(self) -> int:
         """Sum of all."""
         return (
             self.weights + self.gradients + self.optimizer + self.activations
-            + self.texts + self.prompts
+            + self.texts + self.prompts + self.buffers
         )  # fmt: skip
 
 
@@ -59,6 +64,7 @@ def of_training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory
         gradients=FLOAT32 * (trained + _added(parts, geometry, stage)),
         optimizer=FLOAT32 * state * moments,
         activations=_training(parts, geometry, stage),
+        buffers=_buffers(parts, stage),
     )
 
 
@@ -81,6 +87,17 @@ def of_server(task: Serve, geometry: GPT2Config, stage: StageSizes) -> Memory:
     """Return a server's memory: KV caches of lengths that double, and one of a prefill."""
     texts, prompts = (2 * task.batch + 1) * _cache(geometry), task.cache_mb << 20
     return Memory(FLOAT32 * stage.elements(), 0, 0, 0, texts=texts, prompts=prompts)
+
+
+def _buffers(parts: Parts, stage: StageSizes) -> int:
+    """Return the bytes of HCCL's buffers, two for each of the rank's communicators."""
+    parallel = parts.parallel
+    if parts.runtime.device != "ascend" or parallel.ranks == 1:
+        return 0
+    communicators = 1 + (parallel.dp > 1) + (parallel.mp > 1)  # one of all ranks
+    if parallel.pp > 1:
+        communicators += 1 + stage.neighbours + (stage.is_first or stage.is_last)
+    return communicators * 2 * HCCL_BUFFER
 
 
 def _cache(geometry: GPT2Config) -> int:

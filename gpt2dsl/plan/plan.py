@@ -25,6 +25,7 @@ from gpt2dsl.plan import (
     choose,
     effect,
     generation,
+    host_memory,
     inputs,
     parallel,
     resuming,
@@ -34,6 +35,7 @@ from gpt2dsl.plan import (
 from gpt2dsl.plan.batches import Batches, read_by
 from gpt2dsl.plan.directory import directory_of, notes_on_other_names
 from gpt2dsl.plan.disk import Disk, disk
+from gpt2dsl.plan.host_memory import HostMemory
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory
@@ -73,6 +75,8 @@ class Plan(ShownAsText):
         adapters: description of rank, scale and modules; "" for none.
         precision: description of the dtypes; "" where all are float32.
         memory: bytes on the rank that needs the most.
+        host: host memory of the rank that needs the most; None where nothing is trained.
+        flops: floating-point operations of a training step, as MFU counts them; 0 without one.
         disk: bytes of the checkpoints; None where nothing is trained.
         choices: the fastest layouts, the chosen one first; () where the recipe has its own.
         steps: steps of the run, in order.
@@ -100,6 +104,8 @@ class Plan(ShownAsText):
     adapters: str
     precision: str
     memory: Memory
+    host: HostMemory | None
+    flops: int
     disk: Disk | None
     choices: tuple[str, ...]
     steps: tuple[PlanStep, ...]
@@ -354,6 +360,8 @@ def make(
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
     needed = task.memory(geometry, stages)
+    if errors := list(choose.misfit(parts, geometry, needed)):
+        raise SpecError(errors)
     complete = partial(identity_of, parts, read, network, compute=True)
     directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
     return Plan(
@@ -373,6 +381,8 @@ def make(
         adapters=training.adapter_words(parts, geometry),
         precision=training.precision_words(parts),
         memory=needed,
+        host=host_memory.of_host(parts, geometry, stages) if parts.trains else None,
+        flops=training.flops(parts, geometry) if parts.trains else 0,
         disk=disk(parts, geometry, trained, steps or 0) if trained else None,
         choices=tuple(map(str, choices)),
         steps=task.steps(),
@@ -386,7 +396,6 @@ def make(
             *effect.notes(parts, geometry),
             *training.notes_of_steps(parts, steps or 0),
             *parallel.notes(parts),
-            *choose.advice(parts, geometry, needed),
         ),
         identity=identity,
         toml=toml,

@@ -15,6 +15,7 @@ from gpt2dsl.plan.render_layout import layout_rows
 if TYPE_CHECKING:
     from gpt2dsl.plan.batches import Batches
     from gpt2dsl.plan.disk import Disk
+    from gpt2dsl.plan.host_memory import HostMemory
     from gpt2dsl.plan.inputs import Input
     from gpt2dsl.plan.plan import Plan
     from gpt2dsl.plan.serving import Served
@@ -102,8 +103,26 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
         "memory",
         f"per rank {whole} {unit}: weights {weights}, gradients "
         f"{_in(unit, memory.gradients)}, optimizer {_in(unit, memory.optimizer)}, activations "
-        f"{_in(unit, memory.activations)}",
+        f"{_in(unit, memory.activations)}"
+        + (f", HCCL {_in(unit, memory.buffers)}" if memory.buffers else ""),
     )
+    if plan.host:
+        yield "host", _host(plan.host)
+    if plan.flops:
+        yield "compute", f"{_flops(plan.flops)} per step in matrix products"
+
+
+def _flops(count: float) -> str:
+    for unit in ("MFLOP", "GFLOP", "TFLOP", "PFLOP"):
+        count /= 1e6 if unit == "MFLOP" else 1000
+        if count < 1000 or unit == "PFLOP":
+            break
+    return f"{count:.1f} {unit}"
+
+
+def _host(host: HostMemory) -> str:
+    words = f"per rank {_size(host.start)} at the start, {_size(host.save)} during a save"
+    return f"{words}, {_size(host.evaluation)} in an evaluation" if host.evaluation else words
 
 
 def _is_unknown(plan: Plan) -> bool:

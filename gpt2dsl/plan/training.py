@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gpt2dsl.engine.lr_schedule import warmup_steps
 from gpt2dsl.errors import Fault
 from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.layout.flops import model_flops
 from gpt2dsl.layout.lora import LoRASpec, lora_specs, matches
 from gpt2dsl.layout.params import decays, param_specs
 from gpt2dsl.parts.bundle import Parts
@@ -41,6 +42,12 @@ def optimizer_words(parts: Parts, shapes: Sequence[tuple[int, ...]]) -> str:
         if others := len(shapes) - decayed:
             words += f", none of {others} biases and norms"
     return words
+
+
+def flops(parts: Parts, geometry: GPT2Config) -> int:
+    """Return the model FLOPs of a step."""
+    train, frozen = parts.train, parts.lora is not None
+    return model_flops(geometry, train.batch_size, train.seq_length, frozen=frozen)
 
 
 def precision_words(parts: Parts) -> str:

@@ -66,7 +66,7 @@ format = "onnx"
 target = "graphs"
 """
 TIMES = re.compile(
-    rb'"(tokens_per_second|seconds|mtime_ns)": [\d.e-]+,?|speed +[\d,]+ tokens/s|[\d,]+ MB/s'
+    rb'"(tokens_per_second|mfu|seconds|mtime_ns)": [\d.e-]+,?|speed +[\d,]+ tokens/s|[\d,]+ MB/s'
 )
 """What differs from run to run."""
 TOLD = ("report.html", "attempts.jsonl")

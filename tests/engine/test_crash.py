@@ -324,7 +324,10 @@ class Run:
         if path is None or not path.exists():
             return []
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in lines]
+        return [
+            {k: v for k, v in line.items() if k not in ("tokens_per_second", "mfu")}
+            for line in lines
+        ]
 
     @property
     def steps(self) -> int:

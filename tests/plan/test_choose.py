@@ -3,7 +3,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from gpt2dsl import Model, Parallel, Recipe, SpecError, Task, Train
+from gpt2dsl import Model, Parallel, Recipe, SpecError, Task, Train, library
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.plan import choose
 from gpt2dsl.plan.choose import Choice
@@ -24,7 +24,7 @@ def test_a_large_network_gets_a_layout_that_fits_and_costs_no_more_than_the_card
     spec: str, devices: int
 ) -> None:
     card = Recipe.load(spec)
-    hand_made = card.parts["parallel"]
+    hand_made = Parts.of(card.parts.values()).parallel.evolve(memory="")
     auto = card.replace(Parallel.auto(devices=devices, memory="30GB"))
     plan = auto.plan()
     assert plan.world == devices
@@ -73,13 +73,44 @@ def test_what_no_layout_can_do_is_told() -> None:
         (SMALL | TRAIN | Parallel(devices=2, dp=2)).plan()
 
 
-def test_a_layout_that_needs_too_much_is_told_what_would_fit() -> None:
+def test_a_layout_that_needs_too_much_is_refused_with_the_nearest_that_fits() -> None:
     needed = (SMALL | TRAIN | Parallel(dp=2)).plan().memory.total
-    said = SMALL | TRAIN | Parallel(dp=2, memory=f"{needed // 1000 - 1}KB")
-    assert "KB; parallel.devices = 2 would choose " in said.plan().notes[-1]
-    tiny = SMALL | TRAIN | Parallel(dp=2, memory="1KB")
-    assert "and no layout of 2 devices fits" in tiny.plan().notes[-1]
+    small = SMALL | TRAIN | Parallel(dp=2, memory=f"{needed // 1000 - 1}KB")
+    message = (
+        r"parallel\.memory = \d+KB: a rank .*the nearest layout that fits is dp 2 x mp 1 x pp 1, .*"
+    )
+    with pytest.raises(SpecError, match=rf"{message}G2-206"):
+        small.plan()
+    with pytest.raises(SpecError, match=r"and no layout of 2 devices fits .*G2-206"):
+        (SMALL | TRAIN | Parallel(dp=2, memory="1KB")).plan()
     assert not (SMALL | TRAIN | Parallel(dp=2, memory="9GB")).plan().notes
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+def test_a_pipeline_goes_forward_once_more_whatever_else_is_recomputed(recompute: str) -> None:
+    model = Model(size="nano", layers=8, heads=8, hidden=512) | Task.pretrain(data="a") | TRAIN
+    whole, split = (
+        next(
+            choice.products
+            for choice in ranked(model | Parallel.auto(devices=2))
+            if choice.parallel.recompute == recompute and choice.parallel.pp == pp
+        )
+        for pp in (1, 2)
+    )
+    passes = {"none": 3, "full": 4}[recompute]
+    assert split / whole == pytest.approx((passes + 1) / passes)
+
+
+def test_recipes_of_the_library_fit_the_devices_that_they_name() -> None:
+    recipes = [
+        (entry.name, recipe)
+        for entry in library.entries()
+        if entry.package == "gpt2dsl" and isinstance(recipe := library.load(entry), Recipe)
+    ]
+    named = {name for name, recipe in recipes if Parts.of(recipe.parts.values()).parallel.memory}
+    assert {"gpt2-13b-pretrain", "gpt2-13b-pretrain-910b"} <= named
+    for _, recipe in recipes:
+        recipe.plan()
 
 
 def test_tasks_that_do_not_train_get_no_pipeline() -> None:
