@@ -15,8 +15,8 @@ from gpt2dsl.engine.progress import SPARSE, Bar
 from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.config import MULTI_LABEL, REGRESSION
-from gpt2dsl.model.evaluation import ClassScores
 from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.training.batch_outputs import BatchOutputs
 
 AT_ONCE = 8
 """Batch size of classification."""
@@ -31,6 +31,7 @@ class TextClassifier:
         names: class names.
         seq_length: maximum tokens of a text, as in training; longer ones are truncated.
         skipped: id at which no text is classified, from ``pad_of``.
+        outputs: class scores of the network; of ``AT_ONCE`` rows at a time by default.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class TextClassifier:
         names: Sequence[str],
         seq_length: int,
         skipped: int | None = None,
+        *,
+        outputs: BatchOutputs | None = None,
     ) -> None:
         self.names, self._skipped = tuple(names), skipped
         self.tokenizer = tokenizer
         self.length = min(network.config.positions, seq_length)
         self._problem = network.config.problem
         with device.turn():
-            self._logits = ClassScores(network)
+            self._outputs = outputs or BatchOutputs(network, AT_ONCE)
 
     def outputs(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return the outputs ``[texts, classes]``; texts that are too long are truncated.
@@ -59,8 +62,14 @@ class TextClassifier:
             rows = encoded(list(texts[start : start + AT_ONCE]), self.tokenizer, self.length)
             length = min(self.length, -(-max(map(len, rows)) // BUCKET) * BUCKET)
             ids, last = padded(rows, length, self.tokenizer.filler, self._skipped)
-            batches.append(self._activated(self._logits.logits(ids, last)))
+            batches.append(self._activated(self._logits(ids, last, len(rows))))
         return np.concatenate(batches)
+
+    def _logits(
+        self, ids: NDArray[np.int32], last: NDArray[np.int32], count: int
+    ) -> NDArray[np.float32]:
+        """Return the class scores of the first ``count`` rows; the others are padding."""
+        return self._outputs.of(ids, last, np.arange(len(ids)) < count)[:count]
 
     def _activated(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         if self._problem == REGRESSION:
@@ -81,7 +90,7 @@ class TextClassifier:
         predictions: list[NDArray[np.float32]] = []
         with Bar("evaluating", -(-len(examples) // batch_size), pause=pause) as bar:
             for ids, last, numbers in examples.batches(batch_size):
-                predictions.append(self._logits.logits(ids, last)[: len(numbers), 0])
+                predictions.append(self._logits(ids, last, len(numbers))[:, 0])
                 bar.step("")
                 if until():
                     return None
@@ -113,7 +122,7 @@ class TextClassifier:
         loss = 0.0
         with Bar("evaluating", -(-len(examples) // batch_size), pause=pause) as bar:
             for ids, last, classes in examples.batches(batch_size):
-                shares = softmax(self._logits.logits(ids, last))[: len(classes)]
+                shares = softmax(self._logits(ids, last, len(classes)))
                 loss -= float(np.log(shares[np.arange(len(classes)), classes] + 1e-300).sum())
                 predictions.append(shares.argmax(1))
                 bar.step(f"loss {loss / sum(map(len, predictions)):.4f}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 
 import attrs
+import numpy as np
 
+from gpt2dsl.backend import device
 from gpt2dsl.data import mindrecord
 from gpt2dsl.data.classes import labels_of
 from gpt2dsl.data.examples import Examples
@@ -23,35 +24,35 @@ from gpt2dsl.engine.progress import SPARSE, Bar, saying
 from gpt2dsl.engine.rundir import finished
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.layout.config import REGRESSION
-from gpt2dsl.layout.parallel_dims import RankCoordinates
-from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.training.batch_outputs import BatchOutputs
 
 
 def run(job: Job) -> Result:
     """Evaluate the weights of the recipe on the task's data."""
     team = parallel_context(job.parts)
     with saying(f"loading {job.weights}"):
-        network = loaded(job, team.tensor_group)
-    tokenizer = Tokenizer.load(job.tokenizer)
+        network = loaded(job, team.tensor_group, team.pipeline_group)
+    tokenizer, outputs = Tokenizer.load(job.tokenizer), batch_outputs(job, network, team)
     if job.geometry.labels:
-        result = _classes(job, network, tokenizer)
+        result = _classes(job, network, tokenizer, outputs)
     else:
-        result = _text(job, network, tokenizer, team)
+        result = _text(job, tokenizer, outputs)
     return finished(job, attrs.evolve(result, directory=job.directory), writes=team.is_main_process)
 
 
-def _text(job: Job, network: GPT2, tokenizer: Tokenizer, team: ParallelContext) -> Result:
+def _text(job: Job, tokenizer: Tokenizer, outputs: BatchOutputs) -> Result:
     rows = rows_of(job, "task.data", tokenizer)
-    measured = mean_loss(TokenLosses(network), rows, job.parts.train.batch_size, team)
+    measured = mean_loss(outputs, rows, job.parts.train.batch_size)
     assert measured is not None
     loss, tokens = measured
     return Result(task="evaluate", loss=loss, perplexity=perplexity(loss), tokens=tokens)
 
 
-def _classes(job: Job, network: GPT2, tokenizer: Tokenizer) -> Result:
+def _classes(job: Job, network: GPT2, tokenizer: Tokenizer, outputs: BatchOutputs) -> Result:
     examples = examples_of(job, "task.data", tokenizer)
-    classifier = TextClassifier(network, tokenizer, job.classes, job.parts.train.seq_length)
+    length = job.parts.train.seq_length
+    classifier = TextClassifier(network, tokenizer, job.classes, length, outputs=outputs)
     is_regression = job.geometry.problem == REGRESSION
     measured = classifier.regression_scores if is_regression else classifier.scores
     scores = measured(examples, job.parts.train.batch_size)
@@ -104,11 +105,18 @@ def rows_of(job: Job, key: str, tokenizer: Tokenizer, *, trains: bool = False) -
     return rows
 
 
+def batch_outputs(job: Job, network: GPT2, team: ParallelContext) -> BatchOutputs:
+    """Return the computation of batches of a recipe, as many rows at a time as in training."""
+    parts = job.parts
+    rows = parts.train.batch_size // parts.parallel.dp // parts.parallel.micro_batches
+    with device.turn():
+        return BatchOutputs(network, rows, team.data_group)
+
+
 def mean_loss(
-    losses: Losses,
+    outputs: BatchOutputs,
     rows: Rows,
     batch_size: int,
-    team: ParallelContext,
     *,
     until: Callable[[], bool] = lambda: False,
     pause: float = SPARSE,
@@ -116,41 +124,27 @@ def mean_loss(
     """Return the mean loss per token over all rows, and the number of tokens.
 
     Every token but the first of the text is predicted once, the incomplete last row included.
-    Batches are weighted by their tokens and distributed round-robin over data parallel replicas.
+    Sums are over whole batches, whichever ranks computed them, in whichever parts.
 
     Args:
-        losses: per-token losses of the network.
+        outputs: per-token losses of the network; all ranks must call.
         rows: the text.
         batch_size: number of rows in a batch.
-        team: the ranks; all of them must call.
         until: called after each batch; True aborts the evaluation, which then returns None.
         pause: minimum seconds between printed lines.
     """
     total, tokens = 0.0, 0
-    replicas = team.data_group
-    batches = itertools.islice(
-        rows.evaluation_batches(batch_size), replicas.index, None, replicas.size
-    )
-    count = len(range(replicas.index, rows.evaluation_count(batch_size), replicas.size))
-    with Bar("evaluating", count, pause=pause) as bar:
-        for ids, labels, mask in batches:
-            batch_losses = losses.losses(ids, labels)
-            total += float((batch_losses.astype("float64") * mask).sum())
+    with Bar("evaluating", rows.evaluation_count(batch_size), pause=pause) as bar:
+        for ids, labels, mask in rows.evaluation_batches(batch_size):
+            losses = outputs.of(ids, labels, np.any(mask, axis=1))
+            total += float((losses.astype("float64") * mask).sum())
             tokens += int(mask.sum())
             bar.step(f"loss {total / tokens:.4f}")
             if until():
                 return None
-    total, tokens = _over_copies(team, total, tokens)
     if not math.isfinite(total):
         raise RunError("G2-402", f"{rows.name}: the loss is {total}; the weights are unusable")
     return total / tokens, tokens
-
-
-def _over_copies(team: ParallelContext, total: float, tokens: int) -> tuple[float, int]:
-    """Return the sums over data parallel replicas, one rank of each: its other ranks agree."""
-    every = team.all_gather(total, tokens)
-    firsts = [every[team.dims.rank(RankCoordinates(0, i, 0))] for i in range(team.dims.dp)]
-    return sum(pair[0] for pair in firsts), int(sum(pair[1] for pair in firsts))
 
 
 def perplexity(loss: float) -> float:

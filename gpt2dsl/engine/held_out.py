@@ -11,16 +11,15 @@ from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.distributed.context import ParallelContext
 from gpt2dsl.engine.classifier import TextClassifier
-from gpt2dsl.engine.evaluate import mean_loss, perplexity
+from gpt2dsl.engine.evaluate import batch_outputs, mean_loss, perplexity
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.language_model import LanguageModel
 from gpt2dsl.engine.progress import RARE, say, saying
 from gpt2dsl.engine.scores import ClassificationMetrics, RegressionScores
 from gpt2dsl.engine.showcase import Showcase, show
 from gpt2dsl.layout.config import REGRESSION
-from gpt2dsl.model.evaluation import Losses, TokenLosses
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.training.pipeline import PipelineTokenLosses
+from gpt2dsl.training.batch_outputs import BatchOutputs
 
 Metrics = dict[str, float]
 
@@ -57,9 +56,7 @@ class HeldOut:
         if isinstance(self._rows, Examples):
             return self._of_classes(self._rows, step)
         batch = self._job.parts.train.batch_size
-        measured = mean_loss(
-            self._losses, self._rows, batch, self._team, until=self._wanted, pause=RARE
-        )
+        measured = mean_loss(self._outputs, self._rows, batch, until=self._wanted, pause=RARE)
         if measured is None:
             return None
         loss, tokens = measured
@@ -101,18 +98,18 @@ class HeldOut:
                 and not self._team.tensor_group.sequence_parallel
             ):
                 generate = LanguageModel(self._network, self._tokenizer).continuations
-            return show(self._tokenizer, self._losses, self._rows, self._job.parts, generate)
+            return show(self._tokenizer, self._outputs, self._rows, self._job.parts, generate)
 
     @cached_property
-    def _losses(self) -> Losses:
-        if self._team.pipeline_group.size > 1:
-            return PipelineTokenLosses(self._network)
-        return TokenLosses(self._network)
+    def _outputs(self) -> BatchOutputs:
+        return batch_outputs(self._job, self._network, self._team)
 
     @cached_property
     def _classifier(self) -> TextClassifier:
         length = self._job.parts.train.seq_length
-        return TextClassifier(self._network, self._tokenizer, self._job.classes, length)
+        return TextClassifier(
+            self._network, self._tokenizer, self._job.classes, length, outputs=self._outputs
+        )
 
 
 def best_step(evaluations: Sequence[Metrics]) -> int | None:

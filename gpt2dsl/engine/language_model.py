@@ -12,7 +12,12 @@ from gpt2dsl.backend import device
 from gpt2dsl.data.prepare import TRAIN
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.data.weights_tokenizer import of_weights
-from gpt2dsl.distributed.process_groups import NO_TENSOR_PARALLEL, TensorParallelGroup
+from gpt2dsl.distributed.process_groups import (
+    NO_PIPELINE,
+    NO_TENSOR_PARALLEL,
+    PipelineGroup,
+    TensorParallelGroup,
+)
 from gpt2dsl.engine import adapted
 from gpt2dsl.engine.generation.chunked_slots import ChunkedSlots
 from gpt2dsl.engine.generation.prefixes import PrefixCache
@@ -315,10 +320,21 @@ def _tokenizer(weights: Weights, name: str) -> Tokenizer | InputError:
         return error
 
 
-def loaded(job: Job, tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL) -> GPT2:
+def loaded(
+    job: Job,
+    tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL,
+    pipeline_group: PipelineGroup = NO_PIPELINE,
+) -> GPT2:
     """Return the network of a job, or this rank's part of it, with its weights loaded."""
     target, precision = job.parts.runtime.device, job.parts.precision.policy
-    return network_of(job.geometry, values_of(job), target, precision, tensor_group=tensor_group)
+    return network_of(
+        job.geometry,
+        values_of(job),
+        target,
+        precision,
+        tensor_group=tensor_group,
+        pipeline_group=pipeline_group,
+    )
 
 
 def values_of(job: Job) -> Arrays:

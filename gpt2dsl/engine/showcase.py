@@ -11,9 +11,9 @@ import numpy as np
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.generation.continuation import Continuation
-from gpt2dsl.model.evaluation import Losses
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
+from gpt2dsl.training.batch_outputs import BatchOutputs
 
 Generate = Callable[[Sequence[str], Generation], list[Continuation]]
 
@@ -49,13 +49,13 @@ class Showcase:
 
 
 def show(
-    tokenizer: Tokenizer, losses: Losses, rows: Rows, parts: Parts, generate: Generate | None
+    tokenizer: Tokenizer, outputs: BatchOutputs, rows: Rows, parts: Parts, generate: Generate | None
 ) -> Showcase:
     """Return a showcase of the network's current state.
 
     Args:
         tokenizer: tokenizer of the text.
-        losses: per-token losses of the network.
+        outputs: per-token losses of the network; all ranks must call.
         rows: held-out text.
         parts: the recipe, for the batch size and the generation settings.
         generate: continues texts; None if the network can't.
@@ -63,7 +63,7 @@ def show(
     batch = parts.train.batch_size
     ids, labels, mask = next(rows.evaluation_batches(batch))
     places = np.flatnonzero(mask[0])  # a MindRecord row may mask some out
-    cost = losses.losses(ids, labels)[0, places]
+    cost = outputs.of(ids, labels, np.arange(batch) == 0)[0, places]
     starts = [row for row in range(batch) if mask[row, :PROMPT_TOKENS].all()][:PROMPTS]
     prompts = [tokenizer.decode(ids[row, :PROMPT_TOKENS]) for row in starts]
     shorter = parts.generation.evolve(

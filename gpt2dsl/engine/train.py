@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from statistics import median
 
@@ -16,7 +15,6 @@ from gpt2dsl import terminal
 from gpt2dsl.cluster.reports import Reporter
 from gpt2dsl.data import documents
 from gpt2dsl.data.examples import Examples
-from gpt2dsl.data.order import Indices
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -30,6 +28,7 @@ from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.engine.lr_schedule import learning_rate
+from gpt2dsl.engine.micro_batches import MicroBatches
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import BEFORE, RunDirectory
@@ -38,8 +37,6 @@ from gpt2dsl.engine.tensorboard import TensorBoard
 from gpt2dsl.engine.train_step import config_of, generation_of, train_step
 from gpt2dsl.engine.utilization import Utilization
 from gpt2dsl.errors import Interrupted, RunError
-from gpt2dsl.model.dropout_masks import masks
-from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.weights import store
 
 
@@ -88,6 +85,9 @@ class TrainingRun:
             micro_batches=self.parts.parallel.micro_batches,
         )
         self.utilization = Utilization(self.job, self.team)
+        self.micro_batches = MicroBatches(
+            self.job, self.rows, self.step.network, self.team, self.clock
+        )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
         if "task.eval_data" in job.sources:
@@ -112,7 +112,7 @@ class TrainingRun:
 
     def run(self) -> Result:
         """Train from the newest checkpoint, or from the start, to the end."""
-        with self.stop:
+        with self.stop, closing(self.micro_batches):
             self._begin()
             self.told.on_start(self._start())
             self._after()
@@ -239,20 +239,19 @@ class TrainingRun:
         """Do one optimizer step, and log its metrics."""
         train, done = self.parts.train, self.step.steps
         started = time.perf_counter()
-        indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
         # A step skipped by an overflow does not advance the schedule, as in transformers' Trainer.
         updates = self.step.updates
         lr = learning_rate(self.parts.schedule, self.parts.optim.lr, updates, self.job.steps)
         scale = self.step.scale.value if self.step.scale else None
         with self.clock.of("computing steps"):
-            self.loss, norm = self.step.step(self._batch(done, indices), lr)
+            self.loss, norm = self.step.step(self.micro_batches.of_step(done), lr)
         metrics = {"loss": self.loss, "lr": lr}
         if math.isfinite(self.loss) and math.isfinite(norm):
             metrics["gradient_norm"] = norm
         elif math.isfinite(self.loss) and scale is not None and scale > 1:
             metrics["skipped"] = 1
         else:
-            self._refuse(indices, norm)
+            self._refuse(done, norm)
         if scale is not None:
             metrics["loss_scale"] = scale
         seconds = time.perf_counter() - started
@@ -265,31 +264,10 @@ class TrainingRun:
         self.told.on_step(done + 1, metrics)
         self.reports.step(done + 1)
 
-    def _batch(self, done: int, indices: Indices) -> Iterator[MicroBatch]:
-        """Yield the micro-batches of a step lazily: dropout masks are large."""
-        parts = self.parts
-        replicas = self.team.data_group
-        local_rows = len(indices) // replicas.size
-        size = local_rows // parts.parallel.micro_batches
-        weight = self.rows.weight(indices)
-        for first in range(replicas.index * local_rows, (replicas.index + 1) * local_rows, size):
-            with self.clock.of("data and dropout masks"):
-                ids, labels = self.rows.batch(indices[first : first + size])
-                dropout_masks = masks(
-                    self.job.geometry,
-                    parts.train.seed,
-                    done,
-                    range(first, first + size),
-                    self.rows.length,
-                    adapters=self.step.network.adapters,
-                    adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
-                    group=self.team.tensor_group,
-                    layers=self.step.network.layers,
-                )
-            yield MicroBatch(ids, labels, tuple(dropout_masks), weight)
-
-    def _refuse(self, indices: Indices, norm: float) -> None:
+    def _refuse(self, done: int, norm: float) -> None:
         """Raise RunError for a loss or a gradient that is not finite."""
+        train = self.parts.train
+        indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
         raise RunError(
             "G2-402",
             f"step {self.step.steps}: loss {self.loss}, gradient norm {norm}; rows "

@@ -8,6 +8,8 @@ resume.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
 
 import attrs
 import numpy as np
@@ -22,6 +24,9 @@ Mask = NDArray[np.bool_]
 
 LEVELS = 2**16
 """Number of thresholds: masks compare 16 random bits with one."""
+
+PORTION = 2**20
+"""Elements that a thread draws at least before it takes the next portion: about a millisecond."""
 
 EMBEDDING, ATTENTION, ATTENTION_OUT, MLP_OUT, ADAPTERS = range(5)
 """Dropout sites within a layer; the embedding counts as layer 0."""
@@ -49,8 +54,9 @@ def masks(
     adapter_dropout: float = 0.0,
     group: TensorParallelGroup = NO_TENSOR_PARALLEL,
     layers: range | None = None,
+    pool: Executor | None = None,
 ) -> Iterator[Mask]:
-    """Yield a step's dropout masks in the order in which the network uses them; True means keep.
+    """Return a step's dropout masks in the order in which the network uses them; True means keep.
 
     Args:
         config: the network; a dropout probability of 0 yields no masks.
@@ -62,60 +68,129 @@ def masks(
         adapter_dropout: dropout probability on adapter inputs.
         group: the rank's tensor parallel group: its heads, its inputs of row-parallel linears.
         layers: the blocks of the rank's pipeline stage; all by default.
+        pool: threads that begin to draw all masks now; without them each is drawn when it is asked
+            for.
 
     Yields:
         ``[b t, h]`` for the embedding, then for each layer ``[b n, t, t]`` for the attention,
         ``[b t, h]`` for its projection, ``[b t, h]`` for the MLP's projection, and ``[b t, in]``
         for each adapter.
     """
-    draw = _Draw(seed, step, rows, time)
-    shard = group.size, group.index
-    rows_spec = ShardSpec(0 if group.sequence_parallel else None)
-    layers = range(config.layers) if layers is None else layers
-    drops, hidden = config.dropouts, config.hidden
-    if drops.embedding and 0 in layers:
-        yield rows_spec.cut(draw.flat(drops.embedding, hidden, 0, EMBEDDING), *shard)
-    for layer in layers:
-        if drops.attention:
-            yield draw.of_attention(config, layer, group)
-        for site in (ATTENTION_OUT, MLP_OUT) if drops.residual else ():
-            yield rows_spec.cut(draw.flat(drops.residual, hidden, layer, site), *shard)
-        layer_adapters = (
-            adapter for adapter in adapters if adapter.layer == layer and adapter_dropout
-        )
-        for adapter in layer_adapters:
-            mask = draw.flat(adapter_dropout, adapter.inputs, layer, ADAPTERS + adapter.slot)
-            yield mask if is_column(adapter.module) else ShardSpec(1).cut(mask, *shard)
+    sites = _Sites(
+        config, seed, step, rows, time, adapters, adapter_dropout, group,
+        range(config.layers) if layers is None else layers,
+    )  # fmt: skip
+    if pool is None:
+        return (site.drawn() for site in sites)
+    started = [(site, site.start(pool)) for site in sites]
+    return (site.drawn_by(futures) for site, futures in started)
 
 
 @attrs.frozen
-class _Draw:
-    """Mask generator for the rows of one step."""
+class _Site:
+    """A mask to be drawn in pieces, each from a stream of its own.
 
+    Attributes:
+        whole: memory of the mask, over all tensor parallel ranks.
+        fills: one call for each piece, which draws it.
+        spec: which part of it is a rank's.
+        group: the tensor parallel group.
+    """
+
+    whole: Mask
+    fills: Sequence[partial[None]]
+    spec: ShardSpec
+    group: TensorParallelGroup
+
+    def drawn(self) -> Mask:
+        """Draw the mask, and return the rank's part."""
+        _call_all(self.fills)
+        return self._part()
+
+    def start(self, pool: Executor) -> list[Future[None]]:
+        """Let threads draw the mask, a portion at a time."""
+        each = max(1, PORTION * len(self.fills) // max(1, self.whole.size))
+        portions = (self.fills[i : i + each] for i in range(0, len(self.fills), each))
+        return [pool.submit(_call_all, portion) for portion in portions]
+
+    def drawn_by(self, futures: Sequence[Future[None]]) -> Mask:
+        """Wait until the threads have drawn the mask, and return the rank's part."""
+        for future in futures:
+            future.result()
+        return self._part()
+
+    def _part(self) -> Mask:
+        part: Mask = self.spec.cut(self.whole, self.group.size, self.group.index)
+        return part
+
+
+@attrs.frozen
+class _Sites:
+    """The masks of the rows of a step, in order; arguments as for ``masks``."""
+
+    config: GPT2Config
     seed: int
     step: int
     rows: Sequence[int]
     time: int
+    adapters: Sequence[LoRASpec]
+    adapter_dropout: float
+    group: TensorParallelGroup
+    layers: range
 
-    def flat(self, probability: float, width: int, layer: int, site: int) -> Mask:
-        """Draw a mask of activations, ``[b t, width]``."""
+    def __iter__(self) -> Iterator[_Site]:
+        drops, hidden = self.config.dropouts, self.config.hidden
+        rows_spec = ShardSpec(0 if self.group.sequence_parallel else None)
+        if drops.embedding and 0 in self.layers:
+            yield self._flat(drops.embedding, hidden, 0, EMBEDDING, rows_spec)
+        for layer in self.layers:
+            if drops.attention:
+                yield self._attention(layer)
+            for site in (ATTENTION_OUT, MLP_OUT) if drops.residual else ():
+                yield self._flat(drops.residual, hidden, layer, site, rows_spec)
+            for adapter in self.adapters if self.adapter_dropout else ():
+                if adapter.layer == layer:
+                    yield self._adapter(adapter)
+
+    def _flat(
+        self, probability: float, width: int, layer: int, site: int, spec: ShardSpec
+    ) -> _Site:
+        """Return a mask of activations, ``[b t, width]``."""
         mask = np.empty((len(self.rows), self.time, width), np.bool_)
-        threshold = _threshold(probability)
-        for i, row in enumerate(self.rows):
-            _fill(mask[i], threshold, self.seed, self.step, layer, site, row, 0)
-        return mask.reshape(-1, width)
+        fills = [
+            self._fill(mask[i], probability, layer, site, row, 0) for i, row in enumerate(self.rows)
+        ]
+        return _Site(mask.reshape(-1, width), fills, spec, self.group)
 
-    def of_attention(self, config: GPT2Config, layer: int, group: TensorParallelGroup) -> Mask:
-        """Draw the attention mask of a rank's heads, ``[b n, t, t]``."""
-        time, count = self.time, config.heads // group.size
-        heads = range(group.index * count, (group.index + 1) * count)
+    def _adapter(self, adapter: LoRASpec) -> _Site:
+        """Return the mask of an adapter's inputs, ``[b t, in]``."""
+        spec = ShardSpec(None if is_column(adapter.module) else 1)
+        site = ADAPTERS + adapter.slot
+        return self._flat(self.adapter_dropout, adapter.inputs, adapter.layer, site, spec)
+
+    def _attention(self, layer: int) -> _Site:
+        """Return the attention mask of a rank's heads, ``[b n, t, t]``."""
+        time, count = self.time, self.config.heads // self.group.size
+        heads = range(self.group.index * count, (self.group.index + 1) * count)
         mask = np.empty((len(self.rows), len(heads), time, time), np.bool_)
-        threshold = _threshold(config.dropouts.attention)
-        for i, row in enumerate(self.rows):
-            for head in heads:
-                part = mask[i, head - heads.start]
-                _fill(part, threshold, self.seed, self.step, layer, ATTENTION, row, head)
-        return mask.reshape(-1, time, time)
+        probability = self.config.dropouts.attention
+        fills = [
+            self._fill(mask[i, j], probability, layer, ATTENTION, row, head)
+            for i, row in enumerate(self.rows)
+            for j, head in enumerate(heads)
+        ]
+        return _Site(mask.reshape(-1, time, time), fills, ShardSpec(), self.group)
+
+    def _fill(
+        self, piece: Mask, probability: float, layer: int, site: int, row: int, head: int
+    ) -> partial[None]:
+        threshold = _threshold(probability)
+        return partial(_fill, piece, threshold, self.seed, self.step, layer, site, row, head)
+
+
+def _call_all(calls: Sequence[partial[None]]) -> None:
+    for call in calls:
+        call()
 
 
 def _fill(

@@ -5,8 +5,6 @@ Letters in shapes are those of gpt2.py.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from mindspore import Tensor, nn
 from numpy.typing import NDArray
@@ -22,13 +20,6 @@ Ids = NDArray[np.int32]
 
 LENGTH_MULTIPLE = 64
 """Sequence lengths outside training are rounded up to a multiple of this: few graphs to compile."""
-
-
-class Losses(Protocol):
-    """Interface of a computation of per-token losses."""
-
-    def losses(self, ids: Ids, labels: Ids) -> NDArray[np.float32]:
-        """Return the loss of each token in nats: ``[b, t], [b, t] → [b, t]``."""
 
 
 class TokenLosses:
@@ -62,12 +53,12 @@ class ClassScores:
         self._weights = (network.g, network.b, network.head_weight)
 
     @device.turn()
-    def logits(self, ids: Ids, last: Ids) -> NDArray[np.float32]:
+    def logits(self, ids: Ids, last: Ids, x: Tensor | None = None) -> NDArray[np.float32]:
         """Return class scores: ``[b, t], [b] → [b, labels]``.
 
-        ``last``: index of each row's last real token.
+        ``last``: index of each row's last real token; ``x`` as for ``TokenLosses``.
         """
-        state = self._forward.run(MicroBatch(ids, ids), saves=False)
+        state = self._forward.run(MicroBatch(ids, ids), x, saves=False)
         return np.array(self._head(state.x, Tensor(last), *self._weights).asnumpy())
 
 

@@ -24,6 +24,9 @@ _OF_TRAINING = {
 }  # fmt: skip
 """Table → its keys that only training reads; None for all of them."""
 
+ROWS_AT_ONCE = "parallel.micro_batches"
+"""Key of training that evaluation reads as well: it computes as many rows at a time."""
+
 
 @attrs.frozen
 class IneffectiveKey:
@@ -184,7 +187,8 @@ def _idle(parts: Parts) -> Iterator[str]:
             continue  # the layout was chosen, not written by the user
         if keys is None and part.changed():
             yield table
-        yield from (f"{table}.{key}" for key in keys or () if key in part.changed())
+        changed = [f"{table}.{key}" for key in keys or () if key in part.changed()]
+        yield from (key for key in changed if not (key == ROWS_AT_ONCE and parts.reads_rows))
 
 
 def _reads(parts: Parts, table: str) -> bool:

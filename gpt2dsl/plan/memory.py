@@ -69,11 +69,14 @@ def of_training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory
 
 
 def of_inference(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> Memory:
-    """Return the memory of a rank in a forward pass: weights, logits and one block."""
+    """Return the memory of a rank in a forward pass: weights, logits and one block.
+
+    It computes the rows of a micro-batch at a time.
+    """
     block = _Block.of(parts, geometry)
-    tokens = parts.train.batch_size * parts.train.seq_length
-    size = tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
-    size += 0 if geometry.labels else _logits(parts, geometry, tokens)
+    size = stage.tokens * (block.around + block.inside + 3 * block.scores) * FLOAT32
+    if stage.is_last and not geometry.labels:
+        size += _logits(parts, geometry, stage.tokens)
     return Memory(FLOAT32 * stage.elements(), 0, 0, size)
 
 

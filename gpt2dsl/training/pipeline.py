@@ -1,4 +1,4 @@
-"""Pipeline parallel training and evaluation: passes of a stage, transfers between stages.
+"""Pipeline parallel training: passes of a stage, transfers between stages.
 
 A stage's backward pass recomputes its forward pass, so only the input of a micro-batch is saved.
 Letters in shapes are those of gpt2.py.
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from gpt2dsl.distributed.process_groups import PipelineGroup
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.pipeline_schedule import BACKWARD, FORWARD, SEND, PipelineAction, schedule
-from gpt2dsl.model.evaluation import TokenLosses
-from gpt2dsl.model.forward import Forward, ForwardState, MicroBatch
+from gpt2dsl.model.forward import ForwardState, MicroBatch
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.training.forward_backward import ForwardBackward
 from gpt2dsl.training.gradients import Gradients
@@ -157,30 +156,6 @@ class _Work:
         """Return a micro-batch and forget it."""
         self.micro_batch(micro)
         return self._micro_batches.pop(micro)
-
-
-class PipelineTokenLosses:
-    """Per-token losses through all pipeline stages, on every rank (see ``TokenLosses``)."""
-
-    def __init__(self, network: GPT2) -> None:
-        self._network, self._group = network, network.pipeline_group
-        self._channels = p2p_channels(self._group)
-        self._last = TokenLosses(network) if self._group.is_last else None
-        self._forward = None if self._group.is_last else Forward(network)
-        self._all_reduce = P.AllReduce(group=self._group.name)
-
-    def losses(self, ids: NDArray[np.int32], labels: NDArray[np.int32]) -> Array:
-        """Return the loss of each token in nats: ``[b, t], [b, t] → [b, t]``."""
-        group, hidden = self._group, self._network.config.hidden
-        x, losses = None, np.zeros(ids.shape, np.float32)
-        if group.index:
-            x = Tensor(self._channels[group.index - 1].receive((ids.size, hidden), 1))
-        if self._last:
-            losses = self._last.losses(ids, labels, x)
-        elif self._forward:
-            y = self._forward.run(MicroBatch(ids, labels), x, saves=False).x
-            self._channels[group.index + 1].send(self._network.gather_rows(y).asnumpy(), 1)
-        return np.array(self._all_reduce(Tensor(losses)).asnumpy())
 
 
 def p2p_channels(group: PipelineGroup) -> dict[int, P2PChannel]:

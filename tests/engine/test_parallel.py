@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from gpt2dsl import Generation, Model, Parallel, Recipe, Runtime, Task, Train
+from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.rundir import RunDirectory
+from tests.engine.conftest import text
 from tests.engine.layouts import ALONE, Ended, Outcome, Runs, name_of
 
 LAYOUTS = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2), (2, 1, 2)]
@@ -125,6 +127,30 @@ def test_a_resume_under_another_layout_follows_one_process(
     noted = RunDirectory(second.result.directory).attempts()
     assert [one.layout for one in noted] == [str(before.grid), str(after.grid)]
     check(second, runs.under(kind, ALONE))
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        pytest.param(Parallel(dp=2, pp=2, micro_batches=2), id="dp2-pp2"),
+        pytest.param(Parallel(pp=2, micro_batches=2), id="pp2", marks=pytest.mark.soak),
+        pytest.param(Parallel(dp=2, micro_batches=2), id="dp2", marks=pytest.mark.soak),
+        pytest.param(Parallel(mp=2, micro_batches=2), id="mp2", marks=pytest.mark.soak),
+    ],
+)
+def test_an_evaluation_in_parts_is_that_of_one_process(runs: Runs, parallel: Parallel) -> None:
+    few = runs.folder / "few.txt"
+    few.write_text(evaluated_text(), encoding="utf-8")
+    measure = Task.evaluate(data=str(few))
+    found, expected = (runs.run(asked(runs, measure, one)).result for one in (parallel, ALONE))
+    assert found.tokens == expected.tokens
+    assert found.loss == pytest.approx(expected.loss, rel=1e-6)
+
+
+def evaluated_text() -> str:
+    """A text of a batch of 4 rows and of another with one row, which one replica has alone."""
+    tokenizer = Tokenizer.train([text(400)], 320)  # as write_weights
+    return tokenizer.decode(tokenizer.encode(text(400))[: 4 * 32 + 8])
 
 
 def asked(runs: Runs, task: Task, parallel: Parallel) -> Recipe:

@@ -343,9 +343,33 @@ def test_a_classifier_keeps_no_logits_of_the_vocabulary() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "task", [Task.evaluate(data="a"), Task.generate(prompts=["a"]), Task.classify(texts=["a"])]
-)
+def test_an_evaluation_takes_the_rows_of_a_micro_batch_on_a_rank() -> None:
+    task = Task.evaluate(data="a")
+
+    def activations(parallel: Parallel, rows: int) -> int:
+        return memory_of(parallel, task, Train(batch_size=rows, seq_length=32)).activations
+
+    whole = activations(Parallel(), 4)
+    assert activations(Parallel(micro_batches=16), 64) == whole
+    assert activations(Parallel(dp=4, micro_batches=4), 64) == whole
+    assert activations(Parallel(micro_batches=2), 64) > whole
+
+
+def test_an_evaluation_has_logits_on_the_last_stage_alone() -> None:
+    parallel, task = Parallel(pp=2), Task.evaluate(data="a")
+    first, last = (memory_on(stage, parallel, PORTION, task).activations for stage in (0, 1))
+    assert last - first == 2 * FLOATS * GEOMETRY.padded_vocab * 512
+
+
+def test_an_evaluation_runs_on_a_pipeline_and_heeds_its_micro_batches() -> None:
+    parallel = Parallel(pp=2, dp=2, micro_batches=2)
+    plan = (Model(size="124m") | parallel | Train(batch_size=8) | Task.evaluate(data="a")).plan()
+    assert plan.layout
+    assert [stage.layers for stage in plan.layout.stages] == [(0, 5), (6, 11)]
+    assert not [note for note in plan.notes if "micro_batches" in note]
+
+
+@pytest.mark.parametrize("task", [Task.generate(prompts=["a"]), Task.classify(texts=["a"])])
 def test_tasks_without_a_pipeline_refuse_one(task: Task) -> None:
     recipe = Model(size="124m") | Parallel(pp=2, dp=2) | task
     if task.kind == "classify":

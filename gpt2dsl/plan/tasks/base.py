@@ -38,6 +38,7 @@ class TaskPlan:
         completes_generation: whether the plan completes generation settings from the weights.
         is_adapter_alone: whether the weights are an adapter without its base.
         needs_head: whether the weights must have a classification head.
+        has_pipeline: whether the task runs on the stages of a pipeline.
         gives_weights: whether a later stage of a chain can start from the task's output.
         gives_tokenizer: whether the task writes a tokenizer next to the weights.
         saves_optimizer: whether the task writes optimizer state.
@@ -45,7 +46,7 @@ class TaskPlan:
 
     task: Any
     opens_tokenizer = completes_generation = gives_tokenizer = True
-    is_adapter_alone = needs_head = gives_weights = saves_optimizer = False
+    is_adapter_alone = needs_head = has_pipeline = gives_weights = saves_optimizer = False
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.task, self.layout = parts, parts.task, parts.parallel
@@ -74,7 +75,7 @@ class TaskPlan:
 
     def faults(self, config: GPT2Config, info: WeightsInfo | None) -> Iterator[Fault]:
         """Yield the faults of the task; ``info`` is None if the weights are not known."""
-        if self.parts.parallel.pp > 1 and self.task:
+        if self.parts.parallel.pp > 1 and self.task and not self.has_pipeline:
             message = f"{self.task.kind} has no pipeline; it runs under dp and mp"
             yield fault(self.parts, "G2-107", "parallel.pp", message, "task.kind")
 

@@ -24,6 +24,7 @@ class EvaluatePlan(TaskPlan):
     """Answers of evaluate."""
 
     task: Evaluate
+    has_pipeline = True
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
