@@ -29,7 +29,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     arrays = {
         name: array * 5 if array.ndim > 1 else array
-        for name, array in dict(Arrays(initial(geometry, 0))).items()
+        for name, array in Arrays(initial(geometry, 0)).items()
     }
     huggingface.write(folder, geometry, arrays, Tokenizer.load("gpt2"))
     return folder
