@@ -321,9 +321,13 @@ def loaded(job: Job, tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL) -> 
     return network_of(job.geometry, values_of(job), target, precision, tensor_group=tensor_group)
 
 
-def values_of(job: Job) -> Values:
-    """Return the values of a job's weights, with new ones for missing tensors; read none yet."""
-    return _values(reading.read(job.weights, job.overrides), job.parts.train.seed, job.geometry)
+def values_of(job: Job, *, contents: bool = True) -> Values:
+    """Return the values of a job's weights, with new ones for missing tensors; read none yet.
+
+    ``contents`` compares checksums, as in ``reading.read``; of several ranks, one need do so.
+    """
+    weights = reading.read(job.weights, job.overrides, contents=contents)
+    return _values(weights, job.parts.train.seed, job.geometry)
 
 
 def _values(weights: Weights, seed: int, geometry: GPT2Config) -> Values:

@@ -86,7 +86,7 @@ class TrainingRun:
             identity=identity,
             keep=train.keep,
             writes=self.team.is_main_process,
-            initial=partial(initial_values, job),
+            initial=partial(initial_values, job, self.team),
             classes=job.classes,
             base=job.base,
             config=config_of(job),
@@ -179,7 +179,7 @@ class TrainingRun:
         folder = find(self.directory.checkpoints, resume, self.team)
         differences = self.checkpoints.restore(folder) if folder else []
         if folder is None:
-            load_initial(self.step, self.job)
+            load_initial(self.step, self.job, self.team)
         if self.step.steps > self.job.steps:
             raise RunError(
                 "G2-402",

@@ -42,19 +42,19 @@ def train_step(job: Job, team: ParallelContext) -> TrainStep:
     )
 
 
-def load_initial(step: TrainStep, job: Job) -> None:
+def load_initial(step: TrainStep, job: Job, team: ParallelContext) -> None:
     """Load what training begins with: weights, new where the recipe names none, and adapters."""
     with saying(f"loading {job.weights}") if job.weights else nullcontext():
-        step.network.load(initial_values(job))
+        step.network.load(initial_values(job, team))
     adapters = initial_adapters(step.network.adapters, job.parts.train.seed)
     step.network.load_adapters(Values(adapters))
     step.weights_changed()
 
 
-def initial_values(job: Job) -> Values:
+def initial_values(job: Job, team: ParallelContext) -> Values:
     """Return the weights that training begins with, of which nothing is read or drawn yet."""
     if job.weights:
-        return values_of(job)
+        return values_of(job, contents=team.is_main_process)
     return Values(initial(job.geometry, job.parts.train.seed))
 
 
