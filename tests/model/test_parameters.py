@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASettings, lora_specs
 from gpt2dsl.layout.params import WTE
 from gpt2dsl.model.parameters import ShardedParameters
+from gpt2dsl.weights import initial as weights_initial
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import huggingface
@@ -62,15 +64,13 @@ def test_a_rank_loads_its_part_in_the_memory_of_two_tensors(
 def test_a_rank_draws_only_the_adapters_of_its_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     new = initial_adapters(rank(0, 0).adapters, 0)
-    for tensor in new.values():
-        make = type(tensor).make
+    before = weights_initial._random
 
-        def spied(self: object, make: object = make) -> object:
-            drawn.append(self.name)  # type: ignore[attr-defined]
-            return make(self)  # type: ignore[operator]
+    def spied(name: str, seed: int) -> Any:
+        drawn.append(name)
+        return before(name, seed)
 
-        monkeypatch.setattr(type(tensor), "make", spied)
-        break
+    monkeypatch.setattr(weights_initial, "_random", spied)
     network = rank(1, 1)
     network.load_adapters(Values(new))
     assert sorted(drawn) == sorted(network.of_adapters)
