@@ -91,11 +91,12 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     """Weights, ids and graphs that the sides read."""
     from gpt2dsl import Recipe, Task
     from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
     from gpt2dsl.weights.formats import huggingface
     from gpt2dsl.weights.initial import initial
 
     geometry = SIZES[args.size]
-    huggingface.write(folder, geometry, initial(geometry, 0))
+    huggingface.write(folder, geometry, dict(Arrays(initial(geometry, 0))))
     ids = np.random.default_rng(0).integers(0, geometry.vocab, (1, args.tokens), "i4")
     np.save(folder / "ids.npy", ids)
     if "onnxruntime" in args.sides:

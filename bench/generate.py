@@ -101,11 +101,12 @@ def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> flo
     from gpt2dsl.data.source import Source
     from gpt2dsl.data.tokenizer import Tokenizer
     from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
     from gpt2dsl.weights.formats import huggingface
     from gpt2dsl.weights.initial import initial
 
     geometry, tokenizer = SIZES[args.size], Tokenizer.load("gpt2")
-    arrays = initial(geometry, 0)
+    arrays = dict(Arrays(initial(geometry, 0)))
     huggingface.write(folder, geometry, arrays, tokenizer)
     text = "".join(Source.open("sample:valid").documents())
     ids = tokenizer.encode(text)

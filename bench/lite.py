@@ -45,13 +45,14 @@ def compare(folder: Path, size: str, length: int, tokens: int, repeats: int) -> 
     from gpt2dsl.data.tokenizer import Tokenizer
     from gpt2dsl.engine.exported import ExportedModel
     from gpt2dsl.lite import opening
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
     from gpt2dsl.weights.formats import huggingface
     from gpt2dsl.weights.initial import initial
 
     weights = folder / "weights"
     weights.mkdir()
     geometry = Model(size=size).geometry(vocab=50257, labels=0)
-    huggingface.write(weights, geometry, initial(geometry, 0), Tokenizer.load("gpt2"))
+    huggingface.write(weights, geometry, dict(Arrays(initial(geometry, 0))), Tokenizer.load("gpt2"))
     ways: dict[str, Callable[[int], object]] = {}
     for form in ("onnx", "ms"):
         if why := opening.missing(form):

@@ -24,12 +24,13 @@ def measured(way: str, rows: int, tokens: int, steps: int) -> dict[str, float]:
     from gpt2dsl.model.gpt2 import GPT2
     from gpt2dsl.parts import Model, Optim
     from gpt2dsl.training.step import TrainStep
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
     from gpt2dsl.weights.initial import initial
 
     device.use("cpu")
     geometry = Model(size="124m", dropout=0.0).geometry(vocab=50257, labels=0)
     network = GPT2(geometry, recompute=way)
-    network.load(initial(geometry, 0))
+    network.load(dict(Arrays(initial(geometry, 0))))
     step = TrainStep(network, Optim().settings())
     ids = np.random.default_rng(0).integers(0, 50257, (rows, tokens)).astype(np.int32)
     times = []

@@ -179,11 +179,12 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     from gpt2dsl.data.source import Source
     from gpt2dsl.data.tokenizer import Tokenizer
     from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
     from gpt2dsl.weights.formats import huggingface
     from gpt2dsl.weights.initial import initial
 
     geometry, tokenizer = SIZES[args.size], Tokenizer.load("gpt2")
-    huggingface.write(folder, geometry, initial(geometry, 0), tokenizer)
+    huggingface.write(folder, geometry, dict(Arrays(initial(geometry, 0))), tokenizer)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     ids = tokenizer.encode("".join(Source.open("sample:valid").documents()))
     lengths, places = itertools.cycle([16, 160, 32, 256, 64, 24, 128, 48]), itertools.count()

@@ -36,6 +36,7 @@ started = float(sys.argv[1])
 layers, hidden, heads, tokens = map(int, sys.argv[2:])
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.backend import device
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.initial import initial
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.forward import MicroBatch
@@ -47,7 +48,7 @@ geometry = GPT2Config(
     vocab=50257 if hidden > 256 else 5000, dropout=0.0,
 )
 network = GPT2(geometry)
-network.load(initial(geometry, 0))
+network.load(dict(Arrays(initial(geometry, 0))))
 step = TrainStep(network, Optim().settings())
 ids = np.zeros((2, tokens), np.int32)
 step.step([MicroBatch(ids, ids)], 1e-4)

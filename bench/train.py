@@ -61,7 +61,7 @@ def ours(args: argparse.Namespace) -> Step:
     values = Arrays(filled(reading.read(str(args.folder), Overrides()), 0))
     added = lora_specs(geometry, lora.settings()) if lora else ()
     network = network_of(geometry, values, "cpu", adapters=added)
-    network.load_adapters(initial_adapters(network.adapters, 0))
+    network.load_adapters(dict(Arrays(initial_adapters(network.adapters, 0))))
     optim = Optim(beta1=BETA1, beta2=BETA2, eps=EPS, weight_decay=DECAY)
     trainer = TrainStep(network, optim.settings(), clip=CLIP)
 
@@ -144,11 +144,12 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
 def prepare(folder: Path, args: argparse.Namespace, sides: Sequence[str]) -> None:
     """Weights and ids that every side reads."""
     from gpt2dsl.parts.model import SIZES
+    from gpt2dsl.weights.files.lazy_tensor import Arrays
     from gpt2dsl.weights.formats import huggingface
     from gpt2dsl.weights.initial import initial
 
     geometry = SIZES[args.size]
-    huggingface.write(folder, geometry, initial(geometry, 0))
+    huggingface.write(folder, geometry, dict(Arrays(initial(geometry, 0))))
     # Without the last id, which MindFormers takes for padding.
     shape, random = (BATCHES, args.rows, args.tokens + 1), np.random.default_rng(0)
     np.save(folder / "ids.npy", random.integers(0, geometry.vocab - 1, shape, "i4"))

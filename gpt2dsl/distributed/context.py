@@ -72,16 +72,25 @@ class ParallelContext:
         """Block until all ranks arrive."""
         self.any(mine=False)
 
+    def gather(self, mine: Any) -> list[Any]:
+        """All-gather small picklable objects from every rank (collective)."""
+        if self.is_alone:
+            return [mine]
+        return self._gather(mine, P.AllReduce(), self.dims.count, self.rank)
+
     def gather_from_replicas(self, mine: Any) -> list[Any]:
         """All-gather picklable objects over the data parallel replicas (collective)."""
         group = self.data_group
         if group.size == 1:
             return [mine]
+        return self._gather(mine, P.AllReduce(group=group.name), group.size, group.index)
+
+    def _gather(self, mine: Any, total: P.AllReduce, size: int, index: int) -> list[Any]:
         data = np.frombuffer(pickle.dumps(mine), np.uint8)
-        sizes = [int(size) for (size,) in self.all_gather(len(data))]
-        table = np.zeros((group.size, max(sizes)), np.float32)
-        table[group.index, : len(data)] = data
-        every = P.AllReduce(group=group.name)(Tensor(table)).asnumpy().astype(np.uint8)
+        lengths = [int(length) for (length,) in self.all_gather(len(data))]
+        table = np.zeros((size, max(lengths)), np.float32)
+        table[index, : len(data)] = data
+        every = total(Tensor(table)).asnumpy().astype(np.uint8)
         return [pickle.loads(row.tobytes()) for row in every]  # noqa: S301  # sent by our own ranks
 
 

@@ -8,10 +8,10 @@ from gpt2dsl.backend import device
 from gpt2dsl.errors import InputError, some
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.weights import opening, reading
-from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats.config import OF_NETWORK
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.network_weights import Weights
+from gpt2dsl.weights.values import Values
 
 
 def read(weights: str, base: str) -> Weights:
@@ -51,7 +51,7 @@ def network_with(base: GPT2, weights: Weights) -> GPT2:
     shared = {name: base.by_name[name] for name in unchanged}
     with device.turn():
         network = GPT2(weights.geometry, precision=base.precision, shared=shared)
-        network.load(Arrays(changed))
+        network.load(Values(changed, weights.location.files[0]))
     return network
 
 

@@ -1,15 +1,14 @@
-"""Checkpoints of a training run: atomic writes, lookup and resume."""
+"""Checkpoints of a training run: atomic writes, and what a resume restores."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
-from mindspore import Tensor
 from numpy.typing import NDArray
 
 from gpt2dsl.data.tokenizer import Tokenizer
@@ -22,11 +21,12 @@ from gpt2dsl.layout.params import SCORE
 from gpt2dsl.terminal import say
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights import nearby, opening, reading, store, training_state
-from gpt2dsl.weights.files.lazy_tensor import NAMES, Arrays
+from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing
 from gpt2dsl.weights.infer_config import Overrides
+from gpt2dsl.weights.values import Values
 
-Values = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[np.float32]]
 KINDS = {name: kind for kind, name in NAMES.items()}
 _MASTER = f"{MASTER}."
 
@@ -44,6 +44,7 @@ class Checkpoints:
         tokenizer: tokenizer saved with the weights.
         identity: everything that the run's result depends on.
         keep: number of checkpoints to keep, besides the best one.
+        initial: returns the weights that training began with, to which adapters belong.
         writes: whether this rank writes; all ranks must call ``save``, which gathers their parts.
         classes: class names of a classifier.
         base: base weights of adapters, as named in their files.
@@ -58,6 +59,7 @@ class Checkpoints:
     tokenizer: Tokenizer
     identity: Identity
     keep: int
+    initial: Callable[[], Values]
     writes: bool = True
     classes: Sequence[str] = ()
     base: str = ""
@@ -87,7 +89,7 @@ class Checkpoints:
         store.prune(self.parent, self.keep, best)
         return folder
 
-    def _write_weights(self, folder: Path, values: Values) -> dict[str, str]:
+    def _write_weights(self, folder: Path, values: Arrays) -> dict[str, str]:
         """Write full weights for transformers, or adapters for PEFT; return file digests."""
         network = self.step.network
         geometry = network.config
@@ -112,7 +114,7 @@ class Checkpoints:
             generation=self.generation,
         )
 
-    def _masters(self, values: Values) -> Values:
+    def _masters(self, values: Arrays) -> Arrays:
         """Return float32 master parameters, if the weights file rounds them."""
         network = self.step.network
         if network.adapters or network.precision.params == "float32":
@@ -120,13 +122,15 @@ class Checkpoints:
         return {f"{_MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> list[Difference]:
-        """Restore a checkpoint; return the differences of identity that are allowed.
+        """Restore a verified checkpoint; return the differences of identity that are allowed.
+
+        Only this rank's part is read, once.
 
         Raises:
             InputError: the checkpoint is damaged, or of another network.
             RunError: something that must be equal has changed since it was written.
         """
-        arrays, state = training_state.read(folder)
+        tensors, state = training_state.read(folder)
         differences = [
             difference
             for difference in self._differences(state)
@@ -137,8 +141,8 @@ class Checkpoints:
         if reasons := refusal(differences):
             raise RunError("G2-402", f"{folder}: {reasons}")
         try:
-            self._read_weights(folder, arrays)
-            self.step.load_state(arrays, state)
+            self._load_weights(folder, tensors)
+            self.step.load_state(Values(tensors), state)
         except (ValueError, KeyError, TypeError) as error:
             message = f"not a checkpoint of this run: {error}"
             raise InputError("G2-316", folder, message) from None
@@ -160,41 +164,19 @@ class Checkpoints:
         legacy = Identity(values={}, contents=recorded)
         return list(Identity(values={}, contents=known).differences(legacy))
 
-    def _read_weights(self, folder: Path, arrays: Arrays) -> None:
+    def _load_weights(self, folder: Path, state: Mapping[str, LazyTensor]) -> None:
+        """Load the network: the checkpoint's weights, or its adapters on those of the run."""
         network = self.step.network
-        masters = [name for name in arrays if name.startswith(_MASTER)]
+        masters = [name for name in state if name.startswith(_MASTER)]
         if network.adapters:
-            adapter = opening.adapter(folder, Overrides())
+            adapter = opening.adapter(folder, Overrides(), contents=False)
             network.load_adapters(lora.from_files(network.adapters, adapter))
-            for name, tensor in adapter.full.items():
-                network.by_name[name].set_data(Tensor(tensor.load()))
+            network.load(self.initial().replaced(adapter.full))
         elif masters:
-            network.load({name.removeprefix(_MASTER): arrays[name] for name in masters})
+            tensors = {name.removeprefix(_MASTER): state[name] for name in masters}
+            network.load(Values(tensors, folder))
         else:
-            network.load(reading.read(folder).arrays)
-
-
-def find(parent: Path, resume: str) -> Path | None:
-    """Return the checkpoint to resume from, None to start anew.
-
-    A named checkpoint is where a run starts; after a stop, the run resumes from its own newest one.
-
-    Args:
-        parent: folder of the run's checkpoints.
-        resume: auto, never, or the folder of a checkpoint.
-    """
-    if resume == "never":
-        return None
-    newest = store.newest(parent)
-    if resume != "auto":
-        if newest.step > step_of(Path(resume)):
-            say(f"{resume} is where this run began; it goes on from its own newest checkpoint")
-        else:
-            store.verify(Path(resume))
-            return Path(resume)
-    for fault in newest.skipped:
-        say(f"passed over: {fault}")
-    return newest.folder
+            network.load(reading.read(folder, contents=False).values)
 
 
 def relaid(folder: Path, layout: ParallelDims, micro_batches: int = 0) -> str:

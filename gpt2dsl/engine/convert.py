@@ -30,7 +30,7 @@ def run(job: Job) -> Result:
 
 
 def _weights(job: Job, task: Convert) -> int:
-    weights = reading.read(task.source, job.overrides, values=False)
+    weights = reading.read(task.source, job.overrides)
     tensors = writing.in_dtype(filled(weights, job.parts.train.seed), task.dtype)
     content = writing.prepared(weights, tensors)
     target = _target(task)

@@ -27,10 +27,11 @@ from gpt2dsl.lite.writing import Graphs
 from gpt2dsl.model.evaluation import ClassScores, TokenLogits
 from gpt2dsl.parts.task import Export
 from gpt2dsl.weights import reading, writing
-from gpt2dsl.weights.files.lazy_tensor import Arrays, LazyTensor
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.initial import filled
 from gpt2dsl.weights.network_weights import Weights
+from gpt2dsl.weights.values import Values
 
 REAL = 2000
 """Characters of the built-in text that verifies exported graphs."""
@@ -41,7 +42,7 @@ def run(job: Job) -> Result:
     task = job.parts.task
     assert isinstance(task, Export)
     started = time.perf_counter()
-    weights = reading.read(task.source, job.overrides, values=False)
+    weights = reading.read(task.source, job.overrides)
     length = task.seq_length or weights.geometry.positions
     batch = COMPARED_ROWS if task.format == ONNX else task.batch
     shapes = Shapes(weights.geometry.with_dropout(0.0), batch, length)
@@ -126,7 +127,7 @@ def _rounding(
 
 def _reference(shapes: Shapes, tensors: Mapping[str, LazyTensor], device: str) -> Reference:
     """Return MindSpore's logits of these weights, as a function."""
-    network = network_of(shapes.geometry, Arrays(tensors), device)
+    network = network_of(shapes.geometry, Values(tensors), device)
     if shapes.geometry.labels:
         classes = ClassScores(network)
         return lambda ids, valid: classes.logits(ids, valid - 1)

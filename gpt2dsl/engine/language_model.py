@@ -32,13 +32,13 @@ from gpt2dsl.model.chunked_prefill import ChunkedPrefill
 from gpt2dsl.model.decoding import KVCacheDecoder
 from gpt2dsl.model.evaluation import TokenLogits
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.model.parameters import Arrays as Values
+from gpt2dsl.model.parameters import Sources
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.defaults import Defaults
-from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.initial import filled
 from gpt2dsl.weights.network_weights import Weights
+from gpt2dsl.weights.values import Values
 
 
 class LanguageModel(TextModel):
@@ -95,9 +95,9 @@ class LanguageModel(TextModel):
             message = "it is a classifier; gpt2dsl classify uses it"
             raise InputError("G2-317", weights, message)
         loaded_tokenizer = _tokenizer(loaded_weights, tokenizer)
-        arrays = Arrays(filled(loaded_weights, seed))
+        values = _values(loaded_weights, seed, loaded_weights.geometry)
         network = network_of(
-            loaded_weights.geometry, arrays, on, precision, tensor_group=tensor_group
+            loaded_weights.geometry, values, on, precision, tensor_group=tensor_group
         )
         return cls(network, loaded_tokenizer, loaded_weights.defaults)
 
@@ -337,26 +337,46 @@ def loaded(
     )
 
 
-def values_of(job: Job) -> Arrays:
-    """Return the values of a job's weights, with new ones for missing tensors."""
-    weights = reading.read(job.weights, job.overrides)
-    return Arrays(filled(weights, job.parts.train.seed, job.geometry))
+def values_of(job: Job, *, contents: bool = True) -> Values:
+    """Return the values of a job's weights, with new ones for missing tensors; read none yet.
+
+    ``contents`` compares checksums, as in ``reading.read``; of several ranks, one need do so.
+    """
+    weights = reading.read(job.weights, job.overrides, contents=contents)
+    return _values(weights, job.parts.train.seed, job.geometry)
+
+
+def _values(weights: Weights, seed: int, geometry: GPT2Config) -> Values:
+    return Values(filled(weights, seed, geometry), weights.location.files[0])
 
 
 def network_of(
-    geometry: GPT2Config, arrays: Values, on: str, precision: PrecisionPolicy = FLOAT32, **more: Any
+    geometry: GPT2Config,
+    sources: Sources,
+    on: str,
+    precision: PrecisionPolicy = FLOAT32,
+    **more: Any,
 ) -> GPT2:
-    """Return a network with loaded weights, on a device.
+    """Return a network with loaded weights, on a device; arguments as for ``unloaded``.
+
+    ``sources`` are the values of its parameters.
+    """
+    network = unloaded(geometry, on, precision, **more)
+    network.load(sources)
+    return network
+
+
+def unloaded(
+    geometry: GPT2Config, on: str, precision: PrecisionPolicy = FLOAT32, **more: Any
+) -> GPT2:
+    """Return a network on a device, whose parameters are zero and take no memory yet.
 
     Args:
         geometry: dimensions of the network.
-        arrays: values of its parameters.
         on: the device.
         precision: mixed precision policy; float32 by default.
         more: other arguments of ``GPT2``: adapters, recompute, groups.
     """
     with device.turn():
         device.use(on)
-        network = GPT2(geometry, precision=precision, **more)
-        network.load(arrays)
-    return network
+        return GPT2(geometry, precision=precision, **more)

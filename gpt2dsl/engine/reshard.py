@@ -21,7 +21,7 @@ def run(job: Job) -> Result:
     started = time.perf_counter()
     recorded = resharding.RecordedDigests.of(Path(job.weights))
     contents = not recorded.prove(optimizer=task.optimizer)
-    weights = reading.read(task.source, job.overrides, values=False, contents=contents)
+    weights = reading.read(task.source, job.overrides, contents=contents)
     training = _training(job, weights, task)
     content = writing.prepared(weights, filled(weights, job.parts.train.seed))
     target = resharding.Target(ranks=task.layout.grid, zero=task.layout.optimizer_shard)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +25,7 @@ from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.evaluate import examples_of, rows_of
+from gpt2dsl.engine.find_checkpoint import find
 from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
@@ -34,7 +36,13 @@ from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import BEFORE, RunDirectory
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import config_of, generation_of, train_step
+from gpt2dsl.engine.train_step import (
+    config_of,
+    generation_of,
+    initial_values,
+    load_initial,
+    train_step,
+)
 from gpt2dsl.engine.utilization import Utilization
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.weights import store
@@ -76,6 +84,7 @@ class TrainingRun:
             identity=identity,
             keep=train.keep,
             writes=self.team.is_main_process,
+            initial=partial(initial_values, job, self.team),
             classes=job.classes,
             base=job.base,
             config=config_of(job),
@@ -167,10 +176,12 @@ class TrainingRun:
         return folder is not None and folder.parent == self.directory.checkpoints
 
     def _resume(self) -> Path | None:
-        """Restore a checkpoint, if there is one, and return its folder."""
+        """Restore a checkpoint and return its folder; without one, load the initial values."""
         resume = self.parts.train.resume
-        folder = checkpoints.find(self.directory.checkpoints, resume)
+        folder = find(self.directory.checkpoints, resume, self.team)
         differences = self.checkpoints.restore(folder) if folder else []
+        if folder is None:
+            load_initial(self.step, self.job, self.team)
         if self.step.steps > self.job.steps:
             raise RunError(
                 "G2-402",
@@ -199,7 +210,10 @@ class TrainingRun:
             self.directory.forget_after(step, evaluations_after=step - 1)
             self.evaluations = [line for line in self.evaluations if line["step"] < step]
         is_same = self._is_own(folder) and not differences
-        if is_same:
+        # A run that goes on needs no copy of where it began; one that is over is found by its own,
+        # which has the identity of its result.
+        keeps_best = self.parts.train.best and not self._is_own(folder)
+        if is_same or not (keeps_best or self._is_over()):
             self.saved = step, folder
         self.was_finished = self.team.any(is_same and self._has_finished())
         how = "already finished:" if self.was_finished else "resumed from"

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from gpt2dsl.data.tokenizer import PUBLISHED, Tokenizer
 from gpt2dsl.distributed.context import ParallelContext
 from gpt2dsl.engine.job import Job
-from gpt2dsl.engine.language_model import network_of, values_of
+from gpt2dsl.engine.language_model import unloaded, values_of
 from gpt2dsl.engine.progress import saying
 from gpt2dsl.layout.lora import lora_specs
-from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.training.loss_scale import LossScale
 from gpt2dsl.training.step import TrainStep
 from gpt2dsl.weights.initial import initial, initial_adapters
+from gpt2dsl.weights.values import Values
 
 
 def train_step(job: Job, team: ParallelContext) -> TrainStep:
-    """Return the training step of this rank, with the initial weights."""
+    """Return the training step of this rank, whose parameters are zero until they are loaded."""
     parts = job.parts
     scales = parts.precision.compute == "float16" and parts.precision.loss_scale == "dynamic"
+    network = unloaded(
+        job.geometry,
+        parts.runtime.device,
+        parts.precision.policy,
+        adapters=lora_specs(job.geometry, parts.lora.settings()) if parts.lora else [],
+        adapter_dropout=parts.lora.dropout if parts.lora else 0.0,
+        recompute=parts.parallel.recompute,
+        tensor_group=team.tensor_group,
+        pipeline_group=team.pipeline_group,
+    )
     return TrainStep(
-        _network(job, team),
+        network,
         parts.optim.settings(),
         clip=parts.train.clip,
         scale=LossScale() if scales else None,
@@ -31,27 +42,20 @@ def train_step(job: Job, team: ParallelContext) -> TrainStep:
     )
 
 
-def _network(job: Job, team: ParallelContext) -> GPT2:
-    parts, seed = job.parts, job.parts.train.seed
-    added = lora_specs(job.geometry, parts.lora.settings()) if parts.lora else []
-    options = {
-        "adapters": added,
-        "adapter_dropout": parts.lora.dropout if parts.lora else 0.0,
-        "recompute": parts.parallel.recompute,
-        "tensor_group": team.tensor_group,
-        "pipeline_group": team.pipeline_group,
-    }
-    target = parts.runtime.device
+def load_initial(step: TrainStep, job: Job, team: ParallelContext) -> None:
+    """Load what training begins with: weights, new where the recipe names none, and adapters."""
+    with saying(f"loading {job.weights}") if job.weights else nullcontext():
+        step.network.load(initial_values(job, team))
+    adapters = initial_adapters(step.network.adapters, job.parts.train.seed)
+    step.network.load_adapters(Values(adapters))
+    step.weights_changed()
+
+
+def initial_values(job: Job, team: ParallelContext) -> Values:
+    """Return the weights that training begins with, of which nothing is read or drawn yet."""
     if job.weights:
-        with saying(f"loading {job.weights}"):
-            network = network_of(
-                job.geometry, values_of(job), target, parts.precision.policy, **options
-            )
-    else:
-        values = initial(job.geometry, seed)
-        network = network_of(job.geometry, values, target, parts.precision.policy, **options)
-    network.load_adapters(initial_adapters(added, seed))
-    return network
+        return values_of(job, contents=team.is_main_process)
+    return Values(initial(job.geometry, job.parts.train.seed))
 
 
 def config_of(job: Job) -> dict[str, Any]:

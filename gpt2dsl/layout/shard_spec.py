@@ -6,7 +6,7 @@ Column-parallel linears are sharded by outputs, row-parallel ones by inputs, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -52,6 +52,36 @@ class ShardSpec:
         view = self._view(whole, mp, shard)
         view[...] = part.reshape(view.shape)
 
+    def slices(
+        self, whole: Shape, mp: int, shard: int, rows: range | None = None
+    ) -> Iterator[ShardSlice]:
+        """Yield the slices of a tensor that make up a rank's shard, or some rows of the shard.
+
+        Args:
+            whole: the tensor's shape.
+            mp: number of tensor parallel ranks.
+            shard: index of this one.
+            rows: the rows of the shard, such as ZeRO's; None for all.
+        """
+        axis, cuts = (0, 1) if self.axis is None else (self.axis, mp)
+        groups = self.groups if cuts > 1 else 1
+        size = whole[axis] // groups // cuts
+        rows = range(self.shape(whole, cuts)[0]) if rows is None else rows
+        for group in range(groups):
+            start, place = (group * cuts + shard % cuts) * size, group * size
+            if axis:
+                between = (slice(None),) * (axis - 1)
+                yield ShardSlice(
+                    (slice(rows.start, rows.stop), *between, slice(start, start + size)),
+                    (slice(0, len(rows)), *between, slice(place, place + size)),
+                )
+            elif own := range(max(place, rows.start), min(place + size, rows.stop)):
+                first, last = own.start - place, own.stop - place
+                place -= rows.start
+                yield ShardSlice(
+                    (slice(start + first, start + last),), (slice(place + first, place + last),)
+                )
+
     def _view(self, whole: Any, mp: int, shard: int) -> Any:
         assert self.axis is not None
         before, length, after = _around(whole.shape, self.axis)
@@ -59,6 +89,14 @@ class ShardSpec:
         grouped = whole.reshape((before, self.groups, group, after))
         size = group // mp
         return grouped[:, :, shard * size : (shard + 1) * size]
+
+
+@attrs.frozen
+class ShardSlice:
+    """A slice of a whole tensor, and its place in a rank's shard."""
+
+    whole: tuple[slice, ...]
+    shard: tuple[slice, ...]
 
 
 WHOLE = ShardSpec()

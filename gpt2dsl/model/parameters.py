@@ -1,4 +1,4 @@
-"""This rank's shards of a network's parameters: created, loaded from whole arrays, gathered.
+"""This rank's shards of a network's parameters: created, loaded by slices, gathered.
 
 Parameters have Hugging Face's names.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import mindspore.ops.operations as P
@@ -25,10 +25,23 @@ from gpt2dsl.layout.pipeline_stages import layers_of, stage_tensors
 from gpt2dsl.layout.shard_spec import ShardSpec, shard_specs
 from gpt2dsl.model import dropout_masks
 
-Arrays = Mapping[str, NDArray[np.float32]]
-
 LOADERS = 2
-"""Threads that load weights; each holds one array and this rank's shard of it."""
+"""Threads that load weights; each holds a slice of one tensor and this rank's shard of it."""
+
+
+class Sliceable(Protocol):
+    """A whole tensor of which slices are read: a NumPy array, or one in files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Return the values of a tuple of slices, as float32."""
+
+
+Sources = Mapping[str, Sliceable]
+"""Whole tensors by the names of parameters."""
 
 
 class ShardedParameters(nn.Cell):
@@ -78,16 +91,20 @@ class ShardedParameters(nn.Cell):
             return tuple(self.shapes)
         return (*self.adapter_shapes, *(name for name in (SCORE,) if name in self.shapes))
 
+    def whole_shape(self, name: str) -> tuple[int, ...]:
+        """Return the unsharded shape of a parameter; vocabulary tables are padded."""
+        return self.shapes.get(name) or self.adapter_shapes[name]
+
     def trained(self) -> dict[str, Parameter]:
         """Return trained parameters by name: all, or the adapters and the classification head."""
         parameters = self.by_name | self.of_adapters
         return {name: parameters[name] for name in self.trained_names if name in parameters}
 
-    def load(self, arrays: Arrays) -> None:
-        """Load weights in the shapes of whole files.
+    def load(self, sources: Sources) -> None:
+        """Load this rank's shards of weights in the shapes of whole files; read nothing else.
 
         Args:
-            arrays: name → array: exactly the tensors of ``param_specs`` that are not shared.
+            sources: exactly the tensors of ``param_specs`` that are not shared.
 
         Raises:
             ValueError: a tensor is missing, unknown to the network or has another shape; tensors
@@ -99,54 +116,62 @@ class ShardedParameters(nn.Cell):
             for tensor in param_specs(self.config)
             if tensor.name not in self._shared
         }
-        self._set(unshared, shapes, arrays)
+        self._set(unshared, shapes, sources)
 
-    def load_adapters(self, arrays: Arrays) -> None:
+    def load_adapters(self, sources: Sources) -> None:
         """Load the adapters' weights, by the names of ``LoRASpec.shapes``.
 
         Raises:
             ValueError: as for ``load``.
         """
-        self._set(self.of_adapters, self.adapter_shapes, arrays)
+        self._set(self.of_adapters, self.adapter_shapes, sources)
 
     @device.turn()
     def _set(
         self,
         parameters: Mapping[str, Parameter],
         shapes: Mapping[str, tuple[int, ...]],
-        arrays: Arrays,
+        sources: Sources,
     ) -> None:
-        """Set parameters to this rank's shards of arrays; each array is read once."""
-        _check_equal(shapes.keys(), arrays.keys())
+        """Set parameters to this rank's shards of whole tensors, one after another."""
+        _check_equal(shapes.keys(), sources.keys())
 
         def read(name: str) -> NDArray[np.float32]:
-            array = arrays[name]
-            _check_equal({(name, shapes[name])}, {(name, array.shape)})
-            if name in VOCAB_TABLES:
-                padding = self.config.padded_vocab - self.config.vocab
-                array = np.pad(array, ((0, padding), (0, 0)))
-            return self._cut(name, array)
+            source = sources[name]
+            _check_equal({(name, shapes[name])}, {(name, source.shape)})
+            return self.read_shard(name, source)
 
         with ThreadPoolExecutor(LOADERS) as pool:
             shards = pool.map(read, parameters)
             for parameter, shard in zip(parameters.values(), shards, strict=True):
                 parameter.set_data(Tensor.from_numpy(shard))
 
-    def shard_of(self, name: str, array: NDArray[np.float32]) -> Tensor:
-        """Return this rank's shard of an array of a parameter's (padded) shape."""
-        return Tensor.from_numpy(self._cut(name, array))
+    def read_shard(
+        self, name: str, source: Sliceable, rows: range | None = None
+    ) -> NDArray[np.float32]:
+        """Read this rank's shard of a parameter, or of its optimizer state.
 
-    def _cut(self, name: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        group = self.tensor_group
-        shard = self.shard_specs[name].cut(array, group.size, group.index)
-        return np.array(shard, np.float32, order="C")
+        Args:
+            name: the parameter.
+            source: the whole tensor; a vocabulary table may lack the padded rows.
+            rows: rows of the shard; None for all.
+        """
+        group, spec = self.tensor_group, self.shard_specs[name]
+        whole = self.whole_shape(name)
+        shape = spec.shape(whole, group.size)
+        shard = np.zeros((shape[0] if rows is None else len(rows), *shape[1:]), np.float32)
+        for part in spec.slices(whole, group.size, group.index, rows):
+            values = source[part.whole]  # it ends where the source does, before the padding
+            place = shard[part.shard]
+            place[: len(values)] = values
+        return shard
 
     def gather(self, name: str, shard: Tensor | None) -> NDArray[np.float32]:
         """Gather a parameter, or its optimizer state, from all ranks (collective).
 
         ``shard`` is this rank's, or None. Vocabulary tables include their padded rows.
         """
-        shape = self.shapes.get(name) or self.adapter_shapes[name]
+        shape = self.whole_shape(name)
         array = np.zeros(shape, np.float32)
         if shard is not None:
             array = gather_shards(shard, self.shard_specs[name], self.tensor_group)

@@ -18,7 +18,7 @@ from gpt2dsl.layout.params import WTE, head_of
 from gpt2dsl.layout.shard_spec import ShardSpec
 from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gpt2 import GPT2
-from gpt2dsl.model.parameters import Arrays, gather_shards
+from gpt2dsl.model.parameters import Sliceable, Sources, gather_shards
 from gpt2dsl.training.forward_backward import ForwardBackward
 from gpt2dsl.training.gradients import GlobalGradNorm, GradientAllReduce, Gradients
 from gpt2dsl.training.loss_scale import LossScale
@@ -147,11 +147,13 @@ class TrainStep:
             value = Tensor(gather_shards(value, ShardSpec(0), group))
         return self.network.gather(parameter, value)
 
-    def _local_state(self, name: str, array: NDArray[np.float32]) -> Tensor:
-        shard = self.network.shard_of(name, array)
-        if is_split(shard.shape, self._zero_group):
-            shard = Tensor(rows_of(shard.asnumpy(), self._zero_group))
-        return shard
+    def _read_state(self, name: str, source: Sliceable) -> NDArray[np.float32]:
+        """Read this replica's state of a parameter: with ZeRO, its rows."""
+        shape, group, rows = self.network.trained()[name].shape, self._zero_group, None
+        if is_split(shape, group):
+            count = shape[0] // group.size
+            rows = range(group.index * count, (group.index + 1) * count)
+        return self.network.read_shard(name, source, rows)
 
     def weights_changed(self) -> None:
         """Refresh the optimizer's shards after new values were loaded into the network."""
@@ -166,20 +168,20 @@ class TrainStep:
         scale = attrs.asdict(self.scale) if self.scale else None
         return {"step": self.steps, "updates": self.updates, "loss_scale": scale}
 
-    def load_state(self, arrays: Arrays, progress: Mapping[str, Any]) -> None:
-        """Restore what ``state`` and ``progress`` returned.
+    def load_state(self, sources: Sources, progress: Mapping[str, Any]) -> None:
+        """Restore what ``state`` and ``progress`` returned; of the state, read this rank's part.
 
         Raises:
             ValueError: they belong to another network, optimizer or precision.
         """
         for value in self.optimizer.states():
             name = value.name.partition(".")[2]
-            if value.name not in arrays:
+            if value.name not in sources:
                 raise ValueError(f"{value.name} is missing")
-            shard = self._local_state(name, arrays[value.name])
-            if shard.shape != value.shape:
+            source = sources[value.name]
+            if source.shape != self.network.whole_shape(name):
                 raise ValueError(f"{value.name} is not of this network's shape")
-            value.set_data(shard)
+            value.set_data(Tensor.from_numpy(self._read_state(name, source)))
         self.weights_changed()
         scale = progress.get("loss_scale")
         if (scale is None) is not (self.scale is None):

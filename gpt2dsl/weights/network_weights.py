@@ -17,6 +17,7 @@ from gpt2dsl.weights.formats import adapter as low_rank
 from gpt2dsl.weights.formats.adapter import Adapter
 from gpt2dsl.weights.formats.config import class_names, problem, to_config
 from gpt2dsl.weights.location import CheckpointLocation
+from gpt2dsl.weights.values import Values
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +115,11 @@ class Weights:
     def arrays(self) -> Arrays:
         """Name → float32 values, read at each access."""
         return Arrays(self.tensors)
+
+    @property
+    def values(self) -> Values:
+        """Name → values to load, which are checked to be finite."""
+        return Values(self.tensors, self.location.files[0])
 
     def refuse(self) -> None:
         """Raise an error if the weights are incomplete or do not match the network.

@@ -10,12 +10,12 @@ import attrs
 import numpy as np
 
 from gpt2dsl.data.source import File, Source
-from gpt2dsl.errors import InputError, some
+from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import HEAD, WTE
 from gpt2dsl.weights import beside, trained_base
 from gpt2dsl.weights.defaults import Defaults
-from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor, all_finite
+from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor
 from gpt2dsl.weights.formats.config import class_names
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.network_weights import Weights
@@ -96,17 +96,10 @@ def _files(weights: Weights) -> tuple[tuple[str, Path], ...]:
     return (*deciding, *((f"base {role}", path) for role, path in base))
 
 
-def read(
-    name: str | Path,
-    overrides: Overrides | None = None,
-    *,
-    values: bool = True,
-    contents: bool = True,
-) -> Weights:
+def read(name: str | Path, overrides: Overrides | None = None, *, contents: bool = True) -> Weights:
     """Return complete weights; ``contents`` as in ``location.find``.
 
-    ``values`` checks that every value is finite; callers that read each value only once check it
-    then.
+    Whoever reads their values checks that they are finite: ``Values`` and ``StreamDigest`` do.
 
     Raises:
         InputError: the weights are absent (G2-301), empty (G2-302), damaged (G2-304), or do not
@@ -119,10 +112,6 @@ def read(
             "it a head of its own; without it transformers drops it"
         )
         raise InputError("G2-306", weights.location.files[0], message)
-    if values and (
-        wrong := [name for name, tensor in weights.tensors.items() if not _finite(tensor)]
-    ):
-        raise InputError("G2-306", weights.location.files[0], f"NaN or infinite: {some(wrong)}")
     return weights
 
 
@@ -137,10 +126,6 @@ def _usable(name: str | Path, overrides: Overrides, *, contents: bool) -> Weight
         folder = weights.location.folder
         trained_base.refuse_changed(folder, str(base.path), files, compute=contents)
     return weights
-
-
-def _finite(tensor: LazyTensor) -> bool:
-    return all(all_finite(block, tensor.kind) for block in tensor.blocks())
 
 
 def _same(a: LazyTensor, b: LazyTensor) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -136,10 +136,13 @@ def _is_manifest(content: Any) -> bool:
     )
 
 
-def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
+def verify(
+    folder: Path, *, contents: bool = True, but: str = "", only: Container[str] | None = None
+) -> None:
     """Raise an error if a folder differs from its manifest.
 
-    Sizes always are compared, checksums if ``contents``, except of files that end in ``but``.
+    Sizes always are compared, checksums if ``contents``: of the files in ``only``, if given, except
+    of those that end in ``but``.
 
     Raises:
         InputError: it names the first absent or damaged file (G2-304).
@@ -151,7 +154,8 @@ def verify(folder: Path, *, contents: bool = True, but: str = "") -> None:
             if size != known["size"]:
                 message = f"it is damaged: {size:,} bytes, {known['size']:,} were written"
                 raise InputError("G2-304", path, message)
-            is_compared = contents and not (but and name.endswith(but))
+            is_compared = contents and (only is None or name in only)
+            is_compared = is_compared and not (but and name.endswith(but))
             if is_compared and checksum(path) != known["xxh3"]:
                 raise InputError("G2-304", path, "it is damaged: its checksum is not the written")
         except FileNotFoundError as error:

@@ -14,7 +14,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.schema.folder import OPTIMIZER_STATE, TRAINING_STATE
 from gpt2dsl.weights import joining, location
 from gpt2dsl.weights.files import tensorfile
-from gpt2dsl.weights.files.lazy_tensor import Arrays, ArrayTensor, LazyTensor
+from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor
 from gpt2dsl.weights.infer_config import Overrides
 
 
@@ -38,14 +38,14 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     )
 
 
-def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Return the optimizer state, read on access, and the state of the run.
+def read(folder: Path) -> tuple[dict[str, LazyTensor], dict[str, Any]]:
+    """Return the optimizer state as lazy tensors, and the state of the run.
 
     Raises:
         InputError: a file is absent (G2-301), empty (G2-302) or damaged (G2-304).
     """
     state = read_state(folder)
-    return Arrays(stored(folder, Overrides())), state
+    return stored(folder, Overrides()), state
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -82,6 +82,7 @@ from gpt2dsl.layout.lora import lora_specs
 from gpt2dsl.backend import cached_cell, device
 from gpt2dsl.model import dropout_masks
 from gpt2dsl.model.evaluation import TokenLogits, TokenLosses
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.initial import initial_adapters
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.model.forward import MicroBatch
@@ -97,7 +98,7 @@ geometry = attrs.evolve(
 added = lora_specs(geometry, LoRA(r=2).settings()) if kind == "adapters" else ()
 network = GPT2(geometry, adapters=added, recompute="full" if kind == "recompute" else "none")
 network.load(random_weights(geometry))
-network.load_adapters(initial_adapters(added, 0))
+network.load_adapters(dict(Arrays(initial_adapters(added, 0))))
 kept = []
 keep = cached_cell._keep
 cached_cell._keep = lambda name, graph: (kept.append(name), keep(name, graph))

@@ -1,14 +1,20 @@
-"""The layout that wrote a checkpoint, and what a resume under another one says."""
+"""Which checkpoint ranks resume from, the layout that wrote it, and what another one says."""
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
+import attrs
 import pytest
 
 from gpt2dsl.engine import checkpoints
+from gpt2dsl.engine.find_checkpoint import files_of, find
 from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.errors import InputError
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.weights import store, training_state
 
@@ -81,3 +87,82 @@ def test_other_micro_batches_are_told_where_the_checkpoint_notes_them(tmp_path: 
     assert checkpoints.relaid(folder, ALONE, 4) == f"; {end}"
     assert checkpoints.relaid(folder, COPIES, 4) == f"; {COPIES}, before {ALONE}; {end}"
     assert checkpoints.relaid(written(tmp_path, 6, ALONE), ALONE, 4) == ""  # an earlier release
+
+
+NAMES = [
+    "config.json", "manifest.json", "model-1.safetensors", "model-2.safetensors",
+    *(f"rank_{i}/model.safetensors" for i in range(6)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_each_file_is_compared_by_one_rank_its_own_by_itself(ranks: int) -> None:
+    shares = [files_of(rank, ranks, NAMES) for rank in range(ranks)]
+    assert sorted(name for share in shares for name in share) == sorted(NAMES)
+    assert {"config.json", "manifest.json"} <= shares[0]
+    for rank in range(min(ranks, 6)):
+        assert f"rank_{rank}/model.safetensors" in shares[rank]
+
+
+@attrs.define
+class Team:
+    """Ranks that are threads."""
+
+    rank: int
+    dims: ParallelDims
+    barrier: Barrier
+    table: dict[int, Any]
+
+    def gather(self, mine: Any) -> list[Any]:
+        self.table[self.rank] = mine
+        self.barrier.wait(60)
+        every = [self.table[rank] for rank in range(self.dims.count)]
+        self.barrier.wait(60)
+        return every
+
+    def all_gather(self, *numbers: float) -> list[tuple[float, ...]]:
+        return self.gather(numbers)
+
+
+def by_ranks(parent: Path, resume: str, count: int = 3) -> list[Any]:
+    """What each rank finds: a folder, or its error."""
+    barrier, table = Barrier(count), {}
+
+    def run(rank: int) -> Any:
+        team: Any = Team(rank, ParallelDims(dp=count), barrier, table)
+        try:
+            return find(parent, resume, team)
+        except InputError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def test_ranks_agree_on_the_newest_checkpoint_that_all_find_intact_and_read_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (2, 4):
+        with store.writing(tmp_path / f"step-{step}", {"step": step}) as folder:
+            for name in NAMES[2:]:
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(b"1234")
+    compared: list[str] = []
+    before = store.checksum
+
+    def spied(path: Path) -> str:
+        compared.append(str(path.relative_to(tmp_path)))
+        return before(path)
+
+    monkeypatch.setattr(store, "checksum", spied)
+    assert by_ranks(tmp_path, "auto") == [tmp_path / "step-4"] * 3
+    assert sorted(compared) == sorted(f"step-4/{name}" for name in NAMES[2:])
+    (tmp_path / "step-4" / "rank_1" / "model.safetensors").write_bytes(b"1235")
+    assert by_ranks(tmp_path, "auto") == [tmp_path / "step-2"] * 3
+    found = by_ranks(tmp_path / "elsewhere", str(tmp_path / "step-4"))
+    assert len(set(found)) == 1
+    assert "rank_1/model.safetensors: it is damaged" in found[0]
+    (tmp_path / "step-4" / "manifest.json").unlink()
+    (tmp_path / "step-2" / "model-1.safetensors").unlink()
+    assert by_ranks(tmp_path, "auto") == [None] * 3
+    assert by_ranks(tmp_path, "never") == [None] * 3

@@ -22,6 +22,7 @@ from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.scores import ClassificationMetrics
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import opening, reading
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.initial import initial
@@ -78,7 +79,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     geometry = GPT2Config(
         layers=2, heads=2, hidden=32, positions=64, vocab=len(tokenizer), dropout=0.0
     )
-    huggingface.write(folder, geometry, initial(geometry, 0), tokenizer)
+    huggingface.write(folder, geometry, dict(Arrays(initial(geometry, 0))), tokenizer)
     return folder
 
 

@@ -10,6 +10,7 @@ import pytest
 from gpt2dsl import Model, Recipe, Task, load
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.exported import ExportedModel
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.initial import initial
 from tests.lite.environment import lite_cache
@@ -27,7 +28,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("124m") / "weights"
     folder.mkdir()
     arrays = {
-        name: array * 5 if array.ndim > 1 else array for name, array in initial(geometry, 0).items()
+        name: array * 5 if array.ndim > 1 else array
+        for name, array in Arrays(initial(geometry, 0)).items()
     }
     huggingface.write(folder, geometry, arrays, Tokenizer.load("gpt2"))
     return folder

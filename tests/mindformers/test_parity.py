@@ -25,6 +25,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files import ckptfile
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.initial import initial
 from tests.judges import random_ids, random_weights
@@ -78,7 +79,9 @@ def test_mindformers_reads_what_is_written_here_and_gives_the_same_logits(
     source.mkdir()
     # Large random weights over 12 blocks of 768 amplify rounding: there, those of a new network.
     large = geometry.hidden > 100
-    huggingface.write(source, geometry, initial(geometry, 0) if large else random_weights(geometry))
+    huggingface.write(
+        source, geometry, dict(Arrays(initial(geometry, 0))) if large else random_weights(geometry)
+    )
     target = convert(source, tmp_path / "target", to="mindformers")
     ids = random_ids(geometry, 2, geometry.positions)
     np.save(target / "ids.npy", ids)

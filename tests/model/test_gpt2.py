@@ -10,6 +10,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import WTE
 from gpt2dsl.model.evaluation import TokenLogits
 from gpt2dsl.model.gpt2 import GPT2
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.initial import initial
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 
@@ -42,7 +43,7 @@ def test_logits_are_those_of_transformers(geometry: GPT2Config) -> None:
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
 def test_logits_of_124m_are_those_of_transformers(activation: str) -> None:
     geometry = attrs.evolve(Model(size="124m").geometry(), activation=activation)
-    arrays = initial(geometry, 0)
+    arrays = dict(Arrays(initial(geometry, 0)))
     network = GPT2(geometry)
     network.load(arrays)
     ids = random_ids(geometry, 1, 48)

@@ -17,6 +17,7 @@ from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Optim
 from gpt2dsl.training.step import TrainStep
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import lora
 from gpt2dsl.weights.initial import initial_adapters
 from tests.judges import TINY, hugging_face, random_ids, random_weights
@@ -155,14 +156,14 @@ def test_files_of_other_adapters_are_refused() -> None:
 
 def test_new_adapters_change_nothing_and_are_the_same_for_a_seed() -> None:
     found = slots("[qv]")
-    first = initial_adapters(found, 5)
+    first = dict(Arrays(initial_adapters(found, 5)))
     network = network_with(found)
     network.load_adapters(first)
     plain = GPT2(TINY)
     plain.load(random_weights(TINY))
     ids = random_ids(TINY, 2, 9)
     np.testing.assert_array_equal(TokenLogits(network).logits(ids), TokenLogits(plain).logits(ids))
-    again = initial_adapters(found[:1], 5)
+    again = dict(Arrays(initial_adapters(found[:1], 5)))
     for name, array in again.items():
         np.testing.assert_array_equal(array, first[name])
     a = first[f"{found[0].name}.lora_A"]

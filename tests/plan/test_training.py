@@ -21,6 +21,7 @@ from gpt2dsl import (
 from gpt2dsl.layout.lora import LoRASettings, lora_specs
 from gpt2dsl.parts import Part
 from gpt2dsl.weights import store
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import huggingface, lora, peft_writing
 from gpt2dsl.weights.initial import initial_adapters
 from tests.judges import TINY, random_weights
@@ -117,7 +118,9 @@ def test_an_adapter_is_no_base_of_another(tmp_path: Path) -> None:
         huggingface.write(folder, geometry, random_weights(geometry))
     slots = lora_specs(geometry, LoRASettings(targets="c_attn", r=2, alpha=2))
     with store.writing(added) as folder:
-        peft_writing.write(folder, lora.to_files(slots, initial_adapters(slots, 0), {}, str(base)))
+        peft_writing.write(
+            folder, lora.to_files(slots, dict(Arrays(initial_adapters(slots, 0))), {}, str(base))
+        )
     task = Task.finetune(data="sample:train")
     length = Train(seq_length=64)
     assert (Model(weights=str(base)) | LoRA() | task | length).plan().trained == 2 * 8 * 96

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.parts.model import SIZES
 from gpt2dsl.serve.memory import LASTING
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.initial import initial
 from tests.engine.conftest import text
@@ -138,7 +139,7 @@ def _is_text(content: bytes) -> bool:
 def gpt2(tmp_path: Path) -> Path:
     """The smallest GPT-2, with weights as training begins with them."""
     geometry, tokenizer = SIZES["124m"], Tokenizer.load("gpt2")
-    values = saying_whole_characters(initial(geometry, 0), tokenizer)
+    values = saying_whole_characters(dict(Arrays(initial(geometry, 0))), tokenizer)
     huggingface.write(tmp_path, geometry, values, tokenizer)
     return tmp_path
 

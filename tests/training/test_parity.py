@@ -19,6 +19,7 @@ from gpt2dsl.model.forward import MicroBatch
 from gpt2dsl.model.gpt2 import GPT2
 from gpt2dsl.parts import Model, Optim, Schedule
 from gpt2dsl.training.step import TrainStep
+from gpt2dsl.weights.files.lazy_tensor import Arrays
 from gpt2dsl.weights.initial import initial
 from tests.judges import TINY, hugging_face, random_ids, random_weights
 from tests.training.gradients import Gradients
@@ -77,7 +78,7 @@ class Torch:
 
 def weights(geometry: GPT2Config) -> Values:
     """Large ones where a loss of hundreds does not come of them."""
-    return random_weights(geometry) if geometry is TINY else initial(geometry, 0)
+    return random_weights(geometry) if geometry is TINY else dict(Arrays(initial(geometry, 0)))
 
 
 def full(geometry: GPT2Config, *, double: bool) -> tuple[GPT2, Torch]:

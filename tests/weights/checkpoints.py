@@ -47,7 +47,7 @@ def whole(
 
 def reshard(source: Path, target: Path, layout: Target, *, training: bool = True) -> str:
     """As the engine does it; returns the digest."""
-    weights = reading.read(source, values=False)
+    weights = reading.read(source)
     content = attrs.evolve(
         weights,
         config={**to_config(weights.geometry), **weights.config},

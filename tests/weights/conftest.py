@@ -8,6 +8,7 @@ import pytest
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import param_specs
+from gpt2dsl.weights import reading
 from gpt2dsl.weights.files.lazy_tensor import Array
 from gpt2dsl.weights.formats import huggingface
 
@@ -25,6 +26,12 @@ def geometry(tokenizer: Tokenizer) -> GPT2Config:
 def random_arrays(geometry: GPT2Config, seed: int = 0) -> dict[str, Array]:
     random = np.random.default_rng(seed)
     return {t.name: random.normal(size=t.shape).astype(np.float32) for t in param_specs(geometry)}
+
+
+def read_all(path: Path) -> None:
+    """Read every value, as loading a network does."""
+    for tensor in reading.read(path).values.values():
+        tensor[()]
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.weights import reading, store
 from gpt2dsl.weights.formats import huggingface
-from tests.weights.conftest import random_arrays
+from tests.weights.conftest import random_arrays, read_all
 
 WEIGHTS, BIN, CKPT = "model.safetensors", "pytorch_model.bin", "mindspore_model.ckpt"
 FOREIGN = {"safetensors": WEIGHTS, "bin": BIN, "old bin": BIN, "mindformers": CKPT}
@@ -67,7 +67,7 @@ def damaged(whole: Path, target: Path, damage: Callable[[Path], object]) -> Path
 def refused(path: Path) -> str:
     """The one line, of a conversion and of reading alike."""
     with pytest.raises(InputError) as caught:
-        reading.read(path)
+        read_all(path)
     said = str(caught.value)
     assert "\n" not in said
     assert len(said) < 700

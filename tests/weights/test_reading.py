@@ -28,7 +28,7 @@ from gpt2dsl.weights import reading, store
 from gpt2dsl.weights.files.lazy_tensor import Array
 from gpt2dsl.weights.formats import huggingface
 from gpt2dsl.weights.network_weights import Weights
-from tests.weights.conftest import random_arrays
+from tests.weights.conftest import random_arrays, read_all
 
 TABLE = "transformer.wte.weight"
 BIAS = "transformer.h.0.attn.c_attn.bias"
@@ -168,7 +168,7 @@ def test_weights_that_do_not_fit_are_refused(
 ) -> None:
     change(folder, edit)
     with pytest.raises(InputError, match=said) as caught:
-        reading.read(folder)
+        read_all(folder)
     assert caught.value.faults[0].code == "G2-306"
     assert "\n" not in str(caught.value)
 

@@ -19,7 +19,7 @@ def test_arrays_and_state_come_back(tmp_path: Path) -> None:
     assert set(arrays) == set(ARRAYS)
     for name, array in ARRAYS.items():
         assert arrays[name].shape == array.shape
-        assert np.array_equal(arrays[name], array)
+        assert np.array_equal(arrays[name].load(), array)
 
 
 def test_what_is_absent_or_damaged_is_told(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Lazy tensors, read from file a block of rows at a time, in the stored element type."""
+"""Lazy tensors, read from file a box or a block of rows at a time, in the stored element type."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import FileError, InputError
+from gpt2dsl.layout.tensor_layout import Box
 
 Array = NDArray[np.float32]
 
@@ -26,10 +29,6 @@ NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64
 BLOCK = 2**19
 """Bytes per read: small enough to stay in the processor's cache until they are written.
 Files are read rather than mapped, as mapped pages would count as resident memory."""
-
-
-AT_ONCE = 2
-"""Number of tensors read, made or copied concurrently; each is in memory twice meanwhile."""
 
 
 @attrs.frozen(eq=False)
@@ -54,6 +53,26 @@ class LazyTensor(ABC):
         step = max(1, BLOCK * self.length // max(1, self.size))
         for start in range(first, end, step):
             yield self.rows(start, min(start + step, end))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return the values inside a box, in the stored type.
+
+        Only the box is read where the tensor is in files; at most a block more is in memory.
+        """
+        (first, last), *others = box or ((0, 1),)
+        if all(edges == (0, n) for edges, n in zip(others, self.shape[1:], strict=True)):
+            return self.rows(first, last).reshape(extents(box))
+        values = np.empty(extents(box), STORAGE[self.kind])
+        inner = (slice(None), *(slice(*edges) for edges in others))
+        done = 0
+        for block in self.blocks(first, last):
+            values[done : done + len(block)] = block[inner]
+            done += len(block)
+        return values
+
+    def prepared(self) -> LazyTensor:
+        """Return an equal tensor, of which several boxes cost no more than one."""
+        return self
 
     def load(self) -> Array:
         """Return all values, as float32."""
@@ -99,22 +118,49 @@ class FileTensor(LazyTensor):
 
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Read rows ``[first:last]`` from the file."""
-        rows = np.empty((last - first, *self.shape[1:]), STORAGE[self.kind])
-        start = first * math.prod(self.shape[1:]) * rows.itemsize
-        view = rows.reshape(-1).view(np.uint8).data
+        return self.read(((first, last), *whole_box(self.shape[1:])))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Read a box from the file, and nothing else."""
+        values = np.empty(extents(box), STORAGE[self.kind])
+        with self._opened() as file:
+            for start, run in self._runs(box, values):
+                self._fill(file, start * values.itemsize, run.view(np.uint8).data)
+        return values
+
+    def _runs(self, box: Box, values: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield the runs of contiguous elements in a box: the first one's index, and its place."""
+        shape = self.shape or (1,)
+        strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        cut = [axis for axis, n in enumerate(shape) if axis < len(box) and box[axis] != (0, n)]
+        inner = cut[-1] if cut else 0
+        outer = itertools.product(*(range(*edges) for edges in box[:inner]))
+        start = box[inner][0] * strides[inner] if box else 0
+        if not values.size:
+            return
+        lines = values.reshape(math.prod(values.shape[:inner]), -1)
+        for line, index in zip(lines, outer, strict=True):
+            yield sum(map(math.prod, zip(index, strides, strict=False)), start), line
+
+    def _fill(self, file: FileIO, start: int, view: memoryview) -> None:
+        """Fill a view with the tensor's bytes from ``start`` on."""
+        for offset, length in self.pieces:
+            if view and start < length:
+                part = view[: length - start]
+                _fill(file, offset + start, part)
+                view = view[len(part) :]
+            start = max(0, start - length)
+
+    @contextmanager
+    def _opened(self) -> Iterator[FileIO]:
+        """Yield the file open for reading; raise its errors as ours."""
         try:
             with self.path.open("rb", buffering=0) as file:
-                for offset, length in self.pieces:
-                    if view and start < length:
-                        part = view[: length - start]
-                        _fill(file, offset + start, part)
-                        view = view[len(part) :]
-                    start = max(0, start - length)
+                yield file
         except OSError as error:
             raise FileError.unreadable(self.path, error) from error
         except EOFError:
             raise InputError("G2-304", self.path, "it ends before its last tensor") from None
-        return rows
 
     def is_at(self, other: LazyTensor) -> bool:
         """Return whether both tensors are the same bytes of the same file."""
@@ -149,6 +195,11 @@ class ArrayTensor(LazyTensor):
         rows = self.array[first:last] if self.shape else self.array.reshape(1)
         return np.ascontiguousarray(rows, STORAGE[self.kind])
 
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a view of a box."""
+        view = self.array[tuple(slice(*edges) for edges in box)]
+        return view.astype(STORAGE[self.kind], copy=False)
+
 
 @attrs.frozen(eq=False)
 class Converted(LazyTensor):
@@ -159,6 +210,14 @@ class Converted(LazyTensor):
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows ``[first:last]``, rounded to nearest; overflow becomes infinite."""
         return from_float32(to_float32(self.of.rows(first, last), self.of.kind), self.kind)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a box, converted as ``rows``."""
+        return from_float32(to_float32(self.of.read(box), self.of.kind), self.kind)
+
+    def prepared(self) -> LazyTensor:
+        """Return the conversion of a prepared tensor."""
+        return Converted(self.kind, self.shape, self.of.prepared())
 
 
 @attrs.frozen(eq=False)
@@ -175,6 +234,14 @@ class Whole(LazyTensor):
     def rows(self, first: int, last: int) -> NDArray[Any]:
         """Return rows ``[first:last]`` of the whole."""
         return self.make()[first:last]
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a box of the whole."""
+        return self.make()[tuple(slice(*edges) for edges in box)]
+
+    def prepared(self) -> LazyTensor:
+        """Return the whole in memory."""
+        return ArrayTensor(self.kind, self.shape, self.make())
 
     @abstractmethod
     def make(self) -> NDArray[Any]:
@@ -195,6 +262,16 @@ class Arrays(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._stored)
+
+
+def whole_box(shape: Sequence[int]) -> Box:
+    """Return the box of a whole tensor."""
+    return tuple((0, length) for length in shape)
+
+
+def extents(box: Box) -> tuple[int, ...]:
+    """Return the shape of a box."""
+    return tuple(last - first for first, last in box)
 
 
 def converted(stored: LazyTensor, kind: str) -> LazyTensor:

@@ -132,7 +132,8 @@ class MergedWeight(Whole):
         stored = to_float32(self.of.rows(0, self.of.length), self.of.kind)
         weight = _rest(stored, self.part)
         product = self.part.a.load().T @ self.part.b.load().T  # [in, r] [r, out] → [in, out]
-        total = (weight.T if self.transposed else weight) + np.float32(self.part.scale) * product
+        product *= np.float32(self.part.scale)
+        total = weight.T + product if self.transposed else np.add(weight, product, out=product)
         if self.part.magnitude:
             total *= self.part.magnitude.load() / np.linalg.norm(total, axis=0)
         return from_float32(np.ascontiguousarray(total.T if self.transposed else total), self.kind)

@@ -16,9 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2dsl.errors import InputError
+from gpt2dsl.layout.tensor_layout import Box
 from gpt2dsl.weights import defaults
 from gpt2dsl.weights.defaults import Defaults
-from gpt2dsl.weights.files.lazy_tensor import ArrayTensor, LazyTensor, Whole
+from gpt2dsl.weights.files.lazy_tensor import (
+    STORAGE,
+    ArrayTensor,
+    LazyTensor,
+    Whole,
+    extents,
+)
 from gpt2dsl.weights.formats import settings
 from gpt2dsl.weights.formats.adapter import Adapter, StoredLoRA
 from gpt2dsl.weights.infer_config import Overrides, infer_config
@@ -149,6 +156,22 @@ class QKVTensor(Whole):
         for i, part in enumerate(self.parts):
             joined[..., i * width : (i + 1) * width] = part.rows(0, part.length).T
         return joined
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a box, of which each third is read by its rows."""
+        *outer, (first, last) = box
+        width = self.shape[-1] // 3
+        values = np.empty(extents(box), STORAGE[self.kind])
+        for i, part in enumerate(self.parts):
+            a, b = max(first, i * width), min(last, (i + 1) * width)
+            if a < b:
+                third = part.read(((a - i * width, b - i * width), *outer))
+                values[..., a - first : b - first] = third.T
+        return values
+
+    def prepared(self) -> LazyTensor:
+        """Return itself: boxes are read from the file."""
+        return self
 
 
 class _LastRead:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import param_specs
+from gpt2dsl.layout.tensor_layout import Box
 from gpt2dsl.parts.model import GPT2_ROWS, GPT2_VOCAB
 from gpt2dsl.schema.fate import KeyFate, fates
 from gpt2dsl.schema.nanogpt import MODEL_ARGS, TABLE
@@ -41,6 +42,15 @@ class Transposed(Whole):
     def make(self) -> NDArray[Any]:
         """Return the transpose."""
         return np.ascontiguousarray(self.of.rows(0, self.of.length).T)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """Return a box, read as the transposed one of the matrix."""
+        transposed: NDArray[Any] = self.of.read(box[::-1]).T
+        return transposed
+
+    def prepared(self) -> LazyTensor:
+        """Return itself: boxes are read from the file."""
+        return self
 
 
 def is_nanogpt(document: Mapping[str, Any]) -> bool:
