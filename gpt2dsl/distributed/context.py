@@ -21,6 +21,9 @@ from gpt2dsl.distributed.process_groups import (
 )
 from gpt2dsl.layout.parallel_dims import ParallelDims
 
+LONGEST = 255
+"""Bytes of the longest text that crosses: a file's name."""
+
 
 @attrs.frozen
 class ParallelContext:
@@ -71,6 +74,17 @@ class ParallelContext:
     def barrier(self) -> None:
         """Block until all ranks arrive."""
         self.any(mine=False)
+
+    def from_main(self, text: str) -> str:
+        """Return the main process's text, of at most ``LONGEST`` bytes (collective)."""
+        if self.is_alone:
+            return text
+        codes = np.zeros(LONGEST, np.float32)
+        if self.is_main_process:
+            data = np.frombuffer(text.encode(), np.uint8)
+            codes[: len(data)] = data
+        every = P.AllReduce()(Tensor(codes)).asnumpy().astype(np.uint8)
+        return every.tobytes().rstrip(b"\0").decode()
 
     def gather_from_replicas(self, mine: Any) -> list[Any]:
         """All-gather picklable objects over the data parallel replicas (collective)."""

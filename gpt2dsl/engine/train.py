@@ -20,8 +20,9 @@ from gpt2dsl.data.order import Indices
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine import checkpoints, held_out
+from gpt2dsl.engine import checkpoints, for_transformers, held_out
 from gpt2dsl.engine.callbacks import Callback, Callbacks, ReportForwarder, Start
+from gpt2dsl.engine.checkpoint_writer import checkpoint_writer
 from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.context import parallel_context
@@ -33,9 +34,10 @@ from gpt2dsl.engine.lr_schedule import learning_rate
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import BEFORE, RunDirectory
+from gpt2dsl.engine.saves import Saves
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import config_of, generation_of, train_step
+from gpt2dsl.engine.train_step import train_step
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.model.dropout_masks import masks
 from gpt2dsl.model.forward import MicroBatch
@@ -74,17 +76,16 @@ class TrainingRun:
         self.checkpoints = Checkpoints(
             parent=self.directory.checkpoints,
             step=self.step,
-            tokenizer=tokenizer,
             identity=identity,
-            keep=train.keep,
-            writes=self.team.is_main_process,
-            classes=job.classes,
-            base=job.base,
-            config=config_of(job),
-            generation=generation_of(job, tokenizer),
-            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
             layout=self.parts.parallel.grid,
             micro_batches=self.parts.parallel.micro_batches,
+        )
+        self.saves = Saves(
+            checkpoint_writer(
+                self.job, self.directory.checkpoints, self.step, self.team, tokenizer
+            ),
+            is_async=train.async_save,
+            told=self.told.on_checkpoint,
         )
         self.stop = StopRequest()
         self.held_out: HeldOut | None = None
@@ -110,18 +111,19 @@ class TrainingRun:
 
     def run(self) -> Result:
         """Train from the newest checkpoint, or from the start, to the end."""
-        with self.stop:
+        with self.stop, self.saves:
             self._begin()
             self.told.on_start(self._start())
             self._after()
             if self.step.steps == 0:
                 self._remember(BEFORE)
             self._steps()
-        checkpoint = self._save()
+            checkpoint = self._saved()
         after = None if self.was_finished else self._remember("after.json")
         if not self.team.is_main_process:
             return Result(task="", directory=self.directory.path, checkpoint=checkpoint)
         result = self._result(checkpoint)
+        result = attrs.evolve(result, target=self._export(result.best or checkpoint))
         if not self.was_finished:
             self._report(result, after)
             self.directory.finish(result)
@@ -285,6 +287,7 @@ class TrainingRun:
 
     def _refuse(self, indices: Indices, norm: float) -> None:
         """Raise RunError for a loss or a gradient that is not finite."""
+        self.saves.settle()
         raise RunError(
             "G2-402",
             f"step {self.step.steps}: loss {self.loss}, gradient norm {norm}; rows "
@@ -298,6 +301,7 @@ class TrainingRun:
 
     def _after(self) -> None:
         """Save a checkpoint, evaluate or stop, if due after a step."""
+        self.saves.hear()
         every, done = self.parts.train.save_every, self.step.steps
         if done and (done == self.job.steps or (every and done % every == 0)):
             self._save()
@@ -306,7 +310,7 @@ class TrainingRun:
         if self.team.any(self.stop.wanted) and (not self._is_over() or self._evaluation_is_due()):
             raise Interrupted(
                 "G2-404",
-                f"stopped at step {done} of {self.job.steps}; checkpoint {self._save()}\n"
+                f"stopped at step {done} of {self.job.steps}; checkpoint {self._saved()}\n"
                 f"go on with: {self.job.resume_command}",
             )
 
@@ -337,14 +341,30 @@ class TrainingRun:
         return held_out.best_step(self.evaluations) if self.parts.train.best else None
 
     def _save(self) -> Path:
-        """Return the checkpoint of this step; write it unless it exists already."""
+        """Return the checkpoint of this step, which is being written or exists already."""
         if self.saved is None or self.saved[0] != self.step.steps:
             self.reports.phase("saving a checkpoint", long=True)
             with self.clock.of("checkpoints"):
-                folder = self.checkpoints.save(self._best())
-            self.saved = (self.step.steps, folder)
-            self.told.on_checkpoint(self.step.steps, folder)
+                self.saves.begin(self._best())
+            self.saved = (self.step.steps, self.directory.checkpoints / f"step-{self.step.steps}")
         return self.saved[1]
+
+    def _saved(self) -> Path:
+        """Return the checkpoint of this step once it is sealed."""
+        folder = self._save()
+        with self.clock.of("checkpoints"):
+            self.saves.finish()
+        return folder
+
+    def _export(self, checkpoint: Path) -> Path | None:
+        """Write the weights for transformers, if the recipe says so; return their folder."""
+        if self.parts.train.export == "none":
+            return None
+        folder = self.directory.path / for_transformers.FOLDER
+        self.reports.phase("writing the weights for transformers", long=True)
+        with self.clock.of("checkpoints"):
+            for_transformers.write(checkpoint, folder)
+        return folder
 
     def _result(self, checkpoint: Path) -> Result:
         metrics = self.directory.metrics()
@@ -370,7 +390,7 @@ class TrainingRun:
             tokens=int(last.get("eval_tokens", 0)),
             tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
             scores=self.held_out.scores if self.held_out else None,
-            notes=(*self.job.notes, *held_out.warnings(self.evaluations)),
+            notes=(*self.job.notes, *self.saves.failures, *held_out.warnings(self.evaluations)),
         )
 
     def _remember(self, name: str) -> Showcase | None:

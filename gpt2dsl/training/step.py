@@ -129,6 +129,10 @@ class TrainStep:
         self._updates.update(list(sums.values()), lr, self.updates)
         return loss, norm
 
+    def local_state(self) -> dict[str, NDArray[np.float32]]:
+        """Return this rank's optimizer state by name, as views of the optimizer's memory."""
+        return {value.name: value.asnumpy() for value in self.optimizer.states()}
+
     def state(self) -> dict[str, NDArray[np.float32]]:
         """Gather the optimizer state from all ranks (collective).
 
@@ -143,13 +147,15 @@ class TrainStep:
     def _whole_state(self, name: str, value: Tensor | None) -> NDArray[np.float32]:
         parameter = name.partition(".")[2]
         group = self._zero_group
-        if value is not None and is_split(self.network.trained()[parameter].shape, group):
+        if value is not None and is_split(
+            parameter, self.network.trained()[parameter].shape, group
+        ):
             value = Tensor(gather_shards(value, ShardSpec(0), group))
         return self.network.gather(parameter, value)
 
     def _local_state(self, name: str, array: NDArray[np.float32]) -> Tensor:
         shard = self.network.shard_of(name, array)
-        if is_split(shard.shape, self._zero_group):
+        if is_split(name, shard.shape, self._zero_group):
             shard = Tensor(rows_of(shard.asnumpy(), self._zero_group))
         return shard
 

@@ -123,7 +123,7 @@ def test_optimizer_state_is_shared_as_the_engine_does_it(
     dp = parallel.dp
     for stage in stages_of(parts_of(parallel, lora), GEOMETRY):
         for one in stage.held:
-            assert one.is_sharded(dp) == is_split(one.part, ProcessGroup(dp))
+            assert one.is_sharded(dp) == is_split(one.name, one.part, ProcessGroup(dp))
             copies = dp if one.is_sharded(dp) else 1
             assert math.prod(one.state(dp)) * copies == one.size
 
