@@ -27,6 +27,7 @@ from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.evaluate import examples_of, rows_of
+from gpt2dsl.engine.figures import figures
 from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
 from gpt2dsl.engine.job import Job, Result
@@ -367,30 +368,16 @@ class TrainingRun:
         return folder
 
     def _result(self, checkpoint: Path) -> Result:
-        metrics = self.directory.metrics()
-        lines = [line for line in metrics if "eval_loss" in line]
-        training = [line["loss"] for line in metrics if "loss" in line]
-        speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
-        skipped = sum(1 for line in metrics if "skipped" in line)
-        first = lines[0] if lines and lines[0]["step"] == 0 else {}
-        last = lines[-1] if lines else {}
-        recent = sum(training[-20:]) / len(training[-20:]) if training else None
         return Result(
             task=self.parts.task.kind if self.parts.task else "",
             directory=self.directory.path,
             checkpoint=checkpoint,
             best=held_out.kept_checkpoint(self.directory.checkpoints, self._best()),
             steps=self.step.steps,
-            skipped=skipped,
             stopped_early=self.step.steps < self.job.steps,
-            loss=last.get("eval_loss", recent),
-            perplexity=last.get("eval_perplexity"),
-            loss_before=first.get("eval_loss"),
-            perplexity_before=first.get("eval_perplexity"),
-            tokens=int(last.get("eval_tokens", 0)),
-            tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
             scores=self.held_out.scores if self.held_out else None,
             notes=(*self.job.notes, *self.saves.failures, *held_out.warnings(self.evaluations)),
+            **figures(self.directory.metrics()),
         )
 
     def _remember(self, name: str) -> Showcase | None:
