@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gpt2dsl.engine.job import Result
 from gpt2dsl.engine.progress import ByteBar
 from gpt2dsl.weights import reading, store, writing
 from gpt2dsl.weights.infer_config import Overrides
@@ -15,14 +16,20 @@ SHARD = 5 * 10**9
 """Maximum bytes of a file, as transformers has it."""
 
 
-def write(checkpoint: Path, folder: Path) -> None:
-    """Convert a sealed checkpoint block by block, unless the folder was made from it already.
+def write(result: Result) -> Path:
+    """Convert a run's best or last checkpoint, unless its folder was made from that already.
+
+    Only one block is in memory at a time.
 
     Raises:
         RunError: the disk is full or not writable.
     """
-    if store.recorded(folder).get("source") == str(checkpoint):
-        return
+    checkpoint = result.best or result.checkpoint
+    assert result.directory
+    assert checkpoint
+    folder = result.directory / FOLDER
+    if _is_of(folder, checkpoint):
+        return folder
     weights = reading.read(checkpoint, Overrides(fetch=True), values=False, contents=False)
     content = writing.prepared(weights, writing.in_dtype(weights.tensors, ""))
     writing.find_room(folder, content.size)
@@ -30,3 +37,13 @@ def write(checkpoint: Path, folder: Path) -> None:
         writing.to_hugging_face(
             folder, content, source=checkpoint, dtype="", shard=SHARD, moved=bar.move, replace=True
         )
+    return folder
+
+
+def _is_of(folder: Path, checkpoint: Path) -> bool:
+    """Return whether a folder was made from a checkpoint, which was not written anew since."""
+    made, sealed = (path / store.MANIFEST for path in (folder, checkpoint))
+    return (
+        store.recorded(folder).get("source") == str(checkpoint)
+        and made.stat().st_mtime_ns > sealed.stat().st_mtime_ns
+    )

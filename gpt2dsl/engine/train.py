@@ -124,7 +124,9 @@ class TrainingRun:
         if not self.team.is_main_process:
             return Result(task="", directory=self.directory.path, checkpoint=checkpoint)
         result = self._result(checkpoint)
-        result = attrs.evolve(result, target=self._export(result.best or checkpoint))
+        if self.parts.train.export == "hf":
+            self.reports.phase("writing the weights for transformers", long=True)
+            result = attrs.evolve(result, target=for_transformers.write(result))
         if not self.was_finished:
             self._report(result, after)
             self.directory.finish(result)
@@ -355,16 +357,6 @@ class TrainingRun:
         folder = self._save()
         with self.clock.of("checkpoints"):
             self.saves.finish()
-        return folder
-
-    def _export(self, checkpoint: Path) -> Path | None:
-        """Write the weights for transformers, if the recipe says so; return their folder."""
-        if self.parts.train.export == "none":
-            return None
-        folder = self.directory.path / for_transformers.FOLDER
-        self.reports.phase("writing the weights for transformers", long=True)
-        with self.clock.of("checkpoints"):
-            for_transformers.write(checkpoint, folder)
         return folder
 
     def _result(self, checkpoint: Path) -> Result:
