@@ -10,7 +10,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from gpt2dsl.engine.checkpoint_writer import CheckpointWriter
-from gpt2dsl.errors import RunError
+from gpt2dsl.errors import Gpt2DslError, RunError
 from gpt2dsl.files.writers import Abandoned
 from gpt2dsl.terminal import say
 
@@ -54,7 +54,8 @@ class Save:
 class Saves:
     """The saves of a run, and the context in which they are made.
 
-    Leaving it after an error waits for the save under way; after Ctrl-C that save is abandoned.
+    Leaving it after an error waits for the save under way; after a second Ctrl-C, or when another
+    rank is lost, that save is abandoned.
 
     Args:
         writer: writer of the checkpoints.
@@ -78,7 +79,9 @@ class Saves:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and not isinstance(error, Exception):
+        # Of several ranks, others may be dead after an error that is not ours.
+        expected = Exception if self._writer.contents.team.is_alone else Gpt2DslError
+        if error is not None and not isinstance(error, expected):
             self._abandoned.set()
         elif self._pending:
             self._pending.wait()
