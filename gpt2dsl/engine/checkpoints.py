@@ -1,33 +1,27 @@
-"""Checkpoints of a training run: atomic writes, and what a resume restores."""
+"""Checkpoints of a training run: what a resume restores."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
-from numpy.typing import NDArray
 
-from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import InputError, RunError
 from gpt2dsl.identity.identity import Difference, Identity, refusal
 from gpt2dsl.layout.checkpoint_tensors import MASTER
 from gpt2dsl.layout.parallel_dims import ParallelDims
-from gpt2dsl.layout.params import SCORE
 from gpt2dsl.terminal import say
 from gpt2dsl.training.step import TrainStep
-from gpt2dsl.weights import nearby, opening, reading, store, training_state
-from gpt2dsl.weights.files.lazy_tensor import NAMES, LazyTensor
-from gpt2dsl.weights.formats import huggingface, lora, peft_writing
+from gpt2dsl.weights import opening, reading, store, training_state
+from gpt2dsl.weights.files.lazy_tensor import LazyTensor
+from gpt2dsl.weights.formats import lora
 from gpt2dsl.weights.infer_config import Overrides
 from gpt2dsl.weights.values import Values
 
-Arrays = dict[str, NDArray[np.float32]]
-KINDS = {name: kind for kind, name in NAMES.items()}
 _MASTER = f"{MASTER}."
 
 LEGACY = {"data": "task.data", "tokenizer": "data.tokenizer"}
@@ -41,85 +35,18 @@ class Checkpoints:
     Attributes:
         parent: their folder.
         step: the training step whose state they store.
-        tokenizer: tokenizer saved with the weights.
         identity: everything that the run's result depends on.
-        keep: number of checkpoints to keep, besides the best one.
         initial: returns the weights that training began with, to which adapters belong.
-        writes: whether this rank writes; all ranks must call ``save``, which gathers their parts.
-        classes: class names of a classifier.
-        base: base weights of adapters, as named in their files.
-        config: config.json of the initial weights; {} for new ones.
-        generation: generation_config.json of full weights; None for a minimal one.
-        adapter_dropout: dropout probability of adapters, recorded in their files.
-        layout: parallel layout of the run, recorded in the state.
+        layout: parallel layout of the run.
+        micro_batches: micro-batches per rank and step.
     """
 
     parent: Path
     step: TrainStep
-    tokenizer: Tokenizer
     identity: Identity
-    keep: int
     initial: Callable[[], Values]
-    writes: bool = True
-    classes: Sequence[str] = ()
-    base: str = ""
-    config: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    generation: Mapping[str, Any] | None = None
-    adapter_dropout: float = 0.0
     layout: ParallelDims = attrs.field(factory=ParallelDims)
     micro_batches: int = 1
-
-    def save(self, best: int | None = None) -> Path:
-        """Write ``step-<N>``; delete all but the newest checkpoints and that of step ``best``."""
-        folder = self.parent / f"step-{self.step.steps}"
-        values, state = self.step.network.trained_arrays(), self.step.state()
-        if not self.writes:
-            return folder
-        digests: dict[str, str] = {}
-        meta: dict[str, Any] = {"step": self.step.steps, **nearby.noted(folder, self.base)}
-        with store.writing(folder, meta, digests, replace=True) as unfinished:
-            digests |= self._write_weights(unfinished, values)
-            document = {
-                **self.step.progress(),
-                "layout": str(self.layout),
-                "micro_batches": self.micro_batches,
-                "identity": self.identity.to_json(),
-            }
-            digests |= training_state.write(unfinished, state | self._masters(values), document)
-        store.prune(self.parent, self.keep, best)
-        return folder
-
-    def _write_weights(self, folder: Path, values: Arrays) -> dict[str, str]:
-        """Write full weights for transformers, or adapters for PEFT; return file digests."""
-        network = self.step.network
-        geometry = network.config
-        if network.adapters:
-            full = {name: values[name] for name in (SCORE,) if name in values}
-            added = {name: value for name, value in values.items() if name not in full}
-            adapter = lora.to_files(network.adapters, added, full, self.base, self.adapter_dropout)
-            self.tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
-            if geometry.labels:
-                content = huggingface.config_of(geometry, self.tokenizer, self.classes, self.config)
-                huggingface.write_classes(folder, content)
-            return peft_writing.write(folder, adapter)
-        kind = KINDS[network.precision.params]
-        return huggingface.write(
-            folder,
-            geometry,
-            values,
-            self.tokenizer,
-            self.classes,
-            kind=kind,
-            source=self.config,
-            generation=self.generation,
-        )
-
-    def _masters(self, values: Arrays) -> Arrays:
-        """Return float32 master parameters, if the weights file rounds them."""
-        network = self.step.network
-        if network.adapters or network.precision.params == "float32":
-            return {}
-        return {f"{_MASTER}{name}": array for name, array in values.items()}
 
     def restore(self, folder: Path) -> list[Difference]:
         """Restore a verified checkpoint; return the differences of identity that are allowed.

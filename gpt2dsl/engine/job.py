@@ -98,7 +98,7 @@ class Result(ShownAsText):
             device is not known.
         texts: prompts with their continuations; the texts of classify.
         continuations: full results of generate.
-        target: output path of a conversion.
+        target: output path of a conversion, or of a training's weights for transformers.
         size: size of its tensors in bytes.
         digest: digest of the complete weights, for reshard.
         seconds: duration.
@@ -211,7 +211,7 @@ class Result(ShownAsText):
         lines += [f"note        {note}" for note in self.notes]
         places = {
             "checkpoint": self.checkpoint, "best": self.best, "run": self.directory,
-            "served": self.url,
+            "hf": self.target if self.checkpoint else None, "served": self.url,
         }  # fmt: skip
         lines += [f"{word:<12}{place}" for word, place in places.items() if place]
         return "\n".join(lines)

@@ -19,12 +19,14 @@ from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.order import rows_of as rows_of_step
 from gpt2dsl.data.rows import Rows
 from gpt2dsl.data.tokenizer import Tokenizer
-from gpt2dsl.engine import checkpoints, held_out
+from gpt2dsl.engine import checkpoints, for_transformers, held_out
 from gpt2dsl.engine.callbacks import Callback, Callbacks, ReportForwarder, Start
+from gpt2dsl.engine.checkpoint_writer import checkpoint_writer
 from gpt2dsl.engine.checkpoints import Checkpoints
 from gpt2dsl.engine.clock import Clock
 from gpt2dsl.engine.context import parallel_context
 from gpt2dsl.engine.evaluate import examples_of, rows_of
+from gpt2dsl.engine.figures import figures
 from gpt2dsl.engine.find_checkpoint import find
 from gpt2dsl.engine.held_out import HeldOut, Metrics
 from gpt2dsl.engine.interrupt import StopRequest
@@ -34,15 +36,10 @@ from gpt2dsl.engine.micro_batches import MicroBatches
 from gpt2dsl.engine.progress import Bar, say, saying
 from gpt2dsl.engine.report import training_report
 from gpt2dsl.engine.rundir import BEFORE, RunDirectory
+from gpt2dsl.engine.saves import Saves
 from gpt2dsl.engine.showcase import Showcase
 from gpt2dsl.engine.tensorboard import TensorBoard
-from gpt2dsl.engine.train_step import (
-    config_of,
-    generation_of,
-    initial_values,
-    load_initial,
-    train_step,
-)
+from gpt2dsl.engine.train_step import initial_values, load_initial, train_step
 from gpt2dsl.engine.utilization import Utilization
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.weights import store
@@ -80,18 +77,17 @@ class TrainingRun:
         self.checkpoints = Checkpoints(
             parent=self.directory.checkpoints,
             step=self.step,
-            tokenizer=tokenizer,
             identity=identity,
-            keep=train.keep,
-            writes=self.team.is_main_process,
             initial=partial(initial_values, job, self.team),
-            classes=job.classes,
-            base=job.base,
-            config=config_of(job),
-            generation=generation_of(job, tokenizer),
-            adapter_dropout=job.parts.lora.dropout if job.parts.lora else 0.0,
             layout=self.parts.parallel.grid,
             micro_batches=self.parts.parallel.micro_batches,
+        )
+        self.saves = Saves(
+            checkpoint_writer(
+                self.job, self.directory.checkpoints, self.step, self.team, tokenizer
+            ),
+            is_async=train.async_save,
+            told=self.told.on_checkpoint,
         )
         self.utilization = Utilization(self.job, self.team)
         self.micro_batches = MicroBatches(
@@ -121,18 +117,21 @@ class TrainingRun:
 
     def run(self) -> Result:
         """Train from the newest checkpoint, or from the start, to the end."""
-        with self.stop, closing(self.micro_batches):
+        with self.stop, closing(self.micro_batches), self.saves:
             self._begin()
             self.told.on_start(self._start())
             self._after()
             if self.step.steps == 0:
                 self._remember(BEFORE)
             self._steps()
-        checkpoint = self._save()
+            checkpoint = self._saved()
         after = None if self.was_finished else self._remember("after.json")
         if not self.team.is_main_process:
             return Result(task="", directory=self.directory.path, checkpoint=checkpoint)
         result = self._result(checkpoint)
+        if self.parts.train.export == "hf":
+            self.reports.phase("writing the weights for transformers", long=True)
+            result = attrs.evolve(result, target=for_transformers.write(result))
         if not self.was_finished:
             self._report(result, after)
             self.directory.finish(result)
@@ -280,6 +279,7 @@ class TrainingRun:
 
     def _refuse(self, done: int, norm: float) -> None:
         """Raise RunError for a loss or a gradient that is not finite."""
+        self.saves.settle()
         train = self.parts.train
         indices = rows_of_step(done, train.batch_size, len(self.rows), train.seed)
         raise RunError(
@@ -295,6 +295,7 @@ class TrainingRun:
 
     def _after(self) -> None:
         """Save a checkpoint, evaluate or stop, if due after a step."""
+        self.saves.hear()
         every, done = self.parts.train.save_every, self.step.steps
         if done and (done == self.job.steps or (every and done % every == 0)):
             self._save()
@@ -303,7 +304,7 @@ class TrainingRun:
         if self.team.any(self.stop.wanted) and (not self._is_over() or self._evaluation_is_due()):
             raise Interrupted(
                 "G2-404",
-                f"stopped at step {done} of {self.job.steps}; checkpoint {self._save()}\n"
+                f"stopped at step {done} of {self.job.steps}; checkpoint {self._saved()}\n"
                 f"go on with: {self.job.resume_command}",
             )
 
@@ -334,42 +335,32 @@ class TrainingRun:
         return held_out.best_step(self.evaluations) if self.parts.train.best else None
 
     def _save(self) -> Path:
-        """Return the checkpoint of this step; write it unless it exists already."""
+        """Return the checkpoint of this step, which is being written or exists already."""
         if self.saved is None or self.saved[0] != self.step.steps:
             self.reports.phase("saving a checkpoint", long=True)
             with self.clock.of("checkpoints"):
-                folder = self.checkpoints.save(self._best())
-            self.saved = (self.step.steps, folder)
-            self.told.on_checkpoint(self.step.steps, folder)
+                self.saves.begin(self._best())
+            self.saved = (self.step.steps, self.directory.checkpoints / f"step-{self.step.steps}")
         return self.saved[1]
 
+    def _saved(self) -> Path:
+        """Return the checkpoint of this step once it is sealed."""
+        folder = self._save()
+        with self.clock.of("checkpoints"):
+            self.saves.finish()
+        return folder
+
     def _result(self, checkpoint: Path) -> Result:
-        metrics = self.directory.metrics()
-        lines = [line for line in metrics if "eval_loss" in line]
-        training = [line["loss"] for line in metrics if "loss" in line]
-        speeds = [line["tokens_per_second"] for line in metrics if "tokens_per_second" in line]
-        utilization = [line["mfu"] for line in metrics if "mfu" in line]
-        skipped = sum(1 for line in metrics if "skipped" in line)
-        first = lines[0] if lines and lines[0]["step"] == 0 else {}
-        last = lines[-1] if lines else {}
-        recent = sum(training[-20:]) / len(training[-20:]) if training else None
         return Result(
             task=self.parts.task.kind if self.parts.task else "",
             directory=self.directory.path,
             checkpoint=checkpoint,
             best=held_out.kept_checkpoint(self.directory.checkpoints, self._best()),
             steps=self.step.steps,
-            skipped=skipped,
             stopped_early=self.step.steps < self.job.steps,
-            loss=last.get("eval_loss", recent),
-            perplexity=last.get("eval_perplexity"),
-            loss_before=first.get("eval_loss"),
-            perplexity_before=first.get("eval_perplexity"),
-            tokens=int(last.get("eval_tokens", 0)),
-            tokens_per_second=median(speeds[1:] or speeds) if speeds else None,
-            mfu=median(utilization[1:] or utilization) if utilization else None,
             scores=self.held_out.scores if self.held_out else None,
-            notes=(*self.job.notes, *held_out.warnings(self.evaluations)),
+            notes=(*self.job.notes, *self.saves.failures, *held_out.warnings(self.evaluations)),
+            **figures(self.directory.metrics()),
         )
 
     def _remember(self, name: str) -> Showcase | None:

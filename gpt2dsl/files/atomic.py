@@ -6,6 +6,7 @@ process can be told from files that a live one is writing, on shared disks too.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import re
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from gpt2dsl.files import writers
 
 _NEIGHBOUR = re.compile(
     r"\.(?P<name>.+)\.(?P<kind>tmp|old)-(?P<pid>\d+)-\d+@(?P<host>.*)", re.DOTALL
@@ -95,7 +98,8 @@ def remove(path: Path) -> None:
 def sweep(parent: Path) -> None:
     """Clean up siblings that dead processes of this machine left in ``parent``.
 
-    Unfinished files are removed; replaced ones are restored, unless the final name exists.
+    Unfinished files are removed; replaced ones are restored, unless the final name exists. A folder
+    with several writers stays while one of them lives. Another process may clean up concurrently.
     """
     for entry in sorted(parent.iterdir()) if parent.is_dir() else ():
         match = _NEIGHBOUR.fullmatch(entry.name)
@@ -103,20 +107,21 @@ def sweep(parent: Path) -> None:
             continue
         if _in_use(entry, int(match["pid"])):
             continue
-        final = parent / match["name"]
-        if match["kind"] == "old" and not final.exists():
-            entry.rename(final)
-        else:
-            remove(entry)
+        try:
+            _clean_up(entry, parent / match["name"], match["kind"])
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+
+
+def _clean_up(entry: Path, final: Path, kind: str) -> None:
+    if kind == "old" and not final.exists():
+        entry.rename(final)
+    else:
+        remove(entry)
 
 
 def _in_use(entry: Path, pid: int) -> bool:
     if pid == os.getpid():
         return entry.absolute() in _mine
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+    return writers.is_running(pid) or writers.are_running(entry)

@@ -48,7 +48,12 @@ class CheckpointTensorSpec:
 
 
 def filed(
-    config: GPT2Config, ranks: ParallelDims, states: Sequence[str] = (), *, zero: bool = False
+    config: GPT2Config,
+    ranks: ParallelDims,
+    states: Sequence[str] = (),
+    *,
+    zero: bool = False,
+    once: bool = False,
 ) -> list[CheckpointTensorSpec]:
     """Return every tensor in forward order, parameters before states.
 
@@ -57,9 +62,10 @@ def filed(
         ranks: dp, mp and pp.
         states: prefixes of the states to include, from ``STATES``.
         zero: whether moments are sharded over data parallel replicas (ZeRO-1).
+        once: whether all tensors are, so that each byte is in one file: the checkpoints of a run.
     """
     return [
-        _filed(tensor, config, ranks, state, zero=zero and state != MASTER)
+        _filed(tensor, config, ranks, state, shares=once or (zero and state not in ("", MASTER)))
         for state in ("", *states)
         for tensor in param_specs(config)
     ]
@@ -84,14 +90,14 @@ def shape_in_whole_files(tensor: ParamSpec, config: GPT2Config, state: str) -> S
 
 
 def _filed(
-    tensor: ParamSpec, config: GPT2Config, ranks: ParallelDims, state: str, *, zero: bool
+    tensor: ParamSpec, config: GPT2Config, ranks: ParallelDims, state: str, *, shares: bool
 ) -> CheckpointTensorSpec:
     shape = shape_in_files(tensor, config)
     axes = [-1] * len(shape)
     if tensor.split is not None:
         axes[-1 if tensor.fused > 1 else tensor.split] = _SHARD
     layout = TensorLayout((ranks.dp, ranks.mp), tuple(axes))
-    if state and zero and has_equal_rows(layout.part(shape), ranks.dp):
+    if shares and has_equal_rows(layout.part(shape), ranks.dp):
         layout = _shared(layout)
     return CheckpointTensorSpec(
         name=f"{state}.{tensor.name}" if state else tensor.name,
@@ -102,7 +108,7 @@ def _filed(
 
 
 def _shared(layout: TensorLayout) -> TensorLayout:
-    """Return the layout with its rows sharded over dp (ZeRO-1).
+    """Return the layout with its rows sharded over dp.
 
     Rows that mp does not shard are sharded by ``axes``, others by ``shared``: only for the latter
     does MindSpore's transform_checkpoints interpret ``shared`` as meant here.

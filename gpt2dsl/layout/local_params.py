@@ -14,7 +14,7 @@ from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.lora import LoRASpec
 from gpt2dsl.layout.params import SCORE, padded_shape, param_specs
 from gpt2dsl.layout.pipeline_stages import stage_of, stage_tensors
-from gpt2dsl.layout.shard_spec import ShardSpec, has_equal_rows, shard_specs
+from gpt2dsl.layout.shard_spec import ShardSpec, has_equal_rows, shape_by_rows, shard_specs
 from gpt2dsl.layout.tensor_layout import Shape
 
 
@@ -50,7 +50,7 @@ class LocalParam:
 
         See Rajbhandari et al. 2020, ZeRO.
         """
-        return has_equal_rows(self.part, dp)
+        return has_equal_rows(shape_by_rows(self.name, self.part), dp)
 
     def state(self, dp: int) -> Shape:
         """Return the shape of its optimizer state on a rank, sharded over dp replicas."""

@@ -120,8 +120,18 @@ def _of_adapter(adapter: LoRASpec) -> dict[str, ShardSpec]:
 
 
 def has_equal_rows(shape: Shape, replicas: int) -> bool:
-    """Return whether replicas can shard a tensor by equal rows: ZeRO-1's rule."""
+    """Return whether replicas can shard a tensor by equal rows: ZeRO's rule, and that of files.
+
+    ``shape`` is that of files; ``shape_by_rows`` returns it for a shard of the network.
+    """
     return replicas > 1 and shape[0] % replicas == 0
+
+
+def shape_by_rows(name: str, part: Shape) -> Shape:
+    """Return a shard's shape with the rows of its file, of which c_attn's bias has three."""
+    if len(part) == 1 and ".c_attn." in name:
+        return (3, part[0] // 3)
+    return part
 
 
 def is_column(module: str) -> bool:

@@ -100,6 +100,10 @@ class ShardedParameters(nn.Cell):
         parameters = self.by_name | self.of_adapters
         return {name: parameters[name] for name in self.trained_names if name in parameters}
 
+    def local_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return this rank's shards of the trained weights, as views of the network's memory."""
+        return {name: weight.asnumpy() for name, weight in self.trained().items()}
+
     def load(self, sources: Sources) -> None:
         """Load this rank's shards of weights in the shapes of whole files; read nothing else.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from gpt2dsl.parts.base import Part, part
-from gpt2dsl.parts.rules import flag, integer, number, text
+from gpt2dsl.parts.rules import choice, flag, integer, number, text
 
 
 @part
@@ -14,6 +14,7 @@ class Train(Part):
 
     table: ClassVar[str] = "train"
     exclusive: ClassVar[tuple[tuple[str, str], ...]] = (("epochs", "steps"),)
+    unidentified: ClassVar[frozenset[str]] = frozenset({"async_save", "export"})
 
     batch_size: int = integer("rows per optimizer step, over all ranks", low=1, default=8)
     seq_length: int = integer(
@@ -38,6 +39,16 @@ class Train(Part):
     best: bool = flag("also keep the checkpoint with the lowest loss on eval_data", default=False)
     patience: int = integer(
         "stop after this many evaluations in a row without a lower loss; 0: never", default=0
+    )
+    async_save: bool = flag(
+        "write checkpoints in the background; steps wait only for a copy of the state in memory",
+        default=True,
+    )
+    export: str = choice(
+        ("none", "hf"),
+        "hf: at the end, also write the weights for transformers, adapters merged, to the folder "
+        "hf of the run",
+        default="none",
     )
     resume: str = text("auto, never, or the folder of a checkpoint", empty=False, default="auto")
 

@@ -11,7 +11,7 @@ import attrs
 
 from gpt2dsl.errors import RunError
 from gpt2dsl.layout.config import GPT2Config
-from gpt2dsl.layout.params import parameter_count
+from gpt2dsl.layout.params import WTE, head_of, parameter_count
 from gpt2dsl.parts.bundle import Parts
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -25,16 +25,18 @@ class Disk:
         checkpoint: bytes of one: weights or adapters, and the optimizer's state.
         kept: number of checkpoints that stay at the end.
         most: most checkpoints at once: a new one is complete before the oldest is deleted.
+        export: bytes of the weights written for transformers at the end.
     """
 
     checkpoint: int
     kept: int
     most: int
+    export: int = 0
 
     @property
     def total(self) -> int:
         """Most bytes at once."""
-        return self.checkpoint * self.most
+        return self.checkpoint * self.most + self.export
 
     def require(self, directory: Path) -> None:
         """Refuse a run whose checkpoints would fill the disk.
@@ -47,7 +49,7 @@ class Disk:
         """
         parent = next(path for path in directory.absolute().parents if path.exists())
         written = sum(
-            file.stat().st_size for file in directory.glob("checkpoints/*/*") if file.is_file()
+            file.stat().st_size for file in directory.glob("checkpoints/*/**/*") if file.is_file()
         )
         free, needed = shutil.disk_usage(parent).free, self.total - written
         if needed > free and written < self.checkpoint * self.kept:
@@ -74,6 +76,9 @@ def disk(
     weights = changed if parts.lora else parameter_count(geometry)
     width = 4 if parts.lora else _BYTES[parts.precision.params]
     moments = 1 if parts.optim.name == "sgd" else 2
+    if parts.parallel.pp > 1 and not parts.lora and head_of(geometry) == WTE:
+        tied = geometry.padded_vocab * geometry.hidden  # which both ends of a pipeline write
+        weights, changed = weights + tied, changed + tied
     masters = changed * 4 if width < 4 else 0
     saved = _times(steps, train.save_every) or 1
     saved += _times(steps, train.evaluate_every) if train.best else 0
@@ -82,6 +87,7 @@ def disk(
         checkpoint=weights * width + changed * 4 * moments + masters,
         kept=kept,
         most=int(min(kept + 1, saved)),
+        export=parameter_count(geometry) * width if train.export != "none" else 0,
     )
 
 

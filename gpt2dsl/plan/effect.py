@@ -16,7 +16,7 @@ _OF_TRAINING = {
     "optim": None,
     "schedule": None,
     "train": ("epochs", "steps", "clip", "evaluate_every", "save_every", "keep", "best",
-              "patience", "resume"),
+              "patience", "async_save", "export", "resume"),
     "model": ("dropout",),
     "parallel": ("micro_batches", "recompute", "optimizer_shard"),
     "precision": ("loss_scale",),

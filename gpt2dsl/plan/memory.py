@@ -169,9 +169,10 @@ def _training(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> int:
     under_way = min(parts.parallel.micro_batches, stage.pp - stage.index)
     block = _Block.of(parts, geometry)
     waiting = 0 if stage.is_first else geometry.hidden * FLOAT32
-    waiting += _masks(parts, geometry, stage, block)
+    masks = _masks(parts, geometry, stage, block)
+    ahead = masks if parts.runtime.device == "cpu" else 0  # of the next micro-batch, on the host
     live = _kept(parts, stage, block) + block.scores  # the causal mask
-    size = stage.tokens * (waiting * under_way + live * FLOAT32)
+    size = stage.tokens * ((waiting + masks) * under_way + ahead + live * FLOAT32)
     if stage.is_last and not geometry.labels:
         size += _logits(parts, geometry, stage.tokens)
     return size

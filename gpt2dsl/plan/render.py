@@ -216,8 +216,10 @@ def _target(written: Written) -> str:
 
 def _disk(disk: Disk) -> str:
     count = f"{counted(disk.kept, 'checkpoint')} of {_size(disk.checkpoint)}"
+    if disk.export:
+        count += f", {_size(disk.export)} for transformers"
     if disk.most == disk.kept:
-        return f"{_size(disk.total)}: {count}" if disk.kept > 1 else count
+        return f"{_size(disk.total)}: {count}" if disk.kept > 1 or disk.export else count
     return f"{_size(disk.total)} at most: {count}, and a new one before the oldest goes"
 
 

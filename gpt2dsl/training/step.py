@@ -129,6 +129,10 @@ class TrainStep:
         self._updates.update(list(sums.values()), lr, self.updates)
         return loss, norm
 
+    def local_state(self) -> dict[str, NDArray[np.float32]]:
+        """Return this rank's optimizer state by name, as views of the optimizer's memory."""
+        return {value.name: value.asnumpy() for value in self.optimizer.states()}
+
     def state(self) -> dict[str, NDArray[np.float32]]:
         """Gather the optimizer state from all ranks (collective).
 
@@ -143,14 +147,16 @@ class TrainStep:
     def _whole_state(self, name: str, value: Tensor | None) -> NDArray[np.float32]:
         parameter = name.partition(".")[2]
         group = self._zero_group
-        if value is not None and is_split(self.network.trained()[parameter].shape, group):
+        if value is not None and is_split(
+            parameter, self.network.trained()[parameter].shape, group
+        ):
             value = Tensor(gather_shards(value, ShardSpec(0), group))
         return self.network.gather(parameter, value)
 
     def _read_state(self, name: str, source: Sliceable) -> NDArray[np.float32]:
         """Read this replica's state of a parameter: with ZeRO, its rows."""
         shape, group, rows = self.network.trained()[name].shape, self._zero_group, None
-        if is_split(shape, group):
+        if is_split(name, shape, group):
             count = shape[0] // group.size
             rows = range(group.index * count, (group.index + 1) * count)
         return self.network.read_shard(name, source, rows)

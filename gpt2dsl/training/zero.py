@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor
 
 from gpt2dsl.distributed.process_groups import ProcessGroup
-from gpt2dsl.layout.shard_spec import has_equal_rows
+from gpt2dsl.layout.shard_spec import has_equal_rows, shape_by_rows
 from gpt2dsl.training.gradients import BucketedAllReduce, buckets
 from gpt2dsl.training.optimizers import Optimizer
 
@@ -34,7 +34,7 @@ class ZeroOptimizer:
     def __init__(
         self, weights: Sequence[Parameter], optimizer: Optimizer, group: ProcessGroup
     ) -> None:
-        self._optimizer, self._group = optimizer, group
+        self._weights, self._optimizer, self._group = tuple(weights), optimizer, group
         pairs = zip(weights, optimizer.weights, strict=True)
         self._split = {
             weight.name: (weight, shard) for weight, shard in pairs if shard is not weight
@@ -45,7 +45,10 @@ class ZeroOptimizer:
 
     def update(self, gradients: Sequence[Tensor], lr: float, updates: int) -> None:
         """Update this replica's rows and gather those of the others."""
-        shards = [self._mine(gradient) for gradient in gradients]
+        shards = [
+            self._mine(weight.name, gradient)
+            for weight, gradient in zip(self._weights, gradients, strict=True)
+        ]
         self._optimizer.update(shards, lr, updates)
         for names in self._buckets:
             wholes = {name: self._padded(self._split[name][1]) for name in names}
@@ -53,9 +56,9 @@ class ZeroOptimizer:
             for name, whole in wholes.items():
                 self._assign(self._split[name][0], whole)
 
-    def _mine(self, gradient: Tensor) -> Tensor:
+    def _mine(self, name: str, gradient: Tensor) -> Tensor:
         """Return this replica's rows of a gradient, or all of one that is not sharded."""
-        if not is_split(gradient.shape, self._group):
+        if not is_split(name, gradient.shape, self._group):
             return gradient
         divided: tuple[Tensor, ...] = P.Split(0, self._group.size)(gradient)
         return divided[self._group.index]
@@ -74,15 +77,15 @@ def local_shards(trained: dict[str, Parameter], group: ProcessGroup) -> dict[str
     shards = {}
     for name, weight in trained.items():
         shards[name] = weight
-        if is_split(weight.shape, group):
+        if is_split(name, weight.shape, group):
             value = Tensor(rows_of(weight.asnumpy(), group))
             shards[name] = Parameter(value, name=f"part.{name}", requires_grad=False)
     return shards
 
 
-def is_split(shape: tuple[int, ...], group: ProcessGroup) -> bool:
+def is_split(name: str, shape: tuple[int, ...], group: ProcessGroup) -> bool:
     """Return whether the replicas shard a parameter's update by rows."""
-    return has_equal_rows(shape, group.size)
+    return has_equal_rows(shape_by_rows(name, shape), group.size)
 
 
 def rows_of(array: np.ndarray, group: ProcessGroup) -> np.ndarray:

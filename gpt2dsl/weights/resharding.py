@@ -19,10 +19,9 @@ from gpt2dsl.layout.checkpoint_tensors import (
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.params import param_specs
-from gpt2dsl.layout.tensor_layout import Box
-from gpt2dsl.schema.folder import STRATEGY, TRAINING_STATE, WEIGHTS
-from gpt2dsl.weights import store, training_state, writing
-from gpt2dsl.weights.files import strategyfile, tensorfile
+from gpt2dsl.schema.folder import TRAINING_STATE
+from gpt2dsl.weights import rank_file, store, training_state, writing
+from gpt2dsl.weights.files import tensorfile
 from gpt2dsl.weights.files.hashing import AHEAD, HashedFile
 from gpt2dsl.weights.files.lazy_tensor import BLOCK, LazyTensor
 from gpt2dsl.weights.files.pieces import SlicedTensor, resized, within
@@ -239,9 +238,7 @@ class _RankFiles:
 
     def write(self) -> dict[str, str]:
         """Write all ranks' files and their strategy files; return file → checksum."""
-        strategies = self.folder / STRATEGY
-        strategies.mkdir()
-        strategyfile.write(strategies, self.table, self.ranks)
+        rank_file.write_strategies(self.folder, self.table, self.ranks)
         digests = {}
         for first in range(0, self.ranks.count, AT_ONCE):
             digests.update(self._write_ranks(range(first, min(first + AT_ONCE, self.ranks.count))))
@@ -253,20 +250,25 @@ class _RankFiles:
             files = {rank: stack.enter_context(self._open_rank(rank)) for rank in numbers}
             for spec in self.table:
                 self._spread(spec, files)
-        return {_file(rank): file.checksum() for rank, file in files.items()}
+        return {rank_file.name_of(rank): file.checksum() for rank, file in files.items()}
 
     def _open_rank(self, rank: int) -> Any:
-        (self.folder / _file(rank)).parent.mkdir()
         parts = {
-            spec.name: SlicedTensor.at(self.tensors[spec.name], self._box(spec, rank))
+            spec.name: SlicedTensor.at(self.tensors[spec.name], rank_file.box_of(spec, rank))
             for spec in self.table
-            if self._holds(spec, rank)
+            if rank_file.holds(spec, self.ranks, rank)
         }
-        return tensorfile.begun(self.folder / _file(rank), parts, rank=str(rank))
+        file = self.folder / rank_file.name_of(rank)
+        file.parent.mkdir()
+        return tensorfile.begun(file, parts, rank=str(rank))
 
     def _spread(self, spec: CheckpointTensorSpec, files: Mapping[int, HashedFile]) -> None:
         """Write a tensor's parts to the files of the ranks that need them."""
-        boxes = {rank: self._box(spec, rank) for rank in files if self._holds(spec, rank)}
+        boxes = {
+            rank: rank_file.box_of(spec, rank)
+            for rank in files
+            if rank_file.holds(spec, self.ranks, rank)
+        }
         if not boxes:
             return
         first = 0
@@ -276,13 +278,3 @@ class _RankFiles:
                 if part.size:
                     files[rank].write(part.data)
             first += len(block)
-
-    def _holds(self, spec: CheckpointTensorSpec, rank: int) -> bool:
-        return self.ranks.coordinates(rank).stage in spec.stages
-
-    def _box(self, spec: CheckpointTensorSpec, rank: int) -> Box:
-        return spec.layout.box(spec.shape, rank % spec.layout.count)
-
-
-def _file(rank: int) -> str:
-    return f"rank_{rank}/{WEIGHTS}"

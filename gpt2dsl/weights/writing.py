@@ -124,7 +124,9 @@ class Unfinished:
 
 
 @contextmanager
-def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterator[Unfinished]:
+def unfinished(
+    target: Path, source: object, dtype: str, moved: Moved, *, replace: bool = False
+) -> Iterator[Unfinished]:
     """Yield a folder that appears under its final name only if the block succeeds.
 
     Args:
@@ -132,6 +134,7 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
         source: name of the source, for messages.
         dtype: the requested element type, for messages.
         moved: callback for the number of bytes read.
+        replace: whether to replace an existing folder.
 
     Raises:
         InputError: a value is not finite (G2-306).
@@ -140,17 +143,24 @@ def unfinished(target: Path, source: object, dtype: str, moved: Moved) -> Iterat
     digests: dict[str, str] = {}
     meta: dict[str, Any] = {"source": str(source)}
     with (
-        store.writing(target, meta, digests) as folder,
+        store.writing(target, meta, digests, replace=replace) as folder,
         _digested(source, dtype, moved) as stream,
     ):
         yield Unfinished(folder, stream, digests, meta)
 
 
 def to_hugging_face(
-    target: Path, content: Weights, *, source: object, dtype: str, shard: int, moved: Moved
+    target: Path,
+    content: Weights,
+    *,
+    source: object,
+    dtype: str,
+    shard: int,
+    moved: Moved,
+    replace: bool = False,
 ) -> None:
     """Write a folder that transformers reads, in files of ``shard`` bytes; see ``unfinished``."""
-    with unfinished(target, source, dtype, moved) as new:
+    with unfinished(target, source, dtype, moved, replace=replace) as new:
         tensors = new.stream.over(content.tensors)
         new.digests.update(huggingface.write_stored(new.folder, content.config, tensors, shard))
         new.meta.update(digest=new.stream.digest(tensors))

@@ -15,6 +15,8 @@ from gpt2dsl import Data, LoRA, Model, Optim, Parallel, Recipe, Task, Train
 from gpt2dsl.data.tokenizer import Tokenizer
 from gpt2dsl.engine.job import Result
 from gpt2dsl.layout.config import GPT2Config
+from gpt2dsl.schema.folder import OPTIMIZER_STATE, WEIGHTS
+from gpt2dsl.weights import reading, training_state
 from gpt2dsl.weights.formats import huggingface
 from tests.engine.conftest import small_recipe, text
 from tests.judges import random_weights
@@ -57,11 +59,16 @@ class Outcome:
         return self.metrics("loss")
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Of the last checkpoint, the optimizer's too."""
+        """Of the last checkpoint, the optimizer's too, by the file of one process."""
         assert self.result.checkpoint
         found: dict[str, NDArray[Any]] = {}
         for path in sorted(self.result.checkpoint.glob("*.safetensors")):
             found |= {f"{path.name} {name}": array for name, array in load_file(path).items()}
+        if not found:  # each rank wrote its part
+            weights = reading.read(self.result.checkpoint).arrays
+            states, _ = training_state.read(self.result.checkpoint)
+            found |= {f"{WEIGHTS} {name}": array for name, array in weights.items()}
+            found |= {f"{OPTIMIZER_STATE} {name}": state.load() for name, state in states.items()}
         return found
 
 

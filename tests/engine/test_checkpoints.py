@@ -17,6 +17,7 @@ from gpt2dsl.engine.rundir import RunDirectory
 from gpt2dsl.errors import InputError
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.weights import store, training_state
+from gpt2dsl.weights.files import hashing
 
 ALONE, COPIES, SHARDS = ParallelDims(), ParallelDims(dp=2), ParallelDims(mp=2)
 OTHER = "; dp 1 x mp 2 x pp 1, before dp 2 x mp 1 x pp 1: equal but for rounding"
@@ -126,7 +127,8 @@ class Team:
 
 def by_ranks(parent: Path, resume: str, count: int = 3) -> list[Any]:
     """What each rank finds: a folder, or its error."""
-    barrier, table = Barrier(count), {}
+    barrier = Barrier(count)
+    table: dict[int, Any] = {}
 
     def run(rank: int) -> Any:
         team: Any = Team(rank, ParallelDims(dp=count), barrier, table)
@@ -148,7 +150,7 @@ def test_ranks_agree_on_the_newest_checkpoint_that_all_find_intact_and_read_it_o
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_bytes(b"1234")
     compared: list[str] = []
-    before = store.checksum
+    before = hashing.checksum
 
     def spied(path: Path) -> str:
         compared.append(str(path.relative_to(tmp_path)))

@@ -371,7 +371,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = (
         Model(size="nano", layers=1, heads=2, hidden=16, positions=32, dropout=0.1)
         | Data(tokenizer="train", vocab=280)
-        | Train(batch_size=2, seq_length=16, steps=STEPS, save_every=1, keep=2)
+        | Train(batch_size=2, seq_length=16, steps=STEPS, save_every=1, keep=2, async_save=False)
         | Optim(lr=3e-3)
         | Schedule(kind="cosine", warmup=0.1, end=1e-4)
         | Runtime(output="runs")
@@ -379,6 +379,17 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (folder / "recipe.toml").write_text(recipe.to_toml())
     return folder / "recipe.toml"
+
+
+@pytest.fixture(scope="module")
+def in_background(recipe: Path) -> Path:
+    """The recipe, which saves in the background."""
+    said = recipe.read_text()
+    assert "async_save = false\n" in said
+    other = recipe.with_name("background") / recipe.name
+    other.parent.mkdir()
+    other.write_text(said.replace("async_save = false\n", ""))
+    return other
 
 
 @pytest.fixture(scope="module")
@@ -392,13 +403,33 @@ def undisturbed(
     return run, time.monotonic() - started
 
 
-@pytest.mark.parametrize(
-    "kills",
-    [5, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
-)
+KILLS = [5, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+
+
+@pytest.mark.parametrize("kills", KILLS)
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_where_an_undisturbed_one_does(
     zygote: Zygote, recipe: Path, undisturbed: tuple[Run, float], tmp_path: Path, kills: int
 ) -> None:
+    _check_kills(zygote, recipe, undisturbed, tmp_path, kills, lost=1)
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_a_run_that_saves_in_the_background_loses_the_save_under_way_and_nothing_else(
+    zygote: Zygote, in_background: Path, undisturbed: tuple[Run, float], tmp_path: Path, kills: int
+) -> None:
+    _check_kills(zygote, in_background, undisturbed, tmp_path, kills, lost=2)
+
+
+def _check_kills(
+    zygote: Zygote,
+    recipe: Path,
+    undisturbed: tuple[Run, float],
+    tmp_path: Path,
+    kills: int,
+    *,
+    lost: int,
+) -> None:
+    """That runs killed so often end as one that nothing disturbs; a kill loses so many steps."""
     whole, seconds = undisturbed
     chance = random.Random(kills)
     for number in itertools.count():
@@ -412,7 +443,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_where_an_undisturbed_on
                 seconds = min(seconds, time.monotonic() - started)
             kills -= code == -signal.SIGKILL
             _check_start(run.said, before)
-            assert run.saved >= max(before, run.steps - 1)
+            assert run.saved >= max(before, run.steps - lost)
         assert code == 0, run.said
         assert run.tensors == whole.tensors
         assert run.metrics == whole.metrics
@@ -452,6 +483,35 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_old_checkpoints_whole(
     assert run.tensors == undisturbed[0].tensors
     assert run.metrics == undisturbed[0].metrics
     assert run.names == undisturbed[0].names
+
+
+def test_a_full_disk_does_not_stop_a_run_that_saves_in_the_background(
+    zygote: Zygote, in_background: Path, undisturbed: tuple[Run, float], tmp_path: Path
+) -> None:
+    run = Run(zygote, tmp_path / "run", in_background)
+    process = run.start(seconds=60)
+    while run.directory is None or len(store.steps(run.directory / "checkpoints")) < 2:
+        time.sleep(0.01)
+    _, hard = resource.prlimit(process, resource.RLIMIT_FSIZE)
+    room = len(undisturbed[0].tensors[0]) - 1
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (room, hard))
+    while "training goes on" not in run.said:
+        time.sleep(0.01)
+    resource.prlimit(process, resource.RLIMIT_FSIZE, (hard, hard))
+    assert zygote.end() == 0, run.said
+    line = re.search(r"^.*training goes on.*$", run.said, re.MULTILINE)
+    assert line
+    failed = re.fullmatch(
+        r".*/step-(\d+): it can't be written: File too large \[G2-403\]; "
+        r"training goes on without the checkpoint of step \1",
+        line[0],
+    )
+    assert failed
+    assert f"the checkpoint of step {failed[1]} was not written" in run.said
+    assert "Traceback" not in run.said
+    assert run.saved == run.steps == STEPS
+    assert run.tensors == undisturbed[0].tensors
+    assert run.metrics == undisturbed[0].metrics
 
 
 def test_a_vocabulary_that_finds_no_room_in_a_checkpoint_is_said_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import time
@@ -31,7 +32,7 @@ import os, signal, sys, time
 rank, event, end, note = os.environ["GPT2DSL_TEST_KILL"].split("|")
 
 def hook(name, args):
-    if name == event and str(args[0 if event == "import" else 1]).endswith(end):
+    if name == event and str(args[1 if event == "os.rename" else 0]).endswith(end):
         with open(note, "w") as file:
             file.write(f"{os.getpid()} {time.time()}")
         os.kill(os.getpid(), signal.SIGKILL)
@@ -43,6 +44,7 @@ if os.environ.get("GPT2DSL_RANK") == rank:
 
 MOMENTS = {
     "start": (3, "import", "gpt2dsl.engine.train_step"),
+    "part": (1, "open", "rank_1/model.safetensors"),
     "save": (0, "os.rename", "step-10"),
 }
 
@@ -170,7 +172,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("moment", ["start", "step", "save"])
+@pytest.mark.parametrize("moment", ["start", "step", "part", "save"])
 def test_four_processes_of_which_one_is_killed_end_and_go_on_to_the_right_loss(
     alone: Outcome, tmp_path: Path, mark: bytes, moment: str
 ) -> None:
@@ -211,3 +213,26 @@ def test_a_failure_says_how_to_go_on_unless_it_would_come_again(
 
     monkeypatch.setattr(parallel, "supervise", fail)
     assert lost(there)[0] == f"rank 1: exit code 1 [G2-501]{advice}"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_rank_killed_at_random_moments_around_saves_leaves_the_newest_sealed_checkpoint_whole(
+    tmp_path: Path, mark: bytes
+) -> None:
+    chance = random.Random(1)
+    there = recipe(tmp_path, TWO).set("train.save_every", 1).set("train.steps", 400)
+    parent = Path(there.plan().directory) / "checkpoints"
+    for _ in range(30):
+        before = max((step for step, _ in store.steps(parent)), default=0)
+
+        def kill() -> None:
+            time.sleep(chance.uniform(0, 0.2))
+            os.kill(chance.choice(sorted(ranks(mark).items())[-2:])[1], signal.SIGKILL)
+
+        lost(there, After(before + chance.randrange(3, 8), kill))
+        assert ranks(mark) == {}
+        newest = store.newest(parent)
+        assert not newest.skipped
+        assert newest.step > before
+        assert not [path for path in parent.iterdir() if path.name.startswith(".")]

@@ -257,12 +257,28 @@ class Told(Callback):
         self.said.append(result.steps)
 
 
+def test_callbacks_are_told_of_checkpoints_of_the_background_once_they_are_sealed(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    told = Told()
+    run = recipe.set("runtime.output", str(tmp_path)).set("train.steps", 6)
+    run.set("train.save_every", 2).set("train.evaluate_every", 3).plan().run(callbacks=[told])
+    saved = [("saved", step) for step in (2, 4, 6)]
+    assert [event for event in told.said if event in saved] == saved
+    for event in saved:
+        assert told.said.index(event[1]) < told.said.index(event)
+    others = [event for event in told.said if event not in saved]
+    assert others == [("start", 0), ("eval", 0), 1, 2, 3, ("eval", 3), 4, 5, 6, ("eval", 6), 6]
+    assert told.said[-1] == 6  # the end
+
+
 def test_callbacks_are_told_in_order_and_events_are_written_for_tensorboard(
     recipe: Recipe, tmp_path: Path
 ) -> None:
     told = Told()
     run = recipe.set("runtime.output", str(tmp_path)).set("runtime.tensorboard", True)
     run = run.set("train.steps", 6).set("train.evaluate_every", 3).set("train.save_every", 4)
+    run = run.set("train.async_save", False)
     result = run.plan().run(callbacks=[told])
     assert told.said == [
         ("start", 0), ("eval", 0), 1, 2, 3, ("eval", 3), 4, ("saved", 4), 5, 6, ("saved", 6),

@@ -70,6 +70,8 @@ class TrainPlan(TaskPlan):
         steps.append(PlanStep("train", (self.weights, data), ("metrics.jsonl", "checkpoints")))
         if eval_data:
             steps.append(PlanStep("evaluate", ("checkpoints", eval_data), ("metrics.jsonl",)))
+        if self.parts.train.export != "none":
+            steps.append(PlanStep("convert", ("checkpoints",), ("hf",)))
         return (*steps, PlanStep("report", ("metrics.jsonl",), ("report.html", "result.json")))
 
     def memory_of_stage(self, config: GPT2Config, stage: StageSizes) -> Memory:

@@ -30,7 +30,7 @@ _ANY_SIDE = {
     "num_parallel_workers": _LOADER, "prefetch_size": _LOADER, "python_multiprocessing": _LOADER,
     "numa_enable": _LOADER, "input_columns": _COLUMNS, "output_columns": _COLUMNS,
 }  # fmt: skip
-_ONE_FILE = "checkpoints are whole, whatever the layout"
+_ANY_LAYOUT = "checkpoints are read under every layout"
 _SCALES = "starts at 2^16, doubles after 1,000 clean steps"
 
 NO_EFFECT_KEYS: dict[str, str] = {
@@ -94,10 +94,10 @@ NO_EFFECT_KEYS: dict[str, str] = {
     "lr_scale_factor": "read where lr_scale is on",
     "callbacks[MFLossMonitor].type": "metrics.jsonl and the progress bar have every step",
     "callbacks[CheckpointMointor].type": "checkpoints are always written",
-    "callbacks[CheckpointMointor].integrated_save": _ONE_FILE,
-    "callbacks[CheckpointMointor].save_network_params": _ONE_FILE,
+    "callbacks[CheckpointMointor].integrated_save": _ANY_LAYOUT,
+    "callbacks[CheckpointMointor].save_network_params": _ANY_LAYOUT,
     "callbacks[CheckpointMointor].save_trainable_params": "adapters are saved by themselves",
-    "callbacks[CheckpointMointor].async_save": "saving is atomic, and seldom waited for",
+    "callbacks[CheckpointMointor].async_save": "train.async_save is on unless it is turned off",
     "callbacks[ObsMonitor].type": _CLUSTER,
     "eval_callbacks[ObsMonitor].type": _CLUSTER,
     "remote_save_url": _CLUSTER,

@@ -73,10 +73,10 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
+def write(path: Path, tensors: Mapping[str, LazyTensor], **entries: str) -> str:
     """Write tensors in the given order, marked as PyTorch's, as transformers expects.
 
-    Only one block is in memory at a time.
+    Only one block is in memory at a time; ``entries`` are metadata.
 
     Returns:
         The file's checksum.
@@ -84,7 +84,7 @@ def write(path: Path, tensors: Mapping[str, LazyTensor]) -> str:
     Raises:
         OSError: the disk is full or not writable; ``store.writing`` turns it into a RunError.
     """
-    with begun(path, tensors) as file:
+    with begun(path, tensors, **entries) as file:
         for tensor in tensors.values():
             for block in tensor.blocks():
                 file.write(block.data)

@@ -127,12 +127,36 @@ def write(
     if shapes != expected:
         raise ValueError(f"not the network's tensors: {shapes.items() ^ expected.items()}")
     tensors = {name: converted(ArrayTensor.of(array), kind) for name, array in arrays.items()}
+    write_beside(
+        folder, geometry, tensors, tokenizer, classes, source=source, generation=generation
+    )
+    return write_tensors(folder, tensors)
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, LazyTensor]) -> dict[str, str]:
+    """Write only the file of tensors; return file → checksum."""
+    return {WEIGHTS: tensorfile.write(folder / WEIGHTS, tensors)}
+
+
+def write_beside(
+    folder: Path,
+    geometry: GPT2Config,
+    stored: Mapping[str, LazyTensor],
+    tokenizer: Tokenizer | None = None,
+    classes: Sequence[str] = (),
+    *,
+    source: Mapping[str, Any] | None = None,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write all files of trained weights but those with tensors; arguments as in ``write``.
+
+    config.json names the element type of most of ``stored``.
+    """
     if tokenizer:
         tokenizer.save(folder, geometry.positions, pads=geometry.labels > 0)
-    digests = write_stored(folder, config_of(geometry, tokenizer, classes, source), tensors)
+    write_config(folder, config_of(geometry, tokenizer, classes, source), stored)
     if generation is not None:
         write_json(folder / GENERATION, generation)
-    return digests
 
 
 def config_of(
@@ -167,7 +191,7 @@ def write_stored(
     write_config(folder, config, stored)
     shards = _shards(stored, shard)
     if len(shards) == 1:
-        return {WEIGHTS: tensorfile.write(folder / WEIGHTS, stored)}
+        return write_tensors(folder, stored)
     index: dict[str, str] = {}
     digests = {}
     for i, names in enumerate(shards, 1):
