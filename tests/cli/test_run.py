@@ -6,7 +6,8 @@ import click
 import pytest
 
 from gpt2dsl.cli.main import cli
-from gpt2dsl.cli.run import RESUME, _again
+from gpt2dsl.cli.run import RESUME, _again, _interruptible
+from gpt2dsl.errors import Interrupted
 from tests.commands import gpt2dsl
 
 
@@ -133,3 +134,11 @@ def test_every_command_that_shows_progress_can_be_quiet() -> None:
             assert found
             command = found
         assert any("--quiet" in param.opts for param in command.params), name
+
+
+def test_ctrl_c_before_the_steps_of_a_training_tells_how_to_start_again() -> None:
+    with pytest.raises(Interrupted) as stop, _interruptible("gpt2dsl run x.toml"):
+        raise KeyboardInterrupt
+    assert str(stop.value) == "interrupted\nstart again with: gpt2dsl run x.toml"
+    with pytest.raises(KeyboardInterrupt), _interruptible(""):
+        raise KeyboardInterrupt
