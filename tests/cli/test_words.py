@@ -182,6 +182,15 @@ def _messages(*packages: str) -> Iterator[tuple[str, str]]:
                 yield path.relative_to(root).as_posix(), text
 
 
+def _exists(option: str, text: str, named: str | None) -> bool:
+    """Whether a message says where an option exists, and it exists there."""
+    if option in OF_PYTHON:
+        return OF_PYTHON[option] in text
+    if option in ALSO_FOR_RECIPES:
+        return ALSO_FOR_RECIPES[option] in text and option in _options(_command("serve"))
+    return named is not None and option in _options(_command(named))
+
+
 def test_options_in_shared_messages_come_with_the_command_that_has_them() -> None:
     seen, wrong = set(), []
     for module, text in _messages(*SHARED):
@@ -194,17 +203,10 @@ def test_options_in_shared_messages_come_with_the_command_that_has_them() -> Non
                 named = "data.prepare"
             elif word in COMMANDS and not isinstance(_command_of(word), click.Group):
                 named = word
-            elif word in ALSO_FOR_RECIPES:
-                if ALSO_FOR_RECIPES[word] not in text or word not in _options(_command("serve")):
-                    wrong.append((module, word, text))
-                seen.add(word)
-            elif word in OF_PYTHON:
-                if OF_PYTHON[word] not in text:
-                    wrong.append((module, word, text))
             elif word.startswith("--"):
-                if not named or word not in _options(_command(named)):
-                    wrong.append((module, word, text))
                 seen.add(word)
+                if not _exists(word, text, named):
+                    wrong.append((module, word, text))
     assert not wrong
     assert seen >= {"--base", "--strategy", "--from", "--merge", "--max-stops", "--python"}
 
