@@ -84,7 +84,8 @@ def _chain(
     if len(callbacks) == 1:  # a chain in Python has one list of callbacks for all stages
         callbacks *= len(plan.stages)
     trains = any(stage.plan.optimizer for stage in plan.stages)
-    with _interruptible(again if trains else ""):
+    folders = [stage.directory for stage in plan.stages]
+    with _interruptible(again if trains else "", folders):
         result = plan.run(resume_command=again, stage_callbacks=callbacks)
     options.echo_result(result, as_json=as_json)
 
@@ -113,7 +114,8 @@ def _recipe(
     anew = [RESUME] if plan.starts_anew else []
     again = _again(spec, settings, name, anew, several=node is not None)
     try:
-        with _interruptible(again if plan.optimizer and here is None else ""):
+        told = again if plan.optimizer and here is None else ""
+        with _interruptible(told, [Path(plan.directory)]):
             result = plan.run(
                 resume_command=again,
                 callbacks=callbacks,
@@ -132,8 +134,14 @@ def _recipe(
 
 
 @contextmanager
-def _interruptible(again: str) -> Iterator[None]:
-    """Add the command that continues a training to Ctrl-C outside its steps, which saves nothing.
+def _interruptible(again: str, folders: Sequence[Path]) -> Iterator[None]:
+    """Add the command that continues a training to a Ctrl-C that saves no checkpoint.
+
+    That is one outside the steps, or a second one.
+
+    Args:
+        again: the command; "" adds nothing.
+        folders: directories of the runs; the command goes on where one has a checkpoint.
 
     Raises:
         Interrupted: Ctrl-C was pressed, and ``again`` is not "".
@@ -143,7 +151,13 @@ def _interruptible(again: str) -> Iterator[None]:
     except KeyboardInterrupt:
         if not again:
             raise
-        raise Interrupted("G2-404", f"interrupted\nstart again with: {again}") from None
+        from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where runs are
+
+        saved = any(
+            store.newest(folder / "checkpoints", contents=False).folder for folder in folders
+        )
+        how = "go on" if saved else "start again"
+        raise Interrupted("G2-404", f"interrupted\n{how} with: {again}") from None
 
 
 def _show(plan: Plan | ChainPlan) -> None:
