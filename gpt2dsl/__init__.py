@@ -19,6 +19,7 @@ from gpt2dsl.chain.chain import Chain
 from gpt2dsl.engine.callbacks import Callback, Start
 from gpt2dsl.engine.interrupt import held
 from gpt2dsl.errors import (
+    ArgumentValueError,
     Fault,
     FileError,
     Gpt2DslError,
@@ -83,29 +84,59 @@ __all__ = [
 ]
 
 
-def load(weights: str | os.PathLike[str], *, tokenizer: str = "auto") -> LanguageModel:
+_ARGUMENTS = {
+    "model.size": "load(size=)",
+    "model.heads": "load(heads=)",
+    "data.tokenizer": "tokenizer=",
+}
+"""Key of a recipe → argument of the functions here that stands for it in messages."""
+
+
+def load(
+    weights: str | os.PathLike[str],
+    *,
+    tokenizer: str = "auto",
+    size: str = "",
+    heads: int | None = None,
+    activation: str = "",
+) -> LanguageModel:
     """Load a model with its tokenizer: ``lm.generate(["text"], max_new_tokens=20)``.
 
     Args:
         weights: a folder or file of Hugging Face, MindFormers or PEFT, a checkpoint or run of ours,
             a size, or a name on the Hub: ``gpt2``, ``cerebras/Cerebras-GPT-13B``.
         tokenizer: auto for the one beside the weights, gpt2 for the published one, or a folder.
+        size: as in ``[model]``, for a ``.ckpt`` without YAML; it must agree with the weights.
+        heads: likewise.
+        activation: likewise.
 
     Raises:
-        InputError: there are no such weights, or they or the tokenizer are damaged.
+        SpecError: a size, a number of heads or an activation is invalid.
+        InputError: there are no such weights, they or the tokenizer are damaged, or they have
+            another size, other heads or another activation.
     """
     from gpt2dsl.weights import location  # noqa: PLC0415  # not needed to build a recipe
 
     name = os.fspath(weights)
+    network = Model(size=size, heads=heads, activation=activation)
     location.refuse_absent(name)  # before MindSpore is imported, which takes seconds
     with held():
         from gpt2dsl.engine.language_model import LanguageModel  # noqa: PLC0415  # has MindSpore
+        from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # as above
 
-    return LanguageModel.load(name, tokenizer=tokenizer)
+    overrides = Overrides.of(network, fetch=True)
+    model = LanguageModel.load(name, overrides, tokenizer=tokenizer, arguments=_ARGUMENTS)
+    overrides.require(model.geometry, name)
+    return model
 
 
 def pipeline(
-    task: str, model: str | os.PathLike[str] | TextModel, *, backend: str = "ms", **generation: Any
+    task: str,
+    model: str | os.PathLike[str] | TextModel,
+    *,
+    backend: str = "ms",
+    tokenizer: str = "auto",
+    **generation: Any,
 ) -> TextGeneration:
     """Build a pipeline: ``pipeline("text_generation", "124m")("I love", max_length=20)``.
 
@@ -113,6 +144,7 @@ def pipeline(
         task: text_generation.
         model: as in ``load``, or what that gave; of ``mslite`` what ``gpt2dsl export`` wrote.
         backend: ms for MindSpore, mslite for exported graphs.
+        tokenizer: as in ``load``, for a model that is loaded here.
         generation: keys of ``[generation]`` that count where a call says no others.
 
     Raises:
@@ -121,15 +153,17 @@ def pipeline(
         InputError: there are no such weights, or they are damaged.
     """
     if task not in ("text_generation", "text-generation"):
-        raise ValueError(f"expected text_generation, found {task!r}")
+        raise ArgumentValueError(f"expected text_generation, found {task!r}")
     if backend not in ("ms", "mslite"):
-        raise ValueError(f"expected ms or mslite, found {backend!r}")
+        raise ArgumentValueError(f"expected ms or mslite, found {backend!r}")
     with held():
         from gpt2dsl.engine.exported import ExportedModel  # noqa: PLC0415  # imports MindSpore
         from gpt2dsl.engine.text_pipeline import TextGeneration  # noqa: PLC0415  # as above
 
     if isinstance(model, str | os.PathLike):
         path = os.fspath(model)
-        loaded = load(path) if backend == "ms" else ExportedModel.load(path)
+        if backend == "ms":
+            return TextGeneration(load(path, tokenizer=tokenizer), **generation)
+        loaded = ExportedModel.load(path, tokenizer=tokenizer, arguments=_ARGUMENTS)
         return TextGeneration(loaded, **generation)
     return TextGeneration(model, **generation)

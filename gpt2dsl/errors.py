@@ -2,7 +2,9 @@
 
 Gpt2DslError
 ├── SpecError     the spec, the recipe or the command is wrong     exit code 2
-│   └── InputError    weights or data that it names can't be used  exit code 2
+│   ├── InputError          weights or data that it names can't be used  exit code 2
+│   ├── ArgumentTypeError   a call in Python has an argument of a wrong type; also a TypeError
+│   └── ArgumentValueError  a call in Python has a wrong value; also a ValueError
 └── RunError      the run failed                                   exit code 1
     ├── FileError     a file can't be read or written
     ├── Interrupted   stopped by the user, with a checkpoint
@@ -15,7 +17,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import attrs
@@ -161,6 +164,30 @@ class SpecError(Gpt2DslError):
         self.code = self.faults[0].code
         super().__init__("\n".join(map(str, self.faults)))
 
+    @classmethod
+    def of(cls, faults: Iterable[Fault]) -> Self:
+        """Return the error of several faults, of a subclass too."""
+        error = cls.__new__(cls)
+        SpecError.__init__(error, faults)
+        return error
+
+    def in_words(self, words: Mapping[str, str]) -> Self:
+        """Return the error with each key of a recipe in messages replaced by the caller's word."""
+        keys = re.compile("|".join(rf"\b{re.escape(key)}\b" for key in words) or "(?!)")
+        return self.of(
+            attrs.evolve(fault, message=keys.sub(lambda key: words[key[0]], fault.message))
+            for fault in self.faults
+        )
+
+
+@contextmanager
+def in_words(words: Mapping[str, str]) -> Iterator[None]:
+    """Re-raise errors with keys of a recipe replaced, see ``SpecError.in_words``."""
+    try:
+        yield
+    except SpecError as error:
+        raise error.in_words(words) from None
+
 
 class InputError(SpecError):
     """Weights or data that can't be used, with a line per fault: ``path: message``."""
@@ -168,12 +195,19 @@ class InputError(SpecError):
     def __init__(self, code: str, path: object, message: str) -> None:
         super().__init__([Fault(code, "", str(path), message)])
 
-    @classmethod
-    def of(cls, faults: Iterable[Fault]) -> InputError:
-        """Return the error of several faults of one file."""
-        error = cls.__new__(cls)
-        SpecError.__init__(error, faults)
-        return error
+
+class ArgumentTypeError(SpecError, TypeError):
+    """An argument of a wrong type, in a call from Python."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__([Fault("G2-201", "", "", message)])
+
+
+class ArgumentValueError(SpecError, ValueError):
+    """An argument of a wrong value, in a call from Python."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__([Fault("G2-202", "", "", message)])
 
 
 class RunError(Gpt2DslError):

@@ -18,6 +18,7 @@ from gpt2dsl.recipe import Recipe
     help="A file with a text per line, or a .jsonl; - for stdin.",
 )
 @options.tokenizer
+@options.overrides
 @options.quiet
 @options.as_json
 def command(
@@ -27,11 +28,13 @@ def command(
     file: str | None,
     tokenizer: str | None,
     as_json: bool,
+    **network: object,
 ) -> None:
     inputs, option = options.texts_or_file("text", texts, file)
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
+            **options.network(network),
             **options.named_tokenizer(tokenizer),
             "task.kind": ("classify", option),
             "task.texts": (inputs, option),

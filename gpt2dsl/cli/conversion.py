@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from gpt2dsl.cli import options
 from gpt2dsl.recipe import Recipe
 
-OF_NETWORK = {name: f"model.{name}" for name in ("size", "heads", "activation")}
-"""Option of ``options.overrides`` → its key."""
-
 
 def run(
     kind: str,

@@ -32,6 +32,6 @@ from gpt2dsl.parts.task import TARGET_DTYPES
 @options.as_json
 def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
     of_task = ("to", "dtype", "merge", "max_shard_size")
-    keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
+    keys = {name: f"task.{name}" for name in of_task} | options.OF_NETWORK
     keys |= {"base": "model.weights", "allow_missing": "model.allow_missing"}
     conversion.run("convert", source, target, options_given, keys, as_json=as_json)

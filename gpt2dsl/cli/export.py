@@ -44,6 +44,6 @@ _RULES = Export.rules()
 @options.as_json
 def command(source: str, target: str, as_json: bool, **options_given: object) -> None:
     of_task = ("format", "seq_length", "batch", "dtype", "cache", "ge")
-    keys = {name: f"task.{name}" for name in of_task} | conversion.OF_NETWORK
+    keys = {name: f"task.{name}" for name in of_task} | options.OF_NETWORK
     keys |= {"base": "model.weights"}
     conversion.run("export", source, target, options_given, keys, called="WEIGHTS", as_json=as_json)

@@ -59,6 +59,7 @@ _REPEATED = {
     help="A file with a prompt per line, or a .jsonl; - for stdin.",
 )
 @options.tokenizer
+@options.overrides
 @options.quiet
 @options.as_json
 @click.option("--jsonl", is_flag=True, help="Print a line of JSON for each text.")
@@ -73,9 +74,11 @@ def command(
     **given: Any,
 ) -> None:
     inputs, option = prompts_asked(prompts, file, as_json=as_json, jsonl=jsonl)
+    network = {name: given.pop(name) for name in options.OF_NETWORK}
     recipe = Recipe().override(
         {
             "model.weights": (weights, "WEIGHTS"),
+            **options.network(network),
             **options.named_tokenizer(tokenizer),
             "task.kind": ("generate", option),
             "task.prompts": (inputs, option),

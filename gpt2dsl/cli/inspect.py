@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import click
 
 from gpt2dsl.cli import options
 from gpt2dsl.columns import left, width
 from gpt2dsl.errors import counted
-from gpt2dsl.parts.model import ALIASES, SIZES
+from gpt2dsl.parts.model import Model
 from gpt2dsl.schema.fate import shown
 
 
@@ -30,12 +31,8 @@ def command(
     from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # imports NumPy
     from gpt2dsl.weights.inspection import inspect  # noqa: PLC0415  # as above
 
-    overrides = Overrides(
-        size=SIZES[ALIASES.get(size, size)] if size else None,
-        heads=given["heads"],
-        activation=given["activation"] or "",
-        base=given["base"] or "",
-    )
+    network = Model(size=size or "", heads=given["heads"], activation=given["activation"] or "")
+    overrides = attrs.evolve(Overrides.of(network, fetch=False), base=given["base"] or "")
     report = inspect(weights, overrides)
     if as_json:
         options.echo_json(report)

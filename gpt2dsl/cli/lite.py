@@ -30,13 +30,16 @@ def setup(python: str) -> None:
 @click.argument("folder", metavar="DST")
 @click.option("--prompt", "prompts", multiple=True, help="A text to continue; may be repeated.")
 @click.option("--prompts", "file", metavar="FILE", help="As for gpt2dsl generate.")
+@options.tokenizer
 @options.quiet
 @options.as_json
 @click.option("--jsonl", is_flag=True, help="Print a line of JSON for each text.")
 def run(
+    *,
     folder: str,
     prompts: tuple[str, ...],
     file: str | None,
+    tokenizer: str | None,
     as_json: bool,
     jsonl: bool,
     **given: Any,
@@ -50,7 +53,7 @@ def run(
 
     generation = generate.generation(given)
     inputs = texts.read(asked, "prompt")
-    with ExportedModel.load(folder) as model:
+    with ExportedModel.load(folder, tokenizer=tokenizer or "auto") as model:
         if generation.stream and not (as_json or jsonl):
             model.show(inputs, generation, lambda text: click.echo(text, nl=False))
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,19 @@ def _newest(_context: click.Context, _option: click.Parameter, name: str | None)
 base = click.option(
     "--base", metavar="WEIGHTS", callback=_newest, help="Base weights of an adapter."
 )
+
+
+OF_NETWORK = {name: f"model.{name}" for name in ("size", "heads", "activation")}
+"""Option of ``overrides`` → its key."""
+
+
+def network(given: Mapping[str, object]) -> dict[str, tuple[object, str]]:
+    """Return the recipe values for those options of ``overrides`` that are given."""
+    return {
+        key: (given[name], f"--{name}")
+        for name, key in OF_NETWORK.items()
+        if given[name] is not None
+    }
 
 
 def named_tokenizer(name: str | None) -> dict[str, tuple[str, str]]:

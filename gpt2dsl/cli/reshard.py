@@ -53,5 +53,5 @@ def command(source: str, target: str, as_json: bool, **options_given: object) ->
         "strategy": "task.source_strategy",
         "optimizer": "task.optimizer",
     }
-    keys |= conversion.OF_NETWORK
+    keys |= options.OF_NETWORK
     conversion.run("reshard", source, target, options_given, keys, as_json=as_json)

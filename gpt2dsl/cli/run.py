@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -82,7 +83,10 @@ def _chain(
     callbacks = callbacks_of(spec)
     if len(callbacks) == 1:  # a chain in Python has one list of callbacks for all stages
         callbacks *= len(plan.stages)
-    result = plan.run(resume_command=again, stage_callbacks=callbacks)
+    trains = any(stage.plan.optimizer for stage in plan.stages)
+    folders = [stage.directory for stage in plan.stages]
+    with _interruptible(again if trains else "", folders):
+        result = plan.run(resume_command=again, stage_callbacks=callbacks)
     options.echo_result(result, as_json=as_json)
 
 
@@ -108,13 +112,16 @@ def _recipe(
         callbacks.append(Profile(Path(plan.directory) / "profile"))
     streams = plan.streams and not as_json
     anew = [RESUME] if plan.starts_anew else []
+    again = _again(spec, settings, name, anew, several=node is not None)
     try:
-        result = plan.run(
-            resume_command=_again(spec, settings, name, anew, several=node is not None),
-            callbacks=callbacks,
-            on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
-            node=here,
-        )
+        told = again if plan.optimizer and here is None else ""
+        with _interruptible(told, [Path(plan.directory)]):
+            result = plan.run(
+                resume_command=again,
+                callbacks=callbacks,
+                on_text=(lambda text: click.echo(text, nl=False)) if streams else None,
+                node=here,
+            )
     except Interrupted as stop:
         if here is None:
             raise
@@ -124,6 +131,33 @@ def _recipe(
         ) from None  # launch does not count this as a failure
     if not streams:
         options.echo_result(result, as_json=as_json)
+
+
+@contextmanager
+def _interruptible(again: str, folders: Sequence[Path]) -> Iterator[None]:
+    """Add the command that continues a training to a Ctrl-C that saves no checkpoint.
+
+    That is one outside the steps, or a second one.
+
+    Args:
+        again: the command; "" adds nothing.
+        folders: directories of the runs; the command goes on where one has a checkpoint.
+
+    Raises:
+        Interrupted: Ctrl-C was pressed, and ``again`` is not "".
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not again:
+            raise
+        from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where runs are
+
+        saved = any(
+            store.newest(folder / "checkpoints", contents=False).folder for folder in folders
+        )
+        how = "go on" if saved else "start again"
+        raise Interrupted("G2-404", f"interrupted\n{how} with: {again}") from None
 
 
 def _show(plan: Plan | ChainPlan) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from gpt2dsl.cli import options
+from gpt2dsl.parts import Model
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.plan import serving
 from gpt2dsl.recipe import Recipe
@@ -39,6 +40,7 @@ def _task_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="A LoRA adapter of WEIGHTS and its name in requests; may be repeated.",
 )
 @options.tokenizer
+@options.overrides
 @click.option(
     "--api-key",
     envvar="GPT2DSL_API_KEY",
@@ -63,6 +65,7 @@ def command(
     checks: bool,
     **task_options: Any,
 ) -> None:
+    network = {name: task_options.pop(name) for name in options.OF_NETWORK}
     name = name or click.get_current_context().meta[options.WRITTEN]
     if missing := serving.missing():
         raise click.UsageError(missing)
@@ -77,6 +80,7 @@ def command(
             key=api_key or "",
             is_open=insecure,
             tokenizer=tokenizer or "auto",
+            network=_network(network),
             adapters={adapter: options.newest_run(path) for adapter, path in paths.items()},
             checks=checks,
         )
@@ -86,6 +90,11 @@ def command(
 
         stop.restore()
         serve(weights, name, settings, listening, stop)
+
+
+def _network(given: Mapping[str, object]) -> Model:
+    part = Recipe().override(options.network(given)).parts.get("model")
+    return part if isinstance(part, Model) else Model()
 
 
 def _task(task_options: dict[str, Any]) -> Serve:

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import click
 
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, SpecError
 from gpt2dsl.parts import TABLES, TASKS, owners, trainer
 
 _KEY = re.compile(r"\b(?:task|model|data|generation)\.(\w+)\b")
@@ -55,7 +55,7 @@ def translated(error: SpecError, command: click.Command) -> SpecError:
     if {"spec", "specs"} & words.keys():
         return error
     faults = [_translated(fault, words) for fault in error.faults]
-    return InputError.of(faults) if isinstance(error, InputError) else SpecError(faults)
+    return error.of(faults)
 
 
 _OF_A_FILE = ("--file", "--input", "--prompts", "--texts")

@@ -27,5 +27,5 @@ def _without_tokenizer(vocab: int) -> str:
     """Return the message on weights whose tokenizer is unknown."""
     return (
         f"no tokenizer lies beside the weights, and GPT-2's own has {GPT2_VOCAB} entries where the "
-        f"word table has {vocab} rows: name a folder that has the tokenizer (--tokenizer)"
+        f"word table has {vocab} rows: name a folder that has the tokenizer (data.tokenizer)"
     )

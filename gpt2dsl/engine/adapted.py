@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import numpy as np
 
 from gpt2dsl.backend import device
@@ -14,19 +15,20 @@ from gpt2dsl.weights.network_weights import Weights
 from gpt2dsl.weights.values import Values
 
 
-def read(weights: str, base: str) -> Weights:
+def read(weights: str, base: str, overrides: Overrides) -> Weights:
     """Return the weights of an adapter, merged into its base.
 
     Args:
         weights: as in ``reading.read``.
         base: the base weights, if the adapter's files name none.
+        overrides: properties of the base that its files may lack.
 
     Raises:
         InputError: the weights are no adapter of a language model, or are unusable.
     """
-    adapter = opening.adapter(weights, Overrides(fetch=True), contents=False)
+    adapter = opening.adapter(weights, overrides, contents=False)
     names_none = adapter.origin is not None and not adapter.base
-    merged = reading.read(weights, Overrides(fetch=True, base=base if names_none else ""))
+    merged = reading.read(weights, attrs.evolve(overrides, base=base if names_none else ""))
     if merged.geometry.labels:
         raise InputError("G2-317", weights, "it is an adapter of a classifier, and this is none")
     return merged

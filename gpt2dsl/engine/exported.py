@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -13,7 +14,7 @@ from gpt2dsl.engine.generation.decoder import Decoder
 from gpt2dsl.engine.generation.prompt import Prompt
 from gpt2dsl.engine.generation.request import Request
 from gpt2dsl.engine.text_model import AT_ONCE, TextModel
-from gpt2dsl.errors import Fault, InputError, SpecError
+from gpt2dsl.errors import Fault, InputError, SpecError, in_words
 from gpt2dsl.files import cache
 from gpt2dsl.lite import description, opening
 from gpt2dsl.lite.decoder import ExportedDecoder
@@ -52,8 +53,19 @@ class ExportedModel(TextModel, Closing):
         self.runtime, self.described = runtime, described
 
     @classmethod
-    def load(cls, name: str | Path) -> ExportedModel:
+    def load(
+        cls,
+        name: str | Path,
+        *,
+        tokenizer: str = "auto",
+        arguments: Mapping[str, str] | None = None,
+    ) -> ExportedModel:
         """Load the model of an exported folder.
+
+        Args:
+            name: the folder.
+            tokenizer: auto for the one beside the graphs, gpt2, or a folder.
+            arguments: as for ``LanguageModel.load``.
 
         Raises:
             InputError: the folder is no export (G2-301), is damaged (G2-304), can't generate
@@ -66,10 +78,10 @@ class ExportedModel(TextModel, Closing):
             graphs = ", ".join(described.files)
             message = f"it has no graphs with a cache, which generate: {graphs}"
             raise InputError("G2-317", folder, message)
-        tokenizer_folder = folder if tokenizer_files.is_beside(folder) else None
-        tokenizer = of_weights(tokenizer_folder, described.shapes.geometry.vocab, folder)
+        with in_words(arguments or {}):
+            loaded_tokenizer = _tokenizer(folder, tokenizer, described.shapes.geometry.vocab)
         beside = defaults.read(None, folder / GENERATION, described.shapes.geometry)
-        return cls(opening.runtime(folder, described), described, tokenizer, beside)
+        return cls(opening.runtime(folder, described), described, loaded_tokenizer, beside)
 
     def _request(
         self, prompt: Prompt, generation: Generation, number: int, **options: bool
@@ -90,3 +102,12 @@ class ExportedModel(TextModel, Closing):
     def close(self) -> None:
         """Release the resources of the runtime."""
         self.runtime.close()
+
+
+def _tokenizer(folder: Path, name: str, vocab: int) -> Tokenizer:
+    """Load the tokenizer of an export with that many rows in its word table."""
+    if name == "auto":
+        return of_weights(folder if tokenizer_files.is_beside(folder) else None, vocab, folder)
+    tokenizer = Tokenizer.load(name)
+    tokenizer.require(vocab, name)
+    return tokenizer

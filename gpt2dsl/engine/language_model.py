@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -25,7 +25,7 @@ from gpt2dsl.engine.generation.prompt import Prompt, checked_ids, require_list
 from gpt2dsl.engine.job import Job
 from gpt2dsl.engine.likelihood import Likelihood, Pair, likelihoods, windows
 from gpt2dsl.engine.text_model import TextModel
-from gpt2dsl.errors import InputError, RunError
+from gpt2dsl.errors import ArgumentValueError, InputError, RunError, in_words
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.precision import FLOAT32, PrecisionPolicy
 from gpt2dsl.model.chunked_prefill import ChunkedPrefill
@@ -63,6 +63,8 @@ class LanguageModel(TextModel):
         self._prefill: ChunkedPrefill | None = None
         self.adapters: dict[str, LanguageModel] = {}
         self._adapted: dict[str, GPT2] = {}
+        self._overrides = Overrides(fetch=True)
+        self._arguments: Mapping[str, str] = {}
 
     @classmethod
     def load(
@@ -75,6 +77,7 @@ class LanguageModel(TextModel):
         precision: PrecisionPolicy = FLOAT32,
         tensor_group: TensorParallelGroup = NO_TENSOR_PARALLEL,
         tokenizer: str = "auto",
+        arguments: Mapping[str, str] | None = None,
     ) -> LanguageModel:
         """Load a model from weights of any format.
 
@@ -86,20 +89,25 @@ class LanguageModel(TextModel):
             tensor_group: tensor parallel group of this rank.
             precision: mixed precision policy; float32 by default.
             tokenizer: auto for the one beside the weights, gpt2, or a folder.
+            arguments: key of a recipe → the caller's argument, which errors name in its place.
 
         Raises:
             InputError: the weights do not exist, or they or their tokenizer are damaged.
         """
-        loaded_weights = reading.read(weights, overrides or Overrides(fetch=True))
-        if loaded_weights.geometry.labels:
-            message = "it is a classifier; gpt2dsl classify uses it"
-            raise InputError("G2-317", weights, message)
-        loaded_tokenizer = _tokenizer(loaded_weights, tokenizer)
+        overrides, words = overrides or Overrides(fetch=True), arguments or {}
+        with in_words(words):
+            loaded_weights = reading.read(weights, overrides)
+            if loaded_weights.geometry.labels:
+                message = "it is a classifier; gpt2dsl classify uses it"
+                raise InputError("G2-317", weights, message)
+            loaded_tokenizer = _tokenizer(loaded_weights, tokenizer, words)
         values = _values(loaded_weights, seed, loaded_weights.geometry)
         network = network_of(
             loaded_weights.geometry, values, on, precision, tensor_group=tensor_group
         )
-        return cls(network, loaded_tokenizer, loaded_weights.defaults)
+        model = cls(network, loaded_tokenizer, loaded_weights.defaults)
+        model._overrides, model._arguments = overrides, words
+        return model
 
     @classmethod
     def of_job(
@@ -144,9 +152,10 @@ class LanguageModel(TextModel):
             ValueError: the name is empty or taken.
         """
         if not name or name in self.adapters:
-            raise ValueError(f"expected the name of a new adapter, found {name!r}")
-        merged = adapted.read(weights, base)
-        loaded_tokenizer = _tokenizer(merged, tokenizer)
+            raise ArgumentValueError(f"expected the name of a new adapter, found {name!r}")
+        with in_words(self._arguments):
+            merged = adapted.read(weights, base, self._overrides)
+            loaded_tokenizer = _tokenizer(merged, tokenizer, self._arguments)
         if (
             isinstance(loaded_tokenizer, InputError)
             and merged.geometry.vocab == self.geometry.vocab
@@ -174,12 +183,12 @@ class LanguageModel(TextModel):
         positions, vocab = self.geometry.positions, self.geometry.vocab
         if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
             actual = f"{array.dtype} {list(array.shape)}"
-            raise ValueError(f"expected integers [batch, time], found {actual}")
+            raise ArgumentValueError(f"expected integers [batch, time], found {actual}")
         if array.shape[1] > positions:
-            raise ValueError(f"expected at most {positions} tokens, found {array.shape[1]}")
+            raise ArgumentValueError(f"expected at most {positions} tokens, found {array.shape[1]}")
         if array.min() < 0 or array.max() >= vocab:
             actual = f"{array.min()} to {array.max()}"
-            raise ValueError(f"expected ids from 0 to {vocab - 1}, found {actual}")
+            raise ArgumentValueError(f"expected ids from 0 to {vocab - 1}, found {actual}")
         return self._scores.logits(array.astype(np.int32))
 
     @overload  # a str is a sequence of str too: the first match counts
@@ -213,12 +222,12 @@ class LanguageModel(TextModel):
             ValueError: the lists differ in length, or only one argument is a list.
         """
         if _is_one(context) != _is_one(continuation) and len(context) + len(continuation):
-            raise ValueError("expected a context and a continuation, or a list of each")
+            raise ArgumentValueError("expected a context and a continuation, or a list of each")
         if _is_one(context):
             return self._likelihoods([self._pair(context, continuation)])[0]
         if len(context) != len(continuation):
             counts = f"{len(context)} and {len(continuation)}"
-            raise ValueError(f"expected as many contexts as continuations, found {counts}")
+            raise ArgumentValueError(f"expected as many contexts as continuations, found {counts}")
         return self._likelihoods(list(map(self._pair, context, continuation)))
 
     @overload
@@ -305,7 +314,7 @@ def _is_one(text: Any) -> bool:
     return isinstance(text, str) or (len(text) > 0 and isinstance(text[0], int | np.integer))
 
 
-def _tokenizer(weights: Weights, name: str) -> Tokenizer | InputError:
+def _tokenizer(weights: Weights, name: str, arguments: Mapping[str, str]) -> Tokenizer | InputError:
     """Load the tokenizer of weights, or return an error: prompts of ids need none."""
     vocab = weights.geometry.vocab
     if name != "auto":
@@ -317,7 +326,7 @@ def _tokenizer(weights: Weights, name: str) -> Tokenizer | InputError:
     try:
         return of_weights(None, vocab, weights.path)
     except InputError as error:
-        return error
+        return error.in_words(arguments)
 
 
 def loaded(

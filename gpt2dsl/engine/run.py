@@ -25,6 +25,8 @@ ENGINES = {
 """Task → module of its engine, by name: only the task's module is imported, since most import
 MindSpore, and the server's is in a layer above the engines."""
 
+_ELSEWHERE = '--set runtime.device=cpu, .set("runtime.device", "cpu") in Python, runs here'
+
 
 def run(job: Job, node: Node | None = None) -> Result:
     """Run a job.
@@ -37,7 +39,7 @@ def run(job: Job, node: Node | None = None) -> Result:
         RunError: the job failed, or the device is unavailable.
     """
     if reason := devices.refusal(job.parts):
-        raise RunError("G2-402", f"{reason}; --set runtime.device=cpu runs here")
+        raise RunError("G2-402", f"{reason}; {_ELSEWHERE}")
     if node:
         return parallel.run_node(job, node, orders=control_channel.from_stdin())
     if job.parts.parallel.ranks > 1:

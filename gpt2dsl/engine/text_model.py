@@ -30,7 +30,7 @@ from gpt2dsl.engine.generation.slots import Slots
 from gpt2dsl.engine.generation.text import Pieces
 from gpt2dsl.engine.job import BETWEEN
 from gpt2dsl.engine.progress import Bar
-from gpt2dsl.errors import InputError, counted
+from gpt2dsl.errors import ArgumentValueError, InputError, counted
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.layout.params import parameter_count
 from gpt2dsl.notebook import ShownAsCode
@@ -119,7 +119,7 @@ class TextModel(ShownAsCode, ABC):
         settings = Generation(**generation)
         if isinstance(prompts, str):
             if self.defaults.completed(settings).num_return_sequences > 1:
-                raise ValueError("several continuations come for a list: generate([text])")
+                raise ArgumentValueError("several continuations come for a list: generate([text])")
             (continuation,) = self.continuations([prompts], settings)
             return continuation.prompt + continuation.text
         return [result.prompt + result.text for result in self.continuations(prompts, settings)]
@@ -138,7 +138,7 @@ class TextModel(ShownAsCode, ABC):
         """
         settings = Generation(**generation)
         if settings.num_return_sequences > 1:
-            raise ValueError("a stream is one text; generate gives several of a prompt")
+            raise ArgumentValueError("a stream is one text; generate gives several of a prompt")
         settings = settings.evolve(num_return_sequences=1, stream=True)
         return self.pieces(self.row(prompt, settings))
 

@@ -39,8 +39,9 @@ class Guard:
         named = {name for name, _ in headers}
         host = b"".join(value for name, value in headers if name == b"host").decode("latin-1")
         if host and not self._is_ours(host):
-            message = f"host {host[:80]!r} is not served here; --allowed-host allows a name"
-            return ApiError(403, message, code="host_not_allowed")
+            message = f"host {host[:80]!r} is not served here"
+            cure = "--allowed-host, task.allowed_hosts in a recipe, allows a name"
+            return ApiError(403, f"{message}; {cure}", code="host_not_allowed")
         if {b"content-length", b"transfer-encoding"} <= named:
             message = "a body has a Content-Length or a Transfer-Encoding, not both"
             return ApiError(400, message, headers={"Connection": "close"})

@@ -28,12 +28,14 @@ class Limits:
         """Refuse a request that exceeds the limits, with an ApiError."""
         stops = body.stops
         if len(stops) > self.stops:
-            message = f"stop: {len(stops)} texts are more than {self.stops} (--max-stops)"
-            raise ApiError(400, message, param="stop")
+            message = f"stop: {len(stops)} texts are more than {self.stops}"
+            cure = "--max-stops, task.max_stops in a recipe"
+            raise ApiError(400, f"{message} ({cure})", param="stop")
         if longest := max((len(stop) for stop in stops if len(stop) > self.stop_length), default=0):
             message = f"stop: a text of {longest} characters is longer than {self.stop_length}"
             raise ApiError(400, message, param="stop")
         texts = prompts * body.candidates
         if texts > self.texts:
             message = f"n and prompt: {texts} texts are more than {self.texts}, which fit here"
-            raise ApiError(400, f"{message} at once (--batch, --queue)", param="n")
+            cure = "--batch and --queue, task.batch and task.queue in a recipe"
+            raise ApiError(400, f"{message} at once ({cure})", param="n")

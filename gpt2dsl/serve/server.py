@@ -109,7 +109,9 @@ def load(
     if loader:
         model = loader()
     else:
-        model = LanguageModel.load(weights, Overrides(fetch=True), tokenizer=settings.tokenizer)
+        overrides = Overrides.of(settings.network, fetch=True)
+        model = LanguageModel.load(weights, overrides, tokenizer=settings.tokenizer)
+        overrides.require(model.geometry, weights)
     for name, path in settings.adapters.items():
         with of_option(f"--adapter {name}={path}", path):
             model.load_adapter(name, path, base=weights, tokenizer=settings.tokenizer)

@@ -140,7 +140,9 @@ class Service:
         if source is None:
             source = tokenizer.chat_templates.get(DEFAULT)
         if source is None:
-            cure = "serve it with --template FILE, or ask /v1/completions"
+            cure = (
+                "serve it with --template FILE (task.template in a recipe), or ask /v1/completions"
+            )
             raise ApiError(400, f"{name} has no chat template: {cure}", param="messages")
         try:
             self._chats[name] = ChatTemplate(source, tokenizer.special_tokens)
@@ -167,7 +169,7 @@ class Service:
 
     async def _raw(self, request: Request) -> bytes:
         limit = self.limits.body
-        message = f"the body has more than {limit} bytes (--max-body)"
+        message = f"the body has more than {limit} bytes (--max-body, task.max_body in a recipe)"
         with contextlib.suppress(ValueError):
             if int(request.headers.get("content-length", "")) > limit:
                 raise ApiError(413, message)

@@ -14,6 +14,7 @@ import attrs
 from gpt2dsl.data import chat_template
 from gpt2dsl.errors import Fault, InputError, RunError, SpecError
 from gpt2dsl.files import cache
+from gpt2dsl.parts import Model
 from gpt2dsl.parts.task import Serve
 from gpt2dsl.terminal import say
 from gpt2dsl.weights import location
@@ -27,6 +28,7 @@ class ServerSettings:
         task: the task, as in a recipe.
         key: API key that requests must carry; "" if they need none.
         is_open: whether other machines may send requests without a key.
+        network: properties of weights whose files may lack them.
         tokenizer: auto for the tokenizer of the weights, gpt2, or a folder.
         adapters: name in requests → path of an adapter of the weights.
         checks: whether to send one request to each model, then stop.
@@ -39,6 +41,7 @@ class ServerSettings:
     task: Serve = attrs.field(factory=Serve)
     key: str = attrs.field(default="", repr=False)
     is_open: bool = False
+    network: Model = attrs.field(factory=Model)
     tokenizer: str = "auto"
     adapters: Mapping[str, str] = attrs.field(factory=dict)
     checks: bool = False

@@ -243,7 +243,7 @@ def _absent(repo: str, why: str) -> InputError:
         "G2-301",
         repo,
         f"it is in no cache here, and {why}; put config.json, model.safetensors, vocab.json and "
-        f"merges.txt into the folder ./{repo}, or name another folder by model.weights",
+        f"merges.txt into the folder ./{repo}, or name another folder",
     )
 
 

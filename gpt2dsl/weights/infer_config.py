@@ -13,6 +13,7 @@ from gpt2dsl.errors import InputError
 from gpt2dsl.layout.config import REGRESSION, GPT2Config
 from gpt2dsl.layout.parallel_dims import ParallelDims
 from gpt2dsl.layout.params import SCORE, WPE, WTE
+from gpt2dsl.parts.model import SIZES, Model
 from gpt2dsl.schema.fate import shown
 from gpt2dsl.weights.files.lazy_tensor import LazyTensor
 from gpt2dsl.weights.formats.config import from_config
@@ -48,12 +49,32 @@ class Overrides:
     split: ParallelDims | None = None
     zero: bool = False
 
+    @classmethod
+    def of(cls, model: Model, *, fetch: bool) -> Overrides:
+        """Return the overrides of a recipe's ``[model]``; ``fetch`` as the attribute."""
+        return cls(
+            size=SIZES[model.canonical_size] if model.size else None,
+            heads=model.heads,
+            activation=model.activation,
+            allow_missing=model.allow_missing,
+            fetch=fetch,
+        )
+
     def may_lack(self, name: str) -> bool:
         """Return whether a parameter may be missing."""
         try:
             return bool(self.allow_missing) and bool(re.fullmatch(self.allow_missing, name))
         except re.error:  # The plan reports an invalid regex.
             return False
+
+    def require(self, geometry: GPT2Config, name: object) -> None:
+        """Require the network of weights to have these settings.
+
+        Raises:
+            InputError: they contradict each other (G2-306).
+        """
+        if wrong := self.contradictions(geometry):
+            raise InputError("G2-306", name, "; ".join(wrong))
 
     def contradictions(self, geometry: GPT2Config) -> list[str]:
         """Return a message for each contradiction between a network and these settings."""
@@ -97,7 +118,9 @@ def infer_config(
         or (overrides.size.heads if overrides.size else None)
     )
     if heads is None:
-        message = "how many heads it has is not in the file: a YAML beside it, --size or --heads"
+        message = (
+            "how many heads it has is not in the file: a YAML beside it, model.size or model.heads"
+        )
         raise InputError("G2-307", path, message)
     if derived["hidden"] % heads:
         raise InputError(

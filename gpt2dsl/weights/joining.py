@@ -154,7 +154,8 @@ def _stages(
     else:
         message = (
             f"it is split over {len(ranks)} ranks, and nothing says how: a folder "
-            f"{STRATEGY} beside them, --strategy, or --from dp=..,mp=..,pp=.."
+            f"{STRATEGY} beside them, or gpt2dsl reshard --strategy or --from dp=..,mp=..,pp=.. "
+            "(source_strategy or source_layout of its recipe)"
         )
         raise InputError("G2-307", place.path, message)
     source = path or place.path
@@ -205,7 +206,10 @@ def _of_layout(
     split = overrides.split
     assert split
     if geometry is None and overrides.zero:
-        message = "how MindFormers shared the optimizer, only its strategy files say: --strategy"
+        message = (
+            "how MindFormers shared the optimizer, only its strategy files say: "
+            "task.source_strategy"
+        )
         raise InputError("G2-307", place.path, message)
     _check_count(place, len(ranks), split.count, place.path)
     layouts = {}

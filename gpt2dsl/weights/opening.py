@@ -74,7 +74,10 @@ def _peft(
     named = config.get("base_model_name_or_path")
     name = overrides.base or (nearby.base_of(place.folder, named) if isinstance(named, str) else "")
     if not name:
-        message = "base_model_name_or_path is empty: name the base by --base or model.weights"
+        message = (
+            "base_model_name_or_path is empty: write the name of its base there; convert, export "
+            "and inspect take it by --base, a recipe of these as weights of [model]"
+        )
         raise InputError("G2-307", path, message)
     revision = "" if overrides.base else config.get("revision")
     try:

@@ -6,7 +6,9 @@ import click
 import pytest
 
 from gpt2dsl.cli.main import cli
-from gpt2dsl.cli.run import RESUME, _again
+from gpt2dsl.cli.run import RESUME, _again, _interruptible
+from gpt2dsl.errors import Interrupted
+from gpt2dsl.weights import store
 from tests.commands import gpt2dsl
 
 
@@ -133,3 +135,21 @@ def test_every_command_that_shows_progress_can_be_quiet() -> None:
             assert found
             command = found
         assert any("--quiet" in param.opts for param in command.params), name
+
+
+def test_ctrl_c_that_saves_nothing_tells_how_to_start_again_or_go_on(tmp_path: Path) -> None:
+    def told(*folders: Path) -> str:
+        with pytest.raises(Interrupted) as stop, _interruptible("gpt2dsl run x.toml", folders):
+            raise KeyboardInterrupt
+        return str(stop.value)
+
+    new, damaged, stopped = (tmp_path / name for name in ("new", "damaged", "stopped"))
+    assert told(new) == "interrupted\nstart again with: gpt2dsl run x.toml"
+    (damaged / "checkpoints" / "step-2").mkdir(parents=True)
+    assert told(damaged) == told(new)
+    with store.writing(stopped / "checkpoints" / "step-2"):
+        pass
+    assert told(stopped) == "interrupted\ngo on with: gpt2dsl run x.toml"
+    assert told(stopped, new) == told(stopped)
+    with pytest.raises(KeyboardInterrupt), _interruptible("", [stopped]):
+        raise KeyboardInterrupt

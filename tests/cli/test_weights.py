@@ -74,6 +74,30 @@ def test_convert_there_and_back_with_one_command_each(weights: Path, tmp_path: P
     failed = gpt2dsl("convert", there, back, code=2)
     assert "how many heads it has is not in the file" in failed.stderr
     assert failed.stderr.count("\n") == 1
+    for words in (("generate", there, "--prompt", "a"), ("classify", there, "--text", "a")):
+        assert "a YAML beside it, --size or --heads [G2-307]" in gpt2dsl(*words, code=2).stderr
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        f"[model]\nweights = '{there}'\n[data]\ntokenizer = '{weights}'\n"
+        '[task]\nkind = "generate"\nprompts = ["the"]\n'
+    )
+    refused = gpt2dsl("check", recipe, code=2).stdout
+    assert "model.size or model.heads" in refused
+    assert "--heads" not in refused
+    gpt2dsl("check", recipe, "--set", f"model.heads={TINY.heads}")
+    texts = [
+        gpt2dsl(
+            "generate", source, "--prompt", "the", "--max-new-tokens", 4, "--jsonl", *options
+        ).stdout
+        for source, options in (
+            (weights, ()),
+            (
+                there,
+                ("--heads", TINY.heads, "--activation", TINY.activation, "--tokenizer", weights),
+            ),
+        )
+    ]
+    assert texts[0] == texts[1]
     overrides = ("--heads", TINY.heads, "--activation", TINY.activation)
     result = json.loads(gpt2dsl("convert", there, back, *overrides, "--json").stdout)
     assert result["target"] == str(back)

@@ -23,7 +23,7 @@ def test_a_device_that_is_not_here_is_noted_by_check_and_refused_by_run(
     recipe |= Task.pretrain(data="sample:train")
     words = f"runtime.device = {absent}: this machine has no {absent}"
     with pytest.raises(
-        RunError, match=f"^{words}.*--set runtime.device=cpu runs here \\[G2-402\\]$"
+        RunError, match=f"^{words}.*--set runtime.device=cpu, .* in Python, runs here \\[G2-402\\]$"
     ):
         recipe.plan().run()
     Path("a.toml").write_text(recipe.to_toml())

@@ -179,7 +179,10 @@ def test_an_adapter_is_merged_only_where_that_is_said(
     lora = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
     theirs = get_peft_model(base, lora)
     theirs.save_pretrained(tmp_path / "adapter")
-    with pytest.raises(SpecError, match="the source is an adapter: merge adds it to its base"):
+    with pytest.raises(
+        SpecError,
+        match=r"task.source = .*: the source is an adapter: task.merge = true adds it to its base",
+    ):
         convert(tmp_path / "adapter", tmp_path / "a")
     with pytest.raises(SpecError, match="there is no adapter in the source to merge"):
         convert(sources["bin"], tmp_path / "a", merge=True)

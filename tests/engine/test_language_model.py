@@ -79,6 +79,9 @@ def test_a_text_gives_a_text_and_a_list_a_list(lm: LanguageModel) -> None:
     assert [text] == lm.generate(["the old"], max_new_tokens=4)
     with pytest.raises(ValueError, match="several continuations come for a list"):
         lm.generate("the", num_return_sequences=2, do_sample=True)
+    with pytest.raises(TypeError, match="found int 5") as wrong:
+        lm.generate(5)  # type: ignore[call-overload]
+    assert isinstance(wrong.value, SpecError)  # IPython shows one line, no frames
 
 
 def test_a_model_and_a_result_are_short_at_a_prompt(lm: LanguageModel, trained: Result) -> None:

@@ -258,7 +258,8 @@ def test_a_model_without_a_template_names_the_cure(alphabet: Client) -> None:
         answer = alphabet.http.post(path, json={"messages": CHATS[0]})
         assert answer.status_code == 400
         message = (
-            "org/m has no chat template: serve it with --template FILE, or ask /v1/completions"
+            "org/m has no chat template: serve it with --template FILE "
+            "(task.template in a recipe), or ask /v1/completions"
         )
         assert answer.json()["error"]["message"] == message
 

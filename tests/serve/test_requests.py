@@ -210,7 +210,10 @@ def test_what_has_no_effect_is_accepted(alphabet: Client, neutral: dict[str, Any
         ({"stop": [None]}, "stop"),
         ({"ignore_eos": True}, "ignore_eos: unknown key"),
         ({"max_token": 3}, "max_token: unknown key; did you mean max_tokens?"),
-        ({"stop": ["a", "b", "c", "d", "e"]}, "stop: 5 texts are more than 4 (--max-stops)"),
+        (
+            {"stop": ["a", "b", "c", "d", "e"]},
+            "stop: 5 texts are more than 4 (--max-stops, task.max_stops in a recipe)",
+        ),
         ({"stop": "a" * 257}, "stop: a text of 257 characters is longer than 256"),
     ],
 )

@@ -210,8 +210,8 @@ def test_held_out_data_is_read_where_do_eval_is_on_and_an_empty_name_has_a_place
     assert fates[key] == f"task.eval_data{told}"
     found = imported(write(tmp_path, "run_gpt2", {**changes, "do_eval": False}))
     assert recipe_of(found).parts["task"].eval_data == ""  # type: ignore[attr-defined]
-    fates = {line.entry.key: (line.fate, line.words) for line in found.lines}
-    assert fates[key] == ("no effect", "read where do_eval is on")
+    told_of = {line.entry.key: (line.fate, line.words) for line in found.lines}
+    assert told_of[key] == ("no effect", "read where do_eval is on")
 
 
 def test_the_batch_is_the_global_one_by_their_arithmetic(tmp_path: Path) -> None:

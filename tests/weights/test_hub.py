@@ -366,7 +366,7 @@ def test_without_the_hub_the_cache_is_taken_or_one_line_says_what_to_do(
     assert home.fails(**environment) == (
         f"{REPO}: it is in no cache here, and the Hub can't be reached ({reason}); put "
         "config.json, model.safetensors, vocab.json and merges.txt into the folder "
-        f"./{REPO}, or name another folder by model.weights [G2-301]"
+        f"./{REPO}, or name another folder [G2-301]"
     )
     folder = home.snapshot(SAFETENSORS)
     assert home.calls("fetch", **environment) == [("", str(folder))]
@@ -391,7 +391,7 @@ def test_a_refusal_is_one_line_that_says_why(
     text = home.fails()
     assert text.startswith(f"{REPO}: it is in no cache here, and ")
     assert said in text
-    assert text.endswith("or name another folder by model.weights [G2-301]")
+    assert text.endswith("or name another folder [G2-301]")
 
 
 def test_a_model_without_weights_that_are_read_is_refused(served: Served, home: Home) -> None:

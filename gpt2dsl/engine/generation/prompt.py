@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2dsl.errors import Fault, InputError, SpecError, counted
+from gpt2dsl.errors import ArgumentTypeError, Fault, InputError, SpecError, counted
 from gpt2dsl.parts import Generation
 
 LONG_TEXT = 100_000
@@ -29,7 +29,7 @@ def checked_ids(prompt: Any, vocab: int) -> list[int]:
     kinds = set(map(type, prompt)) if is_list else {object}
     if not all(issubclass(kind, int | np.integer) and kind is not bool for kind in kinds):
         description = f"{type(prompt).__name__} {prompt!r:.40}"
-        raise TypeError(f"expected a text, found {description}; ids are a list of integers")
+        raise ArgumentTypeError(f"expected a text, found {description}; ids are a list of integers")
     ids = list(map(int, prompt))
     for wrong in {min(ids, default=0), max(ids, default=0)}:
         if not 0 <= wrong < vocab:
@@ -74,7 +74,7 @@ def require_list(texts: object) -> None:
     """
     if not isinstance(texts, Collection) or isinstance(texts, Mapping | Set | bytes | bytearray):
         description = f"{type(texts).__name__} {texts!r:.40}"
-        raise TypeError(f"expected a text or a list of texts, found {description}")
+        raise ArgumentTypeError(f"expected a text or a list of texts, found {description}")
 
 
 def refuse(generation: Generation) -> None:

@@ -10,7 +10,6 @@ from gpt2dsl.errors import Fault
 from gpt2dsl.layout.config import GPT2Config
 from gpt2dsl.parts import Generation
 from gpt2dsl.parts.bundle import Parts
-from gpt2dsl.parts.model import SIZES
 from gpt2dsl.plan import generation
 from gpt2dsl.plan import memory as memories
 from gpt2dsl.plan.checks import fault
@@ -56,14 +55,7 @@ class TaskPlan:
         """Return the recipe's overrides of the weights; ``fetch`` allows downloads from the Hub."""
         from gpt2dsl.weights.infer_config import Overrides  # noqa: PLC0415  # NumPy: only for weights
 
-        model = self.parts.model
-        return Overrides(
-            size=SIZES[model.canonical_size] if model.size else None,
-            heads=model.heads,
-            activation=model.activation,
-            allow_missing=model.allow_missing,
-            fetch=fetch,
-        )
+        return Overrides.of(self.parts.model, fetch=fetch)
 
     def inputs(self) -> Iterator[Input]:
         """Yield further inputs, and refusals of what this machine lacks."""

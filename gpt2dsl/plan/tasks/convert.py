@@ -63,7 +63,8 @@ class ConvertPlan(ConversionPlan):
             "the tokenizer stays behind: a folder as target takes it along": (
                 self._is_file and info.tokenizer is not None
             ),
-            "no tokenizer lies beside the source: texts need --tokenizer": (
+            "no tokenizer lies beside the source: generate, classify and serve need --tokenizer, "
+            "recipes data.tokenizer": (
                 info.tokenizer is None and info.geometry.vocab not in GPT2_ROWS
             ),
             "MindFormers has no gelu by erf: its own, the tanh form, gives logits that differ in "
@@ -126,16 +127,12 @@ class ConvertPlan(ConversionPlan):
             return
         if info and info.adapter and not merge:
             message = (
-                'the source is an adapter: merge adds it to its base, to = "peft" keeps it apart'
+                "the source is an adapter: task.merge = true adds it to its base, "
+                'task.to = "peft" keeps it apart'
             )
-            yield fault(
-                self.parts,
-                "G2-107",
-                "task.merge",
-                message,
-                "task.source",
-                compared=("task", "model"),
-            )
+            is_written = self.parts.origin("task.merge") != "default"
+            key = "task.merge" if is_written else "task.source"
+            yield fault(self.parts, "G2-107", key, message, compared=("task", "model"))
         if info and merge and not info.adapter:
             message = "there is no adapter in the source to merge"
             yield fault(self.parts, "G2-107", "task.merge", message, compared=("task", "model"))
