@@ -19,7 +19,7 @@ DIFFERENT = {
     ("run_gpt2_lora", "gpt2-124m-finetune-lora"): {"train.save_every", "runtime.device"},
     ("run_gpt2_xl", "gpt2-1.5b-pretrain"): HALF,
     ("run_gpt2_xl_lora", "gpt2-1.5b-finetune-lora"): set(),
-    ("run_gpt2_13b", "gpt2-13b-pretrain"): HALF,
+    ("run_gpt2_13b", "gpt2-13b-pretrain"): HALF | {"parallel.memory"},
     ("run_gpt2_13b_910b", "gpt2-13b-pretrain-910b"): HALF,
     ("run_gpt2_52b", "gpt2-52b-pretrain"): HALF,
     ("run_gpt2_txtcls", "gpt2-124m-finetune-sst2"): CLASSES | {"train.save_every"},

@@ -108,7 +108,7 @@ def test_recipes_of_the_library_fit_the_devices_that_they_name() -> None:
         if entry.package == "gpt2dsl" and isinstance(recipe := library.load(entry), Recipe)
     ]
     named = {name for name, recipe in recipes if Parts.of(recipe.parts.values()).parallel.memory}
-    assert {"gpt2-13b-pretrain", "gpt2-13b-pretrain-910b"} <= named
+    assert "gpt2-13b-pretrain" in named
     for _, recipe in recipes:
         recipe.plan()
 

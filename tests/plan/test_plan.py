@@ -288,7 +288,9 @@ def test_memory_is_split_over_ranks() -> None:
     assert _memory(Parallel(mp=2)).weights < whole.weights
     assert _memory(Parallel(pp=2)).weights < whole.weights
     assert _memory(Parallel(dp=2)).weights == whole.weights
-    assert _memory(Parallel(dp=2, optimizer_shard=True)).optimizer == whole.optimizer // 2
+    biases = 2 * 4 * 4 * 3 * 64  # moments of c_attn's, which stay whole
+    shared = _memory(Parallel(dp=2, optimizer_shard=True)).optimizer
+    assert shared == (whole.optimizer + biases) // 2
     assert _memory(Parallel(recompute="full")).activations < whole.activations
     assert _memory(Parallel(micro_batches=2)).activations < whole.activations
 
