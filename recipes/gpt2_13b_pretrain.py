@@ -14,7 +14,7 @@ from gpt2dsl import Model, Optim, Parallel, Precision, Runtime, Schedule, Task, 
 
 recipe = (
     Model(size="13b")
-    | Parallel(dp=4, mp=8, optimizer_shard=True, recompute="full", memory="30GB")
+    | Parallel(dp=4, mp=8, optimizer_shard=True, recompute="full")
     | Train(seq_length=2048, epochs=2, save_every=500)
     | Optim(lr=5e-5)
     | Schedule(warmup=2000, end=1e-6)

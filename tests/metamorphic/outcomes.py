@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from gpt2dsl.cli.main import main
 
-NOT_COMPARED = ("tokens_per_second", "directory", "checkpoint", "notes")
+NOT_COMPARED = ("tokens_per_second", "mfu", "directory", "checkpoint", "notes")
 """Keys of results that say where, how fast, and what of a recipe has no effect."""
 
 DIGEST = 8

@@ -419,8 +419,7 @@ def test_a_plan_of_several_ranks_says_how_they_share_the_work() -> None:
     assert "1/4 of the optimizer state of 444 of 484 tensors (dp)" in words
     assert any(line.startswith("  traffic  per rank and step: dp ") for line in lines)
     assert max(map(len, lines)) <= 110
-    any_memory = recipe.set("parallel.memory", "")
-    text = str(any_memory.set("parallel.pp", 3).set("parallel.mp", 1).plan())
+    text = str(recipe.set("parallel.pp", 3).set("parallel.mp", 1).plan())
     assert "3 of 13 or 14 layers: ranks 0-3 layers 0-13, ranks 4-7 layers 14-26, ranks" in text
     assert "66.7% of a step: 2 / (1 + 2)" in text
 

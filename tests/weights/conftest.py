@@ -11,6 +11,7 @@ from gpt2dsl.layout.params import param_specs
 from gpt2dsl.weights import reading
 from gpt2dsl.weights.files.lazy_tensor import Array
 from gpt2dsl.weights.formats import huggingface
+from gpt2dsl.weights.infer_config import Overrides
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +29,9 @@ def random_arrays(geometry: GPT2Config, seed: int = 0) -> dict[str, Array]:
     return {t.name: random.normal(size=t.shape).astype(np.float32) for t in param_specs(geometry)}
 
 
-def read_all(path: Path) -> None:
+def read_all(path: Path, overrides: Overrides | None = None) -> None:
     """Read every value, as loading a network does."""
-    for tensor in reading.read(path).values.values():
+    for tensor in reading.read(path, overrides).values.values():
         tensor[()]
 
 

@@ -26,6 +26,7 @@ from gpt2dsl.weights.files.lazy_tensor import ArrayTensor
 from gpt2dsl.weights.formats import mindformers
 from gpt2dsl.weights.infer_config import Overrides
 from tests.judges import hugging_face, random_ids, random_weights
+from tests.weights.conftest import read_all
 
 NET = GPT2Config(layers=5, heads=4, hidden=32, positions=16, vocab=301)
 
@@ -182,7 +183,7 @@ def test_a_merged_strategy_file_says_as_much_as_those_of_all_ranks(
 
 def refusal(source: Path, **overrides: Any) -> str:
     with pytest.raises(SpecError) as error:
-        reading.read(source, Overrides(**overrides))
+        read_all(source, Overrides(**overrides))
     (fault,) = error.value.faults
     return str(fault)
 
@@ -334,7 +335,9 @@ def test_a_layout_that_the_files_contradict_is_refused(
     wrong = refusal(source, split=ParallelDims(4, 1, 1))
     assert "15 of another shape: " in wrong
     assert "so the layout that was named joins them" in wrong
-    assert "--strategy" in refusal(source, split=ParallelDims(2, 2, 1), zero=True)
+    assert "only its strategy files say: task.source_strategy" in refusal(
+        source, split=ParallelDims(2, 2, 1), zero=True
+    )
 
 
 def test_whole_weights_are_no_checkpoint_of_ranks(tmp_path: Path, arrays: dict[str, Any]) -> None:

@@ -177,7 +177,10 @@ def _change(folder: Path, **keys: Any) -> None:
         ({"rank_pattern": ["x"]}, "rank_pattern or alpha_pattern is no pattern"),
         ({"alpha_pattern": {"(": 3}}, "rank_pattern or alpha_pattern is no pattern"),
         ({"lora_alpha": None}, "lora_alpha is None, a number is expected"),
-        ({"base_model_name_or_path": None}, "base_model_name_or_path is empty: name the base"),
+        (
+            {"base_model_name_or_path": None},
+            "base_model_name_or_path is empty: write the name of its base",
+        ),
         ({"base_model_name_or_path": "/no/where"}, "its base can't be used: /no/where: there is"),
     ],
 )
