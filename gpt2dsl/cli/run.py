@@ -151,13 +151,9 @@ def _interruptible(again: str, folders: Sequence[Path]) -> Iterator[None]:
     except KeyboardInterrupt:
         if not again:
             raise
-        from gpt2dsl.weights import store  # noqa: PLC0415  # NumPy: only where runs are
+        from gpt2dsl.engine.rundir import what_next  # noqa: PLC0415  # NumPy: only where runs are
 
-        saved = any(
-            store.newest(folder / "checkpoints", contents=False).folder for folder in folders
-        )
-        how = "go on" if saved else "start again"
-        raise Interrupted("G2-404", f"interrupted\n{how} with: {again}") from None
+        raise Interrupted("G2-404", f"interrupted\n{what_next(again, folders)}") from None
 
 
 def _show(plan: Plan | ChainPlan) -> None:

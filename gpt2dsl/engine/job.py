@@ -39,6 +39,7 @@ class Job:
         sources: data that the plan has opened, by key.
         overrides: properties of the weights that their files may lack.
         steps: number of optimizer steps, 0 without training.
+        flops: model FLOPs of a step, 0 without training.
         directory: directory of the run; None if nothing is kept.
         documents: file name → text that describes the run: ``plan.json``, ``recipe.toml``.
         plan_text: the plan as a table, for the report.
@@ -62,6 +63,7 @@ class Job:
     sources: Mapping[str, Source]
     overrides: Overrides
     steps: int
+    flops: int
     directory: Path | None
     documents: dict[str, str]
     plan_text: str

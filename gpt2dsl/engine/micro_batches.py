@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import attrs
 
+from gpt2dsl.backend.cpu import cores
 from gpt2dsl.data.examples import Examples
 from gpt2dsl.data.order import rows_of
 from gpt2dsl.data.rows import Rows
@@ -108,9 +108,3 @@ class _Pending:
     def result(self) -> MicroBatch:
         """Return the micro-batch once it is ready."""
         return attrs.evolve(self.rows.result(), dropout_masks=tuple(self.dropout_masks))
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    available = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return len(available(0)) if available else os.cpu_count() or 1

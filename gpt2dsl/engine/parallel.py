@@ -16,10 +16,9 @@ from gpt2dsl.cluster import ranktable
 from gpt2dsl.cluster.supervisor import Node, Timeouts, free_port, supervise
 from gpt2dsl.engine.callbacks import Callback, Callbacks, Start
 from gpt2dsl.engine.job import Job, Result
-from gpt2dsl.engine.rundir import RunDirectory
+from gpt2dsl.engine.rundir import RunDirectory, what_next
 from gpt2dsl.errors import Interrupted, RunError
 from gpt2dsl.layout.params import parameter_count
-from gpt2dsl.weights import store
 
 PATIENCE = 120.0
 """Seconds that ranks wait for each other, in addition to the time of a checkpoint."""
@@ -71,7 +70,10 @@ def run_node(job: Job, node: Node, *, orders: int | None = None) -> Result:
             # an error that a rank reported itself would recur: no hint to resume
             if isinstance(error, Interrupted) or reports.an_error:
                 raise
-            raise RunError(error.code, error.message, _what_next(job)) from error
+            runs = [job.directory] if job.directory and job.parts.trains else []
+            raise RunError(
+                error.code, error.message, what_next(job.resume_command, runs)
+            ) from error
         if not is_main_process:
             assert job.parts.task is not None
             return Result(task=job.parts.task.kind, directory=job.directory)
@@ -110,14 +112,6 @@ def limits(job: Job) -> Timeouts:
     """
     checkpoint = parameter_count(job.geometry) * BYTES_OF_STATE / DISK
     return Timeouts(collective=PATIENCE + checkpoint, start=PATIENCE + checkpoint)
-
-
-def _what_next(job: Job) -> str:
-    """Return how to continue after the loss of a rank."""
-    checkpoint = None
-    if job.directory and job.parts.trains:
-        checkpoint = store.newest(RunDirectory(job.directory).checkpoints, contents=False).folder
-    return f"{'go on' if checkpoint else 'start again'} with: {job.resume_command}"
 
 
 def _on_table(job: Job, node: Node) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from gpt2dsl.engine.job import Job, Result
 from gpt2dsl.errors import FileError
 from gpt2dsl.files import lock
 from gpt2dsl.layout.parallel_dims import ParallelDims
+from gpt2dsl.weights import store
 
 BEFORE = "before.json"
 """Held-out losses and samples of the model before training."""
@@ -204,3 +205,10 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise FileError.unwritable(path, error) from error
+
+
+def what_next(command: str, directories: Iterable[Path]) -> str:
+    """Return the advice to go on by a command if a run has a checkpoint, else to start again."""
+    parents = (RunDirectory(path, writes=False).checkpoints for path in directories)
+    saved = any(store.newest(parent, contents=False).folder for parent in parents)
+    return f"{'go on' if saved else 'start again'} with: {command}"

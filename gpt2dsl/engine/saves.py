@@ -86,8 +86,11 @@ class Saves:
         elif self._pending:
             self._pending.wait()
 
-    def begin(self, best: int | None) -> None:
+    def begin(self, best: int | None) -> Path:
         """Begin the save of the current step, after the one under way (all ranks must call it).
+
+        Returns:
+            The checkpoint's final name.
 
         Raises:
             RunError: it failed, and the run is to wait for each save.
@@ -98,6 +101,7 @@ class Saves:
         self._pending = self._last = Save(step, folder, write)
         if not self._is_async:
             self.finish()
+        return folder
 
     def hear(self) -> None:
         """Tell of the save under way if it is over; a failure is reported, and training goes on."""

@@ -339,8 +339,8 @@ class TrainingRun:
         if self.saved is None or self.saved[0] != self.step.steps:
             self.reports.phase("saving a checkpoint", long=True)
             with self.clock.of("checkpoints"):
-                self.saves.begin(self._best())
-            self.saved = (self.step.steps, self.directory.checkpoints / f"step-{self.step.steps}")
+                folder = self.saves.begin(self._best())
+            self.saved = (self.step.steps, folder)
         return self.saved[1]
 
     def _saved(self) -> Path:

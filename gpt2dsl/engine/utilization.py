@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 import zlib
 
-from gpt2dsl.backend.peak_flops import peak_flops
+from gpt2dsl.backend.cpu import peak_flops
 from gpt2dsl.distributed.context import ParallelContext
 from gpt2dsl.engine.job import Job
-from gpt2dsl.layout.flops import model_flops
 
 
 class Utilization:
@@ -19,19 +18,14 @@ class Utilization:
     """
 
     def __init__(self, job: Job, team: ParallelContext) -> None:
-        parts = job.parts
-        self._flops = model_flops(
-            job.geometry,
-            parts.train.batch_size,
-            parts.train.seq_length,
-            frozen=parts.lora is not None,
-        )
-        is_cpu = parts.runtime.device == "cpu"
-        machine = zlib.crc32(socket.gethostname().encode())
-        machines = len(set(team.all_gather(float(machine)))) if is_cpu else 0
-        peak = parts.runtime.peak_flops or (peak_flops() if is_cpu else 0.0)
-        self._peak = peak * (machines or team.dims.count)
+        runtime, devices, peak = job.parts.runtime, team.dims.count, job.parts.runtime.peak_flops
+        if runtime.device == "cpu":
+            machine = zlib.crc32(socket.gethostname().encode())
+            devices = len(set(team.all_gather(float(machine))))
+            # the others wait meanwhile, in the next collective
+            peak = peak or (peak_flops() if team.is_main_process else 0.0)
+        self._flops, self._peak = job.flops, peak * devices
 
     def of_step(self, seconds: float) -> float | None:
-        """Return the utilization of a step; None if the peak is unknown."""
+        """Return the utilization of a step; None if the peak is unknown, or on another rank."""
         return self._flops / seconds / self._peak if self._peak else None

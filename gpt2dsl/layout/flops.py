@@ -19,11 +19,11 @@ def model_flops(config: GPT2Config, rows: int, length: int, *, frozen: bool = Fa
         frozen: whether only adapters are trained: frozen weights have no gradients, ``4 N``.
     """
     passes = 4 if frozen else 6
-    return rows * length * (passes * _multiplied(config) + 6 * scores(config, length))
+    return rows * length * (passes * _multiplied(config) + 6 * attention_products(config, length))
 
 
-def scores(config: GPT2Config, length: int) -> int:
-    """Return the multiplications per token of attention: of scores, and with values."""
+def attention_products(config: GPT2Config, length: int) -> int:
+    """Return the multiplications per token of queries with keys, and of scores with values."""
     return 2 * config.layers * config.hidden * length
 
 

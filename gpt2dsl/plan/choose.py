@@ -12,15 +12,14 @@ from collections.abc import Iterator
 
 import attrs
 
-from gpt2dsl.errors import Fault, SpecError, counted
+from gpt2dsl.errors import SpecError, counted
 from gpt2dsl.layout.config import PADDED_TO, GPT2Config
-from gpt2dsl.layout.flops import model_flops, scores
+from gpt2dsl.layout.flops import attention_products, model_flops
 from gpt2dsl.parts import TABLES
 from gpt2dsl.parts.bundle import Parts
 from gpt2dsl.parts.parallel import Parallel
 from gpt2dsl.parts.rules import bytes_of
 from gpt2dsl.plan.checks import fault
-from gpt2dsl.plan.memory import Memory
 from gpt2dsl.plan.parallel import bubble
 from gpt2dsl.plan.stages import StageSizes, stages_of
 from gpt2dsl.plan.tasks import plan_of
@@ -84,9 +83,12 @@ def resolved(parts: Parts, geometry: GPT2Config) -> tuple[Parts, tuple[Choice, .
     A recipe with a layout of its own stays as it is.
 
     Raises:
-        SpecError: no layout fits (G2-206).
+        SpecError: no layout fits, or not the given one (G2-206).
     """
-    if not parts.parallel.devices or parts.converts:
+    if parts.converts:
+        return parts, ()
+    if not parts.parallel.devices:
+        _require_fit(parts, geometry)
         return parts, ()
     layouts = ranked(parts, geometry)
     if not layouts:
@@ -193,30 +195,34 @@ def _choice(parts: Parts, geometry: GPT2Config, stages: list[StageSizes], needed
 
 
 def _attention(parts: Parts, geometry: GPT2Config) -> float:
-    """Return the fraction of FLOPs that attention scores take."""
+    """Return the fraction of FLOPs that attention takes."""
     length = parts.train.seq_length
-    return 6 * length * scores(geometry, length) / model_flops(geometry, 1, length)
+    return 6 * length * attention_products(geometry, length) / model_flops(geometry, 1, length)
 
 
-def misfit(parts: Parts, geometry: GPT2Config, needed: Memory) -> Iterator[Fault]:
-    """Yield the fault of a given layout that needs more memory than a device has.
+def _require_fit(parts: Parts, geometry: GPT2Config) -> None:
+    """Refuse a given layout that needs more memory than a device has.
 
-    It names the nearest layout that fits: the one with the fewest keys changed, then the fastest.
+    The error names the nearest layout that fits: that with the fewest keys changed, then the
+    fastest.
     """
     given = parts.parallel
-    if given.devices or not given.memory or needed.total <= bytes_of(given.memory):
+    if not given.memory:
+        return
+    needed = plan_of(parts).memory(geometry, stages_of(parts, geometry)).total
+    if needed <= _limit(parts):
         return
     wanted = Parallel(
         devices=given.ranks, memory=given.memory, sequence_parallel=given.sequence_parallel
     )
     layouts = ranked(attrs.evolve(parts, parallel=wanted), geometry)
-    message = f"a rank needs {needed.total / 1e9:.3g} GB"
+    message = f"a rank needs {needed / 1e9:.3g} GB"
     if layouts:
         nearest = min(layouts, key=lambda choice: _distance(choice.parallel, given))
         message += f"; the nearest layout that fits is {nearest}"
     else:
         message += f", and no layout of {counted(given.ranks, 'device')} fits"
-    yield fault(parts, "G2-206", "parallel.memory", message, compared=tuple(TABLES))
+    raise SpecError([fault(parts, "G2-206", "parallel.memory", message, compared=tuple(TABLES))])
 
 
 def _distance(layout: Parallel, given: Parallel) -> int:

@@ -23,7 +23,7 @@ class HostMemory:
 
     Attributes:
         start: while weights are drawn or read: the rank's own, and two whole tensors.
-        save: while a checkpoint is written: a copy of the rank's part.
+        save: while a checkpoint is written: with ``train.async_save`` a copy of the rank's part.
         evaluation: while held-out text is evaluated; 0 without it, or on another device.
     """
 
@@ -46,7 +46,7 @@ def _of_stage(parts: Parts, geometry: GPT2Config, stage: StageSizes) -> HostMemo
     evaluates = on_host and bool(getattr(parts.task, "eval_data", ""))
     return HostMemory(
         start=(needed.weights if on_host else 0) + 2 * largest,
-        save=held + _part(parts, stage),
+        save=held + (_part(parts, stage) if parts.train.async_save else 0),
         evaluation=held + of_inference(parts, geometry, stage).activations if evaluates else 0,
     )
 

@@ -25,7 +25,6 @@ from gpt2dsl.plan import (
     choose,
     effect,
     generation,
-    host_memory,
     inputs,
     parallel,
     resuming,
@@ -35,7 +34,7 @@ from gpt2dsl.plan import (
 from gpt2dsl.plan.batches import Batches, read_by
 from gpt2dsl.plan.directory import directory_of, notes_on_other_names
 from gpt2dsl.plan.disk import Disk, disk
-from gpt2dsl.plan.host_memory import HostMemory
+from gpt2dsl.plan.host_memory import HostMemory, of_host
 from gpt2dsl.plan.identify import identity_of
 from gpt2dsl.plan.inputs import Input
 from gpt2dsl.plan.memory import Memory
@@ -268,6 +267,7 @@ class Plan(ShownAsText):
             parts=self._parts_of_job,
             name=self.name,
             geometry=self.geometry,
+            flops=self.flops,
             tokenizer=self._network.tokenizer,
             weights=self._network.weights,
             weights_info=info and attrs.evolve(info, tensors={}),
@@ -353,20 +353,16 @@ def make(
     steps = batches.steps if batches else None
     if errors := list(checks.warmup(parts, steps)):
         raise SpecError(errors)
-    digest = parts.digest()
     size = size_of(geometry) if parts.converts else parts.model.canonical_size
     known_size = "" if parts.converts and network.weights_info is None else size
     run_name = name or "-".join(filter(None, ("gpt2", known_size, kind)))
     stages = stages_of(parts, geometry)
     trained = training.trained_shapes(parts, geometry) if parts.trains else []
-    needed = task.memory(geometry, stages)
-    if errors := list(choose.misfit(parts, geometry, needed)):
-        raise SpecError(errors)
     complete = partial(identity_of, parts, read, network, compute=True)
     directory = directory or directory_of(parts, run_name, identity, complete if prepare else None)
     return Plan(
         name=run_name,
-        digest=digest,
+        digest=parts.digest(),
         task=kind,
         size=size,
         geometry=geometry,
@@ -380,8 +376,8 @@ def make(
         optimizer=training.optimizer_words(parts, trained) if trained else "",
         adapters=training.adapter_words(parts, geometry),
         precision=training.precision_words(parts),
-        memory=needed,
-        host=host_memory.of_host(parts, geometry, stages) if parts.trains else None,
+        memory=task.memory(geometry, stages),
+        host=of_host(parts, geometry, stages) if parts.trains else None,
         flops=training.flops(parts, geometry) if parts.trains else 0,
         disk=disk(parts, geometry, trained, steps or 0) if trained else None,
         choices=tuple(map(str, choices)),

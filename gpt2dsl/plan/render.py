@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gpt2dsl.plan.written import Written
 
 WIDTH = 110
+
+SIZES = ("kB", "MB", "GB")
+FLOPS = ("kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP")
 
 TINY = 1e8
 """Bytes per rank below which memory is shown in MB."""
@@ -109,15 +112,7 @@ def _ranks(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.host:
         yield "host", _host(plan.host)
     if plan.flops:
-        yield "compute", f"{_flops(plan.flops)} per step in matrix products"
-
-
-def _flops(count: float) -> str:
-    for unit in ("MFLOP", "GFLOP", "TFLOP", "PFLOP"):
-        count /= 1e6 if unit == "MFLOP" else 1000
-        if count < 1000 or unit == "PFLOP":
-            break
-    return f"{count:.1f} {unit}"
+        yield "compute", f"{_scaled(plan.flops, FLOPS)} per step in matrix products"
 
 
 def _host(host: HostMemory) -> str:
@@ -244,8 +239,13 @@ def _in(unit: str, size: int) -> str:
 
 
 def _size(size: int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
+    return f"{size} B" if size < 1000 else _scaled(size, SIZES)
+
+
+def _scaled(number: float, units: Sequence[str]) -> str:
+    """Return a number in the first of the units, each 1000 of the one before, that it fits."""
+    for unit in units:
+        number /= 1000
+        if number < 1000 or unit == units[-1]:
             break
-        size /= 1000  # type: ignore[assignment]
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    return f"{number:.1f} {unit}"

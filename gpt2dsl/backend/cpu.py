@@ -1,8 +1,9 @@
-"""The speed of this machine's CPU in matrix products, measured once."""
+"""This machine's CPU: its cores, and their speed in matrix products, measured once."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -18,6 +19,13 @@ from gpt2dsl.files import atomic, cache
 SIZE, TRIALS = 1536, 5
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    available = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(available(0)) if available else os.cpu_count() or 1
+
+
+@functools.cache
 def peak_flops() -> float:
     """Return floating-point operations per second of all cores in float32 matrix products.
 
@@ -46,8 +54,7 @@ def _measured() -> float:
 
 def _machine() -> str:
     """Return a file name for this processor and number of cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return hashlib.sha256(f"{_processor()} {cores}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{_processor()} {cores()}".encode()).hexdigest()[:16]
 
 
 def _processor() -> str:
